@@ -1,0 +1,44 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+help: ## print these targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, register, serve with a canary
+	$(BIN)/endcap demo
+
+test: $(INSTALLED) ## run every test that needs no cluster
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/endcap compile --check
+
+compile: $(INSTALLED) ## write the generated files: compiled pipelines and JSON schemas
+	$(BIN)/endcap compile
+
+bench: $(INSTALLED) ## measure; writes build/bench/*.json and prints a table
+	$(BIN)/python -m tests.bench
+
+lock: ## resolve requirements.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
+
+clean: ## remove what was built and every local run
+	rm -rf build dist .endcap *.egg-info
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check compile bench lock clean

@@ -1,0 +1,76 @@
+"""Every error that Endcap raises on purpose.
+
+EndcapError
+├── UserError             what was given is wrong; trying again does not help
+│   ├── SpecError         a spec file: carries every problem found, not only the first
+│   ├── DataError         input data: columns, times, too many bad rows
+│   ├── RequestError      a ranking request (served as HTTP 400)
+│   └── NotFoundError     a name or an address that nothing is stored under
+├── IntegrityError        something stored is damaged or half there
+├── StorageError          the disk or object store refused: full, read-only, no permission
+└── TransientError        may pass: the caller may try again
+
+A message says what was wrong, what is allowed, and the next thing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class EndcapError(Exception):
+    """Base of all errors that are reported to a person without a traceback."""
+
+
+class UserError(EndcapError):
+    """What was given is wrong; trying again unchanged does not help."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a spec: where it stands, what was found, what is allowed."""
+
+    file: str
+    key: str
+    found: str
+    allowed: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.file}: {self.key or '(top level)'}: found {self.found}; allowed: {self.allowed}"
+        return f"{text}. {self.hint}" if self.hint else text
+
+
+class SpecError(UserError):
+    """One or more mistakes in spec files, all of them at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in the spec:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class DataError(UserError):
+    """Input data cannot be used as the shop's file describes it."""
+
+
+class RequestError(UserError):
+    """A ranking request is malformed."""
+
+
+class NotFoundError(UserError):
+    """Nothing is stored under this name or address."""
+
+
+class IntegrityError(EndcapError):
+    """Something stored is damaged or incomplete."""
+
+
+class StorageError(EndcapError):
+    """The disk or the object store refused a read or a write."""
+
+
+class TransientError(EndcapError):
+    """A failure that may pass when tried again."""

@@ -1,0 +1,81 @@
+"""Sessions as flat arrays: what models are fitted on and asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """`n` sessions with `e` events in all, in compressed rows: session i holds events offsets[i]:offsets[i+1].
+
+    items: int32 [e], index into the view's vocabulary. times: int64 [e], epoch milliseconds (UTC), not falling within
+    a session. offsets: int64 [n+1]. customers: int32 [n], -1 where unknown. features: each [e], by feature name.
+    """
+
+    items: NDArray[np.int32]
+    times: Ints
+    offsets: Ints
+    customers: NDArray[np.int32]
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Events of each session: int64 [n]."""
+        return np.diff(self.offsets)
+
+    @property
+    def session_of_event(self) -> Ints:
+        """Which session each event belongs to: int64 [e]."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Sessions:
+        """The sessions at these positions (or under this mask), in that order."""
+        rows = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.int64)
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return self._pick(events, offsets, self.customers[rows])
+
+    def last(self, count: int) -> Sessions:
+        """Each session's last `count` events."""
+        lengths = np.minimum(self.lengths, count)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths)
+        return self._pick(events, offsets, self.customers)
+
+    def prefixes(self) -> tuple[Sessions, NDArray[np.int32], Ints]:
+        """Every proper prefix of every session, with the item that followed it and the session it is of.
+
+        A session of length l gives its prefixes of length 1 to l - 1. Returns (prefixes [p], next items int32 [p],
+        session index int64 [p]).
+        """
+        counts = np.maximum(self.lengths - 1, 0)
+        owner = np.repeat(np.arange(len(self), dtype=np.int64), counts)
+        ends = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        offsets = np.concatenate([[0], np.cumsum(ends)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][owner] - offsets[:-1], ends)
+        return self._pick(events, offsets, self.customers[owner]), self.items[self.offsets[:-1][owner] + ends], owner
+
+    def _pick(self, events: Ints, offsets: Ints, customers: NDArray[np.int32]) -> Sessions:
+        features = {name: values[events] for name, values in self.features.items()}
+        return Sessions(self.items[events], self.times[events], offsets, customers, features)
+
+    @classmethod
+    def of(cls, items: Sequence[Sequence[int]], times: Sequence[Sequence[int]] | None = None) -> Sessions:
+        """Sessions from lists of item indices; without times, events are one second apart."""
+        lengths = np.array([len(session) for session in items], dtype=np.int64)
+        flat = np.array([item for session in items for item in session], dtype=np.int32)
+        clock = [list(range(0, 1000 * len(session), 1000)) for session in items] if times is None else times
+        flat_times = np.array([moment for session in clock for moment in session], dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(flat, flat_times, offsets, np.full(len(lengths), -1, dtype=np.int32))

@@ -1,0 +1,138 @@
+"""The contract that every model keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions
+from endcap.spec.recommender import Exclude
+
+NO_ITEM = -1
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a fit is done, beside its data and the model's own parameters."""
+
+    seed: int = 0
+    epochs: int | None = None
+    """Train exactly so many epochs (a refit); None: until the validation metric stops rising."""
+    validate: Callable[[Model], float] | None = None
+    """Validation MRR@20 of the model as it stands; larger is better."""
+    workspace: Path | None = None
+    """Where checkpoints of an unfinished fit are kept; a fit with the same arguments goes on from there."""
+    progress: Callable[[str], None] = lambda line: None
+    """Takes a line now and then while a long fit runs."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit found out: the number of epochs to keep, and a row an epoch (epoch, loss, validation, seconds)."""
+
+    epochs: int = 0
+    history: list[Mapping[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """items: int32 [n, k], best first, padded with -1; scores: float32 [n, k], -inf under the padding."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class Model(ABC):
+    """A recommender over item indices 0 … n_items-1, which are in vocabulary order: most popular first.
+
+    Ties in score go to the smaller index, in `recommend` and in evaluation alike.
+    """
+
+    name: ClassVar[str]
+    needs_validation: ClassVar[bool] = False
+    """True for a model that finds its number of epochs on validation sessions."""
+
+    n_items: int
+
+    @abstractmethod
+    def __init__(self, parameters: Any) -> None:
+        """`parameters`: the model's own class in `endcap.spec.model`."""
+
+    @abstractmethod
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        """Learn from sessions. Fitting twice with the same arguments gives the same model."""
+
+    @abstractmethod
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        """Scores of every item after each session, float32 [n, n_items]; -inf where the model has no opinion.
+
+        Sessions may be empty (no events): a session model then has no opinion on anything.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the fitted model's files into an existing folder: safetensors and JSON, never pickle."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """The model that `save` wrote. Runs no code from the folder."""
+
+    def recommend(
+        self,
+        sessions: Sessions,
+        k: int,
+        *,
+        exclude: Exclude = "none",
+        candidates: NDArray[np.int32] | None = None,
+        forbidden: NDArray[np.bool_] | None = None,
+    ) -> Ranking:
+        """The k best items after each session.
+
+        exclude: which of the session's own items are left out. candidates: int32 [c], only these are ranked.
+        forbidden: bool [n, n_items], further items left out. Items without a score are not recommended.
+        """
+        scores = self.score(sessions)
+        mask_excluded(scores, sessions, exclude)
+        if forbidden is not None:
+            scores[forbidden] = -np.inf
+        if candidates is not None:
+            kept = np.full_like(scores, -np.inf)
+            kept[:, candidates] = scores[:, candidates]
+            scores = kept
+        return top(scores, k)
+
+
+def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Exclude) -> None:
+    """Set scores of a session's own items to -inf, in place: none of them, the last event's, or all."""
+    if exclude == "none":
+        return
+    picked = sessions.last(1) if exclude == "last" else sessions
+    scores[picked.session_of_event, picked.items] = -np.inf
+
+
+def top(scores: NDArray[np.float32], k: int) -> Ranking:
+    """The k largest finite scores of each row of [n, m], ties to the smaller index."""
+    width = min(k, scores.shape[1])
+    if width == scores.shape[1]:
+        order = np.argsort(-scores, axis=1, kind="stable")
+    else:
+        # argpartition breaks ties at the border arbitrarily: find the border's value, then rank all that reach it.
+        border = -np.partition(-scores, width - 1, axis=1)[:, width - 1 : width]
+        order = np.empty((len(scores), width), dtype=np.int64)
+        for row, (values, limit) in enumerate(zip(scores, border[:, 0], strict=True)):
+            reached = np.flatnonzero(values >= limit)
+            order[row] = reached[np.argsort(-values[reached], kind="stable")[:width]]
+    best = np.take_along_axis(scores, order, axis=1)
+    items = np.where(np.isfinite(best), order, NO_ITEM).astype(np.int32)
+    if width < k:
+        pad = ((0, 0), (0, k - width))
+        items = np.pad(items, pad, constant_values=NO_ITEM)
+        best = np.pad(best, pad, constant_values=-np.inf)
+    return Ranking(items, np.where(items == NO_ITEM, np.float32(-np.inf), best).astype(np.float32))

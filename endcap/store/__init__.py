@@ -1,0 +1,6 @@
+"""Immutable, fingerprinted artifacts and a few small mutable documents, by address."""
+
+from endcap.store.base import Draft, Store, open_store
+from endcap.store.fingerprint import code_fingerprint, fingerprint
+
+__all__ = ["Draft", "Store", "code_fingerprint", "fingerprint", "open_store"]

@@ -1,0 +1,74 @@
+"""What a store is. The folder on a laptop and the bucket in a cluster keep the same promises."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from endcap.errors import UserError
+
+MANIFEST = "manifest.json"
+Json = dict[str, Any]
+
+
+@dataclass
+class Draft:
+    """An artifact being written: fill `path`, put facts in `facts`; it is published when the block ends well."""
+
+    path: Path
+    address: str
+    facts: Json = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Artifacts are immutable folders under `<root>/<kind>/<key>`; whole once their manifest is there.
+
+    `kind` is a path such as ``datasets/rsc15``; `key` is the fingerprint of everything that made the artifact.
+    The manifest holds ``address``, ``created`` (UTC, ISO), ``facts`` and ``files`` (name -> bytes, sha256).
+    """
+
+    root: str
+
+    def find(self, kind: str, key: str) -> str | None:
+        """The address of a whole artifact, or None."""
+
+    def publish(self, kind: str, key: str) -> AbstractContextManager[Draft]:
+        """Write an artifact: all of it appears at once, or nothing. If another writer was first, its copy stays."""
+
+    def fetch(self, address: str, *, verify: bool = False) -> Path:
+        """A local folder with the artifact's files; `verify` compares every checksum.
+
+        Raises NotFoundError, or IntegrityError where a file is missing or differs.
+        """
+
+    def manifest(self, address: str) -> Json:
+        """The artifact's manifest. Raises NotFoundError."""
+
+    def workspace(self, kind: str, key: str) -> Path:
+        """A local folder that survives a kill, the same for the same kind and key: checkpoints of unfinished work."""
+
+    def discard_workspace(self, kind: str, key: str) -> None:
+        """Remove what `workspace` gave, once the work is published."""
+
+    def list(self, kind: str) -> list[str]:
+        """Addresses of all whole artifacts of a kind, oldest first."""
+
+    def read_document(self, name: str) -> Json | None:
+        """A small mutable JSON document, such as ``deployments/rsc15``, or None."""
+
+    def write_document(self, name: str, document: Json) -> None:
+        """Replace a document in one step, durably."""
+
+
+def open_store(url: str) -> Store:
+    """The store at `url`: a folder's path or ``file://`` address."""
+    from endcap.store.folder import FolderStore
+
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return FolderStore(Path(url))
+    if scheme == "file":
+        return FolderStore(Path(rest))
+    raise UserError(f"store {url!r}: scheme {scheme!r} is not known; allowed: a folder's path or file:///…")
