@@ -47,7 +47,7 @@ class VSKNNSpec(Strict):
 
 
 class GRU4RecSpec(Strict):
-    """A GRU over the session, trained on session-parallel batches with sampled softmax (Hidasi and Karatzoglou, 2018)."""
+    """A GRU over the session, on session-parallel batches with sampled softmax (Hidasi and Karatzoglou, 2018)."""
 
     name: Literal["gru4rec"] = "gru4rec"
     width: Positive = 100

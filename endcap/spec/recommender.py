@@ -37,7 +37,7 @@ class Evaluation(Strict):
 
 
 class Condition(Strict):
-    """One line of the gate: a metric, or its difference or ratio to another model's, is at least `min` (at most `max`)."""
+    """A line of the gate: a metric, or its difference or ratio to another's, is at least `min` or at most `max`."""
 
     metric: Metric
     against: Literal["champion", "best-baseline"] | str | None = None
