@@ -1,0 +1,1 @@
+"""The pipelines' definitions, their specs, and the packages compiled from them."""

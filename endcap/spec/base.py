@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from endcap.errors import UserError
 
 API_VERSION = "endcap/v1"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -44,3 +46,12 @@ Duration = Annotated[
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def parse_date(text: str) -> datetime:
+    """An ISO 8601 date or time in UTC; a time that names no zone is UTC. Raises UserError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"date {text!r}: allowed: ISO 8601, such as 2026-03-01 or 2026-03-01T06:00:00Z") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,24 @@
+"""Step two: a snapshot to a dataset version, shared by the shop's recommenders."""
+
+from kfp import dsl
+
+from ..image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def features(shop: dict, snapshot: str, store: str, logical_date: str = "") -> str:
+    """Sessions, filters, item table and event features of the window before `logical_date`; returns the address."""
+    from endcap.features import build
+    from endcap.spec import Shop
+    from endcap.spec.base import parse_date
+    from endcap.store import open_store
+    from endcap_components.step import step
+
+    with step("features") as current:
+        opened = open_store(store)
+        until = parse_date(logical_date) if logical_date else None
+        dataset = build(Shop.model_validate(shop), snapshot, opened, until=until, progress=current.progress)
+        facts = opened.manifest(dataset)["facts"]
+        return current.done(
+            dataset, f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
+        )

@@ -1,0 +1,51 @@
+"""endcap events: event logs before they are a shop's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from endcap.spec.base import parse_date
+from endcap.spec.shop import Layout
+
+LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
+
+
+@click.group()
+def command() -> None:
+    """Event logs: convert published layouts, simulate a shop."""
+
+
+@command.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="The layout SOURCE was published in.")
+def convert(source: Path, target: Path, layout: Layout) -> None:
+    """Write SOURCE (a file, folder or glob) with Endcap's own column names to TARGET (.csv or .parquet)."""
+    from endcap.events import convert as convert_layout
+
+    counts = convert_layout(source, layout, target)
+    click.echo(f"✓ {target}: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items()))
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--events", default=300_000, show_default=True, help="Events, about.")
+@click.option("--items", default=5_000, show_default=True)
+@click.option("--customers", default=20_000, show_default=True)
+@click.option("--days", default=28, show_default=True)
+@click.option("--start", default="2026-03-02", show_default=True, help="First day (UTC).")
+@click.option("--seed", default=42, show_default=True)
+def simulate(folder: Path, events: int, items: int, customers: int, days: int, start: str, seed: int) -> None:
+    """Write the event log of a simulated shop to FOLDER: events by day and an item table."""
+    from endcap.events.simulate import simulate as simulate_shop
+    from endcap.events.simulate import write
+
+    begun = datetime.now(UTC)
+    log = simulate_shop(seed=seed, days=days, events=events, items=items, customers=customers, start=parse_date(start))
+    write(log, folder)
+    seconds = (datetime.now(UTC) - begun).total_seconds()
+    click.echo(f"✓ {folder}: {log.events.num_rows:,} events, {log.items.num_rows:,} items in {seconds:.1f} s")

@@ -1,0 +1,156 @@
+"""endcap run: a pipeline on this machine, a line a step."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from endcap.cli.options import env_option, registry_option, set_option, spec_argument, store_option
+from endcap.errors import EndcapError
+from endcap.spec.base import parse_date
+from endcap.spec.load import Loaded, load, resolved
+
+STEPS = {
+    "training": ("ingest", "features", "train", "evaluate", "refit", "register", "deploy"),
+    "features": ("ingest", "features"),
+}
+
+
+@click.command()
+@spec_argument
+@env_option
+@set_option
+@click.option("--pipeline", type=click.Choice(sorted(STEPS)), default="training", show_default=True)
+@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@store_option
+@registry_option
+@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+def command(
+    spec: Path,
+    env: str | None,
+    sets: tuple[str, ...],
+    pipeline: str,
+    logical_date: str,
+    store_url: str,
+    registry: str,
+    verbose: bool,
+) -> None:
+    """Run a recommender's pipeline here: events, features, training, gate, registry, deployment.
+
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. What was made before from the same
+    inputs, parameters and code is found and not made again; the same command goes on after a failure.
+    """
+    loaded = load(spec, env=env, sets=sets)
+    if logical_date:
+        parse_date(logical_date)
+    run_pipeline(loaded, pipeline, store_url=store_url, registry=registry, logical_date=logical_date, verbose=verbose)
+
+
+@dataclass
+class RunReport:
+    """What the steps of a run said: result and summary by step, and how long each took in seconds."""
+
+    name: str
+    folder: Path
+    results: dict[str, str] = field(default_factory=dict)
+    summaries: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_pipeline(
+    loaded: Loaded, pipeline: str, *, store_url: str, registry: str, logical_date: str, verbose: bool
+) -> RunReport:
+    """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and how to go on."""
+    store = Path(store_url.removeprefix("file://")).expanduser().resolve()
+    name = f"{loaded.recommender.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+    report = RunReport(name, store / "runs" / name)
+    documents = resolved(loaded)
+    arguments: dict[str, Any] = {"shop": documents["shop"], "store": f"file://{store}", "logical_date": logical_date}
+    if pipeline == "training":
+        arguments |= {"recommender": documents["recommender"], "registry": registry, "run": name}
+    click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
+    display = _Display(report, verbose)
+    runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
+    begun = time.monotonic()
+    try:
+        runner(pipeline, arguments, report.folder, display.hear)
+    except EndcapError as error:
+        raise EndcapError(display.failure(error)) from None
+    display.end(STEPS[pipeline], time.monotonic() - begun)
+    return report
+
+
+class _Display:
+    """One line a step: written when it ends; on a terminal, its progress is shown until then."""
+
+    def __init__(self, report: RunReport, verbose: bool) -> None:
+        self._report = report
+        self._verbose = verbose
+        self._live = sys.stdout.isatty() and not verbose
+        self._running: str | None = None
+        self._begun = time.monotonic()
+        self._cause = ""
+
+    def hear(self, event: dict[str, Any]) -> None:
+        step, state = event["step"], event["state"]
+        if state == "started":
+            self._running = step
+            self._show(f"  … {step}")
+        elif state == "progress":
+            if self._verbose:
+                click.echo(f"    {step}: {event['line']}")
+            else:
+                self._show(f"  … {step:<9} {event['line']}")
+        elif state == "done":
+            now = time.monotonic()
+            seconds, self._begun = now - self._begun, now
+            self._report.results[step] = event["result"]
+            self._report.summaries[step] = event["summary"]
+            self._report.seconds[step] = seconds
+            self._running = None
+            self._clear()
+            told = event["summary"] or event["result"]
+            click.echo(f"  {click.style('✓', fg='green')} {step:<9} {seconds:6.1f} s  {told}")
+        elif state == "failed":
+            self._cause = event["cause"]
+
+    def failure(self, error: EndcapError) -> str:
+        """The message of a run that stopped: step, cause, log, and the command that goes on."""
+        self._clear()
+        step = self._running
+        again = shlex.join(["endcap", *sys.argv[1:]])
+        if step is None:
+            return f"{error}\n  log:   {self._report.folder / 'kfp.log'}\n  again: {again}"
+        click.echo(f"  {click.style('⨯', fg='red')} {step:<9} {time.monotonic() - self._begun:6.1f} s  failed")
+        cause = self._cause or "its process was ended from outside (killed, or out of memory)"
+        log = self._report.folder / f"{step}.log"
+        return f"step {step} failed: {cause}\n  log:   {log}\n  again: {again}   (finished steps are not repeated)"
+
+    def end(self, steps: tuple[str, ...], seconds: float) -> None:
+        self._clear()
+        skipped = [step for step in steps if step not in self._report.results]
+        for step in skipped:
+            click.echo(f"  - {step:<9}           not run: the gate did not pass")
+        click.echo(f"Done in {seconds:.1f} s. Artifacts:")
+        for step in steps:
+            if "://" in self._report.results.get(step, ""):
+                click.echo(f"  {step:<9} {self._report.results[step]}")
+        click.echo(f"  logs      {self._report.folder}")
+
+    def _show(self, line: str) -> None:
+        if self._live:
+            click.echo(f"\r\033[K{line[:110]}", nl=False)
+
+    def _clear(self) -> None:
+        if self._live:
+            click.echo("\r\033[K", nl=False)

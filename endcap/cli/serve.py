@@ -1,0 +1,22 @@
+"""endcap serve: the deployed versions behind a gateway, until it is ended."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import click
+
+from endcap.cli.options import opened, store_option
+
+
+@click.command()
+@click.argument("recommender")
+@click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
+@store_option
+def command(recommender: str, port: int, store_url: str) -> None:
+    """Serve RECOMMENDER's desired state (see `endcap deploy`): a predictor a version, and the gateway in front.
+
+    A change of the desired state is followed while it runs. Ctrl-C ends every process.
+    """
+    serve = entry_points(group="endcap.server")["local"].load()
+    serve(opened(store_url), recommender, port=port, progress=click.echo)

@@ -1,0 +1,89 @@
+"""Run a pipeline on this machine, each step in a process of its own, through KFP's local runner."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import EndcapError
+from endcap_components.step import MARK, RUN_FOLDER
+
+
+def run(pipeline: str, arguments: dict[str, Any], folder: Path, listen: Callable[[dict[str, Any]], None]) -> None:
+    """Run a pipeline by its name; `listen` gets each step's events as they come: started, progress, done, failed.
+
+    `folder` gets a log a step, `kfp.log` with what KFP itself prints, and KFP's own files. Raises EndcapError where
+    the run ends before its end; the failed step's event has told the cause, if the step could still speak.
+    """
+    from kfp import local
+
+    definition = entry_points(group="endcap.pipelines")[pipeline].load()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        warnings.catch_warnings(),
+        (folder / "kfp.log").open("w") as log,
+        _environment({RUN_FOLDER: str(folder)}),
+        _quiet_logging(),
+    ):
+        warnings.simplefilter("ignore")
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))
+        try:
+            # KFP prints what its steps print, in this process: a step's marked lines are picked out there.
+            with contextlib.redirect_stdout(_Splitter(listen, log)):
+                definition(**arguments)
+        except RuntimeError as error:
+            raise EndcapError(f"the pipeline stopped: {error}") from None
+
+
+class _Splitter(io.TextIOBase):
+    """Marked lines to a listener, all others to a file."""
+
+    def __init__(self, listen: Callable[[dict[str, Any]], None], rest: io.TextIOBase) -> None:
+        self._listen = listen
+        self._rest = rest
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        self._line += text
+        *lines, self._line = self._line.split("\n")
+        for line in lines:
+            if line.lstrip().startswith(MARK):
+                self._listen(json.loads(line.lstrip().removeprefix(MARK)))
+            else:
+                self._rest.write(line + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._rest.flush()
+
+
+@contextlib.contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """KFP resets the root logger's level around each task; give back what was there."""
+    level = logging.getLogger().level
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
