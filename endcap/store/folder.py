@@ -175,7 +175,7 @@ def _storage_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
             reason = error.strerror or str(error)
             raise StorageError(
                 f"cannot write {place}: {reason}; nothing was published. Free space or choose another store (--store)"
