@@ -24,7 +24,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.path = root.expanduser().resolve()
         self.root = f"file://{self.path}"
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def find(self, kind: str, key: str) -> str | None:
@@ -38,7 +38,7 @@ class FolderStore:
         # The writer's host and process are in the name, so that a later writer knows whose remains it may remove.
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         draft = Draft(self.path / ".drafts" / name, self._address(place))
-        with _storage_errors(place):
+        with storage_errors(place):
             draft.path.mkdir(parents=True)
             try:
                 yield draft
@@ -77,7 +77,7 @@ class FolderStore:
 
     def workspace(self, kind: str, key: str) -> Path:
         folder = self.path / ".work" / kind / key
-        with _storage_errors(folder):
+        with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -97,7 +97,7 @@ class FolderStore:
 
     def write_document(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"
-        with _storage_errors(file):
+        with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex}")
             _write_durably(draft, document)
@@ -171,7 +171,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _storage_errors(place: Path) -> Iterator[None]:
+def storage_errors(place: Path) -> Iterator[None]:
+    """Report a full or read-only disk, or a folder without permission, as StorageError that names `place`."""
     try:
         yield
     except OSError as error:
