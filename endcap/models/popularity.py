@@ -1,0 +1,45 @@
+"""Items by how many training events they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions
+from endcap.models import files
+from endcap.models.base import Fitting, FitReport, Model
+from endcap.spec.model import PopularitySpec
+
+
+class Popularity(Model):
+    """The same ranking for everyone. Items without events come last, in vocabulary order."""
+
+    name = "popularity"
+
+    def __init__(self, parameters: PopularitySpec) -> None:
+        self.parameters = parameters
+        self.n_items = 0
+        self.counts = np.zeros(0, dtype=np.int64)
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        self.n_items = n_items
+        self.counts = np.bincount(train.items, minlength=n_items).astype(np.int64)
+        return FitReport()
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        return np.tile(self.counts.astype(np.float32), (len(sessions), 1))
+
+    def save(self, folder: Path) -> None:
+        description = {"name": self.name, "parameters": self.parameters.model_dump(mode="json"), "n_items": self.n_items}
+        files.write(folder, description, {"counts": self.counts})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description = files.describe(folder)
+        model = cls(PopularitySpec.model_validate(description["parameters"]))
+        model.n_items = description["n_items"]
+        model.counts = files.tensors(folder)["counts"]
+        return model

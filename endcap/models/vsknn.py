@@ -1,0 +1,169 @@
+"""Vector multiplication session-based k nearest neighbours (V-SKNN; Ludewig and Jannach, 2018)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Ints, Sessions
+from endcap.models import files
+from endcap.models.base import Fitting, FitReport, Model
+from endcap.spec.model import VSKNNSpec
+
+_CHUNK_VISITS = 200_000  # sessions looked at together: keeps the working arrays in the cache
+_CHUNK_SCORES = 4_000_000
+
+
+class VSKNN(Model):
+    """Sessions that share items with the asked one vote for what they hold.
+
+    Of the asked session's last L events, the j-th of n weighs j/n; an item that is repeated, its latest weight.
+    Looked at are, for each of these items, the m most recent training sessions (by last event; of equal times the
+    later in order) that hold it. A session's similarity is the sum of the weights of the items that it holds; the k
+    most similar vote (ties: the more recent). An item's score is
+    sum over voters that hold it of similarity * max(0, 1 - d/10) * (1 + idf_weight * idf / 12), where d is how many
+    events before the asked session's end the latest shared item stands, and idf = ln(sessions / sessions with the item).
+
+    Training sessions are numbered from the most recent, 0, on. Both ways in compressed rows: item i is held by
+    holders[holder_starts[i]:holder_starts[i+1]] (ascending: the most recent first), and session s holds the distinct
+    items held[held_starts[s]:held_starts[s+1]].
+    """
+
+    name = "vsknn"
+
+    def __init__(self, parameters: VSKNNSpec) -> None:
+        self.parameters = parameters
+        self._adopt(0, {"holder_starts": np.zeros(1, np.int64), "holders": np.zeros(0, np.int32)}, 0)
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        asked = np.flatnonzero(train.lengths)
+        ends = train.times[train.offsets[1:][asked] - 1]
+        number = np.empty(len(train), dtype=np.int64)
+        number[asked[np.lexsort((-asked, -ends))]] = np.arange(len(asked))
+        # Sorted distinct pairs (item, session): the events of one item lie together, its most recent sessions first.
+        pairs = np.unique(train.items * np.int64(len(asked)) + number[train.session_of_event])
+        items, sessions = np.divmod(pairs, max(len(asked), 1))
+        starts = _starts(items, n_items)
+        self._adopt(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(asked))
+        return FitReport()
+
+    def _adopt(self, n_items: int, arrays: dict[str, NDArray[Any]], n_sessions: int) -> None:
+        """Take the index of holders and derive the rest from it."""
+        self.n_items, self.n_sessions = n_items, n_sessions
+        self.holder_starts, self.holders = arrays["holder_starts"], arrays["holders"]
+        counts = np.diff(self.holder_starts)
+        items = np.repeat(np.arange(n_items, dtype=np.int32), counts)
+        self.held = items[np.argsort(self.holders, kind="stable")]
+        self.held_starts = _starts(self.holders, n_sessions)
+        self._pairs = items * np.int64(max(n_sessions, 1)) + self.holders
+        idf = np.log(n_sessions / np.maximum(counts, 1)) if n_sessions else np.zeros(n_items)
+        self.boost = 1.0 + self.parameters.idf_weight * idf / 12.0
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
+        rows, items, places = _latest_places(sessions.last(self.parameters.last))
+        counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
+        for first, end in _chunks(np.bincount(rows, counts, minlength=len(sessions)), self.n_items):
+            part = slice(*np.searchsorted(rows, (first, end)))
+            row, session, strength = self._voters(rows[part] - first, items[part], places[part], counts[part])
+            votes = self.held_starts[session + 1] - self.held_starts[session]
+            held = self.held[_ranges(self.held_starts[session], votes)]
+            cells = np.repeat(row * self.n_items, votes) + held
+            weights = np.repeat(strength, votes) * self.boost[held]
+            total = np.bincount(cells, weights, minlength=(end - first) * self.n_items)
+            voted = np.flatnonzero(total > 0)
+            scores[first:end].reshape(-1)[voted] = total[voted]
+        # The weights j stand for j/n: divided here, where rounding can no longer break a tie between sessions.
+        lengths = np.clip(sessions.lengths, 1, self.parameters.last).astype(np.float32)
+        return np.divide(scores, lengths[:, None], out=scores)
+
+    def _voters(self, rows: Ints, items: Ints, places: Ints, counts: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
+        """The k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
+        width = max(self.n_sessions, 1)
+        visits = np.repeat(rows, counts) * width + self.holders[_ranges(self.holder_starts[items], counts)]
+        order = np.argsort(visits, kind="stable")
+        visits, visit_places = visits[order], np.repeat(places, counts)[order]
+        heads = np.flatnonzero(np.diff(visits, prepend=-1))
+        found = visits[heads]
+        similarity = np.add.reduceat(visit_places, heads) if len(heads) else heads
+        latest = np.maximum.reduceat(visit_places, heads) if len(heads) else heads
+        self._add_unsampled(found, similarity, latest, rows, items, places, counts)
+        # One sort by (row, similarity falling, most recent first), then the first k of each row.
+        row, session = np.divmod(found, width)
+        most = self.parameters.last * (self.parameters.last + 1) // 2
+        order = np.argsort((row * (most + 1) + most - similarity) * width + session)
+        row = row[order]
+        starts = np.searchsorted(row, row)
+        kept = np.arange(len(row)) - starts < self.parameters.neighbours
+        order, row = order[kept], row[kept]
+        lengths = np.zeros(int(rows.max(initial=0)) + 1, dtype=np.int64)
+        np.maximum.at(lengths, rows, places)
+        decay = np.maximum(0.0, 1.0 - 0.1 * (lengths[row] - latest[order]))
+        return row, session[order], similarity[order] * decay
+
+    def _add_unsampled(
+        self, found: Ints, similarity: Ints, latest: Ints, rows: Ints, items: Ints, places: Ints, counts: Ints
+    ) -> None:
+        """Add, in place, the items that a found session holds though it is not among the item's m most recent."""
+        width = max(self.n_sessions, 1)
+        cut = np.flatnonzero(self.holder_starts[items + 1] - self.holder_starts[items] > counts)
+        if not len(cut):
+            return
+        oldest = self.holders[self.holder_starts[items[cut]] + counts[cut] - 1]
+        begin = np.searchsorted(found, rows[cut] * width + oldest + 1)
+        older = np.searchsorted(found, (rows[cut] + 1) * width) - begin
+        which, asked = _ranges(begin, older), np.repeat(cut, older)
+        pair = items[asked] * np.int64(width) + found[which] % width
+        place = np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)
+        hit = self._pairs[place] == pair
+        np.add.at(similarity, which[hit], places[asked[hit]])
+        np.maximum.at(latest, which[hit], places[asked[hit]])
+
+    def save(self, folder: Path) -> None:
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+            "n_sessions": self.n_sessions,
+        }
+        files.write(folder, description, {"holder_starts": self.holder_starts, "holders": self.holders})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description = files.describe(folder)
+        model = cls(VSKNNSpec.model_validate(description["parameters"]))
+        model._adopt(description["n_items"], files.tensors(folder), description["n_sessions"])
+        return model
+
+
+def _starts(sorted_or_not: NDArray[Any], size: int) -> Ints:
+    """Offsets of compressed rows: int64 [size + 1], from the row of each entry."""
+    return np.concatenate([[0], np.cumsum(np.bincount(sorted_or_not, minlength=size))]).astype(np.int64)
+
+
+def _ranges(starts: Ints, counts: Ints) -> Ints:
+    """start, start + 1, … start + count - 1 of each, one after the other."""
+    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+
+
+def _latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
+    """Each session's distinct items: (session, item, place of its latest event from 1), by session."""
+    owner = sessions.session_of_event
+    place = np.arange(len(owner)) - sessions.offsets[:-1][owner] + 1
+    span = int(sessions.items.max(initial=0)) + 1
+    # np.unique keeps the first of equals: turned round, that is the latest.
+    _, turned = np.unique((owner * span + sessions.items)[::-1], return_index=True)
+    latest = np.sort(len(owner) - 1 - turned)
+    return owner[latest], sessions.items[latest].astype(np.int64), place[latest]
+
+
+def _chunks(visits: NDArray[np.float64], n_items: int) -> list[tuple[int, int]]:
+    """Cut rows into runs whose visits and whose scores stay bounded."""
+    if not len(visits):
+        return []
+    load = np.cumsum(visits / _CHUNK_VISITS + n_items / _CHUNK_SCORES)
+    edges = np.flatnonzero(np.diff(np.floor(load), append=np.inf)) + 1
+    return list(zip([0, *edges[:-1].tolist()], edges.tolist(), strict=True))
