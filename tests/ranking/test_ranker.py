@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.ranking import Answer, Ranker, RankRequest
+
+IDS = ["a", "b", "c", "d", "e"]
+NONE = -np.inf
+
+
+class FixedScores(Model):
+    """After a session that ends with item i: row i of a table. No opinion after an empty session."""
+
+    name = "fixed"
+
+    def __init__(self, parameters: Any) -> None:
+        self.table = np.array(parameters, dtype=np.float32)
+        self.n_items = len(self.table)
+        self.seen: list[Sessions] = []
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        return FitReport()
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        self.seen.append(sessions)
+        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
+        some = np.flatnonzero(sessions.lengths)
+        scores[some] = self.table[sessions.items[sessions.offsets[1:][some] - 1]]
+        return scores
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        raise NotImplementedError
+
+
+class Vocabulary:
+    ids = IDS
+
+    def index(self, item: str) -> int:
+        return IDS.index(item) if item in IDS else -1
+
+
+TABLE = [
+    [1, 2, 2, NONE, NONE],  # after a: b and c tie
+    [NONE, NONE, 3, NONE, 9],
+    [5, 4, 3, 2, 1],
+    [NONE, NONE, NONE, NONE, NONE],
+    [NONE, 1, NONE, NONE, NONE],
+]
+ITEMS = pa.table({"item": IDS, "category": ["x", "y", "x", "y", None]})
+
+
+def ranker(**settings: Any) -> Ranker:
+    return Ranker(FixedScores(TABLE), Vocabulary(), ITEMS, **settings)
+
+
+def ask(settings: dict[str, Any] | None = None, **request: Any) -> Answer:
+    return ranker(**settings or {}).rank([RankRequest(**request)])[0]
+
+
+def test_scored_items_come_first_ties_by_popularity_then_the_most_popular_fill_up() -> None:
+    answer = ask(items=["a"], k=5)
+    assert answer.ids == ["b", "c", "a", "d", "e"]
+    assert answer.scores == [2, 2, 1, None, None]
+    assert answer.as_json()["items"][2:4] == [
+        {"item": "a", "score": 1.0},
+        {"item": "d", "score": None, "fallback": True},
+    ]
+
+
+def test_a_fresh_shopper_and_one_with_only_unknown_items_get_the_most_popular() -> None:
+    assert ask(items=[], k=3).ids == ["a", "b", "c"]
+    answer = ask(items=["?", "??"], k=3)
+    assert (answer.ids, answer.unknown) == (["a", "b", "c"], 2)
+
+
+def test_unknown_items_are_skipped_and_counted() -> None:
+    answer = ask(items=["b", "new"], k=2)
+    assert (answer.ids, answer.unknown) == (["e", "c"], 1)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "expected"), [("none", ["a", "b", "c", "d", "e"]), ("last", list("abde")), ("seen", list("bde"))]
+)
+def test_the_recommenders_exclusion_holds_for_fallbacks_too(exclude: str, expected: list[str]) -> None:
+    assert ask({"exclude": exclude}, items=["a", "c"], k=5).ids == expected
+    assert ask({"exclude": "last"}, items=["d"], k=5).ids == ["a", "b", "c", "e"]
+
+
+def test_a_requests_exclusions_are_never_listed() -> None:
+    assert ask(items=["c"], k=5, exclude=["a", "e", "?"]).ids == ["b", "c", "d"]
+
+
+def test_related_items_leave_the_item_itself_out() -> None:
+    assert ask(item="c", k=5).ids == ["a", "b", "d", "e"]
+
+
+def test_category_and_candidates_restrict_and_intersect() -> None:
+    assert ask(items=["a"], category="x", k=5).ids == ["c", "a"]
+    assert ask(items=["a"], candidates=["e", "d", "c"], k=2).ids == ["c", "d"]
+    assert ask(items=["a"], candidates=["e", "d", "c"], category="x", k=5).ids == ["c"]
+
+
+def test_unknown_candidates_come_last_in_their_order() -> None:
+    answer = ask(items=["a"], candidates=["z", "c", "y", "z", "w"], exclude=["w"], k=5)
+    assert answer.ids == ["c", "z", "y"]
+    assert answer.scores == [2, None, None]
+    assert answer.unknown == 3
+    assert ask(items=["a"], candidates=["z", "c"], category="x", k=5).ids == ["c"]
+
+
+def test_k_is_the_recommenders_unless_asked_for() -> None:
+    from endcap.spec.recommender import Serving
+
+    assert len(ask({"serving": Serving(k=2)}, items=["a"]).ids) == 2
+
+
+def test_a_batch_gives_each_request_the_answer_it_gets_alone() -> None:
+    requests = [
+        RankRequest(items=["a"], k=5),
+        RankRequest(items=[], k=1),
+        RankRequest(item="c", exclude=["d"]),
+        RankRequest(items=["b", "?"], category="y", k=2),
+    ]
+    together = ranker().rank(requests)
+    assert together == [ranker().rank([request])[0] for request in requests]
+    assert ranker().rank([]) == []
+
+
+def test_types_that_training_leaves_out_are_skipped() -> None:
+    events = [{"item": "b", "type": "view"}, {"item": "a", "type": "wish"}]
+    request = RankRequest.model_validate({"events": events, "k": 1})
+    (answer,) = ranker(event_types=["view"]).rank([request])
+    assert answer.ids == ["e"]
+
+
+def test_features_see_unknown_items_and_their_values_stay_with_their_events() -> None:
+    wanted = ranker(evaluate=lambda sessions: {"place": np.arange(len(sessions.items), dtype=np.float32)})
+    wanted.rank([RankRequest(items=["a", "?", "b"]), RankRequest(items=["?", "c"])], now=7)
+    (seen,) = wanted.model.seen  # type: ignore[attr-defined]
+    assert seen.items.tolist() == [0, 1, 2]
+    assert seen.features["place"].tolist() == [0, 2, 4]
+    assert seen.offsets.tolist() == [0, 2, 3]
+    assert seen.times.tolist() == [7, 7, 7]

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from endcap.errors import RequestError
+from endcap.ranking.request import parse_instance, parse_instances
+from endcap.spec.recommender import Serving
+
+LIMITS = Serving(k=5, max_k=50, max_events=4, max_candidates=3)
+CATEGORIES = ["shoes", "shirts", "hats"]
+NOON = 1_767_268_800_000
+
+
+def parse(value: Any) -> Any:
+    return parse_instance(value, 2, LIMITS, CATEGORIES)
+
+
+def test_each_of_the_three_ways_to_ask_gives_a_session() -> None:
+    assert [event.item for event in parse({"items": ["a", "b"]}).sequence] == ["a", "b"]
+    assert [event.item for event in parse({"item": "a"}).sequence] == ["a"]
+    timed = parse({"events": [{"item": "a", "time": NOON}, {"item": "b", "time": "2026-01-01T13:00:01+01:00"}]})
+    assert [event.time for event in timed.sequence] == [NOON, NOON + 1000]
+    assert parse({"items": []}).sequence == []
+
+
+def test_odd_characters_in_ids_are_kept() -> None:
+    odd = ['a"b', "ü\n", "日本 ', ;"]
+    assert [event.item for event in parse({"items": odd}).sequence] == odd
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("a", "instance 2: found 'a' (str); allowed: an object"),
+        ({}, "none of items, events, item; allowed: exactly one"),
+        ({"items": ["a"], "item": "b"}, "found items and item; allowed: exactly one"),
+        ({"items": "a"}, "items: found 'a' (str); allowed: a list of item ids"),
+        ({"items": ["a", 7]}, "items.1: found 7 (int); allowed: an item id as a string; a number is written in quotes"),
+        ({"items": [""]}, "items.0: found a text of 0 characters"),
+        ({"items": ["a"] * 5}, "items: found 5 entries; allowed: at most 4"),
+        ({"items": [], "candidates": ["a"] * 4}, "candidates: found 4 entries; allowed: at most 3"),
+        ({"items": [], "candidates": []}, "candidates: found an empty list; allowed: one id or more"),
+        ({"items": [], "k": 0}, "k: found 0; allowed: 1 to 50"),
+        ({"items": [], "k": 1_000_000}, "k: found 1000000; allowed: 1 to 50"),
+        ({"items": [], "k": 2.0}, "k: found 2.0 (float); allowed: a whole number"),
+        ({"items": [], "k": True}, "k: found True (bool)"),
+        (json.loads('{"items": [], "k": NaN}'), "k: found NaN"),
+        (json.loads('{"events": [{"item": "a", "time": NaN}]}'), "events.0.time: found NaN; allowed: epoch"),
+        ({"events": [{"item": "a", "time": 1_767_268_800}]}, "events.0.time: found a time before 1990; epoch seconds"),
+        ({"events": [{"item": "a", "time": 10**15}]}, "events.0.time: found a time more than a day ahead"),
+        ({"events": [{"item": "a", "time": "2026-01-01T12:00:00"}]}, "events.0.time: found a time without a zone"),
+        ({"events": [{"item": "a", "time": "noon"}]}, "events.0.time: found not an ISO 8601 time"),
+        ({"events": [{"item": "a", "time": NOON}, {"item": "b", "time": NOON - 1}]}, "events: found times that fall"),
+        ({"events": [{"item": "a", "time": NOON}, {"item": "b"}]}, "events: found times for some events only"),
+        ({"events": [{"time": NOON}]}, "events.0.item: missing; allowed: an item id"),
+        ({"events": [{"item": "a", "tiem": 1}]}, "events.0.tiem: unknown key; allowed: item, time, type; did you mean"),
+        ({"itmes": ["a"]}, "itmes: unknown key; allowed: items, events, item, customer, category, candidates, k"),
+        (
+            {"items": [], "category": "shoos"},
+            "category: 'shoos' (str) is not known; allowed: one of 3, nearest: 'shoes'",
+        ),
+        ({"items": [], "customer": 5}, "customer: found 5 (int); allowed: a string"),
+    ],
+)
+def test_a_bad_request_is_told_what_where_and_what_is_allowed(value: Any, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse(value)
+    assert "instance 2" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_category_is_refused_where_items_have_none() -> None:
+    with pytest.raises(RequestError, match="this shop's items have no category"):
+        parse_instance({"items": [], "category": "shoes"}, 0, LIMITS, None)
+
+
+@pytest.mark.parametrize("body", [[], "x", None, {"instances": {}}, {"inputs": []}, {"instances": [], "x": 1}])
+def test_a_body_that_is_no_v1_body_is_refused(body: Any) -> None:
+    with pytest.raises(RequestError, match="allowed: a JSON object"):
+        parse_instances(body, LIMITS)
+
+
+def test_every_instance_is_parsed_and_a_mistake_is_numbered() -> None:
+    assert len(parse_instances({"instances": [{"items": []}, {"item": "a"}]}, LIMITS)) == 2
+    with pytest.raises(RequestError, match="instance 1: k"):
+        parse_instances({"instances": [{"items": []}, {"item": "a", "k": 0}]}, LIMITS)
