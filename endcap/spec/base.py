@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from endcap.errors import UserError
 
 API_VERSION = "endcap/v1"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = r"^[0-9]+(\.[0-9]+)?[smhdw]$"
 
 
 class Strict(BaseModel):
     """Unknown keys are errors, types are not bent, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Annotation: what a value may be, in words, for messages."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What a check over several keys found. `at` is the key, from the value that was checked."""
+
+    at: tuple[str | int, ...]
+    found: str
+    allowed: str
+    hint: str = ""
+
+
+def suggest(found: object, allowed: Iterable[str]) -> str:
+    """A question after the nearest of the allowed words, or nothing where none is near."""
+    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.6) if isinstance(found, str) else []
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def mistakes(found: Sequence[Mistake]) -> PydanticCustomError:
+    """The error that a validator raises, so that each mistake is reported at its own key."""
+    text = "; ".join(f"{'.'.join(map(str, one.at))} found {one.found}; allowed: {one.allowed}" for one in found)
+    return PydanticCustomError("mistakes", "{text}", {"text": text, "mistakes": list(found)})
 
 
 def _parse_duration(value: Any) -> Any:
-    if isinstance(value, str) and re.match(_DURATION, value):
-        return timedelta(**{_UNITS[value[-1]]: float(value[:-1])})
+    if isinstance(value, str) and re.fullmatch(_DURATION, value):
+        try:
+            return timedelta(microseconds=int(Decimal(value[:-1]) * _SECONDS[value[-1]] * 1_000_000))
+        except OverflowError:
+            raise ValueError("a duration of less than 2.7 million years") from None
     if isinstance(value, timedelta):
         return value
     raise ValueError("a number and a unit out of s, m, h, d, w, such as 30m")
@@ -31,11 +70,22 @@ def _parse_duration(value: Any) -> Any:
 
 def format_duration(value: timedelta) -> str:
     """The shortest exact form: ``timedelta(minutes=30)`` is ``30m``."""
-    seconds = value.total_seconds()
-    for unit, size in (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"
+    seconds, rest = divmod(value, timedelta(seconds=1))
+    if rest:
+        return f"{seconds}.{rest.microseconds:06d}".rstrip("0") + "s"
+    unit = next((unit for unit in "wdhm" if seconds and seconds % _SECONDS[unit] == 0), "s")
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+def parse_date(text: str) -> datetime:
+    """An ISO date or time as a moment in UTC; without a zone it is UTC's. Raises UserError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            f"{text!r} is not a date: give an ISO date such as 2026-03-02, or a time such as 2026-03-02T06:00:00+01:00"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 Duration = Annotated[
@@ -43,15 +93,11 @@ Duration = Annotated[
     BeforeValidator(_parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _DURATION, "examples": ["30m", "7d"]}),
+    Allowed("a duration such as 30m or 7d (units: s, m, h, d, w)"),
 ]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$"),
+    Allowed("a name of small letters, digits and inner hyphens, at most 53 characters"),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def parse_date(text: str) -> datetime:
-    """An ISO 8601 date or time in UTC; a time that names no zone is UTC. Raises UserError."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"date {text!r}: allowed: ISO 8601, such as 2026-03-01 or 2026-03-01T06:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

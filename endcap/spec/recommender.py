@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from endcap.spec.base import Duration, Name, Share, Strict
+from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
 from endcap.spec.model import ModelSpec, PopularitySpec, RecentPopularitySpec
 
 Exclude = Literal["none", "last", "seen"]
-Metric = Annotated[str, Field(pattern=r"^(hr|recall|precision|mrr|ndcg)@[0-9]+$|^(coverage|popularity_bias)@[0-9]+$")]
+METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
+Metric = Annotated[
+    str,
+    Field(pattern=rf"^({'|'.join(METRICS)})@[1-9][0-9]*$"),
+    Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)})"),
+]
 
 
 class TimeSplit(Strict):
@@ -40,7 +45,7 @@ class Condition(Strict):
     """A line of the gate: a metric, or its difference or ratio to another's, is at least `min` or at most `max`."""
 
     metric: Metric
-    against: Literal["champion", "best-baseline"] | str | None = None
+    against: str | None = None
     """`champion`, `best-baseline`, or the name of a baseline; left out: the metric itself."""
     compare: Literal["difference", "ratio"] = "difference"
     bound: Literal["estimate", "lower"] = "estimate"
@@ -51,7 +56,8 @@ class Condition(Strict):
     @model_validator(mode="after")
     def _has_one_limit(self) -> Condition:
         if (self.min is None) == (self.max is None):
-            raise ValueError("give exactly one of min and max")
+            found = "neither min nor max" if self.min is None else "both min and max"
+            raise mistakes([Mistake((), found, "exactly one of min and max")])
         return self
 
 
@@ -85,21 +91,41 @@ class Recommender(Strict):
     exclude: Exclude = "none"
     """Which items of the session are never recommended: none, the last, or all seen."""
     evaluation: Evaluation = Evaluation()
-    gate: list[Condition] = [Condition(metric="mrr@20", against="best-baseline", min=0.0)]
+    gate: list[Condition] = Field(
+        default=[Condition(metric="mrr@20", against="best-baseline", min=0.0)], validate_default=True
+    )
+    """All conditions must hold; an empty list lets every model pass."""
     refit: bool = True
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
     serving: Serving = Serving()
 
-    @model_validator(mode="after")
-    def _gate_names_known_models(self) -> Recommender:
-        known = ["champion", "best-baseline", *(baseline.name for baseline in self.baselines)]
-        for number, condition in enumerate(self.gate):
-            if condition.against is not None and condition.against not in known:
-                raise ValueError(f"gate[{number}].against is {condition.against!r}; allowed: {', '.join(known)}")
-            cutoff = int(condition.metric.partition("@")[2])
-            if cutoff not in self.evaluation.cutoffs:
-                raise ValueError(
-                    f"gate[{number}].metric: {cutoff} is not among evaluation.cutoffs {self.evaluation.cutoffs}"
-                )
-        return self
+    # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.
+    @field_validator("baselines")
+    @classmethod
+    def _baselines_differ(cls, baselines: list[ModelSpec]) -> list[ModelSpec]:
+        names = [baseline.name for baseline in baselines]
+        twice = [number for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            allowed = "each model once"
+            raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
+        return baselines
+
+    @field_validator("gate")
+    @classmethod
+    def _gate_names_known_models_and_cutoffs(cls, gate: list[Condition], info: ValidationInfo) -> list[Condition]:
+        found = []
+        baselines, evaluation = info.data.get("baselines"), info.data.get("evaluation")
+        for number, condition in enumerate(gate):
+            if baselines is not None and condition.against is not None:
+                known = ["champion", *["best-baseline"][: len(baselines)], *(baseline.name for baseline in baselines)]
+                if condition.against not in known:
+                    found.append(Mistake((number, "against"), repr(condition.against), ", ".join(known)))
+            if evaluation is not None and int(condition.metric.partition("@")[2]) not in evaluation.cutoffs:
+                cutoffs = ", ".join(str(cutoff) for cutoff in evaluation.cutoffs)
+                hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
+                allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
+                found.append(Mistake((number, "metric"), repr(condition.metric), allowed, hint))
+        if found:
+            raise mistakes(found)
+        return gate

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from endcap.spec.base import Duration, Name, Share, Strict
+from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes, suggest
 
 Layout = Literal["columns", "yoochoose-clicks", "yoochoose-buys", "diginetica-views", "diginetica-purchases"]
 
@@ -46,6 +48,16 @@ class TimeRule(Strict):
     """Epoch seconds, epoch milliseconds, or ISO 8601 text."""
     zone: str = "UTC"
     """Zone of ISO times that name none, as in the IANA data base."""
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_exists(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            allowed = "a zone of the IANA data base, such as UTC or Europe/Zurich"
+            raise mistakes([Mistake((), repr(zone), allowed, suggest(zone, available_timezones()))]) from None
+        return zone
 
 
 class Events(Strict):
@@ -116,9 +128,26 @@ class EventFeature(Strict):
     buckets: list[float] | None = None
     """Ascending edges: the value becomes the number of edges that it reaches."""
 
+    @field_validator("buckets")
+    @classmethod
+    def _edges_ascend(cls, buckets: list[float] | None) -> list[float] | None:
+        if buckets is not None and (not buckets or any(b <= a for a, b in itertools.pairwise(buckets))):
+            raise mistakes([Mistake((), str(buckets), "one number or more, each larger than the one before")])
+        return buckets
+
 
 class Features(Strict):
     events: list[EventFeature] = []
+
+    @field_validator("events")
+    @classmethod
+    def _names_differ(cls, events: list[EventFeature]) -> list[EventFeature]:
+        names = [feature.name for feature in events]
+        twice = [number for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            allowed = "each name once"
+            raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
+        return events
 
 
 class Shop(Strict):
@@ -130,20 +159,22 @@ class Shop(Strict):
     events: Events
     items: Items | None = None
     customers: Customers | None = None
-    sessions: Sessions = Sessions()
+    sessions: Sessions = Field(default=Sessions(), validate_default=True)
     filters: Filters = Filters()
     window: Duration | None = None
     """Look-back window that ends at the run's logical date; left out: everything before that date."""
     features: Features = Features()
 
-    @model_validator(mode="after")
-    def _sessions_have_their_column(self) -> Shop:
-        by_columns = any(source.layout == "columns" for source in self.events.sources)
-        if by_columns and self.sessions.by == "given" and self.events.columns.session is None:
-            raise ValueError("sessions.by is 'given': name events.columns.session, or set sessions.by to 'gap'")
-        if by_columns and self.sessions.by == "gap" and self.events.columns.customer is None:
-            raise ValueError("sessions.by is 'gap': name events.columns.customer, or set sessions.by to 'given'")
-        names = [feature.name for feature in self.features.events]
-        if len(names) != len(set(names)):
-            raise ValueError(f"features.events: names must differ, found {names}")
-        return self
+    # On the later key, so that it speaks also when unrelated keys are wrong.
+    @field_validator("sessions")
+    @classmethod
+    def _sessions_have_their_column(cls, sessions: Sessions, info: ValidationInfo) -> Sessions:
+        events = info.data.get("events")
+        if events is None or all(source.layout != "columns" for source in events.sources):
+            return sessions
+        column, other = ("session", "gap") if sessions.by == "given" else ("customer", "given")
+        if getattr(events.columns, column) is None:
+            found = f"{sessions.by!r}, and no events.columns.{column}"
+            allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
+            raise mistakes([Mistake(("by",), found, allowed)])
+        return sessions

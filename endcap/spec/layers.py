@@ -1,0 +1,157 @@
+"""One document out of several: extends, the file, its overlay for an environment, then --set; the later one wins."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endcap.errors import Problem
+from endcap.spec.nodes import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
+
+
+@dataclass
+class Layers:
+    """What reading a spec gathers: the files that it is made of, and what is wrong."""
+
+    kind: str
+    files: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    right_kind: bool = True
+    """False: some file is of another kind, so that it makes no sense to check the keys."""
+
+    def read(self, file: Path, env: str | None) -> Node | None:
+        """The file over what it extends, under its overlay where it has one; None where nothing could be read."""
+        node = self._with_extends(file, ())
+        overlay = overlay_file(file, env) if env else None
+        if overlay is not None and overlay.is_file():
+            over = self._with_extends(overlay, ())
+            if over is not None:
+                node = over if node is None else merged(node, over)
+        return None if node is None else without_nulls(node)
+
+    def _with_extends(self, file: Path, below: tuple[Path, ...]) -> Node | None:
+        node, problems = read(file)
+        self.problems += problems
+        if node is None:
+            return None
+        self.files.append(file)
+        self._check_kind(node)
+        extends = node.value.pop("extends", None)
+        if extends is None or extends.value is None:
+            return node
+        if not isinstance(extends.value, str):
+            self._wrong(extends, "extends", repr(extends.plain()), "the path of one YAML file, relative to this one")
+            return node
+        base = absolute(file.parent / extends.value)
+        chain = (*below, file)
+        if base in chain:
+            circle = " -> ".join(path.name for path in (*chain[chain.index(base) :], base))
+            self._wrong(extends, "extends", f"a circle: {circle}", "a file that does not extend this one")
+            return node
+        if not base.is_file():
+            there = listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
+            self._wrong(extends, "extends", f"{extends.value!r}, which does not exist", f"a file that does ({there})")
+            return node
+        under = self._with_extends(base, chain)
+        # A file is listed after those that it extends: in the order in which they are merged.
+        self.files.remove(file)
+        self.files.append(file)
+        return node if under is None else merged(under, node)
+
+    def _check_kind(self, node: Node) -> None:
+        kind = node.value.get("kind")
+        if kind is not None and kind.value != self.kind:
+            others = {"Shop": "a shop's file", "Recommender": "a recommender's file"}
+            what = others.get(kind.value) if isinstance(kind.value, str) else None
+            hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
+            self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint)
+            self.right_kind = False
+
+    def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "") -> None:
+        self.problems.append(Problem(node.place, key, found, allowed, hint))
+
+
+def absolute(path: Path | str) -> Path:
+    """Absolute and without `..`; links stay as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def overlay_file(file: Path, env: str) -> Path:
+    """Where a spec's overlay for an environment lies: `<stem>/overlays/<env>.yaml` beside it."""
+    return file.parent / file.stem / "overlays" / f"{env}.yaml"
+
+
+def environments(files: Iterable[Path]) -> list[str]:
+    """The environments that any of these specs has an overlay for."""
+    return sorted({name for file in files for name in yaml_names(file.parent / file.stem / "overlays")})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `--set key.path=value`."""
+
+    key: Key
+    text: str
+    given: str
+
+    @property
+    def origin(self) -> str:
+        return f"--set {self.given}"
+
+
+def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
+    """`--set` arguments taken apart: `gate.0.min=0.1` and `gate[0].min=0.1` are the same."""
+    found = []
+    for given in sets:
+        name, equals, text = given.partition("=")
+        parts = [part for part in re.split(r"[.\[\]]+", name.strip()) if part]
+        if not equals or not parts:
+            problems.append(Problem(f"--set {given}", "", repr(given), "key.path=value, such as model.width=64"))
+            continue
+        found.append(Setting(tuple(int(part) if part.isdecimal() else part for part in parts), text, given))
+    return found
+
+
+def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
+    """The document with the value at the setting's key replaced, whole; null removes it."""
+    value, wrong = parse(setting.text, origin=setting.origin)
+    if wrong:
+        problems += wrong
+        return node
+    value = value or Node(None, None, 0, setting.origin)
+    try:
+        return _replaced(node, setting.key, 0, without_nulls(value))
+    except LookupError as error:
+        found, allowed = error.args
+        problems.append(Problem(setting.origin, spelled(setting.key), found, allowed))
+        return node
+
+
+def _replaced(node: Node, key: Key, depth: int, value: Node) -> Node:
+    if depth == len(key):
+        return value
+    part, here = key[depth], spelled(key[:depth]) or "the file"
+    children: dict[str, Node] | list[Node]
+    if isinstance(node.value, list):
+        if not isinstance(part, int) or part >= len(node.value):
+            last = len(node.value) - 1
+            raise LookupError(
+                f"no place {part} in the list {here}", f"0 to {last}" if node.value else "none: it is empty"
+            )
+        children = list(node.value)
+        children[part] = _replaced(children[part], key, depth + 1, value)
+    elif isinstance(node.value, dict) or node.value is None:
+        if isinstance(part, int) and node.value is None:
+            raise LookupError(f"no list {here} in the file", f"the whole list, such as --set '{here}=[...]'")
+        children = dict(node.value or {})
+        child = _replaced(children.get(str(part), Node(None, None, 0, value.origin)), key, depth + 1, value)
+        if child.value is None:
+            children.pop(str(part), None)
+        else:
+            children[str(part)] = child
+    else:
+        raise LookupError(f"{here} is {node.value!r}", f"keys below a map; {here} holds one value")
+    return Node(children, node.file, node.line, node.origin)

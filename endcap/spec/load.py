@@ -1,0 +1,207 @@
+"""From the files that a user writes to checked specs, with every mistake reported at once.
+
+A document is made of layers, the later one winning: what it `extends` (at any depth), the file itself, its overlay of
+the environment (`<stem>/overlays/<env>.yaml` beside it), then `--set`. Maps merge key by key, lists are replaced whole,
+null removes a key. `--set shop.KEY=VALUE` addresses the shop's file, `--set shop=NAME` chooses the shop.
+
+Paths of sources are relative to the file that names them (`--set`: to the current folder); `~`, `${NAME}` and
+`${NAME:-default}` are expanded; addresses such as s3://bucket/key stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from endcap.errors import Problem, SpecError
+from endcap.spec.base import suggest
+from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
+from endcap.spec.model import GRU4RecSpec, ModelSpec
+from endcap.spec.nodes import Key, Node, listed, shown, spelled, yaml_names
+from endcap.spec.recommender import GivenSplit, Recommender
+from endcap.spec.shop import Shop
+from endcap.spec.words import problems_of
+
+_Spec = TypeVar("_Spec", Recommender, Shop)
+_ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recommender with its shop, and the files that they were read from, in the order of merging."""
+
+    recommender: Recommender
+    shop: Shop
+    files: list[Path]
+
+
+def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Loaded:
+    """Read a recommender's file and its shop's. Raises SpecError with every problem of both."""
+    file = absolute(path)
+    problems: list[Problem] = []
+    of_recommender, of_shop = _sorted(settings(sets, problems))
+    layers = Layers("Recommender", problems=problems)
+    document = _document(layers, file, env, of_recommender)
+    recommender = _validated(document, Recommender, layers)
+    shop_file = _shop_file(document, file, problems) if document is not None and layers.right_kind else None
+    shop = None
+    files = layers.files
+    if shop_file is not None:
+        shop_layers = Layers("Shop", problems=problems)
+        shop = _validated(_document(shop_layers, shop_file, env, of_shop), Shop, shop_layers)
+        files = [*shop_layers.files, *files]
+    _check_environment(env, [one for one in (file, shop_file) if one is not None], problems)
+    if recommender is not None and shop is not None and document is not None:
+        problems += _disagreements(recommender, shop, document)
+    if problems or recommender is None or shop is None:
+        raise SpecError(problems)
+    return Loaded(recommender, shop, files)
+
+
+def load_shop(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Shop:
+    """Read a shop's file alone; `sets` address its keys without the prefix `shop.`. Raises SpecError."""
+    file = absolute(path)
+    problems: list[Problem] = []
+    layers = Layers("Shop", problems=problems)
+    shop = _validated(_document(layers, file, env, settings(sets, problems)), Shop, layers)
+    _check_environment(env, [file], problems)
+    if problems or shop is None:
+        raise SpecError(problems)
+    return shop
+
+
+def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """Both specs as documents of JSON's types, with everything filled in: what pipeline steps are handed."""
+    return {
+        "recommender": loaded.recommender.model_dump(mode="json", exclude_none=True),
+        "shop": loaded.shop.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def restore(documents: dict[str, dict[str, Any]]) -> Loaded:
+    """The specs that `resolved` made documents of, exactly; no file is read."""
+    recommender = Recommender.model_validate(documents["recommender"])
+    return Loaded(recommender, Shop.model_validate(documents["shop"]), [])
+
+
+def _sorted(found: list[Setting]) -> tuple[list[Setting], list[Setting]]:
+    """Settings of the recommender, and those of the shop without their prefix."""
+    of_shop = [one for one in found if one.key[0] == "shop" and len(one.key) > 1]
+    return [one for one in found if one not in of_shop], [replace(one, key=one.key[1:]) for one in of_shop]
+
+
+def _document(layers: Layers, file: Path, env: str | None, sets: Sequence[Setting]) -> Node | None:
+    document = layers.read(file, env)
+    if document is None:
+        return None
+    for setting in sets:
+        document = applied(document, setting, layers.problems)
+    return _with_paths(document, layers.problems) if layers.kind == "Shop" else document
+
+
+def _validated(document: Node | None, model: type[_Spec], layers: Layers) -> _Spec | None:
+    if document is None or not layers.right_kind:
+        return None
+    try:
+        return model.model_validate(document.plain())
+    except ValidationError as error:
+        layers.problems += problems_of(error, document, model)
+        return None
+
+
+def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | None:
+    """The file of a recommender's shop: a name is looked up in `shops` beside the file that gives it, then beside
+    the recommender's own; what ends in .yaml or holds a slash is a path from the file that gives it."""
+    node = document.value.get("shop")
+    if node is None or not isinstance(node.value, str):
+        return None  # the model's own check reports it
+    beside = _folder(node)
+    if node.value.endswith((".yaml", ".yml")) or "/" in node.value:
+        candidates = [absolute(beside / node.value)]
+    else:
+        candidates = [folder / "shops" / f"{node.value}.yaml" for folder in (beside, file.parent)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    folder = candidates[-1].parent
+    names = yaml_names(folder)
+    allowed = f"a shop of {shown(folder)}: {listed(names)}" if names else f"a YAML file; {shown(folder)} has none"
+    wanted = candidates[-1].stem
+    problems.append(Problem(node.place, "shop", repr(node.value), allowed, suggest(wanted, names)))
+    return None
+
+
+def _check_environment(env: str | None, files: list[Path], problems: list[Problem]) -> None:
+    """An environment that no spec has an overlay for is a slip, not a wish for no overlay."""
+    there = environments(files)
+    if env is not None and not any(overlay_file(file, env).is_file() for file in files):
+        allowed = listed(there) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
+        problems.append(Problem(f"--env {env}", "", "no overlay of this name", allowed, suggest(env, there)))
+
+
+def _folder(node: Node) -> Path:
+    """The folder that paths of a value start from: its file's, or the current one for the command line's."""
+    return Path.cwd() if node.file is None else node.file.parent
+
+
+def _with_paths(document: Node, problems: list[Problem]) -> Node:
+    """The shop's document with each source's path expanded and absolute."""
+    tables = dict(document.value)
+    for table in ("events", "items", "customers"):
+        sources = document.at((table, "sources"))
+        if table not in tables or not isinstance(sources.value, list) or sources is document.at((table,)):
+            continue
+        changed = [_with_path(source, f"{table}.sources[{n}].path", problems) for n, source in enumerate(sources.value)]
+        under = tables[table]
+        children = under.value | {"sources": replace(sources, value=changed)}
+        tables[table] = replace(under, value=children)
+    return replace(document, value=tables)
+
+
+def _with_path(source: Node, key: str, problems: list[Problem]) -> Node:
+    path = source.value.get("path") if isinstance(source.value, dict) else None
+    if path is None or not isinstance(path.value, str):
+        return source
+    expanded = _expanded(path, key, problems)
+    if not _ADDRESS.match(expanded):
+        expanded = str(absolute(_folder(path) / Path(expanded).expanduser()))
+    return replace(source, value=source.value | {"path": replace(path, value=expanded)})
+
+
+def _expanded(path: Node, key: str, problems: list[Problem]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name) or default
+        if found is None:
+            allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
+            problems.append(Problem(path.place, key, f"${{{name}}}, which is not set", allowed))
+        return found or ""
+
+    return _VARIABLE.sub(value, path.value)
+
+
+def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Problem]:
+    """What only the two specs together show to be wrong."""
+    found = []
+    if isinstance(recommender.split, GivenSplit) and all(one.part == "train" for one in shop.events.sources):
+        place = document.at(("split", "by")).place
+        allowed = f"time; or a source with `part: test` in the shop {shop.name}"
+        found.append(Problem(place, "split.by", "'given', and no source of test sessions", allowed))
+    names = [feature.name for feature in shop.features.events if feature.buckets is not None]
+    specs: list[tuple[Key, ModelSpec]] = [(("model",), recommender.model)]
+    specs += [(("baselines", number), baseline) for number, baseline in enumerate(recommender.baselines)]
+    for key, spec in specs:
+        for number, name in enumerate(spec.features if isinstance(spec, GRU4RecSpec) else []):
+            if name not in names:
+                place = document.at((*key, "features", number)).place
+                allowed = f"features of the shop {shop.name} that have buckets: {listed(names) or 'none'}"
+                where = spelled((*key, "features", number))
+                found.append(Problem(place, where, repr(name), allowed, suggest(name, names)))
+    return found

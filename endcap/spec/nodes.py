@@ -1,0 +1,212 @@
+"""YAML documents as trees that remember where each value stands."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from endcap.errors import Problem
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a document: a scalar, a list of nodes or a map of nodes, and where it was written."""
+
+    value: Any
+    file: Path | None
+    """None: given on the command line."""
+    line: int
+    origin: str = ""
+    """What stands in place of a file for values of the command line."""
+
+    @property
+    def place(self) -> str:
+        """``file:line`` for messages; the file relative to the current folder where it lies below it."""
+        return self.origin if self.file is None else f"{shown(self.file)}:{self.line}"
+
+    def at(self, key: Key) -> Node:
+        """The node under this key, or the last one on the way to it that is there."""
+        node = self
+        for part in key:
+            in_list = isinstance(node.value, list) and isinstance(part, int) and 0 <= part < len(node.value)
+            if not in_list and not (isinstance(node.value, dict) and part in node.value):
+                break
+            node = node.value[part]
+        return node
+
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+
+def shown(path: Path) -> str:
+    """A path for messages: relative to the current folder where it lies below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def spelled(key: Key) -> str:
+    """``("gate", 0, "metric")`` as ``gate[0].metric``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+
+
+def merged(under: Node, over: Node) -> Node:
+    """Maps merge key by key, at any depth; lists and scalars are replaced whole; null removes a key."""
+    if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
+        return over
+    value = dict(under.value)
+    for key, node in over.value.items():
+        if node.value is None:
+            value.pop(key, None)
+        else:
+            value[key] = merged(value[key], node) if key in value else without_nulls(node)
+    return Node(value, over.file, over.line, over.origin)
+
+
+def without_nulls(node: Node) -> Node:
+    """The same without keys that are null: they stand for keys left out."""
+    if isinstance(node.value, dict):
+        kept = {key: without_nulls(child) for key, child in node.value.items() if child.value is not None}
+        return Node(kept, node.file, node.line, node.origin)
+    if isinstance(node.value, list):
+        return Node([without_nulls(child) for child in node.value], node.file, node.line, node.origin)
+    return node
+
+
+class _Loader(yaml.SafeLoader):
+    """Scalars as YAML 1.2's core schema reads them, as editors do: `1e-3` is a number, `no` and `12:30` are text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    "tag:yaml.org,2002:null": lambda text: None,
+    "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
+    "tag:yaml.org,2002:int": int,
+    "tag:yaml.org,2002:float": lambda text: float(text.replace(".inf", "inf").replace(".nan", "nan")),
+    "tag:yaml.org,2002:str": str,
+}
+
+
+@dataclass
+class _Builder:
+    """From PyYAML's nodes to ours; what is wrong is noted and left out."""
+
+    file: Path | None
+    origin: str
+    problems: list[Problem] = field(default_factory=list)
+    open_nodes: set[int] = field(default_factory=set)
+
+    def build(self, node: yaml.Node, key: Key, line: int) -> Node:
+        if id(node) in self.open_nodes:
+            self.wrong(line, key, "an alias to a value that holds it", "a value that ends")
+            return self.node(None, line)
+        self.open_nodes.add(id(node))
+        value: Any
+        if isinstance(node, yaml.MappingNode):
+            value = self.build_map(node, key)
+        elif isinstance(node, yaml.SequenceNode):
+            value = [
+                self.build(child, (*key, number), child.start_mark.line + 1) for number, child in enumerate(node.value)
+            ]
+        else:
+            value = self.build_scalar(node, key, line)
+        self.open_nodes.discard(id(node))
+        return self.node(value, line)
+
+    def build_map(self, node: yaml.MappingNode, key: Key) -> dict[str, Node]:
+        value: dict[str, Node] = {}
+        for name_node, child in node.value:
+            line = name_node.start_mark.line + 1
+            if not isinstance(name_node, yaml.ScalarNode):
+                self.wrong(line, key, "a list or map as a key", "keys that are text")
+                continue
+            name = str(name_node.value)
+            if name in value:
+                self.wrong(line, (*key, name), f"the key a second time (first in line {value[name].line})", "it once")
+                continue
+            value[name] = self.build(child, (*key, name), line)
+        return value
+
+    def build_scalar(self, node: yaml.Node, key: Key, line: int) -> Any:
+        construct = _SCALARS.get(node.tag)
+        try:
+            if construct is not None:
+                return construct(node.value)
+        except ValueError:
+            pass
+        self.wrong(line, key, f"{node.value!r} with the tag {node.tag}", "text, numbers, true and false, without tags")
+        return None
+
+    def node(self, value: Any, line: int) -> Node:
+        return Node(value, self.file, line, self.origin)
+
+    def wrong(self, line: int, key: Key, found: str, allowed: str) -> None:
+        self.problems.append(Problem(self.node(None, line).place, spelled(key), found, allowed))
+
+
+def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Node | None, list[Problem]]:
+    """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
+    builder = _Builder(file, origin)
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = " ".join(
+            str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part
+        )
+        builder.wrong(mark.line + 1 if mark else 1, (), f"no valid YAML ({what or error})", "one YAML document")
+        return None, builder.problems
+    return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
+
+
+def read(file: Path) -> tuple[Node | None, list[Problem]]:
+    """The document of a file, which must be a map, and what is wrong with it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return None, [Problem(shown(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8")]
+    except FileNotFoundError:
+        return None, [Problem(shown(file), "", "no such file", _neighbours(file))]
+    except OSError as error:
+        return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read")]
+    node, problems = parse(text, file=file)
+    if not problems and (node is None or not isinstance(node.value, dict)):
+        found = "an empty file" if node is None or node.value is None else "no map of keys"
+        problems = [Problem(shown(file), "", found, "keys with values, beginning with apiVersion and kind")]
+    return (node if not problems or (node is not None and isinstance(node.value, dict)) else None), problems
+
+
+def _neighbours(file: Path) -> str:
+    return f"the files there: {listed(names)}" if (names := yaml_names(file.parent)) else "a file that exists"
+
+
+def yaml_names(folder: Path) -> list[str]:
+    """Names of a folder's YAML files, without the suffix."""
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def listed(words: Sequence[object]) -> str:
+    """Words with commas between."""
+    return ", ".join(str(word) for word in words)

@@ -1,0 +1,87 @@
+"""JSON schemas of the two kinds, so that editors complete and check specs while they are written.
+
+Beside each kind's schema there is one of its parts, `<kind>.overlay.schema.json`, for overlays and for files that
+extend another: nothing is required there, and null, which removes a key, is allowed everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from endcap.spec.base import Strict
+from endcap.spec.recommender import Recommender
+from endcap.spec.shop import Shop
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_EXTENDS = {
+    "type": "string",
+    "description": "A YAML file, relative to this one, that this file is merged over: maps key by key, lists and "
+    "values whole, null removes a key.",
+}
+
+
+def schemas() -> dict[str, str]:
+    """Text of each schema by its file name."""
+    files = {}
+    for kind in (Shop, Recommender):
+        name = kind.__name__.lower()
+        overlay = f"{name}.overlay.schema.json"
+        files[f"{name}.schema.json"] = _text(_whole(kind, overlay))
+        files[overlay] = _text(_part(kind))
+    return files
+
+
+def _whole(kind: type[Strict], overlay: str) -> dict[str, Any]:
+    schema = _plain(kind)
+    definitions = schema.pop("$defs", {})
+    return {
+        "$schema": _DRAFT,
+        "title": f"Endcap {kind.__name__.lower()}",
+        "if": {"required": ["extends"]},
+        "then": {"$ref": overlay},
+        "else": schema,
+        "$defs": definitions,
+    }
+
+
+def _part(kind: type[Strict]) -> dict[str, Any]:
+    schema: dict[str, Any] = _optional(_plain(kind))
+    schema["properties"]["extends"] = _EXTENDS
+    return {"$schema": _DRAFT, "title": f"Endcap {kind.__name__.lower()}, a part of one", **schema}
+
+
+def _plain(kind: type[Strict]) -> dict[str, Any]:
+    schema: dict[str, Any] = _without_titles(kind.model_json_schema())
+    return schema
+
+
+def _without_titles(schema: Any) -> Any:
+    """Pydantic gives every field a title that only repeats its name."""
+    if isinstance(schema, list):
+        return [_without_titles(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+    return {key: value if key == "default" else _without_titles(value) for key, value in kept.items()}
+
+
+def _optional(schema: Any) -> Any:
+    """The same with nothing required, null allowed for every key, and unions without their telling key."""
+    if isinstance(schema, list):
+        return [_optional(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    loose: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("required", "discriminator", "default"):
+            continue
+        if key == "properties":
+            loose[key] = {name: {"anyOf": [_optional(one), {"type": "null"}]} for name, one in value.items()}
+        else:
+            loose["anyOf" if key == "oneOf" else key] = _optional(value)
+    return loose
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

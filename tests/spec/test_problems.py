@@ -1,0 +1,211 @@
+"""What a user is told of mistakes: all at once, each with place, key, found, allowed and the nearest word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap.errors import Problem, SpecError
+from endcap.spec.load import load, load_shop
+from tests.spec.test_load import RECOMMENDER, SHOP, problems, write
+
+SHOP_WITH_MISTAKES = """\
+apiVersion: endcap/v1
+kind: Shop
+name: Toys & Co
+events:
+  sources:
+    - path: events.csv
+      layout: yoochose-clicks
+  colums: {item: sku}
+  time: {unit: seconds, zone: Europe/Zurch}
+  max_bad_share: 2
+sessions: {gap: 30}
+"""
+RECOMMENDER_WITH_MISTAKES = """\
+apiVersion: endcap/v2
+kind: Recommender
+name: home
+shop: toys
+sede: 3
+split: {by: tme}
+model: {name: gru4rek}
+baselines:
+  - name: vsknn
+    sample: 0
+    neighbors: 10
+gate:
+  - metric: mr@20
+    min: 0
+refit: "yes"
+evaluation: {cutoffs: [5, ten]}
+"""
+EXPECTED = {
+    ("shops/toys.yaml:3", "name"): ("'Toys & Co'", "a name of small letters", ""),
+    ("shops/toys.yaml:7", "events.sources[0].layout"): ("'yoochose-clicks'", "yoochoose-clicks,", "yoochoose-clicks"),
+    ("shops/toys.yaml:8", "events.colums"): ("an unknown key", "sources, columns,", "columns"),
+    ("shops/toys.yaml:9", "events.time.unit"): ("'seconds'", "s, ms, iso", ""),
+    ("shops/toys.yaml:9", "events.time.zone"): ("'Europe/Zurch'", "IANA", "Europe/Zurich"),
+    ("shops/toys.yaml:10", "events.max_bad_share"): ("2", "a number, at least 0.0 and at most 1.0", ""),
+    ("shops/toys.yaml:11", "sessions.gap"): ("30", "a duration such as 30m", ""),
+    ("home.yaml:1", "apiVersion"): ("'endcap/v2'", "endcap/v1", "endcap/v1"),
+    ("home.yaml:5", "sede"): ("an unknown key", "seed, split,", "seed"),
+    ("home.yaml:6", "split.by"): ("'tme'", "time, given", "time"),
+    ("home.yaml:7", "model.name"): ("'gru4rek'", "popularity, recent-popularity,", "gru4rec"),
+    ("home.yaml:10", "baselines[0].sample"): ("0", "a whole number, at least 1", ""),
+    ("home.yaml:11", "baselines[0].neighbors"): ("an unknown key", "sample, neighbours,", "neighbours"),
+    ("home.yaml:13", "gate[0].metric"): ("'mr@20'", "such as mrr@20", ""),
+    ("home.yaml:15", "refit"): ("'yes'", "true or false", "without quotes"),
+    ("home.yaml:16", "evaluation.cutoffs[1]"): ("'ten'", "a whole number, at least 1 and at most 1000", ""),
+}
+
+
+def test_every_mistake_of_both_files_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "shops" / "toys.yaml", SHOP_WITH_MISTAKES)
+    write(tmp_path / "home.yaml", RECOMMENDER_WITH_MISTAKES)
+    with pytest.raises(SpecError) as caught:
+        load("home.yaml")
+    found = {(problem.file, problem.key): problem for problem in caught.value.problems}
+    assert set(found) == set(EXPECTED)
+    for place, (value, allowed, hint) in EXPECTED.items():
+        problem = found[place]
+        assert problem.found == value
+        assert allowed in problem.allowed
+        assert hint in problem.hint
+        assert (hint == "") == (problem.hint == "")
+    text = str(caught.value)
+    assert text.startswith("16 problems in the spec:\n")
+    assert "  - home.yaml:5: sede: found an unknown key; allowed: apiVersion, " in text
+    for jargon in ("Input should", "Extra inputs", "pattern", "Value error", "pydantic", "tag"):
+        assert jargon not in text
+
+
+def shop_problems(tmp_path: Path, text: str) -> list[Problem]:
+    return problems(load_shop, write(tmp_path / "toys.yaml", text))
+
+
+def recommender_problems(tmp_path: Path, text: str, shop: str = SHOP) -> list[Problem]:
+    write(tmp_path / "shops" / "toys.yaml", shop)
+    return problems(load, write(tmp_path / "home.yaml", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "an empty file"),
+        ("# only a comment\n", "an empty file"),
+        ("- a list\n", "no map of keys"),
+        ("kind: [Shop\n", "no valid YAML"),
+        ("kind: Shop\n---\nkind: Shop\n", "no valid YAML"),
+        (SHOP + "name: again\n", "the key a second time (first in line 3)"),
+        (SHOP + "window: !python/object:os.system x\n", "tag"),
+        (SHOP + "filters: &loop {min_item_events: *loop}\n", "alias"),
+        (SHOP + "? [a, b]\n: 1\n", "a list or map as a key"),
+    ],
+)
+def test_what_is_no_plain_yaml_map_is_a_problem_too(tmp_path: Path, text: str, found: str) -> None:
+    assert any(found in problem.found for problem in shop_problems(tmp_path, text))
+
+
+def test_bytes_folders_and_missing_files_are_problems(tmp_path: Path) -> None:
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe")
+    (tmp_path / "folder.yaml").mkdir()
+    assert "UTF-8" in problems(load_shop, tmp_path / "bytes.yaml")[0].found
+    assert "directory" in problems(load_shop, tmp_path / "folder.yaml")[0].found
+    (missing,) = problems(load_shop, tmp_path / "byte.yaml")
+    assert missing.found == "no such file"
+    assert "bytes" in missing.allowed
+
+
+def test_a_missing_shop_names_the_shops_there_are(tmp_path: Path) -> None:
+    (problem,) = recommender_problems(tmp_path, RECOMMENDER.replace("shop: toys", "shop: tois"))
+    assert problem.key == "shop"
+    assert problem.allowed.endswith(": toys")
+    assert problem.hint == "Did you mean 'toys'?"
+
+
+def test_a_file_of_the_other_kind_is_named_and_nothing_else(tmp_path: Path) -> None:
+    (problem,) = problems(load, write(tmp_path / "toys.yaml", SHOP))
+    assert (problem.key, problem.found, problem.allowed) == ("kind", "'Shop'", "Recommender")
+    assert "shop's file" in problem.hint
+
+
+def test_missing_keys_stand_at_the_map_that_lacks_them(tmp_path: Path) -> None:
+    found = shop_problems(tmp_path, "kind: Shop\nname: toys\nevents:\n  sources:\n    - format: csv\n")
+    assert [(problem.key, problem.found, problem.file[-2:]) for problem in found] == [
+        ("apiVersion", "nothing", ":1"),
+        ("events.sources[0].path", "nothing", ":5"),
+    ]
+
+
+def test_a_model_without_a_name_is_told_the_names(tmp_path: Path) -> None:
+    (problem,) = recommender_problems(tmp_path, RECOMMENDER.replace("name: vsknn, ", ""))
+    assert (problem.key, problem.found) == ("model.name", "nothing")
+    assert "gru4rec" in problem.allowed
+
+
+@pytest.mark.parametrize("value", ["1y", "3", "true", "[1]", "99999999999999w"])
+def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None:
+    (problem,) = recommender_problems(tmp_path, RECOMMENDER + f"split: {{by: time, test: {value}}}\n")
+    assert problem.key == "split.test"
+    assert "a duration such as 30m" in problem.allowed
+    assert "a number, at least 0.0 and at most 1.0" in problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "allowed"),
+    [
+        ("gate: [{metric: mrr@20, against: vsknn, min: 0}]\n", "gate[0].against", "champion, best-baseline, popul"),
+        ("gate: [{metric: mrr@7, min: 0}]\n", "gate[0].metric", "5, 10, 20"),
+        ("evaluation: {cutoffs: [5]}\n", "gate[0].metric", "a cutoff of evaluation.cutoffs: 5"),
+        ("gate: [{metric: mrr@20}]\n", "gate[0]", "exactly one of min and max"),
+        ("baselines: [{name: vsknn}, {name: vsknn}]\n", "baselines[1].name", "each model once"),
+        ("split: {by: given}\n", "split.by", "part: test"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_named(tmp_path: Path, more: str, key: str, allowed: str) -> None:
+    (problem,) = recommender_problems(tmp_path, RECOMMENDER + more)
+    assert problem.key == key
+    assert allowed in problem.allowed
+
+
+def test_contradictions_are_reported_beside_other_mistakes(tmp_path: Path) -> None:
+    more = "sede: 1\ngate: [{metric: mrr@20, against: vsknn, min: 0}, {metric: mrr@7, min: 0}]\n"
+    found = recommender_problems(tmp_path, RECOMMENDER + more)
+    assert [problem.key for problem in found] == ["sede", "gate[0].against", "gate[1].metric"]
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("sessions: {by: gap}\n", "sessions.by"),
+        ("features: {events: [{name: a, kind: gap}, {name: a, kind: hour}]}\n", "features.events[1].name"),
+        ("features: {events: [{name: a, kind: gap, buckets: [3, 1]}]}\n", "features.events[0].buckets"),
+    ],
+)
+def test_contradictions_of_a_shop_are_named(tmp_path: Path, more: str, key: str) -> None:
+    (problem,) = shop_problems(tmp_path, SHOP + more)
+    assert problem.key == key
+
+
+def test_model_features_must_be_the_shops_and_bucketed(tmp_path: Path) -> None:
+    shop = SHOP + "features:\n  events: [{name: gap, kind: gap, buckets: [1]}, {name: hour, kind: hour}]\n"
+    text = RECOMMENDER.replace("{name: vsknn, neighbours: 50}", "{name: gru4rec, features: [gap, hour, gapp]}")
+    first, second = recommender_problems(tmp_path, text, shop)
+    assert (first.key, first.allowed.endswith(": gap")) == ("model.features[1]", True)
+    assert (second.key, second.hint) == ("model.features[2]", "Did you mean 'gap'?")
+
+
+@pytest.mark.parametrize(("text", "hint"), [("name: 12", "'12'"), ("name: true", "quotes")])
+def test_text_that_yaml_takes_for_something_else_gets_a_hint(tmp_path: Path, text: str, hint: str) -> None:
+    (problem,) = shop_problems(tmp_path, SHOP.replace("name: toys", text))
+    assert hint in problem.hint
+
+
+def test_scalars_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
+    shop = load_shop(write(tmp_path / "toys.yaml", SHOP.replace("sid", "no") + "items: {sources: [{path: 12:30}]}\n"))
+    assert shop.events.columns.session == "no"
+    assert shop.items is not None
+    assert shop.items.sources[0].path.endswith("12:30")
