@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models.base import NO_ITEM, Model, top
-from endcap.ranking.request import Event, RankRequest, parse_instances
+from endcap.ranking.request import Event, RankRequest, parse_instance
 from endcap.spec.recommender import Exclude, Serving
 
 BLOCK_BYTES = 256 * 2**20
@@ -41,7 +41,7 @@ class Answer:
     unknown: int = 0
     """How many of the request's session items and candidates the model does not know."""
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n}``."""
         items = [
             {"item": item, "score": score} if score is not None else {"item": item, "score": None, "fallback": True}
@@ -90,9 +90,9 @@ class Ranker:
         """The categories that a request may name."""
         return self._categories.keys()
 
-    def parse(self, body: Any) -> list[RankRequest]:
-        """The requests of a V1 body, checked against this recommender's limits. Raises RequestError."""
-        return parse_instances(body, self.serving, self.categories)
+    def parse(self, instance: Any, number: int = 0) -> RankRequest:
+        """The request of a V1 instance, checked against this recommender's limits. Raises RequestError."""
+        return parse_instance(instance, number, self.serving, self.categories)
 
     def rank(self, requests: Sequence[RankRequest], *, now: int | None = None) -> list[Answer]:
         """One answer a request. `now`: epoch milliseconds, the time of events that carry none."""

@@ -105,15 +105,6 @@ class RankRequest(_Part):
         return [Event.model_construct(item=item, time=None, type=None) for item in ids]
 
 
-def parse_instances(body: Any, limits: Serving, categories: Collection[str] | None = None) -> list[RankRequest]:
-    """The requests of a V1 body ``{"instances": [...]}``. Raises RequestError."""
-    if not isinstance(body, dict) or set(body) != {"instances"} or not isinstance(body["instances"], list):
-        raise RequestError(f'the body is {_show(body)}; allowed: a JSON object {{"instances": [request, …]}}')
-    if not body["instances"]:
-        raise RequestError("instances: found an empty list; allowed: one request or more")
-    return [parse_instance(value, number, limits, categories) for number, value in enumerate(body["instances"])]
-
-
 def parse_instance(value: Any, number: int, limits: Serving, categories: Collection[str] | None = None) -> RankRequest:
     """One checked request. `categories`: those of the shop's items, or None where items have none.
 

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from endcap.errors import RequestError
 from endcap.features.sessions import Sessions
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.ranking import Answer, Ranker, RankRequest
+from endcap.spec.recommender import Serving
 
 IDS = ["a", "b", "c", "d", "e"]
 NONE = -np.inf
@@ -73,7 +75,7 @@ def test_scored_items_come_first_ties_by_popularity_then_the_most_popular_fill_u
     answer = ask(items=["a"], k=5)
     assert answer.ids == ["b", "c", "a", "d", "e"]
     assert answer.scores == [2, 2, 1, None, None]
-    assert answer.as_json()["items"][2:4] == [
+    assert answer.to_json()["items"][2:4] == [
         {"item": "a", "score": 1.0},
         {"item": "d", "score": None, "fallback": True},
     ]
@@ -121,8 +123,6 @@ def test_unknown_candidates_come_last_in_their_order() -> None:
 
 
 def test_k_is_the_recommenders_unless_asked_for() -> None:
-    from endcap.spec.recommender import Serving
-
     assert len(ask({"serving": Serving(k=2)}, items=["a"]).ids) == 2
 
 
@@ -153,3 +153,9 @@ def test_features_see_unknown_items_and_their_values_stay_with_their_events() ->
     assert seen.features["place"].tolist() == [0, 2, 4]
     assert seen.offsets.tolist() == [0, 2, 3]
     assert seen.times.tolist() == [7, 7, 7]
+
+
+def test_parse_uses_the_recommenders_limits_and_the_items_categories() -> None:
+    assert ranker().parse({"items": ["a"], "category": "y"}).category == "y"
+    with pytest.raises(RequestError, match="instance 3: k: found 9; allowed: 1 to 8"):
+        ranker(serving=Serving(max_k=8)).parse({"items": [], "k": 9}, 3)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from endcap.errors import RequestError
-from endcap.ranking.request import parse_instance, parse_instances
+from endcap.ranking.request import parse_instance
 from endcap.spec.recommender import Serving
 
 LIMITS = Serving(k=5, max_k=50, max_events=4, max_candidates=3)
@@ -75,15 +75,3 @@ def test_a_bad_request_is_told_what_where_and_what_is_allowed(value: Any, says: 
 def test_a_category_is_refused_where_items_have_none() -> None:
     with pytest.raises(RequestError, match="this shop's items have no category"):
         parse_instance({"items": [], "category": "shoes"}, 0, LIMITS, None)
-
-
-@pytest.mark.parametrize("body", [[], "x", None, {"instances": {}}, {"inputs": []}, {"instances": [], "x": 1}])
-def test_a_body_that_is_no_v1_body_is_refused(body: Any) -> None:
-    with pytest.raises(RequestError, match="allowed: a JSON object"):
-        parse_instances(body, LIMITS)
-
-
-def test_every_instance_is_parsed_and_a_mistake_is_numbered() -> None:
-    assert len(parse_instances({"instances": [{"items": []}, {"item": "a"}]}, LIMITS)) == 2
-    with pytest.raises(RequestError, match="instance 1: k"):
-        parse_instances({"instances": [{"items": []}, {"item": "a", "k": 0}]}, LIMITS)
