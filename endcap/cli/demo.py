@@ -1,0 +1,183 @@
+"""endcap demo: the main job on a simulated shop, from its event log to rankings behind a canary split."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.run import run_pipeline
+from endcap.errors import EndcapError
+from endcap.spec.base import parse_date
+
+if TYPE_CHECKING:
+    import httpx
+    import pyarrow as pa
+
+    from endcap.events.simulate import Log
+
+SHOPPERS = 1000
+START = "2026-03-02"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """When the champion is trained, and when, later, its challenger: days since the log's start."""
+
+    champion: int = 21
+    challenger: int = 28
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".endcap/demo"), show_default=True)
+@click.option("--events", default=300_000, show_default=True, help="Events of the simulated log, about.")
+@click.option("--seed", default=42, show_default=True)
+def command(folder: Path, events: int, seed: int) -> None:
+    """Simulate a shop, train and register a champion, a week later a challenger, and serve both.
+
+    FOLDER is made anew. Every process that the demo starts has ended when it returns.
+    """
+    from endcap.spec.load import load
+    from endcap.store import open_store
+
+    begun = time.monotonic()
+    folder = folder.resolve()
+    store_url = str(folder / "store")
+    plan = _Plan()
+    _heading("A simulated shop", f"its log and everything made of it lie in {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.environ["ENDCAP_DEMO"] = str(folder)
+    log = _simulate(events, seed, plan)
+    spec = Path(str(files("endcap_pipelines"))) / "specs" / "demo.yaml"
+
+    goes = (
+        ("The first model", range(plan.champion)),
+        ("A week later: a challenger", range(plan.champion, plan.challenger)),
+    )
+    for title, days in goes:
+        date = f"{parse_date(START) + timedelta(days=days.stop):%Y-%m-%d}"
+        _heading(title, f"everything before {date}")
+        _write_days(log, folder, days)
+        run_pipeline(
+            load(spec, sets=[f"seed={seed}"]),
+            "training",
+            store_url=store_url,
+            registry="",
+            logical_date=date,
+            verbose=False,
+        )
+
+    _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
+    serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
+    with serving(open_store(store_url), "demo", port=0, progress=lambda line: click.echo(f"  {line}")) as address:
+        _ask(address, log.events, log.items)
+        _split(address)
+    click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
+    for line, why in _next(store_url, spec):
+        click.echo(f"  {line}\n      {why}")
+
+
+def _simulate(events: int, seed: int, plan: _Plan) -> Log:
+    from endcap.events.simulate import simulate
+
+    begun = time.monotonic()
+    log = simulate(seed=seed, days=plan.challenger, events=events, start=parse_date(START))
+    click.echo(
+        f"  ✓ {log.events.num_rows:,} events of {plan.challenger} days, {log.items.num_rows:,} items, "
+        f"in {time.monotonic() - begun:.1f} s"
+    )
+    return log
+
+
+def _write_days(log: Log, folder: Path, days: range) -> None:
+    from endcap.events.simulate import write
+
+    written = write(log, folder, days=days)
+    click.echo(f"  {len(written) - 1} files of events arrive in {folder / 'events'}")
+
+
+def _ask(address: str, events: pa.Table, items: pa.Table) -> None:
+    """Ask rankings for three shoppers of the log's last day, and print them as a person would read them."""
+    import httpx
+
+    catalogue = {row["item"]: row for row in items.to_pylist()}
+    with httpx.Client(base_url=address, timeout=10.0) as client:
+        for customer, session in _last_sessions(events, count=3):
+            click.echo(f"\n  {click.style(customer, bold=True)} looked at")
+            for item in session[-3:]:
+                click.echo(f"      {_product(catalogue[item])}")
+            answer = _rank(client, customer, {"items": session, "customer": customer, "k": 5})
+            variant = answer["variant"]
+            click.echo(f"    and is shown (by the {variant}, version {answer['model_version']})")
+            for place, ranked in enumerate(answer["items"], start=1):
+                click.echo(f"    {place}. {_product(catalogue[ranked['item']])}")
+
+
+def _split(address: str) -> None:
+    """Send a request for each of 1,000 shoppers and print who answered."""
+    import httpx
+
+    begun = time.monotonic()
+    with httpx.Client(base_url=address, timeout=10.0) as client:
+        seen = Counter(
+            _rank(client, f"shopper-{number}", {"items": [], "k": 1})["variant"] for number in range(SHOPPERS)
+        )
+    click.echo(f"\n  {SHOPPERS:,} shoppers asked once each, in {time.monotonic() - begun:.1f} s:")
+    for variant in ("stable", "canary"):
+        share = seen[variant] / SHOPPERS
+        click.echo(f"    {variant:<7} {seen[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
+    if not seen["canary"]:
+        raise EndcapError("the challenger got no shopper; see the lines above for why it was not deployed")
+
+
+def _rank(client: httpx.Client, shopper: str, request: dict[str, Any]) -> dict[str, Any]:
+    response = client.post(
+        "/v1/models/demo:predict", json={"instances": [request]}, headers={"x-endcap-shopper": shopper}
+    )
+    if response.status_code != 200:
+        raise EndcapError(f"the gateway answered {response.status_code}: {response.text[:300]}")
+    prediction: dict[str, Any] = response.json()["predictions"][0]
+    return prediction
+
+
+def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:
+    """The last sessions of three items and more, each of another customer."""
+    frame = events.select(["session", "customer", "item", "time"]).to_pandas().tail(5000)
+    served: set[str] = set()
+    for _, rows in sorted(frame.groupby("session"), key=lambda group: group[1]["time"].max(), reverse=True):
+        customer = rows["customer"].iloc[0]
+        if rows["item"].nunique() >= 3 and isinstance(customer, str) and customer not in served and len(served) < count:
+            served.add(customer)
+            yield customer, rows.sort_values("time", kind="stable")["item"].tolist()
+
+
+def _product(row: dict[str, Any]) -> str:
+    return f"{row['title']:<44.44} {row['category']:<22.22} {row['price']:>9,.2f}"
+
+
+def _heading(title: str, what: str) -> None:
+    click.echo(f"\n{click.style(title, bold=True)} ({what})")
+
+
+def _next(store_url: str, spec: Path) -> list[tuple[str, str]]:
+    store = f"--store {store_url}"
+    demo = f"ENDCAP_DEMO={os.environ['ENDCAP_DEMO']} endcap run {spec} {store}"
+    return [
+        (f"endcap serve demo {store}", "serve both versions until Ctrl-C, on port 8080"),
+        (f"endcap deploy demo --share 0.3 {store}", "three tenths of the shoppers; the first tenth keeps its ranking"),
+        (f"endcap registry list demo {store}", "which versions there are, and which data made them"),
+        (f"{demo} --set model.name=vsknn", "another model on the same data: only what changes is made again"),
+        ("endcap run rsc15", "a real shop's clicks, where ../shared/data is there"),
+        ("docs/your-own-log.md", "the same on your own log: two small YAML files"),
+    ]

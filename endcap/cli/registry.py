@@ -1,0 +1,91 @@
+"""endcap registry: versions, where they come from, and who decided on them."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from endcap.cli.options import json_option, opened, print_json, registry_option, store_option
+
+if TYPE_CHECKING:
+    from endcap.registry import Registry, Version
+
+by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who decides.")
+why_option = click.option("--why", required=True, help="The reason, kept with the version.")
+
+
+@click.group()
+def command() -> None:
+    """Versions of a recommender: list, approve, reject, promote."""
+
+
+@command.command(name="list")
+@click.argument("recommender")
+@store_option
+@registry_option
+@json_option
+def list_versions(recommender: str, store_url: str, registry: str, as_json: bool) -> None:
+    """Versions of RECOMMENDER, oldest first, with the data that made them."""
+    versions = _registry(store_url, registry).versions(recommender)
+    if as_json:
+        print_json([asdict(version) for version in versions])
+    elif not versions:
+        click.echo(f"{recommender} has no versions yet; `endcap run` registers the first that passes its gate")
+    for version in [] if as_json else versions:
+        click.echo(_line(version))
+        click.echo(f"    {version.why}")
+        for tag in ("dataset", "snapshot", "run", "commit"):
+            if version.tags.get(tag):
+                click.echo(f"    {tag:<9} {version.tags[tag]}")
+        click.echo(f"    {'package':<9} {version.package}")
+
+
+@command.command()
+@click.argument("recommender")
+@click.argument("version")
+@by_option
+@why_option
+@store_option
+@registry_option
+def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
+    """Let VERSION go on: it becomes the challenger, or the champion where there is none."""
+    click.echo(_line(_registry(store_url, registry).approve(recommender, version, by=by, why=why)))
+    click.echo(f"next: endcap deploy {recommender} --version {version}")
+
+
+@command.command()
+@click.argument("recommender")
+@click.argument("version")
+@by_option
+@why_option
+@store_option
+@registry_option
+def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
+    """Refuse VERSION: it loses the alias challenger and is not deployed again."""
+    click.echo(_line(_registry(store_url, registry).reject(recommender, version, by=by, why=why)))
+
+
+@command.command()
+@click.argument("recommender")
+@click.argument("version")
+@store_option
+@registry_option
+def promote(recommender: str, version: str, store_url: str, registry: str) -> None:
+    """Make an approved VERSION the champion."""
+    click.echo(_line(_registry(store_url, registry).promote(recommender, version)))
+    click.echo(f"next: endcap deploy {recommender} --version {version}")
+
+
+def _registry(store_url: str, registry: str) -> Registry:
+    from endcap.registry import Registry, default_uri
+
+    return Registry(registry or default_uri(opened(store_url)))
+
+
+def _line(version: Version) -> str:
+    aliases = f" [{', '.join(version.aliases)}]" if version.aliases else ""
+    decided = f" by {version.by}, {version.when}" if version.state != "pending" else ""
+    return f"{version.name} version {version.version}{aliases}: {version.state}{decided}"

@@ -1,0 +1,65 @@
+"""The command line before it does anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from endcap.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_names_every_command_and_imports_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from endcap.cli.main import main; main(['--help'])\n"
+        "heavy = {'torch', 'kserve', 'mlflow', 'kfp', 'pandas', 'duckdb', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_answers_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([name, "--help"])
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_the_call_is_said_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["spec", "check", "no-such-spec"])
+    assert ended.value.code == 2
+    assert "no spec 'no-such-spec'" in capsys.readouterr().err
+
+
+def test_the_wheel_holds_every_module_under_names_that_begin_with_endcap(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert {name.partition("/")[0].partition("-")[0].partition(".")[0] for name in names} <= {
+        "endcap",
+        "endcap_components",
+        "endcap_pipelines",
+        "endcap_serving",
+    }
+    for folder, package in (
+        ("endcap", "endcap"),
+        ("components", "endcap_components"),
+        ("pipelines", "endcap_pipelines"),
+        ("serving", "endcap_serving"),
+    ):
+        missing = {f"{package}/{file.relative_to(ROOT / folder)}" for file in (ROOT / folder).rglob("*.py")} - set(
+            names
+        )
+        assert not missing
+    assert "endcap_pipelines/specs/demo.yaml" in names
+    assert "endcap_pipelines/specs/shops/demo.yaml" in names

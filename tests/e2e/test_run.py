@@ -1,0 +1,136 @@
+"""The pipeline on a small simulated shop, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SHOP = """
+apiVersion: endcap/v1
+kind: Shop
+name: corner
+events:
+  sources: [{{path: {log}/events}}]
+  columns: {{session: session, customer: customer, item: item, time: time, type: type}}
+items:
+  sources: [{{path: {log}/items.csv}}]
+  columns: {{item: item, title: title, category: category, price: price}}
+filters: {{min_item_events: 3}}
+"""
+RECOMMENDER = """
+apiVersion: endcap/v1
+kind: Recommender
+name: corner
+shop: corner
+split: {by: time, test: 1d, validation: 1d}
+model: {name: vsknn}
+baselines: [{name: popularity}]
+evaluation: {bootstrap: 200}
+gate: [{metric: mrr@20, against: popularity, min: 0.0}]
+"""
+
+
+def endcap(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log of 20,000 events and the two files."""
+    folder = tmp_path_factory.mktemp("corner")
+    (folder / "shops").mkdir()
+    (folder / "shops" / "corner.yaml").write_text(SHOP.format(log=folder / "log"))
+    (folder / "corner.yaml").write_text(RECOMMENDER)
+    made = endcap(folder, "events", "simulate", "log", "--events=20000", "--items=400", "--customers=1500", "--days=8")
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> subprocess.CompletedProcess[str]:
+    return endcap(folder, "run", "corner.yaml")
+
+
+def test_a_run_shows_a_line_a_step_and_where_everything_lies(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert first.returncode == 0, first.stdout + first.stderr
+    lines = first.stdout.splitlines()
+    steps = [line.split()[1] for line in lines if line.startswith("  ✓")]
+    assert steps == ["ingest", "features", "train", "evaluate", "refit", "register", "deploy"]
+    addresses = re.findall(r"file://(\S+)", first.stdout)
+    assert len(addresses) == 5
+    assert all((Path(address) / "manifest.json").is_file() for address in addresses)
+
+
+def test_the_first_model_serves_everyone(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+    state = json.loads(endcap(folder, "deploy", "corner", "--json").stdout)
+    assert (state["stable"]["version"], state["canary"]) == ("1", None)
+    versions = json.loads(endcap(folder, "registry", "list", "corner", "--json").stdout)
+    assert [(version["version"], version["state"], version["aliases"]) for version in versions] == [
+        ("1", "approved", ["champion"])
+    ]
+
+
+def test_what_was_made_is_found_and_another_model_becomes_the_challenger(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    snapshot = Path(re.findall(r"file://(\S+)", first.stdout)[0])
+    written = (snapshot / "manifest.json").stat().st_mtime_ns
+    second = endcap(folder, "run", "corner.yaml", "--set", "model.neighbours=50")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert (snapshot / "manifest.json").stat().st_mtime_ns == written
+    assert len(list(snapshot.parent.iterdir())) == 1
+    state = json.loads(endcap(folder, "deploy", "corner", "--json").stdout)
+    assert (state["stable"]["version"], state["canary"]["version"], state["canary"]["share"]) == ("1", "2", 0.1)
+
+
+def test_a_failed_gate_registers_nothing_says_why_and_ends_well(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    before = endcap(folder, "registry", "list", "corner", "--json").stdout
+    failed = endcap(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last=3")
+    assert failed.returncode == 0, failed.stdout + failed.stderr
+    assert "mrr@20" in failed.stdout
+    assert "0.99" in failed.stdout
+    assert "not run: the gate did not pass" in failed.stdout
+    assert endcap(folder, "registry", "list", "corner", "--json").stdout == before
+
+
+def test_a_failed_step_ends_with_cause_log_and_the_command_that_goes_on(folder: Path) -> None:
+    broken = endcap(folder, "run", "corner.yaml", "--set", "shop.events.columns.item=sku", "--store", "other")
+    assert broken.returncode == 1
+    assert "step ingest failed" in broken.stderr
+    assert "sku" in broken.stderr
+    log = re.search(r"log: +(\S+)", broken.stderr)
+    assert log is not None
+    assert "sku" in Path(log[1]).read_text()
+    assert "again: endcap run corner.yaml --set shop.events.columns.item=sku --store other" in broken.stderr
+
+
+@pytest.mark.parametrize("step", ["ingest", "features", "train", "evaluate", "refit", "register"])
+def test_a_run_killed_in_a_step_is_finished_by_the_next(folder: Path, tmp_path: Path, step: str) -> None:
+    command = [sys.executable, "-u", "-c", "from endcap.cli.main import main; main()"]
+    arguments = ["run", "corner.yaml", "--store", str(tmp_path / "store")]
+    process = subprocess.Popen([*command, *arguments], cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not list((tmp_path / "store").glob(f"runs/*/{step}.log")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = endcap(folder, *arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    versions = json.loads(endcap(folder, "registry", "list", "corner", "--store", arguments[-1], "--json").stdout)
+    assert [version["version"] for version in versions] == ["1"]
