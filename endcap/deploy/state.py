@@ -1,0 +1,118 @@
+"""The desired state of serving: one small document a recommender, written by `deploy`, watched by the server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.spec.base import Name, Share
+from endcap.store import Store, fingerprint
+
+
+class _Part(BaseModel):
+    # Documents are JSON, where a time is text: not strict in types, strict in keys.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Target(_Part):
+    """A version to serve."""
+
+    version: str
+    package: str
+    """Its package's address in the store."""
+
+
+class CanaryTarget(Target):
+    share: Share
+    """Of the shoppers, 0 to 1."""
+
+
+class Deployment(_Part):
+    """What is to be served: a stable version for everyone, or for everyone but the canary's share."""
+
+    recommender: Name
+    stable: Target
+    canary: CanaryTarget | None = None
+    salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+    """Goes into the hash of the shopper's id: the same through a rollout, another in the next."""
+    changed: datetime
+    """UTC."""
+
+
+def document_name(recommender: str) -> str:
+    return f"deployments/{recommender}"
+
+
+def salt_of(recommender: str, version: str) -> str:
+    """The salt of a version's rollout, so that not the same shoppers meet every canary."""
+    return fingerprint("rollout", recommender, version)
+
+
+def find_state(recommender: str, store: Store) -> Deployment | None:
+    """The desired state, or None where nothing was ever deployed. Raises IntegrityError where it cannot be read."""
+    name = document_name(recommender)
+    try:
+        document = store.read_document(name)
+        return None if document is None else Deployment.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+    except ValueError as error:
+        cause = str(error)
+    raise IntegrityError(f"{name} in {store.root} cannot be read ({cause}); deploy again")
+
+
+def read_state(recommender: str, store: Store) -> Deployment:
+    """The desired state. Raises NotFoundError where nothing was ever deployed."""
+    state = find_state(recommender, store)
+    if state is None:
+        raise NotFoundError(
+            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
+        )
+    return state
+
+
+def previous_state(recommender: str, store: Store) -> Deployment | None:
+    """The state that a new one replaces: one that cannot be read is as good as none."""
+    try:
+        return find_state(recommender, store)
+    except IntegrityError:
+        return None
+
+
+def write_state(state: Deployment, store: Store) -> Deployment:
+    """Make it the desired state, with the present time; a state that is there already is left as it is."""
+    before = previous_state(state.recommender, store)
+    if before is not None and before.model_copy(update={"changed": state.changed}) == state:
+        return before
+    now = state.model_copy(update={"changed": datetime.now(UTC)})
+    store.write_document(document_name(state.recommender), now.model_dump(mode="json"))
+    return now
+
+
+def set_share(recommender: str, share: float, store: Store) -> Deployment:
+    """Give the canary another share of the shoppers, from 0 to 1. Raises UserError where there is no canary."""
+    state = read_state(recommender, store)
+    if state.canary is None:
+        raise UserError(
+            f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger"
+        )
+    if not 0 <= share <= 1:
+        raise UserError(f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers")
+    canary = state.canary.model_copy(update={"share": share})
+    return write_state(state.model_copy(update={"canary": canary}), store)
+
+
+def describe(state: Deployment | None) -> str:
+    """One line: which version serves which share."""
+    if state is None:
+        return "nothing is deployed: the version waits for a person's approval"
+    stable, canary = state.stable, state.canary
+    if canary is None:
+        return f"version {stable.version} serves everyone"
+    return (
+        f"version {stable.version} serves {1 - canary.share:.4g} of the shoppers, {canary.version} {canary.share:.4g}"
+    )

@@ -1,0 +1,149 @@
+"""Predictor processes of one variant: the one that answers, the one that is coming up, and what went wrong."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endcap.deploy.state import Target
+from endcap.errors import EndcapError
+from endcap.store import Store
+
+from .gateway import Upstream
+from .process import Process, end_all
+
+START_LIMIT = 120.0
+"""Seconds that a predictor may take to be ready."""
+PROVEN = 60.0
+"""A predictor that answered for so many seconds is restarted at once when it dies; otherwise the waits double."""
+LONGEST_WAIT = 30.0
+_numbers = itertools.count(1)
+
+
+class Predictor:
+    """One predictor process on a free port of loopback."""
+
+    def __init__(self, recommender: str, variant: str, target: Target, store: Store, folder: Path) -> None:
+        # Raises IntegrityError or NotFoundError here, where it is read, rather than in the log of a process.
+        package = store.fetch(target.package, verify=True)
+        name = f"{variant}-version-{target.version}-{next(_numbers)}"
+        self.target = target
+        self.upstream = Upstream(name, free_port())
+        self.started = time.monotonic()
+        self._ready = f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready"
+        options = {
+            "--package": str(package),
+            "--model-name": recommender,
+            "--version": target.version,
+            "--variant": variant,
+            "--host": "127.0.0.1",
+            "--port": str(self.upstream.port),
+        }
+        words = [word for option in options.items() for word in option]
+        command = [sys.executable, "-m", "endcap_serving.predictor", *words]
+        self.process = Process(name, command, folder / f"{name}.log")
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._ready, timeout=2) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@dataclass
+class Variant:
+    """The predictors of `stable` or of `canary`, brought step by step to a wanted target."""
+
+    name: str
+    start: Callable[[Target], Predictor]
+    say: Callable[[str], None]
+    current: Predictor | None = None
+    """Ready, and alive when last looked at."""
+    coming: Predictor | None = None
+    failures: int = 0
+    error: str = ""
+    """Of the last failure, until the next success."""
+    _retry_at: float = 0.0
+    _failed: Target | None = field(default=None)
+
+    def tend(self, wanted: Target | None) -> list[Predictor]:
+        """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
+        wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
+        leaving: list[Predictor] = []
+        self._look_at_current()
+        if self.coming and self.coming.target != wanted:
+            end_all([self.coming.process])
+            self.coming = None
+        if self.current and wanted is None:
+            leaving.append(self.current)
+            self.current = None
+        if self.coming:
+            leaving += self._look_at_coming(self.coming)
+        if wanted and not self.coming and not self.serves(wanted):
+            self._start(wanted)
+        return leaving
+
+    def serves(self, wanted: Target) -> bool:
+        current = self.current.target if self.current else None
+        return current == Target(version=wanted.version, package=wanted.package)
+
+    def _look_at_current(self) -> None:
+        if self.current and self.current.process.ended is not None:
+            dead, self.current = self.current, None
+            if dead.age > PROVEN:
+                self.failures = 0
+            self._fail(dead.target, dead.process.how_it_ended())
+
+    def _look_at_coming(self, coming: Predictor) -> list[Predictor]:
+        if coming.process.ended is not None:
+            self.coming = None
+            self._fail(coming.target, coming.process.how_it_ended())
+        elif coming.is_ready():
+            self.say(f"version {coming.target.version} ({self.name}) is ready after {coming.age:.1f} s")
+            before, self.current, self.coming, self.error = self.current, coming, None, ""
+            return [before] if before else []
+        elif coming.age > START_LIMIT:
+            end_all([coming.process])
+            self.coming = None
+            self._fail(coming.target, f"not ready within {START_LIMIT:.0f} s; see {coming.process.log}")
+        return []
+
+    def _start(self, wanted: Target) -> None:
+        if self._failed != wanted:
+            self.failures, self._retry_at = 0, 0.0
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self.coming = self.start(wanted)
+        except EndcapError as error:
+            self._fail(wanted, str(error))
+        else:
+            log = self.coming.process.log
+            self.say(f"version {wanted.version} ({self.name}) starts, process {self.coming.process.pid}, log {log}")
+
+    def _fail(self, target: Target, error: str) -> None:
+        wait = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if self.failures else 0.0
+        self.failures += 1
+        self.error = error
+        self._failed = target
+        self._retry_at = time.monotonic() + wait
+        then = f"in {wait:.0f} s" if wait else "at once"
+        self.say(f"version {target.version} ({self.name}) failed, is started again {then}: {error}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,266 @@
+"""Run the desired state of serving on this machine: predictor processes behind a gateway, kept as the document says.
+
+The document `deployments/<recommender>` in the store says which versions serve which share; `endcap run` and `endcap
+deploy` write it. The supervisor looks at it several times a second. A new share is a new route and nothing more; a new
+version is started beside the old one, takes over when it is ready, and the old one ends when it has answered all it was
+asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL through the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from endcap.deploy.state import CanaryTarget, Deployment, Target, read_state
+from endcap.errors import EndcapError, UserError
+from endcap.store import Store
+
+from .envoy_process import Envoy
+from .gateway import Split
+from .predictors import Predictor, Variant
+from .process import end_all
+
+Say = Callable[[str], None]
+TICK = 0.1
+"""Seconds between two looks at the document and the processes."""
+DRAIN_LEAST, DRAIN_MOST = 0.5, 30.0
+"""Seconds that a predictor lives on after its last request was routed to it: for routes on their way to Envoy's worker,
+and for answers that take long."""
+KEPT_RUNS = 5
+
+
+def serve(
+    store: Store,
+    recommender: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    ready: Say | None = None,
+    progress: Say = print,
+) -> None:
+    """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread. `ready` gets the address.
+
+    port 0: any free one. Raises NotFoundError where nothing is deployed, UserError where the port is taken,
+    IntegrityError where the stable version's package is damaged, EndcapError where it cannot be started.
+    """
+    stop = threading.Event()
+    with _signals(stop):
+        _run(Supervisor(store, recommender, host, port, progress), stop, ready or (lambda address: None))
+
+
+@contextlib.contextmanager
+def serving(
+    store: Store, recommender: str, *, host: str = "127.0.0.1", port: int = 0, progress: Say = print
+) -> Iterator[str]:
+    """The same for the length of a block: ``with serving(store, name) as address``. Errors as in `serve`."""
+    stop, started = threading.Event(), threading.Event()
+    addresses: list[str] = []
+    errors: list[BaseException] = []
+
+    def ready(address: str) -> None:
+        addresses.append(address)
+        started.set()
+
+    def run() -> None:
+        try:
+            _run(Supervisor(store, recommender, host, port, progress), stop, ready)
+        except BaseException as error:
+            errors.append(error)
+            if started.is_set():
+                progress(f"serving stopped: {error}")
+        finally:
+            started.set()
+
+    # One thread starts all processes and lives until they have ended: see leash.py.
+    thread = threading.Thread(target=run, name=f"serving-{recommender}", daemon=True)
+    thread.start()
+    try:
+        started.wait()
+        if errors:
+            raise errors[0]
+        yield addresses[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Supervisor:
+    """Processes of one recommender. `start` once, `step` again and again, `close` in any case; all from one thread."""
+
+    def __init__(self, store: Store, recommender: str, host: str, port: int, say: Say) -> None:
+        self._store = store
+        self._recommender = recommender
+        self._host, self._port = host, port
+        self._say = say
+        self._wanted = read_state(recommender, store)
+        # What is routed by: it stays the old one until the stable version of a new one is ready.
+        self._effective = self._wanted
+        _check_port(host, port)
+        self.folder = _run_folder(store, recommender)
+        self._stable = Variant("stable", lambda target: self._predictor("stable", target), say)
+        self._canary = Variant("canary", lambda target: self._predictor("canary", target), say)
+        self._leaving: list[tuple[Predictor, float]] = []
+        self._envoy: Envoy | None = None
+        self._split: Split | None = None
+
+    @property
+    def address(self) -> str:
+        if self._envoy is None:
+            raise EndcapError("the gateway has not started")
+        return self._envoy.address
+
+    def start(self, stop: threading.Event) -> None:
+        """Return when the stable version answers, and the canary too unless it failed; or when `stop` is set."""
+        began = said = time.monotonic()
+        while not stop.wait(TICK):
+            self.step()
+            if self._stable.error:
+                version = self._wanted.stable.version
+                raise EndcapError(f"{self._recommender} version {version} cannot be served: {self._stable.error}")
+            if self._envoy and (self._wanted.canary is None or self._canary.current or self._canary.error):
+                return
+            if time.monotonic() - said > 5:
+                said = time.monotonic()
+                self._say(f"still loading after {said - began:.0f} s")
+
+    def step(self) -> None:
+        """Look once, do what is to be done, do not wait for predictors."""
+        self._read_document()
+        self._leave(self._stable.tend(self._wanted.stable))
+        if self._stable.serves(self._wanted.stable):
+            self._effective = self._wanted
+        self._leave(self._canary.tend(self._effective.canary))
+        if self._stable.current:
+            self._route(self._split_now(self._stable.current))
+        self._drain()
+
+    def close(self) -> None:
+        """End every process, and return when all have ended."""
+        predictors = [self._stable.current, self._stable.coming, self._canary.current, self._canary.coming]
+        processes = [predictor.process for predictor in predictors if predictor]
+        processes += [predictor.process for predictor, _ in self._leaving]
+        end_all([*([self._envoy.process] if self._envoy else []), *processes])
+
+    def _predictor(self, variant: str, target: Target) -> Predictor:
+        return Predictor(self._recommender, variant, target, self._store, self.folder)
+
+    def _read_document(self) -> None:
+        try:
+            wanted = read_state(self._recommender, self._store)
+        except EndcapError as error:
+            # Damaged or deleted while we serve: shoppers had better keep what works.
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                self._say(f"the desired state cannot be read, going on as before: {error}")
+            return
+        self._unreadable = ""
+        self._wanted = wanted
+
+    _unreadable = ""
+
+    def _split_now(self, stable: Predictor) -> Split:
+        """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back."""
+        canary: CanaryTarget | None = self._effective.canary
+        if canary is None or not self._canary.serves(canary) or self._canary.current is None:
+            return Split(stable.upstream)
+        return Split(stable.upstream, self._canary.current.upstream, canary.share, self._effective.salt)
+
+    def _route(self, split: Split) -> None:
+        if self._envoy is not None and self._envoy.process.ended is not None:
+            self._say(f"the gateway failed, is started again: {self._envoy.process.how_it_ended()}")
+            self._envoy = None
+        if self._envoy is None:
+            self._envoy = Envoy(self.folder / "gateway", self._host, self._port, split)
+            self._port = self._envoy.port
+        elif split != self._split:
+            self._envoy.apply(split, [predictor.upstream for predictor, _ in self._leaving])
+        else:
+            return
+        self._split = split
+        self._say(_describe(split, self._effective, self._stable))
+
+    def _leave(self, predictors: list[Predictor]) -> None:
+        self._leaving += [(predictor, time.monotonic()) for predictor in predictors]
+
+    def _drain(self) -> None:
+        """End predictors that are routed to no more, once they have answered what they were asked."""
+        if self._envoy is None or self._split is None:
+            return
+        for leaving in list(self._leaving):
+            predictor, since = leaving
+            waited = time.monotonic() - since
+            if waited < DRAIN_LEAST or predictor.upstream in (self._split.stable, self._split.canary):
+                continue
+            if self._envoy.active_requests(predictor.upstream) and waited < DRAIN_MOST:
+                continue
+            self._leaving.remove(leaving)
+            self._envoy.apply(self._split, [other.upstream for other, _ in self._leaving])
+            end_all([predictor.process])
+            self._say(
+                f"version {predictor.target.version} ({predictor.process.name}) ended, nothing is asked of it any more"
+            )
+
+
+def _run(supervisor: Supervisor, stop: threading.Event, ready: Say) -> None:
+    try:
+        supervisor.start(stop)
+        if not stop.is_set():
+            ready(supervisor.address)
+        while not stop.wait(TICK):
+            supervisor.step()
+    finally:
+        supervisor.close()
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP set `stop`; as before afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"port {port} on {host} cannot be listened on ({error.strerror}); choose another (--port), or 0 for any"
+            ) from None
+
+
+def _run_folder(store: Store, recommender: str) -> Path:
+    """A folder for this run's logs and the gateway's files; the newest few of ended runs are kept."""
+    runs = store.workspace("serving", recommender)
+    for old in sorted(runs.iterdir())[: -KEPT_RUNS + 1]:
+        pid = old.name.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
+
+
+def _describe(split: Split, state: Deployment, stable: Variant) -> str:
+    version = stable.current.target.version if stable.current else state.stable.version
+    if split.canary is None or state.canary is None:
+        return f"version {version} (stable) answers everyone"
+    return (
+        f"version {version} (stable) answers {1 - split.share:.4g} of the shoppers, "
+        f"version {state.canary.version} (canary) {split.share:.4g}"
+    )

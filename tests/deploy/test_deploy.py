@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap.deploy import Deployment, deploy, describe, find_state, read_state, set_share
+from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.registry import Registry, default_uri
+from endcap.spec import Recommender
+from endcap.store import Store, open_store
+
+SHOES = Recommender.model_validate(
+    {
+        "apiVersion": "endcap/v1",
+        "kind": "Recommender",
+        "name": "shoes",
+        "shop": "demo",
+        "model": {"name": "popularity"},
+        "serving": {"canary": {"share": 0.2}},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """shoes: 1 champion, 2 and 3 approved, 4 pending, 5 rejected."""
+    registry = Registry(default_uri(open_store(str(tmp_path_factory.mktemp("registry")))))
+    for version in range(1, 6):
+        state = "pending" if version >= 4 else "approved"
+        registry.add("shoes", f"packages/shoes/{version}", state, "a test", {})
+    registry.reject("shoes", "5", by="ann", why="too slow")
+    return registry
+
+
+def served(state: Deployment | None) -> tuple[str, str | None, float]:
+    assert state is not None
+    canary = state.canary
+    return state.stable.version, canary.version if canary else None, canary.share if canary else 0.0
+
+
+def test_the_champion_serves_everyone_and_a_challenger_the_specs_share(registry: Registry, store: Store) -> None:
+    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+    assert served(deploy(SHOES, "2", store, registry.uri)) == ("1", "2", 0.2)
+    state = read_state("shoes", store)
+    assert (state.stable.package, state.canary and state.canary.package) == ("packages/shoes/1", "packages/shoes/2")
+    assert describe(state) == "version 1 serves 0.8 of the shoppers, 2 0.2"
+
+
+def test_deploying_again_changes_nothing_and_keeps_the_share_of_a_rollout(registry: Registry, store: Store) -> None:
+    first = deploy(SHOES, "2", store, registry.uri)
+    assert deploy(SHOES, "2", store, registry.uri) == first
+    raised = set_share("shoes", 0.5, store)
+    assert deploy(SHOES, "2", store, registry.uri) == raised
+    assert first is not None
+    assert raised.salt == first.salt
+
+
+def test_each_rollout_has_a_salt_of_its_own(registry: Registry, store: Store) -> None:
+    salts = [deploy(SHOES, version, store, registry.uri).salt for version in ("2", "3", "2")]  # type: ignore[union-attr]
+    assert salts[0] == salts[2] != salts[1]
+
+
+def test_a_pending_version_changes_nothing(registry: Registry, store: Store) -> None:
+    assert deploy(SHOES, "4", store, registry.uri) is None
+    assert describe(None) == "nothing is deployed: the version waits for a person's approval"
+    before = deploy(SHOES, "2", store, registry.uri)
+    assert deploy(SHOES, "4", store, registry.uri) == before == read_state("shoes", store)
+
+
+@pytest.mark.parametrize(
+    ("version", "error", "words"),
+    [("5", UserError, "rejected by ann.*too slow"), ("9", NotFoundError, "no version 9.*1, 2, 3, 4, 5")],
+)
+def test_a_rejected_or_unknown_version_is_refused(
+    registry: Registry, store: Store, version: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        deploy(SHOES, version, store, registry.uri)
+    assert find_state("shoes", store) is None
+
+
+def test_a_share_needs_a_canary_and_lies_between_none_and_all(registry: Registry, store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nothing is deployed for 'shoes'"):
+        set_share("shoes", 0.5, store)
+    deploy(SHOES, "1", store, registry.uri)
+    with pytest.raises(UserError, match="no canary"):
+        set_share("shoes", 0.5, store)
+    deploy(SHOES, "2", store, registry.uri)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match="allowed: 0 to 1"):
+            set_share("shoes", share, store)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"recommender": "shoes"}'])
+def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, store: Store, text: str) -> None:
+    file = Path(store.root.removeprefix("file://")) / "deployments" / "shoes.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(IntegrityError, match=r"deployments/shoes .*deploy again"):
+        read_state("shoes", store)
+    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)

@@ -1,0 +1,212 @@
+"""The real Envoy in front of two small HTTP servers: who gets which, and what a change does to running requests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from endcap_serving import gateway
+from endcap_serving.envoy_process import Envoy, command
+from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.predictors import free_port
+from endcap_serving.process import end_all
+
+PREDICT = "/v1/models/shoes:predict"
+SHOPPERS = [f"shopper-{number}" for number in range(2000)]
+
+
+class Backend(ThreadingHTTPServer):
+    """Answers every POST with its own name and the request id that it saw."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str, delay: float = 0.0) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                time.sleep(delay)
+                body = json.dumps({"by": name, "id": self.headers["x-request-id"]}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.upstream = Upstream(name, self.server_port)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def stable() -> Iterator[Upstream]:
+    with Backend("stable-1") as backend:
+        yield backend.upstream
+        backend.shutdown()
+
+
+@pytest.fixture(scope="module")
+def canary() -> Iterator[Upstream]:
+    with Backend("canary-2") as backend:
+        yield backend.upstream
+        backend.shutdown()
+
+
+@pytest.fixture(scope="module")
+def envoy(tmp_path_factory: pytest.TempPathFactory, stable: Upstream) -> Iterator[Envoy]:
+    running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, Split(stable))
+    yield running
+    end_all([running.process])
+
+
+@pytest.fixture
+def client(envoy: Envoy) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=envoy.address) as opened:
+        yield opened
+
+
+def canary_shoppers(client: httpx.Client) -> set[str]:
+    """Those that the canary answers; the header and the answering process must say the same."""
+    found = set()
+    for shopper in SHOPPERS:
+        answer = client.post(PREDICT, json={}, headers={SHOPPER_HEADER: shopper})
+        assert answer.json()["by"].startswith(answer.headers[VARIANT_HEADER])
+        if answer.headers[VARIANT_HEADER] == "canary":
+            found.add(shopper)
+    return found
+
+
+def test_a_larger_share_keeps_the_shoppers_and_another_salt_picks_others(
+    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+) -> None:
+    envoy.apply(Split(stable, canary, 0.1, "5a17"))
+    tenth = canary_shoppers(client)
+    envoy.apply(Split(stable, canary, 0.3, "5a17"))
+    third = canary_shoppers(client)
+    envoy.apply(Split(stable, canary, 0.1, "07e5"))
+    others = canary_shoppers(client)
+    # Four standard deviations of a binomial around its mean, at 2,000 shoppers: 54 and 82.
+    assert abs(len(tenth) - 200) < 54
+    assert abs(len(third) - 600) < 82
+    assert tenth < third
+    # By chance a tenth of a tenth, about 20, are in both.
+    assert len(tenth & others) < 50
+
+
+def test_shares_of_none_and_all(envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream) -> None:
+    for share, variant in ((0.0, "stable"), (1.0, "canary")):
+        envoy.apply(Split(stable, canary, share, "5a17"))
+        seen = {
+            client.post(PREDICT, json={}, headers={SHOPPER_HEADER: s}).headers[VARIANT_HEADER] for s in SHOPPERS[:50]
+        }
+        assert seen == {variant}
+
+
+@pytest.mark.parametrize("headers", [{}, {SHOPPER_HEADER: ""}])
+def test_who_names_no_shopper_gets_stable(
+    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream, headers: dict[str, str]
+) -> None:
+    envoy.apply(Split(stable, canary, 0.9, "5a17"))
+    seen = {client.post(PREDICT, json={}, headers=headers).headers[VARIANT_HEADER] for _ in range(50)}
+    assert seen == {"stable"}
+
+
+def test_changes_drop_no_request(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
+    """Four clients ask without a pause while shares change and a slow predictor is replaced under them."""
+    stop = threading.Event()
+    statuses: list[int] = []
+    errors: list[Exception] = []
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=envoy.address) as client:
+            while not stop.is_set():
+                try:
+                    headers = {SHOPPER_HEADER: f"s{number}-{len(statuses)}"}
+                    statuses.append(client.post(PREDICT, json={}, headers=headers).status_code)
+                except httpx.HTTPError as error:
+                    errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        _replace_canaries(envoy, stable, canary)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert set(statuses) == {200}
+    assert len(statuses) > 200
+
+
+def _replace_canaries(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
+    for number in range(20):
+        with Backend(f"canary-{number}", delay=0.02) as replacement:
+            envoy.apply(Split(stable, canary, 0.1 + number / 40, "5a17"))
+            envoy.apply(Split(stable, replacement.upstream, 0.5, "5a17"))
+            time.sleep(0.05)
+            envoy.apply(Split(stable), [replacement.upstream])
+            time.sleep(0.02)
+            while envoy.active_requests(replacement.upstream):
+                time.sleep(0.005)
+            envoy.apply(Split(stable))
+            replacement.shutdown()
+
+
+def test_a_request_id_is_kept_or_made_and_told(envoy: Envoy, client: httpx.Client, stable: Upstream) -> None:
+    envoy.apply(Split(stable))
+    own = client.post(PREDICT, json={}, headers={"x-request-id": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"})
+    assert own.json()["id"] == own.headers["x-request-id"] == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+    made = [client.post(PREDICT, json={}) for _ in range(2)]
+    assert made[0].json()["id"] == made[0].headers["x-request-id"] != made[1].headers["x-request-id"]
+
+
+def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
+    # KServe lets anyone unload a model under /v2/repository.
+    answer = client.post("/v2/repository/models/shoes/unload")
+    assert answer.status_code == 404
+    assert "/v1/models" in answer.json()["error"]
+
+
+def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
+    assert client.post(PREDICT, content=b" " * (gateway.MAX_BODY + 1)).status_code == 413
+
+
+def test_a_predictor_that_is_gone_is_a_503(envoy: Envoy, client: httpx.Client) -> None:
+    envoy.apply(Split(Upstream("gone", free_port())))
+    assert client.post(PREDICT, json={}).status_code == 503
+
+
+def test_the_access_log_names_shopper_and_variant(
+    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+) -> None:
+    envoy.apply(Split(stable, canary, 1.0, "5a17"))
+    headers = {SHOPPER_HEADER: 'a "quoted" one', "x-request-id": "look-for-me"}
+    client.post(PREDICT, json={}, headers=headers)
+    log = Path(envoy.process.log).with_name("access.log")
+    deadline = time.monotonic() + 12  # Envoy writes its log every second.
+    while "look-for-me" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    line = next(json.loads(line) for line in log.read_text().splitlines() if "look-for-me" in line)
+    assert (line["shopper"], line["variant"], line["status"]) == ('a "quoted" one', "canary", 200)
+
+
+def test_envoy_takes_the_configuration_as_valid(tmp_path: Path, stable: Upstream, canary: Upstream) -> None:
+    (tmp_path / "bootstrap.json").write_text(json.dumps(gateway.bootstrap(tmp_path, "127.0.0.1", 0)))
+    gateway.replace(tmp_path / "clusters.json", gateway.clusters([stable, canary], 1))
+    gateway.replace(tmp_path / "routes.json", gateway.routes(Split(stable, canary, 0.1, "5a17"), 1))
+    checked = subprocess.run([*command(tmp_path), "--mode", "validate"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
