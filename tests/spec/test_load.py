@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -204,6 +205,15 @@ def test_documents_bring_the_specs_back_exactly(specs: Path) -> None:
     assert again.shop.window == timedelta(seconds=1234567, microseconds=1)
     assert resolved(again) == documents
     assert Shop.model_validate_json(loaded.shop.model_dump_json()) == loaded.shop
+
+
+def test_documents_survive_a_pipeline_that_makes_every_number_a_double(specs: Path) -> None:
+    loaded = load(specs / "home.yaml", sets=["split={by: time, test: 1, validation: 0.25}", "model.idf_weight=1"])
+    again = restore(json.loads(json.dumps(resolved(loaded)), parse_int=float))
+    assert (again.recommender, again.shop) == (loaded.recommender, loaded.shop)
+    assert isinstance(again.recommender.seed, int)
+    assert isinstance(again.recommender.evaluation.cutoffs[0], int)
+    assert isinstance(again.recommender.split.test, float)
 
 
 @pytest.mark.parametrize("file", sorted(SPECS.glob("*.yaml")), ids=lambda file: file.stem)
