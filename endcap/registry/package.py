@@ -1,0 +1,155 @@
+"""A package: all that serving needs of one judged model, in a folder that holds data only."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from endcap.errors import IntegrityError
+from endcap.features.declare import evaluate, model_features
+from endcap.features.view import Vocabulary
+from endcap.models import Model, load
+from endcap.ranking import Ranker
+from endcap.spec.recommender import Recommender
+from endcap.spec.shop import EventFeature
+
+MODEL, VOCABULARY, ITEMS = "model", "vocabulary.json", "items.parquet"
+SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
+ENVIRONMENT = "environment.json"
+_DECLARATIONS = TypeAdapter(list[EventFeature])
+EXAMPLE_TIME = 1_577_836_800_000
+"""2020-01-01: the example's answer must not depend on when it is asked."""
+SCORE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Package:
+    """A loaded package. info: where it comes from. environment: the versions that made it."""
+
+    model: Model
+    vocabulary: Vocabulary
+    items: pa.Table
+    recommender: Recommender
+    ranker: Ranker
+    info: dict[str, Any]
+    environment: dict[str, str]
+    example: dict[str, Any]
+
+    def check(self) -> None:
+        """Rank the example request again. Raises IntegrityError where the answer is not the one of its writing."""
+        answer = _answer(self.ranker, self.example["request"])
+        written = self.example["answer"]
+        if not np.allclose(_scores(answer), _scores(written), rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
+            raise IntegrityError(
+                f"the package's example request is answered with {answer}, at its writing with {written}; "
+                f"it was written with {self.environment}, this is {environment()}"
+            )
+
+
+def write_package(
+    folder: Path,
+    *,
+    model: Model,
+    vocabulary: Vocabulary,
+    items: pa.Table,
+    recommender: Recommender,
+    shop_features: Sequence[EventFeature] = (),
+    event_types: Sequence[str] | None = None,
+    lineage: Mapping[str, Any],
+) -> None:
+    """Write a package into an existing folder.
+
+    items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
+    shop's declarations of event-level features; event_types: the types it trains on, None: all. lineage: JSON values,
+    such as the addresses of dataset and verdict.
+    """
+    if items.column("item").to_pylist() != list(vocabulary.ids):
+        raise ValueError("the item table is not in the order of the vocabulary")
+    (folder / MODEL).mkdir()
+    model.save(folder / MODEL)
+    vocabulary.save(folder / VOCABULARY)
+    pq.write_table(items, folder / ITEMS)
+    (folder / SPEC).write_text(recommender.model_dump_json(indent=1) + "\n")
+    declared = [feature.model_dump(mode="json") for feature in shop_features]
+    _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
+    _write(folder / ENVIRONMENT, environment())
+    _write(folder / INFO, {"name": recommender.name, "items": len(items), **lineage})
+    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types)
+    events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
+    request = {"events": events, "k": min(5, recommender.serving.max_k)}
+    _write(folder / EXAMPLE, {"request": request, "answer": _answer(ranker, request)})
+
+
+def load_package(folder: Path) -> Package:
+    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged."""
+    try:
+        recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
+        features = json.loads((folder / FEATURES).read_text())
+        declared = _DECLARATIONS.validate_python(features["events"])
+        info, made_with, example = (json.loads((folder / name).read_text()) for name in (INFO, ENVIRONMENT, EXAMPLE))
+        vocabulary = Vocabulary.load(folder / VOCABULARY)
+        items = pq.read_table(folder / ITEMS)
+    except (OSError, ValueError, KeyError, ValidationError, pa.ArrowException) as error:
+        raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
+    model = load(folder / MODEL)
+    if not model.n_items == len(items) == len(vocabulary.ids):
+        raise IntegrityError(
+            f"{folder}: model, item table and vocabulary have {model.n_items}, {len(items)} and "
+            f"{len(vocabulary.ids)} items; register another version"
+        )
+    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"])
+    return Package(model, vocabulary, items, recommender, ranker, info, made_with, example)
+
+
+def environment() -> dict[str, str]:
+    """The versions that a model's numbers may depend on."""
+    versions = {"python": platform.python_version()}
+    for name in ("endcap", "torch", "numpy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "none"
+    return versions
+
+
+def _ranker(
+    model: Model,
+    vocabulary: Vocabulary,
+    items: pa.Table,
+    recommender: Recommender,
+    declared: Sequence[EventFeature],
+    event_types: Sequence[str] | None,
+) -> Ranker:
+    used = model_features(recommender, declared)
+    return Ranker(
+        model,
+        vocabulary,
+        items,
+        exclude=recommender.exclude,
+        serving=recommender.serving,
+        evaluate=partial(evaluate, used) if used else None,
+        event_types=event_types,
+    )
+
+
+def _answer(ranker: Ranker, request: Any) -> dict[str, Any]:
+    return ranker.rank([ranker.parse(request)])[0].to_json()
+
+
+def _scores(answer: Mapping[str, Any]) -> list[float]:
+    return [-1.0 if item["score"] is None else item["score"] for item in answer["items"]]
+
+
+def _write(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,124 @@
+"""A judged package becomes a version."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from typing import Any
+
+from endcap.errors import UserError
+from endcap.registry.versions import Registry, default_uri
+from endcap.spec.recommender import Recommender
+from endcap.store import Store, fingerprint
+
+MAX_BATCH = 1000
+"""MLflow's limit on metrics in one call."""
+
+
+def register(
+    recommender: Recommender,
+    package: str,
+    verdict: str,
+    store: Store,
+    registry_uri: str | None = None,
+    *,
+    run: str = "",
+) -> str:
+    """Make a version of a package that passed the gate, and return its number.
+
+    With `approval: gate` it is approved at once, and becomes the challenger, or the champion where there is none;
+    with `approval: person` it is pending, without an alias, until someone approves it. The same package again is the
+    same version. Raises UserError where the verdict is that the gate failed.
+    """
+    facts = store.manifest(verdict)["facts"]
+    if not facts["passed"]:
+        failed = ", ".join(one["text"] for one in facts["conditions"] if not one["passed"])
+        raise UserError(f"{package} is not registered: its gate failed ({failed})")
+    tags = {
+        "dataset": facts["dataset"],
+        "snapshot": facts.get("snapshot", ""),
+        "spec": fingerprint(recommender.model_dump(mode="json")),
+        "commit": _commit(),
+        "run": run,
+        "verdict": verdict,
+    }
+    by_gate = recommender.approval == "gate"
+    why = "; ".join(one["text"] for one in facts["conditions"]) or "the gate has no conditions"
+    registry = Registry(registry_uri or default_uri(store))
+    version = registry.add(
+        recommender.name,
+        package,
+        "approved" if by_gate else "pending",
+        f"passed: {why}" if by_gate else f"passed the gate ({why}), waits for a person",
+        tags,
+        facts.get("mlflow_run"),
+    )
+    return version.version
+
+
+def describe(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
+    """One line on a version: its state, who decided, its aliases."""
+    one = Registry(registry_uri or default_uri(store)).version(name, version)
+    if one.state == "pending":
+        return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
+    aliases = f", {' and '.join(one.aliases)}" if one.aliases else ""
+    return f"{name} version {version}, {one.state} by {one.by}{aliases}"
+
+
+def log_run(
+    recommender: Recommender, trained: dict[str, Any], verdict: dict[str, Any], registry: Registry, *, key: str
+) -> str:
+    """Log a judged training as an MLflow run, in the experiment of the recommender's name; returns the run's id.
+
+    Parameters are the model's; metrics are the judged ones (`mrr@20` as `mrr_at_20`), and the training's history an
+    epoch; `key` names the verdict, so that logging it again finds the run.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = registry.client
+    experiment = registry.experiment(recommender.name)
+    known = client.search_runs([experiment], f"tags.verdict_key = '{key}' and attributes.status = 'FINISHED'")
+    if known:
+        return str(known[0].info.run_id)
+    tags = {
+        "verdict_key": key,
+        "dataset": verdict["dataset"],
+        "snapshot": verdict.get("snapshot", ""),
+        "gate": "passed" if verdict["passed"] else "failed",
+    }
+    run_id = str(client.create_run(experiment, run_name=recommender.model.name).info.run_id)
+    now = int(time.time() * 1000)
+    metrics = [Metric(_plain(name), value, now, 0) for name, value in verdict["metrics"]["challenger"].items()]
+    for row in trained.get("history", []):
+        step = int(row.get("epoch", 0))
+        metrics += [Metric(f"train_{_plain(name)}", value, now, step) for name, value in row.items() if name != "epoch"]
+    parameters = recommender.model.model_dump(mode="json")
+    client.log_batch(
+        run_id,
+        params=[Param(name, str(value)) for name, value in parameters.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
+        client.log_batch(run_id, metrics=batch)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _plain(metric: str) -> str:
+    """MLflow allows no @ in names."""
+    return metric.replace("@", "_at_")
+
+
+def _commit() -> str:
+    """The commit of the checkout that this runs in, with `-dirty` where files differ from it; else empty."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    head = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return ""
+    changed = subprocess.run(
+        [git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

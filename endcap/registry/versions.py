@@ -1,0 +1,240 @@
+"""The registry: MLflow's versions and aliases, with the states of an approval.
+
+A version's source is its package's address in Endcap's store; its tags say where it comes from and who decided.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from endcap.errors import NotFoundError, UserError
+from endcap.store import Store
+
+State = Literal["pending", "approved", "rejected"]
+CHAMPION, CHALLENGER = "champion", "challenger"
+_SQLITE = "sqlite:///"
+_SETTLED = "settled"
+"""Tag of a version whose aliases were set once: repeating its registration leaves later decisions alone."""
+
+
+def default_uri(store: Store) -> str:
+    """The registry of a store in a local folder: a SQLite file in it."""
+    return f"{_SQLITE}{store.root.removeprefix('file://')}/mlflow.db"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version. package: its address in the store. aliases: champion, challenger or none."""
+
+    name: str
+    version: str
+    package: str
+    state: State
+    by: str
+    when: str
+    why: str
+    aliases: list[str] = field(default_factory=list)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created: int = 0
+    """Epoch milliseconds."""
+
+
+class Registry:
+    """The versions of an MLflow server or data base. Opening one costs MLflow's import, about two seconds."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.client = _client(uri)
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a recommender, oldest first; none where nothing was registered."""
+        aliases = self._aliases(name)
+        found = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
+        return sorted((_version(one, aliases) for one in found), key=lambda one: int(one.version))
+
+    def version(self, name: str, version: str) -> Version:
+        """One version. Raises NotFoundError."""
+        known = self.versions(name)
+        for one in known:
+            if one.version == str(version):
+                return one
+        there = ", ".join(one.version for one in known) or "none; `endcap run` registers the first"
+        raise NotFoundError(f"{name} has no version {version} in {self.uri}; there are: {there}")
+
+    def champion(self, name: str) -> Version | None:
+        """The version that serves most shoppers and that others are judged against, or None."""
+        return self._by_alias(name, CHAMPION)
+
+    def challenger(self, name: str) -> Version | None:
+        """The newest approved version that is not the champion yet, or None."""
+        return self._by_alias(name, CHALLENGER)
+
+    def add(
+        self, name: str, package: str, state: State, why: str, tags: Mapping[str, str], run_id: str | None = None
+    ) -> Version:
+        """Make a version of a package, or find the one that was made of it before.
+
+        A kill at any moment leaves either no version or one that the next call finds and finishes. run_id: the
+        MLflow run that the version's page links to.
+        """
+        with self._alone():
+            known = [one for one in self.versions(name) if one.package == package]
+            if known:
+                version = known[0].version
+            else:
+                self._create_name(name)
+                decided = {"state": state, "decided_by": "gate", "decided_when": _now(), "decided_why": why}
+                all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
+                version = str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
+            self._settle(name, version)
+        return self.version(name, version)
+
+    def approve(self, name: str, version: str, *, by: str, why: str) -> Version:
+        """A person's yes: the version becomes the challenger, or the champion where there is none."""
+        return self._decide(name, version, "approved", by, why)
+
+    def reject(self, name: str, version: str, *, by: str, why: str) -> Version:
+        """A person's no: the version loses the alias challenger. Raises UserError for the champion."""
+        champion = self.champion(name)
+        if champion and champion.version == str(version):
+            raise UserError(f"{name} version {version} is the champion; promote another version first")
+        return self._decide(name, version, "rejected", by, why)
+
+    def promote(self, name: str, version: str) -> Version:
+        """Make an approved version the champion. Raises UserError where it is not approved."""
+        with self._alone():
+            one = self.version(name, version)
+            if one.state != "approved":
+                raise UserError(
+                    f"{name} version {version} is {one.state}; allowed: an approved version. Approve it first"
+                )
+            self.client.set_registered_model_alias(name, CHAMPION, one.version)
+            if CHALLENGER in one.aliases:
+                self.client.delete_registered_model_alias(name, CHALLENGER)
+        return self.version(name, version)
+
+    def experiment(self, name: str) -> str:
+        """The id of the MLflow experiment of a recommender's runs; made where there is none."""
+        with self._alone():
+            found = self.client.get_experiment_by_name(name)
+            if found is not None:
+                return str(found.experiment_id)
+            file = _sqlite_file(self.uri)
+            # Otherwise MLflow would put `mlruns` into the current folder.
+            artifacts = f"file://{file.with_name('mlflow-artifacts')}" if file is not None else None
+            return str(self.client.create_experiment(name, artifact_location=artifacts))
+
+    def _decide(self, name: str, version: str, state: State, by: str, why: str) -> Version:
+        with self._alone():
+            one = self.version(name, version)
+            decision = {"state": state, "decided_by": by, "decided_when": _now(), "decided_why": why}
+            for key, value in decision.items():
+                self.client.set_model_version_tag(name, one.version, key, value)
+            if state == "rejected" and CHALLENGER in one.aliases:
+                self.client.delete_registered_model_alias(name, CHALLENGER)
+            self._settle(name, one.version)
+        return self.version(name, version)
+
+    def _settle(self, name: str, version: str) -> None:
+        """Give a version that was just approved its alias, once."""
+        one = self.version(name, version)
+        if one.state != "approved" or _SETTLED in one.tags:
+            return
+        alias = CHALLENGER if self.champion(name) else CHAMPION
+        self.client.set_registered_model_alias(name, alias, one.version)
+        self.client.set_model_version_tag(name, one.version, _SETTLED, "yes")
+
+    def _by_alias(self, name: str, alias: str) -> Version | None:
+        found = self._aliases(name).get(alias)
+        return None if found is None else self.version(name, found)
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        """Version by alias."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = self.client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        return {alias: str(version) for alias, version in model.aliases.items()}
+
+    def _create_name(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return _locked(self.uri)
+
+
+def _client(uri: str) -> Any:
+    """An MLflow client whose data base exists and is whole."""
+    # MLflow reports usage to its makers unless told not to before it is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    # It tells about its own migrations at level INFO; its warnings stay.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _locked(uri):
+        file = _sqlite_file(uri)
+        if file is not None and not file.exists():
+            # The first tables come by many migrations: a kill between them must not leave half a data base.
+            draft = file.with_name(f".{file.name}.draft")
+            draft.unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"{_SQLITE}{draft}").search_experiments(max_results=1)
+            draft.replace(file)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextlib.contextmanager
+def _locked(uri: str) -> Iterator[None]:
+    """One process at a time at a SQLite registry; a server looks after itself."""
+    file = _sqlite_file(uri)
+    if file is None:
+        yield
+        return
+    import fcntl
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_name(f".{file.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def _version(one: Any, aliases: Mapping[str, str]) -> Version:
+    tags = dict(one.tags)
+    version = str(one.version)
+    return Version(
+        name=one.name,
+        version=version,
+        package=one.source,
+        state=tags.get("state", "pending"),
+        by=tags.get("decided_by", ""),
+        when=tags.get("decided_when", ""),
+        why=tags.get("decided_why", ""),
+        aliases=sorted(alias for alias, of in aliases.items() if of == version),
+        tags=tags,
+        created=int(one.creation_timestamp),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,54 @@
+"""A registry whose tables are made once: MLflow's first use runs all its migrations."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.registry import Registry, default_uri
+from endcap.spec import Recommender
+from endcap.store import Store
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    Registry(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def shop_store(store: Store, empty_registry: Path) -> Store:
+    """A store with an empty registry."""
+    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    return store
+
+
+@pytest.fixture
+def recommender() -> Recommender:
+    return Recommender.model_validate(
+        {
+            "apiVersion": "endcap/v1",
+            "kind": "Recommender",
+            "name": "demo",
+            "shop": "demo",
+            "model": {"name": "popularity"},
+        }
+    )
+
+
+def publish(store: Store, kind: str, key: str, **facts: Any) -> str:
+    with store.publish(kind, key) as draft:
+        draft.facts.update(facts)
+    return draft.address
+
+
+def judged(store: Store, key: str = "v1", *, passed: bool = True) -> str:
+    """A verdict's address."""
+    condition = {"text": "mrr@20 0.3 is at least 0.2", "passed": passed}
+    metrics = {"challenger": {"mrr@20": 0.3}}
+    facts = {"passed": passed, "conditions": [condition], "dataset": "file:///d", "snapshot": "file:///s"}
+    return publish(store, "verdicts/demo", key, metrics=metrics, **facts)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from endcap.errors import NotFoundError, UserError
+from endcap.registry import Registry, default_uri, describe, log_run, register
+from endcap.spec import Recommender
+from endcap.store import Store
+from tests.registry.conftest import judged, publish
+
+
+def add(store: Store, recommender: Recommender, key: str) -> str:
+    package = publish(store, "packages/demo", key)
+    return register(recommender, package, judged(store), store, run="run-1")
+
+
+def by_person(recommender: Recommender) -> Recommender:
+    return recommender.model_copy(update={"approval": "person"})
+
+
+def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Store, recommender: Recommender) -> None:
+    registry = Registry(default_uri(shop_store))
+    assert registry.versions("demo") == []
+    assert registry.champion("demo") is None
+    assert [add(shop_store, recommender, key) for key in ("one", "two", "three")] == ["1", "2", "3"]
+    assert [version.aliases for version in registry.versions("demo")] == [["champion"], [], ["challenger"]]
+    champion = registry.champion("demo")
+    assert champion is not None
+    assert champion.package == shop_store.find("packages/demo", "one")
+    assert (champion.state, champion.by) == ("approved", "gate")
+    assert "mrr@20 0.3 is at least 0.2" in champion.why
+    expected = {"dataset": "file:///d", "snapshot": "file:///s", "run": "run-1", "verdict": judged(shop_store)}
+    assert expected.items() <= dict(champion.tags).items()
+    assert len(champion.tags["spec"]) == 20
+    assert describe("demo", "1", shop_store) == "demo version 1, approved by gate, champion"
+
+
+def test_the_same_package_is_the_same_version_and_later_decisions_stand(
+    shop_store: Store, recommender: Recommender
+) -> None:
+    registry = Registry(default_uri(shop_store))
+    for key in ("one", "two", "three"):
+        add(shop_store, recommender, key)
+    registry.promote("demo", "3")
+    assert add(shop_store, recommender, "two") == "2"
+    assert [version.aliases for version in registry.versions("demo")] == [[], [], ["champion"]]
+
+
+def test_a_failed_gate_registers_nothing_and_says_why(shop_store: Store, recommender: Recommender) -> None:
+    package = publish(shop_store, "packages/demo", "one")
+    with pytest.raises(UserError, match=r"its gate failed \(mrr@20 0.3 is at least 0.2\)"):
+        register(recommender, package, judged(shop_store, passed=False), shop_store)
+    assert Registry(default_uri(shop_store)).versions("demo") == []
+
+
+def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender: Recommender) -> None:
+    registry = Registry(default_uri(shop_store))
+    for key in ("one", "two", "three"):
+        add(shop_store, by_person(recommender), key)
+    assert [(one.state, one.aliases) for one in registry.versions("demo")] == [("pending", [])] * 3
+    assert "endcap registry approve demo 1" in describe("demo", "1", shop_store)
+    with pytest.raises(UserError, match="version 1 is pending; allowed: an approved version"):
+        registry.promote("demo", "1")
+    approved = registry.approve("demo", "1", by="ada", why="looks right")
+    assert (approved.aliases, approved.by, approved.why) == (["champion"], "ada", "looks right")
+    assert approved.when.startswith("20")
+    assert registry.approve("demo", "2", by="ada", why="better").aliases == ["challenger"]
+    rejected = registry.reject("demo", "2", by="bob", why="too slow")
+    assert (rejected.state, rejected.aliases, rejected.by) == ("rejected", [], "bob")
+    with pytest.raises(UserError, match="is the champion; promote another version first"):
+        registry.reject("demo", "1", by="bob", why="no")
+    with pytest.raises(NotFoundError, match=r"no version 9 .* there are: 1, 2, 3"):
+        registry.approve("demo", "9", by="ada", why="")
+
+
+def test_promoting_a_challenger_leaves_no_challenger(shop_store: Store, recommender: Recommender) -> None:
+    registry = Registry(default_uri(shop_store))
+    for key in ("one", "two"):
+        add(shop_store, recommender, key)
+    assert registry.promote("demo", "2").aliases == ["champion"]
+    assert registry.challenger("demo") is None
+
+
+KILLED = """
+import os, signal, sys
+from endcap.registry import register
+from endcap.registry.versions import Registry
+from endcap.spec import Recommender
+from endcap.store import open_store
+spec, store, package, verdict, moment = sys.argv[1:]
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(Registry, moment, die)
+register(Recommender.model_validate_json(spec), package, verdict, open_store(store))
+"""
+
+
+@pytest.mark.parametrize("moment", ["_create_name", "_settle"])
+def test_a_kill_before_or_after_the_acknowledgement_is_made_good(
+    shop_store: Store, recommender: Recommender, moment: str
+) -> None:
+    package, verdict = publish(shop_store, "packages/demo", "one"), judged(shop_store)
+    words = [recommender.model_dump_json(), shop_store.root, package, verdict, moment]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert register(recommender, package, verdict, shop_store) == "1"
+    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    assert version.aliases == ["champion"]
+
+
+FIRST_USE = """
+import sys
+from endcap.registry import register
+from endcap.spec import Recommender
+from endcap.store import open_store
+spec, store, package, verdict = sys.argv[1:]
+print(register(Recommender.model_validate_json(spec), package, verdict, open_store(store)))
+"""
+
+
+def test_two_first_uses_at_once_do_not_disturb_each_other(store: Store, recommender: Recommender) -> None:
+    # What a process left that was killed while it made the tables.
+    Path(store.root.removeprefix("file://"), ".mlflow.db.draft").write_bytes(b"half a data base")
+    verdict = judged(store)
+    packages = [publish(store, "packages/demo", key) for key in ("one", "two")]
+    spec = recommender.model_dump_json()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST_USE, spec, store.root, package, verdict],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for package in packages
+    ]
+    ended = [process.communicate() for process in running]
+    assert sorted(out.strip() for out, _ in ended) == ["1", "2"]
+    assert [err for _, err in ended] == ["", ""]
+    aliases = [version.aliases for version in Registry(default_uri(store)).versions("demo")]
+    assert aliases == [["champion"], ["challenger"]]
+
+
+def test_a_training_is_logged_once_with_its_history(shop_store: Store, recommender: Recommender) -> None:
+    registry = Registry(default_uri(shop_store))
+    facts = shop_store.manifest(judged(shop_store))["facts"]
+    trained = {"history": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}]}
+    run = log_run(recommender, trained, facts, registry, key="k")
+    assert log_run(recommender, trained, facts, registry, key="k") == run
+    logged = registry.client.get_run(run)
+    assert logged.data.metrics == {"mrr_at_20": 0.3, "train_loss": 1.5}
+    assert logged.data.params == {"name": "popularity"}
+    assert logged.data.tags["gate"] == "passed"
+    assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0, 1.5]
