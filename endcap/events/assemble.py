@@ -1,0 +1,129 @@
+"""A snapshot's tables from the good rows: written, then read once more for what the manifest says of them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.events.days import DayWriter, drop_duplicates
+from endcap.events.digest import digest
+from endcap.events.load import Loader
+from endcap.events.plan import event_columns, event_plan, quoted, table_columns, table_kind, table_plan, text
+from endcap.events.snapshot import EVENTS
+from endcap.events.sources import SourceFile
+from endcap.spec.shop import Customers, EventSource, Items, Shop, Source
+
+Json = dict[str, Any]
+Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+
+
+def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
+    """Write ``events/day=…/part-….parquet`` below `folder` and return the facts of them.
+
+    Raises DataError, also where no event is left.
+    """
+    writer, kept, read = DayWriter(folder / "events"), 0, 0
+    for part, table in _good_events(shop, files, loader):
+        rows = (
+            table if shop.events.types is None else table.filter(pc.is_in(table["type"], pa.array(shop.events.types)))
+        )
+        writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
+        read, kept = read + table.num_rows, kept + rows.num_rows
+    loader.quarantine.check(loader.table, end=True)
+    if not kept:
+        raise DataError(f"no event is left: {_why_none(shop, files, read)}")
+    writer.flush()
+    if shop.events.drop_duplicates:
+        loader.progress("events: dropping duplicates")
+        drop_duplicates(writer.folder, loader.connection)
+    loader.progress("events: taking the fingerprint")
+    facts = _facts_of_events(writer.folder, loader.connection)
+    return facts | {
+        "rows": loader.quarantine.rows[loader.table],
+        "other_types": read - kept,
+        "duplicates": kept - facts["events"],
+        "empty_files": [str(path) for path in loader.empty],
+    }
+
+
+def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader) -> Json:
+    """Write ``items.parquet`` or ``customers.parquet``: a row an id, the one read last, ordered by id.
+
+    Returns the facts of it. Raises DataError.
+    """
+    key = table_kind(table)
+    raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
+    rows = _good_rows(table, files, loader)
+    first = next(rows, None)
+    loader.quarantine.check(loader.table, end=first is None)
+    if first is None:
+        raise DataError(f"{', '.join(source.path for source, _ in files)}: no row is there; the {key} table has none")
+    with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
+        writer.write_table(first)
+        for more in rows:
+            writer.write_table(more)
+    loader.quarantine.check(loader.table, end=True)
+    loader.connection.execute(
+        f"COPY (SELECT * EXCLUDE (row) FROM read_parquet({text(str(raw))}) "  # noqa: S608 (all parts are quoted)
+        f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY row DESC) = 1 ORDER BY {quoted(key)}) "
+        f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    raw.unlink()
+    schema = {
+        name: str(kind) for name, kind in zip(first.schema.names, first.schema.types, strict=True) if name != "row"
+    }
+    found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
+    return {"rows": count, "schema": schema, "content": [found, schema]}
+
+
+def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str, pa.Table]]:
+    now = int(time.time() * 1000)
+    for source, found in files:
+        event_source = cast(EventSource, source)
+        plan_of = functools.partial(event_plan, shop, event_source, now=now)
+        wanted = event_columns(shop, event_source)
+        for table in loader.load(source, found, wanted, plan_of, event_source.layout):
+            yield event_source.part, table
+
+
+def _good_rows(table: Items | Customers, files: Files, loader: Loader) -> Iterator[pa.Table]:
+    for source, found in files:
+        yield from loader.load(source, found, table_columns(table), functools.partial(table_plan, table))
+
+
+def _why_none(shop: Shop, files: Files, read: int) -> str:
+    if read:
+        return f"none of {read:,} events is of the types {shop.events.types} (events.types)"
+    names = ", ".join(source.path for source, _ in files)
+    return f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
+
+
+def _facts_of_events(folder: Path, connection: Any) -> Json:
+    files = f"read_parquet({text(str(folder / '*' / '*.parquet'))}, hive_partitioning = false)"
+    aggregates = [
+        "count(*)",
+        "count(DISTINCT session)",
+        "min(time)",
+        "max(time)",
+        "count(*) FILTER (part = 'train')",
+        "count(*) FILTER (part = 'test')",
+    ]
+    columns = [name for name in EVENTS.names if name != "row"]
+    found, (events, sessions, first, last, train, test) = digest(connection, files, columns, aggregates)
+    return {
+        "events": events,
+        "sessions": sessions,
+        "first": first,
+        "last": last,
+        "parts": {"train": train, "test": test},
+        "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
+        "content": found,
+    }

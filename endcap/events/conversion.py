@@ -1,0 +1,74 @@
+"""A published log as a standard one: columns session, customer, item, time, type."""
+
+from __future__ import annotations
+
+import functools
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.events.engine import engine
+from endcap.events.layouts import PUBLISHED, completed
+from endcap.events.load import Loader, Progress
+from endcap.events.plan import event_columns, event_plan
+from endcap.events.quarantine import Quarantine
+from endcap.events.sources import find_files
+from endcap.spec.shop import Events, EventSource, Layout, Shop
+from endcap.store import storage_errors
+
+TEXT = pa.schema([(name, pa.string()) for name in ("session", "customer", "item", "time", "type")])
+TYPED = TEXT.set(3, pa.field("time", pa.timestamp("ms", tz="UTC")))
+WRITERS = {".csv": (pa.csv.CSVWriter, TEXT), ".parquet": (pq.ParquetWriter, TYPED)}
+
+
+def convert(source: Path, layout: Layout, target: Path, *, progress: Progress = lambda line: None) -> dict[str, Any]:
+    """Write a log of a published layout (a file, folder or glob) as CSV or Parquet, by the target's suffix.
+
+    The result is what a shop reads with ``columns: {session: session, customer: customer, type: type}``. Bad rows go to
+    ``<target>.quarantine.jsonl``. Returns ``events``, ``bad`` (reason -> rows) and ``quarantine`` (a path, or None).
+    Raises DataError, StorageError; the target then stays as it was.
+    """
+    if layout not in PUBLISHED:
+        raise DataError(f"layout {layout!r} is not a published one; allowed: {', '.join(PUBLISHED)}")
+    if target.suffix not in WRITERS:
+        raise DataError(f"{target}: its suffix tells no format; allowed: {', '.join(WRITERS)}")
+    event_source = completed(EventSource(path=str(source), layout=layout))
+    shop = Shop(apiVersion="endcap/v1", kind="Shop", name="conversion", events=Events(sources=[event_source]))
+    found = find_files(event_source)
+    partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))
+    with storage_errors(target), ExitStack() as stack:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stack.callback(partial.unlink, missing_ok=True)
+        spill = stack.enter_context(TemporaryDirectory(dir=target.parent, prefix=".spill-"))
+        connection = stack.enter_context(engine(Path(spill), "UTC"))
+        quarantine = stack.enter_context(Quarantine(bad_rows, shop.events.max_bad_share, "iso"))
+        loader = Loader("events", connection, quarantine, progress)
+        plan_of = functools.partial(event_plan, shop, event_source, now=int(time.time() * 1000))
+        make_writer, schema = WRITERS[target.suffix]
+        with make_writer(partial, schema) as writer:
+            for table in loader.load(event_source, found.files, event_columns(shop, event_source), plan_of, layout):
+                writer.write_table(_standard(table, schema))
+        quarantine.check("events", end=True)
+        partial.replace(target)
+    bad = dict(quarantine.bad.get("events", {}))
+    if not bad:
+        bad_rows.unlink()
+    events = quarantine.rows["events"] - sum(bad.values())
+    return {"events": events, "bad": bad, "quarantine": str(bad_rows) if bad else None}
+
+
+def _standard(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    times = table["time"].cast(pa.timestamp("ms"))
+    if schema is TEXT:
+        times = pc.binary_join_element_wise(pc.strftime(times, format="%Y-%m-%dT%H:%M:%S"), "Z", "")
+    else:
+        times = times.cast(pa.timestamp("ms", tz="UTC"))
+    return table.set_column(table.schema.get_field_index("time"), "time", times).select(schema.names).cast(schema)

@@ -1,0 +1,67 @@
+"""Events to Parquet by day, in bounded memory though days come mixed."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endcap.events.plan import text
+from endcap.events.snapshot import EVENTS
+
+DAY = 86_400_000
+BUDGET = 192 << 20
+
+
+class DayWriter:
+    """Collects rows up to BUDGET bytes, then writes them as one part of each day that they touch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tables: list[pa.Table] = []
+        self._bytes = self._parts = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take rows of the schema EVENTS, in any order of days."""
+        self._tables.append(table)
+        self._bytes += table.nbytes
+        if self._bytes >= BUDGET:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held; call it once more at the end."""
+        if not self._tables:
+            return
+        table = pa.concat_tables(self._tables).combine_chunks()
+        self._tables, self._bytes = [], 0
+        days = (table.column("time").to_numpy() // DAY).astype(np.int32)
+        if (days[1:] < days[:-1]).any():
+            order = np.argsort(days, kind="stable")
+            table, days = table.take(pa.array(order)), days[order]
+        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+        for start, end in itertools.pairwise(cuts):
+            folder = self.folder / f"day={np.datetime64(int(days[start]), 'D')}"
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f"part-{self._parts}.parquet"
+            pq.write_table(table.slice(start, end - start), part, compression="zstd", compression_level=1)
+        self._parts += 1
+
+
+def drop_duplicates(folder: Path, connection: Any) -> None:
+    """Of rows that are equal in all but `row`, keep the one that was read first. Day by day: equal rows share it."""
+    columns = ", ".join(name for name in EVENTS.names if name != "row")
+    for day in sorted(folder.iterdir()):
+        parts = sorted(day.iterdir())
+        kept = day / "kept.parquet"
+        connection.execute(
+            f"COPY (SELECT * FROM read_parquet({[str(part) for part in parts]}, hive_partitioning = false) "  # noqa: S608
+            f"QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY row) = 1 ORDER BY row) "
+            f"TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+        )
+        for part in parts:
+            part.unlink()
+        kept.rename(day / "part-0.parquet")

@@ -1,0 +1,153 @@
+"""Ingest: a shop's files become a snapshot, once for the same content."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from endcap.events.assemble import write_events, write_table
+from endcap.events.engine import engine
+from endcap.events.layouts import completed
+from endcap.events.load import Loader, Progress
+from endcap.events.quarantine import Quarantine
+from endcap.events.snapshot import QUARANTINE
+from endcap.events.sources import Found, find_files
+from endcap.spec.shop import Shop, Source
+from endcap.store import Store, code_fingerprint, fingerprint, storage_errors
+
+TABLES = ("events", "items", "customers")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A source with its files, and what of it a snapshot's origin is told by."""
+
+    table: str
+    source: Source
+    found: Found
+    digests: list[str]
+
+    def facts(self) -> dict[str, Any]:
+        files = [
+            {"path": str(file.path), "bytes": file.bytes, "sha256": sha256}
+            for file, sha256 in zip(self.found.files, self.digests, strict=True)
+        ]
+        return {
+            "table": self.table,
+            "path": self.source.path,
+            "files": files,
+            "skipped": [str(path) for path in self.found.skipped],
+        }
+
+
+def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) -> str:
+    """Read the shop's sources into a snapshot (kind ``snapshots/<shop>``) and return its address.
+
+    The same input is not read again; the same rows, in whatever files and order, are the same snapshot. `progress`
+    takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
+    """
+    inputs = _inputs(shop, progress)
+    work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
+    known = _known(store, shop, key)
+    if known:
+        return known
+    folder = store.workspace(work, key)
+    with storage_errors(folder), _alone(folder):
+        known = _known(store, shop, key)  # another run of the same input may have ended while this one waited
+        if known:
+            return known
+        staging = folder / "staging"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            address = _run(shop, inputs, staging, folder / QUARANTINE, store, progress)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        store.write_document(f"ingests/{key}", {"snapshot": address.rsplit("/", 1)[-1], "shop": shop.name})
+        store.discard_workspace(work, key)
+    return address
+
+
+def _inputs(shop: Shop, progress: Progress) -> list[Input]:
+    declared: list[tuple[str, Source]] = [("events", completed(source)) for source in shop.events.sources]
+    for name, table in (("items", shop.items), ("customers", shop.customers)):
+        declared += [(name, source) for source in table.sources] if table is not None else []
+    inputs = []
+    for table_name, source in declared:
+        found = find_files(source)
+        if found.skipped:
+            names = ", ".join(path.name for path in found.skipped[:10])
+            progress(f"{source.path}: {len(found.skipped)} files are of no known format and are left out: {names}")
+        inputs.append(Input(table_name, source, found, [file.digest() for file in found.files]))
+    return inputs
+
+
+def _input_key(shop: Shop, inputs: list[Input]) -> str:
+    """What the run's outcome depends on: the files' content and how they are read, not where they lie."""
+    files = [
+        [
+            entry.table,
+            entry.source.model_dump(mode="json", exclude={"path"}),
+            [[file.format, file.compression] for file in entry.found.files],
+            entry.digests,
+        ]
+        for entry in inputs
+    ]
+    declared = {
+        "events": shop.events.model_dump(mode="json", exclude={"sources"}),
+        "items": shop.items and shop.items.model_dump(mode="json", exclude={"sources"}),
+        "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),
+        "sessions": shop.sessions.by,
+    }
+    return fingerprint("ingest", shop.name, files, declared, code_fingerprint("endcap.events"))
+
+
+def _known(store: Store, shop: Shop, key: str) -> str | None:
+    document = store.read_document(f"ingests/{key}")
+    return store.find(f"snapshots/{shop.name}", document["snapshot"]) if document else None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Runs of the same input wait for one another; the lock goes with its process, however that ends."""
+    with (folder / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: Store, progress: Progress) -> str:
+    limit, time_rule = shop.events.max_bad_share, shop.events.time
+    with (
+        engine(staging / "spill", time_rule.zone) as connection,
+        Quarantine(bad_rows, limit, time_rule.unit) as quarantine,
+    ):
+        files = {
+            table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
+        }
+        loader = Loader("events", connection, quarantine, progress)
+        tables = {"events": write_events(shop, files["events"], staging, loader)}
+        for name, table in (("items", shop.items), ("customers", shop.customers)):
+            if table is not None:
+                loader = Loader(name, connection, quarantine, progress)
+                tables[name] = write_table(table, files[name], staging, loader)
+    content = {name: facts["content"] for name, facts in tables.items()}
+    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, code_fingerprint("endcap.events"))
+    found = store.find(kind, key)
+    if found:
+        progress("the same rows, in other files, are a snapshot already")
+        return found
+    with store.publish(kind, key) as draft:
+        for name in ("events", "items.parquet", "customers.parquet"):
+            if (staging / name).exists():
+                shutil.move(staging / name, draft.path / name)
+        shutil.move(bad_rows, draft.path / QUARANTINE)
+        draft.facts |= tables.pop("events") | tables
+        draft.facts["fingerprint"] = fingerprint("content", content)
+        draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
+        draft.facts["sources"] = [entry.facts() for entry in inputs]
+    return draft.address

@@ -1,0 +1,94 @@
+"""From a source's files to typed good rows, block by block; what is bad goes to the quarantine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.errors import DataError
+from endcap.events.batch import Batch
+from endcap.events.plan import Plan, Wanted, locate
+from endcap.events.quarantine import Quarantine
+from endcap.events.read import read
+from endcap.events.sources import SourceFile
+from endcap.spec.shop import Layout, Source
+
+Progress = Callable[[str], None]
+PlanOf = Callable[[Mapping[str, str], frozenset[str]], Plan]
+
+
+@dataclass
+class Loader:
+    """Reads the sources of one table (`events`, `items`, `customers`) one after the other."""
+
+    table: str
+    connection: Any
+    quarantine: Quarantine
+    progress: Progress
+    empty: list[Path] = field(default_factory=list)
+    """Files without a byte, or without a row."""
+    rows: int = 0
+    """Rows read so far, in all sources: the good rows' `row`."""
+    _told: float = field(default_factory=time.monotonic)
+
+    def load(
+        self,
+        source: Source,
+        files: Sequence[SourceFile],
+        wanted: Sequence[Wanted],
+        plan_of: PlanOf,
+        layout: Layout = "columns",
+    ) -> Iterator[pa.Table]:
+        """Good rows in reading order, with their place in it as `row`.
+
+        plan_of: the plan, given where the wanted columns stand and which hold typed times.
+        """
+        never_seen: set[str] | None = None
+        for file in files:
+            before = self.rows
+            rows = read(file, source, [column.name for column in wanted], self.connection)
+            if rows is not None:
+                plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
+                for batch in rows.batches:
+                    self.quarantine.reject(self.table, file.path, batch.rejects)
+                    if len(batch.lines):
+                        yield self._check(batch, plan, rows.names, file)
+                    self.quarantine.check(self.table, end=False)
+                    self._tell()
+                never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
+            file.check_unchanged()
+            if self.rows == before:
+                self.empty.append(file.path)
+        if never_seen:
+            missing = ", ".join(f"{column.name!r} ({column.key})" for column in wanted if column.name in never_seen)
+            raise DataError(f"{source.path}: no row has a value of {missing}; take it out, or name the right key")
+
+    def _check(self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile) -> pa.Table:
+        count = len(batch.lines)
+        self.connection.register("batch", batch.table)
+        checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
+        checked = checked.append_column("row", pa.array(np.arange(self.rows, self.rows + count)))
+        self.rows += count
+        reason = checked.column("reason")
+        good = checked.drop_columns("reason")
+        if reason.null_count < count:
+            bad = pc.is_valid(reason)
+            raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
+            lines = batch.lines[bad.to_numpy()].tolist()
+            self.quarantine.keep(self.table, file.path, lines, reason.drop_null().to_pylist(), raw.to_pylist())
+            good = good.filter(pc.invert(bad))
+        self.quarantine.count(self.table, good.num_rows)
+        return good
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= 1:
+            self._told = now
+            self.progress(f"{self.table}: {self.rows:,} rows read")

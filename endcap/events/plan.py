@@ -1,0 +1,213 @@
+"""How a file's columns become a table's columns, and what makes a row bad, as SQL over a batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from endcap.errors import DataError
+from endcap.events.batch import Rows
+from endcap.events.layouts import PUBLISHED, Published
+from endcap.events.sources import SourceFile
+from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
+
+OLDEST = 631_152_000_000  # 1990-01-01 UTC, ms: an earlier time is a mistake of unit or of parsing
+BEFORE_1990 = "time lies before 1990"
+IN_FUTURE = "time lies in the future"
+NOT_ISO = "time is not ISO 8601 text"
+NUMBER_NOT_ISO = "time is a number where ISO 8601 text is expected"
+NOT_NUMBER = "time is not a number"
+RESERVED = ("reason", "row")
+AS_FLOAT = "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64'))"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A column that the shop's file names. key: where it names it; required: every row needs a value of it."""
+
+    name: str
+    key: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """select: each column of the result -> SQL over c0, c1, …; checks: in order, (SQL that holds for a bad row, reason)
+    over the columns of the result and, by `raw`, of the batch.
+    """
+
+    select: Mapping[str, str]
+    checks: Sequence[tuple[str, str]]
+
+    def sql(self, batch: str) -> str:
+        """A query on the table `batch`: the result's columns and `reason`, which is null for a good row."""
+        columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
+        cases = " ".join(f"WHEN {condition} THEN {text(reason)}" for condition, reason in self.checks)
+        return f"SELECT {columns}, CASE {cases} END AS reason FROM {batch}"  # noqa: S608 (all parts are quoted)
+
+
+def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
+    """The columns that this source must have."""
+    if source.layout != "columns":
+        published = PUBLISHED[source.layout]
+        names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
+        return [Wanted(name, f"the layout {source.layout}", required=True) for name in names if name]
+    columns, needed = shop.events.columns, {"item", "time", _needed(shop)}
+    named = {name: getattr(columns, name) for name in EventColumns.model_fields}
+    return [Wanted(name, f"events.columns.{key}", key in needed) for key, name in named.items() if name is not None]
+
+
+def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], now: int) -> Plan:
+    """The plan of an event file. located: name -> c0, c1, …; instants: names of typed times; now: epoch ms."""
+    if source.layout != "columns":
+        select, checks = _published(PUBLISHED[source.layout], located)
+    else:
+        columns = shop.events.columns
+        time = located[columns.time]
+        unit = "iso" if columns.time in instants else shop.events.time.unit
+        select = {
+            "session": _text(located.get(columns.session or "")),
+            "customer": _text(located.get(columns.customer or "")),
+            "item": _text(located[columns.item]),
+            "time": _milliseconds(time, unit),
+            "type": _text(located.get(columns.type or "")),
+        }
+        checks = _time_checks(time, unit)
+    needed = _needed(shop)
+    ids = [name for name in ("item", "session", "customer") if select[name] != "NULL::VARCHAR"]
+    return Plan(
+        select,
+        [
+            ("item IS NULL", "item is empty"),
+            (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
+            *((_is_float(name), f"{name} {AS_FLOAT}") for name in ids),
+            *checks,
+            (f'"time" < {OLDEST}', BEFORE_1990),
+            (f'"time" > {now + 86_400_000}', IN_FUTURE),
+        ],
+    )
+
+
+def table_columns(table: Items | Customers) -> list[Wanted]:
+    """The columns that the sources of an item or customer table must have."""
+    kind = table_kind(table)
+    named = [
+        Wanted(name, f"{kind}s.columns.{key}", key == kind) for key, name in table.columns.model_dump().items() if name
+    ]
+    return [
+        *named,
+        *(Wanted(name, f"{kind}s.categorical") for name in table.categorical),
+        *(Wanted(name, f"{kind}s.numeric") for name in table.numeric),
+    ]
+
+
+def table_plan(table: Items | Customers, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
+    """The plan of an item or customer table: its id first, then attributes by their own names."""
+    kind = table_kind(table)
+    columns = {key: name for key, name in table.columns.model_dump().items() if name}
+    numbers = {name: name for name in table.numeric} | ({"price": columns.pop("price")} if "price" in columns else {})
+    texts = columns | {name: name for name in table.categorical}
+    select = {key: _text(located[name]) for key, name in texts.items()}
+    select |= {key: f"TRY_CAST(trim({located[name]}) AS DOUBLE)" for key, name in numbers.items()}
+    names = [name.casefold() for name in (*columns, *table.categorical, *numbers)]
+    twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
+    if twice:
+        raise DataError(
+            f"the {kind} table's columns {twice} are named twice, or are names that Endcap uses itself ({RESERVED}); "
+            f"change {kind}s.columns, {kind}s.categorical or {kind}s.numeric"
+        )
+    checks = [(f"{kind} IS NULL", f"{kind} is empty"), (_is_float(kind), f"{kind} {AS_FLOAT}")]
+    for key, name in numbers.items():
+        condition = f"trim({located[name]}) <> '' AND NOT coalesce(isfinite({quoted(key)}), false)"
+        checks.append((condition, f"{name} is not a number"))
+    return Plan(select, checks)
+
+
+def table_kind(table: Items | Customers) -> str:
+    """`item` or `customer`: what a row of the table is, and the name of its id."""
+    return "item" if isinstance(table, Items) else "customer"
+
+
+def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layout = "columns") -> dict[str, str]:
+    """Where each wanted column stands: name -> c0, c1, … Raises DataError that names all missing ones."""
+    known = {_plain(name, layout): f"c{at}" for at, name in enumerate(rows.names)}
+    there = [name for name in rows.names if name not in rows.unseen]
+    found, problems = {}, []
+    for column in wanted:
+        plain = _plain(column.name, layout)
+        if plain not in known or (column.required and column.name in rows.unseen):
+            near = difflib.get_close_matches(column.name.casefold(), [name.casefold() for name in there], 1, 0.6)
+            hint = next((f"; did you mean {name!r}?" for name in there if [name.casefold()] == near), "")
+            problems.append(f"  - {column.name!r} ({column.key}){hint}")
+        elif [_plain(name, layout) for name in rows.names].count(plain) > 1:
+            problems.append(f"  - {column.name!r} ({column.key}) is there more than once")
+        else:
+            found[column.name] = known[plain]
+    if problems:
+        columns = ", ".join(repr(name) for name in there)
+        raise DataError("\n".join([f"{file.path}: columns are missing; it has {columns}", *problems]))
+    return found
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _needed(shop: Shop) -> str:
+    return "session" if shop.sessions.by == "given" else "customer"
+
+
+def _plain(name: str, layout: Layout) -> str:
+    return name if layout == "columns" else name.casefold().replace("_", "")
+
+
+def _text(column: str | None, unknown: str = "") -> str:
+    return f"nullif({column}, {text(unknown)})" if column else "NULL::VARCHAR"
+
+
+def _is_float(name: str) -> str:
+    # Its own name for one number: 123.0, 1.2e+08 or nan, as a table tool writes it that took the ids for numbers.
+    return rf"regexp_full_match({quoted(name)}, '\d+\.0+|\d(\.\d+)?[eE]\+\d+|nan|NaN')"
+
+
+def _milliseconds(column: str, unit: str) -> str:
+    if unit == "iso":
+        return f"epoch_ms(TRY_CAST(trim({column}) AS TIMESTAMPTZ))"
+    scale = {"s": 1000, "ms": 1}[unit]
+    number = f"TRY_CAST({column} AS DOUBLE)"
+    # Bounded, so that a number too great for a time is still told from text.
+    bounded = f"greatest(least({number}, 1e15), -1e15)"
+    return f"CASE WHEN NOT isnan({number}) THEN round({bounded} * {scale})::BIGINT END"
+
+
+def _time_checks(column: str, unit: str) -> list[tuple[str, str]]:
+    empty = (f"{column} IS NULL OR trim({column}) = ''", "time is empty")
+    if unit == "iso":
+        number = f'"time" IS NULL AND TRY_CAST({column} AS DOUBLE) IS NOT NULL'
+        return [empty, (number, NUMBER_NOT_ISO), ('"time" IS NULL', NOT_ISO)]
+    return [empty, ('"time" IS NULL', NOT_NUMBER)]
+
+
+def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    if published.time:
+        time, checks = _milliseconds(located[published.time], "iso"), _time_checks(located[published.time], "iso")
+    else:
+        day, offset = located[published.day], located[published.offset]
+        time = f"{_milliseconds(day, 'iso')} + TRY_CAST({offset} AS BIGINT)"
+        checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
+    customer = located.get(published.customer or "")
+    select = {
+        "session": _text(located[published.session]),
+        "customer": f"nullif({_text(customer)}, {text(published.unknown)})" if customer else _text(None),
+        "item": _text(located[published.item]),
+        "time": time,
+        "type": text(published.type),
+    }
+    return select, checks

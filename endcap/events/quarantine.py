@@ -1,0 +1,86 @@
+"""Bad rows: kept with where they stood and why, counted, and too many of them stop the run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from endcap.errors import DataError
+from endcap.events import plan
+from endcap.events.batch import Reject
+
+# Rows after which a table that is mostly bad is given up without reading all of it.
+EARLY = 1_000_000
+LONGEST_TEXT = 10_000
+# What the bad times of most rows say of the declared unit.
+UNIT_HINTS = {
+    ("s", plan.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
+    ("ms", plan.BEFORE_1990): "the times look like seconds: set events.time.unit to s",
+    ("iso", plan.NUMBER_NOT_ISO): "the times are numbers: set events.time.unit to s or ms",
+    ("s", plan.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
+    ("ms", plan.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
+}
+
+
+class Quarantine:
+    """Writes ``quarantine.jsonl``, an object a bad row: table, source, line (1-based), reason, and values or text."""
+
+    def __init__(self, file: Path, limit: float, unit: str) -> None:
+        self.file, self._limit, self._unit = file, limit, unit
+        self._handle = file.open("w", encoding="utf-8")
+        self.rows: Counter[str] = Counter()
+        self.bad: dict[str, Counter[str]] = {}
+
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.close()
+
+    def count(self, table: str, good: int) -> None:
+        """Count good rows of a table."""
+        self.rows[table] += good
+
+    def reject(self, table: str, source: Path, rejects: Sequence[Reject]) -> None:
+        """Keep what is no row at all."""
+        for rejected in rejects:
+            self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
+
+    def keep(
+        self, table: str, source: Path, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
+    ) -> None:
+        """Keep bad rows: their lines, reasons and values by column name."""
+        for line, reason, row in zip(lines, reasons, values, strict=True):
+            self._write(table, source, line, reason, 1, values=row)
+
+    def check(self, table: str, *, end: bool) -> None:
+        """Raise DataError if more rows of the table are bad than may be, or (at the `end`) if none is good."""
+        bad, rows = self.bad.get(table, Counter()).total(), self.rows[table]
+        share = bad / rows if rows else 0.0
+        hopeless = rows >= EARLY and share > max(0.5, self._limit)
+        if hopeless or (end and (share > self._limit or (bad == rows and rows))):
+            self._stop(table, rows, share)
+
+    def _stop(self, table: str, rows: int, share: float) -> NoReturn:
+        counts = self.bad[table]
+        lines = [f"  - {count:,}: {reason}" for reason, count in counts.most_common()]
+        hint = next((UNIT_HINTS[self._unit, why] for why in counts if self._tells(why, counts[why], rows, table)), None)
+        allowed = f"allowed: {self._limit:.1%}, events.max_bad_share"
+        head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
+        advice = [f"Probably {hint}."] if hint else []
+        raise DataError("\n".join([head, *lines, *advice, f"Each with its line and reason: {self.file}"]))
+
+    def _tells(self, reason: str, count: int, rows: int, table: str) -> bool:
+        return table == "events" and count * 2 > rows and (self._unit, reason) in UNIT_HINTS
+
+    def _write(self, table: str, source: Path, line: int, reason: str, rows: int, **raw: Any) -> None:
+        self.rows[table] += rows
+        self.bad.setdefault(table, Counter())[reason] += rows
+        row = {"table": table, "source": str(source), "line": line, "reason": reason, **raw}
+        self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
