@@ -30,17 +30,16 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
 
     Raises DataError, also where no event is left.
     """
-    writer, kept, read = DayWriter(folder / "events"), 0, 0
-    for part, table in _good_events(shop, files, loader):
-        rows = (
-            table if shop.events.types is None else table.filter(pc.is_in(table["type"], pa.array(shop.events.types)))
-        )
-        writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
-        read, kept = read + table.num_rows, kept + rows.num_rows
-    loader.quarantine.check(loader.table, end=True)
-    if not kept:
-        raise DataError(f"no event is left: {_why_none(shop, files, read)}")
-    writer.flush()
+    types, kept, read = shop.events.types, 0, 0
+    with DayWriter(folder / "events") as writer:
+        for part, table in _good_events(shop, files, loader):
+            rows = table if types is None else table.filter(pc.is_in(table["type"], pa.array(types)))
+            writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
+            read, kept = read + table.num_rows, kept + rows.num_rows
+        loader.quarantine.check(loader.table, end=True)
+        if not kept:
+            raise DataError(f"no event is left: {_why_none(shop, files, read)}")
+        writer.close()
     if shop.events.drop_duplicates:
         loader.progress("events: dropping duplicates")
         drop_duplicates(writer.folder, loader.connection)

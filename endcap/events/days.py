@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,64 @@ from endcap.events.plan import text
 from endcap.events.snapshot import EVENTS
 
 DAY = 86_400_000
-BUDGET = 192 << 20
+BUDGET = 128 << 20
 
 
 class DayWriter:
-    """Collects rows up to BUDGET bytes, then writes them as one part of each day that they touch."""
+    """Collects rows up to BUDGET bytes, then writes them as one part of each day that they touch.
+
+    One such write goes on beside the reading of what comes next. Leaving the block ends it; `close` writes the rest.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._tables: list[pa.Table] = []
         self._bytes = self._parts = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> DayWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown()
 
     def add(self, table: pa.Table) -> None:
         """Take rows of the schema EVENTS, in any order of days."""
         self._tables.append(table)
         self._bytes += table.nbytes
         if self._bytes >= BUDGET:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
-        """Write what is held; call it once more at the end."""
-        if not self._tables:
-            return
-        table = pa.concat_tables(self._tables).combine_chunks()
-        self._tables, self._bytes = [], 0
-        days = (table.column("time").to_numpy() // DAY).astype(np.int32)
-        if (days[1:] < days[:-1]).any():
-            order = np.argsort(days, kind="stable")
-            table, days = table.take(pa.array(order)), days[order]
-        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-        for start, end in itertools.pairwise(cuts):
-            folder = self.folder / f"day={np.datetime64(int(days[start]), 'D')}"
-            folder.mkdir(parents=True, exist_ok=True)
-            part = folder / f"part-{self._parts}.parquet"
-            pq.write_table(table.slice(start, end - start), part, compression="zstd", compression_level=1)
-        self._parts += 1
+    def close(self) -> None:
+        """Write what is held. Raises OSError if this or an earlier write failed."""
+        self._flush()
+        self._wait()
+
+    def _flush(self) -> None:
+        self._wait()
+        if self._tables:
+            self._writing = self._thread.submit(_write, self._tables, self.folder, f"part-{self._parts}.parquet")
+            self._tables, self._bytes, self._parts = [], 0, self._parts + 1
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+
+def _write(tables: list[pa.Table], folder: Path, name: str) -> None:
+    table = pa.concat_tables(tables).combine_chunks()
+    tables.clear()
+    days = (table.column("time").to_numpy() // DAY).astype(np.int32)
+    if (days[1:] < days[:-1]).any():
+        order = np.argsort(days, kind="stable")
+        table, days = table.take(pa.array(order)), days[order]
+    cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    for start, end in itertools.pairwise(cuts):
+        day = folder / f"day={np.datetime64(int(days[start]), 'D')}"
+        day.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.slice(start, end - start), day / name, compression="zstd", compression_level=1)
 
 
 def drop_duplicates(folder: Path, connection: Any) -> None:

@@ -73,7 +73,9 @@ def _lines(lines: list[bytes], first: int, marked: bool) -> Batch:
 def _keys(block: Batch, connection: Any) -> list[str]:
     """The keys of the first rows, in the order in which they are first met."""
     connection.register("lines", block.table.slice(0, SAMPLE))
-    keys = connection.execute("SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST(c0 AS JSON) AS j FROM lines)").fetchall()
+    keys = connection.execute(
+        "SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST(c0 AS JSON) AS j FROM lines)"
+    ).fetchall()
     return list(dict.fromkeys(key for (key,) in keys))
 
 
