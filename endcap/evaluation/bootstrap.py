@@ -1,0 +1,85 @@
+"""Paired bootstrap intervals over sessions.
+
+Sessions are drawn, not predictions: predictions of one session are not independent. All models are measured on the same
+draws, so that a difference keeps what the pairing gains. Intervals are percentiles (Efron and Tibshirani, 1993,
+"An introduction to the bootstrap", chapter 13; paired by test case as in Sakai, 2006).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from endcap.evaluation.metrics import Doubles
+
+DRAW_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the ends of its interval, each [metrics]."""
+
+    estimate: Doubles
+    lower: Doubles
+    upper: Doubles
+
+
+class Bootstrap:
+    """Resampled metrics of several models.
+
+    sums, weights: float64 [models, sessions, metrics], see `Evaluation`.
+    """
+
+    def __init__(self, sums: Doubles, weights: Doubles, *, resamples: int, confidence: float, seed: int) -> None:
+        models, sessions, metrics = sums.shape
+        self._quantiles = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+        self.values = _ratio(sums.sum(axis=1), weights.sum(axis=1))
+        """The estimates: float64 [models, metrics]."""
+        self._drawn = np.empty((resamples, models, metrics))
+        flat_sums = sums.transpose(1, 0, 2).reshape(sessions, -1)
+        flat_weights = weights.transpose(1, 0, 2).reshape(sessions, -1)
+        # Weights repeat from column to column: each distinct one is summed once.
+        distinct, column_of = np.unique(flat_weights, axis=1, return_inverse=True)
+        columns = np.hstack([flat_sums, distinct])
+        generator = np.random.default_rng(seed)
+        size = max(1, DRAW_BYTES // (8 * sessions))
+        for start in range(0, resamples, size):
+            count = min(size, resamples - start)
+            totals = _draws(generator, count, sessions) @ columns
+            ratios = _ratio(totals[:, : flat_sums.shape[1]], totals[:, flat_sums.shape[1] :][:, column_of.ravel()])
+            self._drawn[start : start + count] = ratios.reshape(count, models, metrics)
+
+    def value(self, model: int) -> Interval:
+        return self._interval(self.values[model], self._drawn[:, model])
+
+    def difference(self, model: int, other: int) -> Interval:
+        return self._interval(self.values[model] - self.values[other], self._drawn[:, model] - self._drawn[:, other])
+
+    def ratio(self, model: int, other: int) -> Interval:
+        """model / other; infinite where only `other` is 0, 1 where both are."""
+        return self._interval(
+            _quotient(self.values[model], self.values[other]),
+            _quotient(self._drawn[:, model], self._drawn[:, other]),
+        )
+
+    def _interval(self, estimate: Doubles, drawn: Doubles) -> Interval:
+        # Linear interpolation between two infinities is no number.
+        lower, upper = np.quantile(drawn, self._quantiles, axis=0, method="closest_observation")
+        return Interval(estimate, lower, upper)
+
+
+def _draws(generator: np.random.Generator, count: int, sessions: int) -> Doubles:
+    """How often each session is drawn, with replacement, in each resample: float64 [count, sessions]."""
+    picks = generator.integers(0, sessions, size=(count, sessions))
+    picks += np.arange(count)[:, None] * sessions
+    return np.bincount(picks.ravel(), minlength=count * sessions).reshape(count, sessions).astype(np.float64)
+
+
+def _ratio(sums: Doubles, weights: Doubles) -> Doubles:
+    return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
+
+
+def _quotient(one: Doubles, other: Doubles) -> Doubles:
+    out = np.where(one == 0, 1.0, np.inf)
+    return np.divide(one, other, out=out, where=other != 0)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pytest
+
+from endcap.evaluation.evaluate import evaluate, next_item_mrr
+from endcap.evaluation.metrics import Popularity, Rest, metric_names, prediction_values
+from endcap.evaluation.ranks import Competitor, rank_prefixes
+from endcap.features.sessions import Sessions
+from endcap.spec.recommender import Exclude
+from tests.evaluation.conftest import AfterLast, random_sessions
+
+NONE = -np.inf
+CUTOFFS = [1, 5, 20]
+
+
+def test_by_hand() -> None:
+    """After 0 the list is 3, 1, 2; what follows is 1, 2, 1, 4, four events of three items."""
+    table = [[NONE, 5, 4, 6, NONE]] + [[NONE] * 5] * 4
+    training = Sessions.of([[0, 0, 0, 0], [1, 1], [3]])
+    found = evaluate(
+        Competitor(AfterLast(table)), Sessions.of([[0, 1, 2, 1, 4]]), [1, 2, 5], Popularity.of(training, 5)
+    )
+    first = found.segments["1"]
+    assert first["predictions"] == 1
+    assert [first[f"hr@{k}"] for k in (1, 2, 5)] == [0, 1, 1]
+    assert [first[f"mrr@{k}"] for k in (1, 2, 5)] == [0, 1 / 2, 1 / 2]
+    assert [first[f"recall@{k}"] for k in (1, 2, 5)] == [0, 1 / 3, 2 / 3]
+    assert [first[f"precision@{k}"] for k in (1, 2, 5)] == [0, 1 / 2, 2 / 5]
+    gain = 1 / np.log2(3) + 1 / np.log2(4)
+    assert first["ndcg@5"] == pytest.approx(gain / (1 + gain))
+    # Items 3, 1, 2 have 1, 2 and 0 of the most popular item's 4 events; the empty lists after it do not count.
+    assert [first[f"popularity_bias@{k}"] for k in (1, 2, 5)] == pytest.approx([0.25, 0.375, 0.25])
+    assert found.metrics["popularity_bias@5"] == pytest.approx(0.25)
+    assert [found.metrics[f"coverage@{k}"] for k in (1, 2, 5)] == [0.2, 0.4, 0.6]
+    assert found.metrics["hr@5"] == 1 / 4
+    assert found.predictions == 4
+    assert list(found.segments) == ["1", "2", "3-4"]
+
+
+def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> dict[str, float]:
+    """The same metrics by ir-measures, on qrels and runs written out in words."""
+    rest_qrels, next_qrels, run = [], [], []
+    lists = np.concatenate([block.listed for block in rank_prefixes(competitor, test, max(cutoffs))])
+    number = 0
+    for session in range(len(test)):
+        items = test.items[test.offsets[session] : test.offsets[session + 1]].tolist()
+        for end in range(1, len(items)):
+            query = str(number)
+            rest_qrels += [ir_measures.Qrel(query, str(item), 1) for item in set(items[end:])]
+            next_qrels.append(ir_measures.Qrel(query, str(items[end]), 1))
+            listed = [item for item in lists[number].tolist() if item >= 0]
+            run += [ir_measures.ScoredDoc(query, str(item), -float(place)) for place, item in enumerate(listed)]
+            number += 1
+    measures = {
+        "hr": (ir_measures.Success, next_qrels),
+        "mrr": (ir_measures.RR, next_qrels),
+        "recall": (ir_measures.R, rest_qrels),
+        "precision": (ir_measures.P, rest_qrels),
+        "ndcg": (ir_measures.nDCG, rest_qrels),
+    }
+    found = {}
+    for name, (measure, qrels) in measures.items():
+        wanted = [measure @ cutoff for cutoff in cutoffs]
+        values = ir_measures.calc_aggregate(wanted, qrels, run)
+        found |= {f"{name}@{cutoff}": float(values[one]) for cutoff, one in zip(cutoffs, wanted, strict=True)}
+    return found
+
+
+def agrees(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> None:
+    ours = evaluate(competitor, test, cutoffs, Popularity.of(test, competitor.model.n_items)).metrics
+    theirs = independent(competitor, test, cutoffs)
+    assert len(theirs) == 5 * len(cutoffs)
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize("exclude", ["none", "last", "seen"])
+def test_agreement_with_an_independent_library(exclude: Exclude) -> None:
+    generator = np.random.default_rng(7)
+    table = generator.integers(0, 4, (40, 40)).astype(float)
+    table[generator.random((40, 40)) < 0.5] = NONE
+    agrees(Competitor(AfterLast(table), exclude), random_sessions(8, 300, 40), CUTOFFS)
+
+
+def test_agreement_with_an_independent_library_on_a_real_log_and_model(shared_data: Path) -> None:
+    import pandas as pd
+
+    from endcap.models import Fitting, make
+    from endcap.spec.model import SequentialRulesSpec
+
+    def read(name: str) -> pd.DataFrame:
+        (file,) = (shared_data / "serenade_example").glob(name)
+        return pd.read_csv(file, sep="\t").sort_values(["SessionId", "Time"], kind="stable")
+
+    train, test = read("train*"), read("test*")
+    index = {item: place for place, item in enumerate(train.ItemId.value_counts().index)}
+    test = test[test.ItemId.isin(index.keys())]
+    fitted, asked = (
+        Sessions.of([group.map(index).tolist() for _, group in frame.groupby("SessionId").ItemId])
+        for frame in (train, test)
+    )
+    model = make(SequentialRulesSpec())
+    model.fit(fitted, len(index), Fitting())
+    agrees(Competitor(model, "last"), asked, [5, 10, 20])
+
+
+def test_the_mean_over_predictions_is_what_each_prediction_gives() -> None:
+    test = random_sessions(3, 60, 20)
+    competitor = Competitor(AfterLast(np.random.default_rng(4).random((20, 20))))
+    popularity = Popularity.of(test, 20)
+    rows = [prediction_values(block, Rest(test), [5], popularity) for block in rank_prefixes(competitor, test, 5)]
+    found = evaluate(competitor, test, [5], popularity)
+    means = np.concatenate(rows).mean(axis=0)
+    assert [found.metrics[name] for name in metric_names([5])] == pytest.approx(means.tolist())
+    assert next_item_mrr(competitor, test, 5) == pytest.approx(found.metrics["mrr@5"])
+    assert sum(row["predictions"] for row in found.segments.values()) == found.predictions
