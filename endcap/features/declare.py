@@ -1,0 +1,131 @@
+"""Event-level features: each kind is declared once, with its two evaluations.
+
+A dataset computes them in Ibis over all events; the predictor computes them on arrays for the one session of a
+request. A property test holds the two equal. Every value is made in double precision and then cut to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.errors import Problem, SpecError
+from endcap.features.sessions import Sessions
+from endcap.spec.recommender import Recommender
+from endcap.spec.shop import EventFeature
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+FIRST_WEEKDAY = 3
+"""1 January 1970 was a Thursday; Monday is 0."""
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of feature: what it needs, its two evaluations and how many values it has.
+
+    table: of an event table with `time` (epoch ms) and, where `needs_place`, `position` (from 0) and `previous` (time
+    of the session's previous event, null for the first), and, where `needs_seen`, `seen` (how many of the session's
+    events before this one are of its item).
+    array: of sessions, float64 [events]. values: how many integer values from 0 there are, None: without limit.
+    """
+
+    table: Callable[[Any], Any]
+    array: Callable[[Sessions], Doubles]
+    values: int | None = None
+    needs_place: bool = False
+    needs_seen: bool = False
+
+
+def _position(sessions: Sessions) -> Doubles:
+    return (np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], sessions.lengths)).astype(np.float64)
+
+
+def _gap(sessions: Sessions) -> Doubles:
+    gaps = np.diff(sessions.times, prepend=0) / 1000
+    gaps[sessions.offsets[:-1][sessions.lengths > 0]] = 0
+    return gaps
+
+
+def _repeat(sessions: Sessions) -> Doubles:
+    # A stable order by session, then item: within each such group the first event is the first sight.
+    order = np.lexsort((sessions.items, sessions.session_of_event))
+    owner, items = sessions.session_of_event[order], sessions.items[order]
+    repeats = np.zeros(len(items))
+    repeats[order[1:]] = (owner[1:] == owner[:-1]) & (items[1:] == items[:-1])
+    return repeats
+
+
+KINDS: Mapping[str, Kind] = {
+    "position": Kind(lambda events: events.position, _position, needs_place=True),
+    "gap": Kind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), _gap, needs_place=True),
+    "repeat": Kind(lambda events: events.seen > 0, _repeat, values=2, needs_seen=True),
+    "hour": Kind(
+        lambda events: events.time // HOUR % 24,
+        lambda sessions: (sessions.times // HOUR % 24).astype(np.float64),
+        values=24,
+    ),
+    "weekday": Kind(
+        lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7,
+        lambda sessions: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
+        values=7,
+    ),
+}
+
+
+def column(feature: EventFeature, events: Any) -> Any:
+    """The feature as an Ibis float32 column of an event table (see `Kind`)."""
+    import ibis
+
+    value = KINDS[feature.kind].table(events).cast("float64")
+    if feature.buckets is not None:
+        reached = [(value >= ibis.literal(edge, type="float64")).cast("int64") for edge in feature.buckets]
+        value = sum(reached, start=ibis.literal(0, type="int64"))
+    return value.cast("float32")
+
+
+def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, NDArray[np.float32]]:
+    """The features of every event of the sessions, each float32 [events].
+
+    Ask before sessions are cut to their last events: position, gap and repeat look back to the session's start.
+    """
+    values: dict[str, NDArray[np.float32]] = {}
+    for feature in features:
+        value = KINDS[feature.kind].array(sessions)
+        if feature.buckets is not None:
+            value = np.searchsorted(feature.buckets, value, side="right").astype(np.float64)
+        values[feature.name] = value.astype(np.float32)
+    return values
+
+
+def values(feature: EventFeature) -> int | None:
+    """How many integer values from 0 the feature has; None where it is not bucketed and without limit."""
+    return KINDS[feature.kind].values if feature.buckets is None else len(feature.buckets) + 1
+
+
+def model_features(recommender: Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
+    """The declarations of the features that the recommender's model names, in its order.
+
+    Raises SpecError, with every mistake: a feature that the shop does not declare, or one without a limited number
+    of values, which no model can make an embedding of.
+    """
+    known = {feature.name: feature for feature in declared}
+    problems = []
+    for number, name in enumerate(getattr(recommender.model, "features", [])):
+        key = f"model.features[{number}]"
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none, the shop declares no event features"
+            hint = f"Declare {name!r} under features.events of the shop {recommender.shop!r}, or leave it out"
+            problems.append(Problem(f"recommender {recommender.name}", key, repr(name), allowed, hint))
+        elif values(known[name]) is None:
+            found = f"{name!r}, a {known[name].kind} without buckets"
+            hint = f"Give the feature {name!r} of the shop {recommender.shop!r} `buckets`"
+            problems.append(Problem(f"recommender {recommender.name}", key, found, "features of limited values", hint))
+    if problems:
+        raise SpecError(problems)
+    return [known[name] for name in getattr(recommender.model, "features", [])]

@@ -1,0 +1,53 @@
+"""The engine that runs Ibis expressions: DuckDB in this process, with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+MEMORY_LIMIT = "3GB"
+"""What DuckDB may hold before it spills. Python, Ibis and the Parquet writers add to it: 4 GiB is for all together."""
+
+
+class Engine:
+    """Keeps the intermediate tables of one computation; all are gone when it ends."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+
+    def read(self, files: list[Path]) -> ir.Table:
+        """The rows of Parquet files of one schema."""
+        return self.backend.read_parquet([str(file) for file in files], hive_partitioning=False)
+
+    def keep(self, table: ir.Table) -> ir.Table:
+        """Compute a table once; it keeps the order that it was computed in."""
+        return self.backend.create_table(ibis.util.gen_name("endcap"), table, temp=True)
+
+    def drop(self, *tables: ir.Table) -> None:
+        """Give the memory of kept tables back."""
+        for table in tables:
+            # Ibis's own drop_table loses the name under the version of sqlglot that is pinned.
+            self.backend.raw_sql(f"DROP TABLE {table.get_name()}")
+
+    def count(self, table: ir.Table) -> int:
+        """Rows of a table."""
+        return int(table.count().execute())
+
+    def write(self, table: ir.Table, file: Path) -> None:
+        """Write a Parquet file in the table's order. The second version of the format keeps sorted integers small."""
+        table.to_parquet(file, parquet_version="v2", compression="snappy")
+
+
+@contextlib.contextmanager
+def open_engine(spill: Path) -> Iterator[Engine]:
+    """An engine that spills to a folder what does not fit in memory."""
+    backend = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill))
+    try:
+        yield Engine(backend)
+    finally:
+        backend.disconnect()

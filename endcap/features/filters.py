@@ -1,0 +1,109 @@
+"""Short sessions, rare items and rare customers fall out, again and again, until nothing more does."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import ibis.expr.types as ir
+
+from endcap.features.engine import Engine
+from endcap.features.log import Log
+from endcap.spec.shop import Filters
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """The log that is left, and what fell out: events by the filter that took them first, and how many rounds."""
+
+    log: Log
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    rounds: int = 0
+
+
+def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
+    """Apply the filters until all hold at once.
+
+    The largest set of events on which all of them hold is one and the same in whatever order they are applied. So a
+    round takes all filters at once, and only counts what it took: the events that are gone are few, and reading them
+    instead of those that stay makes a round cheap.
+    """
+    minimums = {
+        "session": filters.min_session_events,
+        "item": filters.min_item_events,
+        "customer": filters.min_customer_events,
+    }
+    minimums = {name: minimum for name, minimum in minimums.items() if minimum > 1}
+    tables = {"session": log.sessions, "item": log.items, "customer": log.customers}
+    dropped = {f"min_{name}_events": 0 for name in minimums}
+    gone: ir.Table | None = None
+    rounds = 0
+    rare = {name: engine.keep(_below(tables[name], minimum)) for name, minimum in minimums.items()}
+    while any(engine.count(keys) for keys in rare.values()):
+        rounds += 1
+        lost = _lost(engine, log.events, rare, gone)
+        for name, count in _taken_by(lost, rare).items():
+            dropped[f"min_{name}_events"] += count
+        gone = lost if gone is None else engine.keep(gone.union(lost))
+        engine.drop(*rare.values())
+        rare = {
+            name: engine.keep(_below(_left(tables[name], gone, name), minimum)) for name, minimum in minimums.items()
+        }
+    if gone is None:
+        return Filtered(log, dropped, rounds)
+    return Filtered(_without(engine, log, gone), dropped, rounds)
+
+
+def _below(table: ir.Table, minimum: int) -> ir.Table:
+    # A key that has lost all of its events has nothing more to lose.
+    return table.filter((table.events > 0) & (table.events < minimum)).select("key")
+
+
+def _lost(engine: Engine, events: ir.Table, rare: Mapping[str, ir.Table], gone: ir.Table | None) -> ir.Table:
+    """The events of rare keys that were not gone yet."""
+    hit = functools.reduce(operator.or_, [events[name].isin(keys.key) for name, keys in rare.items()])
+    lost = events.filter(hit)
+    return engine.keep(lost if gone is None else lost.anti_join(gone, "row"))
+
+
+def _taken_by(lost: ir.Table, rare: Mapping[str, ir.Table]) -> dict[str, int]:
+    """How many events each filter took; an event that several would take counts for the first."""
+    marks = lost.select(**{name: lost[name].isin(keys.key).fill_null(False) for name, keys in rare.items()})
+    counts, before = {}, None
+    for name in rare:
+        first = marks[name] if before is None else marks[name] & ~before
+        counts[name] = first.sum().fill_null(0)
+        before = marks[name] if before is None else marks[name] | before
+    taken: dict[str, int] = marks.aggregate(**counts).to_pyarrow().to_pylist()[0]
+    return taken
+
+
+def _left(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
+    """The table of a kind of key, with its count of events less those that are gone."""
+    losses = gone.group_by(key=gone[name]).aggregate(lost=gone.count())
+    joined = table.left_join(losses, "key").drop("key_right")
+    return joined.mutate(events=joined.events - joined.lost.fill_null(0)).drop("lost")
+
+
+def _without(engine: Engine, log: Log, gone: ir.Table) -> Log:
+    """The log without the events that are gone; its table of events is left as it is, the other three rule."""
+    sessions, items, customers = (
+        left.filter(left.events > 0)
+        for left in (
+            _left(log.sessions, gone, "session"),
+            _left(log.items, gone, "item"),
+            _left(log.customers, gone, "customer"),
+        )
+    )
+    # A session that lost events and lives on may begin later or end earlier than it did.
+    hurt = engine.keep(gone.group_by(key=gone.session).aggregate(lost=gone.count()))
+    touched = hurt.join(log.sessions.select("key", "events"), "key").filter(lambda both: both.events > both.lost)
+    stayed = log.events.semi_join(touched, log.events.session == touched.key).anti_join(gone, "row")
+    spans = stayed.group_by(key=stayed.session).aggregate(new_start=stayed.time.min(), new_end=stayed.time.max())
+    joined = sessions.left_join(spans, "key")
+    exact = joined.mutate(start=joined.new_start.coalesce(joined.start), end=joined.new_end.coalesce(joined.end))
+    kept = [engine.keep(table) for table in (exact.select(*sessions.columns), items, customers)]
+    engine.drop(gone, hurt, log.sessions, log.items, log.customers)
+    return Log(log.events, *kept)

@@ -1,0 +1,77 @@
+"""Where a recommender's split cuts the sessions of a dataset.
+
+Sessions lie in the order of their starts. A part is what starts in its span, and an event is never used to learn
+what came before it: events at or after the start of a later part are cut from the sessions of an earlier one.
+A duration counts back from the last event (for the test) or from the test's start (for the validation); a share is
+one of all sessions. Sessions that start at the same moment stay together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions
+from endcap.spec.recommender import GivenSplit, TimeSplit
+
+Ints = NDArray[np.int64]
+NEVER = np.iinfo(np.int64).max
+MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Where the validation and the test begin, epoch ms; NEVER where there is none."""
+
+    validation: int
+    test: int
+
+
+def boundaries(split: TimeSplit | GivenSplit, sessions: Sessions) -> Boundaries:
+    """Where the split cuts sessions that are in the order of their starts."""
+    if not len(sessions):
+        return Boundaries(NEVER, NEVER)
+    starts = sessions.times[sessions.offsets[:-1]]
+    after = int(sessions.times.max()) + 1
+    test = _begin(split.test, starts, len(starts), after) if isinstance(split, TimeSplit) else NEVER
+    earlier = starts[starts < test]
+    return Boundaries(_begin(split.validation, earlier, len(starts), min(test, after)), test)
+
+
+def _begin(part: timedelta | float, starts: Ints, sessions: int, end: int) -> int:
+    """Where a part begins that reaches to `end`, out of sessions with these starts before it."""
+    if isinstance(part, timedelta):
+        return end - part // MILLISECOND
+    taken = min(round(part * sessions), len(starts))
+    return int(starts[len(starts) - taken]) if taken else end
+
+
+def between(sessions: Sessions, start: int, end: int) -> Sessions:
+    """The sessions that start in [start, end), less their events at or after the end."""
+    starts = sessions.times[sessions.offsets[:-1]]
+    first, last = np.searchsorted(starts, [start, end])
+    taken = slice_of(sessions, int(first), int(last))
+    inside = taken.times < end
+    return taken if inside.all() else where(taken, inside)
+
+
+def slice_of(sessions: Sessions, first: int, last: int) -> Sessions:
+    """Sessions first … last - 1, sharing the arrays of all."""
+    begin, end = sessions.offsets[first], sessions.offsets[last]
+    return Sessions(
+        sessions.items[begin:end],
+        sessions.times[begin:end],
+        sessions.offsets[first : last + 1] - begin,
+        sessions.customers[first:last],
+        {name: values[begin:end] for name, values in sessions.features.items()},
+    )
+
+
+def where(sessions: Sessions, kept: NDArray[np.bool_]) -> Sessions:
+    """The sessions less the events that are not kept (bool [events]); one may be left without any."""
+    offsets = np.concatenate([[0], np.cumsum(kept)])[sessions.offsets]
+    features = {name: values[kept] for name, values in sessions.features.items()}
+    return Sessions(sessions.items[kept], sessions.times[kept], offsets, sessions.customers, features)

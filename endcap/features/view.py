@@ -1,0 +1,209 @@
+"""A recommender's view of a dataset: its parts, its vocabulary, and what was left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from endcap.errors import DataError
+from endcap.features.declare import evaluate, model_features
+from endcap.features.sessions import Sessions
+from endcap.features.split import NEVER, Boundaries, between, boundaries, where
+from endcap.features.vocabulary import UNKNOWN, Vocabulary
+from endcap.spec.base import format_duration
+from endcap.spec.recommender import Recommender, TimeSplit
+from endcap.spec.shop import EventFeature
+
+MIN_EVALUATED = 2
+"""A session of fewer events has nothing to predict."""
+FOREVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class View:
+    """The parts that a recommender learns from and is judged on, all in indices of one vocabulary.
+
+    train, validation: the training part, cut where the validation begins. training: the whole training part, which
+    the vocabulary is made of; its sessions that reach over the validation's start are whole. test: what is judged.
+    Of validation and test, events of items that the vocabulary lacks are dropped, then sessions left with fewer than
+    two events; features of a part that lost events are evaluated anew, as they will be on a request without them.
+    items: the item table in the vocabulary's order, `events` counted in the training part. features: those the shop
+    declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch ms).
+    """
+
+    vocabulary: Vocabulary
+    train: Sessions
+    validation: Sessions
+    training: Sessions
+    test: Sessions
+    items: pa.Table
+    features: list[EventFeature]
+    counts: dict[str, Any]
+
+
+def open_view(dataset: Path, recommender: Recommender) -> View:
+    """The recommender's view of the dataset in a folder.
+
+    Raises DataError where the split leaves nothing to learn from or nothing to judge on, and SpecError where the
+    model names features that the shop does not declare.
+    """
+    features = declared_features(dataset)
+    model_features(recommender, features)
+    everyone = _read(dataset, "", features)
+    cuts = boundaries(recommender.split, everyone)
+    training = between(everyone, FOREVER, cuts.test)
+    items = pq.read_table(dataset / "items.parquet")
+    vocabulary, recode, counts = _vocabulary(training, items)
+    parts = {
+        "train": _coded(between(everyone, FOREVER, cuts.validation), recode),
+        "training": _coded(training, recode),
+    }
+    given = not isinstance(recommender.split, TimeSplit)
+    judged = {
+        "validation": between(everyone, cuts.validation, cuts.test),
+        "test": _read(dataset, "test_", features) if given else between(everyone, cuts.test, NEVER),
+    }
+    dropped = {}
+    for name, sessions in judged.items():
+        parts[name], dropped[name] = _seen(_coded(sessions, recode), features)
+    starts = everyone.times[everyone.offsets[:-1]]
+    reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(training.items)
+    summary = {name: {**_size(part), **dropped.get(name, {})} for name, part in parts.items()}
+    summary["all"] = _size(everyone)
+    summary["cut"] = {"events_from_test_on": reaching}
+    summary["from"] = {"validation": _known(cuts.validation), "test": _known(cuts.test)}
+    _refuse_empty(recommender, everyone, cuts, summary)
+    table = _aligned(items, vocabulary.ids, counts)
+    return View(vocabulary, **parts, items=table, features=features, counts=summary)
+
+
+def everything(dataset: Path, recommender: Recommender) -> tuple[Vocabulary, Sessions]:
+    """All that the winner is refitted on, with its own vocabulary: training and test where the split is by time.
+
+    Where test sessions are given they stay apart: the training part then is all. Both are the dataset's own events.
+    """
+    features = declared_features(dataset)
+    model_features(recommender, features)
+    sessions = _read(dataset, "", features)
+    vocabulary, recode, _ = _vocabulary(sessions, pq.read_table(dataset / "items.parquet", columns=["item"]))
+    return vocabulary, _coded(sessions, recode)
+
+
+def declared_features(dataset: Path) -> list[EventFeature]:
+    """The event features that the dataset carries, as the shop declared them."""
+    return [EventFeature.model_validate(entry) for entry in json.loads((dataset / "features.json").read_text())]
+
+
+def item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
+    """The item table in the vocabulary's order, its `events` counted in the sessions (for what `everything` gives)."""
+    counts = np.bincount(sessions.items, minlength=len(vocabulary))
+    return _aligned(pq.read_table(dataset / "items.parquet"), vocabulary.ids, counts)
+
+
+def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
+    """A part of the dataset; its items are rows of the dataset's item table."""
+    names = [feature.name for feature in features]
+    events = pq.read_table(dataset / f"{prefix}events.parquet", columns=["item", "time", *names])
+    sessions = pq.read_table(dataset / f"{prefix}sessions.parquet", columns=["events", "customer"])
+    offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
+    return Sessions(
+        items=events["item"].to_numpy(),
+        times=events["time"].to_numpy(),
+        offsets=offsets,
+        customers=sessions["customer"].to_numpy(),
+        features={name: events[name].to_numpy() for name in names},
+    )
+
+
+def _vocabulary(training: Sessions, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], NDArray[np.int64]]:
+    """The vocabulary of sessions, the index of each row of the item table in it (or -1), and each index's events."""
+    counts = np.bincount(training.items, minlength=len(items))
+    present = np.flatnonzero(counts)
+    ids = items["item"].take(pa.array(present))
+    by_id = pc.sort_indices(ids).to_numpy()
+    # Sorted by id first, so that the stable sort by events leaves equal counts in the order of their ids.
+    order = by_id[np.argsort(-counts[present][by_id], kind="stable")]
+    recode = np.full(len(items), UNKNOWN, dtype=np.int32)
+    recode[present[order]] = np.arange(len(present), dtype=np.int32)
+    return Vocabulary(ids.take(pa.array(order)).to_pylist()), recode, counts[present[order]]
+
+
+def _coded(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
+    return dataclasses.replace(sessions, items=recode[sessions.items])
+
+
+def _seen(sessions: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, dict[str, int]]:
+    """Sessions without what cannot be judged: events of unknown items, then sessions with nothing to predict."""
+    known = sessions.items != UNKNOWN
+    left = sessions if known.all() else where(sessions, known)
+    if len(left.items) < len(known):
+        left = dataclasses.replace(left, features=evaluate(features, left))
+    long_enough = left.lengths >= MIN_EVALUATED
+    kept = left if long_enough.all() else left.take(long_enough)
+    return kept, {
+        "unseen_events": len(known) - len(left.items),
+        "short_sessions": len(left) - len(kept),
+        "short_events": len(left.items) - len(kept.items),
+    }
+
+
+def _aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64]) -> pa.Table:
+    rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
+    table = items.take(rows)
+    return table.set_column(table.schema.get_field_index("events"), "events", pa.array(counts, pa.int64()))
+
+
+def _size(sessions: Sessions) -> dict[str, int]:
+    return {"sessions": len(sessions), "events": len(sessions.items)}
+
+
+def _known(moment: int) -> int | None:
+    return None if moment == NEVER else moment
+
+
+def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
+    head = f"recommender {recommender.name!r}: the split leaves no"
+    size = f"{len(everyone):,} sessions of {len(everyone.items):,} events"
+    if isinstance(recommender.split, TimeSplit):
+        taken = f"split.test: {_shown(recommender.split.test)} begins {_date(cuts.test)} and "
+        longer, test = "set split.test larger", recommender.split.test
+    else:
+        taken, longer, test = "", "give more sources of `part: test`", None
+    if not counts["train"]["sessions"]:
+        span = f"from {_date(int(everyone.times.min()))} to {_date(int(everyone.times.max()))}"
+        smaller = "split.validation" if test is None else "split.test or split.validation"
+        raise DataError(
+            f"{head} training sessions: of {size}, {span}, {taken}"
+            f"split.validation: {_shown(recommender.split.validation)} begins {_date(cuts.validation)}. "
+            f"Set {smaller} smaller, or bring a longer log"
+        )
+    tested = counts["test"]
+    if not tested["sessions"]:
+        if test is None and not tested["unseen_events"] + tested["short_events"]:
+            raise DataError(
+                f"{head} test sessions: the shop {recommender.shop!r} has no events of `part: test`. "
+                "Give one of its sources `part: test`, or set split.by to 'time'"
+            )
+        raise DataError(
+            f"{head} test sessions out of {size}: {taken}{tested['unseen_events']:,} test events are of items that the "
+            f"training part lacks, {tested['short_sessions']:,} test sessions have fewer than two events left; {longer}"
+        )
+
+
+def _shown(part: Any) -> str:
+    return f"{part:g}" if isinstance(part, float) else format_duration(part)
+
+
+def _date(moment: int) -> str:
+    return "never" if moment == NEVER else datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")
