@@ -17,4 +17,5 @@ def ingest(shop: dict, store: str) -> str:
         opened = open_store(store)
         snapshot = ingest(Shop.model_validate(shop), opened, progress=current.progress)
         facts = opened.manifest(snapshot)["facts"]
-        return current.done(snapshot, f"{facts['events']:,} events, {facts['bad_rows']:,} bad rows set aside")
+        bad = sum(count for reasons in facts["bad"].values() for count in reasons.values())
+        return current.done(snapshot, f"{facts['events']:,} events, {bad:,} bad rows set aside")
