@@ -74,7 +74,7 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
         f"COPY (SELECT * EXCLUDE (row) FROM read_parquet({text(str(raw))}) "  # noqa: S608 (all parts are quoted)
         f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY row DESC) = 1 ORDER BY {quoted(key)}) "
         f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
-    )
+    ).fetchall()
     raw.unlink()
     schema = {
         name: str(kind) for name, kind in zip(first.schema.names, first.schema.types, strict=True) if name != "row"

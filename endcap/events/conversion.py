@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,12 +29,12 @@ TYPED = TEXT.set(3, pa.field("time", pa.timestamp("ms", tz="UTC")))
 WRITERS = {".csv": (pa.csv.CSVWriter, TEXT), ".parquet": (pq.ParquetWriter, TYPED)}
 
 
-def convert(source: Path, layout: Layout, target: Path, *, progress: Progress = lambda line: None) -> dict[str, Any]:
+def convert(source: Path, layout: Layout, target: Path, *, progress: Progress = lambda line: None) -> dict[str, int]:
     """Write a log of a published layout (a file, folder or glob) as CSV or Parquet, by the target's suffix.
 
     The result is what a shop reads with ``columns: {session: session, customer: customer, type: type}``. Bad rows go to
-    ``<target>.quarantine.jsonl``. Returns ``events``, ``bad`` (reason -> rows) and ``quarantine`` (a path, or None).
-    Raises DataError, StorageError; the target then stays as it was.
+    ``<target>.quarantine.jsonl``. Returns the counts ``events`` and ``bad_rows``. Raises DataError, StorageError; the
+    target then stays as it was.
     """
     if layout not in PUBLISHED:
         raise DataError(f"layout {layout!r} is not a published one; allowed: {', '.join(PUBLISHED)}")
@@ -58,11 +58,10 @@ def convert(source: Path, layout: Layout, target: Path, *, progress: Progress = 
                 writer.write_table(_standard(table, schema))
         quarantine.check("events", end=True)
         partial.replace(target)
-    bad = dict(quarantine.bad.get("events", {}))
+    bad = quarantine.bad.get("events", Counter()).total()
     if not bad:
         bad_rows.unlink()
-    events = quarantine.rows["events"] - sum(bad.values())
-    return {"events": events, "bad": bad, "quarantine": str(bad_rows) if bad else None}
+    return {"events": quarantine.rows["events"] - bad, "bad_rows": bad}
 
 
 def _standard(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -85,7 +85,7 @@ def drop_duplicates(folder: Path, connection: Any) -> None:
             f"COPY (SELECT * FROM read_parquet({[str(part) for part in parts]}, hive_partitioning = false) "  # noqa: S608
             f"QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY row) = 1 ORDER BY row) "
             f"TO {text(str(kept))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
-        )
+        ).fetchall()
         for part in parts:
             part.unlink()
         kept.rename(day / "part-0.parquet")

@@ -20,8 +20,8 @@ def digest(connection: Any, files: str, columns: Sequence[str], also: Sequence[s
         f"coalesce(length({name}::VARCHAR) || ':' || {name}::VARCHAR, '-')" for name in map(quoted, columns)
     )
     sums = ", ".join(["sum((digest >> 64)::UBIGINT)", f"sum((digest & {LANE - 1})::UBIGINT)", *also])
-    row = connection.execute(
+    rows = connection.execute(
         f"SELECT {sums} FROM (SELECT *, md5_number(concat({parts})) AS digest FROM {files})"  # noqa: S608 (quoted)
-    ).fetchone()
-    high, low, *rest = row
+    ).fetchall()
+    high, low, *rest = rows[0]
     return f"{int(high or 0) % LANE:016x}{int(low or 0) % LANE:016x}", rest

@@ -1,0 +1,171 @@
+"""Bad rows are set aside with line and reason; too many of them stop the run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from endcap.errors import DataError
+from endcap.events import ingest, open_snapshot
+from endcap.store import Store
+from tests.events.shops import ROWS, facts, make_shop, stored, write_csv
+
+LENIENT = {"max_bad_share": 1.0}
+GOOD = "s1,c1,good,2024-03-01T10:00:00Z,view"
+
+
+def quarantined(store: Store, address: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in open_snapshot(store, address).quarantine.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("s,c,,2024-03-01,view", "item is empty"),
+        (",c,i,2024-03-01,view", "session is empty, and sessions.by is 'given'"),
+        ("s,c,i,,view", "time is empty"),
+        ("s,c,i,yesterday,view", "time is not ISO 8601 text"),
+        ("s,c,i,2024-02-30,view", "time is not ISO 8601 text"),
+        ("s,c,i,1709287200,view", "time is a number where ISO 8601 text is expected"),
+        ("s,c,i,1989-12-31T23:59:59Z,view", "time lies before 1990"),
+        ("s,c,i,2199-01-01,view", "time lies in the future"),
+        ("s,c,123.0,2024-03-01,view", "item is a float such as 123.0"),
+        ("s,c,1.2e+08,2024-03-01,view", "item is a float such as 123.0"),
+        ("7.0,c,i,2024-03-01,view", "session is a float such as 123.0"),
+        ("s,nan,i,2024-03-01,view", "customer is a float such as 123.0"),
+        ("s,c,i,2024-03-01", "4 columns where 5 are expected"),
+        ("s,c,i,2024-03-01,view,more", "6 columns where 5 are expected"),
+    ],
+)
+def test_a_bad_row_is_kept_with_its_line_and_reason(tmp_path: Path, store: Store, row: str, reason: str) -> None:
+    log = write_csv(tmp_path / "log.csv", [GOOD, row, GOOD])
+    address = ingest(make_shop(log, events=LENIENT), store)
+    (bad,) = quarantined(store, address)
+    assert bad["reason"].startswith(reason)
+    assert (bad["table"], bad["source"], bad["line"]) == ("events", str(log), 3)
+    assert row in (bad.get("text"), ",".join(bad.get("values", {}).values()))
+    assert facts(store, address)["bad"] == {"events": {bad["reason"]: 1}}
+    assert stored(store, address, "item") == [("good",), ("good",)]
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        '"s\n1",c,two lines,2024-03-01,view',  # lines 2 and 3
+        "",
+        "only,three,columns",  # 5
+        's,c,"5"" nails\r\n\r\n",never,view',  # 6 to 8
+        "s,c,,2024-03-01,view",  # 9
+        's,c,"quoted ""\n""",2024-03-01,view',  # 10 and 11
+        "s,c,i,never,view",  # 12
+        's,c,5 inch ",2024-03-01,view',  # 13
+        ",,,,",
+        "s,c,i,never,view",  # 15
+        's,c,"never closed,2024-03-01,view',  # 16
+        "s,c,swallowed,2024-03-01,view",
+    ]
+    log = write_csv(tmp_path / "log.csv", rows)
+    for block in (1 << 20, 150):
+        monkeypatch.setattr("endcap.events.read_csv.BLOCK", block)
+        monkeypatch.setattr("endcap.events.utf8.CHUNK", block)
+        address = ingest(make_shop(log, events=LENIENT | {"time": {"zone": f"Etc/GMT+{block % 7}"}}), store)
+        bad = quarantined(store, address)
+        assert [row["line"] for row in sorted(bad, key=lambda row: row["line"])] == [5, 6, 9, 12, 15, 16]
+        assert stored(store, address, "item") == [("two lines",), ('quoted "\n"',), ('5 inch "',)]
+        # The unclosed quote took a line with it: both count.
+        assert facts(store, address)["bad"]["events"]["a quote is opened and never closed"] == 2
+
+
+def test_text_that_is_not_utf8(tmp_path: Path, store: Store) -> None:
+    log = tmp_path / "log.csv"
+    good = b"s,c,\xc3\xa9,2024-03-01,view\n"
+    latin, garbage = b"s,c,\xe9,2024-03-01,view\n", b"\x00\xff\xfe,\x80\n"
+    log.write_bytes(b"session,customer,item,time,type\n" + good + latin + good + garbage + good)
+    address = ingest(make_shop(log, events=LENIENT), store)
+    assert stored(store, address, "item") == [("é",)] * 3
+    bad = quarantined(store, address)
+    assert {row["reason"] for row in bad} == {"not UTF-8 text: convert the file to UTF-8"}
+    assert {row["line"]: row["text"] for row in bad} == {3: r"s,c,\xe9,2024-03-01,view", 5: "\0\\xff\\xfe,\\x80"}
+
+
+def test_json_lines_that_are_none(tmp_path: Path, store: Store) -> None:
+    log = tmp_path / "log.jsonl"
+    good = '{"session": 1, "customer": null, "item": 12345678901234567890, "time": "2024-03-01", "type": "view"}'
+    bad = ['{"session": 1, "item": ', '["s"]', "null", '{"session": 1, "item": 7.0, "time": "2024-03-01"}', '{"x": 1}']
+    log.write_text("\n".join([good, *bad, "", good]))
+    address = ingest(make_shop(log, events=LENIENT), store)
+    assert stored(store, address, "session, customer, item") == [("1", None, "12345678901234567890")] * 2
+    assert Counter(row["reason"].partition(":")[0] for row in quarantined(store, address)) == {
+        "not a JSON object": 3,
+        "item is a float such as 123.0": 1,
+        "item is empty": 1,
+    }
+    assert sorted(row["line"] for row in quarantined(store, address)) == [2, 3, 4, 5, 6]
+
+
+def test_ids_stored_as_floats_in_parquet_say_what_to_do(tmp_path: Path, store: Store) -> None:
+    table = pa.table({"session": [1, 2], "item": [7.0, 8.0], "time": ["2024-03-01"] * 2})
+    pq.write_table(table, tmp_path / "log.parquet")
+    shop = make_shop(tmp_path / "log.parquet", events={"columns": {"session": "session"}})
+    with pytest.raises(DataError, match=r"2 of 2 rows.*\n.*write ids as integers or text"):
+        ingest(shop, store)
+
+
+def test_too_many_bad_rows_stop_the_run_and_stay_to_be_read(tmp_path: Path, store: Store) -> None:
+    rows = [GOOD] * 97 + ["s,c,,2024-03-01,view"] * 2 + ["s,c,i,never,view"]
+    shop = make_shop(write_csv(tmp_path / "log.csv", rows), events={"max_bad_share": 0.02})
+    with pytest.raises(DataError, match=r"3 of 100 rows of events are bad \(3.0%; allowed: 2.0%") as stopped:
+        ingest(shop, store)
+    message = str(stopped.value)
+    assert "2: item is empty" in message
+    assert "1: time is not ISO 8601 text" in message
+    kept = Path(message.rpartition(": ")[2])
+    assert [json.loads(line)["line"] for line in kept.read_text().splitlines()] == [99, 100, 101]
+    assert store.list("snapshots/test") == []
+    assert ingest(make_shop(tmp_path / "log.csv", events={"max_bad_share": 0.03}), store)
+
+
+def test_all_rows_bad_stops_whatever_is_allowed(tmp_path: Path, store: Store) -> None:
+    log = write_csv(tmp_path / "log.csv", ["s,c,,2024-03-01,view"] * 3)
+    with pytest.raises(DataError, match="3 of 3 rows of events are bad"):
+        ingest(make_shop(log, events=LENIENT), store)
+
+
+def test_a_hopeless_log_is_given_up_early(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("endcap.events.quarantine.EARLY", 100)
+    monkeypatch.setattr("endcap.events.read_csv.BLOCK", 8192)
+    log = write_csv(tmp_path / "log.csv", ["s,c,i,never,view"] * 10_000)
+    with pytest.raises(DataError) as stopped:
+        ingest(make_shop(log), store)
+    assert len(Path(str(stopped.value).rpartition(": ")[2]).read_text().splitlines()) < 5_000
+
+
+def test_gap_sessions_need_the_customer_and_not_the_session(tmp_path: Path, store: Store) -> None:
+    log = write_csv(tmp_path / "log.csv", [",c1,i1,2024-03-01,view", "s,,i1,2024-03-01,view"])
+    address = ingest(make_shop(log, events=LENIENT, sessions={"by": "gap"}), store)
+    assert stored(store, address, "session, customer") == [(None, "c1")]
+    assert quarantined(store, address)[0]["reason"] == "customer is empty, and sessions.by is 'gap'"
+
+
+def test_duplicates_stay_or_go_as_the_shop_says(tmp_path: Path, store: Store) -> None:
+    log = write_csv(tmp_path / "log.csv", [*ROWS, ROWS[2], ROWS[0].replace("view", "cart"), ROWS[2]])
+    every, once = (ingest(make_shop(log, events={"drop_duplicates": drop}), store) for drop in (False, True))
+    assert facts(store, every)["events"] == 7
+    assert facts(store, once)["events"] == 5
+    assert facts(store, once)["duplicates"] == 2
+    assert stored(store, once, "row") == [(0,), (1,), (2,), (3,), (5,)]
+    assert ingest(make_shop(write_csv(tmp_path / "clean.csv", [*ROWS, ROWS[0].replace("view", "cart")])), store) == once
+
+
+def test_types_to_keep(tmp_path: Path, store: Store) -> None:
+    log = write_csv(tmp_path / "log.csv", ROWS)
+    address = ingest(make_shop(log, events={"types": ["cart"]}), store)
+    assert stored(store, address, "type") == [("cart",)]
+    assert facts(store, address)["other_types"] == 3
+    with pytest.raises(DataError, match=r"none of 4 events is of the types \['buy'\]"):
+        ingest(make_shop(log, events={"types": ["buy"]}), store)

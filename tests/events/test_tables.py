@@ -1,0 +1,87 @@
+"""Item and customer tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from endcap.errors import DataError
+from endcap.events import ingest, open_snapshot
+from endcap.spec.shop import Shop
+from endcap.store import Store
+from tests.events.shops import ROWS, facts, make_shop, write_csv
+
+ITEMS = ["sku,name,price,brand,weight", "i2,Two,2.50,b,", "i1,One,1,,7", 'i1,"One, ""new""",1.5,c,8']
+
+
+def shop_with_items(tmp_path: Path, lines: list[str], **more: Any) -> Shop:
+    items = {
+        "sources": [{"path": str(write_csv(tmp_path / "items" / "a.csv", lines[1:], header=lines[0]).parent)}],
+        "columns": {"item": "sku", "title": "name", "price": "price"},
+        "categorical": ["brand"],
+        "numeric": ["weight"],
+    }
+    return make_shop(write_csv(tmp_path / "log.csv", ROWS), items=items | more)
+
+
+def test_items_one_row_an_id_the_last_read_and_ordered(tmp_path: Path, store: Store) -> None:
+    snapshot = open_snapshot(store, ingest(shop_with_items(tmp_path, ITEMS), store))
+    assert snapshot.items is not None
+    assert pq.read_table(snapshot.items).to_pylist() == [
+        {"item": "i1", "title": 'One, "new"', "brand": "c", "weight": 8.0, "price": 1.5},
+        {"item": "i2", "title": "Two", "brand": "b", "weight": None, "price": 2.5},
+    ]
+    assert snapshot.customers is None
+    assert snapshot.facts["items"]["rows"] == 2
+
+
+def test_items_are_of_the_fingerprint_and_their_order_and_files_are_not(tmp_path: Path, store: Store) -> None:
+    first = ingest(shop_with_items(tmp_path, ITEMS), store)
+    write_csv(tmp_path / "items" / "b.csv", ITEMS[1:2] + ITEMS[3:], header=ITEMS[0])
+    assert ingest(shop_with_items(tmp_path, ITEMS[:3]), store) == first
+    assert ingest(shop_with_items(tmp_path, [*ITEMS[:3], "i3,Three,,,"]), store) != first
+    assert ingest(make_shop(tmp_path / "log.csv"), store) != first
+
+
+def test_bad_item_rows(tmp_path: Path, store: Store) -> None:
+    bad = [",No id,1,,", "7.0,Float,1,,", "i4,Price,free,,", "i5,Weight,1,,inf", "i6,Short"]
+    with pytest.raises(DataError, match="5 of 8 rows of items are bad") as stopped:
+        ingest(shop_with_items(tmp_path, [*ITEMS, *bad]), store)
+    for reason in ("item is empty", "item is a float", "price is not a number", "weight is not a number", "2 columns"):
+        assert reason in str(stopped.value)
+
+
+def test_an_item_table_without_rows_or_with_a_name_twice(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(DataError, match="the item table has none"):
+        ingest(shop_with_items(tmp_path, ITEMS[:1]), store)
+    with pytest.raises(DataError, match=r"the item table's columns \['title'\] are named twice"):
+        ingest(shop_with_items(tmp_path, [f"{ITEMS[0]},title"], categorical=["title"]), store)
+    with pytest.raises(DataError, match=r"'colour' \(items.categorical\)"):
+        ingest(shop_with_items(tmp_path, ITEMS, categorical=["colour"]), store)
+
+
+def test_customers(tmp_path: Path, store: Store) -> None:
+    source = tmp_path / "customers.jsonl"
+    source.write_text('{"id": "c1", "age": 30, "city": "Zürich"}\n{"id": "c2", "age": null}\n')
+    customers = {
+        "sources": [{"path": str(source)}],
+        "columns": {"customer": "id"},
+        "categorical": ["city"],
+        "numeric": ["age"],
+    }
+    snapshot = open_snapshot(
+        store, ingest(make_shop(write_csv(tmp_path / "log.csv", ROWS), customers=customers), store)
+    )
+    assert snapshot.customers is not None
+    assert pq.read_table(snapshot.customers).to_pylist() == [
+        {"customer": "c1", "city": "Zürich", "age": 30.0},
+        {"customer": "c2", "city": None, "age": None},
+    ]
+    assert facts(store, snapshot.address)["customers"]["schema"] == {
+        "customer": "string",
+        "city": "string",
+        "age": "double",
+    }
