@@ -30,6 +30,8 @@ class Envoy:
         self._routes = gateway.routes(split, 0)
         gateway.replace(folder / "clusters.json", gateway.clusters(self._upstreams, 0))
         gateway.replace(folder / "routes.json", self._routes)
+        # An Envoy that ran here before has left its own.
+        (folder / "admin").unlink(missing_ok=True)
         (folder / "bootstrap.json").write_text(json.dumps(gateway.bootstrap(folder, host, port), indent=1))
         self.process = Process(
             "envoy", [*command(folder), "--admin-address-path", str(folder / "admin")], folder / "envoy.log"

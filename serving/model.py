@@ -122,6 +122,11 @@ class AnyBodyDataPlane(DataPlane):
             ) from None
         return decoded
 
+    def encode(self, model_name: str, response: Any, headers: Any, req_attributes: Any) -> tuple[Any, dict[str, str]]:
+        # Without the request's headers: by them KServe would wrap the answer in a cloud event, or fail at it.
+        encoded: tuple[Any, dict[str, str]] = super().encode(model_name, response, {}, {})
+        return encoded
+
 
 def describe_validation(errors: Sequence[Any]) -> str:
     """The first of pydantic's errors on a V2 body: where, what, what is allowed."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .process import OWN_ERROR
+
 GRACE = 10
 """Seconds that running requests get when the server is asked to stop."""
 
@@ -80,17 +82,19 @@ def main(words: Sequence[str] | None = None) -> int:
     from endcap.errors import EndcapError
     from endcap.registry.package import load_package
 
-    from .model import RankingModel
-
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(given.threads)
     try:
         package = load_package(given.package)
+        # Only some models are of torch; loading one has imported it.
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(given.threads)
         # Its first ranking, which pays for what torch sets up, and proof that it answers as it did when it was judged.
         package.check()
     except EndcapError as error:
-        print(f"endcap: {error}", file=sys.stderr)
+        print(f"{OWN_ERROR}{error}", file=sys.stderr)
         return 1
+    # After the package, because KServe's import takes seconds that a damaged package need not wait for.
+    from .model import RankingModel
+
     model = RankingModel(given.model_name, package.ranker, given.version, given.variant)
     # KServe would load, and so answer, only after it has begun to listen.
     model.load()

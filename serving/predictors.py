@@ -82,6 +82,7 @@ class Variant:
         """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
         wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
         leaving: list[Predictor] = []
+        failures = self.failures
         self._look_at_current()
         if self.coming and self.coming.target != wanted:
             end_all([self.coming.process])
@@ -91,7 +92,8 @@ class Variant:
             self.current = None
         if self.coming:
             leaving += self._look_at_coming(self.coming)
-        if wanted and not self.coming and not self.serves(wanted):
+        # After a failure whoever looks on may decide that it was one too many.
+        if wanted and not self.coming and not self.serves(wanted) and self.failures == failures:
             self._start(wanted)
         return leaving
 
@@ -140,7 +142,7 @@ class Variant:
         self._failed = target
         self._retry_at = time.monotonic() + wait
         then = f"in {wait:.0f} s" if wait else "at once"
-        self.say(f"version {target.version} ({self.name}) failed, is started again {then}: {error}")
+        self.say(f"version {target.version} ({self.name}) failed, next try {then}: {error.splitlines()[0]}")
 
 
 def free_port() -> int:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+OWN_ERROR = "endcap: "
+"""What a line begins with that tells why a process of Endcap ends."""
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -51,7 +53,7 @@ class Process:
         if status is None:
             return "it runs"
         said = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return f"{said}; its last words in {self.log}:\n{tail(self.log)}"
+        return f"{said}, its last words in {self.log}:\n{tail(self.log)}"
 
     def ask_to_end(self) -> None:
         if self.ended is None:
@@ -76,12 +78,25 @@ def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
         process.end(deadline - time.monotonic())
 
 
-def tail(log: Path, lines: int = 5) -> str:
-    """The last lines of a log file, indented."""
+def alive(pid: int) -> bool:
+    """Whether there is a process of this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def tail(log: Path, lines: int = 10) -> str:
+    """A log's last lines, indented; where it ends with an error of Endcap's own, that error alone."""
     try:
         with log.open("rb") as handle:
             handle.seek(max(0, handle.seek(0, os.SEEK_END) - 8192))
             text = handle.read().decode(errors="replace")
     except OSError as error:
         return f"  ({error})"
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-lines:])
+    last = text.strip().splitlines()
+    own = [number for number, line in enumerate(last) if line.startswith(OWN_ERROR)]
+    return "\n".join(f"  {line}" for line in (last[own[-1] :] if own else last[-lines:]))

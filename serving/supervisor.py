@@ -27,7 +27,7 @@ from endcap.store import Store
 from .envoy_process import Envoy
 from .gateway import Split
 from .predictors import Predictor, Variant
-from .process import end_all
+from .process import alive, end_all
 
 Say = Callable[[str], None]
 TICK = 0.1
@@ -49,12 +49,17 @@ def serve(
 ) -> None:
     """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread. `ready` gets the address.
 
+    Without `ready`, the address is a line of progress.
     port 0: any free one. Raises NotFoundError where nothing is deployed, UserError where the port is taken,
     IntegrityError where the stable version's package is damaged, EndcapError where it cannot be started.
     """
+
+    def told(address: str) -> None:
+        progress(f"{recommender} is served at {address}; Ctrl-C ends it")
+
     stop = threading.Event()
     with _signals(stop):
-        _run(Supervisor(store, recommender, host, port, progress), stop, ready or (lambda address: None))
+        _run(Supervisor(store, recommender, host, port, progress), stop, ready or told)
 
 
 @contextlib.contextmanager
@@ -109,6 +114,7 @@ class Supervisor:
         self._stable = Variant("stable", lambda target: self._predictor("stable", target), say)
         self._canary = Variant("canary", lambda target: self._predictor("canary", target), say)
         self._leaving: list[tuple[Predictor, float]] = []
+        self._unreadable = ""
         self._envoy: Envoy | None = None
         self._split: Split | None = None
 
@@ -164,8 +170,6 @@ class Supervisor:
             return
         self._unreadable = ""
         self._wanted = wanted
-
-    _unreadable = ""
 
     def _split_now(self, stable: Predictor) -> Split:
         """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back."""
@@ -250,7 +254,7 @@ def _run_folder(store: Store, recommender: str) -> Path:
     runs = store.workspace("serving", recommender)
     for old in sorted(runs.iterdir())[: -KEPT_RUNS + 1]:
         pid = old.name.split("-")[1]
-        if not Path(f"/proc/{pid}").exists():
+        if not alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))

@@ -47,7 +47,7 @@ class Backend(ThreadingHTTPServer):
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.upstream = Upstream(name, self.server_port)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,261 @@
+"""The desired state carried out by real predictors and a real Envoy, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from endcap.deploy import CanaryTarget, Deployment, Target, set_share
+from endcap.deploy.state import salt_of, write_state
+from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.store import Store, open_store
+from endcap_serving.supervisor import serving
+
+from .conftest import Shop, all_ended, children
+
+MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
+SHOPPERS = [f"shopper-{number}" for number in range(300)]
+
+
+def desire(shop: Shop, stable: str, canary: str | None = None, share: float = 0.0, name: str = "shoes") -> None:
+    """Write the state that `deploy` would."""
+    state = Deployment(
+        recommender=name,
+        stable=Target(version=stable, package=shop.packages[MODELS[stable]]),
+        canary=CanaryTarget(version=canary, package=shop.packages[MODELS[canary]], share=share) if canary else None,
+        salt=salt_of(name, canary or stable),
+        changed=datetime.now(UTC),
+    )
+    write_state(state, shop.store)
+
+
+class Server:
+    """A running server: its address, its lines of progress, and who answers whom."""
+
+    def __init__(self, address: str, said: list[str]) -> None:
+        self.address = address
+        self.said = said
+
+    def versions(self, shoppers: list[str]) -> dict[str, str]:
+        """Which version answers each shopper; gateway and predictor must agree on the variant."""
+        found = {}
+        with httpx.Client(base_url=self.address, timeout=10) as client:
+            for shopper in shoppers:
+                body = {"instances": [{"items": [], "k": 1}]}
+                answer = client.post("/v1/models/shoes:predict", json=body, headers={"x-endcap-shopper": shopper})
+                assert answer.status_code == 200, answer.text
+                (ranking,) = answer.json()["predictions"]
+                assert answer.headers["x-endcap-variant"] == ranking["variant"]
+                found[shopper] = ranking["model_version"]
+        return found
+
+    def wait_for(self, words: str, within: float = 40.0) -> None:
+        """Until a line of progress says so that comes after all that was waited for before."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            for number, line in enumerate(self.said):
+                if words in line:
+                    del self.said[: number + 1]
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"{words!r} was not said in {within} s: {self.said}")
+
+
+@pytest.fixture(scope="module")
+def server(shop: Shop) -> Iterator[Server]:
+    """Version 1 for all but a tenth, who get version 2; at the end, no process is left."""
+    desire(shop, "1", "2", 0.1)
+    said: list[str] = []
+    with serving(shop.store, "shoes", progress=said.append) as address:
+        started = processes(shop)
+        assert len(started) == 3
+        server = Server(address, said)
+        yield server
+        started |= processes(shop)
+    assert not processes(shop)
+    assert all_ended(started)
+
+
+def processes(shop: Shop) -> dict[int, str]:
+    """This process's predictors and gateway."""
+    place = shop.store.root.removeprefix("file://")
+    return {pid: line for pid, line in children(os.getpid()).items() if place in line and "many" not in line}
+
+
+@pytest.fixture
+def traffic(server: Server) -> Iterator[Callable[[], list[int]]]:
+    """Two clients that ask without a pause; the function ends them and gives the answers' statuses."""
+    stop = threading.Event()
+    statuses: list[int] = []
+
+    def ask(number: int) -> None:
+        body = {"instances": [{"items": [], "k": 1}]}
+        with httpx.Client(base_url=server.address, timeout=30) as client:
+            while not stop.is_set():
+                headers = {"x-endcap-shopper": f"s{number}-{len(statuses)}"}
+                try:
+                    statuses.append(client.post("/v1/models/shoes:predict", json=body, headers=headers).status_code)
+                except httpx.HTTPError:
+                    statuses.append(0)
+                time.sleep(0.002)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+
+    def ended() -> list[int]:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        return statuses
+
+    yield ended
+    ended()
+
+
+def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
+    server: Server, shop: Shop, traffic: Callable[[], list[int]]
+) -> None:
+    tenth = server.versions(SHOPPERS)
+    set_share("shoes", 0.3, shop.store)
+    server.wait_for("(canary) 0.3", within=2)
+    third = server.versions(SHOPPERS)
+    met = [{shopper for shopper, version in seen.items() if version == "2"} for seen in (tenth, third)]
+    assert met[0] < met[1]
+    # Four standard deviations of a binomial at 300 shoppers.
+    assert abs(len(met[0]) - 30) < 21
+    assert abs(len(met[1]) - 90) < 32
+    statuses = traffic()
+    assert set(statuses) == {200}
+    assert len(statuses) > 100
+
+
+def test_a_dead_canarys_shoppers_get_stable_until_it_is_back(server: Server, shop: Shop) -> None:
+    set_share("shoes", 1.0, shop.store)
+    server.wait_for("(canary) 1")
+    (canary,) = [pid for pid, line in processes(shop).items() if "--variant canary" in line]
+    os.kill(canary, signal.SIGKILL)
+    server.wait_for("version 2 (canary) failed, next try at once: ended by SIGKILL")
+    server.wait_for("version 1 (stable) answers everyone")
+    assert set(server.versions(SHOPPERS[:5]).values()) == {"1"}
+    server.wait_for("(canary) 1")
+    assert set(server.versions(SHOPPERS[:5]).values()) == {"2"}
+
+
+def test_versions_come_and_go_and_no_request_is_dropped(
+    server: Server, shop: Shop, traffic: Callable[[], list[int]]
+) -> None:
+    desire(shop, "1", "3", 1.0)
+    server.wait_for("version 3 (canary) is ready")
+    server.wait_for("nothing is asked of it any more")
+    assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
+    desire(shop, "3")
+    server.wait_for("version 3 (stable) answers everyone")
+    server.wait_for("nothing is asked of it any more")
+    assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
+    assert set(traffic()) == {200}
+    server.wait_for("nothing is asked of it any more")
+    assert len(processes(shop)) == 2
+
+
+def test_a_dead_gateway_is_started_again_at_its_address(server: Server, shop: Shop) -> None:
+    (envoy,) = [pid for pid, line in processes(shop).items() if "envoy" in line]
+    os.kill(envoy, signal.SIGKILL)
+    server.wait_for("the gateway failed, is started again: ended by SIGKILL")
+    server.wait_for("answers")
+    assert len(server.versions(SHOPPERS[:5])) == 5
+
+
+def test_a_damaged_document_or_a_damaged_new_package_stops_nothing(server: Server, shop: Shop) -> None:
+    before = server.versions(SHOPPERS[:5])
+    file = Path(shop.store.root.removeprefix("file://")) / "deployments" / "shoes.json"
+    good = file.read_text()
+    file.write_text("{")
+    server.wait_for("cannot be read, going on as before", within=2)
+    file.write_text(good.replace(shop.packages[MODELS["3"]], f"{shop.store.root}/packages/shoes/none"))
+    server.wait_for("nothing is stored under", within=2)
+    assert server.versions(SHOPPERS[:5]) == before
+    file.write_text(good)
+
+
+@contextmanager
+def served_by_a_process(shop: Shop, name: str) -> Iterator[subprocess.Popen[str]]:
+    """`endcap serve` in a process of its own, killed at the end if it still runs."""
+    command = [sys.executable, "-m", "tests.serving.serve", shop.store.root, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Signals) -> None:
+    desire(shop, "1", "2", 0.5, name="ended")
+    with served_by_a_process(shop, "ended") as process:
+        assert process.stdout
+        address = process.stdout.readline().strip()
+        started = children(process.pid)
+        assert len(started) == 3
+        assert httpx.get(f"{address}/v2/health/live").status_code == 200
+        process.send_signal(number)
+        assert process.wait(15) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        assert all_ended(started)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_server_that_is_ended_while_it_starts_leaves_no_process(shop: Shop, number: signal.Signals) -> None:
+    desire(shop, "1", "2", 0.5, name="ended")
+    with served_by_a_process(shop, "ended") as process:
+        assert process.stderr
+        for _ in range(2):
+            assert "starts, process" in process.stderr.readline()
+        started = children(process.pid)
+        assert len(started) == 2
+        process.send_signal(number)
+        assert process.wait(15) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        assert all_ended(started)
+
+
+def test_without_a_deployment_there_is_nothing_to_serve(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nothing is deployed for 'hats'"), serving(store, "hats"):
+        pass
+
+
+def test_a_taken_port_is_said_before_anything_starts(shop: Shop) -> None:
+    desire(shop, "1", name="taken")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} .*choose another"), serving(shop.store, "taken", port=port):
+            pass
+
+
+def test_a_damaged_package_is_said_to_be_one(shop: Shop, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    with store.publish("packages/hats", "damaged") as draft:
+        (draft.path / "spec.json").write_text("{}")
+        damaged = draft.address
+    target = Target(version="1", package=damaged)
+    write_state(Deployment(recommender="hats", stable=target, salt="0", changed=datetime.now(UTC)), store)
+    with (
+        pytest.raises(EndcapError, match=r"hats version 1 cannot be served: (.|\n)*no whole package"),
+        serving(store, "hats"),
+    ):
+        pass
+    (store.fetch(damaged) / "spec.json").write_text("[]")
+    with pytest.raises(EndcapError, match="was changed after it was written"), serving(store, "hats"):
+        pass
