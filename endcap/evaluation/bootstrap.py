@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from endcap.evaluation.metrics import Doubles
 
@@ -28,27 +29,32 @@ class Interval:
 class Bootstrap:
     """Resampled metrics of several models.
 
-    sums, weights: float64 [models, sessions, metrics], see `Evaluation`.
+    sums: float64 [models, sessions, metrics], weights: float64 [models, sessions, 2], weight_of: int64 [metrics]; see
+    `Evaluation`.
     """
 
-    def __init__(self, sums: Doubles, weights: Doubles, *, resamples: int, confidence: float, seed: int) -> None:
+    def __init__(
+        self,
+        sums: Doubles,
+        weights: Doubles,
+        weight_of: NDArray[np.int64],
+        *,
+        resamples: int,
+        confidence: float,
+        seed: int,
+    ) -> None:
         models, sessions, metrics = sums.shape
         self._quantiles = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-        self.values = _ratio(sums.sum(axis=1), weights.sum(axis=1))
+        self.values = _ratio(sums.sum(axis=1), weights.sum(axis=1)[:, weight_of])
         """The estimates: float64 [models, metrics]."""
         self._drawn = np.empty((resamples, models, metrics))
-        flat_sums = sums.transpose(1, 0, 2).reshape(sessions, -1)
-        flat_weights = weights.transpose(1, 0, 2).reshape(sessions, -1)
-        # Weights repeat from column to column: each distinct one is summed once.
-        distinct, column_of = np.unique(flat_weights, axis=1, return_inverse=True)
-        columns = np.hstack([flat_sums, distinct])
+        both = np.concatenate([sums, weights], axis=2).transpose(1, 0, 2).reshape(sessions, -1)
         generator = np.random.default_rng(seed)
         size = max(1, DRAW_BYTES // (8 * sessions))
         for start in range(0, resamples, size):
             count = min(size, resamples - start)
-            totals = _draws(generator, count, sessions) @ columns
-            ratios = _ratio(totals[:, : flat_sums.shape[1]], totals[:, flat_sums.shape[1] :][:, column_of.ravel()])
-            self._drawn[start : start + count] = ratios.reshape(count, models, metrics)
+            totals = (_draws(generator, count, sessions) @ both).reshape(count, models, -1)
+            self._drawn[start : start + count] = _ratio(totals[..., :metrics], totals[..., metrics:][..., weight_of])
 
     def value(self, model: int) -> Interval:
         return self._interval(self.values[model], self._drawn[:, model])

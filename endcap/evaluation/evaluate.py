@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from endcap.evaluation.metrics import (
     COVERAGE,
@@ -20,19 +21,23 @@ from endcap.evaluation.ranks import Competitor, rank_prefixes
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 
-SEGMENTS = (("1", 1, 1), ("2", 2, 2), ("3-4", 3, 4), ("5-9", 5, 9), ("10+", 10, None))
-"""By events in the prefix: name, fewest, most."""
+SEGMENTS = (("1", 1), ("2", 2), ("3-4", 3), ("5-9", 5), ("10+", 10))
+"""By events in the prefix: name and fewest."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """names [m]: the metrics that are means. sums, weights: float64 [sessions, m], over a session's predictions; the
-    mean is sum / weight. segment_sums, segment_weights: float64 [segments, m]. coverage: by name, the share of the
-    model's catalogue that is recommended at least once."""
+    """names [m]: the metrics that are means over predictions. sums: float64 [sessions, m].
+
+    weights: float64 [sessions, 2], a session's predictions, and those of them whose list is not empty; weight_of [m]:
+    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment. coverage: by name, the
+    share of the model's catalogue that is recommended at least once.
+    """
 
     names: list[str]
     sums: Doubles
     weights: Doubles
+    weight_of: NDArray[np.int64]
     segment_sums: Doubles
     segment_weights: Doubles
     coverage: dict[str, float]
@@ -46,7 +51,7 @@ class Evaluation:
     def segments(self) -> dict[str, dict[str, float]]:
         """The mean metrics, and `predictions`, by the prefix's length; lengths that never occur are left out."""
         table = {}
-        for row, (name, _, _) in enumerate(SEGMENTS):
+        for row, (name, _) in enumerate(SEGMENTS):
             if self.segment_weights[row, 0]:
                 means = self._by_name(self.segment_sums[row], self.segment_weights[row])
                 table[name] = {"predictions": float(self.segment_weights[row, 0]), **means}
@@ -57,35 +62,33 @@ class Evaluation:
         return int(self.weights[:, 0].sum())
 
     def _by_name(self, sums: Doubles, weights: Doubles) -> dict[str, float]:
-        means = sums / np.maximum(weights, 1)
+        means = sums / np.maximum(weights, 1)[self.weight_of]
         return dict(zip(self.names, means.tolist(), strict=True))
 
 
 def evaluate(competitor: Competitor, test: Sessions, cutoffs: Sequence[int], popularity: Popularity) -> Evaluation:
     """Rank the catalogue after every prefix of the test sessions and measure the lists at the cutoffs."""
     names = metric_names(cutoffs)
-    biases = np.array([name.startswith(POPULARITY_BIAS) for name in names])
-    sums, weights = (np.zeros((len(test), len(names))) for _ in range(2))
-    segment_sums, segment_weights = (np.zeros((len(SEGMENTS), len(names))) for _ in range(2))
+    # An empty list has no popularity: it is no part of that mean.
+    weight_of = np.array([name.startswith(POPULARITY_BIAS) for name in names]).astype(np.int64)
+    sums, weights = np.zeros((len(test), len(names))), np.zeros((len(test), 2))
+    segment_sums, segment_weights = np.zeros((len(SEGMENTS), len(names))), np.zeros((len(SEGMENTS), 2))
     shown = np.zeros((len(cutoffs), competitor.model.n_items), dtype=bool)
     rest = Rest(test)
-    edges = np.array([fewest for _, fewest, _ in SEGMENTS])
+    edges = np.array([fewest for _, fewest in SEGMENTS])
     for block in rank_prefixes(competitor, test, max(cutoffs)):
         values = prediction_values(block, rest, cutoffs, popularity)
-        # An empty list has no popularity: it is no part of that mean.
-        counted = np.where(biases, (block.tops[:, :1] != NO_ITEM), True).astype(np.float64)
+        counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM])
         segment = np.searchsorted(edges, block.ends, side="right") - 1
-        for rows, sum_of, weight_of in (
-            (block.owner, sums, weights),
-            (segment, segment_sums, segment_weights),
-        ):
-            _add(sum_of, rows, values)
-            _add(weight_of, rows, counted)
+        _add(sums, block.owner, values)
+        _add(weights, block.owner, counted)
+        _add(segment_sums, segment, values)
+        _add(segment_weights, segment, counted)
         for row, cutoff in enumerate(cutoffs):
             listed = block.tops[:, :cutoff]
             shown[row, listed[listed != NO_ITEM]] = True
     coverage = {f"{COVERAGE}@{cutoff}": float(shown[row].mean()) for row, cutoff in enumerate(cutoffs)}
-    return Evaluation(names, sums, weights, segment_sums, segment_weights, coverage)
+    return Evaluation(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
 
 
 def next_item_mrr(competitor: Competitor, sessions: Sessions, cutoff: int = 20) -> float:
@@ -98,6 +101,6 @@ def next_item_mrr(competitor: Competitor, sessions: Sessions, cutoff: int = 20) 
     return total / max(count, 1)
 
 
-def _add(table: Doubles, rows: np.typing.NDArray[np.int64], values: Doubles) -> None:
+def _add(table: Doubles, rows: NDArray[np.int64], values: Doubles) -> None:
     for column in range(values.shape[1]):
         table[:, column] += np.bincount(rows, weights=values[:, column], minlength=len(table))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Competitor:
     exclude: Exclude = "none"
     translation: Translation | None = None
     evaluate: Callable[[Sessions], Mapping[str, NDArray[np.float32]]] | None = None
-    """Makes the model's event-level features, where the test sessions do not bring them."""
+    """Makes the model's event-level features of what it is asked, where the test sessions do not bring its own."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,6 @@ def rank_prefixes(competitor: Competitor, test: Sessions, k: int) -> Iterator[Bl
     target that is excluded is a miss, and so is one that the model does not know; items of a prefix that it does not
     know are skipped.
     """
-    if competitor.evaluate is not None:
-        test = Sessions(test.items, test.times, test.offsets, test.customers, competitor.evaluate(test))
     size = max(1, SCORE_BYTES // (4 * competitor.model.n_items))
     for first, part in _parts(test):
         prefixes, targets, owner = part.prefixes()
@@ -97,6 +95,8 @@ def rank_prefixes(competitor: Competitor, test: Sessions, k: int) -> Iterator[Bl
 
 def _recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
     own = prefixes if competitor.translation is None else _translate(prefixes, competitor.translation.to_own)
+    if competitor.evaluate is not None:
+        own = replace(own, features=competitor.evaluate(own))
     scores = competitor.model.score(own)
     mask_excluded(scores, own, competitor.exclude)
     return top(scores, k).items

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -81,7 +81,7 @@ class Ranker:
         self.exclude: Exclude = exclude
         self.serving = serving or Serving()
         self._ids = np.asarray(vocabulary.ids, dtype=object)
-        self._evaluate = evaluate
+        self.evaluate = evaluate
         self._event_types = None if event_types is None else frozenset(event_types)
         self._categories = _by_category(items)
 
@@ -163,39 +163,23 @@ class Ranker:
         return index[index >= 0]
 
     def _sessions(self, requests: Sequence[RankRequest], now: int) -> tuple[Sessions, list[int]]:
-        """The requests' sessions, and how many events of each the model does not know."""
-        rows = [list(self._counting(request.sequence)) for request in requests]
-        items = [self._codes(row) for row in rows]
-        times = [[now if event.time is None else event.time for event in row] for row in rows]
-        whole = Sessions.of(items, times)
-        known = whole.items < self.model.n_items
-        # Features come before unknown items are dropped: in training they saw every event of the session too.
-        features = {} if self._evaluate is None else self._evaluate(whole)
-        counts = np.bincount(whole.session_of_event[known], minlength=len(rows))
-        sessions = Sessions(
-            whole.items[known],
-            whole.times[known],
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            whole.customers,
-            {name: values[known] for name, values in features.items()},
-        )
-        return sessions, (whole.lengths - counts).tolist()
+        """The requests' sessions of known items, and how many events of each the model does not know."""
+        items, times, unknown = [], [], []
+        for request in requests:
+            events = [event for event in request.sequence if self._counts(event)]
+            index = [self.vocabulary.index(event.item) for event in events]
+            known = [place for place, item in enumerate(index) if item >= 0]
+            moments = (events[place].time for place in known)
+            items.append([index[place] for place in known])
+            times.append([now if moment is None else moment for moment in moments])
+            unknown.append(len(events) - len(known))
+        sessions = Sessions.of(items, times)
+        if self.evaluate is None:
+            return sessions, unknown
+        return replace(sessions, features=self.evaluate(sessions)), unknown
 
-    def _counting(self, events: list[Event]) -> Iterator[Event]:
-        return (
-            event
-            for event in events
-            if event.type is None or self._event_types is None or event.type in self._event_types
-        )
-
-    def _codes(self, events: list[Event]) -> list[int]:
-        """Vocabulary indices; each unknown id gets a number of its own beyond them."""
-        strangers: dict[str, int] = {}
-        codes = []
-        for event in events:
-            code = self.vocabulary.index(event.item)
-            codes.append(code if code >= 0 else self.model.n_items + strangers.setdefault(event.item, len(strangers)))
-        return codes
+    def _counts(self, event: Event) -> bool:
+        return event.type is None or self._event_types is None or event.type in self._event_types
 
 
 def _forbid_own(allowed: NDArray[np.bool_], sessions: Sessions, exclude: Exclude) -> None:

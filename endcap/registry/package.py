@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from endcap.errors import IntegrityError
 from endcap.features.declare import evaluate, model_features
-from endcap.features.view import Vocabulary
+from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker
 from endcap.spec.recommender import Recommender
@@ -66,13 +66,15 @@ def write_package(
     recommender: Recommender,
     shop_features: Sequence[EventFeature] = (),
     event_types: Sequence[str] | None = None,
+    fitted_until: int | None = None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write a package into an existing folder.
 
     items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
-    shop's declarations of event-level features; event_types: the types it trains on, None: all. lineage: JSON values,
-    such as the addresses of dataset and verdict.
+    shop's declarations of event-level features; event_types: the types it trains on, None: all. fitted_until: time of
+    the last event that the model learnt from, epoch ms. lineage: JSON values, such as the addresses of dataset and
+    verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
         raise ValueError("the item table is not in the order of the vocabulary")
@@ -84,7 +86,7 @@ def write_package(
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
     _write(folder / ENVIRONMENT, environment())
-    _write(folder / INFO, {"name": recommender.name, "items": len(items), **lineage})
+    _write(folder / INFO, {"name": recommender.name, "items": len(items), "fitted_until": fitted_until, **lineage})
     ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types)
     events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
     request = {"events": events, "k": min(5, recommender.serving.max_k)}

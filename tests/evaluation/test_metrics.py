@@ -100,8 +100,7 @@ def test_agreement_with_an_independent_library_on_a_real_log_and_model(shared_da
     index = {item: place for place, item in enumerate(train.ItemId.value_counts().index)}
     test = test[test.ItemId.isin(index.keys())]
     fitted, asked = (
-        Sessions.of([group.map(index).tolist() for _, group in frame.groupby("SessionId").ItemId])
-        for frame in (train, test)
+        Sessions.of(frame.ItemId.map(index).groupby(frame.SessionId).agg(list).tolist()) for frame in (train, test)
     )
     model = make(SequentialRulesSpec())
     model.fit(fitted, len(index), Fitting())

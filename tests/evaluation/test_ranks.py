@@ -64,13 +64,13 @@ def test_a_model_with_another_vocabulary_is_asked_in_its_own() -> None:
     assert Translation.between(["a"], ["a"]) is None
 
 
-def test_features_that_the_test_lacks_are_made_before_prefixes_are_cut() -> None:
+def test_features_that_the_test_lacks_are_made_of_what_is_asked() -> None:
     class Keeps(AfterLast):
         def score(self, sessions: Sessions) -> np.ndarray:
             kept.append(sessions.features["place"].tolist())
             return super().score(sessions)
 
     kept: list[list[float]] = []
-    competitor = Competitor(Keeps(TABLE), evaluate=lambda test: {"place": np.arange(len(test.items), dtype=np.float32)})
+    competitor = Competitor(Keeps(TABLE), evaluate=lambda asked: {"place": asked.items * np.float32(2)})
     whole(competitor, Sessions.of([[0, 1], [2, 3, 1]]), 2)
-    assert kept == [[0, 2, 2, 3]]
+    assert kept == [[0, 4, 4, 6]]

@@ -145,12 +145,12 @@ def test_types_that_training_leaves_out_are_skipped() -> None:
     assert answer.ids == ["e"]
 
 
-def test_features_see_unknown_items_and_their_values_stay_with_their_events() -> None:
+def test_features_are_those_of_the_known_items_as_in_evaluation() -> None:
     wanted = ranker(evaluate=lambda sessions: {"place": np.arange(len(sessions.items), dtype=np.float32)})
     wanted.rank([RankRequest(items=["a", "?", "b"]), RankRequest(items=["?", "c"])], now=7)
     (seen,) = wanted.model.seen  # type: ignore[attr-defined]
     assert seen.items.tolist() == [0, 1, 2]
-    assert seen.features["place"].tolist() == [0, 2, 4]
+    assert seen.features["place"].tolist() == [0, 1, 2]
     assert seen.offsets.tolist() == [0, 2, 3]
     assert seen.times.tolist() == [7, 7, 7]
 
