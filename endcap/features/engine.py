@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
+
+from endcap.errors import StorageError
 
 MEMORY_LIMIT = "3GB"
 """What DuckDB may hold before it spills. Python, Ibis and the Parquet writers add to it: 4 GiB is for all together."""
@@ -45,9 +48,14 @@ class Engine:
 
 @contextlib.contextmanager
 def open_engine(spill: Path) -> Iterator[Engine]:
-    """An engine that spills to a folder what does not fit in memory."""
+    """An engine that spills to a folder what does not fit in memory. Raises StorageError where nothing more fits."""
     backend = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill))
     try:
         yield Engine(backend)
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise StorageError(
+            f"features: the disk refused a read or a write ({error}); nothing was published. "
+            f"Free space beside {spill}, or choose another store (--store)"
+        ) from error
     finally:
         backend.disconnect()

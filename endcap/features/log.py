@@ -19,7 +19,7 @@ from endcap.features.engine import Engine
 MILLISECOND = timedelta(milliseconds=1)
 
 
-@ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))
+@ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
 def _hash(value: str) -> int:  # type: ignore[empty-body]
     """DuckDB's own hash. Ibis's `hash()` casts its result by way of a bit string, row by row."""
 

@@ -63,7 +63,7 @@ def open_view(dataset: Path, recommender: Recommender) -> View:
     everyone = _read(dataset, "", features)
     cuts = boundaries(recommender.split, everyone)
     training = between(everyone, FOREVER, cuts.test)
-    items = pq.read_table(dataset / "items.parquet")
+    items = _table(dataset / "items.parquet")
     vocabulary, recode, counts = _vocabulary(training, items)
     parts = {
         "train": _coded(between(everyone, FOREVER, cuts.validation), recode),
@@ -79,7 +79,7 @@ def open_view(dataset: Path, recommender: Recommender) -> View:
         parts[name], dropped[name] = _seen(_coded(sessions, recode), features)
     starts = everyone.times[everyone.offsets[:-1]]
     reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(training.items)
-    summary = {name: {**_size(part), **dropped.get(name, {})} for name, part in parts.items()}
+    summary: dict[str, Any] = {name: {**_size(part), **dropped.get(name, {})} for name, part in parts.items()}
     summary["all"] = _size(everyone)
     summary["cut"] = {"events_from_test_on": reaching}
     summary["from"] = {"validation": _known(cuts.validation), "test": _known(cuts.test)}
@@ -96,7 +96,7 @@ def everything(dataset: Path, recommender: Recommender) -> tuple[Vocabulary, Ses
     features = declared_features(dataset)
     model_features(recommender, features)
     sessions = _read(dataset, "", features)
-    vocabulary, recode, _ = _vocabulary(sessions, pq.read_table(dataset / "items.parquet", columns=["item"]))
+    vocabulary, recode, _ = _vocabulary(sessions, _table(dataset / "items.parquet", ["item"]))
     return vocabulary, _coded(sessions, recode)
 
 
@@ -108,14 +108,14 @@ def declared_features(dataset: Path) -> list[EventFeature]:
 def item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
     """The item table in the vocabulary's order, its `events` counted in the sessions (for what `everything` gives)."""
     counts = np.bincount(sessions.items, minlength=len(vocabulary))
-    return _aligned(pq.read_table(dataset / "items.parquet"), vocabulary.ids, counts)
+    return _aligned(_table(dataset / "items.parquet"), vocabulary.ids, counts)
 
 
 def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
     """A part of the dataset; its items are rows of the dataset's item table."""
     names = [feature.name for feature in features]
-    events = pq.read_table(dataset / f"{prefix}events.parquet", columns=["item", "time", *names])
-    sessions = pq.read_table(dataset / f"{prefix}sessions.parquet", columns=["events", "customer"])
+    events = _table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
+    sessions = _table(dataset / f"{prefix}sessions.parquet", ["events", "customer"])
     offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
     return Sessions(
         items=events["item"].to_numpy(),
@@ -124,6 +124,11 @@ def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessi
         customers=sessions["customer"].to_numpy(),
         features={name: events[name].to_numpy() for name in names},
     )
+
+
+def _table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    # Without this, folders above the file that are named like `a=b` would become columns.
+    return pq.read_table(file, columns=columns, partitioning=None)
 
 
 def _vocabulary(training: Sessions, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], NDArray[np.int64]]:

@@ -1,0 +1,138 @@
+"""Event features: by hand, and the two evaluations of each kind against one another."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from endcap.errors import SpecError
+from endcap.features.declare import KINDS, column, evaluate, model_features, values
+from endcap.features.sessions import Sessions
+from endcap.spec.shop import EventFeature
+from endcap.store import Store
+from tests.features.logs import MONDAY, dataset, event, recommender, shop, table
+
+FIRST = int(datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC).timestamp() * 1000)
+LAST = int(datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC).timestamp() * 1000)
+HOUR = 3_600_000
+
+
+def feature(kind: str, buckets: list[float] | None = None) -> EventFeature:
+    return EventFeature.model_validate({"name": kind, "kind": kind, "buckets": buckets})
+
+
+def test_each_kind_by_hand() -> None:
+    times = [MONDAY + 23 * HOUR, MONDAY + 23 * HOUR + 1500, MONDAY + 24 * HOUR, MONDAY + 8 * 24 * HOUR]
+    found = evaluate([feature(kind) for kind in KINDS], Sessions.of([[7, 7, 5], [7]], [times[:3], times[3:]]))
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "position": [0, 1, 2, 0],
+        "gap": [0, 1.5, 3598.5, 0],
+        "repeat": [0, 1, 0, 0],
+        "hour": [23, 23, 0, 0],
+        "weekday": [0, 0, 1, 1],
+    }
+    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+
+
+def test_hour_and_weekday_are_those_of_the_calendar() -> None:
+    moments = [FIRST, FIRST + 1, LAST, MONDAY - 1, MONDAY]
+    found = evaluate([feature("hour"), feature("weekday")], Sessions.of([[0]] * 5, [[moment] for moment in moments]))
+    dates = [datetime.datetime.fromtimestamp(moment / 1000, datetime.UTC) for moment in moments]
+    assert found["hour"].tolist() == [date.hour for date in dates]
+    assert found["weekday"].tolist() == [date.weekday() for date in dates]
+
+
+def test_a_bucket_counts_the_edges_that_are_reached() -> None:
+    gaps = feature("gap", [0.1, 1, 60])
+    times = list(itertools.accumulate([0, 99, 100, 1000, 59_999, 60_000]))
+    assert evaluate([gaps], Sessions.of([[0] * 6], [times]))["gap"].tolist() == [0, 0, 1, 2, 2, 3]
+    assert values(gaps) == 4
+
+
+def test_no_events_have_no_values() -> None:
+    assert evaluate([feature("gap"), feature("repeat")], Sessions.of([[], []]))["repeat"].shape == (0,)
+
+
+steps = st.one_of(st.just(0), st.integers(0, 5000), st.integers(0, 400 * 24 * HOUR))
+edges = st.lists(st.floats(-10, 1e6, width=64), min_size=1, max_size=4, unique=True).map(sorted)
+logs = st.lists(
+    st.tuples(st.integers(FIRST, LAST), st.lists(st.tuples(st.integers(0, 3), steps), min_size=1, max_size=6)),
+    min_size=1,
+    max_size=6,
+)
+features = st.fixed_dictionaries({kind: st.one_of(st.none(), edges) for kind in KINDS})
+
+
+@pytest.fixture(scope="module")
+def engine() -> ibis.BaseBackend:
+    return ibis.duckdb.connect()
+
+
+@settings(max_examples=60, deadline=None)
+@given(log=logs, buckets=features)
+def test_both_evaluations_of_a_declaration_agree(
+    engine: ibis.BaseBackend, log: list[tuple[int, list[tuple[int, int]]]], buckets: dict[str, list[float] | None]
+) -> None:
+    items = [[item for item, _ in session] for _, session in log]
+    times = [[start + step for step in itertools.accumulate(step for _, step in session)] for start, session in log]
+    declared = [feature(kind, chosen) for kind, chosen in buckets.items()]
+    asked = evaluate(declared, Sessions.of(items, times))
+    # Where an event stands is told here by plain loops; that a dataset tells the same is the next test's.
+    rows = [
+        {
+            "time": times[number][place],
+            "position": place,
+            "previous": times[number][place - 1] if place else None,
+            "seen": items[number][:place].count(items[number][place]),
+        }
+        for number in range(len(items))
+        for place in range(len(items[number]))
+    ]
+    schema = pa.schema([(name, pa.int64()) for name in ("time", "position", "previous", "seen")])
+    events = ibis.memtable(pa.Table.from_pylist(rows, schema))
+    computed = engine.to_pyarrow(events.select(**{each.name: column(each, events) for each in declared}))
+    for each in declared:
+        np.testing.assert_array_equal(computed[each.name].to_numpy(), asked[each.name], err_msg=each.name)
+
+
+def test_a_dataset_carries_what_arrays_would_give(store: Store) -> None:
+    generator = np.random.default_rng(5)
+    rows = [
+        event(f"s{session}", str(item), int(moment))
+        for session, item, moment in generator.integers([0, 0, 0], [30, 6, 200_000], (300, 3))
+    ]
+    rows += [event("same", item, 0) for item in "1212"]
+    declared = [{"name": kind, "kind": kind} for kind in KINDS] + [{"name": "slow", "kind": "gap", "buckets": [1, 5]}]
+    chosen = shop(features={"events": declared})
+    folder: Path = dataset(store, rows, chosen)
+    events = table(folder, "events")
+    lengths = [row["events"] for row in table(folder, "sessions")]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    sessions = Sessions(
+        np.array([row["item"] for row in events], np.int32),
+        np.array([row["time"] for row in events]),
+        offsets,
+        np.full(len(lengths), -1, np.int32),
+    )
+    for name, array in evaluate(chosen.features.events, sessions).items():
+        np.testing.assert_array_equal([row[name] for row in events], array, err_msg=name)
+
+
+def test_a_model_can_name_declared_features_of_limited_values_only() -> None:
+    declared = [feature("hour"), feature("gap")]
+    named = recommender(model={"name": "gru4rec", "features": ["hour"]})
+    assert model_features(named, declared) == declared[:1]
+    wrong = recommender(model={"name": "gru4rec", "features": ["weather", "gap"]})
+    with pytest.raises(SpecError) as error:
+        model_features(wrong, declared)
+    first, second = error.value.problems
+    assert (first.key, first.found, first.allowed) == ("model.features[0]", "'weather'", "gap, hour")
+    assert "buckets" in second.hint
