@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models import files
-from endcap.models.base import Fitting, FitReport, Model
+from endcap.models.base import FitReport, Fitting, Model
 from endcap.spec.model import PopularitySpec
 
 
@@ -33,7 +33,11 @@ class Popularity(Model):
         return np.tile(self.counts.astype(np.float32), (len(sessions), 1))
 
     def save(self, folder: Path) -> None:
-        description = {"name": self.name, "parameters": self.parameters.model_dump(mode="json"), "n_items": self.n_items}
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
         files.write(folder, description, {"counts": self.counts})
 
     @classmethod

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models import files
-from endcap.models.base import Fitting, FitReport, Model
+from endcap.models.base import FitReport, Fitting, Model
 from endcap.spec.model import RecentPopularitySpec
 
 
@@ -36,7 +36,11 @@ class RecentPopularity(Model):
         return np.tile(self.counts.astype(np.float32), (len(sessions), 1))
 
     def save(self, folder: Path) -> None:
-        description = {"name": self.name, "parameters": self.parameters.model_dump(mode="json"), "n_items": self.n_items}
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
         files.write(folder, description, {"counts": self.counts})
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 
 from endcap.features.sessions import Sessions
 from endcap.models import files
-from endcap.models.base import Fitting, FitReport, Model
+from endcap.models.base import FitReport, Fitting, Model
 from endcap.spec.model import SequentialRulesSpec
 
 
@@ -55,8 +55,12 @@ class SequentialRules(Model):
         return scores
 
     def save(self, folder: Path) -> None:
-        description = {"name": self.name, "parameters": self.parameters.model_dump(mode="json"), "n_items": self.n_items}
-        arrays = {"starts": self.starts, "followers": self.followers, "weights": self.weights}
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
+        arrays: dict[str, NDArray[Any]] = {"starts": self.starts, "followers": self.followers, "weights": self.weights}
         files.write(folder, description, arrays)
 
     @classmethod

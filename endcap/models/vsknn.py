@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
-from endcap.models.base import Fitting, FitReport, Model
+from endcap.models.base import FitReport, Fitting, Model
 from endcap.spec.model import VSKNNSpec
 
 _CHUNK_VISITS = 200_000  # sessions looked at together: keeps the working arrays in the cache
@@ -23,9 +23,9 @@ class VSKNN(Model):
     Of the asked session's last L events, the j-th of n weighs j/n; an item that is repeated, its latest weight.
     Looked at are, for each of these items, the m most recent training sessions (by last event; of equal times the
     later in order) that hold it. A session's similarity is the sum of the weights of the items that it holds; the k
-    most similar vote (ties: the more recent). An item's score is
-    sum over voters that hold it of similarity * max(0, 1 - d/10) * (1 + idf_weight * idf / 12), where d is how many
-    events before the asked session's end the latest shared item stands, and idf = ln(sessions / sessions with the item).
+    most similar vote (ties: the more recent). An item's score is the sum, over the voters that hold it, of
+    similarity * max(0, 1 - d/10) * (1 + idf_weight * idf / 12): d is how many events before the asked session's end
+    the latest shared item stands, and idf = ln(sessions / sessions with the item).
 
     Training sessions are numbered from the most recent, 0, on. Both ways in compressed rows: item i is held by
     holders[holder_starts[i]:holder_starts[i+1]] (ascending: the most recent first), and session s holds the distinct
@@ -139,9 +139,9 @@ class VSKNN(Model):
         return model
 
 
-def _starts(sorted_or_not: NDArray[Any], size: int) -> Ints:
-    """Offsets of compressed rows: int64 [size + 1], from the row of each entry."""
-    return np.concatenate([[0], np.cumsum(np.bincount(sorted_or_not, minlength=size))]).astype(np.int64)
+def _starts(rows: NDArray[Any], size: int) -> Ints:
+    """Offsets of compressed rows: int64 [size + 1], from the row of each entry, in any order."""
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
 
 
 def _ranges(starts: Ints, counts: Ints) -> Ints:
@@ -160,7 +160,7 @@ def _latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
     return owner[latest], sessions.items[latest].astype(np.int64), place[latest]
 
 
-def _chunks(visits: NDArray[np.float64], n_items: int) -> list[tuple[int, int]]:
+def _chunks(visits: NDArray[Any], n_items: int) -> list[tuple[int, int]]:
     """Cut rows into runs whose visits and whose scores stay bounded."""
     if not len(visits):
         return []

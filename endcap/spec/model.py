@@ -55,12 +55,14 @@ class GRU4RecSpec(Strict):
     batch: Positive = 128
     """Sessions trained side by side."""
     negatives: Positive = 1024
-    """Sampled items that each target competes with, beside the batch's other targets."""
+    """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
+    items or more: every item competes."""
     negatives_alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Negatives are drawn by popularity to this power: 0 uniform, 1 by popularity."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.002
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.08
+    """Of Adagrad."""
     dropout_embedding: Rate = 0.25
-    dropout_hidden: Rate = 0.0
+    dropout_hidden: Rate = 0.3
     max_epochs: Positive = 20
     patience: Positive = 2
     """Epochs without a better validation MRR@20 before training stops."""

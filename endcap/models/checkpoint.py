@@ -1,0 +1,53 @@
+"""Checkpoints of an unfinished fit: one file, replaced in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.store import storage_errors
+
+_FILE = "checkpoint.safetensors"
+Arrays = dict[str, NDArray[Any]]
+
+
+def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[str, Arrays]) -> None:
+    """Write `state` (JSON) and groups of arrays. `fit`: fingerprint of the fit's arguments.
+
+    A kill at any moment leaves the checkpoint before or this one: everything is in one file, renamed into place.
+    """
+    from safetensors.numpy import save
+
+    arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
+    data = save(arrays, metadata={"fit": fit, "state": json.dumps(state)})
+    draft = workspace / f"{_FILE}.draft"
+    with storage_errors(workspace):
+        with draft.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(workspace / _FILE)
+
+
+def read(workspace: Path, fit: str) -> tuple[dict[str, Any], dict[str, Arrays]] | None:
+    """What the last `write` of the same fit wrote, or None: no checkpoint, or one of another fit."""
+    from safetensors import SafetensorError, safe_open
+
+    groups: dict[str, Arrays] = {}
+    try:
+        with safe_open(workspace / _FILE, framework="np") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("fit") != fit:
+                return None
+            for key in file.keys():  # noqa: SIM118 - no mapping, though it has keys
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = np.array(file.get_tensor(key))
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return json.loads(metadata["state"]), groups

@@ -1,0 +1,147 @@
+"""How GRU4Rec trains: batches, resuming, stopping, features."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from endcap.errors import UserError
+from endcap.features.sessions import Sessions
+from endcap.models import Fitting
+from endcap.models.gru4rec import GRU4Rec
+from endcap.models.gru4rec_batches import Pieces, shuffled
+from endcap.spec.model import GRU4RecSpec
+from tests.models.shapes import N_ITEMS, SMALL_GRU, checkerboard
+
+
+def same_weights(one: GRU4Rec, other: GRU4Rec) -> bool:
+    mine, others = one.network.arrays(), other.network.arrays()
+    return all(np.array_equal(mine[name], others[name]) for name in mine)
+
+
+def test_an_epoch_sees_every_transition_once_and_in_order() -> None:
+    sessions = checkerboard(50)
+    pieces = Pieces.of(sessions, longest=3)
+    steps = shuffled(pieces, 8, np.random.default_rng(1))
+    followed = np.setdiff1d(np.arange(len(sessions.items)), sessions.offsets[1:] - 1)
+    assert sorted(steps.events.tolist()) == followed.tolist()
+    assert set(steps.events[steps.fresh].tolist()) == set(pieces.first.tolist())
+    widths = np.diff(steps.starts)
+    assert widths.max() <= 8
+    assert (np.diff(widths) <= 0).all()
+    # On each lane an event follows the one before it, or a new piece begins.
+    for step in range(1, len(steps)):
+        begin, width = steps.starts[step], widths[step]
+        before = steps.events[steps.starts[step - 1] :][:width]
+        here, fresh = steps.events[begin : begin + width], steps.fresh[begin : begin + width]
+        assert ((here == before + 1) | fresh).all()
+
+
+def test_epochs_given_are_trained_exactly_and_told() -> None:
+    lines: list[str] = []
+    model = GRU4Rec(SMALL_GRU)
+    report = model.fit(checkerboard(), N_ITEMS, Fitting(epochs=3, validate=lambda _: 1.0, progress=lines.append))
+    assert report.epochs == 3
+    assert [row["epoch"] for row in report.history] == [1, 2, 3]
+    assert report.history[2]["loss"] < report.history[0]["loss"]
+    assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+
+
+def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
+    grades = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    spec = SMALL_GRU.model_copy(update={"patience": 2, "max_epochs": 9})
+    stopped, two_epochs = GRU4Rec(spec), GRU4Rec(spec)
+    report = stopped.fit(checkerboard(), N_ITEMS, Fitting(validate=lambda _: next(grades)))
+    assert report.epochs == 2
+    assert [row["validation"] for row in report.history] == [0.1, 0.3, 0.2, 0.3]
+    two_epochs.fit(checkerboard(), N_ITEMS, Fitting(epochs=2))
+    assert same_weights(stopped, two_epochs)
+
+
+def test_the_seed_decides() -> None:
+    models = [GRU4Rec(SMALL_GRU) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        model.fit(checkerboard(), N_ITEMS, Fitting(seed=seed, epochs=2))
+    assert same_weights(models[0], models[1])
+    assert not same_weights(models[0], models[2])
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from endcap.models import Fitting
+from endcap.models.gru4rec import GRU4Rec
+from tests.models.shapes import N_ITEMS, SMALL_GRU, checkerboard
+
+def tell(line):
+    print(line, flush=True)
+    time.sleep(0.1)
+
+GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(epochs=60, workspace=Path(sys.argv[1]), progress=tell))
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("epoch 3/"))
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    lines: list[str] = []
+    resumed, whole = GRU4Rec(SMALL_GRU), GRU4Rec(SMALL_GRU)
+    report = resumed.fit(checkerboard(), N_ITEMS, Fitting(epochs=60, workspace=tmp_path, progress=lines.append))
+    assert lines[0].startswith("going on after epoch")
+    assert 1 < len(lines) <= 58
+    assert [row["epoch"] for row in report.history] == list(range(1, 61))
+    whole.fit(checkerboard(), N_ITEMS, Fitting(epochs=60))
+    assert same_weights(resumed, whole)
+
+
+def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
+    GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(seed=1, epochs=2, workspace=tmp_path))
+    fresh, other = GRU4Rec(SMALL_GRU), GRU4Rec(SMALL_GRU)
+    fresh.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2))
+    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2, workspace=tmp_path))
+    assert same_weights(fresh, other)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"\0" * 20)
+    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2, workspace=tmp_path))
+    assert same_weights(fresh, other)
+
+
+def with_feature(items: list[list[int]], values: list[list[float]]) -> Sessions:
+    plain = Sessions.of(items)
+    flat = np.array([value for session in values for value in session], dtype=np.float32)
+    return Sessions(plain.items, plain.times, plain.offsets, plain.customers, {"hour": flat})
+
+
+def test_a_feature_of_the_event_counts() -> None:
+    # Item 0 is followed by 1 in the morning (bucket 0) and by 2 in the evening (bucket 1).
+    train = with_feature([[0, 1], [0, 2]] * 40, [[0, 0], [1, 1]] * 40)
+    model = GRU4Rec(GRU4RecSpec(width=8, batch=8, negatives=4, dropout_hidden=0.0, features=["hour"]))
+    model.fit(train, 3, Fitting(epochs=10))
+    asked = with_feature([[0], [0], [0]], [[0], [1], [9]])
+    assert model.recommend(asked, 1).items[:, 0].tolist() == [1, 2, 2]
+
+
+def test_features_must_be_there_and_in_buckets() -> None:
+    spec = GRU4RecSpec(features=["hour"])
+    with pytest.raises(UserError, match="names 'hour', which the shop does not declare; declared: none"):
+        GRU4Rec(spec).fit(checkerboard(), N_ITEMS, Fitting())
+    with pytest.raises(UserError, match="give it `buckets`"):
+        GRU4Rec(spec).fit(with_feature([[0, 1]], [[0, 86_400]]), 2, Fitting())
+
+
+def test_items_without_training_events_are_never_recommended() -> None:
+    model = GRU4Rec(SMALL_GRU)
+    model.fit(checkerboard(), N_ITEMS + 3, Fitting(epochs=1))
+    assert (model.score(Sessions.of([[0]]))[0, N_ITEMS:] == -np.inf).all()
+    # Such an item may still stand in a session.
+    assert np.isfinite(model.score(Sessions.of([[N_ITEMS + 1]]))[0, :N_ITEMS]).all()
