@@ -62,17 +62,24 @@ class DayWriter:
 
 
 def _write(tables: list[pa.Table], folder: Path, name: str) -> None:
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables)
     tables.clear()
     days = (table.column("time").to_numpy() // DAY).astype(np.int32)
     if (days[1:] < days[:-1]).any():
         order = np.argsort(days, kind="stable")
-        table, days = table.take(pa.array(order)), days[order]
+        table, days = table.combine_chunks().take(pa.array(order)), days[order]
     cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
     for start, end in itertools.pairwise(cuts):
         day = folder / f"day={np.datetime64(int(days[start]), 'D')}"
         day.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table.slice(start, end - start), day / name, compression="zstd", compression_level=1)
+        pq.write_table(
+            table.slice(start, end - start),
+            day / name,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[field.name for field in EVENTS if field.type == pa.string()],
+            column_encoding={"time": "DELTA_BINARY_PACKED", "row": "DELTA_BINARY_PACKED"},
+        )
 
 
 def drop_duplicates(folder: Path, connection: Any) -> None:

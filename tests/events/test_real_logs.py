@@ -1,0 +1,117 @@
+"""Real logs, as they were published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from endcap.events import convert, ingest, open_snapshot
+from endcap.store import Store
+from tests.events.shops import facts, make_shop, stored
+
+PUBLIC = {"columns": {"session": "SessionId", "item": "ItemId", "time": "Time"}, "time": {"unit": "s"}}
+
+
+def tab_separated(folder: Path, *parts: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"path": str(folder / name), "format": "tsv", "part": part} for name, part in parts]
+
+
+def test_rsc15(shared_data: Path, store: Store) -> None:
+    prefix = "yoochoose-clicks-100k"
+    sources = tab_separated(
+        shared_data / "rsc15_100k", (f"{prefix}_train_full.txt.xz", "train"), (f"{prefix}_test.txt.xz", "test")
+    )
+    address = ingest(make_shop(*sources, events=PUBLIC | {"max_bad_share": 0.0}), store)
+    assert facts(store, address)["parts"] == {"train": 70_278, "test": 13_568}
+    events = stored(store, address, "session, customer, item, time, type, part")
+    assert len({session for session, *_, part in events if part == "train"}) == 17_794
+    assert len({item for _, _, item, *_, part in events if part == "train"}) == 2_933
+    assert events[:2] == [
+        ("3", None, "214716935", 1396437466940, None, "train"),
+        ("3", None, "214832672", 1396438212318, None, "train"),
+    ]
+
+
+def test_serenade(shared_data: Path, store: Store) -> None:
+    sources = tab_separated(shared_data / "serenade_example", ("train.txt.xz", "train"), ("test.txt.xz", "test"))
+    address = ingest(make_shop(*sources, events=PUBLIC), store)
+    assert (facts(store, address)["parts"]["train"], facts(store, address)["bad"]) == (113_601, {})
+
+
+def test_diginetica(shared_data: Path, store: Store) -> None:
+    folder = shared_data / "diginetica_raw"
+    items: dict[str, Any] = {
+        "sources": [{"path": str(folder / "product-categories.csv.xz"), "delimiter": ";"}],
+        "columns": {"item": "itemId", "category": "categoryId"},
+    }
+    shop = make_shop(
+        {"path": str(folder / "sample_train-item-views.csv.xz"), "layout": "diginetica-views"},
+        {"path": str(folder / "train-purchases.csv.xz"), "layout": "diginetica-purchases"},
+        events={"max_bad_share": 0.0},
+        items=items,
+    )
+    address = ingest(shop, store)
+    assert facts(store, address)["events"] == 12_391 + 18_025
+    assert facts(store, address)["items"]["rows"] == 184_047
+    # 2016-05-09 and 526,309 ms; customer NA.
+    assert stored(store, address)[0] == ("1", None, "81766", 1462752000000 + 526309, "view")
+    assert stored(store, address)[12_391] == ("150", "18278", "25911", 1462492800000 + 17100868, "purchase")
+    named = stored(store, address, "count(customer) OVER (PARTITION BY type), type, row")
+    assert {(type_, count) for count, type_, _ in named} == {("view", 4_710), ("purchase", 6_703)}
+
+
+def test_rees46(shared_data: Path, store: Store) -> None:
+    columns = {"item": "product_id", "time": "event_time", "session": "user_session", "customer": "user_id"}
+    log = str(shared_data / "rees46_sample" / "2019-Oct-sample.csv.xz")
+    items = {
+        "sources": [{"path": log}],
+        "columns": {"item": "product_id", "category": "category_code", "price": "price"},
+        "categorical": ["brand"],
+    }
+    shop = make_shop(log, events={"columns": columns | {"type": "event_type"}, "max_bad_share": 0.0}, items=items)
+    snapshot = open_snapshot(store, ingest(shop, store))
+    assert snapshot.facts["events"] == 1_000
+    assert snapshot.facts["first"] == 1569888000000
+    assert stored(store, snapshot.address)[0] == (
+        "72d76fde-8bb3-4e00-8c23-a032dfed738c",
+        "541312140",
+        "44600062",
+        1569888000000,
+        "view",
+    )
+    assert snapshot.items is not None
+    first = next(row for row in pq.read_table(snapshot.items).to_pylist() if row["item"] == "3900821")
+    assert first == {
+        "item": "3900821",
+        "category": "appliances.environment.water_heater",
+        "brand": "aqua",
+        "price": 33.2,
+    }
+
+
+def test_ml100k_with_its_typed_header(shared_data: Path, store: Store) -> None:
+    folder = shared_data / "ml100k"
+    source = {"path": str(folder / "ml-100k.inter.xz"), "format": "tsv"}
+    columns = {"item": "item_id:token", "time": "timestamp:float", "customer": "user_id:token"}
+    items = {
+        "sources": [{"path": str(folder / "ml-100k.item.xz"), "format": "tsv"}],
+        "columns": {"item": "item_id:token", "title": "movie_title:token_seq"},
+    }
+    shop = make_shop(source, events={"columns": columns, "time": {"unit": "s"}}, sessions={"by": "gap"}, items=items)
+    address = ingest(shop, store)
+    assert facts(store, address)["events"] == 100_000
+    assert facts(store, address)["items"]["rows"] == 1_682
+    assert facts(store, address)["bad"] == {}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_converted_log_is_the_same_snapshot(shared_data: Path, tmp_path: Path, store: Store, suffix: str) -> None:
+    views = shared_data / "diginetica_raw" / "sample_train-item-views.csv.xz"
+    target = tmp_path / f"views{suffix}"
+    assert convert(views, "diginetica-views", target) == {"events": 12_391, "bad_rows": 0}
+    assert [path.name for path in tmp_path.iterdir() if path != tmp_path / "store"] == [target.name]
+    direct = ingest(make_shop({"path": str(views), "layout": "diginetica-views"}), store)
+    assert ingest(make_shop(target), store) == direct
