@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ async def _bad_request(request: Any, error: Exception) -> Any:
 
 def _quiet() -> None:
     """Three lines a request, which are KServe's default, halve the throughput."""
+    warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
     logging.getLogger("uvicorn.access").handlers.clear()
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)

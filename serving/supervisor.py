@@ -172,7 +172,10 @@ class Supervisor:
         self._wanted = wanted
 
     def _split_now(self, stable: Predictor) -> Split:
-        """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back."""
+        """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back.
+
+        Not the other way round: a version that is still on trial is not given everyone.
+        """
         canary: CanaryTarget | None = self._effective.canary
         if canary is None or not self._canary.serves(canary) or self._canary.current is None:
             return Split(stable.upstream)
