@@ -1,0 +1,102 @@
+"""All models of one verdict, measured on the same test sessions and resampled together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from endcap.evaluation.bootstrap import Bootstrap, Interval
+from endcap.evaluation.evaluate import Evaluation
+from endcap.evaluation.gate import CHALLENGER, Comparison, Estimate
+from endcap.spec import recommender as spec
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """metrics: by model and metric. comparisons: of the challenger with each other model."""
+
+    metrics: Mapping[str, Mapping[str, Estimate]]
+    comparisons: Mapping[str, Comparison]
+    evaluations: Mapping[str, Evaluation]
+
+    @classmethod
+    def of(cls, evaluations: Mapping[str, Evaluation], rules: spec.Evaluation, seed: int) -> Contest:
+        """Put models side by side. One of them is `challenger`; all have the same metrics and sessions."""
+        first = evaluations[CHALLENGER]
+        place = {name: number for number, name in enumerate(evaluations)}
+        bootstrap = Bootstrap(
+            np.stack([one.sums for one in evaluations.values()]),
+            np.stack([one.weights for one in evaluations.values()]),
+            first.weight_of,
+            resamples=rules.bootstrap,
+            confidence=rules.confidence,
+            seed=seed,
+        )
+        metrics = {
+            name: {**_by_metric(first.names, bootstrap.value(place[name])), **_bare(one.coverage)}
+            for name, one in evaluations.items()
+        }
+        own, comparisons = place[CHALLENGER], {}
+        for name, one in evaluations.items():
+            if name == CHALLENGER:
+                continue
+            differences = {metric: first.coverage[metric] - one.coverage[metric] for metric in one.coverage}
+            ratios = {metric: _quotient(first.coverage[metric], one.coverage[metric]) for metric in one.coverage}
+            comparisons[name] = Comparison(
+                {**_by_metric(first.names, bootstrap.difference(own, place[name])), **_bare(differences)},
+                {**_by_metric(first.names, bootstrap.ratio(own, place[name])), **_bare(ratios)},
+            )
+        return cls(metrics, comparisons, evaluations)
+
+    def facts(self) -> Json:
+        """metrics and intervals by model and metric; segments by model, prefix length and metric."""
+        return {
+            "metrics": {
+                name: {metric: one.value for metric, one in values.items()} for name, values in self.metrics.items()
+            },
+            "intervals": {
+                name: {metric: [one.lower, one.upper] for metric, one in values.items() if one.lower is not None}
+                for name, values in self.metrics.items()
+            },
+            "segments": {name: one.segments for name, one in self.evaluations.items()},
+        }
+
+    def table(self) -> list[Json]:
+        """A row a model and metric: value, its interval, and the challenger's difference and ratio with theirs."""
+        rows = []
+        for name, values in self.metrics.items():
+            for metric, value in values.items():
+                row: Json = {"model": name, "metric": metric, "value": _numbers(value)}
+                if name in self.comparisons:
+                    comparison = self.comparisons[name]
+                    row["difference"] = _numbers(comparison.difference[metric])
+                    row["ratio"] = _numbers(comparison.ratio[metric])
+                rows.append(row)
+        return rows
+
+
+def _by_metric(names: Sequence[str], interval: Interval) -> dict[str, Estimate]:
+    columns = (interval.estimate.tolist(), interval.lower.tolist(), interval.upper.tolist())
+    return {name: Estimate(*numbers) for name, *numbers in zip(names, *columns, strict=True)}
+
+
+def _bare(values: Mapping[str, float]) -> dict[str, Estimate]:
+    return {name: Estimate(value) for name, value in values.items()}
+
+
+def _quotient(one: float, other: float) -> float:
+    if other:
+        return one / other
+    return math.inf if one else 1.0
+
+
+def _numbers(estimate: Estimate) -> list[float | None]:
+    """Estimate, lower and upper end; JSON has no infinity."""
+    numbers = (estimate.value, estimate.lower, estimate.upper)
+    return [number if number is not None and math.isfinite(number) else None for number in numbers]

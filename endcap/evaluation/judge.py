@@ -1,0 +1,183 @@
+"""The verdict on a trained model: against the champion and the baselines, on the same test sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import IntegrityError
+from endcap.evaluation.contest import Contest
+from endcap.evaluation.evaluate import Evaluation, evaluate, next_item_mrr
+from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, decide
+from endcap.evaluation.metrics import Popularity
+from endcap.evaluation.ranks import Competitor, Translation
+from endcap.features.view import View, open_view
+from endcap.features.vocabulary import Vocabulary
+from endcap.models import Fitting, load, make
+from endcap.registry import Registry, Version, default_uri, log_run
+from endcap.registry.package import Package, load_package
+from endcap.spec.model import ModelSpec
+from endcap.spec.recommender import Recommender
+from endcap.store import Store, code_fingerprint, fingerprint
+
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+REPORT = "report.json"
+JUDGED_BY = ("split", "model", "baselines", "exclude", "evaluation", "gate", "seed")
+"""The parts of a recommender's spec that a verdict depends on."""
+CODE = ("endcap.evaluation", "endcap.features", "endcap.models")
+
+
+@dataclass(frozen=True)
+class _Champion:
+    version: Version
+    package: Package
+
+
+def judge(
+    recommender: Recommender,
+    dataset: str,
+    trained: str,
+    store: Store,
+    registry_uri: str | None = None,
+    *,
+    progress: Progress = lambda line: None,
+) -> str:
+    """Judge a trained model by the gate of its spec, or find the verdict; returns the verdict's address.
+
+    Every prefix of the view's test sessions is ranked by the model, by the champion with its own vocabulary and
+    exclusions, and by each baseline, fitted on the view's training part. A champion that was made of this very model,
+    by the same rules, keeps the verdict that made it champion.
+    """
+    kind = f"verdicts/{recommender.name}"
+    registry = Registry(registry_uri or default_uri(store))
+    rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
+    question = fingerprint(rules, _content(dataset), _content(trained), code_fingerprint(*CODE))
+    version = registry.champion(recommender.name)
+    if version is not None and (earlier := _verdict_of(version, question, store)):
+        return earlier
+    key = fingerprint(question, None if version is None else _content(version.package))
+    found = store.find(kind, key)
+    if found is not None:
+        return found
+    champion = None if version is None else _Champion(version, load_package(store.fetch(version.package)))
+    with store.publish(kind, key) as draft:
+        facts, report = _judge(recommender, dataset, trained, champion, store, progress)
+        about = {"question": question, "dataset": dataset, "trained": trained}
+        draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
+        training = store.manifest(trained)["facts"]
+        draft.facts["mlflow_run"] = log_run(recommender, training, draft.facts, registry, key=key)
+        (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+    return draft.address
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """One line on a verdict: the conditions that failed, or those that passed."""
+    told = [one["text"] for one in facts["conditions"] if one["passed"] == facts["passed"]]
+    return f"gate {'passed' if facts['passed'] else 'failed'}: {'; '.join(told) or 'it has no conditions'}"
+
+
+def _judge(
+    recommender: Recommender, dataset: str, trained: str, champion: _Champion | None, store: Store, progress: Progress
+) -> tuple[Json, Json]:
+    view = open_view(store.fetch(dataset), recommender)
+    cutoffs = recommender.evaluation.cutoffs
+    popularity = Popularity.of(view.training, len(view.vocabulary))
+    predictions = int((view.test.lengths - 1).sum())
+    competitors = {CHALLENGER: _challenger(recommender, store.fetch(trained), view)}
+    if champion is not None:
+        competitors[CHAMPION] = _champion(champion.package, view)
+    evaluations: dict[str, Evaluation] = {}
+    for name, competitor in competitors.items():
+        progress(f"ranking {predictions:,} predictions: {name}")
+        evaluations[name] = evaluate(competitor, view.test, cutoffs, popularity)
+    for spec in recommender.baselines:
+        progress(f"fitting and ranking {predictions:,} predictions: {spec.name}")
+        fitted = _baseline(spec, recommender, view, progress)
+        evaluations[spec.name] = evaluate(fitted, view.test, cutoffs, popularity)
+    progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
+    contest = Contest.of(evaluations, recommender.evaluation, recommender.seed)
+    outcomes = decide(
+        recommender.gate, contest.metrics, contest.comparisons, [spec.name for spec in recommender.baselines]
+    )
+    warnings = [] if champion is None else _warnings(champion, view)
+    for warning in warnings:
+        progress(f"warning: {warning}")
+    return _facts(outcomes, contest, champion, view, warnings), {"table": contest.table()}
+
+
+def _facts(
+    outcomes: Sequence[Outcome], contest: Contest, champion: _Champion | None, view: View, warnings: list[str]
+) -> Json:
+    return {
+        "passed": all(outcome.passed for outcome in outcomes),
+        "conditions": [outcome.to_json() for outcome in outcomes],
+        **contest.facts(),
+        "predictions": contest.evaluations[CHALLENGER].predictions,
+        "sessions": len(view.test),
+        "items": len(view.vocabulary),
+        "counts": view.counts,
+        "champion": None
+        if champion is None
+        else {"version": champion.version.version, "package": champion.version.package},
+        "warnings": warnings,
+    }
+
+
+def _challenger(recommender: Recommender, folder: Path, view: View) -> Competitor:
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    if vocabulary.ids != view.vocabulary.ids:
+        raise IntegrityError(f"{folder} was trained on another view of the data; train it again on this dataset")
+    return Competitor(load(folder / "model"), recommender.exclude)
+
+
+def _champion(package: Package, view: View) -> Competitor:
+    translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
+    return Competitor(package.model, package.recommender.exclude, translation, package.ranker.evaluate)
+
+
+def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: Progress) -> Competitor:
+    model, n_items = make(spec), len(view.vocabulary)
+    fitting = Fitting(seed=recommender.seed, progress=progress)
+    if model.needs_validation:
+        watched = Fitting(
+            seed=recommender.seed,
+            validate=lambda fitted: next_item_mrr(Competitor(fitted, recommender.exclude), view.validation),
+            progress=progress,
+        )
+        epochs = model.fit(view.train, n_items, watched).epochs
+        model, fitting = make(spec), Fitting(seed=recommender.seed, epochs=epochs, progress=progress)
+    model.fit(view.training, n_items, fitting)
+    return Competitor(model, recommender.exclude)
+
+
+def _warnings(champion: _Champion, view: View) -> list[str]:
+    """What makes the comparison with the champion less than fair."""
+    until = champion.package.info.get("fitted_until")
+    starts = view.test.times[view.test.offsets[:-1]]
+    if until is None or not (seen := int((starts <= until).sum())):
+        return []
+    moment = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="seconds")
+    warning = (
+        f"the champion, version {champion.version.version}, learnt from events until {moment}: {seen:,} of "
+        f"{len(starts):,} test sessions begin before that, so its numbers flatter it"
+    )
+    return [warning]
+
+
+def _verdict_of(version: Version, question: str, store: Store) -> str | None:
+    """The verdict that a version came from, if it answered the same question."""
+    kind, _, key = _content(version.tags.get("verdict", "")).rpartition("/")
+    address = store.find(kind, key) if kind else None
+    if address is None or store.manifest(address)["facts"].get("question") != question:
+        return None
+    return address
+
+
+def _content(address: str) -> str:
+    """What an address says of the artifact, without where the store lies."""
+    return "/".join(address.split("/")[-3:])

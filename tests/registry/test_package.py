@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from endcap.errors import IntegrityError
+from endcap.features.sessions import Sessions
+from endcap.features.vocabulary import Vocabulary
+from endcap.models import Fitting, make
+from endcap.registry.package import load_package, write_package
+from endcap.spec import Recommender
+from endcap.spec.model import SequentialRulesSpec
+from endcap.spec.shop import EventFeature
+
+IDS = ["ü", 'b"', "c\n", "d"]
+ITEMS = pa.table({"item": IDS, "category": ["x", "x", "y", None], "price": [1.0, 2.5, None, 4.0]})
+
+
+@pytest.fixture
+def package(tmp_path: Path, recommender: Recommender) -> Path:
+    spec = recommender.model_copy(update={"model": SequentialRulesSpec(), "exclude": "last"})
+    model = make(spec.model)
+    model.fit(Sessions.of([[0, 1, 2], [0, 1], [2, 0]]), 4, Fitting())
+    write_package(
+        tmp_path,
+        model=model,
+        vocabulary=Vocabulary(IDS),
+        items=ITEMS,
+        recommender=spec,
+        shop_features=[EventFeature(name="weekday", kind="weekday")],
+        event_types=["view"],
+        fitted_until=5,
+        lineage={"dataset": "file:///d"},
+    )
+    return tmp_path
+
+
+def test_a_package_ranks_as_the_model_that_it_was_made_of(package: Path) -> None:
+    loaded = load_package(package)
+    assert loaded.vocabulary.ids == IDS
+    assert loaded.items.equals(ITEMS)
+    assert loaded.recommender.exclude == "last"
+    assert loaded.info == {"name": "demo", "items": 4, "fitted_until": 5, "dataset": "file:///d"}
+    assert {"python", "torch", "numpy", "endcap"} == set(loaded.environment)
+    answer = loaded.ranker.rank([loaded.ranker.parse({"items": ["ü"], "k": 3})])[0]
+    expected = loaded.model.score(Sessions.of([[0]]))[0]
+    assert (answer.ids[0], answer.scores[0]) == ('b"', pytest.approx(expected[1]))
+    assert "ü" not in answer.ids
+    assert loaded.ranker.categories == {"x", "y"}
+
+
+def test_the_example_is_answered_as_at_writing(package: Path) -> None:
+    loaded = load_package(package)
+    assert len(loaded.example["answer"]["items"]) == 3
+    loaded.check()
+    loaded.example["answer"]["items"][0]["score"] += 1
+    with pytest.raises(IntegrityError, match="the package's example request is answered with"):
+        loaded.check()
+
+
+def test_it_holds_data_only(package: Path) -> None:
+    suffixes = {file.suffix for file in package.rglob("*") if file.is_file()}
+    assert suffixes == {".json", ".parquet", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["spec.json", "vocabulary.json", "items.parquet", "features.json", "example.json"])
+def test_a_package_with_a_part_missing_or_damaged_is_refused(package: Path, name: str) -> None:
+    (package / name).write_bytes(b"[")
+    with pytest.raises(IntegrityError, match="is no whole package"):
+        load_package(package)
+    (package / name).unlink()
+    with pytest.raises(IntegrityError, match="is no whole package"):
+        load_package(package)
+
+
+def test_parts_of_different_sizes_are_refused(package: Path) -> None:
+    (package / "vocabulary.json").write_text(json.dumps({"items": IDS[:3]}))
+    with pytest.raises(IntegrityError, match="have 4, 4 and 3 items"):
+        load_package(package)
+
+
+def test_items_must_stand_in_the_vocabularys_order(tmp_path: Path, recommender: Recommender) -> None:
+    model = make(recommender.model)
+    model.fit(Sessions.of([[0, 1, 2, 3]]), 4, Fitting())
+    shuffled = ITEMS.take(np.array([1, 0, 2, 3]))
+    with pytest.raises(ValueError, match="order of the vocabulary"):
+        write_package(
+            tmp_path, model=model, vocabulary=Vocabulary(IDS), items=shuffled, recommender=recommender, lineage={}
+        )
