@@ -56,7 +56,13 @@ def build(
     try:
         with store.publish(kind, key) as draft, open_engine(spill) as engine:
             facts = _write(engine, shop, folder, draft.path, end, progress)
-            draft.facts |= {"snapshot": snapshot, "shop": shop.name, "fingerprint": key, **facts}
+            draft.facts |= {
+                "snapshot": snapshot,
+                "shop": shop.name,
+                "event_types": shop.events.types,
+                "fingerprint": key,
+                **facts,
+            }
     finally:
         store.discard_workspace(kind, key)
     return draft.address

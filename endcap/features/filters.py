@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import ibis
 import ibis.expr.types as ir
 
 from endcap.features.engine import Engine
@@ -36,48 +35,43 @@ def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
         "customer": filters.min_customer_events,
     }
     minimums = {name: minimum for name, minimum in minimums.items() if minimum > 1}
-    tables = {"session": log.sessions, "item": log.items, "customer": log.customers}
-    dropped = {f"min_{name}_events": 0 for name in minimums}
+    if not minimums:
+        return Filtered(log)
     gone: ir.Table | None = None
     rounds = 0
-    rare = {name: engine.keep(_below(tables[name], minimum)) for name, minimum in minimums.items()}
-    while any(engine.count(keys) for keys in rare.values()):
-        rounds += 1
-        lost = _lost(engine, log.events, rare, gone)
-        for name, count in _taken_by(lost, rare).items():
-            dropped[f"min_{name}_events"] += count
+    rare = engine.keep(_rare(log, minimums, gone))
+    while engine.count(rare):
+        lost = engine.keep(_lost(log.events, minimums, rare, gone))
         gone = lost if gone is None else engine.keep(gone.union(lost))
-        engine.drop(*rare.values())
-        rare = {
-            name: engine.keep(_below(_left(tables[name], gone, name), minimum)) for name, minimum in minimums.items()
-        }
+        engine.drop(rare)
+        rare = engine.keep(_rare(log, minimums, gone))
+        rounds += 1
+    dropped = {f"min_{name}_events": 0 for name in minimums}
     if gone is None:
         return Filtered(log, dropped, rounds)
+    for row in gone.group_by("by").aggregate(events=gone.count()).to_pyarrow().to_pylist():
+        dropped[f"min_{row['by']}_events"] = row["events"]
     return Filtered(_without(engine, log, gone), dropped, rounds)
 
 
-def _below(table: ir.Table, minimum: int) -> ir.Table:
-    # A key that has lost all of its events has nothing more to lose.
-    return table.filter((table.events > 0) & (table.events < minimum)).select("key")
+def _rare(log: Log, minimums: Mapping[str, int], gone: ir.Table | None) -> ir.Table:
+    """Keys with too few events left, and of which kind each is (`by`)."""
+    tables = []
+    for name, minimum in minimums.items():
+        table: ir.Table = getattr(log, f"{name}s")
+        left = table if gone is None else _left(table, gone, name)
+        # A key that has lost all of its events has nothing more to lose.
+        few = left.filter((left.events > 0) & (left.events < minimum))
+        tables.append(few.select("key", by=ibis.literal(name)))
+    return ibis.union(*tables)
 
 
-def _lost(engine: Engine, events: ir.Table, rare: Mapping[str, ir.Table], gone: ir.Table | None) -> ir.Table:
-    """The events of rare keys that were not gone yet."""
-    hit = functools.reduce(operator.or_, [events[name].isin(keys.key) for name, keys in rare.items()])
-    lost = events.filter(hit)
-    return engine.keep(lost if gone is None else lost.anti_join(gone, "row"))
-
-
-def _taken_by(lost: ir.Table, rare: Mapping[str, ir.Table]) -> dict[str, int]:
-    """How many events each filter took; an event that several would take counts for the first."""
-    marks = lost.select(**{name: lost[name].isin(keys.key).fill_null(False) for name, keys in rare.items()})
-    counts, before = {}, None
-    for name in rare:
-        first = marks[name] if before is None else marks[name] & ~before
-        counts[name] = first.sum().fill_null(0)
-        before = marks[name] if before is None else marks[name] | before
-    taken: dict[str, int] = marks.aggregate(**counts).to_pyarrow().to_pylist()[0]
-    return taken
+def _lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
+    """The events of rare keys that were not gone yet, each with the first filter that takes it (`by`)."""
+    hits = [(events[name].isin(rare.filter(rare.by == name).key), name) for name in minimums]
+    marked = events.mutate(by=ibis.cases(*hits))
+    lost = marked.filter(marked.by.notnull())
+    return lost if gone is None else lost.anti_join(gone, "row")
 
 
 def _left(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
