@@ -22,6 +22,11 @@ class Draft:
     facts: Json = field(default_factory=dict)
 
 
+def content_key(address: str) -> str:
+    """What an artifact is known by in any store: kind and key, without the place of the store."""
+    return "/".join(address.split("/")[-3:])
+
+
 class Store(Protocol):
     """Artifacts are immutable folders under `<root>/<kind>/<key>`; whole once their manifest is there.
 

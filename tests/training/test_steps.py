@@ -1,0 +1,151 @@
+"""The steps train and refit, from a dataset to a package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from endcap.errors import UserError
+from endcap.features import build
+from endcap.features.sessions import Sessions
+from endcap.features.view import everything, open_view
+from endcap.features.vocabulary import Vocabulary
+from endcap.models import Fitting, load, make
+from endcap.registry.package import load_package
+from endcap.spec import Recommender
+from endcap.store import Store, open_store
+from endcap.training import refit, train
+from tests.features.logs import recommender, sessions, shop, snapshot
+
+# The last two of twenty sessions are the test; only there is an `n`.
+LOG = " ".join(["abcab", "xyzxy"] * 9 + ["abcan", "xyzxn"])
+GRU = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 4}
+SPLIT = {"by": "time", "test": 0.1, "validation": 0.2}
+
+
+@pytest.fixture
+def dataset(store: Store) -> str:
+    return build(shop(), snapshot(store, sessions(LOG)), store)
+
+
+def of(model: dict[str, Any], **keys: Any) -> Recommender:
+    return recommender(model=model, split=SPLIT, **keys)
+
+
+def verdict(store: Store, *, passed: bool) -> str:
+    with store.publish("verdicts/test", f"passed-{passed}") as draft:
+        draft.facts["passed"] = passed
+    return draft.address
+
+
+def same(one: Any, other: Any, n_items: int) -> bool:
+    asked = Sessions.of([[item] for item in range(n_items)])
+    return bool(np.array_equal(one.score(asked), other.score(asked)))
+
+
+def test_a_trained_model_says_what_it_is_made_of(store: Store, dataset: str) -> None:
+    address = train(of({"name": "popularity"}), dataset, store)
+    folder, facts = store.fetch(address, verify=True), store.manifest(address)["facts"]
+    assert sorted(Vocabulary.load(folder / "vocabulary.json").ids) == ["a", "b", "c", "x", "y", "z"]
+    assert load(folder / "model").n_items == facts["n_items"] == 6
+    assert facts["dataset"] == dataset
+    assert facts["model"] == {"name": "popularity"}
+    assert facts["epochs"] == 0
+    assert facts["counts"]["training"] == {"sessions": 18, "events": 90}
+    assert facts["counts"]["test"]["unseen_events"] == 2
+    assert {"python", "torch", "endcap"} <= facts["environment"].keys()
+
+
+def test_what_is_trained_is_found_again(store: Store, dataset: str) -> None:
+    spec = of({"name": "sequential-rules"})
+    lines: list[str] = []
+    first = train(spec, dataset, store)
+    assert train(spec, dataset, store, progress=lines.append) == first
+    assert lines == []
+    gate_only = of({"name": "sequential-rules"}, gate=[{"metric": "mrr@20", "min": 0.9}])
+    assert train(gate_only, dataset, store) == first
+    assert train(of({"name": "sequential-rules", "steps": 1}), dataset, store) != first
+
+
+def test_the_epochs_are_found_on_validation_and_used_on_the_whole_training_part(store: Store, dataset: str) -> None:
+    spec = of(GRU)
+    address = train(spec, dataset, store)
+    facts = store.manifest(address)["facts"]
+    grades = [row["validation"] for row in facts["history"]]
+    assert facts["epochs"] == int(np.argmax(grades)) + 1
+    view = open_view(store.fetch(dataset), spec)
+    expected = make(spec.model)
+    expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, epochs=facts["epochs"]))
+    assert same(load(store.fetch(address) / "model"), expected, 6)
+
+
+def test_without_refit_the_model_of_the_best_epoch_stays(store: Store, dataset: str) -> None:
+    spec = of(GRU, refit=False)
+    address = train(spec, dataset, store)
+    facts = store.manifest(address)["facts"]
+    view = open_view(store.fetch(dataset), spec)
+    expected = make(spec.model)
+    expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, epochs=facts["epochs"]))
+    assert same(load(store.fetch(address) / "model"), expected, 6)
+
+
+def test_an_interrupted_training_leaves_nothing_and_goes_on(store: Store, dataset: str, tmp_path: Path) -> None:
+    spec, lines = of(GRU), []
+
+    def cut(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, dataset, store, progress=cut)
+    assert store.list("trained/test") == []
+    address = train(spec, dataset, store, progress=lines.append)
+    assert "going on after epoch 2" in lines
+    assert not list((tmp_path / "store" / ".work").rglob("checkpoint*"))
+    other = open_store(str(tmp_path / "other"))
+    again = train(spec, build(shop(), snapshot(other, sessions(LOG)), other), other)
+    assert same(load(store.fetch(address) / "model"), load(other.fetch(again) / "model"), 6)
+
+
+def test_no_validation_sessions_is_told_and_trains_all_epochs(store: Store, dataset: str) -> None:
+    lines: list[str] = []
+    spec = recommender(model=GRU, split={"by": "time", "test": 0.1, "validation": 0.0})
+    address = train(spec, dataset, store, progress=lines.append)
+    assert any("no validation sessions" in line for line in lines)
+    assert store.manifest(address)["facts"]["epochs"] == 4
+
+
+@pytest.mark.parametrize("model", [{"name": "vsknn"}, GRU], ids=["vsknn", "gru4rec"])
+def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dict[str, Any]) -> None:
+    spec = of(model)
+    trained = train(spec, dataset, store)
+    address = refit(spec, dataset, trained, verdict(store, passed=True), store)
+    package = load_package(store.fetch(address, verify=True))
+    package.check()
+    assert sorted(package.vocabulary.ids) == ["a", "b", "c", "n", "x", "y", "z"]
+    vocabulary, events = everything(store.fetch(dataset), spec)
+    expected = make(spec.model)
+    epochs = store.manifest(trained)["facts"]["epochs"] or None
+    expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, epochs=epochs))
+    assert same(package.model, expected, 7)
+    assert package.info["dataset"] == dataset
+    assert package.info["fitted_until"] == events.times.max()
+    assert refit(spec, dataset, trained, verdict(store, passed=True), store) == address
+
+
+def test_with_refit_false_the_judged_model_is_packed(store: Store, dataset: str) -> None:
+    spec = of(GRU, refit=False)
+    trained = train(spec, dataset, store)
+    package = load_package(store.fetch(refit(spec, dataset, trained, verdict(store, passed=True), store)))
+    assert same(package.model, load(store.fetch(trained) / "model"), 6)
+    assert package.info["fitted_until"] == open_view(store.fetch(dataset), spec).train.times.max()
+
+
+def test_what_failed_the_gate_is_not_packed(store: Store, dataset: str) -> None:
+    spec = of({"name": "popularity"})
+    with pytest.raises(UserError, match="the gate failed"):
+        refit(spec, dataset, train(spec, dataset, store), verdict(store, passed=False), store)
+    assert store.list("packages/test") == []
