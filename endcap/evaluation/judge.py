@@ -64,7 +64,7 @@ def judge(
     found = store.find(kind, key)
     if found is not None:
         return found
-    champion = None if version is None else _Champion(version, load_package(store.fetch(version.package)))
+    champion = None if version is None else _Champion(version, load_package(store.fetch(version.package, verify=True)))
     with store.publish(kind, key) as draft:
         facts, report = _judge(recommender, dataset, trained, champion, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
@@ -88,7 +88,7 @@ def _judge(
     cutoffs = recommender.evaluation.cutoffs
     popularity = Popularity.of(view.training, len(view.vocabulary))
     predictions = int((view.test.lengths - 1).sum())
-    competitors = {CHALLENGER: _challenger(recommender, store.fetch(trained), view)}
+    competitors = {CHALLENGER: _challenger(recommender, store.fetch(trained, verify=True), view)}
     if champion is not None:
         competitors[CHAMPION] = _champion(champion.package, view)
     evaluations: dict[str, Evaluation] = {}

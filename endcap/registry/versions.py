@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from endcap.errors import NotFoundError, UserError
-from endcap.store import Store
+from endcap.errors import NotFoundError, TransientError, UserError
+from endcap.store import Store, storage_errors
 
 State = Literal["pending", "approved", "rejected"]
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -51,7 +51,8 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self.client = _client(uri)
+        with _reported(uri):
+            self.client: Any = _Reporting(_client(uri), uri)
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a recommender, oldest first; none where nothing was registered."""
@@ -180,6 +181,37 @@ class Registry:
         return _locked(self.uri)
 
 
+class _Reporting:
+    """An MLflow client whose failures are Endcap's errors."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*words: Any, **keys: Any) -> Any:
+            with _reported(self._uri):
+                return method(*words, **keys)
+
+        return call
+
+
+@contextlib.contextmanager
+def _reported(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        code = getattr(error, "error_code", "")
+        foreign = type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy")
+        # Whether something is there already is asked by trying.
+        if not foreign or code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
+            raise
+        if code == "INVALID_PARAMETER_VALUE":
+            raise UserError(f"the registry {uri} refuses this: {error}") from error
+        raise TransientError(f"the registry {uri} fails: {error}; look at it, then run again") from error
+
+
 def _client(uri: str) -> Any:
     """An MLflow client whose data base exists and is whole."""
     # MLflow reports usage to its makers unless told not to before it is imported.
@@ -209,8 +241,10 @@ def _locked(uri: str) -> Iterator[None]:
         return
     import fcntl
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f".{file.name}.lock").open("w") as handle:
+    with contextlib.ExitStack() as stack:
+        with storage_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.errors import NotFoundError, UserError
+from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.registry import Registry, default_uri, describe, log_run, register
 from endcap.spec import Recommender
 from endcap.store import Store
@@ -156,3 +156,17 @@ def test_a_training_is_logged_once_with_its_history(shop_store: Store, recommend
     assert logged.data.params == {"name": "popularity"}
     assert logged.data.tags["gate"] == "passed"
     assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0, 1.5]
+
+
+def test_a_registry_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TransientError, match=r"the registry http://127\.0\.0\.1:9 fails"):
+        Registry("http://127.0.0.1:9").versions("demo")
+    (tmp_path / "mlflow.db").write_bytes(b"no data base" * 100)
+    with pytest.raises(TransientError, match=r"mlflow.db fails: .*file is not a database"):
+        Registry(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_name_that_no_recommender_can_have_is_refused(shop_store: Store) -> None:
+    with pytest.raises(UserError, match="refuses this"):
+        Registry(default_uri(shop_store)).versions("it's")
