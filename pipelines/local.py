@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -49,6 +50,7 @@ class _Splitter(io.TextIOBase):
     def __init__(self, listen: Callable[[dict[str, Any]], None], rest: io.TextIOBase) -> None:
         self._listen = listen
         self._rest = rest
+        self._shown = sys.stdout
         self._line = ""
 
     def write(self, text: str) -> int:
@@ -56,7 +58,8 @@ class _Splitter(io.TextIOBase):
         *lines, self._line = self._line.split("\n")
         for line in lines:
             if line.lstrip().startswith(MARK):
-                self._listen(json.loads(line.lstrip().removeprefix(MARK)))
+                with contextlib.redirect_stdout(self._shown):
+                    self._listen(json.loads(line.lstrip().removeprefix(MARK)))
             else:
                 self._rest.write(line + "\n")
         return len(text)

@@ -41,7 +41,7 @@ def training(
         image,
     )
     # A string decides: KFP's conditions on numbers are silently false where types differ.
-    with dsl.If(judged.outputs["gate"] == "passed", name="gate-passed"):
+    with dsl.If(judged.outputs["Output"] == "passed", name="gate-passed"):
         package = plain(
             refit_step(
                 recommender=recommender,
