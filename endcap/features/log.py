@@ -65,7 +65,7 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
     engine.drop(unsorted)
     apart = events.mutate(pause=events.time - events.time.lag(), other=events.customer != events.customer.lag())
     cut = (apart.other | (apart.pause > gap // MILLISECOND)).fill_null(True)
-    numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()))
+    numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()).cast("uint64"))
     coded = engine.keep(numbered.select("session", "item", "customer", "time", "row"))
     engine.drop(events)
     sessions = coded.group_by(key=coded.session).aggregate(

@@ -148,6 +148,13 @@ def test_sessions_by_gap_are_found_whatever_the_order_of_the_rows(store: Store) 
     assert [row["events"] for row in table(folder, "sessions")] == [20, 20]
 
 
+def test_sessions_by_gap_are_filtered_like_others(store: Store) -> None:
+    rows = [event(None, letter, place, "c") for place, letter in enumerate("abxab")]
+    rows += [event(None, letter, place * 60 * MINUTE, "d") for place, letter in enumerate("abab")]
+    chosen = shop(sessions={"by": "gap"}, **filters(session=2, item=2, customer=2))
+    assert words(dataset(store, rows, chosen)) == {f"c@{MONDAY}": "abab"}
+
+
 def test_the_window_is_cut_before_sessions_and_filters(store: Store) -> None:
     rows = [event("s", letter, day * DAY) for day, letter in enumerate("abcd")]
     rows += [event("t", letter, 3 * DAY + place) for place, letter in enumerate("ab")]
