@@ -96,7 +96,7 @@ def _decide(
         assert condition.max is not None
         passed, limit = number <= condition.max, f"at most {condition.max:g}"
     end = "" if condition.bound == "estimate" or note else f" ({'lower' if condition.min is not None else 'upper'} end)"
-    text = f"{what}{end} is {number:.4g}, {'as' if passed else 'not'} {limit}"
+    text = f"{what}{end} is {number:.4g}, {'' if passed else 'not '}{limit}"
     if note:
         text += f" ({note})"
     return _outcome(condition, number, passed=passed, text=text, note=note)

@@ -22,7 +22,7 @@ from endcap.registry import Registry, Version, default_uri, log_run
 from endcap.registry.package import Package, load_package
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import Recommender
-from endcap.store import Store, code_fingerprint, fingerprint
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
@@ -56,11 +56,11 @@ def judge(
     kind = f"verdicts/{recommender.name}"
     registry = Registry(registry_uri or default_uri(store))
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
-    question = fingerprint(rules, _content(dataset), _content(trained), code_fingerprint(*CODE))
+    question = fingerprint(rules, content_key(dataset), content_key(trained), code_fingerprint(*CODE))
     version = registry.champion(recommender.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
-    key = fingerprint(question, None if version is None else _content(version.package))
+    key = fingerprint(question, None if version is None else content_key(version.package))
     found = store.find(kind, key)
     if found is not None:
         return found
@@ -171,13 +171,8 @@ def _warnings(champion: _Champion, view: View) -> list[str]:
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:
     """The verdict that a version came from, if it answered the same question."""
-    kind, _, key = _content(version.tags.get("verdict", "")).rpartition("/")
+    kind, _, key = content_key(version.tags.get("verdict", "")).rpartition("/")
     address = store.find(kind, key) if kind else None
     if address is None or store.manifest(address)["facts"].get("question") != question:
         return None
     return address
-
-
-def _content(address: str) -> str:
-    """What an address says of the artifact, without where the store lies."""
-    return "/".join(address.split("/")[-3:])

@@ -36,7 +36,7 @@ def outcome(*, champion: bool = True, **condition: Any) -> Outcome:
 @pytest.mark.parametrize(
     ("condition", "number", "passed", "text"),
     [
-        ({"metric": "mrr@20", "min": 0.3}, 0.30, True, "mrr@20 is 0.3, as at least 0.3"),
+        ({"metric": "mrr@20", "min": 0.3}, 0.30, True, "mrr@20 is 0.3, at least 0.3"),
         ({"metric": "mrr@20", "min": 0.29, "bound": "lower"}, 0.28, False, "mrr@20 (lower end) is 0.28, not at least"),
         ({"metric": "mrr@20", "max": 0.31, "bound": "lower"}, 0.32, False, "mrr@20 (upper end) is 0.32, not at most"),
         ({"metric": "mrr@20", "against": "champion", "min": 0.0}, 0.01, True, "mrr@20 minus champion's is 0.01"),
