@@ -19,6 +19,7 @@ MEMORY = "1GB"
 def engine(spill: Path, zone: str) -> Iterator[Any]:
     """A connection whose local times are in `zone`. Raises DataError: no such zone; StorageError: no room to spill."""
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
+        connection.execute("SET enable_progress_bar = false")  # it would print into whatever output there is
         try:
             connection.execute(f"SET TimeZone = {text(zone)}")
         except duckdb.Error:
