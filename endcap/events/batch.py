@@ -27,7 +27,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows in file order. table: string columns c0, c1, … as `Rows.names`; lines: int64 [rows], 1-based."""
+    """Rows in file order. table: string columns, by `column_name`, as `Rows.names`; lines: int64 [rows], 1-based."""
 
     table: pa.Table
     lines: NDArray[np.int64]
@@ -48,6 +48,11 @@ class Rows:
     unseen: set[str] = field(default_factory=set)
 
 
+def column_name(at: int) -> str:
+    """The name of a batch's column by its place, for the file's own names may differ in case only."""
+    return f"§{at}"
+
+
 def as_batch(columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[Reject], marked: bool) -> Batch:
     """A batch of these columns (UTF-8, binary or string); where `marked`, rows that bear a mark become rejects."""
     texts = [column.cast(pa.string()) for column in columns]
@@ -59,7 +64,7 @@ def as_batch(columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: lis
             not_utf8(int(lines[at]), ",".join(column[at].as_py() for column in texts)) for at in np.flatnonzero(bad)
         ]
         texts, lines = [column.filter(pa.array(~bad)) for column in texts], lines[~bad]
-    return Batch(pa.table(texts, names=[f"c{at}" for at in range(len(texts))]), lines, rejects)
+    return Batch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects)
 
 
 def not_utf8(line: int, text: str) -> Reject:

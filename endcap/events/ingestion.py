@@ -21,6 +21,12 @@ from endcap.spec.shop import Shop, Source
 from endcap.store import Store, code_fingerprint, fingerprint, storage_errors
 
 TABLES = ("events", "items", "customers")
+# What makes a snapshot of given files; not the simulator and the converter, which are of this package too.
+_MODULES = (
+    "assemble batch days digest engine ingestion layouts load plan quarantine read read_csv read_json read_parquet "
+    "snapshot sources utf8"
+)
+CODE = [f"endcap.events.{name}" for name in _MODULES.split()]
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
         "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),
         "sessions": shop.sessions.by,
     }
-    return fingerprint("ingest", shop.name, files, declared, code_fingerprint("endcap.events"))
+    return fingerprint("ingest", shop.name, files, declared, code_fingerprint(*CODE))
 
 
 def _known(store: Store, shop: Shop, key: str) -> str | None:
@@ -136,7 +142,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
                 loader = Loader(name, connection, quarantine, progress)
                 tables[name] = write_table(table, files[name], staging, loader)
     content = {name: facts["content"] for name, facts in tables.items()}
-    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, code_fingerprint("endcap.events"))
+    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, code_fingerprint(*CODE))
     found = store.find(kind, key)
     if found:
         progress("the same rows, in other files, are a snapshot already")

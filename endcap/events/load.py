@@ -52,7 +52,7 @@ class Loader:
         """
         never_seen: set[str] | None = None
         for file in files:
-            before = self.rows
+            before = self.quarantine.rows[self.table]
             rows = read(file, source, [column.name for column in wanted], self.connection)
             if rows is not None:
                 plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
@@ -64,7 +64,7 @@ class Loader:
                     self._tell()
                 never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
             file.check_unchanged()
-            if self.rows == before:
+            if self.quarantine.rows[self.table] == before:
                 self.empty.append(file.path)
         if never_seen:
             missing = ", ".join(f"{column.name!r} ({column.key})" for column in wanted if column.name in never_seen)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from endcap.errors import DataError
-from endcap.events.batch import Rows
+from endcap.events.batch import Rows, column_name
 from endcap.events.layouts import PUBLISHED, Published
 from endcap.events.sources import SourceFile
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
@@ -33,8 +33,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """select: each column of the result -> SQL over c0, c1, …; checks: in order, (SQL that holds for a bad row, reason)
-    over the columns of the result and, by `raw`, of the batch.
+    """select: each column of the result -> SQL over the batch's columns; checks: in order, (SQL that holds for a bad
+    row, reason) over the batch's columns and the result's.
     """
 
     select: Mapping[str, str]
@@ -59,7 +59,7 @@ def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
 
 
 def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], now: int) -> Plan:
-    """The plan of an event file. located: name -> c0, c1, …; instants: names of typed times; now: epoch ms."""
+    """The plan of an event file. located: as of `locate`; instants: names of typed times; now: epoch ms."""
     if source.layout != "columns":
         select, checks = _published(PUBLISHED[source.layout], located)
     else:
@@ -75,13 +75,12 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
         }
         checks = _time_checks(time, unit)
     needed = _needed(shop)
-    ids = [name for name in ("item", "session", "customer") if select[name] != "NULL::VARCHAR"]
     return Plan(
         select,
         [
             ("item IS NULL", "item is empty"),
             (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
-            *((_is_float(name), f"{name} {AS_FLOAT}") for name in ids),
+            *((_is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
             *checks,
             (f'"time" < {OLDEST}', BEFORE_1990),
             (f'"time" > {now + 86_400_000}', IN_FUTURE),
@@ -130,8 +129,8 @@ def table_kind(table: Items | Customers) -> str:
 
 
 def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layout = "columns") -> dict[str, str]:
-    """Where each wanted column stands: name -> c0, c1, … Raises DataError that names all missing ones."""
-    known = {_plain(name, layout): f"c{at}" for at, name in enumerate(rows.names)}
+    """Each wanted name's column of the batch, as SQL. Raises DataError that names all that are missing."""
+    known = {_plain(name, layout): quoted(column_name(at)) for at, name in enumerate(rows.names)}
     there = [name for name in rows.names if name not in rows.unseen]
     found, problems = {}, []
     for column in wanted:
@@ -170,8 +169,8 @@ def _plain(name: str, layout: Layout) -> str:
     return name if layout == "columns" else name.casefold().replace("_", "")
 
 
-def _text(column: str | None, unknown: str = "") -> str:
-    return f"nullif({column}, {text(unknown)})" if column else "NULL::VARCHAR"
+def _text(column: str | None) -> str:
+    return f"nullif({column}, '')" if column else "NULL::VARCHAR"
 
 
 def _is_float(name: str) -> str:
@@ -204,10 +203,9 @@ def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[s
         day, offset = located[published.day], located[published.offset]
         time = f"{_milliseconds(day, 'iso')} + TRY_CAST({offset} AS BIGINT)"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
-    customer = located.get(published.customer or "")
     select = {
         "session": _text(located[published.session]),
-        "customer": f"nullif({_text(customer)}, {text(published.unknown)})" if customer else _text(None),
+        "customer": f"nullif({_text(located.get(published.customer or ''))}, {text(published.unknown)})",
         "item": _text(located[published.item]),
         "time": time,
         "type": text(published.type),

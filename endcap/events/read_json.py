@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Reject, Rows, as_batch
+from endcap.events.batch import Batch, Reject, Rows, as_batch, column_name
+from endcap.events.plan import quoted
 from endcap.events.sources import SourceFile, open_text, readable
 
 BLOCK = 8 << 20
 LONGEST = 16 << 20
 SAMPLE = 10_000
+LINE = quoted(column_name(0))
 NOT_JSON = "not a JSON object"
 # RFC 6901: how a key is written in a pointer.
 _ESCAPES = str.maketrans({"~": "~0", "/": "~1", "'": "''"})
@@ -74,18 +76,18 @@ def _keys(block: Batch, connection: Any) -> list[str]:
     """The keys of the first rows, in the order in which they are first met."""
     connection.register("lines", block.table.slice(0, SAMPLE))
     keys = connection.execute(
-        "SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST(c0 AS JSON) AS j FROM lines)"
+        f"SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST({LINE} AS JSON) AS j FROM lines)"  # noqa: S608 (a constant)
     ).fetchall()
     return list(dict.fromkeys(key for (key,) in keys))
 
 
 def _take_out(block: Batch, names: Sequence[str], connection: Any) -> Batch:
     pointers = ", ".join(f"'/{name.translate(_ESCAPES)}'" for name in names)
-    columns = "".join(f", v[{at + 1}] AS c{at}" for at in range(len(names)))
+    columns = "".join(f", v[{at + 1}] AS {quoted(column_name(at))}" for at in range(len(names)))
     connection.register("lines", block.table)
     table = connection.sql(
         f"SELECT good{columns} FROM (SELECT coalesce(json_type(j) = 'OBJECT', false) AS good, "  # noqa: S608 (escaped above)
-        f"json_extract_string(j, [{pointers}]::VARCHAR[]) AS v FROM (SELECT TRY_CAST(c0 AS JSON) AS j FROM lines))"
+        f"json_extract_string(j, [{pointers}]::VARCHAR[]) AS v FROM (SELECT TRY_CAST({LINE} AS JSON) AS j FROM lines))"
     ).to_arrow_table()
     good, table = table.column(0), table.drop_columns("good")
     if pc.all(good).as_py():

@@ -63,6 +63,19 @@ def test_an_item_table_without_rows_or_with_a_name_twice(tmp_path: Path, store: 
         ingest(shop_with_items(tmp_path, ITEMS, categorical=["colour"]), store)
 
 
+def test_columns_called_like_anything(tmp_path: Path, store: Store) -> None:
+    lines = ["sku,name,price,brand,weight,c0,from,Sku", "i1,One,1,b,7,zero,here,5"]
+    shop = shop_with_items(tmp_path, lines, categorical=["brand", "c0", "from"], numeric=["weight", "Sku"])
+    snapshot = open_snapshot(store, ingest(shop, store))
+    assert snapshot.items is not None
+    (row,) = pq.read_table(snapshot.items).to_pylist()
+    assert row == {"item": "i1", "title": "One", "brand": "b", "c0": "zero", "from": "here"} | {
+        "weight": 7.0,
+        "Sku": 5.0,
+        "price": 1.0,
+    }
+
+
 def test_customers(tmp_path: Path, store: Store) -> None:
     source = tmp_path / "customers.jsonl"
     source.write_text('{"id": "c1", "age": 30, "city": "Zürich"}\n{"id": "c2", "age": null}\n')
