@@ -54,7 +54,7 @@ class GRU4RecSpec(Strict):
     """Size of the hidden state and of the item embedding, which input and output share."""
     batch: Positive = 128
     """Sessions trained side by side."""
-    negatives: Positive = 1024
+    negatives: Positive = 512
     """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
     items or more: every item competes."""
     negatives_alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
