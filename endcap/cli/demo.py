@@ -177,7 +177,7 @@ def _next(store_url: str, spec: Path) -> list[tuple[str, str]]:
         (f"endcap serve demo {store}", "serve both versions until Ctrl-C, on port 8080"),
         (f"endcap deploy demo --share 0.3 {store}", "three tenths of the shoppers; the first tenth keeps its ranking"),
         (f"endcap registry list demo {store}", "which versions there are, and which data made them"),
-        (f"{demo} --set model.name=vsknn", "another model on the same data: only what changes is made again"),
+        (f"{demo} --set 'model={{name: vsknn}}'", "another model on the same data: only what changes is made again"),
         ("endcap run rsc15", "a real shop's clicks, where ../shared/data is there"),
         ("docs/your-own-log.md", "the same on your own log: two small YAML files"),
     ]
