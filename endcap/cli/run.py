@@ -19,6 +19,7 @@ from endcap.cli.options import env_option, registry_option, set_option, spec_arg
 from endcap.errors import EndcapError
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load, resolved
+from endcap.store import open_store
 
 STEPS = {
     "training": ("ingest", "features", "train", "evaluate", "refit", "register", "deploy"),
@@ -87,7 +88,26 @@ def run_pipeline(
     except EndcapError as error:
         raise EndcapError(display.failure(error)) from None
     display.end(STEPS[pipeline], time.monotonic() - begun)
+    if "evaluate" in report.results:
+        _print_comparison(open_store(str(store)).manifest(report.results["evaluate"])["facts"])
     return report
+
+
+def _print_comparison(facts: dict[str, Any]) -> None:
+    """A row a model: the metrics at the deepest cutoff, and the interval of its MRR."""
+    models = facts["metrics"]
+    cutoff = max(int(name.partition("@")[2]) for name in models["challenger"])
+    shown = [f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")]
+    click.echo(f"Judged on {facts['predictions']:,} predictions of {facts['sessions']:,} test sessions:")
+    click.echo(
+        f"  {'':<20}" + "".join(f"{name:>14}" for name in shown) + f"   {facts['confidence']:.0%} of mrr@{cutoff}"
+    )
+    for name, metrics in models.items():
+        lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
+        values = "".join(f"{metrics[metric]:>14.4f}" for metric in shown)
+        click.echo(f"  {name:<20}{values}   {lower:.4f} to {upper:.4f}")
+    for warning in facts["warnings"]:
+        click.echo(f"  {click.style('!', fg='yellow')} {warning}")
 
 
 class _Display:

@@ -107,7 +107,8 @@ def _judge(
     warnings = [] if champion is None else _warnings(champion, view)
     for warning in warnings:
         progress(f"warning: {warning}")
-    return _facts(outcomes, contest, champion, view, warnings), {"table": contest.table()}
+    facts = _facts(outcomes, contest, champion, view, warnings)
+    return {**facts, "confidence": recommender.evaluation.confidence}, {"table": contest.table()}
 
 
 def _facts(

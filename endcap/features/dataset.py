@@ -244,24 +244,17 @@ def _write_part(
     prefix: str,
 ) -> None:
     """Write events and sessions of a part, and give the memory of its tables back."""
-    order = ibis.row_number().over(order_by=[log.sessions.start, log.sessions.id])
-    numbered = log.sessions.mutate(session=order)
     owners = customers.select(customer="id", owner="number")
-    owned = numbered.left_join(owners, "customer")
+    owned = log.sessions.left_join(owners, "customer").order_by("start", log.sessions.id)
+    numbered = owned.mutate(session=ibis.row_number())
     sessions = engine.keep(
-        owned.select(
-            "key",
-            "session",
-            "id",
-            customer=owned.owner.fill_null(-1),
-            start=owned.start,
-            end=owned.end,
-            events=owned.events,
-        ).order_by("session")
+        numbered.select("key", "session", "id", "start", "end", "events", customer=numbered.owner.fill_null(-1))
     )
     seen = any(KINDS[feature.kind].needs_seen for feature in features)
     events = _ordered(engine, log, sessions, items, customers, seen=seen)
-    engine.write(sessions.drop("key"), out / f"{prefix}sessions.parquet")
+    engine.write(
+        sessions.select("session", "id", "customer", "start", "end", "events"), out / f"{prefix}sessions.parquet"
+    )
     engine.drop(log.events, log.sessions, sessions)
     if any(KINDS[feature.kind].needs_place for feature in features):
         ordered, events = events, _placed(engine, events)

@@ -39,12 +39,12 @@ def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
         return Filtered(log)
     gone: ir.Table | None = None
     rounds = 0
-    rare = engine.keep(_rare(log, minimums, gone))
+    rare = engine.keep(_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
     while engine.count(rare):
         lost = engine.keep(_lost(log.events, minimums, rare, gone))
         gone = lost if gone is None else engine.keep(gone.union(lost))
         engine.drop(rare)
-        rare = engine.keep(_rare(log, minimums, gone))
+        rare = engine.keep(_rare({name: _hit(log, name, gone, lost) for name in minimums}, minimums))
         rounds += 1
     dropped = {f"min_{name}_events": 0 for name in minimums}
     if gone is None:
@@ -54,16 +54,20 @@ def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
     return Filtered(_without(engine, log, gone), dropped, rounds)
 
 
-def _rare(log: Log, minimums: Mapping[str, int], gone: ir.Table | None) -> ir.Table:
+def _rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
     """Keys with too few events left, and of which kind each is (`by`)."""
-    tables = []
-    for name, minimum in minimums.items():
-        table: ir.Table = getattr(log, f"{name}s")
-        left = table if gone is None else _left(table, gone, name)
-        # A key that has lost all of its events has nothing more to lose.
-        few = left.filter((left.events > 0) & (left.events < minimum))
-        tables.append(few.select("key", by=ibis.literal(name)))
-    return ibis.union(*tables)
+    # A key that has lost all of its events has nothing more to lose.
+    few = {name: table.filter(table.events > 0, table.events < minimums[name]) for name, table in tables.items()}
+    return ibis.union(*[table.select("key", by=ibis.literal(name)) for name, table in few.items()])
+
+
+def _hit(log: Log, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
+    """The keys of a kind that lost events in the last round, with their count of events left."""
+    of_them = gone.filter(gone[name].isin(lost[name]))
+    losses = of_them.group_by(key=of_them[name]).aggregate(lost=of_them.count())
+    table: ir.Table = getattr(log, f"{name}s")
+    joined = table.select("key", "events").join(losses, "key")
+    return joined.mutate(events=joined.events - joined.lost)
 
 
 def _lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
