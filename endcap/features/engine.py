@@ -22,6 +22,7 @@ class Engine:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
+        self._kept: dict[str, ir.Table] = {}
 
     def read(self, files: list[Path]) -> ir.Table:
         """The rows of Parquet files of one schema."""
@@ -29,13 +30,21 @@ class Engine:
 
     def keep(self, table: ir.Table) -> ir.Table:
         """Compute a table once; it keeps the order that it was computed in."""
-        return self.backend.create_table(ibis.util.gen_name("endcap"), table, temp=True)
+        kept: ir.Table = self.backend.create_table(ibis.util.gen_name("endcap"), table, temp=True)
+        self._kept[kept.get_name()] = kept
+        return kept
 
     def drop(self, *tables: ir.Table) -> None:
         """Give the memory of kept tables back."""
         for table in tables:
             # Ibis's own drop_table loses the name under the version of sqlglot that is pinned.
             self.backend.raw_sql(f"DROP TABLE {table.get_name()}")
+            del self._kept[table.get_name()]
+
+    def keep_only(self, *tables: ir.Table) -> None:
+        """Give the memory of all other kept tables back."""
+        names = {table.get_name() for table in tables}
+        self.drop(*[table for name, table in self._kept.items() if name not in names])
 
     def count(self, table: ir.Table) -> int:
         """Rows of a table."""

@@ -102,6 +102,5 @@ def _without(engine: Engine, log: Log, gone: ir.Table) -> Log:
     spans = stayed.group_by(key=stayed.session).aggregate(new_start=stayed.time.min(), new_end=stayed.time.max())
     joined = sessions.left_join(spans, "key")
     exact = joined.mutate(start=joined.new_start.coalesce(joined.start), end=joined.new_end.coalesce(joined.end))
-    kept = [engine.keep(table) for table in (exact.select(*sessions.columns), items, customers)]
-    engine.drop(gone, hurt, log.sessions, log.items, log.customers)
-    return Log(log.events, *kept)
+    # The sessions are not kept: they are asked once, by who puts them in order.
+    return Log(log.events, exact.select(*sessions.columns), engine.keep(items), engine.keep(customers))

@@ -15,8 +15,7 @@ import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
 from endcap.features.engine import Engine
-
-MILLISECOND = timedelta(milliseconds=1)
+from endcap.features.window import MILLISECOND
 
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
@@ -89,22 +88,12 @@ def _coded(engine: Engine, events: ir.Table, rows: ir.Table, salt: str) -> tuple
     """A log's events, items and customers."""
     coded = events.mutate(item=_key(events.item, salt), customer=_key(events.customer, salt))
     columns = [name for name in ("session", "item", "customer", "time", "row") if name in coded.columns]
-    kept = engine.keep(coded.select(columns))
-    items = kept.group_by(key=kept.item).aggregate(events=kept.count(), first_seen=kept.time.min())
-    known = kept.filter(kept.customer.notnull())
-    customers = known.group_by(key=known.customer).aggregate(events=known.count())
-    named = [
-        engine.keep(counted.join(_ids(rows, name, salt), "key"))
-        for counted, name in ((items, "item"), (customers, "customer"))
-    ]
-    check_keys(engine, *named)
-    return kept, named[0], named[1]
-
-
-def _ids(rows: ir.Table, name: str, salt: str) -> ir.Table:
-    """Each id of a column once, and its key."""
-    ids = rows.select(id=rows[name]).distinct()
-    return ids.filter(ids.id.notnull()).mutate(key=_key(ids.id, salt))
+    items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
+    known = rows.filter(rows.customer.notnull())
+    customers = known.group_by(id=known.customer).aggregate(events=known.count())
+    kept_items, kept_customers = (engine.keep(table.mutate(key=_key(table.id, salt))) for table in (items, customers))
+    check_keys(engine, kept_items, kept_customers)
+    return engine.keep(coded.select(columns)), kept_items, kept_customers
 
 
 def _key(column: ir.Value, salt: str) -> ir.Value:

@@ -1,0 +1,124 @@
+"""A dataset's tables: numbers in place of ids, in the order that readers rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+
+from endcap.features.declare import KINDS, column
+from endcap.features.engine import Engine
+from endcap.features.log import Log, check_keys
+from endcap.spec.shop import EventFeature
+
+
+def numbered(engine: Engine, log: Log, test: Log) -> tuple[ir.Table, ir.Table]:
+    """The items and customers of both parts with their number: by events of the training part, then by id."""
+    seen = log.items.select("key", "id", "events", "first_seen")
+    tested = test.items.select("key", "id", "first_seen").mutate(events=0).select(seen.columns)
+    items = seen.union(tested.mutate(events=tested.events.cast("int64"))).group_by("key", "id")
+    known = log.customers.select("key", "id", "events")
+    others = test.customers.select("key", "id").mutate(events=ibis.literal(0, "int64")).select(known.columns)
+    customers = known.union(others).group_by("key", "id")
+    tables = (
+        items.aggregate(lambda t: t.events.sum().name("events"), lambda t: t.first_seen.min().name("first_seen")),
+        customers.aggregate(lambda t: t.events.sum().name("events")),
+    )
+    kept = [
+        engine.keep(
+            table.mutate(
+                events=table.events.cast("int64"),
+                number=ibis.row_number().over(order_by=[table.events.desc(), table.id]).cast("int32"),
+            )
+        )
+        for table in tables
+    ]
+    check_keys(engine, *kept)
+    return kept[0], kept[1]
+
+
+def number_sessions(engine: Engine, log: Log, customers: ir.Table) -> ir.Table:
+    """A part's sessions with their number (`session`), in the order of their start, then id, and customer's number."""
+    owners = customers.select(customer="id", owner="number")
+    owned = log.sessions.left_join(owners, "customer").order_by("start", log.sessions.id)
+    numbered = owned.mutate(session=ibis.row_number(), customer=owned.owner.fill_null(-1))
+    return engine.keep(numbered.select("key", "session", "id", "customer", "start", "end", "events"))
+
+
+def write_sessions(engine: Engine, sessions: ir.Table, file: Path) -> None:
+    """Write a part's numbered sessions."""
+    engine.write(sessions.drop("key"), file)
+
+
+def write_events(
+    engine: Engine,
+    log: Log,
+    tables: tuple[ir.Table, ir.Table, ir.Table],
+    features: list[EventFeature],
+    file: Path,
+) -> None:
+    """Write a part's events with their features. tables: its numbered sessions, and the items and customers."""
+    kinds = [KINDS[feature.kind] for feature in features]
+    events = _ordered(engine, log.events, *tables, seen=any(kind.needs_seen for kind in kinds))
+    engine.drop(log.events)
+    if any(kind.needs_place for kind in kinds):
+        ordered, events = events, _placed(engine, events)
+        engine.drop(ordered)
+    numbers = [events.session.cast("int64").name("session"), events.item, events.customer, events.time]
+    engine.write(events.select(*numbers, **{feature.name: column(feature, events) for feature in features}), file)
+    engine.drop(events)
+
+
+def _ordered(
+    engine: Engine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
+) -> ir.Table:
+    """The events that are in, in numbers, ordered by session, time and reading order."""
+    events = log.rename(session_key="session", item_key="item", customer_key="customer")
+    known = customers.select(known_key="key", customer="number")
+    joined = (
+        events.join(sessions.select(session_key="key", session="session"), "session_key")
+        .join(items.select(item_key="key", item="number"), "item_key")
+        .left_join(known, events.customer_key == known.known_key)
+    )
+    # An event without a customer stays; one whose customer was filtered out goes.
+    kept = joined.filter(joined.customer_key.isnull() | joined.customer.notnull())
+    table = kept.select(
+        session=kept.session.cast("int32"),
+        item=kept.item,
+        customer=kept.customer.fill_null(-1),
+        time=kept.time,
+        row=kept.row,
+    )
+    if seen:
+        same = ibis.window(group_by=["session", "item"], order_by=["time", "row"])
+        table = table.mutate(seen=ibis.row_number().over(same))
+    return engine.keep(table.order_by("session", "time", "row"))
+
+
+def _placed(engine: Engine, ordered: ir.Table) -> ir.Table:
+    """Ordered events with `position` in the session and `previous`, the time of the event before it or null.
+
+    The table is in order already: running values over neighbouring rows need no second sort, windows would.
+    """
+    number = ibis.row_number()
+    first = (ordered.session != ordered.session.lag()).fill_null(True)
+    marked = ordered.mutate(number=number, first=first, before=ordered.time.lag())
+    begin = ibis.ifelse(marked.first, marked.number, None).max().over(ibis.cumulative_window())
+    previous = ibis.ifelse(marked.first, None, marked.before)
+    placed = marked.mutate(position=(marked.number - begin).cast("int32"), previous=previous)
+    # Kept, since running values take one thread: what comes after them then has all.
+    return engine.keep(placed.drop("number", "first", "before", "row"))
+
+
+def write_catalogue(
+    engine: Engine, table: ir.Table, name: str, counts: tuple[str, ...], source: Path, file: Path
+) -> None:
+    """Write items or customers in the order of their numbers, with the attributes that the snapshot has of them."""
+    ids = table.select("number", *counts, **{name: "id"})
+    attributes: list[str] = []
+    if source.is_file():
+        known = engine.read([source])
+        attributes = [attribute for attribute in known.columns if attribute != name]
+        ids = ids.left_join(known, name)
+    engine.write(ids.order_by("number").select(name, *counts, *attributes), file)

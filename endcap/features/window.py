@@ -1,0 +1,125 @@
+"""What of a snapshot a dataset is made of: its look-back window, by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ibis.expr.types as ir
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.features.engine import Engine
+from endcap.spec.base import format_duration
+from endcap.spec.shop import Filters, Shop
+
+MILLISECOND = timedelta(milliseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows of a snapshot in [start, end), epoch ms (start None: all before the end).
+
+    train, test: each part's rows that can be in a session. rows: rows of the training part in the snapshot. dropped:
+    how many of them are left out, by reason.
+    """
+
+    train: ir.Table
+    test: ir.Table
+    start: int | None
+    end: int
+    rows: int
+    dropped: Mapping[str, int]
+
+
+def milliseconds(moment: datetime) -> int:
+    """Epoch milliseconds of a time; UTC where it names no zone."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - EPOCH) // MILLISECOND
+
+
+def cut(engine: Engine, shop: Shop, snapshot: Path, end: int | None) -> Window:
+    """The rows before `end` (None: all) and not older than the shop's window. Raises DataError: there are no events."""
+    files = sorted((snapshot / "events").glob("*/*.parquet"))
+    needed = "customer" if shop.sessions.by == "gap" else "session"
+    about = _about(files, needed)
+    if not about.rows:
+        raise DataError(f"the snapshot {snapshot.name} of shop {shop.name!r} holds no events; ingest some first")
+    end = about.last + 1 if end is None else end
+    start = None if shop.window is None else end - shop.window // MILLISECOND
+    # A condition costs a column in each of several passes over the log: only those that take something are asked.
+    rows = engine.read(files)
+    before = rows if about.last < end else rows.filter(rows.time < end)
+    train = before.filter(before.part == "train") if about.test else before
+    test = before.filter(before.part == "test") if about.test else before.limit(0)
+    total = engine.count(rows.filter(rows.part == "train")) if about.test else about.rows
+    train = train if start is None or about.first >= start else train.filter(train.time >= start)
+    dropped = {"outside_window": total - engine.count(train), f"without_{needed}": 0}
+    if about.unnamed:
+        dropped[f"without_{needed}"] = engine.count(train.filter(train[needed].isnull()))
+        train, test = (part.filter(part[needed].notnull()) for part in (train, test))
+    return Window(train, test, start, end, total, dropped)
+
+
+def nothing_left(shop: Shop, window: Window, filtered: Mapping[str, int]) -> DataError:
+    """The error that says what took every event. filtered: events that fell to each filter."""
+    reasons = {
+        "outside_window": f"lie outside the window ({_span(window)}): widen `window`, or choose another date",
+        "without_customer": "name no customer, which `sessions: {by: gap}` needs",
+        "without_session": "name no session, which `sessions: {by: given}` needs",
+    }
+    for name in Filters.model_fields:
+        reasons[name] = f"fell to filters.{name}: {getattr(shop.filters, name)}"
+    counts = {**window.dropped, **filtered}
+    told = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
+    return DataError(
+        f"shop {shop.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}"
+    )
+
+
+def _span(window: Window) -> str:
+    start, end = (
+        None if moment is None else (EPOCH + moment * MILLISECOND).isoformat(timespec="seconds")
+        for moment in (window.start, window.end)
+    )
+    if window.start is None:
+        return f"before {end}"
+    return f"{format_duration((window.end - window.start) * MILLISECOND)}, from {start} to before {end}"
+
+
+@dataclass(frozen=True)
+class _About:
+    """rows: of all files. first, last: time. test: whether there may be test rows. unnamed: rows without the column."""
+
+    rows: int
+    first: int
+    last: int
+    test: bool
+    unnamed: bool
+
+
+def _about(files: list[Path], needed: str) -> _About:
+    """Read from the footers of Parquet files, without touching their data."""
+    rows, first, last, test, unnamed = 0, [0], [0], False, False
+    for file in files:
+        for columns in _statistics(file):
+            rows += columns["time"].num_values
+            first.append(columns["time"].min)
+            last.append(columns["time"].max)
+            test |= columns["part"].max != "train"
+            unnamed |= columns[needed].null_count != 0
+    return _About(rows, min(first[1:] or first), max(last), test, unnamed)
+
+
+def _statistics(file: Path) -> Iterator[dict[str, Any]]:
+    """The statistics of each column of each row group."""
+    footer = pq.read_metadata(file)
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        if group.num_rows:
+            columns = (group.column(place) for place in range(group.num_columns))
+            yield {column.path_in_schema: column.statistics for column in columns}
