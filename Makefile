@@ -11,7 +11,7 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 	$(BIN)/endcap demo
 
 test: $(INSTALLED) ## run every test that needs no cluster
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
 	$(BIN)/ruff format --check .
