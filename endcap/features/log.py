@@ -17,6 +17,9 @@ from ibis.expr import datatypes as dt
 from endcap.features.engine import Engine
 from endcap.features.window import MILLISECOND
 
+NOBODY = 0
+"""The key of a missing customer. Nulls would need a second look in every join."""
+
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
 def _hash(value: str) -> int:  # type: ignore[empty-body]
@@ -31,7 +34,7 @@ class CollisionError(Exception):
 class Log:
     """Events of one part, in keys.
 
-    events: session, item, customer (keys, the customer's may be null), time (epoch ms), row (reading order).
+    events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order).
     sessions: key, id, customer (id or null), start, end, events. items: key, id, events, first_seen.
     customers: key, id, events. The three tables say which events are in: those whose keys all stand in them.
     """
@@ -86,7 +89,7 @@ def check_keys(engine: Engine, *tables: ir.Table) -> None:
 
 def _coded(engine: Engine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
     """A log's events, items and customers."""
-    coded = events.mutate(item=_key(events.item, salt), customer=_key(events.customer, salt))
+    coded = events.mutate(item=_key(events.item, salt), customer=_key(events.customer, salt).fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", "row") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())

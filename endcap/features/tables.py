@@ -6,10 +6,11 @@ from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
+import pyarrow as pa
 
 from endcap.features.declare import KINDS, column
 from endcap.features.engine import Engine
-from endcap.features.log import Log, check_keys
+from endcap.features.log import NOBODY, Log, check_keys
 from endcap.spec.shop import EventFeature
 
 
@@ -74,21 +75,15 @@ def _ordered(
     engine: Engine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
 ) -> ir.Table:
     """The events that are in, in numbers, ordered by session, time and reading order."""
+    # Events without a customer have a customer of their own here, so that every event finds its partner or goes.
+    nobody = ibis.memtable(pa.table({"key": pa.array([NOBODY], pa.uint64()), "number": pa.array([-1], pa.int32())}))
+    everybody = customers.select("key", "number").union(nobody)
     events = log.rename(session_key="session", item_key="item", customer_key="customer")
-    known = customers.select(known_key="key", customer="number")
-    joined = (
-        events.join(sessions.select(session_key="key", session="session"), "session_key")
+    table = (
+        events.join(sessions.select(session_key="key", session=sessions.session.cast("int32")), "session_key")
         .join(items.select(item_key="key", item="number"), "item_key")
-        .left_join(known, events.customer_key == known.known_key)
-    )
-    # An event without a customer stays; one whose customer was filtered out goes.
-    kept = joined.filter(joined.customer_key.isnull() | joined.customer.notnull())
-    table = kept.select(
-        session=kept.session.cast("int32"),
-        item=kept.item,
-        customer=kept.customer.fill_null(-1),
-        time=kept.time,
-        row=kept.row,
+        .join(everybody.select(customer_key="key", customer="number"), "customer_key")
+        .select("session", "item", "customer", "time", "row")
     )
     if seen:
         same = ibis.window(group_by=["session", "item"], order_by=["time", "row"])
