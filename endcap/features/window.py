@@ -110,7 +110,8 @@ def _about(files: list[Path], needed: str) -> _About:
             rows += columns["time"].num_values
             first.append(columns["time"].min)
             last.append(columns["time"].max)
-            test |= columns["part"].max != "train"
+            # A row group may hold both parts: "test" is the smaller of the two words.
+            test |= columns["part"].min != "train"
             unnamed |= columns[needed].null_count != 0
     return _About(rows, min(first[1:] or first), max(last), test, unnamed)
 

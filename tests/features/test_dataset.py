@@ -324,3 +324,9 @@ def test_a_build_that_is_killed_leaves_nothing_half_written(store: Store) -> Non
     assert words(folder) == {"s0": "abc", "s1": "abc"}
     assert time.monotonic() - begun < 60
     assert list((Path(store.root.removeprefix("file://")) / ".drafts").iterdir()) == []
+
+
+def test_parts_that_lie_in_one_file_are_kept_apart(store: Store) -> None:
+    folder = dataset(store, sessions("ab cd") + sessions("abc", part="test"))
+    assert words(folder) == {"s0": "ab", "s1": "cd"}
+    assert words(folder, "test_") == {"ts0": "abc"}
