@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,21 @@ class Popularity(Model):
     """The same ranking for everyone. Items without events come last, in vocabulary order."""
 
     name = "popularity"
+    specification: ClassVar[Any] = PopularitySpec
 
-    def __init__(self, parameters: PopularitySpec) -> None:
+    def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
         self.n_items = 0
         self.counts = np.zeros(0, dtype=np.int64)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         self.n_items = n_items
-        self.counts = np.bincount(train.items, minlength=n_items).astype(np.int64)
+        self.counts = np.bincount(self.counted(train), minlength=n_items).astype(np.int64)
         return FitReport()
+
+    def counted(self, train: Sessions) -> NDArray[np.int32]:
+        """The items of the events that count: int32 [events]."""
+        return train.items
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return np.tile(self.counts.astype(np.float32), (len(sessions), 1))
@@ -43,7 +48,7 @@ class Popularity(Model):
     @classmethod
     def load(cls, folder: Path) -> Self:
         description = files.describe(folder)
-        model = cls(PopularitySpec.model_validate(description["parameters"]))
+        model = cls(cls.specification.model_validate(description["parameters"]))
         model.n_items = description["n_items"]
         model.counts = files.tensors(folder)["counts"]
         return model

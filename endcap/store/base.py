@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from endcap.errors import UserError
-
 MANIFEST = "manifest.json"
 Json = dict[str, Any]
 
@@ -65,15 +63,3 @@ class Store(Protocol):
 
     def write_document(self, name: str, document: Json) -> None:
         """Replace a document in one step, durably."""
-
-
-def open_store(url: str) -> Store:
-    """The store at `url`: a folder's path or ``file://`` address."""
-    from endcap.store.folder import FolderStore
-
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return FolderStore(Path(url))
-    if scheme == "file":
-        return FolderStore(Path(rest))
-    raise UserError(f"store {url!r}: scheme {scheme!r} is not known; allowed: a folder's path or file:///…")
