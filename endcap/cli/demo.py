@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections import Counter
@@ -11,15 +12,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import entry_points
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from endcap.cli.options import SHIPPED
 from endcap.cli.run import run_pipeline
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, UserError
 from endcap.spec.base import parse_date
+from endcap.store import open_store, storage_errors
 
 if TYPE_CHECKING:
     import httpx
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from endcap.events.simulate import Log
 
+MARKER = ".endcap-demo"
 SHOPPERS = 1000
 START = "2026-03-02"
 
@@ -41,7 +44,13 @@ class _Plan:
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".endcap/demo"), show_default=True)
-@click.option("--events", default=300_000, show_default=True, help="Events of the simulated log, about.")
+@click.option(
+    "--events",
+    type=click.IntRange(min=1000),
+    default=300_000,
+    show_default=True,
+    help="Events of the simulated log, about.",
+)
 @click.option("--seed", default=42, show_default=True)
 def command(folder: Path, events: int, seed: int) -> None:
     """Simulate a shop, train and register a champion, a week later a challenger, and serve both.
@@ -49,17 +58,16 @@ def command(folder: Path, events: int, seed: int) -> None:
     FOLDER is made anew. Every process that the demo starts has ended when it returns.
     """
     from endcap.spec.load import load
-    from endcap.store import open_store
 
     begun = time.monotonic()
     folder = folder.resolve()
     store_url = str(folder / "store")
     plan = _Plan()
     _heading("A simulated shop", f"its log and everything made of it lie in {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
+    _make_anew(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
     log = _simulate(events, seed, plan)
-    spec = Path(str(files("endcap_pipelines"))) / "specs" / "demo.yaml"
+    spec = SHIPPED / "demo.yaml"
 
     goes = (
         ("The first model", range(plan.champion)),
@@ -76,6 +84,7 @@ def command(folder: Path, events: int, seed: int) -> None:
             registry="",
             logical_date=date,
             verbose=False,
+            again=shlex.join(["endcap", "demo", "--folder", str(folder)]),
         )
 
     _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
@@ -84,8 +93,20 @@ def command(folder: Path, events: int, seed: int) -> None:
         _ask(address, log.events, log.items)
         _split(address)
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
-    for line, why in _next(store_url, spec):
+    for line, why in _next(store_url, spec, seed, plan):
         click.echo(f"  {line}\n      {why}")
+
+
+def _make_anew(folder: Path) -> None:
+    """Empty the demo's folder; refuse one that holds anything else."""
+    marker = folder / MARKER
+    if folder.exists() and not marker.is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something that no demo made; name a new or an empty folder (--folder)")
+    with storage_errors(folder):
+        shutil.rmtree(folder / "events", ignore_errors=True)
+        shutil.rmtree(folder / "store", ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text("made by `endcap demo`, which makes it anew each time\n")
 
 
 def _simulate(events: int, seed: int, plan: _Plan) -> Log:
@@ -170,14 +191,25 @@ def _heading(title: str, what: str) -> None:
     click.echo(f"\n{click.style(title, bold=True)} ({what})")
 
 
-def _next(store_url: str, spec: Path) -> list[tuple[str, str]]:
-    store = f"--store {store_url}"
-    demo = f"ENDCAP_DEMO={os.environ['ENDCAP_DEMO']} endcap run {spec} {store}"
+def _next(store_url: str, spec: Path, seed: int, plan: _Plan) -> list[tuple[str, str]]:
+    store = ["--store", store_url]
+    date = f"{parse_date(START) + timedelta(days=plan.challenger):%Y-%m-%d}"
+    again = ["endcap", "run", str(spec), *store, "--logical-date", date, "--set", f"seed={seed}"]
+    demo = f"ENDCAP_DEMO={shlex.quote(os.environ['ENDCAP_DEMO'])}"
     return [
-        (f"endcap serve demo {store}", "serve both versions until Ctrl-C, on port 8080"),
-        (f"endcap deploy demo --share 0.3 {store}", "three tenths of the shoppers; the first tenth keeps its ranking"),
-        (f"endcap registry list demo {store}", "which versions there are, and which data made them"),
-        (f"{demo} --set 'model={{name: vsknn}}'", "another model on the same data: only what changes is made again"),
+        (shlex.join(["endcap", "serve", "demo", *store]), "serve both versions until Ctrl-C, on port 8080"),
+        (
+            shlex.join(["endcap", "deploy", "demo", "--share", "0.3", *store]),
+            "three tenths of the shoppers; the first tenth keeps its ranking",
+        ),
+        (
+            shlex.join(["endcap", "registry", "list", "demo", *store]),
+            "which versions there are, and which data made them",
+        ),
+        (
+            f"{demo} {shlex.join([*again, '--set', 'model={name: vsknn}'])}",
+            "another model on the same data: only what changes is made again",
+        ),
         ("endcap run rsc15", "a real shop's clicks, where ../shared/data is there"),
         ("docs/your-own-log.md", "the same on your own log: two small YAML files"),
     ]

@@ -33,10 +33,10 @@ def convert(source: Path, target: Path, layout: Layout) -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--events", default=300_000, show_default=True, help="Events, about.")
-@click.option("--items", default=5_000, show_default=True)
-@click.option("--customers", default=20_000, show_default=True)
-@click.option("--days", default=28, show_default=True)
+@click.option("--events", type=click.IntRange(min=1), default=300_000, show_default=True, help="Events, about.")
+@click.option("--items", type=click.IntRange(min=10), default=5_000, show_default=True)
+@click.option("--customers", type=click.IntRange(min=1), default=20_000, show_default=True)
+@click.option("--days", type=click.IntRange(min=1), default=28, show_default=True)
 @click.option("--start", default="2026-03-02", show_default=True, help="First day (UTC).")
 @click.option("--seed", default=42, show_default=True)
 def simulate(folder: Path, events: int, items: int, customers: int, days: int, start: str, seed: int) -> None:

@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except (click.Abort, KeyboardInterrupt):
         click.echo("\ninterrupted", err=True)
         sys.exit(130)
-    except EndcapError as error:
+    except (EndcapError, OSError) as error:
+        # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
             traceback.print_exc()
         click.echo(f"{click.style('error:', fg='red')} {error}", err=True)

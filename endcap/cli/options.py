@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from endcap.errors import NotFoundError
 from endcap.store import Store, open_store
 
 SPECS = Path("pipelines/specs")
+SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
+"""The specs that come with an installed Endcap."""
 
 store_option = click.option(
     "--store",
@@ -42,11 +45,10 @@ def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _find_spec(context: click.Context, parameter: click.Parameter, value: str) -> Path:
-    named = SPECS / f"{value}.yaml"
-    for path in (Path(value), named):
+    for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if path.is_file():
             return path
-    there = ", ".join(sorted(file.stem for file in SPECS.glob("*.yaml"))) or "none"
+    there = ", ".join(sorted({file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml")}))
     raise NotFoundError(f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {there})")
 
 

@@ -54,42 +54,51 @@ def command(
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
         parse_date(logical_date)
-    run_pipeline(loaded, pipeline, store_url=store_url, registry=registry, logical_date=logical_date, verbose=verbose)
+    again = shlex.join(["endcap", *sys.argv[1:]])
+    run_pipeline(
+        loaded,
+        pipeline,
+        store_url=store_url,
+        registry=registry,
+        logical_date=logical_date,
+        verbose=verbose,
+        again=f"{again}   (finished steps are not repeated)",
+    )
 
 
 @dataclass
 class RunReport:
-    """What the steps of a run said: result and summary by step, and how long each took in seconds."""
+    """Where a run's logs lie, and what each step gave."""
 
     name: str
     folder: Path
     results: dict[str, str] = field(default_factory=dict)
-    summaries: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def run_pipeline(
-    loaded: Loaded, pipeline: str, *, store_url: str, registry: str, logical_date: str, verbose: bool
+    loaded: Loaded, pipeline: str, *, store_url: str, registry: str, logical_date: str, verbose: bool, again: str
 ) -> RunReport:
-    """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and how to go on."""
-    store = Path(store_url.removeprefix("file://")).expanduser().resolve()
+    """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and `again`, how to go on."""
+    opened = open_store(store_url)
+    store = Path(opened.root.removeprefix("file://"))
     name = f"{loaded.recommender.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
     report = RunReport(name, store / "runs" / name)
     documents = resolved(loaded)
-    arguments: dict[str, Any] = {"shop": documents["shop"], "store": f"file://{store}", "logical_date": logical_date}
+    arguments: dict[str, Any] = {"shop": documents["shop"], "store": opened.root, "logical_date": logical_date}
     if pipeline == "training":
         arguments |= {"recommender": documents["recommender"], "registry": registry, "run": name}
     click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
-    display = _Display(report, verbose)
+    display = _Display(report, verbose, again)
     runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
     begun = time.monotonic()
     try:
         runner(pipeline, arguments, report.folder, display.hear)
     except EndcapError as error:
         raise EndcapError(display.failure(error)) from None
-    display.end(STEPS[pipeline], time.monotonic() - begun)
-    if "evaluate" in report.results:
-        _print_comparison(open_store(str(store)).manifest(report.results["evaluate"])["facts"])
+    verdict = opened.manifest(report.results["evaluate"])["facts"] if "evaluate" in report.results else None
+    display.end(STEPS[pipeline], time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
+    if verdict is not None:
+        _print_comparison(verdict)
     return report
 
 
@@ -113,8 +122,9 @@ def _print_comparison(facts: dict[str, Any]) -> None:
 class _Display:
     """One line a step: written when it ends; on a terminal, its progress is shown until then."""
 
-    def __init__(self, report: RunReport, verbose: bool) -> None:
+    def __init__(self, report: RunReport, verbose: bool, again: str) -> None:
         self._report = report
+        self._again = again
         self._verbose = verbose
         self._live = sys.stdout.isatty() and not verbose
         self._running: str | None = None
@@ -135,8 +145,6 @@ class _Display:
             now = time.monotonic()
             seconds, self._begun = now - self._begun, now
             self._report.results[step] = event["result"]
-            self._report.summaries[step] = event["summary"]
-            self._report.seconds[step] = seconds
             self._running = None
             self._clear()
             told = event["summary"] or event["result"]
@@ -148,17 +156,19 @@ class _Display:
         """The message of a run that stopped: step, cause, log, and the command that goes on."""
         self._clear()
         step = self._running
-        again = shlex.join(["endcap", *sys.argv[1:]])
         if step is None:
-            return f"{error}\n  log:   {self._report.folder / 'kfp.log'}\n  again: {again}"
+            return f"{error}\n  log:   {self._report.folder / 'kfp.log'}\n  again: {self._again}"
         click.echo(f"  {click.style('⨯', fg='red')} {step:<9} {time.monotonic() - self._begun:6.1f} s  failed")
         cause = self._cause or "its process was ended from outside (killed, or out of memory)"
         log = self._report.folder / f"{step}.log"
-        return f"step {step} failed: {cause}\n  log:   {log}\n  again: {again}   (finished steps are not repeated)"
+        return f"step {step} failed: {cause}\n  log:   {log}\n  again: {self._again}"
 
-    def end(self, steps: tuple[str, ...], seconds: float) -> None:
+    def end(self, steps: tuple[str, ...], seconds: float, *, stopped: bool) -> None:
+        """The last lines. stopped: the gate did not pass, so that not all steps are expected."""
         self._clear()
         skipped = [step for step in steps if step not in self._report.results]
+        if skipped and not stopped:
+            raise EndcapError(self.failure(EndcapError(f"these steps did not run: {', '.join(skipped)}")))
         for step in skipped:
             click.echo(f"  - {step:<9}           not run: the gate did not pass")
         click.echo(f"Done in {seconds:.1f} s. Artifacts:")
