@@ -16,7 +16,7 @@ FLOORS = {
     ("serenade", "vsknn", "hr@20"): 0.6538,
     ("serenade", "vsknn", "mrr@20"): 0.3319,
 }
-HOW = "fitted on the whole training part, every prefix of every test session, whole catalogue; python -m tests.bench models"
+HOW = "fitted on the whole training part; every prefix of each test session, whole catalogue; tests.bench models"
 
 
 def measure() -> list[dict[str, Any]]:
