@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,9 +62,12 @@ class Envoy:
             self._write_clusters(wanted)
 
     def active_requests(self, upstream: Upstream) -> int:
-        """Requests that a predictor has not answered yet."""
+        """Requests that a predictor has not answered yet; 0 where Envoy does not say: it is about to be replaced."""
         name = f"cluster.{upstream.name}.upstream_rq_active"
-        stats = json.loads(self._get(f"/stats?format=json&filter=^{name}$"))["stats"]
+        try:
+            stats = json.loads(self._get(f"/stats?format=json&filter=^{name}$"))["stats"]
+        except (OSError, HTTPException, ValueError):
+            return 0
         return sum(stat.get("value", 0) for stat in stats)
 
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
@@ -93,7 +97,7 @@ class Envoy:
         def look() -> bool:
             try:
                 return met(self._get(path))
-            except OSError:
+            except (OSError, HTTPException, ValueError):
                 return False
 
         self._poll(look, path)

@@ -98,44 +98,16 @@ def clusters(upstreams: list[Upstream], version: int) -> Json:
 def routes(split: Split, version: int) -> Json:
     """The discovery response that shares shoppers out.
 
-    Envoy lays the weighted clusters side by side on 0 … 9,999 and picks the one that the header's hash, modulo 10,000,
-    falls into. With the canary first, a larger share keeps every shopper of the smaller one. The salt goes in front of
-    the header before it is hashed, so that each rollout meets other shoppers. Without the header: stable.
+    Who sends the header is shared out by its hash, who does not gets stable.
     """
     served = {"safe_regex": {"regex": "/v1/models(/.*)?|/v2/models(/.*)?|/v2/health/.*"}}
-    hashed = {"name": SHOPPER_HEADER, "string_match": {"safe_regex": {"regex": ".+"}}}
     action = {
         "timeout": "30s",
         "retry_policy": {"retry_on": "connect-failure", "num_retries": 1},
     }
     stable_only = {"match": served, "route": {**action, "cluster": split.stable.name}, **_names("stable")}
-    found = [stable_only]
     weight = round(split.share * TOTAL_WEIGHT)
-    if split.canary is not None and weight:
-        weighted = [
-            {"name": split.canary.name, "weight": weight, **_names("canary")},
-            {"name": split.stable.name, "weight": TOTAL_WEIGHT - weight, **_names("stable")},
-        ]
-        salted = {
-            "header": {
-                "header_name": SHOPPER_HEADER,
-                "regex_rewrite": {
-                    "pattern": {"regex": "^(.*)$"},
-                    "substitution": rf"{re.sub('[^0-9A-Za-z]', '-', split.salt)}/\1",
-                },
-            }
-        }
-        found.insert(
-            0,
-            {
-                "match": {**served, "headers": [hashed]},
-                "route": {
-                    **action,
-                    "weighted_clusters": {"clusters": weighted, "use_hash_policy": True},
-                    "hash_policy": [salted],
-                },
-            },
-        )
+    by_hash = [_weighted(split, split.canary, weight, served, action)] if split.canary and weight else []
     nothing = {
         "match": {"prefix": "/"},
         "direct_response": {
@@ -143,7 +115,7 @@ def routes(split: Split, version: int) -> Json:
             "body": {"inline_string": json.dumps({"error": "nothing here; POST to /v1/models/<name>:predict"})},
         },
     }
-    host = {"name": "endcap", "domains": ["*"], "routes": [*found, nothing]}
+    host = {"name": "endcap", "domains": ["*"], "routes": [*by_hash, stable_only, nothing]}
     resource = {
         "@type": f"{_TYPE}.config.route.v3.RouteConfiguration",
         "name": ROUTES,
@@ -159,6 +131,36 @@ def replace(file: Path, document: Json) -> None:
     draft = file.with_name(f".{file.name}")
     draft.write_text(json.dumps(document, indent=1))
     draft.replace(file)
+
+
+def _weighted(split: Split, canary: Upstream, weight: int, served: Json, action: Json) -> Json:
+    """The route of the shoppers who can be told apart: `weight` of `TOTAL_WEIGHT` hashes meet the canary.
+
+    Envoy lays the weighted clusters side by side on 0 … 9,999 and picks the one that the header's hash, modulo 10,000,
+    falls into. With the canary first, a larger share keeps every shopper of the smaller one. The salt goes in front of
+    the header before it is hashed, so that each rollout meets other shoppers.
+    """
+    weighted = [
+        {"name": canary.name, "weight": weight, **_names("canary")},
+        {"name": split.stable.name, "weight": TOTAL_WEIGHT - weight, **_names("stable")},
+    ]
+    salted = {
+        "header": {
+            "header_name": SHOPPER_HEADER,
+            "regex_rewrite": {
+                "pattern": {"regex": "^(.*)$"},
+                "substitution": rf"{re.sub('[^0-9A-Za-z]', '-', split.salt)}/\1",
+            },
+        }
+    }
+    return {
+        "match": {**served, "headers": [{"name": SHOPPER_HEADER, "string_match": {"safe_regex": {"regex": ".+"}}}]},
+        "route": {
+            **action,
+            "weighted_clusters": {"clusters": weighted, "use_hash_policy": True},
+            "hash_policy": [salted],
+        },
+    }
 
 
 def _http_connection_manager(folder: Path) -> Json:

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from endcap.deploy.state import Target
@@ -58,7 +59,7 @@ class Predictor:
         try:
             with urllib.request.urlopen(self._ready, timeout=2) as answer:  # noqa: S310
                 return bool(answer.status == 200)
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
 

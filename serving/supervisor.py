@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ DRAIN_LEAST, DRAIN_MOST = 0.5, 30.0
 """Seconds that a predictor lives on after its last request was routed to it: for routes on their way to Envoy's worker,
 and for answers that take long."""
 KEPT_RUNS = 5
+_RUN = re.compile(r"\d{8}T\d{6}-\d+-.+")
 
 
 def serve(
@@ -188,12 +190,20 @@ class Supervisor:
         if self._envoy is None:
             self._envoy = Envoy(self.folder / "gateway", self._host, self._port, split)
             self._port = self._envoy.port
-        elif split != self._split:
-            self._envoy.apply(split, [predictor.upstream for predictor, _ in self._leaving])
-        else:
+        elif split == self._split or not self._told(self._envoy, split):
             return
         self._split = split
         self._say(_describe(split, self._effective, self._stable))
+
+    def _told(self, envoy: Envoy, split: Split) -> bool:
+        """Whether Envoy sends shoppers so now; False where it has died meanwhile: the next step starts another."""
+        try:
+            envoy.apply(split, [predictor.upstream for predictor, _ in self._leaving])
+        except EndcapError:
+            if envoy.process.ended is None:
+                raise
+            return False
+        return True
 
     def _leave(self, predictors: list[Predictor]) -> None:
         self._leaving += [(predictor, time.monotonic()) for predictor in predictors]
@@ -210,7 +220,8 @@ class Supervisor:
             if self._envoy.active_requests(predictor.upstream) and waited < DRAIN_MOST:
                 continue
             self._leaving.remove(leaving)
-            self._envoy.apply(self._split, [other.upstream for other, _ in self._leaving])
+            # Where the gateway has died nobody is sent to it any more either.
+            self._told(self._envoy, self._split)
             end_all([predictor.process])
             self._say(
                 f"version {predictor.target.version} ({predictor.process.name}) ended, nothing is asked of it any more"
@@ -254,10 +265,11 @@ def _check_port(host: str, port: int) -> None:
 
 def _run_folder(store: Store, recommender: str) -> Path:
     """A folder for this run's logs and the gateway's files; the newest few of ended runs are kept."""
-    runs = store.workspace("serving", recommender)
-    for old in sorted(runs.iterdir())[: -KEPT_RUNS + 1]:
-        pid = old.name.split("-")[1]
-        if not alive(int(pid)):
+    runs = store.work_folder("serving", recommender)
+    # Whatever else someone put there is none of ours.
+    ours = sorted(old for old in runs.iterdir() if _RUN.fullmatch(old.name))
+    for old in ours[: -KEPT_RUNS + 1]:
+        if not alive(int(old.name.split("-")[1])):
             shutil.rmtree(old, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
