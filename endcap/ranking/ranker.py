@@ -135,7 +135,7 @@ class Ranker:
             allowed[listed] = False
             ids += self._ids[np.flatnonzero(allowed)[: k - len(ids)]].tolist()
             if request.category is None:
-                hidden = frozenset(request.exclude)
+                hidden = self._never_listed(request)
                 ids += list(islice((item for item in strangers if item not in hidden), k - len(ids)))
         known: list[float | None] = scores[: len(listed)].tolist()
         return Answer(ids, known + [None] * (len(ids) - len(known)), unknown + len(strangers))
@@ -146,6 +146,12 @@ class Ranker:
             return []
         return [item for item in dict.fromkeys(request.candidates) if self.vocabulary.index(item) < 0]
 
+    def _never_listed(self, request: RankRequest) -> set[str]:
+        """What `_restrict` and `_forbid_own` hide, by id: strangers have no place in the mask."""
+        own = [event.item for event in request.sequence if self._counts(event)]
+        excluded = {"none": [], "last": own[-1:], "seen": own}[self.exclude]
+        return {*_asked_to_hide(request), *excluded}
+
     def _restrict(self, allowed: NDArray[np.bool_], request: RankRequest) -> None:
         if request.category is not None:
             allowed[:] = False
@@ -154,8 +160,7 @@ class Ranker:
             candidates = np.zeros_like(allowed)
             candidates[self._indices(request.candidates)] = True
             allowed &= candidates
-        hidden = request.exclude if request.item is None else [*request.exclude, request.item]
-        allowed[self._indices(hidden)] = False
+        allowed[self._indices(_asked_to_hide(request))] = False
 
     def _indices(self, ids: Collection[str]) -> NDArray[np.int64]:
         """Vocabulary indices of the ids that are known."""
@@ -180,6 +185,10 @@ class Ranker:
 
     def _counts(self, event: Event) -> bool:
         return event.type is None or self._event_types is None or event.type in self._event_types
+
+
+def _asked_to_hide(request: RankRequest) -> list[str]:
+    return request.exclude if request.item is None else [*request.exclude, request.item]
 
 
 def _forbid_own(allowed: NDArray[np.bool_], sessions: Sessions, exclude: Exclude) -> None:

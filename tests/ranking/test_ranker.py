@@ -122,6 +122,21 @@ def test_unknown_candidates_come_last_in_their_order() -> None:
     assert ask(items=["a"], candidates=["z", "c"], category="x", k=5).ids == ["c"]
 
 
+@pytest.mark.parametrize(
+    ("exclude", "request_", "expected"),
+    [
+        ("none", {"item": "zzz", "candidates": ["zzz", "a"]}, ["a"]),
+        ("seen", {"items": ["zzz", "a"], "candidates": ["zzz", "b"]}, ["b"]),
+        ("last", {"items": ["zzz", "yyy"], "candidates": ["zzz", "yyy", "b"]}, ["b", "zzz"]),
+        ("none", {"items": ["zzz"], "candidates": ["zzz", "b"]}, ["b", "zzz"]),
+    ],
+)
+def test_unknown_candidates_are_excluded_as_known_ones_are(
+    exclude: str, request_: dict[str, Any], expected: list[str]
+) -> None:
+    assert ask({"exclude": exclude}, **request_).ids == expected
+
+
 def test_k_is_the_recommenders_unless_asked_for() -> None:
     assert len(ask({"serving": Serving(k=2)}, items=["a"]).ids) == 2
 
@@ -158,4 +173,4 @@ def test_features_are_those_of_the_known_items_as_in_evaluation() -> None:
 def test_parse_uses_the_recommenders_limits_and_the_items_categories() -> None:
     assert ranker().parse({"items": ["a"], "category": "y"}).category == "y"
     with pytest.raises(RequestError, match="instance 3: k: found 9; allowed: 1 to 8"):
-        ranker(serving=Serving(max_k=8)).parse({"items": [], "k": 9}, 3)
+        ranker(serving=Serving(k=8, max_k=8)).parse({"items": [], "k": 9}, 3)
