@@ -65,30 +65,12 @@ def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) 
     return Loaded(recommender, shop, files)
 
 
-def load_shop(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Shop:
-    """Read a shop's file alone; `sets` address its keys without the prefix `shop.`. Raises SpecError."""
-    file = absolute(path)
-    problems: list[Problem] = []
-    layers = Layers("Shop", problems=problems)
-    shop = _validated(_document(layers, file, env, settings(sets, problems)), Shop, layers)
-    _check_environment(env, [file], problems)
-    if problems or shop is None:
-        raise SpecError(problems)
-    return shop
-
-
 def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Both specs as documents of JSON's types, with everything filled in: what pipeline steps are handed."""
     return {
         "recommender": loaded.recommender.model_dump(mode="json", exclude_none=True),
         "shop": loaded.shop.model_dump(mode="json", exclude_none=True),
     }
-
-
-def restore(documents: dict[str, dict[str, Any]]) -> Loaded:
-    """The specs that `resolved` made documents of, exactly; no file is read."""
-    recommender = Recommender.model_validate(documents["recommender"])
-    return Loaded(recommender, Shop.model_validate(documents["shop"]), [])
 
 
 def _sorted(found: list[Setting]) -> tuple[list[Setting], list[Setting]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -18,20 +19,33 @@ Metric = Annotated[
 ]
 
 
+Part = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""A share that leaves something for the other parts."""
+
+
 class TimeSplit(Strict):
     """Sessions that begin in the last part of the window are the test, those just before it the validation."""
 
     by: Literal["time"] = "time"
-    test: Duration | Share = Field(default="1d", validate_default=True)
+    test: Duration | Part = Field(default="1d", validate_default=True)
     """A duration such as 1d, or a share of the sessions such as 0.1."""
-    validation: Duration | Share = Field(default="1d", validate_default=True)
+    validation: Duration | Part = Field(default="1d", validate_default=True)
+
+    @field_validator("validation")
+    @classmethod
+    def _some_sessions_are_left(cls, validation: timedelta | float, info: ValidationInfo) -> timedelta | float:
+        test = info.data.get("test")
+        if isinstance(test, float) and isinstance(validation, float) and test + validation >= 1:
+            found = f"{validation}, and split.test is {test}"
+            raise mistakes([Mistake((), found, "shares that add up to less than 1: the rest is trained on")])
+        return validation
 
 
 class GivenSplit(Strict):
     """Test sessions come from the shop's sources of `part: test`; validation is cut from the training part's end."""
 
     by: Literal["given"]
-    validation: Duration | Share = Field(default="1d", validate_default=True)
+    validation: Duration | Part = Field(default="1d", validate_default=True)
 
 
 class Evaluation(Strict):
@@ -69,11 +83,20 @@ class Canary(Strict):
 class Serving(Strict):
     k: Annotated[int, Field(ge=1)] = 20
     """Items in an answer when the request does not say."""
-    max_k: Annotated[int, Field(ge=1)] = 1000
+    max_k: Annotated[int, Field(ge=1)] = Field(default=1000, validate_default=True)
+    """Most items that a request may ask for."""
     max_events: Annotated[int, Field(ge=1)] = 10_000
     """Largest number of events in one request."""
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
     canary: Canary = Canary()
+
+    @field_validator("max_k")
+    @classmethod
+    def _k_may_be_asked_for(cls, max_k: int, info: ValidationInfo) -> int:
+        k = info.data.get("k")
+        if k is not None and k > max_k:
+            raise mistakes([Mistake((), f"{max_k}, and serving.k is {k}", "at least serving.k")])
+        return max_k
 
 
 class Recommender(Strict):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import Problem, SpecError
-from endcap.spec.load import load, load_shop
-from tests.spec.test_load import RECOMMENDER, SHOP, problems, write
+from endcap.spec.load import load
+from tests.spec.test_load import RECOMMENDER, SHOP, load_shop, problems, write
 
 SHOP_WITH_MISTAKES = """\
 apiVersion: endcap/v1
@@ -112,9 +112,9 @@ def test_what_is_no_plain_yaml_map_is_a_problem_too(tmp_path: Path, text: str, f
 def test_bytes_folders_and_missing_files_are_problems(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\xfe")
     (tmp_path / "folder.yaml").mkdir()
-    assert "UTF-8" in problems(load_shop, tmp_path / "bytes.yaml")[0].found
-    assert "directory" in problems(load_shop, tmp_path / "folder.yaml")[0].found
-    (missing,) = problems(load_shop, tmp_path / "byte.yaml")
+    assert "UTF-8" in problems(load, tmp_path / "bytes.yaml")[0].found
+    assert "directory" in problems(load, tmp_path / "folder.yaml")[0].found
+    (missing,) = problems(load, tmp_path / "byte.yaml")
     assert missing.found == "no such file"
     assert "bytes" in missing.allowed
 
@@ -151,7 +151,7 @@ def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None
     (problem,) = recommender_problems(tmp_path, RECOMMENDER + f"split: {{by: time, test: {value}}}\n")
     assert problem.key == "split.test"
     assert "a duration such as 30m" in problem.allowed
-    assert "a number, at least 0.0 and at most 1.0" in problem.allowed
+    assert "a number, at least 0.0 and less than 1.0" in problem.allowed
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,10 @@ def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None
         ("gate: [{metric: mrr@20}]\n", "gate[0]", "exactly one of min and max"),
         ("baselines: [{name: vsknn}, {name: vsknn}]\n", "baselines[1].name", "each model once"),
         ("split: {by: given}\n", "split.by", "part: test"),
+        ("split: {by: time, test: 1.0}\n", "split.test", "at least 0.0 and less than 1.0"),
+        ("split: {by: time, test: 0.5, validation: 0.5}\n", "split.validation", "add up to less than 1"),
+        ("serving: {k: 2000}\n", "serving.max_k", "at least serving.k"),
+        ("serving: {max_k: 10}\n", "serving.max_k", "at least serving.k"),
     ],
 )
 def test_keys_that_contradict_each_other_are_named(tmp_path: Path, more: str, key: str, allowed: str) -> None:
