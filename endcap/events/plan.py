@@ -10,9 +10,9 @@ from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
 from endcap.events.layouts import PUBLISHED, Published
 from endcap.events.sources import SourceFile
+from endcap.spec.base import EARLIEST_MS
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
 
-OLDEST = 631_152_000_000  # 1990-01-01 UTC, ms: an earlier time is a mistake of unit or of parsing
 BEFORE_1990 = "time lies before 1990"
 IN_FUTURE = "time lies in the future"
 NOT_ISO = "time is not ISO 8601 text"
@@ -82,7 +82,7 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
             (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
             *((_is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
             *checks,
-            (f'"time" < {OLDEST}', BEFORE_1990),
+            (f'"time" < {EARLIEST_MS}', BEFORE_1990),
             (f'"time" > {now + 86_400_000}', IN_FUTURE),
         ],
     )
@@ -201,7 +201,7 @@ def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[s
         time, checks = _milliseconds(located[published.time], "iso"), _time_checks(located[published.time], "iso")
     else:
         day, offset = located[published.day], located[published.offset]
-        time = f"{_milliseconds(day, 'iso')} + TRY_CAST({offset} AS BIGINT)"
+        time = f"{_milliseconds(day, 'iso')} + {_milliseconds(offset, 'ms')}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
         "session": _text(located[published.session]),

@@ -14,10 +14,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from endcap.errors import RequestError
+from endcap.spec.base import EARLIEST_MS
 from endcap.spec.recommender import Serving
 
-EARLIEST_MS = 631_152_000_000
-"""1990-01-01: an earlier time is seconds, or a mistake."""
 CLOCK_SKEW_MS = 86_400_000
 ID_LENGTH = 1024
 _SHOWN = 60

@@ -15,7 +15,8 @@ from pydantic_core import PydanticCustomError
 
 from endcap.errors import UserError
 
-API_VERSION = "endcap/v1"
+EARLIEST_MS = 631_152_000_000
+"""1990-01-01 UTC in epoch ms: an earlier time of an event is a mistake of unit or of parsing."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = r"^[0-9]+(\.[0-9]+)?[smhdw]$"
 
