@@ -55,7 +55,7 @@ class Contest:
         return cls(metrics, comparisons, evaluations)
 
     def facts(self) -> Json:
-        """metrics and intervals by model and metric; segments by model, prefix length and metric."""
+        """metrics and intervals by model and metric; segments by model, division, length and metric."""
         return {
             "metrics": {
                 name: {metric: one.value for metric, one in values.items()} for name, values in self.metrics.items()

@@ -21,8 +21,9 @@ from endcap.evaluation.ranks import Competitor, rank_prefixes
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 
-SEGMENTS = (("1", 1), ("2", 2), ("3-4", 3), ("5-9", 5), ("10+", 10))
-"""By events in the prefix: name and fewest."""
+_SESSION = (("2", 2), ("3-4", 3), ("5-9", 5), ("10+", 10))
+SEGMENTS = {"prefix": (("1", 1), *_SESSION), "session": _SESSION}
+"""By events in the prefix and in the whole test session: name and fewest."""
 
 
 @dataclass(frozen=True)
@@ -30,36 +31,34 @@ class Evaluation:
     """names [m]: the metrics that are means over predictions. sums: float64 [sessions, m].
 
     weights: float64 [sessions, 2], a session's predictions, and those of them whose list is not empty; weight_of [m]:
-    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment. coverage: by name, the
-    share of the model's catalogue that is recommended at least once.
+    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment, for each division of
+    SEGMENTS. coverage: by name, the share of the model's catalogue that is recommended at least once.
     """
 
     names: list[str]
     sums: Doubles
     weights: Doubles
     weight_of: NDArray[np.int64]
-    segment_sums: Doubles
-    segment_weights: Doubles
+    segment_sums: dict[str, Doubles]
+    segment_weights: dict[str, Doubles]
     coverage: dict[str, float]
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """Every metric over all predictions, by name."""
-        return {**self._by_name(self.sums.sum(axis=0), self.weights.sum(axis=0)), **self.coverage}
-
-    @property
-    def segments(self) -> dict[str, dict[str, float]]:
-        """The mean metrics, and `predictions`, by the prefix's length; lengths that never occur are left out."""
-        table = {}
-        for row, (name, _) in enumerate(SEGMENTS):
-            if self.segment_weights[row, 0]:
-                means = self._by_name(self.segment_sums[row], self.segment_weights[row])
-                table[name] = {"predictions": float(self.segment_weights[row, 0]), **means}
-        return table
+    def segments(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The mean metrics, and `predictions`, by `prefix` and by `session` length; what never occurs is left out."""
+        return {division: self._table(division) for division in SEGMENTS}
 
     @property
     def predictions(self) -> int:
         return int(self.weights[:, 0].sum())
+
+    def _table(self, division: str) -> dict[str, dict[str, float]]:
+        rows = zip(SEGMENTS[division], self.segment_sums[division], self.segment_weights[division], strict=True)
+        return {
+            name: {"predictions": float(weights[0]), **self._by_name(sums, weights)}
+            for (name, _), sums, weights in rows
+            if weights[0]
+        }
 
     def _by_name(self, sums: Doubles, weights: Doubles) -> dict[str, float]:
         means = sums / np.maximum(weights, 1)[self.weight_of]
@@ -72,18 +71,20 @@ def evaluate(competitor: Competitor, test: Sessions, cutoffs: Sequence[int], pop
     # An empty list has no popularity: it is no part of that mean.
     weight_of = np.array([name.startswith(POPULARITY_BIAS) for name in names]).astype(np.int64)
     sums, weights = np.zeros((len(test), len(names))), np.zeros((len(test), 2))
-    segment_sums, segment_weights = np.zeros((len(SEGMENTS), len(names))), np.zeros((len(SEGMENTS), 2))
+    segment_sums = {division: np.zeros((len(rows), len(names))) for division, rows in SEGMENTS.items()}
+    segment_weights = {division: np.zeros((len(rows), 2)) for division, rows in SEGMENTS.items()}
+    edges = {division: np.array([fewest for _, fewest in rows]) for division, rows in SEGMENTS.items()}
     shown = np.zeros((len(cutoffs), competitor.model.n_items), dtype=bool)
     rest = Rest(test)
-    edges = np.array([fewest for _, fewest in SEGMENTS])
     for block in rank_prefixes(competitor, test, max(cutoffs)):
         values = prediction_values(block, rest, cutoffs, popularity)
         counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM])
-        segment = np.searchsorted(edges, block.ends, side="right") - 1
         _add(sums, block.owner, values)
         _add(weights, block.owner, counted)
-        _add(segment_sums, segment, values)
-        _add(segment_weights, segment, counted)
+        for division, length in (("prefix", block.ends), ("session", test.lengths[block.owner])):
+            segment = np.searchsorted(edges[division], length, side="right") - 1
+            _add(segment_sums[division], segment, values)
+            _add(segment_weights[division], segment, counted)
         for row, cutoff in enumerate(cutoffs):
             listed = block.tops[:, :cutoff]
             shown[row, listed[listed != NO_ITEM]] = True

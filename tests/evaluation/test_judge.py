@@ -95,7 +95,7 @@ def test_a_better_model_passes_and_its_verdict_is_found_again(shop_store: Store)
     facts = shop_store.manifest(verdict)["facts"]
     assert facts["passed"]
     assert facts["metrics"]["challenger"]["mrr@5"] == 1.0
-    assert facts["predictions"] == facts["segments"]["challenger"]["1"]["predictions"] * 4 == 80
+    assert facts["predictions"] == facts["segments"]["challenger"]["prefix"]["1"]["predictions"] * 4 == 80
     assert facts["metrics"]["popularity"]["mrr@5"] < 0.6
     lower, upper = facts["intervals"]["popularity"]["mrr@5"]
     assert lower <= facts["metrics"]["popularity"]["mrr@5"] <= upper

@@ -6,7 +6,7 @@ import ir_measures
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import evaluate, next_item_mrr
+from endcap.evaluation.evaluate import Evaluation, evaluate, next_item_mrr
 from endcap.evaluation.metrics import Popularity, Rest, metric_names, prediction_values
 from endcap.evaluation.ranks import Competitor, rank_prefixes
 from endcap.features.sessions import Sessions
@@ -17,6 +17,12 @@ NONE = -np.inf
 CUTOFFS = [1, 5, 20]
 
 
+def overall(found: Evaluation) -> dict[str, float]:
+    """Every metric over all predictions, by name."""
+    means = found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of]
+    return {**dict(zip(found.names, means.tolist(), strict=True)), **found.coverage}
+
+
 def test_by_hand() -> None:
     """After 0 the list is 3, 1, 2; what follows is 1, 2, 1, 4, four events of three items."""
     table = [[NONE, 5, 4, 6, NONE]] + [[NONE] * 5] * 4
@@ -24,7 +30,7 @@ def test_by_hand() -> None:
     found = evaluate(
         Competitor(AfterLast(table)), Sessions.of([[0, 1, 2, 1, 4]]), [1, 2, 5], Popularity.of(training, 5)
     )
-    first = found.segments["1"]
+    first = found.segments["prefix"]["1"]
     assert first["predictions"] == 1
     assert [first[f"hr@{k}"] for k in (1, 2, 5)] == [0, 1, 1]
     assert [first[f"mrr@{k}"] for k in (1, 2, 5)] == [0, 1 / 2, 1 / 2]
@@ -34,11 +40,27 @@ def test_by_hand() -> None:
     assert first["ndcg@5"] == pytest.approx(gain / (1 + gain))
     # Items 3, 1, 2 have 1, 2 and 0 of the most popular item's 4 events; the empty lists after it do not count.
     assert [first[f"popularity_bias@{k}"] for k in (1, 2, 5)] == pytest.approx([0.25, 0.375, 0.25])
-    assert found.metrics["popularity_bias@5"] == pytest.approx(0.25)
-    assert [found.metrics[f"coverage@{k}"] for k in (1, 2, 5)] == [0.2, 0.4, 0.6]
-    assert found.metrics["hr@5"] == 1 / 4
+    assert overall(found)["popularity_bias@5"] == pytest.approx(0.25)
+    assert [overall(found)[f"coverage@{k}"] for k in (1, 2, 5)] == [0.2, 0.4, 0.6]
+    assert overall(found)["hr@5"] == 1 / 4
     assert found.predictions == 4
-    assert list(found.segments) == ["1", "2", "3-4"]
+    assert list(found.segments["prefix"]) == ["1", "2", "3-4"]
+    assert list(found.segments["session"]) == ["5-9"]
+
+
+def test_segments_divide_the_predictions_by_prefix_and_by_session_length() -> None:
+    """The list is always the one item 1: sessions of two and of three events hit it once each."""
+    table = [[NONE, 1, NONE]] * 3
+    test = Sessions.of([[0, 1], [2, 2, 1], [0], [2] * 12])
+    found = evaluate(Competitor(AfterLast(table)), test, [1], Popularity.of(test, 3)).segments
+    told = {
+        division: {name: (row["predictions"], row["hr@1"]) for name, row in rows.items()}
+        for division, rows in found.items()
+    }
+    assert told == {
+        "prefix": {"1": (3, 1 / 3), "2": (2, 1 / 2), "3-4": (2, 0), "5-9": (5, 0), "10+": (2, 0)},
+        "session": {"2": (1, 1), "3-4": (2, 1 / 2), "10+": (11, 0)},
+    }
 
 
 def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> dict[str, float]:
@@ -71,7 +93,7 @@ def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> d
 
 
 def agrees(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> None:
-    ours = evaluate(competitor, test, cutoffs, Popularity.of(test, competitor.model.n_items)).metrics
+    ours = overall(evaluate(competitor, test, cutoffs, Popularity.of(test, competitor.model.n_items)))
     theirs = independent(competitor, test, cutoffs)
     assert len(theirs) == 5 * len(cutoffs)
     for name, value in theirs.items():
@@ -114,6 +136,7 @@ def test_the_mean_over_predictions_is_what_each_prediction_gives() -> None:
     rows = [prediction_values(block, Rest(test), [5], popularity) for block in rank_prefixes(competitor, test, 5)]
     found = evaluate(competitor, test, [5], popularity)
     means = np.concatenate(rows).mean(axis=0)
-    assert [found.metrics[name] for name in metric_names([5])] == pytest.approx(means.tolist())
-    assert next_item_mrr(competitor, test, 5) == pytest.approx(found.metrics["mrr@5"])
-    assert sum(row["predictions"] for row in found.segments.values()) == found.predictions
+    assert [overall(found)[name] for name in metric_names([5])] == pytest.approx(means.tolist())
+    assert next_item_mrr(competitor, test, 5) == pytest.approx(overall(found)["mrr@5"])
+    for rows in found.segments.values():
+        assert sum(row["predictions"] for row in rows.values()) == found.predictions
