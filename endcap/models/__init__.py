@@ -1,6 +1,6 @@
 """Models behind one contract: `make` one from its spec, `fit`, `score`, `recommend`, `save`, `load`."""
 
 from endcap.models.base import NO_ITEM, FitReport, Fitting, Model, Ranking, mask_excluded, top
-from endcap.models.catalogue import load, make, names
+from endcap.models.catalogue import load, make
 
-__all__ = ["NO_ITEM", "FitReport", "Fitting", "Model", "Ranking", "load", "make", "mask_excluded", "names", "top"]
+__all__ = ["NO_ITEM", "FitReport", "Fitting", "Model", "Ranking", "load", "make", "mask_excluded", "top"]

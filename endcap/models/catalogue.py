@@ -20,11 +20,6 @@ _PLACES = {
 }
 
 
-def names() -> list[str]:
-    """The names a spec's `model.name` may have."""
-    return list(_PLACES)
-
-
 def make(spec: ModelSpec) -> Model:
     """A model with these parameters, not fitted yet."""
     return _class(spec.name)(spec)
