@@ -21,8 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
+from endcap.errors import UserError
 from endcap.events.market import NEUTRAL, Floats, Ints, Market, Trends, Truth
 from endcap.events.products import LEVELS, Catalogue, make_catalogue
+from endcap.store import storage_errors
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 _DAY = 86_400_000
@@ -124,27 +126,44 @@ def write(
     """Write `events/<date>.csv` (`.csv.gz`) for each day, and `items.csv` as of the last of them; returns the files.
 
     days: which days of the log, counted from its first; left out: all. A file is there whole or not at all.
+    Raises UserError where `events` holds files of other days (they would be read with this log's), StorageError.
     """
-    folder = Path(folder)
-    (folder / "events").mkdir(parents=True, exist_ok=True)
+    folder, suffix = Path(folder), ".csv.gz" if compress else ".csv"
     moments = log.events["time"].cast(pa.int64()).to_numpy()
     first = int(log.start.timestamp() * 1000)
-    present = range(int((moments[0] - first) // _DAY), int((moments[-1] - first) // _DAY) + 1)
+    end_day = int((moments[-1] - first) // _DAY) + 1
+    # A log of `simulate_days` is one day's, and the earlier days' files are of the same log.
+    _refuse_others(folder / "events", {_day_file(log, day, suffix) for day in range(end_day)})
+    present = range(int((moments[0] - first) // _DAY), end_day)
     wanted = [day for day in present if days is None or day in days]
     files = []
-    for day in wanted:
-        begin, end = np.searchsorted(moments, [first + day * _DAY, first + (day + 1) * _DAY])
-        table = log.events.slice(begin, end - begin)
-        text = _iso(table["time"]) if times == "iso" else table["time"].cast(pa.int64())
-        table = table.set_column(0, "time", text)
-        date = log.start + timedelta(days=day)
-        files.append(folder / "events" / f"{date:%Y-%m-%d}.csv{'.gz' if compress else ''}")
-        _write_csv(table, files[-1])
-    if wanted:
-        last = (log.start + timedelta(days=wanted[-1])).date()
-        files.append(folder / "items.csv")
-        _write_csv(log.items.filter(pc.less_equal(log.items["added"], pa.scalar(last))), files[-1])
+    with storage_errors(folder):
+        (folder / "events").mkdir(parents=True, exist_ok=True)
+        for day in wanted:
+            begin, end = np.searchsorted(moments, [first + day * _DAY, first + (day + 1) * _DAY])
+            table = log.events.slice(begin, end - begin)
+            text = _iso(table["time"]) if times == "iso" else table["time"].cast(pa.int64())
+            table = table.set_column(0, "time", text)
+            files.append(folder / "events" / _day_file(log, day, suffix))
+            _write_csv(table, files[-1])
+        if wanted:
+            last = (log.start + timedelta(days=wanted[-1])).date()
+            files.append(folder / "items.csv")
+            _write_csv(log.items.filter(pc.less_equal(log.items["added"], pa.scalar(last))), files[-1])
     return files
+
+
+def _day_file(log: Log, day: int, suffix: str) -> str:
+    return f"{log.start + timedelta(days=day):%Y-%m-%d}{suffix}"
+
+
+def _refuse_others(folder: Path, own: set[str]) -> None:
+    found = sorted(file.name for file in folder.glob("[!.]*.csv*") if file.name not in own)
+    if found:
+        raise UserError(
+            f"{folder} holds files that are not of this log's days, such as {found[0]} (of {len(found)}): a shop would "
+            "read them with it; remove them, or name a new folder"
+        )
 
 
 def _iso(times: pa.ChunkedArray) -> pa.ChunkedArray:

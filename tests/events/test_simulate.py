@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
+from endcap.errors import StorageError, UserError
 from endcap.events.simulate import Log, simulate, simulate_days, write
 
 
@@ -67,6 +68,28 @@ def test_days_written_in_two_goes_are_those_written_at_once(tmp_path: Path) -> N
         assert again.read_bytes() == file.read_bytes()
         assert early.get(file.name, file.read_bytes()) == file.read_bytes()
     assert len(list((tmp_path / "twice").rglob("*"))) == 5 + 2
+
+
+def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
+    write(simulate(seed=3, days=3, events=500, items=50), tmp_path)
+    shorter = simulate(seed=3, days=2, events=500, items=50)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.csv")}
+    with pytest.raises(UserError, match=r"files that are not of this log's days, such as 2026-03-04\.csv"):
+        write(shorter, tmp_path)
+    with pytest.raises(UserError, match=r"such as 2026-03-02\.csv \(of 3\)"):
+        write(simulate(seed=3, days=3, events=500, items=50), tmp_path, compress=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.csv")} == before
+    longer = simulate(seed=4, days=4, events=500, items=50)
+    assert len(write(longer, tmp_path)) == 5
+    for day in simulate_days(seed=4, days=4, events=500, items=50):
+        write(day, tmp_path / "by-day")
+    assert len(list((tmp_path / "by-day" / "events").iterdir())) == 4
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=f"cannot write {tmp_path / 'file'}"):
+        write(simulate(seed=3, days=1, events=10, items=10), tmp_path / "file")
 
 
 def test_written_files_hold_the_log(tmp_path: Path) -> None:
