@@ -2,6 +2,5 @@
 
 from endcap.events.conversion import convert
 from endcap.events.ingestion import ingest
-from endcap.events.snapshot import Snapshot, open_snapshot
 
-__all__ = ["Snapshot", "convert", "ingest", "open_snapshot"]
+__all__ = ["convert", "ingest"]

@@ -13,6 +13,7 @@ from endcap.errors import DataError, StorageError
 from endcap.events.plan import text
 
 MEMORY = "1GB"
+_NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 @contextlib.contextmanager
@@ -28,7 +29,18 @@ def engine(spill: Path, zone: str) -> Iterator[Any]:
             ) from None
         try:
             yield connection
-        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        except _NO_ROOM as error:
             raise StorageError(
                 f"cannot write below {spill.parent}: {error}; free space or choose another store"
             ) from error
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn what the engine says about an input file's content into a DataError that names it."""
+    try:
+        yield
+    except _NO_ROOM:
+        raise  # of the store's disk or of memory, not of the file
+    except duckdb.Error as error:
+        raise DataError(f"{file}: holds values that cannot be read: {error}; take them out or correct them") from error

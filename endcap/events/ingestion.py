@@ -54,8 +54,8 @@ class Input:
 def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) -> str:
     """Read the shop's sources into a snapshot (kind ``snapshots/<shop>``) and return its address.
 
-    The same input is not read again; the same rows, in whatever files and order, are the same snapshot. `progress`
-    takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
+    The same input is not read again; the same rows, good and bad, in whatever files and order, are the same snapshot.
+    `progress` takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
     """
     inputs = _inputs(shop, progress)
     work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
@@ -142,7 +142,8 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
                 loader = Loader(name, connection, quarantine, progress)
                 tables[name] = write_table(table, files[name], staging, loader)
     content = {name: facts["content"] for name, facts in tables.items()}
-    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, code_fingerprint(*CODE))
+    # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
+    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, quarantine.digest, code_fingerprint(*CODE))
     found = store.find(kind, key)
     if found:
         progress("the same rows, in other files, are a snapshot already")

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from endcap.errors import DataError
 from endcap.events.batch import Batch
+from endcap.events.engine import reading
 from endcap.events.plan import Plan, Wanted, locate
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
@@ -53,16 +54,17 @@ class Loader:
         never_seen: set[str] | None = None
         for file in files:
             before = self.quarantine.rows[self.table]
-            rows = read(file, source, [column.name for column in wanted], self.connection)
-            if rows is not None:
-                plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
-                for batch in rows.batches:
-                    self.quarantine.reject(self.table, file.path, batch.rejects)
-                    if len(batch.lines):
-                        yield self._check(batch, plan, rows.names, file)
-                    self.quarantine.check(self.table, end=False)
-                    self._tell()
-                never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
+            with reading(file.path):
+                rows = read(file, source, [column.name for column in wanted], self.connection)
+                if rows is not None:
+                    plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
+                    for batch in rows.batches:
+                        self.quarantine.reject(self.table, file.path, batch.rejects)
+                        if len(batch.lines):
+                            yield self._check(batch, plan, rows.names, file)
+                        self.quarantine.check(self.table, end=False)
+                        self._tell()
+                    never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
             file.check_unchanged()
             if self.quarantine.rows[self.table] == before:
                 self.empty.append(file.path)

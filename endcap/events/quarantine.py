@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from endcap.events.batch import Reject
 # Rows after which a table that is mostly bad is given up without reading all of it.
 EARLY = 1_000_000
 LONGEST_TEXT = 10_000
+_DIGEST_BYTES = 16
 # What the bad times of most rows say of the declared unit.
 UNIT_HINTS = {
     ("s", plan.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
@@ -34,6 +36,7 @@ class Quarantine:
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
         self.bad: dict[str, Counter[str]] = {}
+        self._digest = 0
 
     def __enter__(self) -> Quarantine:
         return self
@@ -42,6 +45,11 @@ class Quarantine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handle.close()
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the bag of bad rows: of what they hold and why they are bad, not of where they stood."""
+        return f"{self._digest:0{2 * _DIGEST_BYTES}x}"
 
     def count(self, table: str, good: int) -> None:
         """Count good rows of a table."""
@@ -82,5 +90,8 @@ class Quarantine:
     def _write(self, table: str, source: Path, line: int, reason: str, rows: int, **raw: Any) -> None:
         self.rows[table] += rows
         self.bad.setdefault(table, Counter())[reason] += rows
+        content = json.dumps([table, reason, raw], sort_keys=True).encode()
+        hashed = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
+        self._digest = (self._digest + hashed) % 2 ** (8 * _DIGEST_BYTES)  # a sum, as in `endcap.events.digest`
         row = {"table": table, "source": str(source), "line": line, "reason": reason, **raw}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -50,6 +51,8 @@ def _blocks(file: SourceFile) -> Iterator[Batch]:
     line, rest = 1, b""
     with readable(file.path), open_text(file) as stream:
         while chunk := stream.read(BLOCK):
+            if line == 1 and not rest:
+                chunk = chunk.removeprefix(codecs.BOM_UTF8)
             head, newline, tail = chunk.rpartition(b"\n")
             if newline:
                 lines = (rest + head).split(b"\n")

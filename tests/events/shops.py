@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from endcap.events import open_snapshot
 from endcap.spec.shop import Shop
 from endcap.store import Store
 
@@ -46,6 +46,32 @@ def write_csv(file: Path, rows: list[str], header: str = HEADER) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(f"{line}\n" for line in [header, *rows]))
     return file
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot's files. events: a glob; items, customers: None where the shop has no such table."""
+
+    address: str
+    events: str
+    items: Path | None
+    customers: Path | None
+    quarantine: Path
+    facts: dict[str, Any]
+
+
+def open_snapshot(store: Store, address: str) -> Snapshot:
+    """The snapshot at `address`."""
+    folder = store.fetch(address)
+    items, customers = folder / "items.parquet", folder / "customers.parquet"
+    return Snapshot(
+        address,
+        str(folder / "events" / "*" / "*.parquet"),
+        items if items.is_file() else None,
+        customers if customers.is_file() else None,
+        folder / "quarantine.jsonl",
+        store.manifest(address)["facts"],
+    )
 
 
 def stored(store: Store, address: str, columns: str = "session, customer, item, time, type") -> list[Any]:

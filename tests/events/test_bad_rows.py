@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import DataError
-from endcap.events import ingest, open_snapshot
+from endcap.events import ingest
 from endcap.store import Store
-from tests.events.shops import ROWS, facts, make_shop, stored, write_csv
+from tests.events.shops import ROWS, facts, make_shop, open_snapshot, stored, write_csv
 
 LENIENT = {"max_bad_share": 1.0}
 GOOD = "s1,c1,good,2024-03-01T10:00:00Z,view"
@@ -128,6 +128,47 @@ def test_too_many_bad_rows_stop_the_run_and_stay_to_be_read(tmp_path: Path, stor
     assert [json.loads(line)["line"] for line in kept.read_text().splitlines()] == [99, 100, 101]
     assert store.list("snapshots/test") == []
     assert ingest(make_shop(tmp_path / "log.csv", events={"max_bad_share": 0.03}), store)
+
+
+def test_the_same_good_rows_with_other_bad_ones_are_another_snapshot_of_the_same_content(
+    tmp_path: Path, store: Store
+) -> None:
+    bad = ["s,c,,2024-03-01,view", "s,c,i,never,view"]
+    logs = {"clean": ROWS, "one": [*ROWS, bad[0]], "two": [*ROWS, *bad], "again": [bad[1], *ROWS, bad[0]]}
+    clean, one, two, again = (
+        ingest(make_shop(write_csv(tmp_path / f"{name}.csv", rows), events=LENIENT), store)
+        for name, rows in logs.items()
+    )
+    assert [sum(facts(store, one).get("bad", {}).get("events", {}).values()) for one in (clean, one, two)] == [0, 1, 2]
+    assert [len(quarantined(store, one)) for one in (clean, one, two)] == [0, 1, 2]
+    assert again == two
+    assert len({facts(store, one)["fingerprint"] for one in (clean, one, two)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "reason"),
+    [
+        ("9223372036854775807", "time lies in the future"),
+        ("-9223372036854775808", "time lies before 1990"),
+        ("1e400", "time lies in the future"),
+        ("soon", "time is not a day in eventdate and milliseconds in timeframe"),
+    ],
+)
+def test_an_offset_that_no_time_has_is_a_bad_row(tmp_path: Path, store: Store, offset: str, reason: str) -> None:
+    log = tmp_path / "views.csv"
+    log.write_text(f"sessionId;userId;itemId;timeframe;eventdate\n1;NA;7;1000;2016-05-09\n1;NA;8;{offset};2016-05-09\n")
+    address = ingest(make_shop({"path": str(log), "layout": "diginetica-views"}, events=LENIENT), store)
+    assert [row["reason"] for row in quarantined(store, address)] == [reason]
+    assert stored(store, address, "item, time") == [("7", 1462752001000)]
+
+
+def test_what_the_engine_cannot_read_names_the_file(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("endcap.events.plan._time_checks", lambda column, unit: [("CAST(item AS INTEGER) = 1", "no")])
+    log = write_csv(tmp_path / "log.csv", [GOOD])
+    with pytest.raises(DataError, match=f"{log}: holds values that cannot be read: .*good"):
+        ingest(make_shop(log), store)
 
 
 def test_all_rows_bad_stops_whatever_is_allowed(tmp_path: Path, store: Store) -> None:

@@ -49,6 +49,7 @@ def as_typed_table() -> pa.Table:
         ("log.csv", b"\xef\xbb\xbf" + TEXT.replace(b"\n", b"\r\n"), {}),
         ("log.csv", TEXT.partition(b"\n")[2], {"header": HEADER.split(",")}),
         ("log.jsonl", as_json_lines(), {}),
+        ("log.jsonl", b"\xef\xbb\xbf" + as_json_lines(), {}),
         ("log.ndjson.gz", gzip.compress(as_json_lines() + b"\n\n"), {}),
     ],
 )

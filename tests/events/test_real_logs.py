@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from endcap.events import convert, ingest, open_snapshot
+from endcap.events import convert, ingest
 from endcap.store import Store
-from tests.events.shops import facts, make_shop, stored
+from tests.events.shops import facts, make_shop, open_snapshot, stored
 
 PUBLIC = {"columns": {"session": "SessionId", "item": "ItemId", "time": "Time"}, "time": {"unit": "s"}}
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import DataError
-from endcap.events import ingest, open_snapshot
+from endcap.events import ingest
 from endcap.spec.shop import Shop
 from endcap.store import Store
-from tests.events.shops import ROWS, facts, make_shop, write_csv
+from tests.events.shops import ROWS, facts, make_shop, open_snapshot, write_csv
 
 ITEMS = ["sku,name,price,brand,weight", "i2,Two,2.50,b,", "i1,One,1,,7", 'i1,"One, ""new""",1.5,c,8']
 
