@@ -1,7 +1,8 @@
 """What surrounds every step: its log, its progress, and how it reports its end.
 
 In a pod a step prints to the pod's log. On a laptop the local runner sets ENDCAP_RUN_FOLDER: everything that the step
-prints then goes to `<folder>/<step>.log`, and the runner is told of its start, progress and end by marked lines.
+prints then goes to `<folder>/<step>.log`, and the runner is told of its start, progress and end by marked lines. The
+step ends when its runner does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -65,8 +68,23 @@ def _marked_lines(name: str, folder: Path) -> Callable[[dict[str, Any]], None]:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    threading.Thread(target=_end_with_runner, args=(runner.fileno(),), daemon=True).start()
 
     def tell(event: dict[str, Any]) -> None:
-        runner.write(MARK + json.dumps({"step": name, **event}) + "\n")
+        with contextlib.suppress(BrokenPipeError):  # the runner is gone: this process is about to end as well
+            runner.write(MARK + json.dumps({"step": name, **event}) + "\n")
 
     return tell
+
+
+def _end_with_runner(pipe: int) -> None:
+    """Wait until nobody reads the step's output any more, which is when the runner has ended, and end this process.
+
+    The system closes the runner's end of the pipe however the runner ends, kill -9 too. A step that lived on would
+    work for nobody, and beside the one that the next run starts.
+    """
+    waiting = select.poll()
+    waiting.register(pipe, 0)  # no event is asked for: an end that is gone is always told
+    waiting.poll()
+    os.write(2, b"the run was ended, and this step with it; the same command goes on\n")
+    os._exit(1)

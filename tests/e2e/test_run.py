@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -131,16 +132,56 @@ def test_a_run_that_is_killed_again_and_again_gets_to_its_end(folder: Path, tmp_
     assert state["stable"]["version"] == "1"
 
 
+def test_a_step_ends_with_its_runner_and_hinders_no_later_run(folder: Path, tmp_path: Path) -> None:
+    """kill -9 of the command alone: what it started ends within seconds."""
+    store = tmp_path / "store"
+    endless = ["--set", "model={name: gru4rec, max_epochs: 100000, patience: 100000}"]
+    process = _start(folder, ["run", "corner.yaml", "--store", str(store), *endless])
+    log = _wait_for(process, store, "train.log", "epoch 2/")
+    assert _living(process.pid)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while _living(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "the run was ended, and this step with it" in log.read_text()
+    finished = endcap(folder, "run", "corner.yaml", "--store", str(store))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def _living(group: int) -> list[str]:
+    """States of a process group's processes that have not ended."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [state for pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
+
+
 def _kill_in(step: str, folder: Path, arguments: list[str], store: Path) -> None:
     """Start a run, and kill all its processes soon after the step has begun."""
-    before = set(store.glob("runs/*"))
-    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *arguments]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not any((run / f"{step}.log").exists() for run in set(store.glob("runs/*")) - before):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    before = set(store.glob(f"runs/*/{step}.log"))
+    process = _start(folder, arguments)
+    _wait_for(process, store, f"{step}.log", before=before)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start the command in a process group of its own."""
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _wait_for(
+    process: subprocess.Popen[bytes], store: Path, name: str, text: str = "", before: Collection[Path] = ()
+) -> Path:
+    """The step's log of a running command, once it is there and has the text; logs of runs before do not count."""
+    deadline = time.monotonic() + 120
+    while True:
+        for log in set(store.glob(f"runs/*/{name}")) - set(before):
+            if text in log.read_text():
+                return log
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
