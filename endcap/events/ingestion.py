@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +56,7 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
     """
     inputs = _inputs(shop, progress)
     work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
-    known = _known(store, shop, key)
-    if known:
-        return known
-    folder = store.workspace(work, key)
-    with storage_errors(folder), _alone(folder):
+    with store.workspace(work, key, progress) as folder, storage_errors(folder):
         known = _known(store, shop, key)  # another run of the same input may have ended while this one waited
         if known:
             return known
@@ -75,7 +68,6 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         store.write_document(f"ingests/{key}", {"snapshot": address.rsplit("/", 1)[-1], "shop": shop.name})
-        store.discard_workspace(work, key)
     return address
 
 
@@ -116,14 +108,6 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
 def _known(store: Store, shop: Shop, key: str) -> str | None:
     document = store.read_document(f"ingests/{key}")
     return store.find(f"snapshots/{shop.name}", document["snapshot"]) if document else None
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Runs of the same input wait for one another; the lock goes with its process, however that ends."""
-    with (folder / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: Store, progress: Progress) -> str:

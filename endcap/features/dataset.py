@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from endcap.features.log import CollisionError, Log, by_gap, given
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
 from endcap.features.window import cut, milliseconds, nothing_left
 from endcap.spec.shop import Shop
-from endcap.store import Store, code_fingerprint, fingerprint
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
@@ -48,14 +50,13 @@ def build(
     kind = f"datasets/{shop.name}"
     used = shop.model_dump(mode="json", include={"name", "sessions", "filters", "window", "features"})
     end = None if until is None else milliseconds(until)
-    key = fingerprint("/".join(snapshot.split("/")[-3:]), used, end, code_fingerprint(*CODE))
-    found = store.find(kind, key)
-    if found is not None:
-        return found
-    folder = store.fetch(snapshot)
-    spill = store.workspace(kind, key)
-    try:
-        with store.publish(kind, key) as draft, open_engine(spill) as engine:
+    key = fingerprint(content_key(snapshot), used, end, code_fingerprint(*CODE))
+    with store.workspace(kind, key, progress) as work:
+        found = store.find(kind, key)
+        if found is not None:
+            return found
+        folder = store.fetch(snapshot)
+        with store.publish(kind, key) as draft, _spill(work) as spill, open_engine(spill) as engine:
             facts = _write(engine, shop, folder, draft.path, end, progress)
             draft.facts |= {
                 "snapshot": snapshot,
@@ -64,9 +65,19 @@ def build(
                 "fingerprint": key,
                 **facts,
             }
-    finally:
-        store.discard_workspace(kind, key)
     return draft.address
+
+
+@contextlib.contextmanager
+def _spill(work: Path) -> Iterator[Path]:
+    """A folder that is empty at first and gone at last: what was spilled is of no use to a later run."""
+    spill = work / "spill"
+    shutil.rmtree(spill, ignore_errors=True)
+    spill.mkdir()
+    try:
+        yield spill
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
 
 
 def _refuse_reserved_names(shop: Shop) -> None:

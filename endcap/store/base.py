@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,11 +50,18 @@ class Store(Protocol):
     def manifest(self, address: str) -> Json:
         """The artifact's manifest. Raises NotFoundError."""
 
-    def workspace(self, kind: str, key: str) -> Path:
-        """A local folder that survives a kill, the same for the same kind and key: checkpoints of unfinished work."""
+    def workspace(
+        self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None
+    ) -> AbstractContextManager[Path]:
+        """A local folder for unfinished work, the same for the same kind and key, and one process's at a time.
 
-    def discard_workspace(self, kind: str, key: str) -> None:
-        """Remove what `workspace` gave, once the work is published."""
+        A second process waits for the first, which `progress` is told, and should then look with `find` again. The
+        folder is removed when the block ends well. After a failure or a kill it stays, so that its checkpoints are
+        gone on from.
+        """
+
+    def work_folder(self, kind: str, key: str) -> Path:
+        """A local folder that stays, the same for the same kind and key, for processes that keep apart themselves."""
 
     def list(self, kind: str) -> list[str]:
         """Addresses of all whole artifacts of a kind, oldest first."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError
 from endcap.store.base import MANIFEST, Draft, Json
@@ -36,7 +38,8 @@ class FolderStore:
         place = self.path / kind / key
         self._sweep()
         # The writer's host and process are in the name, so that a later writer knows whose remains it may remove.
-        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        # No host's name has an @: the drafts of `web-7` are not taken for those of `web`.
+        name = f"{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
         draft = Draft(self.path / ".drafts" / name, self._address(place))
         with storage_errors(place):
             draft.path.mkdir(parents=True)
@@ -75,14 +78,25 @@ class FolderStore:
             raise IntegrityError(f"{address}: its manifest is not JSON ({error})") from None
         return manifest
 
-    def workspace(self, kind: str, key: str) -> Path:
+    @contextlib.contextmanager
+    def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
+        lock = self.path / ".work" / kind / f"{key}.lock"
+        with contextlib.ExitStack() as held:
+            with storage_errors(lock):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                # The lock's file stays for ever: were it removed, two processes could each lock a file of that name.
+                # The lock itself goes with its process, however that ends.
+                handle = held.enter_context(lock.open("w"))
+                _lock(handle, progress)
+            folder = self.work_folder(kind, key)
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def work_folder(self, kind: str, key: str) -> Path:
         folder = self.path / ".work" / kind / key
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-    def discard_workspace(self, kind: str, key: str) -> None:
-        shutil.rmtree(self.path / ".work" / kind / key, ignore_errors=True)
 
     def list(self, kind: str) -> list[str]:
         manifests = (self.path / kind).glob(f"*/{MANIFEST}")
@@ -124,10 +138,18 @@ class FolderStore:
 
     def _sweep(self) -> None:
         """Remove what writers of this host left that were killed."""
-        for draft in (self.path / ".drafts").glob(f"{socket.gethostname()}-*-*"):
-            pid = draft.name.removeprefix(f"{socket.gethostname()}-").partition("-")[0]
+        for draft in (self.path / ".drafts").glob(f"{socket.gethostname()}@*@*"):
+            pid = draft.name.split("@")[1]
             if pid.isdigit() and not _alive(int(pid)):
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        progress("another process does the same work; waiting for it")
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _alive(pid: int) -> bool:

@@ -51,12 +51,13 @@ def train(recommender: Recommender, dataset: str, store: Store, *, progress: Pro
     """
     parameters = recommender.model_dump(mode="json", include={"model", "split", "exclude", "refit", "seed"})
     key = fingerprint(content_key(dataset), parameters, code_fingerprint(*CODE))
-    found = store.find(kind(recommender), key)
-    if found:
-        return found
+    with store.workspace(kind(recommender), key, progress) as work:
+        return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, progress)
+
+
+def _make(recommender: Recommender, dataset: str, store: Store, key: str, work: Path, progress: Progress) -> str:
     begun = time.monotonic()
     view = open_view(store.fetch(dataset), recommender)
-    work = store.workspace(kind(recommender), key)
     fitted = _fit(recommender, view, work, progress)
     with store.publish(kind(recommender), key) as draft:
         (draft.path / MODEL).mkdir()
@@ -64,7 +65,7 @@ def train(recommender: Recommender, dataset: str, store: Store, *, progress: Pro
         view.vocabulary.save(draft.path / VOCABULARY)
         draft.facts |= {
             "dataset": dataset,
-            "model": parameters["model"],
+            "model": recommender.model.model_dump(mode="json"),
             "seed": recommender.seed,
             "epochs": fitted.report.epochs,
             "history": [dict(row) for row in fitted.report.history],
@@ -73,7 +74,6 @@ def train(recommender: Recommender, dataset: str, store: Store, *, progress: Pro
             "seconds": round(time.monotonic() - begun, 3),
             "environment": environment(),
         }
-    store.discard_workspace(kind(recommender), key)
     return draft.address
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,17 @@ def test_a_killed_writer_leaves_nothing_whole_and_is_swept(store: Store, tmp_pat
     assert list(drafts.iterdir()) == []
 
 
+def test_drafts_of_a_host_with_a_longer_name_are_left_alone(store: Store, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    theirs = tmp_path / "store" / ".drafts" / f"{socket.gethostname()}-{ended.pid}-x@{ended.pid}@0"
+    ours = theirs.with_name(f"{socket.gethostname()}@{ended.pid}@0")
+    for draft in (theirs, ours):
+        draft.mkdir(parents=True)
+    put(store, "k1")
+    assert list(theirs.parent.iterdir()) == [theirs]
+
+
 def test_damage_is_noticed(store: Store) -> None:
     address = put(store, "k1")
     file = store.fetch(address) / "sub" / "file.txt"
@@ -89,11 +102,31 @@ def test_documents_are_replaced_whole(store: Store) -> None:
     assert store.read_document("deployments/shop") == {"share": 0.3}
 
 
-def test_a_workspace_outlives_its_process_and_not_its_work(store: Store) -> None:
-    (store.workspace("trained/a", "k") / "checkpoint").write_text("1")
-    assert (open_store(store.root).workspace("trained/a", "k") / "checkpoint").read_text() == "1"
-    store.discard_workspace("trained/a", "k")
-    assert list(store.workspace("trained/a", "k").iterdir()) == []
+def test_a_workspace_outlives_a_failure_and_not_its_work(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.workspace("trained/a", "k") as work:
+        (work / "checkpoint").write_text("1")
+        raise ZeroDivisionError
+    with open_store(store.root).workspace("trained/a", "k") as work:
+        assert (work / "checkpoint").read_text() == "1"
+    assert not work.exists()
+
+
+def test_a_workspace_is_one_writers_at_a_time(store: Store) -> None:
+    told, seen = threading.Event(), []
+
+    def second() -> None:
+        with store.workspace("trained/a", "k", lambda line: told.set()) as work:
+            seen.extend(work.iterdir())
+
+    waiting = threading.Thread(target=second)
+    with store.workspace("trained/a", "k") as work:
+        (work / "checkpoint").write_text("1")
+        with store.workspace("trained/a", "another"):
+            waiting.start()
+            assert told.wait(10)
+        assert (work / "checkpoint").exists()
+    waiting.join()
+    assert seen == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

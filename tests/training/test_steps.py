@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,38 @@ def test_an_interrupted_training_leaves_nothing_and_goes_on(store: Store, datase
     other = open_store(str(tmp_path / "other"))
     again = train(spec, build(shop(), snapshot(other, sessions(LOG)), other), other)
     assert same(load(store.fetch(address) / "model"), load(other.fetch(again) / "model"), 6)
+
+
+# Trains, and stands still after epoch 2 until it is given a line.
+TRAINER = """
+import sys
+from endcap.spec import Recommender
+from endcap.store import open_store
+from endcap.training import train
+def tell(line):
+    print(line, flush=True)
+    if line.startswith("epoch 2/"):
+        sys.stdin.readline()
+spec = Recommender.model_validate_json(sys.argv[1])
+print(train(spec, sys.argv[2], open_store(sys.argv[3]), progress=tell))
+"""
+
+
+def test_two_processes_that_train_the_same_get_one_model(store: Store, dataset: str) -> None:
+    def start(stdin: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", TRAINER, of(GRU).model_dump_json(), dataset, store.root]
+        return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, text=True)
+
+    def reads(process: subprocess.Popen[str], beginning: str) -> bool:
+        return any(line.startswith(beginning) for line in process.stdout or ())
+
+    with start(subprocess.PIPE) as first:
+        assert reads(first, "epoch 2/")
+        with start(subprocess.DEVNULL) as second:
+            assert reads(second, "another process does the same work")
+            told, _ = first.communicate("go on\n")
+            assert second.communicate()[0].split() == [told.split()[-1]] == store.list("trained/test")
+    assert (first.returncode, second.returncode) == (0, 0)
 
 
 def test_no_validation_sessions_is_told_and_trains_all_epochs(store: Store, dataset: str) -> None:
