@@ -15,4 +15,4 @@ def deploy(recommender: dict, version: str, store: str, registry: str = "") -> s
 
     with step("deploy") as current:
         state = deploy(Recommender.model_validate(recommender), version, open_store(store), registry or None)
-        return current.done(describe(state) if state else "nothing is deployed: the version waits for approval")
+        return current.done(describe(state, version))

@@ -36,15 +36,14 @@ def command(
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
     """Deploy with the spec that the version was made by: it lies in its package."""
-    from endcap.registry import Registry, default_uri
+    from endcap.registry import open_registry
     from endcap.registry.package import SPEC
     from endcap.spec import Recommender
 
-    uri = registry or default_uri(store)
-    registered = Registry(uri).version(recommender, version)
+    registered = open_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
             f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …"
         )
     spec = Recommender.model_validate_json((store.fetch(registered.package) / SPEC).read_bytes())
-    deploy(spec, version, store, uri)
+    deploy(spec, version, store, registry, end_canary=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,16 @@ from endcap.cli.options import json_option, opened, print_json, registry_option,
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
 
-by_option = click.option("--by", default=getpass.getuser, show_default="you", help="Who decides.")
+
+def _you() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user has a number, often no name.
+        return str(os.getuid())
+
+
+by_option = click.option("--by", default=_you, show_default="you", help="Who decides.")
 why_option = click.option("--why", required=True, help="The reason, kept with the version.")
 
 
@@ -64,8 +74,13 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 @store_option
 @registry_option
 def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
-    """Refuse VERSION: it loses the alias challenger and is not deployed again."""
+    """Refuse VERSION: it loses the alias challenger, is served no more and is not deployed again."""
+    from endcap.deploy import describe, withdraw
+
     click.echo(_line(_registry(store_url, registry).reject(recommender, version, by=by, why=why)))
+    state = withdraw(recommender, version, opened(store_url))
+    if state is not None:
+        click.echo(f"the canary is taken away: {describe(state)}")
 
 
 @command.command()
@@ -80,9 +95,9 @@ def promote(recommender: str, version: str, store_url: str, registry: str) -> No
 
 
 def _registry(store_url: str, registry: str) -> Registry:
-    from endcap.registry import Registry, default_uri
+    from endcap.registry import open_registry
 
-    return Registry(registry or default_uri(opened(store_url)))
+    return open_registry(registry, opened(store_url))
 
 
 def _line(version: Version) -> str:

@@ -1,6 +1,16 @@
 """What is to be served: written here, carried out by the server of the place."""
 
-from endcap.deploy.deploy import deploy
+from endcap.deploy.deploy import deploy, withdraw
 from endcap.deploy.state import CanaryTarget, Deployment, Target, describe, find_state, read_state, set_share
 
-__all__ = ["CanaryTarget", "Deployment", "Target", "deploy", "describe", "find_state", "read_state", "set_share"]
+__all__ = [
+    "CanaryTarget",
+    "Deployment",
+    "Target",
+    "deploy",
+    "describe",
+    "find_state",
+    "read_state",
+    "set_share",
+    "withdraw",
+]

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from endcap.deploy.state import CanaryTarget, Deployment, Target, previous_state, salt_of, write_state
+from endcap.deploy.state import CanaryTarget, Deployment, Target, find_state, previous_state, salt_of, write_state
 from endcap.errors import UserError
-from endcap.registry import Registry, Version, default_uri
+from endcap.registry import Version, open_registry
 from endcap.spec import Recommender
 from endcap.store import Store
 
 
-def deploy(recommender: Recommender, version: str, store: Store, registry_uri: str | None = None) -> Deployment | None:
+def deploy(
+    recommender: Recommender,
+    version: str,
+    store: Store,
+    registry_uri: str | None = None,
+    *,
+    end_canary: bool = False,
+) -> Deployment | None:
     """Have a version served: the champion to everyone, another to the canary's share beside the champion.
 
-    The same again changes nothing: a canary that is under way keeps its present share. A version that waits for a
-    person's approval changes nothing either. Returns the desired state, None where there is none yet. Raises
+    The same again changes nothing: a canary that is under way keeps its present share, and goes on beside a champion
+    that is deployed again, unless `end_canary`. A version that waits for a person's approval changes nothing either:
+    it is not in the state that is returned. Returns the desired state, None where there is none yet. Raises
     NotFoundError for an unknown version, UserError for a rejected one.
     """
-    registry = Registry(registry_uri or default_uri(store))
+    registry = open_registry(registry_uri, store)
     one = registry.version(recommender.name, version)
     before = previous_state(recommender.name, store)
     if one.state == "pending":
@@ -31,7 +39,22 @@ def deploy(recommender: Recommender, version: str, store: Store, registry_uri: s
     champion = registry.champion(recommender.name)
     if champion is None:
         raise UserError(f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one")
-    return write_state(_desired(recommender, one, champion, before), store)
+    desired = _desired(recommender, one, champion, before)
+    if before is not None and before.canary and desired.canary is None and not end_canary:
+        # A run of old that is tried again shall not end the rollout of a newer version.
+        desired = before if before.stable == desired.stable else desired
+    return write_state(desired, store)
+
+
+def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
+    """Serve the canary of this version no more: everyone gets the stable version.
+
+    Returns the new state, None where the version is no canary. Raises IntegrityError where the state cannot be read.
+    """
+    state = find_state(recommender, store)
+    if state is None or state.canary is None or state.canary.version != version:
+        return None
+    return write_state(state.model_copy(update={"canary": None}), store)
 
 
 def _desired(recommender: Recommender, one: Version, champion: Version, before: Deployment | None) -> Deployment:

@@ -106,13 +106,19 @@ def set_share(recommender: str, share: float, store: Store) -> Deployment:
     return write_state(state.model_copy(update={"canary": canary}), store)
 
 
-def describe(state: Deployment | None) -> str:
-    """One line: which version serves which share."""
+def describe(state: Deployment | None, version: str | None = None) -> str:
+    """One line: which version serves which share; and that `version`, which `deploy` was asked for, waits if it does.
+
+    state: what `deploy` returned. A version that waits for a person is the only one that it leaves out.
+    """
     if state is None:
-        return "nothing is deployed: the version waits for a person's approval"
-    stable, canary = state.stable, state.canary
-    if canary is None:
-        return f"version {stable.version} serves everyone"
-    return (
-        f"version {stable.version} serves {1 - canary.share:.4g} of the shoppers, {canary.version} {canary.share:.4g}"
-    )
+        served, versions = "nothing is deployed", []
+    elif state.canary is None:
+        served, versions = f"version {state.stable.version} serves everyone", [state.stable.version]
+    else:
+        stable, canary = state.stable, state.canary
+        shares = f"{1 - canary.share:.4g} of the shoppers, {canary.version} {canary.share:.4g}"
+        served = f"version {stable.version} serves {shares}"
+        versions = [stable.version, canary.version]
+    waits = version is not None and version not in versions
+    return f"{served}; version {version} waits for a person's approval" if waits else served

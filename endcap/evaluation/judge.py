@@ -18,7 +18,7 @@ from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Fitting, load, make
-from endcap.registry import Registry, Version, default_uri, log_run
+from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import Package, load_package
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import Recommender
@@ -54,7 +54,7 @@ def judge(
     by the same rules, keeps the verdict that made it champion.
     """
     kind = f"verdicts/{recommender.name}"
-    registry = Registry(registry_uri or default_uri(store))
+    registry = open_registry(registry_uri, store)
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
     question = fingerprint(rules, content_key(dataset), content_key(trained), code_fingerprint(*CODE))
     version = registry.champion(recommender.name)

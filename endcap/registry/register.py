@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from typing import Any
 
 from endcap.errors import UserError
-from endcap.registry.versions import Registry, default_uri
+from endcap.registry.versions import Registry, open_registry
 from endcap.spec.recommender import Recommender
 from endcap.store import Store, fingerprint
 
@@ -45,7 +44,7 @@ def register(
     }
     by_gate = recommender.approval == "gate"
     why = "; ".join(one["text"] for one in facts["conditions"]) or "the gate has no conditions"
-    registry = Registry(registry_uri or default_uri(store))
+    registry = open_registry(registry_uri, store)
     version = registry.add(
         recommender.name,
         package,
@@ -59,7 +58,7 @@ def register(
 
 def describe(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
     """One line on a version: its state, who decided, its aliases."""
-    one = Registry(registry_uri or default_uri(store)).version(name, version)
+    one = open_registry(registry_uri, store).version(name, version)
     if one.state == "pending":
         return f"{name} version {version}, pending: `endcap registry approve {name} {version}` lets it go on"
     aliases = f", {' and '.join(one.aliases)}" if one.aliases else ""
@@ -72,23 +71,28 @@ def log_run(
     """Log a judged training as an MLflow run, in the experiment of the recommender's name; returns the run's id.
 
     Parameters are the model's; metrics are the judged ones (`mrr@20` as `mrr_at_20`), and the training's history an
-    epoch; `key` names the verdict, so that logging it again finds the run.
+    epoch; the tag `verdict` tells what became of each condition. `key` names the verdict, so that logging it again
+    finds the run, and finishes it where a kill left it half done.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param
 
     client = registry.client
     experiment = registry.experiment(recommender.name)
-    known = client.search_runs([experiment], f"tags.verdict_key = '{key}' and attributes.status = 'FINISHED'")
-    if known:
-        return str(known[0].info.run_id)
+    known = client.search_runs([experiment], f"tags.verdict_key = '{key}'")
+    finished = [run for run in known if run.info.status == "FINISHED"]
+    if finished:
+        return str(finished[0].info.run_id)
     tags = {
         "verdict_key": key,
         "dataset": verdict["dataset"],
         "snapshot": verdict.get("snapshot", ""),
         "gate": "passed" if verdict["passed"] else "failed",
+        "verdict": _told(verdict["conditions"]),
     }
-    run_id = str(client.create_run(experiment, run_name=recommender.model.name).info.run_id)
-    now = int(time.time() * 1000)
+    run = known[0] if known else client.create_run(experiment, tags=tags, run_name=recommender.model.name)
+    run_id = str(run.info.run_id)
+    # The run's own time: MLflow keeps a value once that is logged again with the same time.
+    now = run.info.start_time
     metrics = [Metric(_plain(name), value, now, 0) for name, value in verdict["metrics"]["challenger"].items()]
     for row in trained.get("history", []):
         step = int(row.get("epoch", 0))
@@ -97,12 +101,17 @@ def log_run(
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in parameters.items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
     )
     for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
         client.log_batch(run_id, metrics=batch)
     client.set_terminated(run_id)
     return run_id
+
+
+def _told(conditions: list[dict[str, Any]]) -> str:
+    """A line a condition."""
+    lines = [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in conditions]
+    return "\n".join(lines) or "the gate has no conditions"
 
 
 def _plain(metric: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.store import Store, storage_errors
@@ -25,8 +26,27 @@ _SETTLED = "settled"
 
 
 def default_uri(store: Store) -> str:
-    """The registry of a store in a local folder: a SQLite file in it."""
-    return f"{_SQLITE}{store.root.removeprefix('file://')}/mlflow.db"
+    """The registry of a store in a local folder: a SQLite file in it.
+
+    Raises UserError where the folder's path has letters that mean something else in an address.
+    """
+    folder = store.root.removeprefix("file://")
+    if found := next((letter for letter in "?%" if letter in folder), None):
+        raise UserError(
+            f"store {folder}: found {found!r}, which a registry's address cannot hold; "
+            "name another folder, or another registry (--registry sqlite:////folder/mlflow.db)"
+        )
+    return f"{_SQLITE}{folder}/mlflow.db"
+
+
+def open_registry(uri: str | None, store: Store) -> Registry:
+    """The registry at `uri`, or the store's own. Raises UserError where it could not hold the store's addresses."""
+    if uri and uri.startswith(("http://", "https://")) and store.root.startswith("file://"):
+        raise UserError(
+            f"registry {uri}: a server takes no versions from a folder such as {store.root}; "
+            "allowed: the address of its data base, such as sqlite:////folder/mlflow.db or postgresql://…"
+        )
+    return Registry(uri or default_uri(store))
 
 
 @dataclass(frozen=True)
@@ -129,7 +149,7 @@ class Registry:
                 return str(found.experiment_id)
             file = _sqlite_file(self.uri)
             # Otherwise MLflow would put `mlruns` into the current folder.
-            artifacts = f"file://{file.with_name('mlflow-artifacts')}" if file is not None else None
+            artifacts = file.with_name("mlflow-artifacts").as_uri() if file is not None else None
             return str(self.client.create_experiment(name, artifact_location=artifacts))
 
     def _decide(self, name: str, version: str, state: State, by: str, why: str) -> Version:
@@ -250,7 +270,10 @@ def _locked(uri: str) -> Iterator[None]:
 
 
 def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    if not uri.startswith(_SQLITE):
+        return None
+    # What SQLAlchemy makes of it: options after ?, and letters by their numbers.
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])).resolve()
 
 
 def _version(one: Any, aliases: Mapping[str, str]) -> Version:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.deploy import Deployment, deploy, describe, find_state, read_state, set_share
+from endcap.deploy import Deployment, deploy, describe, find_state, read_state, set_share, withdraw
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
@@ -63,9 +63,28 @@ def test_each_rollout_has_a_salt_of_its_own(registry: Registry, store: Store) ->
 
 def test_a_pending_version_changes_nothing(registry: Registry, store: Store) -> None:
     assert deploy(SHOES, "4", store, registry.uri) is None
-    assert describe(None) == "nothing is deployed: the version waits for a person's approval"
+    assert describe(None, "4") == "nothing is deployed; version 4 waits for a person's approval"
     before = deploy(SHOES, "2", store, registry.uri)
-    assert deploy(SHOES, "4", store, registry.uri) == before == read_state("shoes", store)
+    after = deploy(SHOES, "4", store, registry.uri)
+    assert after == before == read_state("shoes", store)
+    assert describe(after, "2") == "version 1 serves 0.8 of the shoppers, 2 0.2"
+    assert (
+        describe(after, "4") == "version 1 serves 0.8 of the shoppers, 2 0.2; version 4 waits for a person's approval"
+    )
+
+
+def test_the_champion_deployed_again_ends_a_rollout_only_when_asked(registry: Registry, store: Store) -> None:
+    rollout = deploy(SHOES, "2", store, registry.uri)
+    assert deploy(SHOES, "1", store, registry.uri) == rollout == read_state("shoes", store)
+    assert served(deploy(SHOES, "1", store, registry.uri, end_canary=True)) == ("1", None, 0.0)
+
+
+def test_a_withdrawn_canary_serves_no_more_and_no_other_is_touched(registry: Registry, store: Store) -> None:
+    assert withdraw("shoes", "2", store) is None
+    rollout = deploy(SHOES, "2", store, registry.uri)
+    assert withdraw("shoes", "3", store) is None
+    assert read_state("shoes", store) == rollout
+    assert served(withdraw("shoes", "2", store)) == served(read_state("shoes", store)) == ("1", None, 0.0)
 
 
 @pytest.mark.parametrize(

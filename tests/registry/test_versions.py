@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import NotFoundError, TransientError, UserError
-from endcap.registry import Registry, default_uri, describe, log_run, register
+from endcap.registry import Registry, default_uri, describe, log_run, open_registry, register
 from endcap.spec import Recommender
-from endcap.store import Store
+from endcap.store import Store, open_store
 from tests.registry.conftest import judged, publish
 
 
@@ -155,7 +155,38 @@ def test_a_training_is_logged_once_with_its_history(shop_store: Store, recommend
     assert logged.data.metrics == {"mrr_at_20": 0.3, "train_loss": 1.5}
     assert logged.data.params == {"name": "popularity"}
     assert logged.data.tags["gate"] == "passed"
+    assert logged.data.tags["verdict"] == "passed: mrr@20 0.3 is at least 0.2"
     assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0, 1.5]
+
+
+def test_a_run_that_was_left_half_logged_is_finished(
+    shop_store: Store, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(default_uri(shop_store))
+    facts = shop_store.manifest(judged(shop_store))["facts"]
+    trained = {"history": [{"epoch": 1, "loss": 2.0}]}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry.client, "set_terminated", killed, raising=False)
+        log_run(recommender, trained, facts, registry, key="k")
+    run = log_run(recommender, trained, facts, registry, key="k")
+    (logged,) = registry.client.search_runs([registry.experiment("demo")])
+    assert (logged.info.run_id, logged.info.status) == (run, "FINISHED")
+    assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0]
+
+
+def test_a_server_that_cannot_hold_a_folders_addresses_is_refused_unasked(store: Store) -> None:
+    with pytest.raises(UserError, match=r"registry http://127\.0\.0\.1:9: .*data base"):
+        open_registry("http://127.0.0.1:9", store)
+
+
+@pytest.mark.parametrize("name", ["what?", "100%25"])
+def test_a_store_whose_path_no_registrys_address_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"found '[?%]', which a registry's address cannot hold"):
+        default_uri(open_store(str(tmp_path / name)))
 
 
 def test_a_registry_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
