@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def command(folder: Path, events: int, seed: int) -> None:
         _ask(address, log.events, log.items)
         _split(address)
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
+    if shutil.which("endcap") is None:
+        click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
     for line, why in _next(store_url, spec, seed, plan):
         click.echo(f"  {line}\n      {why}")
 
