@@ -78,17 +78,6 @@ def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
         process.end(deadline - time.monotonic())
 
 
-def alive(pid: int) -> bool:
-    """Whether there is a process of this id."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def tail(log: Path, lines: int = 10) -> str:
     """A log's last lines, indented; where it ends with an error of Endcap's own, that error alone."""
     try:

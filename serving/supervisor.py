@@ -23,12 +23,13 @@ from pathlib import Path
 
 from endcap.deploy.state import CanaryTarget, Deployment, Target, read_state
 from endcap.errors import EndcapError, UserError
+from endcap.processes import alive
 from endcap.store import Store
 
 from .envoy_process import Envoy
 from .gateway import Split
 from .predictors import Predictor, Variant
-from .process import alive, end_all
+from .process import end_all
 
 Say = Callable[[str], None]
 TICK = 0.1

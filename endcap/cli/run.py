@@ -77,7 +77,7 @@ class RunReport:
 
 def run_pipeline(
     loaded: Loaded, pipeline: str, *, store_url: str, registry: str, logical_date: str, verbose: bool, again: str
-) -> RunReport:
+) -> None:
     """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and `again`, how to go on."""
     opened = open_store(store_url)
     store = Path(opened.root.removeprefix("file://"))
@@ -99,7 +99,6 @@ def run_pipeline(
     display.end(STEPS[pipeline], time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
     if verdict is not None:
         _print_comparison(verdict)
-    return report
 
 
 def _print_comparison(facts: dict[str, Any]) -> None:

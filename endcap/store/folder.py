@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError
+from endcap.processes import alive
 from endcap.store.base import MANIFEST, Draft, Json
 
 
@@ -140,7 +141,7 @@ class FolderStore:
         """Remove what writers of this host left that were killed."""
         for draft in (self.path / ".drafts").glob(f"{socket.gethostname()}@*@*"):
             pid = draft.name.split("@")[1]
-            if pid.isdigit() and not _alive(int(pid)):
+            if pid.isdigit() and not alive(int(pid)):
                 shutil.rmtree(draft, ignore_errors=True)
 
 
@@ -150,16 +151,6 @@ def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:
     except BlockingIOError:
         progress("another process does the same work; waiting for it")
         fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _files(folder: Path) -> list[str]:

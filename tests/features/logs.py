@@ -11,21 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from endcap.events.snapshot import EVENTS
 from endcap.features import build
 from endcap.spec import Recommender, Shop
 from endcap.store import Store, fingerprint
 
-SCHEMA = pa.schema(
-    [
-        ("session", pa.string()),
-        ("customer", pa.string()),
-        ("item", pa.string()),
-        ("time", pa.int64()),
-        ("type", pa.string()),
-        ("part", pa.string()),
-        ("row", pa.int64()),
-    ]
-)
 DAY = 86_400_000
 MONDAY = 1_717_372_800_000
 """Monday, 3 June 2024, midnight UTC."""
@@ -68,7 +58,7 @@ def snapshot(
         for day, its in days.items():
             (draft.path / "events" / day).mkdir(parents=True)
             for number in range(min(files, len(its))):
-                table = pa.Table.from_pylist(its[number::files], SCHEMA)
+                table = pa.Table.from_pylist(its[number::files], EVENTS)
                 pq.write_table(table, draft.path / "events" / day / f"part-{number}.parquet")
         for name, columns in (("items", items), ("customers", customers)):
             if columns is not None:
