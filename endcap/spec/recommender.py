@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.kubernetes import Pipeline
+from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ModelSpec, PopularitySpec, RecentPopularitySpec
 
 Exclude = Literal["none", "last", "seen"]
@@ -89,6 +91,7 @@ class Serving(Strict):
     """Largest number of events in one request."""
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
     canary: Canary = Canary()
+    kubernetes: KubernetesServing = KubernetesServing()
 
     @field_validator("max_k")
     @classmethod
@@ -122,6 +125,7 @@ class Recommender(Strict):
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
     serving: Serving = Serving()
+    pipeline: Pipeline = Pipeline()
 
     # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.
     @field_validator("baselines")

@@ -1,0 +1,221 @@
+"""What a spec says of Kubernetes: what pods get, where they may run, what is tried again, what is served how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
+
+BUILT_IN = ("ingest", "features", "train", "evaluate", "refit", "register", "deploy")
+"""Steps of Endcap's own, in their order."""
+_NEEDED = ("ingest", "features", "train", "evaluate", "refit")
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(lambda value: f"{value:g}" if isinstance(value, int | float) and value is not True else value),
+    Field(pattern=_QUANTITY),
+    Allowed("a quantity as Kubernetes writes it, such as 500m, 4 or 16Gi"),
+]
+Function = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"),
+    Allowed("an import path and a function's name, such as my_shop.checks:prices"),
+]
+
+
+class Toleration(Strict):
+    """A node's taint that a pod bears, as Kubernetes spells it."""
+
+    key: str | None = None
+    """Left out, with operator Exists: every taint."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    tolerationSeconds: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_bears(self) -> Toleration:
+        if self.operator == "Equal" and self.key is None:
+            raise mistakes([Mistake(("key",), "no key with operator Equal", "a key, or operator Exists")])
+        if self.operator == "Exists" and self.value is not None:
+            raise mistakes([Mistake(("value",), repr(self.value), "no value with operator Exists")])
+        return self
+
+
+class Gpu(Strict):
+    count: Annotated[int, Field(ge=0)] = 1
+    resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    """The accelerator's type, as nodes offer it. A certain product is chosen by `nodeSelector`."""
+
+
+class Pod(Strict):
+    """What a pod asks for, and where it may run."""
+
+    cpu: Quantity | None = None
+    """Requested."""
+    memory: Quantity | None = None
+    """Requested, and the limit where none is given."""
+    cpu_limit: Quantity | None = None
+    memory_limit: Quantity | None = None
+    gpu: Gpu | None = None
+    nodeSelector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    spot: bool = False
+    """May run on nodes that can be taken away at any time: bears the taints that clouds give them."""
+
+
+class Retries(Strict):
+    """A failed pod is tried again, after a wait that grows."""
+
+    count: Annotated[int, Field(ge=0, le=20)] = 2
+    backoff: Duration = Field(default="30s", validate_default=True)
+    """Before the first retry."""
+    factor: Annotated[float, Field(ge=1.0)] = 2.0
+    most: Duration = Field(default="10m", validate_default=True)
+    """Longest wait."""
+
+
+class SecretKey(Strict):
+    """A key of a Secret as an environment variable."""
+
+    secret: Name
+    key: str
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Step(Pod):
+    """How a step runs in a cluster; with `after`, a step of your own."""
+
+    enabled: bool = True
+    """False switches it off: `register` or `deploy` (and with `register` also `deploy`), or a step of your own."""
+    sharedMemory: Quantity | None = None
+    """Size of /dev/shm, which data loaders and collectives need."""
+    secrets: list[SecretKey] = []
+    retries: Retries = Retries()
+    deadline: Duration | None = None
+    """The step is ended when it has run so long."""
+    after: str | None = None
+    """A step of your own runs after this one, and before those that follow it."""
+    function: Function | None = None
+    """What it runs: a function that the image can import, called with the run's addresses by name."""
+    image: str | None = None
+    """What it runs: a container, given the run's addresses as environment variables. With `function`: the image that
+    has it. For a built-in step: another image than the run's."""
+    command: list[str] = []
+    """Of a container; left out: the image's own."""
+    arguments: dict[str, str | int | float | bool] = {}
+    """Given to a function by name, to a container as `--name=value`."""
+
+
+class Pipeline(Strict):
+    """How the pipelines run on Kubeflow Pipelines."""
+
+    image: str | None = None
+    """Of every step; left out: the image of this release of Endcap."""
+    deadline: Duration | None = None
+    """Of a whole run: no step starts later, and each is ended then."""
+    secret: Name = "endcap-store"  # noqa: S105 - a Secret's name
+    """The Secret with the store's keys, given to every step as environment variables; absent on KFP: none is set."""
+    defaults: Pod = Pod()
+    """Of every step that does not say otherwise."""
+    steps: dict[Name, Step] = {}
+
+    @field_validator("steps")
+    @classmethod
+    def _steps_can_be_chained(cls, steps: dict[str, Step]) -> dict[str, Step]:
+        found = [mistake for name, step in steps.items() for mistake in _mistakes_of(name, step, steps)]
+        if found:
+            raise mistakes(found)
+        return steps
+
+
+def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
+    if name in BUILT_IN:
+        found = [
+            Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own")
+            for key in ("after", "function", "command", "arguments")
+            if getattr(step, key)
+        ]
+        if not step.enabled and name in _NEEDED:
+            found.append(Mistake((name, "enabled"), "false", f"true: the steps after {name} need what it makes"))
+        deploy = steps.get("deploy", Step())
+        if name == "register" and not step.enabled and deploy.enabled:
+            hint = "Switch deploy off as well."
+            found.append(Mistake((name, "enabled"), "false", "true, while deploy is switched on", hint))
+        return found
+    known = [*BUILT_IN, *(other for other in steps if other not in BUILT_IN and other != name)]
+    found = []
+    if step.after is None:
+        hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(BUILT_IN)}."
+        found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint))
+    elif step.after not in known:
+        found.append(Mistake((name, "after"), repr(step.after), ", ".join(known)))
+    elif _circle(name, steps):
+        found.append(Mistake((name, "after"), f"{step.after!r}, a circle", "a step that does not come after this one"))
+    if step.function is None and step.image is None:
+        found.append(Mistake((name,), "neither image nor function", "at least one of image and function"))
+    if step.function is not None and step.command:
+        found.append(Mistake((name, "command"), "a command beside a function", "one of the two"))
+    return found
+
+
+def _circle(name: str, steps: dict[str, Step]) -> bool:
+    seen, at = {name}, steps[name].after
+    while at is not None and at in steps and at not in BUILT_IN:
+        if at in seen:
+            return True
+        seen.add(at)
+        at = steps[at].after
+    return False
+
+
+class Replicas(Strict):
+    """How many predictor pods a variant has, and what makes them more."""
+
+    min: Annotated[int, Field(ge=0)] = 1
+    max: Annotated[int, Field(ge=1)] = 3
+    metric: Literal["concurrency", "rps", "cpu", "memory"] = "concurrency"
+    """Knative scales by concurrency or requests a second, Standard by cpu or memory: where the cluster's mode cannot
+    scale by what is asked for, cpu stands for concurrency and rps, and concurrency for cpu and memory."""
+    target: Annotated[int, Field(ge=1)] | None = None
+    """Of the metric, for each pod; left out: 80 % of cpu or memory, 8 requests at once, or 200 a second."""
+
+    @field_validator("max")
+    @classmethod
+    def _max_is_not_below_min(cls, most: int, info: ValidationInfo) -> int:
+        least = info.data.get("min")
+        if least is not None and most < least:
+            raise mistakes([Mistake((), f"{most}, and min is {least}", "at least min")])
+        return most
+
+
+class Route(Strict):
+    """An HTTPRoute of Endcap's own, for a KServe release that ignores the canary's share."""
+
+    gateway: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$"), Allowed("namespace/name of a Gateway")]
+    hostname: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    """Of its own: on KServe's hostname the older route wins."""
+
+
+class Serving(Pod):
+    """Predictor pods on a KServe InferenceService."""
+
+    namespace: Name = "endcap-serving"
+    mode: Literal["auto", "Knative", "Standard"] = "auto"
+    """Of KServe; auto: the cluster's own default."""
+    image: str | None = None
+    """Left out: the image of this release of Endcap."""
+    secret: Name = "endcap-store"  # noqa: S105 - a Secret's name
+    service_account: Name = "endcap-predictor"
+    """Carries the Secret, by which KServe reads the package."""
+    replicas: Replicas = Replicas()
+    canary: Pod | None = None
+    """What the canary's pods get instead, in Standard mode; left out: what the stable's get."""
+    starts_within: Duration = Field(default="5m", validate_default=True)
+    """From the container's start to ready: the start-up probe waits so long."""
+    ready_within: Duration = Field(default="15m", validate_default=True)
+    """From the deployment to ready, images and nodes included; then it ends with the reason."""
+    route: Route | None = None
