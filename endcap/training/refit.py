@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from endcap.errors import UserError
 from endcap.features.view import declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
-from endcap.models import Model, load
+from endcap.models import load
 from endcap.registry.package import write_package
 from endcap.spec import Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of, fit_anew
 
-PACKAGE_CODE = (*CODE, "endcap.registry.package", "endcap.ranking")
+PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
+ITEMS = "items.parquet"
 
 
 def refit(
@@ -31,68 +32,83 @@ def refit(
     """Fit the winner on all data for the number of epochs found, and write its package; returns the address.
 
     With `refit: false` the judged model itself is packed. Raises UserError where the verdict is that the gate failed.
+    The fitted model is an artifact of its own: what only serving, gate or pipeline settings change is packed anew, and
+    not fitted.
     """
     if not facts_of(store, verdict)["passed"]:
         raise UserError(f"{verdict}: the gate failed, so there is nothing to pack; `endcap run` trains another model")
+    winner = _winner(recommender, dataset, trained, store, progress)
     kind = f"packages/{recommender.name}"
-    inputs = [content_key(address) for address in (dataset, trained)]
+    inputs = [content_key(address) for address in (dataset, trained, winner)]
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code_fingerprint(*PACKAGE_CODE))
+    found = store.find(kind, key)
+    if found:
+        return found
+    sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
+    with store.publish(kind, key) as draft:
+        _write(draft.path, recommender, winner, sources, store)
+        draft.facts |= {"recommender": recommender.name, **sources}
+    return draft.address
+
+
+def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, progress: Progress) -> str:
+    """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
+    kind = f"refitted/{recommender.name}"
+    parameters = recommender.model_dump(mode="json", include={"model", "split", "refit", "seed"})
+    inputs = [content_key(address) for address in (dataset, trained)]
+    key = fingerprint(inputs, parameters, code_fingerprint(*CODE))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
             return found
-        winner = _winner(recommender, dataset, trained, store, work, progress)
-        sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
         with store.publish(kind, key) as draft:
-            _write(draft.path, recommender, winner, sources, store)
-            draft.facts |= {"recommender": recommender.name, **sources}
+            make = _fitted_on_all if recommender.refit else _as_judged
+            draft.facts["fitted_until"] = make(recommender, dataset, trained, store, draft.path, work, progress)
     return draft.address
 
 
-@dataclass(frozen=True)
-class _Winner:
-    """A model with the items that it scores, in its order, and the time (epoch ms) of the last event it has seen."""
-
-    model: Model
-    vocabulary: Vocabulary
-    items: pa.Table
-    fitted_until: int
-
-
-def _winner(
-    recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
-) -> _Winner:
-    """The model to pack: fitted on all data, or the judged one itself."""
+def _fitted_on_all(
+    recommender: Recommender, dataset: str, trained: str, store: Store, place: Path, work: Path, progress: Progress
+) -> int:
+    """Write the model fitted on all data; returns the time of the last event that it has seen, epoch ms."""
     folder = store.fetch(dataset)
-    if not recommender.refit:
-        return _as_judged(recommender, folder, store.fetch(trained, verify=True))
-    return _fitted_on_all(recommender, folder, facts_of(store, trained)["epochs"], work, progress)
-
-
-def _fitted_on_all(recommender: Recommender, dataset: Path, epochs: int, work: Path, progress: Progress) -> _Winner:
-    vocabulary, sessions = everything(dataset, recommender)
-    items = item_table(dataset, vocabulary, sessions)
+    vocabulary, sessions = everything(folder, recommender)
     progress(f"fitting {recommender.model.name} on all {len(sessions):,} sessions")
+    epochs = facts_of(store, trained)["epochs"]
     model = fit_anew(recommender, sessions, len(vocabulary), epochs, work / "fit", progress)
-    return _Winner(model, vocabulary, items, int(sessions.times.max()))
+    (place / MODEL).mkdir()
+    model.save(place / MODEL)
+    _write_items(place, vocabulary, item_table(folder, vocabulary, sessions))
+    return int(sessions.times.max())
 
 
-def _as_judged(recommender: Recommender, dataset: Path, trained: Path) -> _Winner:
-    model, view = load(trained / MODEL), open_view(dataset, recommender)
-    seen = view.train if model.needs_validation else view.training
-    return _Winner(model, Vocabulary.load(trained / VOCABULARY), view.items, int(seen.times.max()))
+def _as_judged(
+    recommender: Recommender, dataset: str, trained: str, store: Store, place: Path, work: Path, progress: Progress
+) -> int:
+    """Write the judged model; returns the time of the last event that it has seen, epoch ms."""
+    judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
+    model = load(judged / MODEL)
+    (place / MODEL).mkdir()
+    model.save(place / MODEL)
+    _write_items(place, Vocabulary.load(judged / VOCABULARY), view.items)
+    return int((view.train if model.needs_validation else view.training).times.max())
 
 
-def _write(place: Path, recommender: Recommender, winner: _Winner, sources: dict[str, str], store: Store) -> None:
-    made_of = facts_of(store, sources["dataset"])
+def _write_items(place: Path, vocabulary: Vocabulary, items: pa.Table) -> None:
+    vocabulary.save(place / VOCABULARY)
+    pq.write_table(items, place / ITEMS)
+
+
+def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str, str], store: Store) -> None:
+    made_of, fitted = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
-        model=winner.model,
-        vocabulary=winner.vocabulary,
-        items=winner.items,
+        model=load(fitted / MODEL),
+        vocabulary=Vocabulary.load(fitted / VOCABULARY),
+        items=pq.read_table(fitted / ITEMS),
         recommender=recommender,
         shop_features=declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],
-        fitted_until=winner.fitted_until,
+        fitted_until=facts_of(store, winner)["fitted_until"],
         lineage={**sources, "snapshot": made_of["snapshot"]},
     )

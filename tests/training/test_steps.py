@@ -170,6 +170,18 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     assert refit(spec, dataset, trained, verdict(store, passed=True), store) == address
 
 
+def test_what_only_serving_changes_is_packed_anew_and_not_fitted(store: Store, dataset: str) -> None:
+    spec = of(GRU)
+    trained, passed = train(spec, dataset, store), verdict(store, passed=True)
+    first = refit(spec, dataset, trained, passed, store)
+    lines: list[str] = []
+    served = of(GRU, serving={"k": 3})
+    second = refit(served, dataset, trained, passed, store, progress=lines.append)
+    assert second != first
+    assert lines == []
+    assert load_package(store.fetch(second)).recommender.serving.k == 3
+
+
 def test_with_refit_false_the_judged_model_is_packed(store: Store, dataset: str) -> None:
     spec = of(GRU, refit=False)
     trained = train(spec, dataset, store)
