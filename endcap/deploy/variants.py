@@ -1,0 +1,176 @@
+"""What an InferenceService of Endcap's says of its variants: who gets which, and where each is reached.
+
+The deployer writes it as annotations; the gateway reads it back, so that it needs to watch InferenceServices only.
+KServe copies an InferenceService's annotations to its pods, where each change would start new ones. So the ones that
+change are set to a constant on the predictor, whose own win (`MASK`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+PREFIX = "endcap.dev/"
+SALT = PREFIX + "salt"
+STABLE = PREFIX + "stable-version"
+CANARY = PREFIX + "canary-version"
+SHARE = PREFIX + "canary-share"
+STABLE_TAG = PREFIX + "stable-tag"
+"""Knative: the tag of the stable version's revision, `latest` or `prev`."""
+REPLACES = PREFIX + "replaces-revision"
+"""Knative: the newest revision when the template last changed; the template's own is a newer one."""
+VERSION = PREFIX + "version"
+"""Of a predictor, on its pods: the registered version that it serves."""
+MODE = "serving.kserve.io/deploymentMode"
+MASK = {key: "see-the-inferenceservice" for key in (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES)}
+
+MANAGER = "endcap"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+NAME = "app.kubernetes.io/name"
+PART_OF = "app.kubernetes.io/part-of"
+SELECTOR = f"{MANAGED_BY}={MANAGER}"
+"""Label selector of everything that Endcap makes."""
+
+Mode = Literal["Knative", "Standard"]
+Json = Mapping[str, Any]
+
+
+def labels(recommender: str) -> dict[str, str]:
+    """The labels of everything that is made for a recommender."""
+    return {NAME: recommender, MANAGED_BY: MANAGER, PART_OF: "endcap"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to connect to, and which Host header to send."""
+
+    host: str
+    port: int
+    authority: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    version: str
+    address: Address
+    ready: bool
+    """Has answered its readiness probe; not ready: it shall not get requests."""
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Of one recommender."""
+
+    recommender: str
+    namespace: str
+    salt: str
+    share: float
+    """Of the shoppers that the canary gets, 0 to 1; 0 without a canary."""
+    stable: Variant | None
+    """None: not reached by itself. Before the first pod is ready, or at Knative with a canary that has everything:
+    then the canary answers everyone."""
+    canary: Variant | None
+
+
+def read_variants(service: Json) -> Variants | None:
+    """The variants of an InferenceService (as the API server gives it); None where it is not Endcap's."""
+    metadata = service["metadata"]
+    said = metadata.get("annotations") or {}
+    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not said.get(STABLE):
+        return None
+    of_mode = _at_knative if mode_of(service) == "Knative" else _at_standard
+    stable, canary = of_mode(service)
+    share = _share(said) if canary is not None else 0.0
+    name, namespace = metadata["name"], metadata["namespace"]
+    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary)
+
+
+def mode_of(service: Json) -> Mode:
+    """The mode an InferenceService runs in, by KServe's present words."""
+    said = (service["metadata"].get("annotations") or {}).get(MODE, "")
+    word = (service.get("status") or {}).get("deploymentMode") or said
+    return "Standard" if word in ("Standard", "RawDeployment") else "Knative"
+
+
+def predictor_service(recommender: str, predictor: str | None) -> str:
+    """KServe's name of a predictor's Service, and of its Deployment or Knative Service."""
+    return f"{recommender}-{predictor}-predictor" if predictor else f"{recommender}-predictor"
+
+
+def condition(service: Json, kind: str) -> dict[str, Any]:
+    """One of its conditions, empty where it is not set yet."""
+    conditions = (service.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one.get("type") == kind), {})
+
+
+def knative_traffic(service: Json) -> dict[str, dict[str, Any]]:
+    """Knative: the targets of the Route by their tags, as KServe reports them."""
+    traffic = _predictor_status(service).get("traffic") or []
+    return {target["tag"]: target for target in traffic if target.get("tag")}
+
+
+def template_is_ready(service: Json) -> bool:
+    """Knative: whether the newest template's revision is ready."""
+    status = _predictor_status(service)
+    replaced = (service["metadata"].get("annotations") or {}).get(REPLACES, "")
+    newest = status.get("latestCreatedRevision", "")
+    return newest not in ("", replaced) and status.get("latestReadyRevision") == newest
+
+
+def _at_knative(service: Json) -> tuple[Variant | None, Variant | None]:
+    metadata, traffic = service["metadata"], knative_traffic(service)
+    said = metadata["annotations"]
+    ready = template_is_ready(service)
+
+    def variant(tag: str, version: str, is_ready: bool) -> Variant:
+        host = f"{tag}-{predictor_service(metadata['name'], None)}.{metadata['namespace']}.svc"
+        return Variant(version, Address(host, 80, host), is_ready)
+
+    canary = None
+    if said.get(CANARY) and "latest" in traffic:
+        canary = variant("latest", said[CANARY], ready)
+    tags = [said.get(STABLE_TAG, "latest")] if canary else [said.get(STABLE_TAG, "latest"), "latest", "prev"]
+    # A revision is in the Route's traffic only once it was ready.
+    stable = next((variant(tag, said[STABLE], True) for tag in tags if tag in traffic), None)
+    return stable, canary
+
+
+def _at_standard(service: Json) -> tuple[Variant | None, Variant | None]:
+    metadata, spec = service["metadata"], service["spec"]
+    said = metadata["annotations"]
+    # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
+    url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
+    port = urlsplit(url).port or 80
+
+    def variant(predictor: Json, version: str, ready: bool) -> Variant:
+        host = f"{predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
+        return Variant(version, Address(host, port, host), ready)
+
+    ready = condition(service, "PredictorReady").get("status") == "True"
+    stable = variant(spec["predictor"], said[STABLE], ready)
+    canaries = spec.get("canary") or []
+    if not canaries or not said.get(CANARY):
+        return stable, None
+    predictor = canaries[0]["predictor"]
+    return stable, variant(predictor, said[CANARY], canary_is_ready(service, predictor.get("name", "")))
+
+
+def canary_is_ready(service: Json, predictor: str) -> bool:
+    """Standard: whether the canary of this name has a pod that is available."""
+    statuses = (service.get("status") or {}).get("canaryStatuses") or []
+    return any(one.get("name") == predictor and one.get("ready") for one in statuses)
+
+
+def _predictor_status(service: Json) -> dict[str, Any]:
+    components = (service.get("status") or {}).get("components") or {}
+    return components.get("predictor") or {}
+
+
+def _share(said: Json) -> float:
+    try:
+        share = float(said.get(SHARE, 0))
+    except ValueError:
+        return 0.0  # Someone wrote there: who cannot be read gets nothing.
+    return share if 0 <= share <= 1 else 0.0
