@@ -24,7 +24,7 @@ REPLACES = PREFIX + "replaces-revision"
 VERSION = PREFIX + "version"
 """Of a predictor, on its pods: the registered version that it serves."""
 MODE = "serving.kserve.io/deploymentMode"
-MASK = {key: "see-the-inferenceservice" for key in (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES)}
+MASK = dict.fromkeys((SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES), "see-the-inferenceservice")
 
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
