@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.store import storage_errors
+from endcap.store import CHECKPOINT, storage_errors
 
-_FILE = "checkpoint.safetensors"
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -26,13 +25,13 @@ def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[s
 
     arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
     data = save(arrays, metadata={"fit": fit, "state": json.dumps(state)})
-    draft = workspace / f"{_FILE}.draft"
+    draft = workspace / f"{CHECKPOINT}.draft"
     with storage_errors(workspace):
         with draft.open("wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        draft.replace(workspace / _FILE)
+        draft.replace(workspace / CHECKPOINT)
 
 
 def read(workspace: Path, fit: str) -> tuple[dict[str, Any], dict[str, Arrays]] | None:
@@ -41,7 +40,7 @@ def read(workspace: Path, fit: str) -> tuple[dict[str, Any], dict[str, Arrays]] 
 
     groups: dict[str, Arrays] = {}
     try:
-        with safe_open(workspace / _FILE, framework="np") as file:
+        with safe_open(workspace / CHECKPOINT, framework="np") as file:
             metadata = file.metadata() or {}
             if metadata.get("fit") != fit:
                 return None

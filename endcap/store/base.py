@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint.safetensors"
+"""The name of files in a workspace that outlive the machine too: replaced by renaming, never written in place."""
 Json = dict[str, Any]
 
 
@@ -56,8 +58,9 @@ class Store(Protocol):
         """A local folder for unfinished work, the same for the same kind and key, and one process's at a time.
 
         A second process waits for the first, which `progress` is told, and should then look with `find` again. The
-        folder is removed when the block ends well. After a failure or a kill it stays, so that its checkpoints are
-        gone on from.
+        folder is removed when the block ends well. After a failure or a kill its files named CHECKPOINT, at any depth,
+        are there again at the next entry, so that they are gone on from: in a bucket on any machine. More may be left
+        in a local folder; nobody may build on that.
         """
 
     def work_folder(self, kind: str, key: str) -> Path:
@@ -70,4 +73,10 @@ class Store(Protocol):
         """A small mutable JSON document, such as ``deployments/rsc15``, or None."""
 
     def write_document(self, name: str, document: Json) -> None:
-        """Replace a document in one step, durably."""
+        """Replace a document in one step, durably. Of two writers at once the later one's stays."""
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        """Replace a document by what `change` makes of it, and return that: no writer's change is lost to another's.
+
+        `change` may be called again with a newer document, so it does nothing else.
+        """

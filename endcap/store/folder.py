@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
-import os
 import shutil
-import socket
-import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from endcap.errors import IntegrityError, NotFoundError, StorageError
-from endcap.processes import alive
+from endcap.errors import IntegrityError, NotFoundError
 from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store.contents import (
+    check_folder,
+    manifest_of,
+    replace_durably,
+    scratch,
+    storage_errors,
+    sync_folder,
+    write_durably,
+)
 
 
 class FolderStore:
@@ -37,36 +40,15 @@ class FolderStore:
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
         place = self.path / kind / key
-        self._sweep()
-        # The writer's host and process are in the name, so that a later writer knows whose remains it may remove.
-        # No host's name has an @: the drafts of `web-7` are not taken for those of `web`.
-        name = f"{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
-        draft = Draft(self.path / ".drafts" / name, self._address(place))
-        with storage_errors(place):
-            draft.path.mkdir(parents=True)
-            try:
-                yield draft
-                manifest = {
-                    "address": draft.address,
-                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "facts": draft.facts,
-                    "files": {name: _describe(draft.path / name) for name in _files(draft.path)},
-                }
-                _write_durably(draft.path / MANIFEST, manifest)
-                self._move_into_place(draft.path, place)
-            finally:
-                shutil.rmtree(draft.path, ignore_errors=True)
+        with storage_errors(place), scratch(self.path / ".drafts") as folder:
+            draft = Draft(folder, self._address(place))
+            yield draft
+            write_durably(folder / MANIFEST, manifest_of(draft))
+            self._move_into_place(folder, place)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         folder = self._folder(address)
-        for name, described in self.manifest(address)["files"].items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != described["bytes"]:
-                raise IntegrityError(f"{address}: {name} is missing or cut short; delete {folder} and run again")
-            if verify and _sha256(file) != described["sha256"]:
-                raise IntegrityError(
-                    f"{address}: {name} was changed after it was written; delete {folder} and run again"
-                )
+        check_folder(folder, self.manifest(address), name=address, verify=verify)
         return folder
 
     def manifest(self, address: str) -> Json:
@@ -81,14 +63,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
-        lock = self.path / ".work" / kind / f"{key}.lock"
-        with contextlib.ExitStack() as held:
-            with storage_errors(lock):
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                # The lock's file stays for ever: were it removed, two processes could each lock a file of that name.
-                # The lock itself goes with its process, however that ends.
-                handle = held.enter_context(lock.open("w"))
-                _lock(handle, progress)
+        with self._locked(Path(".work") / kind / f"{key}.lock", progress):
             folder = self.work_folder(kind, key)
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
@@ -100,8 +75,8 @@ class FolderStore:
         return folder
 
     def list(self, kind: str) -> list[str]:
-        manifests = (self.path / kind).glob(f"*/{MANIFEST}")
-        return [self._address(file.parent) for file in sorted(manifests, key=lambda file: file.stat().st_mtime_ns)]
+        folders = [file.parent for file in (self.path / kind).glob(f"*/{MANIFEST}")]
+        return sorted(map(self._address, folders), key=lambda address: str(self.manifest(address)["created"]))
 
     def read_document(self, name: str) -> Json | None:
         try:
@@ -113,11 +88,25 @@ class FolderStore:
     def write_document(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"
         with storage_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex}")
-            _write_durably(draft, document)
-            draft.replace(file)
-            _sync_folder(file.parent)
+            replace_durably(file, document)
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        with self._locked(Path(".work") / "documents" / f"{name}.lock", lambda line: None):
+            document = change(self.read_document(name))
+            self.write_document(name, document)
+        return document
+
+    @contextlib.contextmanager
+    def _locked(self, name: Path, progress: Callable[[str], None]) -> Iterator[None]:
+        lock = self.path / name
+        with contextlib.ExitStack() as held:
+            with storage_errors(lock):
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                # The lock's file stays for ever: were it removed, two processes could each lock a file of that name.
+                # The lock itself goes with its process, however that ends.
+                handle = held.enter_context(lock.open("w"))
+                _lock(handle, progress)
+            yield
 
     def _address(self, folder: Path) -> str:
         return f"file://{folder}"
@@ -135,14 +124,7 @@ class FolderStore:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        _sync_folder(place.parent)
-
-    def _sweep(self) -> None:
-        """Remove what writers of this host left that were killed."""
-        for draft in (self.path / ".drafts").glob(f"{socket.gethostname()}@*@*"):
-            pid = draft.name.split("@")[1]
-            if pid.isdigit() and not alive(int(pid)):
-                shutil.rmtree(draft, ignore_errors=True)
+        sync_folder(place.parent)
 
 
 def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:
@@ -151,47 +133,3 @@ def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:
     except BlockingIOError:
         progress("another process does the same work; waiting for it")
         fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-
-
-def _describe(file: Path) -> Json:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _write_durably(file: Path, document: Json) -> None:
-    with file.open("w") as handle:
-        json.dump(document, handle, indent=1, sort_keys=True)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Report a full or read-only disk, or a folder without permission, as StorageError that names `place`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-            reason = error.strerror or str(error)
-            raise StorageError(
-                f"cannot write {place}: {reason}; nothing was published. Free space or choose another store (--store)"
-            ) from error
-        raise

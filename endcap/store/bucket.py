@@ -1,0 +1,265 @@
+"""One bucket of an S3 server: whole objects, conditional writes, retries, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.commonconfig import CopySource
+from minio.error import ServerError
+
+from endcap.errors import NotFoundError
+from endcap.store.s3_errors import CONDITION, FOREIGN, NOT_CAPABLE, code_of, in_words, may_pass
+from endcap.store.s3_settings import S3Settings
+
+T = TypeVar("T")
+S = TypeVar("S")
+WAITS = (0.5, 1.5, 4.0)
+"""Seconds before an operation is tried again, give or take a half; within each, a request is sent up to three times."""
+FILES, PARTS = 4, 3
+"""Objects that are written or read at once, and parts of each."""
+PART = 8 << 20
+MOST_PARTS = 10_000
+_PIECE = 1 << 20
+_SHA256 = "sha256"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An object as it was met. age: since it was written, by the server's own clock; None where it does not say."""
+
+    name: str
+    bytes: int
+    etag: str
+    age: timedelta | None = None
+    sha256: str | None = None
+    """As noted at its upload."""
+    changed: datetime | None = None
+
+
+class Bucket:
+    """Names are those of objects; every error names the object's address. Safe to use from several threads."""
+
+    def __init__(self, name: str, settings: S3Settings) -> None:
+        self.name, self.settings = name, settings
+        self._client = Minio(
+            settings.host,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            session_token=settings.session_token,
+            secure=settings.secure,
+            region=settings.region,
+            http_client=_transport(settings),
+        )
+
+    def address(self, name: str = "") -> str:
+        return f"s3://{self.name}/{name}".rstrip("/")
+
+    def check(self, name: str) -> None:
+        """Ask for an object that need not be there, so that a wrong host, bucket or key is told before any work."""
+        # Without the right to list, a server denies what is not there. What is needed later tells for itself.
+        with contextlib.suppress(NotFoundError, *FOREIGN):
+            self._ask("read", name, lambda: self._get(name), expected={"AccessDenied"})
+
+    def read(self, name: str) -> tuple[bytes, Blob] | None:
+        """A small object's bytes, or None where there is none."""
+        return self._or_none("read", name, lambda: self._get(name))
+
+    def stat(self, name: str) -> Blob | None:
+        """What an object is, or None where there is none."""
+
+        def head() -> Blob:
+            found = self._client.stat_object(self.name, name)
+            return _blob(name, found.metadata or {}, bytes_=found.size)
+
+        return self._or_none("look at", name, head)
+
+    def write(self, name: str, content: bytes, *, absent: bool = False, etag: str = "") -> str | None:
+        """Write a small object in one step; its etag. With a condition that does not hold: None, nothing is written.
+
+        absent: only where there is none; etag: only over this one. A server that knows no conditions writes all the
+        same. Where an answer was lost and asked for again, None may stand for a write that went well: read it back.
+        """
+        condition = {"If-None-Match": "*"} if absent else {"If-Match": f'"{etag}"'} if etag else {}
+
+        def put(headers: Mapping[str, str]) -> str:
+            # The client's public method has no conditions: it would send them as metadata.
+            kept: Any = {"Content-Type": "application/json", **headers}
+            return str(self._client._put_object(self.name, name, content, kept).etag)
+
+        try:
+            return self._ask("write", name, lambda: put(condition), expected=CONDITION | NOT_CAPABLE)
+        except FOREIGN as error:
+            if code_of(error) in CONDITION:
+                return None
+            if condition:
+                return self._ask("write", name, lambda: put({}))
+            raise in_words(error, "write", self.address(name), self.settings) from error
+        except NotFoundError:
+            return None  # the one that it was to go over is gone
+
+    def upload(self, name: str, handle: BinaryIO, sha256: str) -> None:
+        """Write an object from an open file, in parts where it is large; each part's checksum is checked on arrival."""
+        size = os.fstat(handle.fileno()).st_size
+
+        def put() -> None:
+            handle.seek(0)
+            self._client.put_object(
+                self.name,
+                name,
+                handle,
+                size,
+                metadata={_SHA256: sha256},
+                part_size=max(PART, -(-size // MOST_PARTS)),
+                num_parallel_uploads=PARTS,
+            )
+
+        self._ask("write", name, put)
+
+    def download(self, name: str, file: Path, *, etag: str = "") -> None:
+        """Write an object's bytes to a file, going on behind what the file holds already.
+
+        etag: only this one. Raises NotFoundError where it is gone or another.
+        """
+        headers: Any = {"If-Match": f'"{etag}"'} if etag else None
+
+        def get() -> None:
+            held = file.stat().st_size if file.exists() else 0
+            response = self._client.get_object(self.name, name, offset=held, request_headers=headers)
+            try:
+                if held and response.status != 206:
+                    file.unlink()  # the server knows no ranges and sends all of it
+                with file.open("ab") as handle:
+                    for piece in response.stream(_PIECE):
+                        handle.write(piece)
+            finally:
+                response.close()
+                response.release_conn()
+
+        try:
+            self._ask("read", name, get, expected={*CONDITION, "InvalidRange"})
+        except FOREIGN as error:
+            if code_of(error) in CONDITION:
+                raise NotFoundError(f"{self.address(name)} was replaced meanwhile") from None
+            file.unlink()  # it held more than there is
+            self._ask("read", name, get)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the bucket, by the server. Raises NotFoundError where the source is gone."""
+        copied = CopySource(self.name, source)
+
+        def ask() -> None:
+            try:
+                self._client.copy_object(self.name, target, copied)
+            except ValueError as error:  # an answer of 200 that holds an error: servers begin to answer before they end
+                raise ServerError(str(error), 500) from error
+
+        self._ask("copy", source, ask)
+
+    def list(self, prefix: str, *, recursive: bool = True) -> list[Blob]:
+        """Objects whose names begin with `prefix`, in no order; not recursive: those, and folders, ending in /."""
+
+        def ask() -> list[Blob]:
+            found = self._client.list_objects(self.name, prefix, recursive=recursive)
+            return [
+                Blob(str(one.object_name), one.size or 0, one.etag or "", changed=one.last_modified) for one in found
+            ]
+
+        return self._ask("list", prefix, ask)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; one that is not there is as good as removed."""
+        for _ in parallel(lambda name: self._ask("remove", name, lambda: self._remove(name)), names):
+            pass
+
+    def _get(self, name: str) -> tuple[bytes, Blob]:
+        response = self._client.get_object(self.name, name)
+        try:
+            return response.read(), _blob(name, response.headers)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _remove(self, name: str) -> None:
+        self._client.remove_object(self.name, name)
+
+    def _or_none(self, doing: str, name: str, call: Callable[[], T]) -> T | None:
+        try:
+            return self._ask(doing, name, call)
+        except NotFoundError:
+            return None
+
+    def _ask(self, doing: str, name: str, call: Callable[[], T], expected: Iterable[str] = ()) -> T:
+        """Call until it goes well, or fails for good. expected: codes whose error the caller understands itself."""
+        for wait in (*WAITS, None):
+            try:
+                return call()
+            except FOREIGN as error:
+                if code_of(error) in set(expected):
+                    raise
+                if wait is None or not may_pass(error):
+                    raise in_words(error, doing, self.address(name), self.settings) from error
+                time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
+        raise AssertionError("the last wait is None")
+
+
+def parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = FILES) -> Iterator[T]:
+    """Results in the arguments' order. After a first failure nothing more is begun, and that failure is raised."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="s3") as pool:
+        futures = [pool.submit(call, argument) for argument in arguments]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _transport(settings: S3Settings) -> urllib3.PoolManager:
+    # Connections beyond the pool's size are closed after use, which it would warn of each time.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    return urllib3.PoolManager(
+        maxsize=FILES * PARTS + FILES,
+        timeout=urllib3.Timeout(connect=5, read=60),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=settings.ca or certifi.where(),
+        retries=urllib3.Retry(
+            total=2,
+            backoff_factor=0.3,
+            backoff_jitter=0.3,
+            status_forcelist=(429, 500, 502, 503, 504),
+            allowed_methods=None,  # every request may be sent twice: none adds to what is there
+            raise_on_status=False,
+        ),
+    )
+
+
+def _blob(name: str, headers: Mapping[str, Any], bytes_: int | None = None) -> Blob:
+    changed, now = (_time(headers.get(header)) for header in ("last-modified", "date"))
+    return Blob(
+        name,
+        int(headers.get("content-length", 0)) if bytes_ is None else bytes_,
+        str(headers.get("etag", "")).strip('"'),
+        now - changed if changed and now else None,
+        headers.get(f"x-amz-meta-{_SHA256}"),
+        changed,
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,41 @@
+"""Where copies of stored objects lie on this machine. All of it may be deleted at any time that nothing runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from endcap.errors import StorageError
+from endcap.store.contents import storage_errors
+
+VARIABLE = "ENDCAP_CACHE"
+
+
+def cache_folder() -> Path:
+    """The folder named by ENDCAP_CACHE; else the user's cache; else, as in a pod without a home, the temp folder's.
+
+    Raises StorageError where it cannot be written.
+    """
+    given = os.environ.get(VARIABLE)
+    if given:
+        folder = Path(given).expanduser().resolve()
+        with storage_errors(f"{folder} ({VARIABLE})"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    home = os.environ.get("XDG_CACHE_HOME") or (os.environ["HOME"] + "/.cache" if os.environ.get("HOME") else None)
+    candidates = [Path(home) / "endcap"] if home else []
+    candidates.append(Path(tempfile.gettempdir()) / f"endcap-{os.getuid()}")
+    for folder in candidates:
+        if _ours(folder):
+            return folder
+    raise StorageError(f"none of {', '.join(map(str, candidates))} can be written; name a folder by {VARIABLE}")
+
+
+def _ours(folder: Path) -> bool:
+    """Whether the folder is there, or could be made, for this user alone: others must not put files into it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        return False

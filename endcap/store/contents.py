@@ -1,0 +1,132 @@
+"""What both stores do alike with files on a disk: describe them, check them, write durably, tell what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from endcap.errors import IntegrityError, StorageError
+from endcap.processes import alive
+from endcap.store.base import MANIFEST, Draft, Json
+
+
+def manifest_of(draft: Draft) -> Json:
+    """The manifest of a draft that is filled. Its files are on the disk afterwards, not only in memory."""
+    return {
+        "address": draft.address,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "facts": draft.facts,
+        "files": {name: _describe(draft.path / name) for name in _files(draft.path)},
+    }
+
+
+def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", verify: bool = True) -> None:
+    """Compare an artifact's files with its manifest: their sizes, and with `verify` their checksums.
+
+    manifest: left out, the one that lies in the folder, as in a copy that was downloaded by something else. name: what
+    the artifact is called in errors. Raises IntegrityError where a file is missing or differs.
+    """
+    name = name or str(folder)
+    if manifest is None:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"{name}: its {MANIFEST} cannot be read ({error}); fetch it again") from None
+    for file, described in manifest["files"].items():
+        check_file(folder / file, described, file, name, verify=verify)
+
+
+def check_file(file: Path, described: Mapping[str, object], called: str, artifact: str, *, verify: bool) -> None:
+    """Compare one file with what the manifest says of it. Raises IntegrityError."""
+    if not file.is_file() or file.stat().st_size != described["bytes"]:
+        raise IntegrityError(f"{artifact}: {called} is missing or cut short; {_make_again(artifact)}")
+    if verify and sha256(file) != described["sha256"]:
+        raise IntegrityError(f"{artifact}: {called} was changed after it was written; {_make_again(artifact)}")
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_durably(file: Path, document: Json) -> None:
+    with file.open("w") as handle:
+        json.dump(document, handle, indent=1, sort_keys=True)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def replace_durably(file: Path, document: Json) -> None:
+    """Replace a JSON file in one step."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex}")
+    write_durably(draft, document)
+    draft.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A new folder below `parent` for the length of the block; what killed processes of this host left is removed."""
+    sweep(parent)
+    # The host and process are in the name, so that a later writer knows whose remains it may remove.
+    # No host's name has an @: the drafts of `web-7` are not taken for those of `web`.
+    folder = parent / f"{socket.gethostname()}@{os.getpid()}@{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove the scratch folders of this host's processes that were killed."""
+    for folder in parent.glob(f"{socket.gethostname()}@*@*"):
+        pid = folder.name.split("@")[1]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def storage_errors(place: Path | str) -> Iterator[None]:
+    """Report a full or read-only disk, or a folder without permission, as StorageError that names `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            reason = error.strerror or str(error)
+            raise StorageError(
+                f"cannot write {place}: {reason}; nothing was published. Free space or choose another store (--store)"
+            ) from error
+        raise
+
+
+def _make_again(artifact: str) -> str:
+    return f"delete {artifact.removeprefix('file://')} and run again"
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def _describe(file: Path) -> Json:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}

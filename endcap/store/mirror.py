@@ -1,0 +1,124 @@
+"""A workspace's checkpoints, kept in a bucket while the work goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from endcap.errors import EndcapError, NotFoundError
+from endcap.store.base import CHECKPOINT
+from endcap.store.bucket import Blob, Bucket, parallel
+from endcap.store.contents import sha256
+from endcap.store.lease import Lease
+
+LOOK = 1.0
+"""Seconds between two looks for checkpoints that were replaced."""
+_Version = tuple[int, int, int]
+
+
+class Mirror:
+    """Objects ``<name>/<generation>-<token>/<path of the checkpoint>``.
+
+    Each holder of the lease writes below a prefix of its own, so that one whose lease was lost, and who does not know
+    it yet, can not write over a newer holder's checkpoints. What is restored is of each file the newest generation's.
+    """
+
+    def __init__(self, bucket: Bucket, name: str, folder: Path, lease: Lease, progress: Callable[[str], None]) -> None:
+        self._bucket, self._name, self._folder, self._lease, self._tell = bucket, f"{name}/", folder, lease, progress
+        self._own = f"{self._name}{lease.generation:08d}-{lease.token}/"
+        self._kept: dict[str, _Version] = {}
+        self._old: list[str] = []
+        self._failing = False
+        self._alone = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="checkpoints", daemon=True)
+
+    def start(self) -> None:
+        """Restore what earlier holders kept, then keep what is written to the folder."""
+        self._restore()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Keep the last state: the work failed or is to end."""
+        self._stop()
+        self._keep()
+
+    def clear(self) -> None:
+        """Remove everything that this and earlier holders kept: the work is done."""
+        self._stop()
+        if not self._lease.lost.is_set():
+            found = self._found()
+            self._bucket.remove(blob.name for generation, _, blob in found if generation <= self._lease.generation)
+
+    def _stop(self) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _found(self) -> list[tuple[int, str, Blob]]:
+        """Generation, path and object of all that is kept."""
+        pattern = re.compile(rf"{re.escape(self._name)}(\d+)-[0-9a-f]+/(.+)")
+        matches = ((pattern.fullmatch(blob.name), blob) for blob in self._bucket.list(self._name))
+        return [(int(match[1]), match[2], blob) for match, blob in matches if match]
+
+    def _restore(self) -> None:
+        newest: dict[str, tuple[int, Blob]] = {}
+        for generation, path, blob in self._found():
+            if path not in newest or generation > newest[path][0]:
+                newest[path] = (generation, blob)
+            self._old.append(blob.name)
+        for line in parallel(self._fetch, [(path, blob) for path, (_, blob) in newest.items()]):
+            self._tell(line)
+
+    def _fetch(self, what: tuple[str, Blob]) -> str:
+        path, blob = what
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f"{target.name}.part")
+        noted = self._bucket.stat(blob.name)
+        with contextlib.suppress(NotFoundError):  # an earlier holder that has ended meanwhile has removed it
+            self._bucket.download(blob.name, draft)
+        if noted is None or not draft.exists() or (noted.sha256 and noted.sha256 != sha256(draft)):
+            draft.unlink(missing_ok=True)
+            return f"{self._bucket.address(blob.name)} is gone or damaged: what it held is done anew"
+        draft.replace(target)
+        return f"{path} was kept by an earlier process; going on from it"
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK):
+            self._keep()
+
+    def _keep(self) -> None:
+        """Upload what changed since the last time. A failure is told once, and tried again at the next look."""
+        with self._alone:
+            if self._lease.lost.is_set():
+                if not self._failing:
+                    self._tell("another process took this work over: checkpoints are kept by that one now")
+                self._failing = True
+                return
+            try:
+                for file in sorted(self._folder.rglob(CHECKPOINT)):
+                    self._upload(file)
+                self._bucket.remove(self._old)
+                self._old = []
+                self._failing = False
+            except EndcapError as error:
+                if not self._failing:
+                    self._tell(f"checkpoints cannot be kept for now: {error}")
+                self._failing = True
+
+    def _upload(self, file: Path) -> None:
+        path = str(file.relative_to(self._folder))
+        # The open file stays the one that it was, whatever is renamed over its name meanwhile.
+        with contextlib.suppress(FileNotFoundError), file.open("rb") as handle:
+            state = os.fstat(handle.fileno())
+            version = (state.st_ino, state.st_mtime_ns, state.st_size)
+            if self._kept.get(path) != version:
+                checksum = hashlib.file_digest(handle, "sha256").hexdigest()
+                self._bucket.upload(self._own + path, handle, checksum)
+                self._kept[path] = version

@@ -1,0 +1,148 @@
+"""How an artifact appears in a bucket: all of it at once, and one writer's copy of it, though nothing can be renamed.
+
+The files of an artifact lie under its address by their plain names, for others that know nothing of Endcap read them
+there (KServe downloads what begins with the address). So two writers of one key write to the same names, and training
+need not give them the same bytes. A writer that was believed dead may wake at any moment and go on: whatever it then
+sends must not be able to differ. Therefore no writer sends its own files to the address:
+
+1. Draft. A writer uploads its files below ``.drafts/<kind>/<key>/<its own random name>/``, which nobody else writes to.
+2. Choice. It puts ``choice.json`` beside the drafts, on the condition that there is none: which draft, and the manifest
+   (names, sizes, checksums). One writer's choice stands; the others read it, and take it for their own.
+3. Copies. Whoever has read the choice has the server copy the chosen draft's files to their plain names. All writers
+   copy the same objects, so the order, the number and the lateness of copies do not matter.
+4. Manifest. When every copy is there in its size, the manifest is put, on the condition that there is none. Only with
+   it the artifact is found. Then the choice, then the drafts are removed.
+
+A writer looks for the manifest after it has seen a choice, and before it copies: a choice can only have been removed
+after the manifest was there. So one that comes late, finds no choice and makes its own, copies nothing. Where the
+chosen draft has been removed while there is no manifest (its writer died, and a sweep took its draft), the choice is
+replaced on the condition that it is still that one.
+
+A killed writer leaves a draft, and perhaps a choice that the next writer of the key carries out. What nobody touched
+for a day is swept by later writers, drafts before choices, so that no copy of a swept choice can begin any more.
+
+A server that ignores the conditions, or looks and writes in two steps, may let two choices follow each other. So the
+choice is read once more before the manifest is put, and where it is another one by then, that one is carried out. What
+remains are moments; there the checksums refuse what they left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import IntegrityError, NotFoundError
+from endcap.store.base import MANIFEST, Json
+from endcap.store.bucket import Blob, Bucket, parallel
+
+ABANDONED = timedelta(days=1)
+_CHOICE = "choice.json"
+_OF_A_WRITER = re.compile(rf"(.*?/)({re.escape(_CHOICE)}$|[0-9a-f]{{32}}/)")
+
+
+class Publication:
+    """One writer's way to an artifact. root: the store's, in the bucket; place: ``<kind>/<key>``."""
+
+    def __init__(self, bucket: Bucket, root: str, place: str) -> None:
+        self._bucket, self._root = bucket, root
+        self._place = f"{root}{place}/"
+        self._manifest = f"{self._place}{MANIFEST}"
+        self._drafts = f"{root}.drafts/{place}/"
+        self._choice = f"{self._drafts}{_CHOICE}"
+        self._own = uuid.uuid4().hex
+
+    def publish(self, folder: Path, manifest: Json) -> bool:
+        """Publish the folder's files. False: another writer was first, and its copy is there instead."""
+        self._sweep()
+        if self._whole():
+            return False
+        self._upload(folder, manifest)
+        own: Json = {"draft": self._own, "manifest": manifest}
+        choice, etag = self._choose(own)
+        carried_out: Json | None = None
+        while not self._whole():
+            if choice == carried_out:
+                self._bucket.write(self._manifest, _json(choice["manifest"]), absent=True)
+                break
+            try:
+                self._copy(choice)
+                carried_out = choice
+                choice, etag = self._choose(own)
+            except NotFoundError:
+                choice, etag = self._choose(own, replaced=etag)
+        self._bucket.remove([self._choice])
+        for one in (own, choice):
+            self._bucket.remove(f"{self._drafts}{one['draft']}/{name}" for name in one["manifest"]["files"])
+        there = self._bucket.read(self._manifest)
+        return there is not None and there[0] == _json(manifest)
+
+    def _whole(self) -> bool:
+        return self._bucket.stat(self._manifest) is not None
+
+    def _upload(self, folder: Path, manifest: Json) -> None:
+        def upload(name: str) -> None:
+            with (folder / name).open("rb") as handle:
+                self._bucket.upload(f"{self._drafts}{self._own}/{name}", handle, manifest["files"][name]["sha256"])
+
+        _all(parallel(upload, manifest["files"]))
+
+    def _choose(self, own: Json, *, replaced: str | None = None) -> tuple[Json, str]:
+        """The choice that stands, and its etag; it is `own` where there was none, or one of the etag `replaced`."""
+        if replaced:
+            self._bucket.write(self._choice, _json(own), etag=replaced)
+        while True:
+            self._bucket.write(self._choice, _json(own), absent=True)
+            found = self._bucket.read(self._choice)
+            if found is not None:
+                return json.loads(found[0]), found[1].etag
+
+    def _copy(self, choice: Json) -> None:
+        """Have the chosen draft's files copied. Raises NotFoundError where the draft is not there (any more)."""
+        described: dict[str, Any] = choice["manifest"]["files"]
+
+        def copy(name: str) -> None:
+            target = self._place + name
+            self._bucket.copy(f"{self._drafts}{choice['draft']}/{name}", target)
+            copied = self._bucket.stat(target)
+            if copied is None or copied.bytes != described[name]["bytes"]:
+                size = "missing" if copied is None else f"{copied.bytes:,} bytes"
+                raise IntegrityError(
+                    f"{self._bucket.address(target)} is {size} after it was copied, "
+                    f"{described[name]['bytes']:,} bytes are expected: does something else write there? "
+                    "Nothing was published; run again"
+                )
+
+        _all(parallel(copy, described))
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left."""
+        groups: dict[str, list[Blob]] = {}
+        for blob in self._bucket.list(f"{self._root}.drafts/"):
+            if of := _OF_A_WRITER.match(blob.name):
+                groups.setdefault(of[1], []).append(blob)
+        for group, blobs in groups.items():
+            if self._abandoned(blobs):
+                drafts = [blob.name for blob in blobs if blob.name != group + _CHOICE]
+                self._bucket.remove(drafts)
+                self._bucket.remove([group + _CHOICE])
+
+    def _abandoned(self, blobs: list[Blob]) -> bool:
+        newest = max(blobs, key=lambda blob: blob.changed or datetime.now(UTC))
+        if newest.changed is None or datetime.now(UTC) - newest.changed < ABANDONED:
+            return False
+        # This machine's clock may be wrong; the server's own tells for sure.
+        asked = self._bucket.stat(newest.name)
+        return asked is not None and asked.age is not None and asked.age > ABANDONED
+
+
+def _all(results: Any) -> None:
+    for _ in results:
+        pass
+
+
+def _json(document: Json) -> bytes:
+    return json.dumps(document, indent=1, sort_keys=True).encode()

@@ -1,0 +1,121 @@
+"""What an S3 server, or the way to it, says: whether it may pass, and the same in words."""
+
+from __future__ import annotations
+
+from minio.error import InvalidResponseError, S3Error, ServerError
+from urllib3 import exceptions as http
+
+from endcap.errors import EndcapError, NotFoundError, StorageError, TransientError, UserError
+from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
+
+FOREIGN = (S3Error, ServerError, InvalidResponseError, http.HTTPError)
+"""What the client raises. `OSError` is not among it: that is this machine's disk."""
+ABSENT = {"NoSuchKey", "NoSuchObject"}
+CONDITION = {"PreconditionFailed"}
+NOT_CAPABLE = {"NotImplemented", "MethodNotAllowed"}
+_PASSING = {
+    "InternalError",
+    "ServiceUnavailable",
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "IncompleteBody",
+    "NoSuchUpload",  # the end of an upload was sent twice: the first had reached the server after all
+}
+_CREDENTIALS = {
+    "InvalidAccessKeyId": "does not know the access key",
+    "SignatureDoesNotMatch": "says that the secret key is another one",
+    "ExpiredToken": "says that the session token has expired",
+    "TokenRefreshRequired": "says that the session token has expired",
+    "InvalidToken": "does not accept the session token",
+    "InvalidTokenId": "does not accept the session token",
+    "AccountProblem": "refuses the account",
+}
+_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "Redirect", "IllegalLocationConstraintException"}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "XMinioAdminBucketQuotaExceeded"}
+
+
+def code_of(error: BaseException) -> str:
+    if isinstance(error, S3Error):
+        return str(error.code)
+    return "PreconditionFailed" if _status(error) == 412 else ""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same again may go well in a while."""
+    if isinstance(error, http.HTTPError):
+        return not isinstance(_reason(error), http.NameResolutionError | http.SSLError | http.LocationParseError)
+    status = _status(error)
+    return code_of(error) in _PASSING or status == 429 or (status >= 500 and status not in (501, 507))
+
+
+def in_words(error: BaseException, doing: str, address: str, settings: S3Settings) -> EndcapError:
+    """The error as one of Endcap's. doing: the verb, such as ``read``; address: of the object or bucket."""
+    if isinstance(error, http.HTTPError):
+        return _unreachable(error, doing, address, settings)
+    code, status = code_of(error), _status(error)
+    keys = f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret {SECRET})"
+    bucket = "/".join(address.split("/")[:3])
+    if code in ABSENT:
+        return NotFoundError(f"nothing is stored under {address}")
+    if code == "NoSuchBucket":
+        return UserError(f"{settings.endpoint} has no bucket {bucket}; create it, or correct the address of the store")
+    if code in _CREDENTIALS:
+        return UserError(
+            f"{settings.endpoint} {_CREDENTIALS[code]} ({code}, key {settings.access_key}); correct {keys}"
+        )
+    if code == "RequestTimeTooSkewed":
+        return StorageError(f"{settings.endpoint} refuses: this machine's clock differs too much from its own; set it")
+    if code in _REGION:
+        return UserError(
+            f"{settings.endpoint} says that {bucket} lies in another region than {settings.region} "
+            f"({getattr(error, 'message', None) or code}); set {REGIONS[0]}"
+        )
+    if code in _FULL or status == 507:
+        return StorageError(f"cannot {doing} {address}: {settings.endpoint} is full or the quota is reached ({code})")
+    if code in ("AccessDenied", "AllAccessDisabled") or status in (401, 403):
+        return StorageError(
+            f"may not {doing} {address}: {settings.endpoint} denies it to the key {settings.access_key}. Grant it "
+            "s3:ListBucket of the bucket, s3:GetObject, s3:PutObject and s3:DeleteObject of its objects; "
+            f"or correct {keys}"
+        )
+    if may_pass(error):
+        return TransientError(
+            f"cannot {doing} {address}: {settings.endpoint} fails again and again "
+            f"({code or f'HTTP {status}'}); look at it, then run again"
+        )
+    return StorageError(f"cannot {doing} {address}: {settings.endpoint} answers {code or f'HTTP {status}'}: {error}")
+
+
+def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Settings) -> EndcapError:
+    reason = _reason(error)
+    if isinstance(reason, http.NameResolutionError | http.LocationParseError):
+        return UserError(f"cannot {doing} {address}: no host is known as {settings.host}; correct {ENDPOINTS[0]}")
+    if isinstance(reason, http.SSLError):
+        return UserError(
+            f"cannot {doing} {address}: no TLS with {settings.endpoint} ({reason}); name its certificate authority by "
+            f"{CAS[0]}, or give {ENDPOINTS[0]} with http:// where the server speaks no TLS"
+        )
+    return TransientError(
+        f"cannot {doing} {address}: {settings.endpoint} cannot be reached ({reason}); see whether it runs and whether "
+        f"{ENDPOINTS[0]} is right, then run again"
+    )
+
+
+def _reason(error: http.HTTPError) -> BaseException:
+    return error.reason if isinstance(error, http.MaxRetryError) and error.reason else error
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, ServerError):
+        return int(error.status_code)
+    if isinstance(error, S3Error):
+        return int(error.response.status)
+    return int(getattr(error, "_code", 0) or 0)
