@@ -20,12 +20,14 @@ SCHEMAS = Path("pipelines/specs/schemas")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file is not up to date.")
 def command(check: bool) -> None:
     """Compile the pipelines to packages for KFP, and write the specs' JSON schemas (run in the repository's root)."""
+    from endcap.cli.chart import guide
     from endcap.spec.schema import schemas
 
     if not COMPILED.parent.is_dir():
         raise UserError(f"there is no folder {COMPILED.parent} here: run this in the repository's root")
     stale = []
-    for file, text in {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}}.items():
+    generated = {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}, **guide()}
+    for file, text in generated.items():
         if file.is_file() and _meaning(file, file.read_text()) == _meaning(file, text):
             continue
         stale.append(str(file))

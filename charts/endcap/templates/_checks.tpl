@@ -1,0 +1,39 @@
+{{/* What a schema cannot say well: values that do not go together, each with what to do. */}}
+{{- define "endcap.checks" -}}
+{{- with .Values.mlflow }}
+{{- if .enabled }}
+{{- if and (eq .backend.type "postgresql") (not .backend.postgresql.existingSecret) }}
+{{- fail (printf "mlflow.backend.postgresql.existingSecret: found nothing, and mlflow.backend.type is postgresql; allowed: the name of a Secret in namespace %s with the database's address, such as one made by\n  kubectl -n %s create secret generic mlflow-db --from-literal=%s='postgresql://user:password@host:5432/mlflow'" $.Release.Namespace $.Release.Namespace .backend.postgresql.key) }}
+{{- end }}
+{{- if and (gt (int .replicas) 1) (eq .backend.type "sqlite") }}
+{{- fail (printf "mlflow.replicas: found %d, and mlflow.backend.type is sqlite; allowed: 1, because one server at a time may hold the file; for more use postgresql" (int .replicas)) }}
+{{- end }}
+{{- if and (gt (int .replicas) 1) (eq .artifacts.type "volume") }}
+{{- fail (printf "mlflow.replicas: found %d, and mlflow.artifacts.type is volume; allowed: 1, because one node at a time holds the volume; for more use mlflow.artifacts.type s3" (int .replicas)) }}
+{{- end }}
+{{- if and (eq .artifacts.type "s3") (not .artifacts.destination) }}
+{{- fail "mlflow.artifacts.destination: found nothing, and mlflow.artifacts.type is s3; allowed: a bucket and a prefix, such as s3://endcap/mlflow" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.store }}
+{{- if .create }}
+{{- range $key := list "endpoint" "accessKeyId" "secretAccessKey" }}
+{{- if not (get $.Values.store $key) }}
+{{- fail (printf "store.%s: found nothing, and store.create is true; allowed: a value for each of store.endpoint, store.accessKeyId and store.secretAccessKey, or store.create=false and a Secret of yours" $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.gateway }}
+{{- if and .enabled .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- fail (printf "gateway.autoscaling.minReplicas: found %d, and gateway.autoscaling.maxReplicas is %d; allowed: at most that" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if and .enabled .httpRoute.enabled (not .httpRoute.parentRefs) }}
+{{- fail "gateway.httpRoute.parentRefs: found nothing, and gateway.httpRoute.enabled is true; allowed: at least one Gateway, such as [{name: public, namespace: gateways}]" }}
+{{- end }}
+{{- if and .enabled .ingress.enabled (not .ingress.hosts) }}
+{{- fail "gateway.ingress.hosts: found nothing, and gateway.ingress.enabled is true; allowed: at least one host name, such as [ranking.example.com]" }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,150 @@
+{{/* Names: <release>-endcap, or <release> where it has the chart's name in it. */}}
+{{- define "endcap.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "endcap.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "endcap.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "endcap.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Labels that select pods; they never change. Called with (list $ component). */}}
+{{- define "endcap.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "endcap.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "endcap.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "endcap.selector" . }}
+app.kubernetes.io/part-of: endcap
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* A digest says exactly which image, so it wins over the tag. */}}
+{{- define "endcap.image" -}}
+{{- with .Values.image -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* What the restricted Pod Security Standard asks of a pod, and of a container. */}}
+{{- define "endcap.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "endcap.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* The part of a pod that values decide alike for each component. Called with (list $ component values). */}}
+{{- define "endcap.placement" -}}
+{{- $root := index . 0 -}}
+{{- with index . 2 -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "endcap.podLabels" -}}
+{{- $given := (index . 2).podLabels | default dict -}}
+{{- toYaml (merge (include "endcap.labels" (list (index . 0) (index . 1)) | fromYaml) $given) }}
+{{- end }}
+
+{{/* Host headers of MLflow's server: the Service's names with and without the port, and a port-forward's. */}}
+{{- define "endcap.mlflowHosts" -}}
+{{- $service := printf "%s-mlflow" (include "endcap.fullname" .) -}}
+{{- $namespaced := printf "%s.%s" $service .Release.Namespace -}}
+{{- $hosts := list "localhost" "localhost:*" "127.0.0.1" "127.0.0.1:*" -}}
+{{- range list $service $namespaced (printf "%s.svc" $namespaced) (printf "%s.svc.%s" $namespaced .Values.clusterDomain) -}}
+{{- $hosts = concat $hosts (list . (printf "%s:%v" . $.Values.mlflow.service.port)) -}}
+{{- end -}}
+{{- join "," (concat $hosts .Values.mlflow.allowedHosts) -}}
+{{- end }}
+
+{{- define "endcap.mlflowAddress" -}}
+http://{{ include "endcap.fullname" . }}-mlflow.{{ .Release.Namespace }}:{{ .Values.mlflow.service.port }}
+{{- end }}
+
+{{- define "endcap.gatewayAddress" -}}
+http://{{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}{{ if ne (int .Values.gateway.service.port) 80 }}:{{ .Values.gateway.service.port }}{{ end }}
+{{- end }}
+
+{{/* MLflow has a volume of its own for SQLite and for artifacts that are not in a bucket. */}}
+{{- define "endcap.mlflowVolume" -}}
+{{- if or (eq .Values.mlflow.backend.type "sqlite") (eq .Values.mlflow.artifacts.type "volume") }}yes{{ end }}
+{{- end }}
+
+{{- define "endcap.mlflowClaim" -}}
+{{- .Values.mlflow.persistence.existingClaim | default (printf "%s-mlflow" (include "endcap.fullname" .)) }}
+{{- end }}
+
+{{/* Namespaces that need the store's Secret, each once. */}}
+{{- define "endcap.storeNamespaces" -}}
+{{- $names := list .Values.serving.namespace -}}
+{{- if and .Values.mlflow.enabled (eq .Values.mlflow.artifacts.type "s3") }}{{ $names = append $names .Release.Namespace }}{{ end -}}
+{{- if .Values.kfp.enabled }}{{ $names = append $names .Values.kfp.serviceAccount.namespace }}{{ end -}}
+{{- $names | uniq | sortAlpha | toJson -}}
+{{- end }}
+
+{{/* Ports and addresses that pods may go to, as a rule of a NetworkPolicy. */}}
+{{- define "endcap.egress" -}}
+- ports:
+  {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+  {{- end }}
+  {{- with .cidrs }}
+  to:
+  {{- range . }}
+    - ipBlock: {cidr: {{ . }}}
+  {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- define "endcap.egressDns" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end }}
+
+{{/* A NetworkPolicy's peer: all pods of a namespace. */}}
+{{- define "endcap.namespacePeer" -}}
+- namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ . }}}
+{{- end }}
+
+{{/* Predictor pods: KServe hands on the labels that Endcap gives an InferenceService. */}}
+{{- define "endcap.predictorSelector" -}}
+matchLabels: {app.kubernetes.io/managed-by: endcap}
+matchExpressions:
+  - {key: serving.kserve.io/inferenceservice, operator: Exists}
+{{- end }}
