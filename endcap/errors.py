@@ -8,6 +8,7 @@ EndcapError
 │   └── NotFoundError     a name or an address that nothing is stored under
 ├── IntegrityError        something stored is damaged or half there
 ├── StorageError          the disk or object store refused: full, read-only, no permission
+├── ClusterError          a Kubernetes cluster refused, lacks what is needed, or what was started there failed
 └── TransientError        may pass: the caller may try again
 
 A message says what was wrong, what is allowed, and the next thing to do.
@@ -70,6 +71,10 @@ class IntegrityError(EndcapError):
 
 class StorageError(EndcapError):
     """The disk or the object store refused a read or a write."""
+
+
+class ClusterError(EndcapError):
+    """A Kubernetes cluster refused, lacks what is needed, or what was started there failed."""
 
 
 class TransientError(EndcapError):

@@ -1,0 +1,157 @@
+"""What an API server's refusals mean, in words: who may not do what, what is absent, who else holds a field."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from endcap.cluster.kinds import Kind
+from endcap.errors import ClusterError, TransientError
+
+
+class AbsentError(ClusterError):
+    """There is no object of this name."""
+
+
+class KindAbsentError(ClusterError):
+    """The cluster does not know this kind: what brings it is not installed."""
+
+
+class ForbiddenError(ClusterError):
+    """One may not do this."""
+
+
+class StaleError(ClusterError):
+    """Someone else changed the object since it was read: read it again."""
+
+
+class GoneError(ClusterError):
+    """The server has forgotten the version that was asked for: list again."""
+
+
+class ConflictError(ClusterError):
+    """Someone else holds fields that were to be set."""
+
+    def __init__(self, text: str, managers: list[str]) -> None:
+        self.managers = managers
+        super().__init__(text)
+
+
+class UnreachableError(TransientError):
+    """The API server was away, or too busy, for too long."""
+
+
+BRINGS = {
+    "serving.kserve.io": "KServe (https://kserve.github.io/website/docs/admin-guide/overview)",
+    "gateway.networking.k8s.io": "the Gateway API (https://gateway-api.sigs.k8s.io/guides)",
+    "serving.knative.dev": "Knative Serving (https://knative.dev/docs/install)",
+}
+_RBAC = re.compile(
+    r'User "(?P<who>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)"| at the cluster scope)'
+)
+_QUOTA = re.compile(r"exceeded quota: (.*)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the API server, for the message."""
+
+    verb: str
+    kind: Kind
+    namespace: str | None = None
+    name: str | None = None
+
+    def __str__(self) -> str:
+        what = f"{self.kind.name} {self.name}" if self.name else self.kind.resource
+        return f"{what} in namespace {self.namespace}" if self.namespace and self.kind.namespaced else what
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A refusal as it came."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The server's Status object; empty where the body is something else."""
+        try:
+            said = json.loads(self.body)
+        except ValueError:
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    @property
+    def message(self) -> str:
+        return str(self.said.get("message") or self.body or f"status {self.status}").strip()
+
+    @property
+    def causes(self) -> list[dict[str, str]]:
+        return (self.said.get("details") or {}).get("causes") or []
+
+
+def error_of(answer: Answer, asked: Asked) -> ClusterError:
+    """The error that says it."""
+    if answer.status == 401:
+        return ForbiddenError(
+            f"the API server does not know who asks ({answer.message}): the token or certificate of the kubeconfig "
+            "may have run out; log in again"
+        )
+    if answer.status == 403:
+        return _forbidden(answer, asked)
+    if answer.status == 404:
+        return _absent(answer, asked)
+    if answer.status == 409:
+        return _conflict(answer, asked)
+    if answer.status == 410:
+        return GoneError(f"{asked}: {answer.message}")
+    return ClusterError(f"{asked} was refused ({answer.status}): {answer.message}")
+
+
+def _forbidden(answer: Answer, asked: Asked) -> ClusterError:
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in answer.causes):
+        return ClusterError(
+            f"namespace {asked.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
+            "make it anew, or name another"
+        )
+    if quota := _QUOTA.search(answer.message):
+        return ClusterError(f"{asked}: the namespace's quota is reached ({quota[1]}); raise it or free something")
+    if rule := _RBAC.search(answer.message):
+        group, namespace = rule["group"], rule["namespace"]
+        resource = f"{rule['resource']}.{group}" if group else rule["resource"]
+        where = f"in namespace {namespace}" if namespace else "in the whole cluster"
+        bind = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
+        return ForbiddenError(
+            f"{rule['who']} may not {rule['verb']} {resource} {where}; a {bind} that allow the verb "
+            f'"{rule["verb"]}" on "{rule["resource"]}" of the API group "{group}" are needed'
+        )
+    return ForbiddenError(f"{asked} was refused: {answer.message}")
+
+
+def _absent(answer: Answer, asked: Asked) -> ClusterError:
+    # Of a kind that is not there the answer is plain text, of an object that is not there a Status with its kind.
+    if answer.said.get("details", {}).get("kind") or answer.said.get("details", {}).get("name"):
+        if "namespaces" in answer.message and asked.namespace:
+            return AbsentError(f"there is no namespace {asked.namespace}; kubectl create namespace {asked.namespace}")
+        return AbsentError(f"there is no {asked}")
+    brings = BRINGS.get(asked.kind.group)
+    install = f": {brings} is not installed, or an older release of it" if brings else ""
+    return KindAbsentError(f"this cluster knows no {asked.kind.resource} of {asked.kind.api_version}{install}")
+
+
+def _conflict(answer: Answer, asked: Asked) -> ClusterError:
+    held = [cause for cause in answer.causes if cause.get("reason") == "FieldManagerConflict"]
+    if not held:
+        return StaleError(f"{asked} was changed by someone else at the same moment: {answer.message}")
+    fields: dict[str, list[str]] = {}
+    for cause in held:
+        manager = re.search(r'conflict with "([^"]+)"', cause.get("message", ""))
+        fields.setdefault(manager[1] if manager else "someone else", []).append(cause.get("field", "?").lstrip("."))
+    who = "; ".join(f"{manager} holds {', '.join(sorted(names))}" for manager, names in sorted(fields.items()))
+    return ConflictError(f"{asked} was also changed by others: {who}", sorted(fields))

@@ -1,0 +1,157 @@
+"""One cluster: get, list, apply, delete and watch objects, as dictionaries.
+
+On the official client's lowest level, for its authentication and TLS. Its dynamic layer is not used: it asks for every
+API group first, and keeps the answers in a file that all users of the machine share.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from endcap.cluster.answers import AbsentError, Answer, Asked, error_of
+from endcap.cluster.kinds import Kind, kind_of
+from endcap.cluster.retry import AGAIN, Passing, Patience, insist, passing
+
+MANAGER = "endcap"
+"""Owner of the fields that are applied."""
+TIMEOUT = (5, 30)
+"""Seconds to connect, and between two bytes of an answer."""
+PAGE = 500
+Json = dict[str, Any]
+
+
+class Cluster:
+    """Every call goes on through restarts of the API server, for `patience`."""
+
+    def __init__(self, api: Any, host: str, patience: Patience | None = None) -> None:
+        self.host = host
+        self._api = api
+        self._patience = patience or Patience()
+
+    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Json:
+        """Raises AbsentError, KindAbsentError, ForbiddenError."""
+        return self._ask("GET", Asked("get", kind, namespace, name))
+
+    def find(self, kind: Kind, name: str, namespace: str | None = None) -> Json | None:
+        """The object, or None where there is none of this name."""
+        try:
+            return self.get(kind, name, namespace)
+        except AbsentError:
+            return None
+
+    def every(self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Json]:
+        """All that match the selectors; without a namespace: of all namespaces."""
+        return self.list_at(kind, namespace, labels, fields)[0]
+
+    def list_at(
+        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> tuple[list[Json], str]:
+        """The same, with the version to watch from."""
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
+        found: list[Json] = []
+        while True:
+            page = self._ask("GET", Asked("list", kind, namespace), query)
+            found += page.get("items") or []
+            query["continue"] = page["metadata"].get("continue", "")
+            if not query["continue"]:
+                return found, page["metadata"].get("resourceVersion", "")
+
+    def apply(self, thing: Json, *, force: bool = False, dry_run: bool = False) -> Json:
+        """Server-side apply: make the object so, and own these fields; returns it as it is (or would be) then.
+
+        With metadata.resourceVersion: only if it is still at that version, StaleError otherwise. force: take fields
+        that others hold; without it, ConflictError names them.
+        """
+        metadata = thing["metadata"]
+        asked = Asked("patch", kind_of(thing), metadata.get("namespace"), metadata["name"])
+        query = {"fieldManager": MANAGER, "force": str(force).lower(), "dryRun": "All" if dry_run else ""}
+        return self._ask("PATCH", asked, query, thing, "application/apply-patch+yaml")
+
+    def delete(self, kind: Kind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
+        """Delete it, with what it owns; with a uid, only that one. False where there was none."""
+        body: Json = {"propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self._ask("DELETE", Asked("delete", kind, namespace, name), {}, body, "application/json")
+        except AbsentError:
+            return False
+        return True
+
+    def schema(self, group_version: str) -> Json:
+        """The OpenAPI v3 schemas of a group's version by name; empty where the cluster does not know it.
+
+        Everyone who is known to the API server may read it.
+        """
+        asked = Asked("get", Kind(group_version, "schema", "", namespaced=False))
+        try:
+            found = self._send("GET", f"/openapi/v3/apis/{group_version}", asked, {}, None, None)
+        except AbsentError:
+            return {}
+        return (found.get("components") or {}).get("schemas") or {}
+
+    def stream(self, kind: Kind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
+        """One watch request's events, until the server ends it. Raises Passing where the connection drops."""
+        import urllib3
+
+        query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds)))}
+        asked = Asked("watch", kind, namespace)
+        answer = self._call("GET", kind.path(namespace), query, None, None, asked, (TIMEOUT[0], seconds + 5))
+        rest = b""
+        try:
+            for chunk in answer.stream(2**16, decode_content=False):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (json.loads(line) for line in lines if line)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise Passing(str(error)) from None
+        finally:
+            answer.release_conn()
+
+    def _ask(
+        self, method: str, asked: Asked, query: Json | None = None, body: Any = None, content: str | None = None
+    ) -> Json:
+        path = asked.kind.path(asked.namespace, asked.name)
+        return self._send(method, path, asked, query or {}, body, content)
+
+    def _send(self, method: str, path: str, asked: Asked, query: Json, body: Any, content: str | None) -> Json:
+        def attempt() -> Json:
+            answer = self._call(method, path, query, body, content, asked, TIMEOUT)
+            found: Json = json.loads(answer.data)
+            return found
+
+        return insist(attempt, asked, self.host, self._patience)
+
+    def _call(
+        self, method: str, path: str, query: Json, body: Any, content: str | None, asked: Asked, timeout: Any
+    ) -> Any:
+        """One request; a refusal is raised as Passing or as what it means."""
+        import urllib3
+        from kubernetes.client.exceptions import ApiException
+
+        words = urlencode({key: value for key, value in query.items() if value})
+        headers = {"Accept": "application/json"} | ({"Content-Type": content} if content else {})
+        try:
+            return self._api.call_api(
+                f"{path}?{words}" if words else path,
+                method,
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=timeout,
+            )
+        except ApiException as error:
+            if error.status:
+                answer = Answer(error.status, _text(error.body), dict(error.headers or {}))
+                raise passing(answer) if error.status in AGAIN else error_of(answer, asked) from None
+            raise Passing(str(error.reason)) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Passing(f"{type(error).__name__}: {error}") from None
+
+
+def _text(body: Any) -> str:
+    return body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")

@@ -1,0 +1,26 @@
+"""What would change in an object, to be read by a person."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+_SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+"""Of the metadata: what the API server writes by itself."""
+
+
+def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any], context: int = 3) -> str:
+    """Lines as `diff -u` writes them, of the YAML of both; empty where nothing would change. None: not there yet."""
+    old = _lines(before) if before is not None else []
+    name = f"{after['kind']}/{after['metadata']['name']}"
+    lines = difflib.unified_diff(old, _lines(after), f"{name} (now)", f"{name} (then)", lineterm="", n=context)
+    return "\n".join(lines)
+
+
+def _lines(thing: Mapping[str, Any]) -> list[str]:
+    metadata = {key: value for key, value in thing["metadata"].items() if key not in _SERVERS}
+    shown = {key: value for key, value in thing.items() if key != "status"} | {"metadata": metadata}
+    return yaml.safe_dump(shown, sort_keys=True, width=120).splitlines()

@@ -1,0 +1,66 @@
+"""The kinds of objects that Endcap reads and writes, and their paths in Kubernetes' API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of one API version: `Kind("apps/v1", "Deployment", "deployments")`."""
+
+    api_version: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """Empty for the core API."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """Its full name, such as deployments.apps."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """Of one object, or of all; without a namespace: those of all namespaces."""
+        parts = ["/apis" if self.group else "/api", self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        return "/".join([*parts, self.plural, *([name] if name else [])])
+
+
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+POD = Kind("v1", "Pod", "pods")
+EVENT = Kind("v1", "Event", "events")
+SECRET = Kind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+KNATIVE_ROUTE = Kind("serving.knative.dev/v1", "Route", "routes")
+
+_KNOWN = (
+    NAMESPACE,
+    NODE,
+    POD,
+    EVENT,
+    SECRET,
+    SERVICE_ACCOUNT,
+    DEPLOYMENT,
+    INFERENCE_SERVICE,
+    SERVING_RUNTIME,
+    HTTP_ROUTE,
+    KNATIVE_ROUTE,
+)
+
+
+def kind_of(thing: Mapping[str, Any]) -> Kind:
+    """The kind of an object. Raises KeyError for one that Endcap does not know."""
+    return {(kind.api_version, kind.name): kind for kind in _KNOWN}[thing["apiVersion"], thing["kind"]]

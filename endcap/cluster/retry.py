@@ -1,0 +1,57 @@
+"""Asking again: an API server that restarts or is busy answers after a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from endcap.cluster.answers import Answer, Asked, UnreachableError
+
+AGAIN = frozenset({429, 500, 502, 503, 504})
+"""Statuses that may pass. All that Endcap sends may be sent twice."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one goes on asking."""
+
+    total: float = 60.0
+    """Seconds."""
+    first: float = 0.2
+    """Pause before the second attempt; each later one is twice as long."""
+    most: float = 5.0
+
+
+class Passing(Exception):  # noqa: N818 (a signal between attempts, not an error for a person)
+    """One attempt failed in a way that may pass."""
+
+    def __init__(self, words: str, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(words)
+
+
+def passing(answer: Answer) -> Passing:
+    """What to wait for after such an answer: as long as the server says, if it does."""
+    said = answer.headers.get("Retry-After", "")
+    return Passing(f"{answer.status}: {answer.message}", float(said) if said.isdigit() else None)
+
+
+def insist(attempt: Callable[[], T], asked: Asked, host: str, patience: Patience) -> T:
+    """Call until it answers. Raises UnreachableError, with the last reason, when patience is over."""
+    end = time.monotonic() + patience.total
+    pause = patience.first
+    while True:
+        try:
+            return attempt()
+        except Passing as failure:
+            wait = failure.after if failure.after is not None else pause
+            if time.monotonic() + wait > end:
+                raise UnreachableError(
+                    f"{asked.verb} {asked}: the API server at {host} did not answer for {patience.total:.0f} s "
+                    f"({failure}); try again when it does"
+                ) from None
+            time.sleep(wait)
+            pause = min(2 * pause, patience.most)

@@ -1,0 +1,59 @@
+"""Following objects: a watch that goes on after a dropped connection, and after the server forgot where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from endcap.cluster.answers import GoneError
+from endcap.cluster.client import Cluster
+from endcap.cluster.kinds import Kind
+from endcap.cluster.retry import Passing
+
+Json = dict[str, Any]
+PAUSE = 1.0
+"""Seconds before a dropped watch is begun again."""
+
+
+def watch(
+    cluster: Cluster, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "", seconds: float = 300.0
+) -> Iterator[list[Json]]:
+    """The matching objects now, and again whenever one changed, for `seconds`.
+
+    A connection that drops is begun again where it was; when the server has forgotten that point (410), or said
+    something that cannot be read, everything is listed anew. Raises what `Cluster.every` raises.
+    """
+    end = time.monotonic() + seconds
+    there: dict[str, Json] = {}
+    version = ""
+    while (left := end - time.monotonic()) > 0:
+        if not version:
+            found, version = cluster.list_at(kind, namespace, labels, fields)
+            there = {one["metadata"]["uid"]: one for one in found}
+            yield list(there.values())
+        query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": version}
+        try:
+            for event in cluster.stream(kind, namespace, query, left):
+                if event["type"] == "ERROR":
+                    version = ""
+                    break
+                version = event["object"]["metadata"]["resourceVersion"]
+                if _take(event, there):
+                    yield list(there.values())
+        except GoneError:
+            version = ""
+        except Passing:
+            time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
+
+
+def _take(event: Json, there: dict[str, Json]) -> bool:
+    """Note what an event says; whether it says anything but the time."""
+    one = event["object"]
+    if event["type"] == "BOOKMARK":
+        return False
+    if event["type"] == "DELETED":
+        there.pop(one["metadata"]["uid"], None)
+    else:
+        there[one["metadata"]["uid"]] = one
+    return True
