@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+IMAGE := serving/image
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' endcap/__init__.py)
 
 help: ## print these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -26,8 +28,17 @@ compile: $(INSTALLED) ## write the generated files: compiled pipelines and JSON 
 bench: $(INSTALLED) ## measure; writes build/bench/*.json and prints a table
 	$(BIN)/python -m tests.bench
 
+images: ## build the images with `docker buildx bake`; ARGS=--push pushes them, REPOSITORY=… names them
+	@grep -q '@sha256:' $(IMAGE)/images.json || echo "The base image is named by its tag alone; make pin resolves its digest."
+	mkdir -p build
+	VERSION=$(VERSION) REVISION=$$(git rev-parse HEAD) docker buildx bake -f $(IMAGE)/images.json \
+	  -f $(IMAGE)/docker-bake.hcl --metadata-file build/images.json $(ARGS)
+
+pin: ## resolve the digests of base images at their registries
+	$(PYTHON) $(IMAGE)/pin.py
+
 lock: ## resolve requirements.txt anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra client --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
 
 clean: ## remove what was built and every local run
@@ -36,9 +47,10 @@ clean: ## remove what was built and every local run
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r pyproject.toml --extra dev \
+	  -c requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check compile bench lock clean
+.PHONY: help demo test check compile bench images pin lock clean
