@@ -1,0 +1,120 @@
+"""What the Envoy beside the xDS service is told next, given what it says that it holds.
+
+Envoy asks for clusters and for routes separately, in no order, and REST answers are not ordered either. A route to a
+cluster that Envoy does not have is answered 503. So routes that name a cluster are told only after Envoy has said (by
+the version in its next question) that it has taken the cluster; and a cluster stays until Envoy has said that it has
+taken routes that do not name it. Until then the answer is "not modified". The name of a cluster stands for one address,
+so a cluster is never changed in its place.
+
+Envoy asks one question of each kind at a time: with the next one it is known what became of the last answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from . import gateway
+from .gateway import Json, Split, Upstream
+
+Splits = Mapping[str, Split]
+"""By recommender."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A version, and the clusters that it has (or, of routes, that it names)."""
+
+    version: str
+    clusters: frozenset[Upstream]
+
+
+_NOTHING = _Batch("", frozenset())
+
+
+class _Kind:
+    """One kind of resource: what Envoy holds for sure, and what it may hold since it was last answered."""
+
+    def __init__(self, unknown: frozenset[Upstream]) -> None:
+        self._unknown = unknown
+        self._held = self._sent = _Batch("", unknown)
+        self.refused = ""
+        """The version that Envoy was sent last and has not taken, as far as its last question tells."""
+
+    def hear(self, version: str) -> None:
+        """Note the version in a question: the answers before it are settled."""
+        self.refused = "" if version == self._sent.version else self._sent.version
+        if not version:
+            self._held = _NOTHING
+        elif version == self._sent.version:
+            self._held = self._sent
+        elif version != self._held.version:
+            # It was told by a service that ran here before.
+            self._held = _Batch(version, self._unknown)
+        self._sent = self._held
+
+    def answer(self, resources: list[Json], clusters: Iterable[Upstream]) -> Json | None:
+        """The answer to the question just heard; None where Envoy has it all."""
+        text = json.dumps(resources, sort_keys=True).encode()
+        self._sent = _Batch(hashlib.sha256(text).hexdigest()[:16], frozenset(clusters))
+        if self._sent.version == self._held.version:
+            self._held = self._sent
+            return None
+        return gateway.response(resources, self._sent.version)
+
+    @property
+    def version(self) -> str:
+        return self._held.version
+
+    @property
+    def certain(self) -> frozenset[Upstream]:
+        return self._held.clusters & self._sent.clusters
+
+    @property
+    def possible(self) -> frozenset[Upstream]:
+        return self._held.clusters | self._sent.clusters
+
+
+class Announcer:
+    """Answers one Envoy. Not for several threads at once.
+
+    left_behind: what an Envoy that was told by an earlier run of this service may still route to.
+    """
+
+    def __init__(self, left_behind: Iterable[Upstream] = ()) -> None:
+        self.splits: Splits | None = None
+        """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
+        # Of an unknown version of clusters none is known to be there; one of routes may name all that is left behind.
+        self._clusters = _Kind(frozenset())
+        self._routes = _Kind(frozenset(left_behind))
+
+    def clusters(self, version: str) -> Json | None:
+        """The answer to who holds this version of the clusters; None: not modified."""
+        self._clusters.hear(version)
+        if self.splits is None:
+            return None
+        named = sorted({*self._wanted(), *self._routes.possible}, key=lambda upstream: upstream.name)
+        return self._clusters.answer(gateway.clusters(named), named)
+
+    def routes(self, version: str) -> Json | None:
+        """The answer to who holds this version of the routes; None: not modified, or clusters come first."""
+        self._routes.hear(version)
+        wanted = self._wanted()
+        if self.splits is None or not self._clusters.certain.issuperset(wanted):
+            return None
+        return self._routes.answer(gateway.routes(self.splits), wanted)
+
+    @property
+    def routed(self) -> str:
+        """The version of the routes that Envoy holds."""
+        return self._routes.version
+
+    @property
+    def refused(self) -> str:
+        """The version of clusters or routes that Envoy was sent and has not taken; empty where it took all."""
+        return self._clusters.refused or self._routes.refused
+
+    def _wanted(self) -> list[Upstream]:
+        return gateway.upstreams(self.splits.values()) if self.splits else []

@@ -1,0 +1,42 @@
+"""Follow the InferenceServices of a namespace, for as long as the process lives."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from endcap.cluster.kinds import INFERENCE_SERVICE
+from endcap.cluster.watch import watch
+from endcap.deploy.variants import SELECTOR
+from endcap.errors import EndcapError
+
+from .splits import splits_of
+
+if TYPE_CHECKING:
+    from endcap.cluster import Cluster
+
+    from .xds import Service
+
+log = logging.getLogger("endcap.xds")
+ANEW = 60.0
+"""Seconds after which all is listed again: a connection that died without a word misleads for so long at most."""
+PAUSE = 1.0
+"""Seconds after a failure."""
+
+
+def follow(cluster: Cluster, namespace: str, service: Service) -> None:
+    """Tell the service of every change; while the API server is away or refuses, it keeps what it was told."""
+    said = ""
+    while True:
+        try:
+            for found in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
+                said = ""
+                service.tell(splits_of(found, service.splits))
+        except EndcapError as error:
+            # Its words hold how long it was asked, which differs.
+            if type(error).__name__ != said:
+                said = type(error).__name__
+                log.error("InferenceServices cannot be watched, going on as before", extra={"error": str(error)})
+            service.fall_back(str(error))
+            time.sleep(PAUSE)

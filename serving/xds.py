@@ -1,0 +1,206 @@
+"""Tell Envoy who answers whom: ``python -m endcap_serving.xds --namespace NS [--port 18000] [--state FILE]``
+
+A small REST xDS service beside the gateway's Envoy, which asks it several times a second for clusters and routes. What
+they are follows from the InferenceServices of the namespace, which are watched. While the API server is away the
+last state stays; a service that starts meanwhile takes it from the file, with everyone on the stable version,
+because a canary may have been withdrawn since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from endcap.errors import IntegrityError, UserError
+
+from . import gateway, last_state
+from .announcer import Announcer, Splits
+from .gateway import Json, Split
+from .json_log import log_json_lines
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+log = logging.getLogger("endcap.xds")
+PATIENCE = 5.0
+"""Seconds that the API server has to answer before the last state is served."""
+
+
+class Service:
+    """What the watch tells (from its own thread) and Envoy asks (from the server's)."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        self._file = state
+        self._last = self._read()
+        self._announcer = Announcer(gateway.upstreams(self._last.values()) if self._last else ())
+        self._told_at = time.monotonic()
+        self._refused = ""
+
+    @property
+    def splits(self) -> Splits:
+        """What is routed now, or was last; empty where nothing is known."""
+        known = self._announcer.splits
+        return known if known is not None else self._last or {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to tell an Envoy."""
+        return self._announcer.splits is not None
+
+    def tell(self, splits: Splits) -> None:
+        """Route so from now on."""
+        before = self._announcer.splits
+        if splits == before:
+            return
+        self._told_at = time.monotonic()
+        self._announcer.splits = splits
+        _log_changes(before or {}, splits)
+        if self._file:
+            try:
+                last_state.write(self._file, splits)
+            except OSError as error:
+                log.error("the state cannot be kept", extra={"file": str(self._file), "error": str(error)})
+
+    def fall_back(self, why: str) -> None:
+        """The API server has not answered: start on the last state, where nothing newer is known."""
+        if self.ready:
+            return
+        if self._last is None:
+            log.warning("no state to start on", extra={"why": why})
+            return
+        log.warning("started on the last state, everyone on stable", extra={"why": why})
+        self._announcer.splits = {name: _all_on_stable(split) for name, split in self._last.items()}
+        _log_changes({}, self._announcer.splits)
+
+    def clusters(self, version: str) -> Json | None:
+        """A discovery response to who holds `version`; None: not modified."""
+        answer = self._announcer.clusters(version)
+        if (refused := self._announcer.refused) and refused != self._refused:
+            log.error("Envoy has not taken clusters or routes; its own log says why", extra={"version": refused})
+        self._refused = refused
+        return answer
+
+    def routes(self, version: str) -> Json | None:
+        before = self._announcer.routed
+        answer = self._announcer.routes(version)
+        if self._announcer.routed not in ("", before):
+            seconds = round(time.monotonic() - self._told_at, 3)
+            log.info("Envoy took routes", extra={"version": self._announcer.routed, "seconds": seconds})
+        return answer
+
+    def _read(self) -> Splits | None:
+        try:
+            return last_state.read(self._file) if self._file else None
+        except IntegrityError as error:
+            log.error(str(error))
+            return None
+
+
+def application(service: Service, alive: Callable[[], bool]) -> Starlette:
+    """The service over HTTP, as Envoy's REST protocol has it. `alive`: whether the namespace is still watched."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    def discovery(kind: str, ask: Callable[[str], Json | None]) -> Route:
+        async def answer(request: Request) -> Response:
+            # Open to the pod alone, also where the kubelet may ask how the service is.
+            if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+                return JSONResponse({"error": "only the Envoy of this pod is answered"}, 403)
+            try:
+                version = json.loads(await request.body()).get("version_info", "")
+            except (ValueError, AttributeError):
+                return JSONResponse({"error": "the body is not a DiscoveryRequest"}, 400)
+            found = ask(version)
+            return JSONResponse(found) if found else Response(status_code=304)
+
+        return Route(f"/v3/discovery:{kind}", answer, methods=["POST"])
+
+    def state(is_so: Callable[[], bool]) -> Callable[[Request], Response]:
+        return lambda _: Response(status_code=200 if is_so() else 503)
+
+    return Starlette(
+        routes=[
+            discovery("clusters", service.clusters),
+            discovery("routes", service.routes),
+            Route("/healthz", state(alive)),
+            Route("/readyz", state(lambda: service.ready)),
+        ]
+    )
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m endcap_serving.xds", description="Tell Envoy who answers whom.")
+    parser.add_argument("--namespace", required=True, help="of the InferenceServices")
+    parser.add_argument("--port", type=int, default=18000)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the kubelet's probes; xDS stays the pod's own")
+    parser.add_argument("--state", type=Path, help="the file that keeps the last state")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    import uvicorn
+
+    from endcap.cluster.connect import connect
+
+    from .watching import follow
+
+    given = arguments(words)
+    log_json_lines()
+    try:
+        cluster = connect()
+    except UserError as error:
+        log.error(str(error))
+        return 1
+    service = Service(given.state)
+    watcher = threading.Thread(target=follow, args=(cluster, given.namespace, service), name="watch", daemon=True)
+    watcher.start()
+    late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
+    late.daemon = True
+    late.start()
+    # Connections outlive the gap between two questions; a line a question would say nothing.
+    uvicorn.run(
+        application(service, watcher.is_alive),
+        host=given.host,
+        port=given.port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        loop="asyncio",
+        timeout_keep_alive=75,
+        # Envoy says who it is in x-forwarded-for, which is not where the question comes from.
+        proxy_headers=False,
+    )
+    return 0
+
+
+def _all_on_stable(split: Split) -> Split:
+    return split if split.stable is None else replace(split, canary=None, share=0.0)
+
+
+def _log_changes(before: Splits, after: Splits) -> None:
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            split = after.get(name)
+            log.info("routed anew" if split else "routed no more", extra={"recommender": name, **_told(split)})
+
+
+def _told(split: Split | None) -> Json:
+    if split is None:
+        return {}
+    names = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}
+    return {**names, "share": split.share, "salt": split.salt}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
