@@ -1,0 +1,310 @@
+"""What the chart makes of its values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import Json, Objects, Refused
+
+Render = Callable[..., Objects]
+POSTGRESQL = {
+    "mlflow": {
+        "replicas": 2,
+        "backend": {"type": "postgresql", "postgresql": {"existingSecret": "mlflow-db"}},
+        "artifacts": {"type": "s3", "destination": "s3://endcap/mlflow"},
+    }
+}
+EVERYTHING: Json = {
+    **POSTGRESQL,
+    "store": {"create": True, "endpoint": "http://s3.storage:9000", "accessKeyId": "a", "secretAccessKey": "b"},
+    "gateway": {
+        "autoscaling": {"enabled": True},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]},
+        "ingress": {"enabled": True, "hosts": ["ranking.example.com"], "tls": [{"secretName": "t"}]},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "serving",
+        "nodeSelector": {"pool": "edge"},
+        "extraEnv": [{"name": "A", "value": "b"}],
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "ranking"},
+    },
+    "imagePullSecrets": [{"name": "registry"}],
+    "deployer": {"ownRoute": True, "readNodes": True},
+}
+CASES = pytest.mark.parametrize("values", [{}, POSTGRESQL, EVERYTHING], ids=["defaults", "postgresql", "everything"])
+CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+
+
+def selects(selector: Json, labels: Json) -> bool:
+    """Whether a label selector takes these labels; Exists is the one expression that the chart uses."""
+    assert set(selector) <= {"matchLabels", "matchExpressions"}
+    assert all(one["operator"] == "Exists" for one in selector.get("matchExpressions", []))
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        one["key"] in labels for one in selector.get("matchExpressions", [])
+    )
+
+
+@CASES
+def test_every_pod_is_restricted(render: Render, values: Json) -> None:
+    pods = list(render(values).pods())
+    assert {name for name, _, _ in pods} == {
+        "endcap-mlflow",
+        "endcap-gateway",
+        "endcap-test-mlflow",
+        "endcap-test-gateway",
+    }
+    for name, _, spec in pods:
+        security = spec["securityContext"]
+        assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001), name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert all({"emptyDir", "persistentVolumeClaim"} & set(volume) for volume in spec.get("volumes", []))
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+        # Only the xDS service speaks to the API server.
+        assert spec.get("automountServiceAccountToken", True) == (name == "endcap-gateway")
+
+
+@CASES
+def test_everything_has_its_namespace(render: Render, values: Json) -> None:
+    allowed = {"endcap", "endcap-serving", "kubeflow"}
+    for one in render(values, ("monitoring.coreos.com/v1",)):
+        assert one["kind"] in CLUSTER_WIDE or one["metadata"]["namespace"] in allowed
+        assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "endcap"
+
+
+def test_no_right_goes_beyond_a_namespace_unless_asked_for(render: Render) -> None:
+    assert [one["kind"] for one in render() if one["kind"] in CLUSTER_WIDE] == ["Namespace"]
+    wide = render({"deployer": {"readNodes": True}}).of("ClusterRole")
+    assert [rule for role in wide for rule in role["rules"]] == [
+        {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["get", "list"]}
+    ]
+
+
+def test_kfps_account_may_write_inferenceservices_and_nothing_else(render: Render) -> None:
+    account = {"name": "default-editor", "namespace": "team-a"}
+    objects = render({"kfp": {"serviceAccount": account}, "deployer": {"ownRoute": True}})
+    writes = {
+        (resource, verb)
+        for rule in objects.one("Role", "endcap-deployer")["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb not in ("get", "list", "watch")
+    }
+    mine = {("inferenceservices", "create"), ("inferenceservices", "patch")}
+    assert writes == mine | {("httproutes", "create"), ("httproutes", "patch")}
+    bound = [one for one in objects.of("RoleBinding") if {"kind": "ServiceAccount", **account} in one["subjects"]]
+    assert [one["metadata"]["namespace"] for one in bound] == ["endcap-serving"]
+    assert not render({"kfp": {"enabled": False}}).of("RoleBinding")[1:]
+
+
+def test_sqlite_is_on_a_kept_volume_of_one_server(render: Render) -> None:
+    objects = render()
+    claim = objects.one("PersistentVolumeClaim", "endcap-mlflow")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    server = objects.one("Deployment", "endcap-mlflow")["spec"]
+    assert (server["replicas"], server["strategy"]) == (1, {"type": "Recreate"})
+    volumes = server["template"]["spec"]["volumes"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "endcap-mlflow"}} in volumes
+    given = render({"mlflow": {"persistence": {"existingClaim": "mine"}}})
+    assert not given.of("PersistentVolumeClaim")
+
+
+def test_postgresql_and_s3_come_by_secrets(render: Render) -> None:
+    objects = render(POSTGRESQL)
+    assert not objects.of("PersistentVolumeClaim")
+    server = objects.one("Deployment", "endcap-mlflow")["spec"]
+    assert server["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    upgrade, mlflow = server["template"]["spec"]["initContainers"][0], server["template"]["spec"]["containers"][0]
+    database = {"name": "MLFLOW_BACKEND_STORE_URI", "valueFrom": {"secretKeyRef": {"name": "mlflow-db", "key": "uri"}}}
+    assert upgrade["env"][0] == mlflow["env"][0] == database
+    assert upgrade["command"] == ["mlflow", "db", "upgrade", "$(MLFLOW_BACKEND_STORE_URI)"]
+    assert mlflow["envFrom"] == [{"secretRef": {"name": "endcap-store"}}]
+    assert objects.one("PodDisruptionBudget", "endcap-mlflow")
+
+
+def test_each_program_knows_its_arguments(render: Render) -> None:
+    from mlflow.cli import server
+
+    from endcap_serving import envoy, xds
+
+    objects = render({"gateway": {"drainSeconds": 12, "concurrency": 3}})
+    pod = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
+    sidecar, gateway = pod["initContainers"][0], pod["containers"][0]
+    watching = xds.arguments(sidecar["args"])
+    assert (watching.namespace, sidecar["restartPolicy"]) == ("endcap-serving", "Always")
+    routing = envoy.arguments(gateway["args"])
+    assert (routing.xds_port, routing.concurrency) == (watching.port, 3)
+    ports = {port["name"]: port["containerPort"] for port in gateway["ports"]}
+    assert ports == {"http": routing.port, "metrics": routing.metrics_port}
+    assert pod["terminationGracePeriodSeconds"] >= routing.drain_wait + routing.drain_limit + 5
+    assert any(watching.state.is_relative_to(mount["mountPath"]) for mount in sidecar["volumeMounts"])
+
+    mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
+    given = server.make_context("server", list(mlflow["args"])).params
+    assert (given["host"], given["port"], given["workers"]) == ("0.0.0.0", 5000, "2")
+
+
+def test_mlflow_answers_to_the_names_that_pipelines_use(render: Render) -> None:
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    from endcap_pipelines.where import REGISTRY
+
+    objects = render({"mlflow": {"allowedHosts": ["mlflow.example.com"]}})
+    arguments = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]["args"]
+    hosts = next(one for one in arguments if one.startswith("--allowed-hosts=")).partition("=")[2].split(",")
+    for host in (REGISTRY.removeprefix("http://"), "endcap-mlflow", "localhost:5001", "mlflow.example.com"):
+        assert is_allowed_host_header(hosts, host), host
+    for host in ("evil.example.com", "endcap-mlflow.elsewhere:5000"):
+        assert not is_allowed_host_header(hosts, host), host
+
+
+def test_a_digest_wins_over_a_tag(render: Render) -> None:
+    def images(values: Json) -> set[str]:
+        return {
+            container["image"]
+            for _, _, spec in render({"image": values}).pods()
+            for container in [*spec.get("initContainers", []), *spec["containers"]]
+        }
+
+    digest = f"sha256:{'ab' * 32}"
+    assert images({}) == {"endcap:0.1.0"}
+    assert images({"repository": "r.example.com/endcap", "tag": "1"}) == {"r.example.com/endcap:1"}
+    assert images({"tag": "1", "digest": digest}) == {f"endcap@{digest}"}
+
+
+@CASES
+def test_policies_and_budgets_select_the_pods_they_are_for(render: Render, values: Json) -> None:
+    objects = render(values)
+    policies = {one["metadata"]["name"]: one["spec"] for one in objects.of("NetworkPolicy")}
+    deny = policies.pop("endcap-deny")
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert not {"ingress", "egress"} & set(deny)
+    for name, labels, _ in objects.pods():
+        assert selects(deny["podSelector"], labels), name
+        mine = [policy for policy, spec in policies.items() if selects(spec["podSelector"], labels)]
+        assert mine == [f"endcap-{labels['app.kubernetes.io/component']}"]
+        budgets = [one for one in objects.of("PodDisruptionBudget") if selects(one["spec"]["selector"], labels)]
+        assert len(budgets) == (name == "endcap-gateway" or (name == "endcap-mlflow" and values != {}))
+
+
+def test_predictors_are_selected_by_what_the_deployer_labels_them(render: Render) -> None:
+    from endcap.deploy.variants import labels
+
+    # KServe hands the InferenceService's labels on to its pods, and adds its own.
+    pod = {**labels("demo"), "serving.kserve.io/inferenceservice": "demo"}
+    objects = render()
+    for kind in ("NetworkPolicy", "PodDisruptionBudget"):
+        spec = objects.one(kind, "endcap-predictors")["spec"]
+        assert selects(spec.get("podSelector") or spec["selector"], pod)
+        assert not selects(spec.get("podSelector") or spec["selector"], {"serving.kserve.io/inferenceservice": "other"})
+    reached = objects.one("NetworkPolicy", "endcap-gateway")["spec"]["egress"][-1]["to"][0]
+    assert selects(reached["podSelector"], pod)
+
+
+def test_metrics_are_read_where_the_cluster_has_the_kind(render: Render) -> None:
+    assert not render().of("ServiceMonitor")
+    objects = render({"monitoring": {"serviceMonitor": {"labels": {"release": "p"}}}}, ("monitoring.coreos.com/v1",))
+    monitor = objects.one("ServiceMonitor", "endcap-gateway")
+    assert monitor["metadata"]["labels"]["release"] == "p"
+    found = [one for one in objects.of("Service") if selects(monitor["spec"]["selector"], one["metadata"]["labels"])]
+    assert [one["metadata"]["name"] for one in found] == ["endcap-gateway-metrics"]
+    assert monitor["spec"]["endpoints"][0]["port"] == found[0]["spec"]["ports"][0]["name"]
+
+
+def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
+    assert not render().of("Secret")
+    secrets = render(EVERYTHING).of("Secret")
+    assert [one["metadata"]["namespace"] for one in secrets] == ["endcap", "endcap-serving", "kubeflow"]
+    for one in secrets:
+        assert one["stringData"]["AWS_ENDPOINT_URL"] == "http://s3.storage:9000"
+        assert one["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] == "s3.storage:9000"
+        assert one["metadata"]["annotations"]["serving.kserve.io/s3-usehttps"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"mlflow": {"backend": {"type": "postgresql"}}}, r"existingSecret: found nothing.*kubectl -n endcap create"),
+        ({"mlflow": {"replicas": 2}}, "mlflow.replicas: found 2.*sqlite; allowed: 1"),
+        (
+            {"mlflow": {**POSTGRESQL["mlflow"], "artifacts": {"type": "volume"}}},
+            "mlflow.replicas: found 2.*volume; allowed: 1",
+        ),
+        ({"mlflow": {"artifacts": {"type": "s3"}}}, "mlflow.artifacts.destination: found nothing.*s3://"),
+        ({"store": {"create": True, "endpoint": "http://s"}}, "store.accessKeyId: found nothing.*store.create=false"),
+        (
+            {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 20}}},
+            "minReplicas: found 20.*maxReplicas is 10",
+        ),
+        ({"gateway": {"httpRoute": {"enabled": True}}}, "httpRoute.parentRefs: found nothing"),
+        ({"gateway": {"ingress": {"enabled": True}}}, "ingress.hosts: found nothing"),
+        ({"mlflow": {"backend": {"type": "mysql"}}}, "'/mlflow/backend/type': value must be one of 'sqlite', 'postgre"),
+        ({"gatway": {}}, "additional properties 'gatway' not allowed"),
+        ({"gateway": {"replicas": 0}}, "'/gateway/replicas': minimum: got 0, want 1"),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_what_does_not_go_together_is_refused_in_words(render: Render, values: Json, says: str) -> None:
+    with pytest.raises(Refused, match=re.compile(says, re.DOTALL)):
+        render(values)
+
+
+def test_parts_can_be_left_out(render: Render) -> None:
+    off: dict[str, Any] = {part: {"enabled": False} for part in ("mlflow", "gateway", "kfp", "networkPolicy", "tests")}
+    off["serving"] = {
+        "createNamespace": False,
+        "runtime": {"enabled": False},
+        "podDisruptionBudget": {"enabled": False},
+    }
+    assert [(one["kind"], one["metadata"]["name"]) for one in render(off)] == [("ServiceAccount", "endcap-predictor")]
+    same = render({"serving": {"namespace": "endcap"}})
+    assert not same.of("Namespace")
+
+
+def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
+    said = notes()
+    for command in (
+        "kubectl -n endcap rollout status deployment/endcap-gateway",
+        "helm -n endcap test endcap",
+        "kubectl -n kubeflow create secret generic endcap-store",
+        "endcap run pipelines/specs/demo.yaml --on kfp",
+        "kfp run create --experiment-name demo --package-file pipelines/compiled/training.yaml",
+        "registry=http://endcap-mlflow.endcap:5000",
+        "kubectl -n endcap port-forward service/endcap-gateway 8080:80",
+        "kubectl -n endcap delete persistentvolumeclaim endcap-mlflow",
+    ):
+        assert command in said
+    other = notes({**EVERYTHING, "serving": {"namespace": "shops", "createNamespace": False}})
+    for piece in (
+        "WARNING: who may read this release",
+        "the HTTPRoute endcap-gateway",
+        "leaves the InferenceServices in",
+    ):
+        assert piece in other
+    assert "persistentvolumeclaim" not in other
+
+
+def test_the_notes_commands_are_understood(notes: Callable[..., str]) -> None:
+    """The parameters that they name are the compiled package's, and the package is there."""
+    from kfp.cli.run import create
+
+    from .conftest import ROOT
+
+    text = notes().replace("\\\n", " ")
+    words = next(line for line in text.splitlines() if "kfp run create" in line).split()[3:]
+    given = create.make_context("create", words, resilient_parsing=False).params
+    head = (ROOT / given["package_file"]).read_text().partition("components:")[0]
+    for argument in given["args"]:
+        assert re.search(rf"^#    {argument.partition('=')[0]}: str", head, re.MULTILINE), argument
