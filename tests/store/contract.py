@@ -1,0 +1,188 @@
+"""What every store promises: the suite of all of them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from endcap.errors import IntegrityError, NotFoundError, StorageError, UserError
+from endcap.store import CHECKPOINT, Store, open_store
+from endcap.store.base import Json
+
+
+class Place(Protocol):
+    """Where a store lies."""
+
+    def elsewhere(self) -> Store:
+        """The same store as another machine opens it."""
+
+    def damage(self, address: str, name: str, content: bytes) -> None:
+        """Put other bytes where the store keeps a file of an artifact."""
+
+    def left(self) -> set[str]:
+        """Paths of all that lies in the store, beside artifacts and documents."""
+
+
+def put(store: Store, key: str, text: str = "hello") -> str:
+    with store.publish("things/a", key) as draft:
+        (draft.path / "sub").mkdir()
+        (draft.path / "sub" / "file.txt").write_text(text)
+        draft.facts["length"] = len(text)
+    return draft.address
+
+
+class StoreContract:
+    """For subclasses with a fixture `place`."""
+
+    @pytest.fixture
+    def store(self, place: Place) -> Store:
+        return place.elsewhere()
+
+    def test_an_artifact_is_found_by_its_key_with_its_files_and_facts(self, store: Store, place: Place) -> None:
+        assert store.find("things/a", "k1") is None
+        address = put(store, "k1")
+        assert address == f"{store.root}/things/a/k1"
+        for seen in (store, place.elsewhere()):
+            assert seen.find("things/a", "k1") == address
+            assert (seen.fetch(address, verify=True) / "sub" / "file.txt").read_text() == "hello"
+            assert seen.manifest(address)["facts"] == {"length": 5}
+            assert seen.list("things/a") == [address]
+        assert place.left() == set()
+
+    def test_empty_files_and_odd_names_are_kept(self, store: Store, place: Place) -> None:
+        names = {"empty", "day=2026-03-01/part 1.parquet", "ü+%&?#.txt", "a/b/c/d"}
+        with store.publish("things/a", "k1") as draft:
+            for name in names:
+                (draft.path / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft.path / name).write_text("" if name == "empty" else name)
+        folder = place.elsewhere().fetch(draft.address)
+        assert {name: (folder / name).read_text() for name in names} == {n: "" if n == "empty" else n for n in names}
+
+    def test_nothing_appears_when_the_writer_fails(self, store: Store, place: Place) -> None:
+        with pytest.raises(ZeroDivisionError), store.publish("things/a", "k1") as draft:
+            (draft.path / "half").write_text("half")
+            raise ZeroDivisionError
+        assert store.find("things/a", "k1") is None
+        assert store.list("things/a") == []
+        assert place.left() == set()
+
+    def test_the_first_of_two_writers_wins(self, store: Store, place: Place) -> None:
+        with store.publish("things/a", "k1") as slow:
+            (slow.path / "file").write_text("slow")
+            quick = put(place.elsewhere(), "k1", "quick")
+        for seen in (store, place.elsewhere()):
+            folder = seen.fetch(quick, verify=True)
+            assert (folder / "sub" / "file.txt").read_text() == "quick"
+            assert not (folder / "file").exists()
+        assert place.left() == set()
+
+    def test_artifacts_are_listed_oldest_first(self, store: Store) -> None:
+        keys = ["k2", "k9", "k1", "k5"]
+        assert [put(store, key) for key in keys] == store.list("things/a")
+        assert store.list("things") == []
+
+    def test_a_killed_writer_leaves_nothing_whole_and_is_swept(self, store: Store, place: Place) -> None:
+        writer = (
+            "import os, signal, sys; from endcap.store import open_store\n"
+            "with open_store(sys.argv[1]).publish('things/a', 'k1') as draft:\n"
+            "    (draft.path / 'half').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        killed = subprocess.run([sys.executable, "-c", writer, store.root], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert store.find("things/a", "k1") is None
+        put(store, "k1")
+        assert place.left() == set()
+
+    def test_damage_is_noticed(self, store: Store, place: Place) -> None:
+        address = put(store, "k1")
+        place.damage(address, "sub/file.txt", b"jello")
+        for seen in (store, place.elsewhere()):
+            with pytest.raises(IntegrityError, match=r"sub/file.txt was changed after it was written; delete .* again"):
+                seen.fetch(address, verify=True)
+        place.damage(address, "sub/file.txt", b"hell")
+        with pytest.raises(IntegrityError, match=f"{address}: sub/file.txt is missing or cut short; delete"):
+            place.elsewhere().fetch(address)
+        place.damage(address, "manifest.json", b"{")
+        with pytest.raises(IntegrityError, match="manifest is not JSON"):
+            place.elsewhere().fetch(address)
+
+    def test_what_is_not_there_is_said_to_be_missing(self, store: Store, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError, match="nothing is stored"):
+            store.manifest(f"{store.root}/things/a/none")
+        with pytest.raises(NotFoundError, match="does not lie in this store"):
+            store.fetch(f"file://{tmp_path}/elsewhere")
+        with pytest.raises(UserError, match="scheme 'gs' is not known"):
+            open_store("gs://bucket")
+
+    def test_documents_are_replaced_whole(self, store: Store, place: Place) -> None:
+        assert store.read_document("deployments/shop") is None
+        store.write_document("deployments/shop", {"share": 0.1})
+        store.write_document("deployments/shop", {"share": 0.3})
+        assert place.elsewhere().read_document("deployments/shop") == {"share": 0.3}
+
+    def test_no_change_of_a_document_is_lost(self, place: Place) -> None:
+        def count(document: Json | None) -> Json:
+            return {"count": (document or {"count": 0})["count"] + 1}
+
+        def add(store: Store) -> None:
+            for _ in range(5):
+                store.update_document("deployments/shop", count)
+
+        writers = [threading.Thread(target=add, args=[place.elsewhere()]) for _ in range(3)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert place.elsewhere().read_document("deployments/shop") == {"count": 15}
+
+    def test_checkpoints_outlive_a_failure_and_not_the_work(self, store: Store, place: Place) -> None:
+        with pytest.raises(ZeroDivisionError), store.workspace("trained/a", "k") as work:
+            (work / "search").mkdir()
+            (work / CHECKPOINT).write_text("1")
+            (work / "search" / CHECKPOINT).write_text("2")
+            raise ZeroDivisionError
+        with place.elsewhere().workspace("trained/a", "k") as work:
+            assert (work / CHECKPOINT).read_text() == "1"
+            assert (work / "search" / CHECKPOINT).read_text() == "2"
+        assert not work.exists()
+        with place.elsewhere().workspace("trained/a", "k") as work:
+            assert list(work.iterdir()) == []
+        assert place.left() == set()
+
+    def test_a_workspace_is_one_writers_at_a_time(self, store: Store, place: Place) -> None:
+        told, seen = threading.Event(), []
+
+        def second() -> None:
+            def tell(line: str) -> None:
+                assert "another process does the same work" in line
+                told.set()
+
+            with place.elsewhere().workspace("trained/a", "k", tell) as work:
+                seen.extend(work.iterdir())
+
+        waiting = threading.Thread(target=second)
+        with store.workspace("trained/a", "k") as work:
+            (work / CHECKPOINT).write_text("1")
+            with store.workspace("trained/a", "another"):
+                waiting.start()
+                assert told.wait(10)
+            assert (work / CHECKPOINT).exists()
+        waiting.join()
+        assert seen == []
+
+    def test_a_work_folder_stays(self, store: Store) -> None:
+        (store.work_folder("serving", "shoes") / "log").write_text("1")
+        assert (store.work_folder("serving", "shoes") / "log").read_text() == "1"
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_said_and_publishes_nothing(self, store: Store) -> None:
+        with pytest.raises(StorageError, match="No space left"), store.publish("things/a", "k1") as draft:
+            (draft.path / "file").symlink_to("/dev/full")
+            (draft.path / "file").write_text("x" * 100_000)
+        assert store.find("things/a", "k1") is None

@@ -1,0 +1,418 @@
+"""What the store in a bucket promises besides: on a bad network, with writers that die, stop and wake again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.errors import EndcapError, IntegrityError, StorageError, TransientError, UserError
+from endcap.store import CHECKPOINT, Store, bucket, lease, open_store
+from endcap.store.bucket import Bucket
+from endcap.store.s3 import S3Store
+from endcap.store.s3_settings import from_environment
+from tests.store.contract import StoreContract, put
+from tests.store.proxy import Fault, Proxy, proxy
+from tests.store.servers import S3Place, Server
+
+FILES = ("a.bin", "b/b.bin")
+
+
+def publish(store: Store, writer: str, key: str = "k1") -> str:
+    """An artifact of a few files that tell who wrote them."""
+    with store.publish("things/a", key) as draft:
+        for name in FILES:
+            (draft.path / name).parent.mkdir(exist_ok=True)
+            (draft.path / name).write_text(f"{name} by {writer}")
+    return draft.address
+
+
+def writer_of(store: Store, address: str) -> str:
+    """Who wrote the artifact: all of its files, as the manifest says."""
+    folder = store.fetch(address, verify=True)
+    writers = {(folder / name).read_text().removeprefix(f"{name} by ") for name in FILES}
+    assert len(writers) == 1
+    return writers.pop()
+
+
+class Killed(BaseException):
+    pass
+
+
+class Mortal(Bucket):
+    """Every request of its is let through until `at` were made; then `then` decides."""
+
+    at: int
+    then: Callable[[], None]
+    _asked = 0
+
+    def _ask(self, *words: Any, **keys: Any) -> Any:
+        self._asked += 1
+        if self._asked > self.at:
+            self.then()
+        return super()._ask(*words, **keys)
+
+
+def mortal(place: S3Place, at: int, then: Callable[[], None]) -> Store:
+    place.elsewhere()
+    found = Mortal(place.bucket, from_environment())
+    found.at, found.then = at, then
+    return S3Store(found, "stores/one")
+
+
+class S3Contract(StoreContract):
+    """For subclasses with a fixture `server`."""
+
+    @pytest.fixture
+    def place(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Place:
+        return S3Place(server, tmp_path, monkeypatch)
+
+    @pytest.fixture
+    def way(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+        """A bad way to the server; waits are short."""
+        monkeypatch.setattr(bucket, "WAITS", (0.01, 0.02, 0.03))
+        with proxy(place.server.endpoint) as state:
+            yield state
+
+    def test_what_passes_is_tried_again(self, place: S3Place, way: Proxy) -> None:
+        way.faults += [
+            Fault("PUT .*a.bin", "answer", times=2),
+            Fault("PUT .*b.bin", "drop"),
+            Fault("HEAD", "answer", status=500, code="InternalError"),
+            Fault("PUT .*/choice.json", "lose"),
+            Fault("PUT .*/manifest.json", "lose"),
+            Fault("GET .*/things/a/k1/manifest.json", "cut"),
+            Fault("GET .*/things/a/k1/b/b.bin", "cut", times=2),
+            Fault("DELETE", "answer", status=429, code="TooManyRequests"),
+        ]
+        store = place.elsewhere(way.endpoint)
+        assert writer_of(store, publish(store, "one")) == "one"
+        assert writer_of(place.elsewhere(way.endpoint), f"{store.root}/things/a/k1") == "one"
+        assert way.done
+        assert place.left() == set()
+
+    def test_a_lost_answer_does_not_make_a_lease_somebody_elses(self, place: S3Place, way: Proxy) -> None:
+        way.faults += [Fault("PUT .*lease", "lose", times=2)]
+        lines: list[str] = []
+        with place.elsewhere(way.endpoint).workspace("trained/a", "k", lines.append) as work:
+            (work / CHECKPOINT).write_text("1")
+        assert way.done
+        assert lines == []
+
+    def test_what_does_not_pass_is_said(self, place: S3Place, way: Proxy) -> None:
+        store = place.elsewhere(way.endpoint)
+        way.faults += [Fault("PUT", "answer", times=1000)]
+        with pytest.raises(
+            TransientError, match=r"cannot write s3://.*a\.bin: http://.* fails again.*SlowDown.*run again"
+        ):
+            publish(store, "one")
+        way.faults[:] = [Fault(".*", "drop", times=1000)]
+        with pytest.raises(TransientError, match="cannot be reached"):
+            store.find("things/a", "k1")
+
+    @pytest.mark.parametrize(
+        ("status", "code", "kind", "said"),
+        [
+            (
+                403,
+                "InvalidAccessKeyId",
+                UserError,
+                "does not know the access key.*AWS_ACCESS_KEY_ID.*Secret endcap-store",
+            ),
+            (403, "SignatureDoesNotMatch", UserError, "the secret key is another one"),
+            (400, "ExpiredToken", UserError, "session token has expired"),
+            (403, "AccessDenied", StorageError, r"may not write s3://.* denies it to the key .*s3:PutObject"),
+            (404, "NoSuchBucket", UserError, "has no bucket s3://.*; create it"),
+            (400, "AuthorizationHeaderMalformed", UserError, "another region.*ENDCAP_S3_REGION"),
+            (507, "XMinioStorageFull", StorageError, "is full or the quota is reached"),
+            (403, "RequestTimeTooSkewed", StorageError, "clock"),
+        ],
+    )
+    def test_refusals_are_said_in_words(
+        self, place: S3Place, way: Proxy, status: int, code: str, kind: type[EndcapError], said: str
+    ) -> None:
+        store = place.elsewhere(way.endpoint)
+        way.faults += [Fault("PUT", "answer", status=status, code=code, times=1000)]
+        with pytest.raises(kind, match=said):
+            publish(store, "one")
+        assert store.find("things/a", "k1") is None
+
+    def test_a_wrong_way_to_the_server_is_said_at_once(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bucket, "WAITS", ())
+        with pytest.raises(UserError, match="has no bucket s3://endcap-none; create it"):
+            open_store("s3://endcap-none/store")
+        with pytest.raises(UserError, match=r"no host is known as no-such-host\.invalid.*ENDCAP_S3_ENDPOINT"):
+            place.elsewhere("http://no-such-host.invalid")
+        with pytest.raises(UserError, match=r"no TLS with https://.*ENDCAP_S3_CA.*http://"):
+            place.elsewhere(place.server.endpoint.replace("http://", "https://"))
+        with pytest.raises(TransientError, match=r"cannot be reached.*whether it runs"):
+            place.elsewhere("http://127.0.0.1:1")
+
+    def test_two_writers_at_once_make_one_artifact(self, place: S3Place) -> None:
+        stores = [place.elsewhere() for _ in range(4)]
+        for key in ("k1", "k2", "k3"):
+            writers = [
+                threading.Thread(target=publish, args=(store, f"writer {number}", key))
+                for number, store in enumerate(stores)
+            ]
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+            address = f"{place.url}/things/a/{key}"
+            seen = {writer_of(store, address) for store in (*stores, place.elsewhere())}
+            assert len(seen) == 1
+        assert place.left() == set()
+
+    def test_a_writer_that_stops_anywhere_and_wakes_late_changes_nothing(self, place: S3Place) -> None:
+        for at in range(1, 100):
+            key = f"k{at}"
+            stopped, wake = threading.Event(), threading.Event()
+
+            def stop(stopped: threading.Event = stopped, wake: threading.Event = wake) -> None:
+                stopped.set()
+                wake.wait(60)
+
+            sleeper = threading.Thread(target=publish, args=(mortal(place, at, stop), "sleeper", key))
+            sleeper.start()
+            while sleeper.is_alive() and not stopped.wait(0.01):
+                pass
+            if not stopped.is_set():
+                break
+            address = publish(place.elsewhere(), "other", key)
+            objects = {name for name in place.names() if name.startswith("things/")}
+            writer = writer_of(place.elsewhere(), address)
+            wake.set()
+            sleeper.join()
+            assert writer_of(place.elsewhere(), address) == writer
+            assert {name for name in place.names() if name.startswith("things/")} == objects
+        assert at > 15
+        assert place.left() == set()
+
+    def test_a_writer_that_is_killed_anywhere_leaves_nothing_half(self, place: S3Place) -> None:
+        def die() -> None:
+            raise Killed
+
+        for at in range(1, 100):
+            key = f"k{at}"
+            try:
+                publish(mortal(place, at, die), "dead", key)
+            except Killed:
+                found = place.elsewhere().find("things/a", key)
+                assert found is None or writer_of(place.elsewhere(), found) == "dead"
+                assert writer_of(place.elsewhere(), publish(place.elsewhere(), "other", key)) in ("dead", "other")
+            else:
+                break
+        assert at > 15
+
+    def test_a_choice_whose_draft_is_gone_is_replaced(self, place: S3Place) -> None:
+        gone = {"draft": "0" * 32, "manifest": {"files": {"a.bin": {"bytes": 1, "sha256": "0"}}}}
+        place.put("stores/one/.drafts/things/a/k1/choice.json", json.dumps(gone).encode())
+        store = place.elsewhere()
+        assert writer_of(store, publish(store, "one")) == "one"
+        assert place.left() == set()
+
+    def test_abandoned_drafts_are_swept_and_others_are_not(
+        self, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from datetime import timedelta
+
+        from endcap.store import publication
+
+        draft = ".drafts/things/b/k0/" + "0" * 32 + "/sub/file"
+        place.put(f"stores/one/{draft}", b"x")
+        publish(place.elsewhere(), "one", "k1")
+        assert place.left() == {draft}
+        monkeypatch.setattr(publication, "ABANDONED", timedelta(seconds=1))
+        time.sleep(2.1)
+        publish(place.elsewhere(), "one", "k2")
+        assert place.left() == set()
+
+    def test_a_process_killed_while_it_publishes_leaves_nothing_whole(self, place: S3Place, way: Proxy) -> None:
+        script = (
+            "import sys; from tests.store.s3_contract import publish; from endcap.store import open_store\n"
+            "publish(open_store(sys.argv[1]), 'dead')\n"
+        )
+        ready = threading.Event()
+        process: list[subprocess.Popen[bytes]] = []
+
+        def kill() -> None:
+            ready.wait(10)
+            process[0].kill()
+
+        way.faults += [Fault("PUT .*choice.json", "call", call=kill)]
+        environment = place.environment(way.endpoint)
+        process.append(subprocess.Popen([sys.executable, "-c", script, place.url], env=environment))
+        ready.set()
+        assert process[0].wait(60) == -signal.SIGKILL
+        store = place.elsewhere()
+        assert store.find("things/a", "k1") is None
+        assert {Path(name).parts[0] for name in place.names()} == {".drafts"}
+        # The killed one's choice may still have reached the server: then it is carried out.
+        assert writer_of(store, publish(store, "other")) in ("dead", "other")
+
+    def test_large_files_go_in_parts_both_ways(self, place: S3Place, way: Proxy) -> None:
+        store = place.elsewhere(way.endpoint)
+        content = os.urandom(1 << 20) * 30
+        way.faults += [Fault("PUT .*partNumber=2", "answer", times=2), Fault("GET .*/large", "cut", times=2)]
+        with store.publish("things/a", "k1") as draft:
+            (draft.path / "large").write_bytes(content)
+        parts = {found[1] for line in way.seen if (found := re.search(r"PUT .*/large.*partNumber=(\d+)", line))}
+        assert parts == {"1", "2", "3", "4"}
+        copy = place.elsewhere(way.endpoint).fetch(draft.address) / "large"
+        assert hashlib.sha256(copy.read_bytes()).digest() == hashlib.sha256(content).digest()
+        # Each time it went on where it was cut.
+        ranges = [line.rpartition(" ")[2] for line in way.seen if line.startswith("GET") and "/large" in line]
+        starts = [int(one.removeprefix("bytes=").rstrip("-")) for one in ranges if one.startswith("bytes=")]
+        assert starts == sorted(starts)
+        assert len(starts) == 2
+        assert starts[0] >= 14 << 20
+        assert way.done
+
+    def test_a_download_that_was_killed_is_gone_on_with(self, place: S3Place, way: Proxy) -> None:
+        with place.elsewhere().publish("things/a", "k1") as draft:
+            (draft.path / "whole").write_bytes(b"w" * 1000)
+            (draft.path / "half").write_bytes(b"h" * 1000)
+            (draft.path / "wrong").write_bytes(b"r" * 1000)
+        store = place.elsewhere(way.endpoint)
+        files = store.manifest(draft.address)["files"]
+        folder = store.fetch(draft.address)
+        # As a killed process leaves it: no manifest; one file whole, one part good and one damaged.
+        (folder / "manifest.json").unlink()
+        (folder / ".parts").mkdir()
+        for name, piece in (("half", b"h" * 400), ("wrong", b"x" * 400)):
+            (folder / name).unlink()
+            (folder / ".parts" / files[name]["sha256"]).write_bytes(piece)
+        way.seen.clear()
+        assert store.fetch(draft.address) == folder
+        assert sorted(path.name for path in folder.iterdir()) == ["half", "manifest.json", "whole", "wrong"]
+        assert (folder / "wrong").read_bytes() == b"r" * 1000
+        asked = [line for line in way.seen if not line.endswith("manifest.json")]
+        assert [line.split("/")[-1] for line in asked if "half" in line] == ["half bytes=400-"]
+        assert not [line for line in asked if "whole" in line]
+
+    def test_this_machines_copy_is_used_and_mended(self, place: S3Place, way: Proxy) -> None:
+        address = publish(place.elsewhere(), "one")
+        store = place.elsewhere(way.endpoint)
+        folder = store.fetch(address)
+        way.seen.clear()
+        store.fetch(address)
+        assert len(way.seen) == 1
+        (folder / "a.bin").write_text("short")
+        assert writer_of(store, address) == "one"
+
+    def test_an_altered_object_is_refused_and_names_the_address(self, place: S3Place) -> None:
+        store = place.elsewhere()
+        address = publish(store, "one")
+        place.damage(address, "b/b.bin", b"b/b.bin by two")
+        for seen, verify in ((place.elsewhere(), False), (store, True)):
+            with pytest.raises(IntegrityError, match=f"{address}: b/b.bin was changed.*delete {address} and run again"):
+                seen.fetch(address, verify=verify)
+        place.client.remove_object(place.bucket, f"stores/one/things/a/k1/{FILES[0]}")
+        with pytest.raises(IntegrityError, match=r"a\.bin is missing"):
+            place.elsewhere().fetch(address)
+
+    def test_no_order_of_a_listing_is_relied_on(self, place: S3Place, way: Proxy) -> None:
+        def backwards(request: str, body: bytes) -> bytes:
+            for tag in (b"Contents", b"CommonPrefixes"):
+                blocks = re.findall(rb"<%s>.*?</%s>" % (tag, tag), body, re.DOTALL)
+                turned = iter(blocks[::-1])
+                body = re.sub(
+                    rb"<%s>.*?</%s>" % (tag, tag), lambda _, turned=turned: next(turned), body, flags=re.DOTALL
+                )
+            return body
+
+        way.rewrite = backwards
+        store = place.elsewhere(way.endpoint)
+        assert [put(store, key) for key in ("k3", "k1", "k2")] == store.list("things/a")
+
+    def test_work_that_is_killed_goes_on_elsewhere(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease, "LASTS", 3.0)
+        script = (
+            "import sys, time, numpy as np; from endcap.store import lease, open_store\n"
+            "from endcap.models import checkpoint\n"
+            "lease.LASTS = 3.0\n"
+            "with open_store(sys.argv[1]).workspace('trained/a', 'k') as work:\n"
+            "    (work / 'search').mkdir()\n"
+            "    for epoch in (1, 2):\n"
+            "        checkpoint.write(work / 'search', 'fit', {'epoch': epoch}, {'n': {'w': np.full(3, epoch)}})\n"
+            "        time.sleep(2.5)\n"
+            "        print(epoch, flush=True)\n"
+            "    time.sleep(60)\n"
+        )
+        command = [sys.executable, "-c", script, place.url]
+        with subprocess.Popen(command, env=place.environment(), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == ["1\n", "2\n"]
+            process.kill()
+        from endcap.models import checkpoint
+
+        lines: list[str] = []
+        with place.elsewhere().workspace("trained/a", "k", lines.append) as work:
+            found = checkpoint.read(work / "search", "fit")
+            assert found is not None
+            assert found[0] == {"epoch": 2}
+        assert f"process {process.pid}" in lines[0]
+        assert lines[1:] == [f"search/{CHECKPOINT} was kept by an earlier process; going on from it"]
+        assert place.left() == set()
+
+    def test_an_evicted_process_keeps_its_last_checkpoint(self, place: S3Place) -> None:
+        script = (
+            "import sys, time; from endcap.store import open_store, CHECKPOINT\n"
+            "with open_store(sys.argv[1]).workspace('trained/a', 'k') as work:\n"
+            "    (work / CHECKPOINT).write_text('last')\n"
+            "    print('ready', flush=True)\n"
+            "    time.sleep(60)\n"
+        )
+        command = [sys.executable, "-c", script, place.url]
+        with subprocess.Popen(command, env=place.environment(), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.terminate()
+        assert process.returncode == 128 + signal.SIGTERM
+        begun = time.monotonic()
+        with place.elsewhere().workspace("trained/a", "k") as work:
+            assert (work / CHECKPOINT).read_text() == "last"
+        assert time.monotonic() - begun < 5  # the lease was given back
+
+    def test_a_holder_whose_lease_was_lost_does_not_write_over_the_next_ones_checkpoint(
+        self, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease, "LASTS", 2.0)
+        frozen = threading.Event()
+        keep = lease.Lease._keep
+
+        def stand_still(self: lease.Lease) -> None:
+            while not frozen.wait(0.1):
+                pass
+            keep(self)
+
+        monkeypatch.setattr(lease.Lease, "_keep", stand_still)
+        lines: list[str] = []
+        with place.elsewhere().workspace("trained/a", "k", lines.append) as old:
+            (old / CHECKPOINT).write_text("old 1")
+            time.sleep(1.5)
+            monkeypatch.setattr(lease.Lease, "_keep", keep)
+            with pytest.raises(ZeroDivisionError), place.elsewhere().workspace("trained/a", "k") as new:
+                assert (new / CHECKPOINT).read_text() == "old 1"
+                (new / CHECKPOINT).write_text("new")
+                time.sleep(1.5)
+                (old / CHECKPOINT).write_text("old 2")
+                time.sleep(1.5)
+                frozen.set()
+                raise ZeroDivisionError
+            time.sleep(2.5)
+        assert any("took this work over" in line for line in lines)
+        with place.elsewhere().workspace("trained/a", "k") as work:
+            assert (work / CHECKPOINT).read_text() == "new"

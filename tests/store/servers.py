@@ -1,0 +1,92 @@
+"""S3 servers for tests, and a store in a bucket of one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from minio import Minio
+
+from endcap.store import Store, open_store
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running S3 server, and a key that may do everything."""
+
+    endpoint: str
+    access_key: str = "endcap-test"
+    secret_key: str = "endcap-test-secret"
+
+    def client(self) -> Minio:
+        host = self.endpoint.removeprefix("http://")
+        return Minio(host, self.access_key, self.secret_key, secure=False, region="us-east-1")
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        return {
+            "ENDCAP_S3_ENDPOINT": endpoint or self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[Server]:
+    """Moto's server, in this process. It keeps objects in memory, and lets every key do everything."""
+    import logging
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield Server(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+class S3Place:
+    """A store in a new bucket; see `tests.store.contract.Place`. Each view of `elsewhere` has a cache of its own."""
+
+    def __init__(self, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server, self.client, self._folder, self._patch = server, server.client(), folder, monkeypatch
+        self.bucket = f"endcap-{uuid.uuid4().hex[:12]}"
+        self.client.make_bucket(self.bucket)
+        self.url = f"s3://{self.bucket}/stores/one"
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+
+    def elsewhere(self, endpoint: str | None = None) -> Store:
+        """endpoint: another way to the same server."""
+        self._patch.setenv("ENDCAP_CACHE", str(self._folder / f"machine-{next(_numbers)}"))
+        self._patch.setenv("ENDCAP_S3_ENDPOINT", endpoint or self.server.endpoint)
+        return open_store(self.url)
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """Of a process on another machine."""
+        cache = {"ENDCAP_CACHE": str(self._folder / f"machine-{next(_numbers)}")}
+        return {**os.environ, **self.server.environment(endpoint), **cache}
+
+    def put(self, name: str, content: bytes) -> None:
+        self.client.put_object(self.bucket, name, BytesIO(content), len(content))
+
+    def names(self) -> set[str]:
+        found = self.client.list_objects(self.bucket, "stores/one/", recursive=True)
+        return {str(one.object_name).removeprefix("stores/one/") for one in found}
+
+    def damage(self, address: str, name: str, content: bytes) -> None:
+        self.put(f"{address.removeprefix(f's3://{self.bucket}/')}/{name}", content)
+
+    def left(self) -> set[str]:
+        return {name for name in self.names() if name.startswith(".") and not name.endswith(".lease")}

@@ -1,0 +1,64 @@
+"""The store in a folder."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from endcap.errors import IntegrityError, StorageError
+from endcap.store import Store, check_folder, open_store
+from tests.store.contract import StoreContract, put
+
+
+@dataclass
+class FolderPlace:
+    folder: Path
+
+    def elsewhere(self) -> Store:
+        return open_store(str(self.folder))
+
+    def damage(self, address: str, name: str, content: bytes) -> None:
+        (Path(address.removeprefix("file://")) / name).write_bytes(content)
+
+    def left(self) -> set[str]:
+        found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+        return {path for path in found if path.startswith(".") and not path.endswith(".lock")}
+
+
+class TestFolder(StoreContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> FolderPlace:
+        return FolderPlace(tmp_path / "store")
+
+
+def test_drafts_of_a_host_with_a_longer_name_are_left_alone(store: Store, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    theirs = tmp_path / "store" / ".drafts" / f"{socket.gethostname()}-{ended.pid}-x@{ended.pid}@0"
+    ours = theirs.with_name(f"{socket.gethostname()}@{ended.pid}@0")
+    for draft in (theirs, ours):
+        draft.mkdir(parents=True)
+    put(store, "k1")
+    assert list(theirs.parent.iterdir()) == [theirs]
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot write"):
+        open_store(str(tmp_path / "file" / "store"))
+
+
+def test_a_copy_that_something_else_made_is_checked_by_the_manifest_in_it(store: Store) -> None:
+    folder = store.fetch(put(store, "k1"))
+    check_folder(folder)
+    (folder / "sub" / "file.txt").write_text("jello")
+    with pytest.raises(IntegrityError, match=r"file\.txt was changed"):
+        check_folder(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(IntegrityError, match=r"manifest\.json cannot be read"):
+        check_folder(folder)
