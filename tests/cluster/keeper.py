@@ -1,0 +1,79 @@
+"""Keeps the test cluster's programs running, as a kubelet would: one that ends unasked is started again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endcap_serving.process import Process, end_all
+
+_LOOK = 0.5
+"""Seconds between two looks."""
+
+
+@dataclass
+class _Kept:
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    process: Process
+    restarts: int = field(default=0)
+
+
+class Keeper:
+    """Programs by name, each with its log in one folder. They die with this process, however it ends.
+
+    Make it and call it from a thread that lives until `end` (see ``serving/leash.py``).
+    """
+
+    def __init__(self, logs: Path) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._logs = logs
+        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        threading.Thread(target=self._keep, name="keeper", daemon=True).start()
+
+    def start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        words = [str(word) for word in command]
+        with self._lock:
+            self._kept[name] = _Kept(words, environment or {}, self._process(name, words, environment or {}))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and no new start until `restart`."""
+        with self._lock:
+            self._kept[name].process.end(0)
+            self._kept[name].restarts = -1
+
+    def restart(self, name: str) -> None:
+        """Start again what was killed."""
+        with self._lock:
+            kept = self._kept[name]
+            kept.process, kept.restarts = self._process(name, kept.command, kept.environment), 0
+
+    def log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def names(self) -> list[str]:
+        return list(self._kept)
+
+    def end(self) -> None:
+        """End everything, the latest first, so that nobody misses what it depends on."""
+        self._ended.set()
+        with self._lock:
+            end_all([kept.process for kept in reversed(self._kept.values())])
+
+    def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        return Process(name, command, self.log(name), environment)
+
+    def _keep(self) -> None:
+        while not self._ended.wait(_LOOK):
+            with self._lock:
+                for name, kept in self._kept.items():
+                    if self._ended.is_set() or kept.restarts < 0 or kept.process.ended is None:
+                        continue
+                    kept.restarts += 1
+                    print(f"{name} {kept.process.how_it_ended()}\n  started again", file=sys.stderr, flush=True)
+                    kept.process = self._process(name, kept.command, kept.environment)
