@@ -1,6 +1,8 @@
-"""One predictor process: ``python -m endcap_serving.predictor --package FOLDER --model-name NAME --version V --port P``
+"""One predictor process: ``python -m endcap_serving.predictor --model_name NAME --version V``
 
-Serves a package by KServe's V1 and V2 REST protocols: one process, no gRPC, no line a request.
+Serves a package by KServe's V1 and V2 REST protocols: one process, no gRPC, no line a request. In a pod of KServe's the
+package lies in /mnt/models, where the storage initializer puts it, options are spelt as KServe's own servers spell
+them, and what differs between InferenceServices comes by the environment: ENDCAP_VERSION and ENDCAP_VARIANT.
 """
 
 from __future__ import annotations
@@ -14,22 +16,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .cpus import cpu_limit
 from .process import OWN_ERROR
 
+MOUNT = Path("/mnt/models")
+"""Where KServe's storage initializer puts what the InferenceService's storageUri names."""
+VARIANTS = ("stable", "canary")
 GRACE = 10
 """Seconds that running requests get when the server is asked to stop."""
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
     parser = argparse.ArgumentParser(prog="python -m endcap_serving.predictor", description="Serve a package.")
-    parser.add_argument("--package", type=Path, required=True, help="the package's folder")
-    parser.add_argument("--model-name", required=True, help="its name in the protocols' paths: the recommender's")
-    parser.add_argument("--version", required=True, help="the registered version, told in every answer")
-    parser.add_argument("--variant", choices=["stable", "canary"], default="stable", help="told in every answer")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--package", "--model_dir", type=Path, default=MOUNT, help="the package's folder")
+    parser.add_argument(
+        "--model-name", "--model_name", required=True, help="its name in the protocols' paths: the recommender's"
+    )
+    parser.add_argument(
+        "--version", default=version, help="the registered version, told in every answer [default: $ENDCAP_VERSION]"
+    )
+    parser.add_argument(
+        "--variant", default=variant, help=f"told in every answer: {' or '.join(VARIANTS)} [default: $ENDCAP_VARIANT]"
+    )
+    parser.add_argument("--port", "--http_port", type=int, default=8080)
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
-    parser.add_argument("--threads", type=int, default=1, help="threads that one ranking may use")
-    return parser.parse_args(words)
+    parser.add_argument(
+        "--threads", type=int, default=cpu_limit(), help="threads that one ranking may use [default: the CPU limit]"
+    )
+    given = parser.parse_args(words)
+    # What the environment says is not checked by the parser.
+    if not given.version:
+        parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
+    if given.variant not in VARIANTS:
+        parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
+    return given
 
 
 def serve(models: Sequence[Any], host: str, port: int) -> None:
@@ -83,8 +104,11 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads)
     from endcap.errors import EndcapError
     from endcap.registry.package import load_package
+    from endcap.store import check_folder
 
     try:
+        # Whoever brought the package here may not have looked: a changed file must not serve.
+        check_folder(given.package)
         package = load_package(given.package)
         # Only some models are of torch; loading one has imported it.
         if torch := sys.modules.get("torch"):

@@ -45,6 +45,8 @@ class Predictor:
             "--variant": variant,
             "--host": "127.0.0.1",
             "--port": str(self.upstream.port),
+            # Other predictors, and whatever else a laptop runs, want its cores too.
+            "--threads": "1",
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *words]

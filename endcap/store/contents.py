@@ -33,14 +33,14 @@ def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", 
     """Compare an artifact's files with its manifest: their sizes, and with `verify` their checksums.
 
     manifest: left out, the one that lies in the folder, as in a copy that was downloaded by something else. name: what
-    the artifact is called in errors. Raises IntegrityError where a file is missing or differs.
+    the artifact is called in errors, its address if left out. Raises IntegrityError where a file is missing or differs.
     """
-    name = name or str(folder)
     if manifest is None:
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
         except (OSError, ValueError) as error:
-            raise IntegrityError(f"{name}: its {MANIFEST} cannot be read ({error}); fetch it again") from None
+            raise IntegrityError(f"{name or folder}: its {MANIFEST} cannot be read ({error}); fetch it again") from None
+    name = name or manifest["address"]
     for file, described in manifest["files"].items():
         check_file(folder / file, described, file, name, verify=verify)
 

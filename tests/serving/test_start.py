@@ -1,0 +1,111 @@
+"""How a predictor starts: as KServe starts it, and not at all on a package that was changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from endcap_serving.cpus import cpu_limit
+from endcap_serving.predictor import arguments
+from endcap_serving.predictors import free_port
+
+from .conftest import Shop, running, wait_until_ready
+
+PREDICTOR = [sys.executable, "-m", "endcap_serving.predictor"]
+
+
+def copied(shop: Shop, model: str, folder: Path) -> Path:
+    """A package as a storage initializer lays it down: the artifact's files, its manifest among them."""
+    return shutil.copytree(shop.store.fetch(shop.packages[model]), folder / "models")
+
+
+def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_VERSION", "12")
+    monkeypatch.setenv("ENDCAP_VARIANT", "canary")
+    port = free_port()
+    options = ["--model_name=shoes", f"--model_dir={copied(shop, 'vsknn', tmp_path)}", f"--http_port={port}"]
+    log = tmp_path / "log"
+    with (
+        running([*PREDICTOR, *options], log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        wait_until_ready(client, process, log)
+        answer = client.post("/v1/models/shoes:predict", json={"instances": [{"items": shop.ids[:1]}]}).json()
+        process.terminate()
+        assert process.wait(15) == 0
+    (ranking,) = answer["predictions"]
+    assert (ranking["model_version"], ranking["variant"]) == ("12", "canary")
+
+
+def test_in_a_pod_the_package_lies_where_kserve_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_VERSION", "12")
+    monkeypatch.delenv("ENDCAP_VARIANT", raising=False)
+    given = arguments(["--model_name", "shoes"])
+    assert (given.package, given.port, given.host) == (Path("/mnt/models"), 8080, "0.0.0.0")
+    assert (given.version, given.variant, given.threads) == ("12", "stable", cpu_limit())
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, ["--version", "ENDCAP_VERSION"]),
+        ({"ENDCAP_VERSION": "1", "ENDCAP_VARIANT": "green"}, ["'green'", "stable, canary"]),
+    ],
+)
+def test_what_a_runtime_leaves_out_or_misspells_is_told(environment: dict[str, str], words: list[str]) -> None:
+    run = subprocess.run([*PREDICTOR, "--model_name=shoes"], env={**os.environ, **environment}, capture_output=True)
+    assert run.returncode == 2
+    said = run.stderr.decode()
+    for word in words:
+        assert word in said
+
+
+def test_a_changed_package_is_refused_by_checksum(shop: Shop, tmp_path: Path) -> None:
+    folder = copied(shop, "popularity", tmp_path)
+    changed = next(file for file in sorted((folder / "model").iterdir()) if file.stat().st_size)
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    said = refused(folder)
+    assert f"model/{changed.name} was changed after it was written" in said
+    assert shop.packages["popularity"] in said
+
+
+def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> None:
+    folder = copied(shop, "popularity", tmp_path)
+    (folder / "manifest.json").unlink()
+    assert "manifest.json cannot be read" in refused(folder)
+
+
+def refused(folder: Path) -> str:
+    command = [*PREDICTOR, "--model_name=shoes", "--version=1", f"--package={folder}"]
+    run = subprocess.run(command, capture_output=True, timeout=60)
+    assert run.returncode == 1
+    said = run.stderr.decode()
+    assert said.startswith("endcap: ")
+    return said
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_threads_follow_the_limit_of_the_container(files: dict[str, str], limit: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    cores = len(os.sched_getaffinity(0))
+    assert cpu_limit(tmp_path) == (cores if limit is None else min(limit, cores))
