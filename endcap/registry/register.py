@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import Any
@@ -11,6 +12,10 @@ from endcap.registry.versions import Registry, open_registry
 from endcap.spec.recommender import Recommender
 from endcap.store import Store, fingerprint
 
+IMAGE = "ENDCAP_IMAGE"
+"""The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
+COMMIT = "ENDCAP_COMMIT"
+"""The commit that the image was built from; the image's build sets it, because there is no checkout in an image."""
 MAX_BATCH = 1000
 """MLflow's limit on metrics in one call."""
 
@@ -39,6 +44,7 @@ def register(
         "snapshot": facts.get("snapshot", ""),
         "spec": fingerprint(recommender.model_dump(mode="json")),
         "commit": _commit(),
+        "image": os.environ.get(IMAGE, ""),
         "run": run,
         "verdict": verdict,
     }
@@ -120,7 +126,9 @@ def _plain(metric: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the checkout that this runs in, with `-dirty` where files differ from it; else empty."""
+    """The commit of the image, or of the checkout that this runs in, with `-dirty` where files differ; else empty."""
+    if commit := os.environ.get(COMMIT):
+        return commit
     git = shutil.which("git")
     if git is None:
         return ""

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from endcap.cli.registry import list_versions
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.registry import Registry, default_uri, describe, log_run, open_registry, register
 from endcap.spec import Recommender
@@ -38,6 +40,19 @@ def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Stor
     assert expected.items() <= dict(champion.tags).items()
     assert len(champion.tags["spec"]) == 20
     assert describe("demo", "1", shop_store) == "demo version 1, approved by gate, champion"
+
+
+def test_the_image_is_in_the_lineage(
+    shop_store: Store, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = f"registry.example.com/endcap@sha256:{'5' * 64}"
+    monkeypatch.setenv("ENDCAP_IMAGE", image)
+    monkeypatch.setenv("ENDCAP_COMMIT", "c0ffee")
+    add(shop_store, recommender, "one")
+    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    assert (version.tags["image"], version.tags["commit"]) == (image, "c0ffee")
+    listed = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root])
+    assert f"image     {image}\n" in listed.output
 
 
 def test_the_same_package_is_the_same_version_and_later_decisions_stand(
