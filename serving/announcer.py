@@ -3,8 +3,9 @@
 Envoy asks for clusters and for routes separately, in no order, and REST answers are not ordered either. A route to a
 cluster that Envoy does not have is answered 503. So routes that name a cluster are told only after Envoy has said (by
 the version in its next question) that it has taken the cluster; and a cluster stays until Envoy has said that it has
-taken routes that do not name it. Until then the answer is "not modified". The name of a cluster stands for one address,
-so a cluster is never changed in its place.
+taken routes that do not name it, and a minute longer: a request is routed when its head is there, and goes to the
+cluster when its body is. Until then the answer is "not modified". The name of a cluster stands for one address, so a
+cluster is never changed in its place.
 
 Envoy asks one question of each kind at a time: with the next one it is known what became of the last answer.
 """
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from . import gateway
@@ -21,6 +23,8 @@ from .gateway import Json, Split, Upstream
 
 Splits = Mapping[str, Split]
 """By recommender."""
+LINGER = 60.0
+"""Seconds that a cluster stays after the last route to it: twice as long as a request may take."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +87,24 @@ class Announcer:
     left_behind: what an Envoy that was told by an earlier run of this service may still route to.
     """
 
-    def __init__(self, left_behind: Iterable[Upstream] = ()) -> None:
+    def __init__(self, left_behind: Iterable[Upstream] = (), clock: Callable[[], float] = time.monotonic) -> None:
         self.splits: Splits | None = None
         """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
         # Of an unknown version of clusters none is known to be there; one of routes may name all that is left behind.
         self._clusters = _Kind(frozenset())
         self._routes = _Kind(frozenset(left_behind))
+        self._clock = clock
+        self._last_named: dict[Upstream, float] = {}
 
     def clusters(self, version: str) -> Json | None:
         """The answer to who holds this version of the clusters; None: not modified."""
         self._clusters.hear(version)
         if self.splits is None:
             return None
-        named = sorted({*self._wanted(), *self._routes.possible}, key=lambda upstream: upstream.name)
+        now = self._clock()
+        self._last_named |= dict.fromkeys([*self._wanted(), *self._routes.possible], now)
+        self._last_named = {upstream: last for upstream, last in self._last_named.items() if now - last < LINGER}
+        named = sorted(self._last_named, key=lambda upstream: upstream.name)
         return self._clusters.answer(gateway.clusters(named), named)
 
     def routes(self, version: str) -> Json | None:

@@ -18,6 +18,7 @@ from endcap_serving.envoy_process import Envoy, command
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
+from endcap_serving.supervisor import DRAIN_LEAST
 
 PREDICT = "/v1/models/shoes:predict"
 SHOPPERS = [f"shopper-{number}" for number in range(2000)]
@@ -153,13 +154,14 @@ def test_changes_drop_no_request(envoy: Envoy, stable: Upstream, canary: Upstrea
 
 
 def _replace_canaries(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
-    for number in range(20):
+    for number in range(10):
         with Backend(f"canary-{number}", delay=0.02) as replacement:
-            envoy.apply(Split(stable, canary, 0.1 + number / 40, "5a17"))
-            envoy.apply(Split(stable, replacement.upstream, 0.5, "5a17"))
+            envoy.apply(Split(stable, canary, 0.1 + number / 20, "5a17"))
+            envoy.apply(Split(stable, replacement.upstream, 0.5, "5a17"), [canary])
             time.sleep(0.05)
-            envoy.apply(Split(stable), [replacement.upstream])
-            time.sleep(0.02)
+            envoy.apply(Split(stable), [canary, replacement.upstream])
+            # A request that is routed already is not counted before its body is there.
+            time.sleep(DRAIN_LEAST)
             while envoy.active_requests(replacement.upstream):
                 time.sleep(0.005)
             envoy.apply(Split(stable))
