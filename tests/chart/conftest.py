@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "endcap"
-BUILT = ROOT / "build" / "cluster" / "bin" / "helm"
+BUILT = ROOT / "build" / "cluster" / "bin" / "helm" / "helm"
 
 Json = dict[str, Any]
 

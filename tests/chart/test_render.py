@@ -213,6 +213,28 @@ def test_predictors_are_selected_by_what_the_deployer_labels_them(render: Render
     assert selects(reached["podSelector"], pod)
 
 
+def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
+    from endcap.deploy.manifests import service_account, serving_runtime
+    from endcap.spec.kubernetes import Serving
+
+    objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}})
+    runtime = objects.one("ServingRuntime", "endcap")
+    wanted = serving_runtime("endcap-serving", "r.example.com/endcap:1")
+    assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
+    account, wanted_account = (
+        objects.one("ServiceAccount", "endcap-predictor"),
+        service_account("endcap-serving", Serving()),
+    )
+    for made, meant in ((runtime, wanted), (account, wanted_account)):
+        # Helm puts its own name where the deployer has Endcap's.
+        assert {key: made["metadata"][key] for key in ("name", "namespace")} == {
+            key: meant["metadata"][key] for key in ("name", "namespace")
+        }
+        assert {key: value for key, value in made.items() if key != "metadata"} == {
+            key: value for key, value in meant.items() if key != "metadata"
+        }
+
+
 def test_metrics_are_read_where_the_cluster_has_the_kind(render: Render) -> None:
     assert not render().of("ServiceMonitor")
     objects = render({"monitoring": {"serviceMonitor": {"labels": {"release": "p"}}}}, ("monitoring.coreos.com/v1",))
