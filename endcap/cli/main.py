@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": ("endcap.cli.demo", "Run the main job on a simulated shop, from its event log to served rankings."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
     "events": ("endcap.cli.events", "Event logs: convert published layouts, simulate a shop."),
+    "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
     "registry": ("endcap.cli.registry", "Versions of a recommender: list, approve, reject, promote."),
     "run": ("endcap.cli.run", "Run a pipeline for a recommender, here on this machine."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway."),

@@ -1,0 +1,95 @@
+"""The build context of a user's own image: their code and packages on top of Endcap's image.
+
+In the image modules are found in /opt/endcap-user, and packages stand beside Endcap's own, whose versions stay as they
+are: both images are made of one lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from endcap.errors import UserError
+
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "node_modules", "venv")
+_TAKEN = """\
+import importlib.util, sys
+taken = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
+sys.exit(f"in Endcap's image these names are taken: {', '.join(taken)}; give your modules others" if taken else 0)
+"""
+
+
+def write_context(folder: Path, base: str, code: Sequence[Path], requirements: Path | None) -> str:
+    """Fill an empty folder with what an engine builds from; returns the Dockerfile's text.
+
+    code: packages (folders with `__init__.py`), modules (`.py` files), or folders of both. Raises UserError where
+    there is nothing that could be imported.
+    """
+    modules: dict[str, Path] = {}
+    for path in code:
+        for one in _modules(path):
+            if modules.setdefault(one.stem, one) != one:
+                raise UserError(f"--code: {modules[one.stem]} and {one} have one name; rename one of them")
+    (folder / "code").mkdir()
+    for one in modules.values():
+        if one.is_dir():
+            shutil.copytree(one, folder / "code" / one.name, ignore=_LEFT_OUT)
+        else:
+            shutil.copy(one, folder / "code")
+    if requirements is not None:
+        (folder / "requirements.txt").write_text(_requirements(requirements))
+    text = dockerfile(base, sorted(modules), packages=requirements is not None)
+    (folder / "Dockerfile").write_text(text)
+    return text
+
+
+def dockerfile(base: str, modules: Sequence[str], *, packages: bool) -> str:
+    """What makes the image. modules: the names that it must be able to import."""
+    lines = ["# Written by `endcap image`.", f"FROM {base}", "USER 0:0"]
+    if packages:
+        lines += [
+            "COPY requirements.txt /opt/endcap/user-requirements.txt",
+            "RUN python -m pip install --no-cache-dir --disable-pip-version-check --quiet \\",
+            "      --constraint /opt/endcap/constraints.txt --requirement /opt/endcap/user-requirements.txt \\",
+            "    && python -m pip check",
+        ]
+    if modules:
+        # Isolated, python finds what the image has without the user's modules.
+        check = ["python", "-I", "-c", _TAKEN, *modules]
+        lines += [
+            f"RUN {json.dumps(check)}",
+            "COPY code/ /opt/endcap-user/",
+            "RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/endcap-user",
+        ]
+    return "\n".join([*lines, "USER 10001:10001", f"LABEL org.opencontainers.image.base.name={json.dumps(base)}", ""])
+
+
+def _modules(path: Path) -> list[Path]:
+    """The packages and modules that a path names or holds."""
+    path = path.resolve()
+    if path.is_file() or (path / "__init__.py").is_file():
+        found = [path]
+    else:
+        inside = sorted(path.iterdir())
+        found = [one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()]
+    if not found:
+        raise UserError(f"--code {path}: found no modules; allowed: a package, a .py file, or a folder of these")
+    for one in found:
+        if not one.stem.isidentifier() or one.suffix not in ("", ".py"):
+            raise UserError(f"--code {one}: found a name that cannot be imported; allowed: a package or a .py file")
+    return found
+
+
+def _requirements(file: Path) -> str:
+    """The file's text. Raises UserError where it names other files, which an engine would not find."""
+    text = file.read_text()
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"\s*(-r|--requirement|-c|--constraint|-e|--editable|\.{0,2}/|file:)", line):
+            raise UserError(
+                f"{file}, line {number}: found {line.strip()!r}; allowed: packages by name, and options such as "
+                "--index-url: put other files' lines here, and your own code into --code"
+            )
+    return text

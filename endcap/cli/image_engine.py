@@ -1,0 +1,74 @@
+"""The container engines that a machine may have, as `endcap image` needs them: to build, to push, to tell a digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from endcap.errors import EndcapError, UserError
+
+# What answers only where the engine works: docker's client alone builds nothing.
+PROBES = {
+    "docker": ["docker", "version", "--format", "{{.Server.Version}}"],
+    "podman": ["podman", "version"],
+    "buildah": ["buildah", "version"],
+}
+
+
+def find_engine(wanted: str | None = None) -> str:
+    """The engine that is wanted, or the first that works. Raises UserError with what each said."""
+    said = []
+    for name in [wanted] if wanted else PROBES:
+        if shutil.which(name) is None:
+            said.append(f"{name}: not installed")
+            continue
+        probe = subprocess.run(PROBES[name], capture_output=True, text=True, timeout=60, check=False)
+        if probe.returncode == 0:
+            return name
+        lines = (probe.stderr or probe.stdout).strip().splitlines() or [f"ended with status {probe.returncode}"]
+        said.append(f"{name}: {lines[0]}")
+    raise UserError(
+        "no container engine works here:\n"
+        + "\n".join(f"  {line}" for line in said)
+        + "\ninstall or start one of docker, podman and buildah; or take the build elsewhere: --print writes its "
+        "Dockerfile, --context keeps the folder that it is built from"
+    )
+
+
+def build(engine: str, context: Path, tag: str) -> None:
+    """Build the context's Dockerfile. What the engine prints goes to standard error."""
+    _run(engine, "build", "--tag", tag, "--file", str(context / "Dockerfile"), str(context))
+
+
+def push(engine: str, tag: str) -> str:
+    """Push, and return `repository@sha256:…` as the registry knows it."""
+    repository = tag.rpartition(":")[0]
+    if engine == "docker":
+        _run(engine, "push", tag)
+        shown = _output(engine, "image", "inspect", "--format", "{{json .RepoDigests}}", tag)
+        for known in json.loads(shown):
+            name, _, digest = known.partition("@")
+            # Docker leaves out what its own hub's names begin with.
+            if repository.removeprefix("docker.io/").removeprefix("library/") == name:
+                return f"{repository}@{digest}"
+        raise EndcapError(f"{tag} is pushed, but docker tells no digest of {repository}, only {shown}")
+    with tempfile.NamedTemporaryFile("r") as file:
+        _run(engine, "push", "--digestfile", file.name, tag)
+        return f"{repository}@{file.read().strip()}"
+
+
+def _run(*command: str) -> None:
+    # Standard output is for the digest, which scripts read.
+    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+        raise EndcapError(f"`{' '.join(command[:2])}` failed; what it said stands above")
+
+
+def _output(*command: str) -> str:
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise EndcapError(f"`{' '.join(command)}` failed: {run.stderr.strip()}")
+    return run.stdout.strip()
