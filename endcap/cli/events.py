@@ -20,11 +20,11 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--layout", type=click.Choice(LAYOUTS), required=True, help="The layout SOURCE was published in.")
-def convert(source: Path, target: Path, layout: Layout) -> None:
-    """Write SOURCE (a file, folder or glob) with Endcap's own column names to TARGET (.csv or .parquet)."""
+def convert(source: str, target: Path, layout: Layout) -> None:
+    """Write SOURCE (a file, folder or glob; or s3://…) with Endcap's own column names to TARGET (.csv or .parquet)."""
     from endcap.events import convert as convert_layout
 
     counts = convert_layout(source, layout, target)

@@ -49,7 +49,7 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
         "rows": loader.quarantine.rows[loader.table],
         "other_types": read - kept,
         "duplicates": kept - facts["events"],
-        "empty_files": [str(path) for path in loader.empty],
+        "empty_files": loader.empty,
     }
 
 

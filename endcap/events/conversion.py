@@ -29,10 +29,13 @@ TYPED = TEXT.set(3, pa.field("time", pa.timestamp("ms", tz="UTC")))
 WRITERS = {".csv": (pa.csv.CSVWriter, TEXT), ".parquet": (pq.ParquetWriter, TYPED)}
 
 
-def convert(source: Path, layout: Layout, target: Path, *, progress: Progress = lambda line: None) -> dict[str, int]:
-    """Write a log of a published layout (a file, folder or glob) as CSV or Parquet, by the target's suffix.
+def convert(
+    source: Path | str, layout: Layout, target: Path, *, progress: Progress = lambda line: None
+) -> dict[str, int]:
+    """Write a log of a published layout as CSV or Parquet, by the target's suffix.
 
-    The result is what a shop reads with ``columns: {session: session, customer: customer, type: type}``. Bad rows go to
+    source: a file, folder or glob, or the address of such in a bucket. The result is what a shop reads with
+    ``columns: {session: session, customer: customer, type: type}``. Bad rows go to
     ``<target>.quarantine.jsonl``. Returns the counts ``events`` and ``bad_rows``. Raises DataError, StorageError; the
     target then stays as it was.
     """

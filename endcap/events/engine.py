@@ -36,11 +36,11 @@ def engine(spill: Path, zone: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def reading(file: Path) -> Iterator[None]:
+def reading(name: str) -> Iterator[None]:
     """Turn what the engine says about an input file's content into a DataError that names it."""
     try:
         yield
     except _NO_ROOM:
         raise  # of the store's disk or of memory, not of the file
     except duckdb.Error as error:
-        raise DataError(f"{file}: holds values that cannot be read: {error}; take them out or correct them") from error
+        raise DataError(f"{name}: holds values that cannot be read: {error}; take them out or correct them") from error

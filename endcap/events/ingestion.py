@@ -21,7 +21,7 @@ TABLES = ("events", "items", "customers")
 # What makes a snapshot of given files; not the simulator and the converter, which are of this package too.
 _MODULES = (
     "assemble batch days digest engine ingestion layouts load plan quarantine read read_csv read_json read_parquet "
-    "snapshot sources utf8"
+    "snapshot sources spool utf8"
 )
 CODE = [f"endcap.events.{name}" for name in _MODULES.split()]
 
@@ -37,14 +37,14 @@ class Input:
 
     def facts(self) -> dict[str, Any]:
         files = [
-            {"path": str(file.path), "bytes": file.bytes, "sha256": sha256}
+            {"path": file.name, "bytes": file.bytes, "sha256": sha256}
             for file, sha256 in zip(self.found.files, self.digests, strict=True)
         ]
         return {
             "table": self.table,
             "path": self.source.path,
             "files": files,
-            "skipped": [str(path) for path in self.found.skipped],
+            "skipped": self.found.skipped,
         }
 
 
@@ -77,9 +77,9 @@ def _inputs(shop: Shop, progress: Progress) -> list[Input]:
         declared += [(name, source) for source in table.sources] if table is not None else []
     inputs = []
     for table_name, source in declared:
-        found = find_files(source)
+        found = find_files(source, progress)
         if found.skipped:
-            names = ", ".join(path.name for path in found.skipped[:10])
+            names = ", ".join(Path(name).name for name in found.skipped[:10])
             progress(f"{source.path}: {len(found.skipped)} files are of no known format and are left out: {names}")
         inputs.append(Input(table_name, source, found, [file.digest() for file in found.files]))
     return inputs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ class Loader:
     connection: Any
     quarantine: Quarantine
     progress: Progress
-    empty: list[Path] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     """Files without a byte, or without a row."""
     rows: int = 0
     """Rows read so far, in all sources: the good rows' `row`."""
@@ -54,12 +53,12 @@ class Loader:
         never_seen: set[str] | None = None
         for file in files:
             before = self.quarantine.rows[self.table]
-            with reading(file.path):
+            with reading(file.name):
                 rows = read(file, source, [column.name for column in wanted], self.connection)
                 if rows is not None:
                     plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
                     for batch in rows.batches:
-                        self.quarantine.reject(self.table, file.path, batch.rejects)
+                        self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
                             yield self._check(batch, plan, rows.names, file)
                         self.quarantine.check(self.table, end=False)
@@ -67,7 +66,7 @@ class Loader:
                     never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
             file.check_unchanged()
             if self.quarantine.rows[self.table] == before:
-                self.empty.append(file.path)
+                self.empty.append(file.name)
         if never_seen:
             missing = ", ".join(f"{column.name!r} ({column.key})" for column in wanted if column.name in never_seen)
             raise DataError(f"{source.path}: no row has a value of {missing}; take it out, or name the right key")
@@ -84,7 +83,7 @@ class Loader:
             bad = pc.is_valid(reason)
             raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
             lines = batch.lines[bad.to_numpy()].tolist()
-            self.quarantine.keep(self.table, file.path, lines, reason.drop_null().to_pylist(), raw.to_pylist())
+            self.quarantine.keep(self.table, file.name, lines, reason.drop_null().to_pylist(), raw.to_pylist())
             good = good.filter(pc.invert(bad))
         self.quarantine.count(self.table, good.num_rows)
         return good

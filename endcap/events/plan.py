@@ -147,7 +147,7 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
         columns = ", ".join(repr(name) for name in there)
         if file.format in ("csv", "tsv") and len(there) == 1:
             columns += ": is the source's delimiter right?"
-        raise DataError("\n".join([f"{file.path}: columns are missing; it has {columns}", *problems]))
+        raise DataError("\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]))
     return found
 
 

@@ -55,13 +55,13 @@ class Quarantine:
         """Count good rows of a table."""
         self.rows[table] += good
 
-    def reject(self, table: str, source: Path, rejects: Sequence[Reject]) -> None:
+    def reject(self, table: str, source: str, rejects: Sequence[Reject]) -> None:
         """Keep what is no row at all."""
         for rejected in rejects:
             self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
 
     def keep(
-        self, table: str, source: Path, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
+        self, table: str, source: str, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
     ) -> None:
         """Keep bad rows: their lines, reasons and values by column name."""
         for line, reason, row in zip(lines, reasons, values, strict=True):
@@ -87,11 +87,11 @@ class Quarantine:
     def _tells(self, reason: str, count: int, rows: int, table: str) -> bool:
         return table == "events" and count * 2 > rows and (self._unit, reason) in UNIT_HINTS
 
-    def _write(self, table: str, source: Path, line: int, reason: str, rows: int, **raw: Any) -> None:
+    def _write(self, table: str, source: str, line: int, reason: str, rows: int, **raw: Any) -> None:
         self.rows[table] += rows
         self.bad.setdefault(table, Counter())[reason] += rows
         content = json.dumps([table, reason, raw], sort_keys=True).encode()
         hashed = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
         self._digest = (self._digest + hashed) % 2 ** (8 * _DIGEST_BYTES)  # a sum, as in `endcap.events.digest`
-        row = {"table": table, "source": str(source), "line": line, "reason": reason, **raw}
+        row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -36,7 +36,7 @@ def read_csv(file: SourceFile, delimiter: str, header: Sequence[str] | None) -> 
         ),
         "convert_options": pa.csv.ConvertOptions(default_column_type=pa.binary()),
     }
-    with readable(file.path):
+    with readable(file.name):
         try:
             stream = open_text(file)
             reader = pa.csv.open_csv(pa.PythonFile(stream, mode="r"), **options)
@@ -50,7 +50,7 @@ def read_csv(file: SourceFile, delimiter: str, header: Sequence[str] | None) -> 
 
 
 def _batches(file: SourceFile, stream: Utf8, reader: Any, invalid: list[Any], lines: _Lines) -> Iterator[Batch]:
-    with readable(file.path), stream, reader:
+    with readable(file.name), stream, reader:
         for block in reader:
             # The parser runs ahead in a thread of its own: rows of later blocks may be among the invalid ones already.
             ahead = invalid[:]

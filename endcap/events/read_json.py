@@ -49,7 +49,7 @@ def read_json(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows 
 def _blocks(file: SourceFile) -> Iterator[Batch]:
     """The file's lines as batches of one column."""
     line, rest = 1, b""
-    with readable(file.path), open_text(file) as stream:
+    with readable(file.name), open_text(file) as stream:
         while chunk := stream.read(BLOCK):
             if line == 1 and not rest:
                 chunk = chunk.removeprefix(codecs.BOM_UTF8)
@@ -61,7 +61,7 @@ def _blocks(file: SourceFile) -> Iterator[Batch]:
             else:
                 rest += tail
             if len(rest) > LONGEST:
-                raise DataError(f"{file.path}: line {line} is longer than 16 MiB: JSON lines have one object a line")
+                raise DataError(f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line")
         if rest:
             yield _lines([rest], line, stream.marked)
 

@@ -18,13 +18,13 @@ BLOCK = 262_144
 
 def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows:
     """The file's rows; of its columns only those that are wanted are read. A row's line is its number, from 1."""
-    with readable(file.path):
+    with readable(file.name):
         parquet = pq.ParquetFile(file.path)
         schema = parquet.schema_arrow
     names = [name for name in schema.names if name in set(wanted)]
     for name in names:
         if pa.types.is_nested(schema.field(name).type):
-            raise DataError(f"{file.path}: column {name!r} is {schema.field(name).type}; a plain column is expected")
+            raise DataError(f"{file.name}: column {name!r} is {schema.field(name).type}; a plain column is expected")
     instants = frozenset(name for name in names if pa.types.is_temporal(schema.field(name).type))
     # Columns that nobody asked for still stand in the message about one that is missing.
     others = [name for name in schema.names if name not in names]
@@ -33,7 +33,7 @@ def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Ro
 
 def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[Batch]:
     line = 1
-    with readable(file.path), parquet:
+    with readable(file.name), parquet:
         for block in parquet.iter_batches(batch_size=BLOCK, columns=names):
             columns = [_text(block.column(name), connection) for name in names]
             yield as_batch(columns, np.arange(line, line + block.num_rows), [], marked=False)

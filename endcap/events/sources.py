@@ -7,13 +7,14 @@ import glob
 import hashlib
 import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from endcap.errors import DataError
+from endcap.events.spool import SCHEME, fetch_objects, find_objects
 from endcap.events.utf8 import Utf8
 from endcap.spec.shop import Source
 
@@ -35,7 +36,10 @@ VAGUE = {".txt", ".dat", ".data", ".log", ".json"}
 class SourceFile:
     """One file of a source. `bytes` and `changed` (ns) are as found, to notice a change while it is read."""
 
+    name: str
+    """What it is called, in errors and facts: its path, or its address in a bucket."""
     path: Path
+    """Where its bytes are read."""
     format: str
     compression: str | None
     bytes: int
@@ -43,15 +47,15 @@ class SourceFile:
 
     def digest(self) -> str:
         """SHA-256 of the file as it lies there, in hex. Raises DataError where it cannot be read."""
-        with readable(self.path), self.path.open("rb") as handle:
+        with readable(self.name), self.path.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def check_unchanged(self) -> None:
         """Raises DataError if the file was written to since it was found."""
-        with readable(self.path):
+        with readable(self.name):
             state = self.path.stat()
         if (state.st_size, state.st_mtime_ns) != (self.bytes, self.changed):
-            raise DataError(f"{self.path} changed while it was read; run again when nothing writes to it")
+            raise DataError(f"{self.name} changed while it was read; run again when nothing writes to it")
 
 
 @dataclass(frozen=True)
@@ -59,55 +63,51 @@ class Found:
     """The files of a source in reading order (by name), and what else lay in its folder."""
 
     files: list[SourceFile]
-    skipped: list[Path]
+    skipped: list[str]
 
 
-def find_files(source: Source) -> Found:
+def find_files(source: Source, progress: Callable[[str], None] = lambda line: None) -> Found:
     """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
 
     A folder's files of no known format are skipped and told; in a glob, or named one by one, they are errors, for
-    somebody meant them. Raises DataError: nothing there, nothing known, unreadable.
+    somebody meant them. What lies in a bucket is copied to this machine first, which `progress` is told. Raises
+    DataError: nothing there, nothing known, unreadable.
     """
-    place = Path(source.path)
-    with readable(place):
-        if place.is_dir():
-            paths, chosen = _walk(place), False
-        elif glob.has_magic(source.path) and not place.exists():
-            matched = (Path(name) for name in glob.glob(source.path, recursive=True))  # noqa: PTH207 (absolute globs)
-            paths, chosen = sorted(path for path in matched if path.is_file()), True
-        else:
-            place.stat()
-            paths, chosen = [place], True
-    if not paths:
+    objects, chosen = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
+    if objects is None:
+        paths, chosen = _paths(source.path)
+        names = [str(path) for path in paths]
+    else:
+        names = [one.address for one in objects]
+    if not names:
         raise DataError(f"{source.path}: no file is there; name a file, a folder or a glob that matches files")
-    files, skipped = [], []
-    for path in paths:
-        file = _recognise(path, source, chosen)
-        if file is not None:
-            files.append(file)
-        elif chosen:
-            raise DataError(f"{path}: its suffix tells no format; {_allowed()}, or name the source's format")
-        else:
-            skipped.append(path)
-    if not files:
-        names = ", ".join(path.name for path in skipped[:10])
-        raise DataError(f"{source.path}: no file of a known format, only {names}; {_allowed()}, or name a format")
-    return Found(files, skipped)
+    known = {name: kind for name in names if (kind := _recognise(name, source, chosen))}
+    skipped = [name for name in names if name not in known]
+    if skipped and chosen:
+        raise DataError(f"{skipped[0]}: its suffix tells no format; {_allowed()}, or name the source's format")
+    if not known:
+        there = ", ".join(Path(name).name for name in skipped[:10])
+        raise DataError(f"{source.path}: no file of a known format, only {there}; {_allowed()}, or name a format")
+    if objects is not None:
+        paths = fetch_objects([one for one in objects if one.address in known], progress)
+    else:
+        paths = [path for path in paths if str(path) in known]
+    return Found([_file(name, path, *known[name]) for name, path in zip(known, paths, strict=True)], skipped)
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Turn what the system and the readers say about this input file into a DataError that names it."""
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path (it is relative to the spec file)") from None
+        raise DataError(f"{name}: no such file; check the path (it is relative to the spec file)") from None
     except (EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: {_damage(str(error))}") from error
+        raise DataError(f"{name}: {_damage(str(error))}") from error
     except OSError as error:
         if error.errno:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        raise DataError(f"{path}: {_damage(str(error))}") from error
+            raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{name}: {_damage(str(error))}") from error
 
 
 def open_text(file: SourceFile) -> Utf8:
@@ -115,6 +115,19 @@ def open_text(file: SourceFile) -> Utf8:
     if file.compression == "xz":
         return Utf8(lzma.open(file.path))
     return Utf8(pa.input_stream(str(file.path), compression=file.compression))
+
+
+def _paths(given: str) -> tuple[list[Path], bool]:
+    """The files that a path means, and whether each was meant: a file or a glob, not a folder."""
+    place = Path(given)
+    with readable(given):
+        if place.is_dir():
+            return _walk(place), False
+        if glob.has_magic(given) and not place.exists():
+            matched = (Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 (absolute globs)
+            return sorted(path for path in matched if path.is_file()), True
+        place.stat()
+        return [place], True
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -128,7 +141,9 @@ def _walk(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _recognise(path: Path, source: Source, chosen: bool) -> SourceFile | None:
+def _recognise(name: str, source: Source, chosen: bool) -> tuple[str, str | None] | None:
+    """Format and compression, or None for a file that is of no known format."""
+    path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     suffix = (path.with_suffix("") if compression else path).suffix.lower()
     by_suffix = FORMATS.get(suffix)
@@ -136,10 +151,14 @@ def _recognise(path: Path, source: Source, chosen: bool) -> SourceFile | None:
     if format_ is None or not (chosen or by_suffix == format_ or (source.format and suffix in VAGUE)):
         return None
     if format_ == "parquet" and compression:
-        raise DataError(f"{path}: Parquet carries its own compression; give the plain .parquet file")
-    with readable(path):
+        raise DataError(f"{name}: Parquet carries its own compression; give the plain .parquet file")
+    return format_, compression
+
+
+def _file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
+    with readable(name):
         state = path.stat()
-    return SourceFile(path, format_, compression, state.st_size, state.st_mtime_ns)
+    return SourceFile(name, path, format_, compression, state.st_size, state.st_mtime_ns)
 
 
 def _allowed() -> str:

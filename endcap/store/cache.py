@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from endcap.errors import StorageError
@@ -30,6 +33,16 @@ def cache_folder() -> Path:
         if _ours(folder):
             return folder
     raise StorageError(f"none of {', '.join(map(str, candidates))} can be written; name a folder by {VARIABLE}")
+
+
+@contextlib.contextmanager
+def alone(copy: Path) -> Iterator[None]:
+    """One process of this machine at a time writes to a copy, which is a file or a folder."""
+    lock = copy.with_name(f".{copy.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _ours(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.store.base import MANIFEST, Draft, Json
 from endcap.store.bucket import Bucket, parallel
-from endcap.store.cache import cache_folder
+from endcap.store.cache import alone, cache_folder
 from endcap.store.contents import check_file, check_folder, manifest_of, replace_durably, scratch, storage_errors
 from endcap.store.fingerprint import fingerprint
 from endcap.store.lease import Lease
@@ -56,7 +55,7 @@ class S3Store:
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         manifest = self.manifest(address)
         folder = self._copy_of(address)
-        with storage_errors(f"{folder} (for {address})"), self._alone(folder):
+        with storage_errors(f"{folder} (for {address})"), alone(folder):
             if verify or _kept(folder) != manifest:
                 self._download(address, manifest, folder, anew=verify)
             else:
@@ -148,7 +147,7 @@ class S3Store:
     def _keep_copy(self, folder: Path, manifest: Json) -> None:
         """Spare the next step the download of what was made on this machine."""
         place = self._copy_of(manifest["address"])
-        with self._alone(place):
+        with alone(place):
             if not place.exists():
                 folder.rename(place)
                 replace_durably(place / MANIFEST, manifest)
@@ -190,15 +189,6 @@ class S3Store:
             if not resumed:
                 raise
             self._fetch(address, name, described, part)  # it may be the piece that lay here that is wrong
-
-    @contextlib.contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """One process of this machine at a time writes to a copy."""
-        lock = folder.with_name(f".{folder.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
 
 
 def split_address(address: str) -> tuple[str, str]:

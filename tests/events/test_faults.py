@@ -51,8 +51,8 @@ def start(shop: Shop, folder: Path, standing_at: str = "", command: tuple[str, .
     "standing_at",
     [
         "endcap.events.assemble._facts_of_events",
-        "endcap.store.folder._write_durably",
-        "endcap.store.folder._sync_folder",
+        "endcap.store.folder.write_durably",
+        "endcap.store.folder.sync_folder",
     ],
 )
 def test_killed_in_the_middle_the_next_run_goes_on(tmp_path: Path, standing_at: str) -> None:
@@ -65,7 +65,7 @@ def test_killed_in_the_middle_the_next_run_goes_on(tmp_path: Path, standing_at: 
     store = open_store(str(tmp_path / "store"))
     whole = store.list("snapshots/test")
     # Only the kill after the move into place leaves a snapshot, and that one is whole.
-    assert len(whole) == (standing_at == "endcap.store.folder._sync_folder")
+    assert len(whole) == (standing_at == "endcap.store.folder.sync_folder")
     address = ingest(shop, store)
     assert whole in ([], [address])
     assert stored(store, address) == STORED * 100
