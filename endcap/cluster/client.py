@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from endcap.cluster.answers import AbsentError, Answer, Asked, error_of
+from endcap.cluster.answers import AbsentError, Answer, Asked, KindAbsentError, error_of
 from endcap.cluster.kinds import Kind, kind_of
 from endcap.cluster.retry import AGAIN, Passing, Patience, insist, passing
 
@@ -89,7 +89,7 @@ class Cluster:
         asked = Asked("get", Kind(group_version, "schema", "", namespaced=False))
         try:
             found = self._send("GET", f"/openapi/v3/apis/{group_version}", asked, {}, None, None)
-        except AbsentError:
+        except (AbsentError, KindAbsentError):
             return {}
         return (found.get("components") or {}).get("schemas") or {}
 

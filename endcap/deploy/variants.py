@@ -82,7 +82,7 @@ def read_variants(service: Json) -> Variants | None:
         return None
     of_mode = _at_knative if mode_of(service) == "Knative" else _at_standard
     stable, canary = of_mode(service)
-    share = _share(said) if canary is not None else 0.0
+    share = share_of(said) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
     return Variants(name, namespace, said.get(SALT, ""), share, stable, canary)
 
@@ -131,8 +131,10 @@ def _at_knative(service: Json) -> tuple[Variant | None, Variant | None]:
     canary = None
     if said.get(CANARY) and "latest" in traffic:
         canary = variant("latest", said[CANARY], ready)
-    tags = [said.get(STABLE_TAG, "latest")] if canary else [said.get(STABLE_TAG, "latest"), "latest", "prev"]
-    # A revision is in the Route's traffic only once it was ready.
+    # Until the newest template is ready, `latest` is the revision before it. A revision is in the Route's traffic only
+    # once it was ready.
+    others = () if canary and canary.ready else ("latest", "prev")
+    tags = [said.get(STABLE_TAG, "latest"), *others]
     stable = next((variant(tag, said[STABLE], True) for tag in tags if tag in traffic), None)
     return stable, canary
 
@@ -168,7 +170,8 @@ def _predictor_status(service: Json) -> dict[str, Any]:
     return components.get("predictor") or {}
 
 
-def _share(said: Json) -> float:
+def share_of(said: Json) -> float:
+    """The canary's share that annotations say."""
     try:
         share = float(said.get(SHARE, 0))
     except ValueError:

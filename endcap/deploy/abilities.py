@@ -1,0 +1,88 @@
+"""What a cluster can: found out from what it serves to anyone who may log in, never assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.cluster import Cluster
+from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, KNATIVE_ROUTE
+from endcap.deploy.variants import MODE, Mode, mode_of
+from endcap.errors import ClusterError
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+OLDEST = "0.16"
+"""The first release with the words Knative and Standard, and with an S3 endpoint read from a Secret's keys."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    mode: Mode
+    """In which the recommender runs, or is to run."""
+    canaries: bool
+    """Standard: KServe knows canary predictors. (Knative mode always has a canary.)"""
+    routes: bool
+    """The Gateway API is there."""
+
+
+def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Abilities:
+    """What matters for this recommender here.
+
+    live: its InferenceService, if there is one: its mode stays. service: one that could be made, tried without being
+    made to learn the cluster's own mode. Raises ClusterError where KServe is absent or too old, or lacks Knative.
+    """
+    schema = _inference_service(cluster)
+    wanted = recommender.serving.kubernetes.mode
+    mode = mode_of(live) if live is not None else _default_mode(cluster, service) if wanted == "auto" else wanted
+    if live is not None and wanted not in ("auto", mode):
+        raise ClusterError(
+            f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {wanted}; KServe cannot change "
+            f"it: endcap undeploy {recommender.name} first, or leave the mode as it is"
+        )
+    if mode == "Knative" and not cluster.schema(KNATIVE_ROUTE.api_version):
+        raise ClusterError(
+            "Knative Serving is not installed in this cluster, and Knative mode needs it; install it, or set "
+            "serving.kubernetes.mode: Standard"
+        )
+    routes = bool(cluster.schema(HTTP_ROUTE.api_version))
+    if recommender.serving.kubernetes.route is not None and mode == "Standard" and not routes:
+        raise ClusterError(
+            "the Gateway API is not installed in this cluster, and serving.kubernetes.route needs it; install it "
+            "(https://gateway-api.sigs.k8s.io/guides), or leave the route out"
+        )
+    spec = (schema.get("properties") or {}).get("spec") or {}
+    # KServe's minimal CRDs name no fields; they came with releases that know canaries, and KServe's report is awaited.
+    canaries = "canary" in (spec.get("properties") or {"canary": {}})
+    return Abilities(mode, canaries, routes)
+
+
+def _inference_service(cluster: Cluster) -> Json:
+    kind = INFERENCE_SERVICE
+    for schema in cluster.schema(kind.api_version).values():
+        for one in schema.get("x-kubernetes-group-version-kind") or []:
+            if (one["group"], one["kind"]) == (kind.group, kind.name):
+                _check_release(schema)
+                return dict(schema)
+    raise ClusterError(
+        "KServe is not installed in this cluster: it knows no InferenceService; install it "
+        "(https://kserve.github.io/website/docs/admin-guide/overview), and the ServingRuntime with Endcap's chart or "
+        "manifests"
+    )
+
+
+def _check_release(schema: Json) -> None:
+    status = ((schema.get("properties") or {}).get("status") or {}).get("properties")
+    if status is not None and "servingRuntimeName" not in status:
+        raise ClusterError(
+            f"this cluster's KServe is older than {OLDEST}, which Endcap does not support; update it (0.20 or newer "
+            "for a canary in Standard mode)"
+        )
+
+
+def _default_mode(cluster: Cluster, service: Json) -> Mode:
+    """KServe's webhook writes its default mode on what says none: ask for it without making anything."""
+    metadata = service["metadata"]
+    said = {key: value for key, value in metadata["annotations"].items() if key != MODE}
+    tried = cluster.apply({**service, "metadata": {**metadata, "annotations": said}}, dry_run=True)
+    return mode_of(tried)

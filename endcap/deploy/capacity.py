@@ -1,0 +1,85 @@
+"""Whether one more predictor finds its GPUs: what nodes offer, less what pods have asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.cluster import Cluster, ForbiddenError
+from endcap.cluster.kinds import NODE, POD
+from endcap.spec.kubernetes import Gpu, Pod
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    enough: bool
+    known: bool
+    words: str
+    """What is missing, or why it is not known; empty where there is enough."""
+
+
+def find_capacity(cluster: Cluster, pod: Pod, tolerations: Sequence[Json]) -> Capacity:
+    """Whether a node could take one more such pod now. Without the right to list nodes and pods it is not known."""
+    if pod.gpu is None or pod.gpu.count == 0:
+        return Capacity(True, True, "")
+    try:
+        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, tolerations)
+    except ForbiddenError as error:
+        return Capacity(True, False, f"free GPUs were not counted: {error}")
+
+
+def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, tolerations: Sequence[Json]) -> Capacity:
+    """The same, from what there is."""
+    used: dict[str, int] = {}
+    for one in pods:
+        if one["spec"].get("nodeName") and (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            used[one["spec"]["nodeName"]] = used.get(one["spec"]["nodeName"], 0) + _asked(one, gpu.resource)
+    fitting = [node for node in nodes if _fits(node, pod, tolerations)]
+    offered = {node["metadata"]["name"]: _count(node["status"].get("allocatable"), gpu.resource) for node in fitting}
+    free = {name: count - used.get(name, 0) for name, count in offered.items()}
+    if any(count >= gpu.count for count in free.values()):
+        return Capacity(True, True, "")
+    where = ", ".join(f"{key}={value}" for key, value in pod.nodeSelector.items())
+    nodes_of = f"nodes with {where}" if where else "nodes that it may use"
+    each = ", ".join(
+        f"{name} {max(0, free[name])} of {offered[name]} free" for name in sorted(offered) if offered[name]
+    )
+    words = f"a pod needs {gpu.count} {gpu.resource} on one of the {nodes_of}: {each or 'there are none'}"
+    return Capacity(False, True, words)
+
+
+def _fits(node: Json, pod: Pod, tolerations: Sequence[Json]) -> bool:
+    labels, spec = node["metadata"].get("labels") or {}, node.get("spec") or {}
+    if spec.get("unschedulable") or any(labels.get(key) != value for key, value in pod.nodeSelector.items()):
+        return False
+    ready = [one for one in node["status"].get("conditions") or [] if one.get("type") == "Ready"]
+    if ready and ready[0].get("status") != "True":
+        return False
+    hard = [taint for taint in spec.get("taints") or [] if taint.get("effect") in ("NoSchedule", "NoExecute")]
+    return all(any(_bears(one, taint) for one in tolerations) for taint in hard)
+
+
+def _bears(toleration: Json, taint: Json) -> bool:
+    if toleration.get("effect") not in (None, taint["effect"]):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, taint["key"])
+    return toleration.get("key") == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def _asked(pod: Json, resource: str) -> int:
+    """As the scheduler counts: the containers together, or the largest of those that run before them."""
+    spec = pod["spec"]
+    running = sum(_count((one.get("resources") or {}).get("requests"), resource) for one in spec["containers"])
+    before = [
+        _count((one.get("resources") or {}).get("requests"), resource) for one in spec.get("initContainers") or []
+    ]
+    return max([running, *before])
+
+
+def _count(quantities: Json | None, resource: str) -> int:
+    # Extended resources are whole numbers.
+    return int((quantities or {}).get(resource, 0))

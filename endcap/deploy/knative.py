@@ -1,0 +1,148 @@
+"""Knative mode: one template, whose newest revision is the canary, beside the last revision that had all traffic.
+
+A template goes from ready to served in two steps: it comes in with no traffic, and gets its share when its revision is
+ready. KServe's usual single step would give the share to whatever revision was newest before.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.deploy import manifests
+from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy.state import Deployment, Target
+from endcap.deploy.steps import Step, mark, percent, said_of, version_of
+from endcap.deploy.variants import CANARY, REPLACES, SALT, SHARE, STABLE, STABLE_TAG, share_of, template_is_ready
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+
+
+def plan(recommender: Recommender, desired: Deployment, live: Json | None, namespace: str, *, room: bool) -> Step:
+    """The next step from what is there. room: whether one more predictor fits on the nodes, as far as known."""
+    at = _At(recommender, desired, live, namespace)
+    stable, canary = desired.stable, desired.canary
+    if not at.rolled:
+        return at.everyone(stable, f"version {stable.version} starts")
+    if at.stable != stable.version:
+        return _replace_stable(at, stable)
+    if canary is None:
+        return _stable_alone(at, stable, room)
+    if at.template != canary.version:
+        return at.pinned(f"back to version {at.stable}") if at.canary_has_all else at.at_zero(canary, announced=True)
+    if at.ready or (at.said.get(CANARY) == canary.version and share_of(at.said) > 0):
+        return at.shared(canary, canary.share)
+    return at.at_zero(canary, announced=True)
+
+
+def _replace_stable(at: _At, stable: Target) -> Step:
+    if at.template != stable.version:
+        return at.pinned(f"back to version {at.stable}") if at.canary_has_all else at.at_zero(stable, announced=True)
+    if at.ready:
+        return at.everyone(stable, f"version {stable.version} gets everyone")
+    return at.at_zero(stable, announced=True)
+
+
+def _stable_alone(at: _At, stable: Target, room: bool) -> Step:
+    if at.template == stable.version:
+        if at.percent is None or at.ready:
+            return at.everyone(stable, f"version {stable.version} serves everyone")
+        return at.at_zero(stable, announced=False)
+    if at.canary_has_all:
+        return at.pinned(f"back to version {stable.version}")
+    if room:
+        # Its pods stay only while nothing newer is ready: the stable version, once more, at first with no traffic.
+        return at.at_zero(stable, announced=False)
+    note = (
+        f"version {at.template} has no traffic, but its pods stay, because nothing newer can start: "
+        f"`endcap deploy {at.recommender.name}` lets them go when there is room for one more predictor"
+    )
+    return at.pinned(f"version {stable.version} serves everyone", done=True, note=note)
+
+
+@dataclass(frozen=True)
+class _At:
+    """Where things are, and the steps from there."""
+
+    recommender: Recommender
+    desired: Deployment
+    live: Json | None
+    namespace: str
+
+    @property
+    def said(self) -> dict[str, str]:
+        return said_of(self.live) if self.live else {}
+
+    @property
+    def stable(self) -> str:
+        return self.said.get(STABLE, "")
+
+    @property
+    def predictor(self) -> Json:
+        return self.live["spec"]["predictor"] if self.live else {}
+
+    @property
+    def template(self) -> str:
+        """The version of the newest template."""
+        return version_of(self.predictor)
+
+    @property
+    def percent(self) -> int | None:
+        return self.predictor.get("canaryTrafficPercent")
+
+    @property
+    def status(self) -> Json:
+        components = ((self.live or {}).get("status") or {}).get("components") or {}
+        return components.get("predictor") or {}
+
+    @property
+    def rolled(self) -> str:
+        """The revision that KServe keeps as the stable one."""
+        return str(self.status.get("latestRolledoutRevision", ""))
+
+    @property
+    def ready(self) -> bool:
+        return self.live is not None and template_is_ready(self.live)
+
+    @property
+    def canary_has_all(self) -> bool:
+        """KServe takes a canary that had everything for the stable one, until its traffic is taken away."""
+        return self.template != self.stable and self.rolled == self.status.get("latestCreatedRevision")
+
+    def everyone(self, target: Target, words: str) -> Step:
+        predictor = manifests.predictor(self.recommender, "Knative", target)
+        service = self._service(predictor, target.version, "latest")
+        unchanged = mark(predictor, TEMPLATE) == mark(self.predictor, TEMPLATE)
+        done = self.desired.canary is None and self.stable == target.version and self.ready and unchanged
+        return Step(service, words, done=done, starting=target)
+
+    def at_zero(self, target: Target, *, announced: bool) -> Step:
+        predictor = manifests.predictor(self.recommender, "Knative", target)
+        predictor["canaryTrafficPercent"] = 0
+        service = self._service(predictor, self.stable, "prev", target.version if announced else None)
+        return Step(service, f"version {target.version} starts, with no traffic yet", starting=target)
+
+    def shared(self, target: Target, share: float) -> Step:
+        predictor = manifests.predictor(self.recommender, "Knative", target)
+        predictor["canaryTrafficPercent"] = percent(share)
+        service = self._service(predictor, self.stable, "prev", target.version, share)
+        words = f"version {target.version} gets {share:.4g} of the shoppers, version {self.stable} the rest"
+        unchanged = mark(predictor, TEMPLATE) == mark(self.predictor, TEMPLATE)
+        return Step(service, words, done=self.ready and unchanged, starting=target)
+
+    def pinned(self, words: str, *, done: bool = False, note: str = "") -> Step:
+        """Take the newest revision's traffic away, and change nothing else: a changed template would start pods."""
+        predictor = copy.deepcopy(self.predictor)
+        predictor["canaryTrafficPercent"] = 0
+        return Step(self._service(predictor, self.stable, "prev"), words, done=done, note=note)
+
+    def _service(self, predictor: Json, stable: str, tag: str, canary: str | None = None, share: float = 0.0) -> Json:
+        replaces = self.said.get(REPLACES, "")
+        if mark(predictor, TEMPLATE) != mark(self.predictor, TEMPLATE):
+            replaces = str(self.status.get("latestCreatedRevision", ""))
+        said = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
+        if canary is not None:
+            said |= {CANARY: canary, SHARE: f"{share:g}"}
+        return manifests.inference_service(self.recommender, self.namespace, "Knative", predictor, said)

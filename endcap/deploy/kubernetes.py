@@ -1,0 +1,359 @@
+"""Carry a desired state out in a cluster: from what is there, step by step, to what is wanted, and read it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, difference
+from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE
+from endcap.cluster.watch import watch
+from endcap.deploy import knative, manifests, standard
+from endcap.deploy.abilities import Abilities, find_abilities
+from endcap.deploy.capacity import Capacity, find_capacity
+from endcap.deploy.state import Deployment, describe
+from endcap.deploy.steps import Step, changes, said_of
+from endcap.deploy.traffic import Traffic, knative_traffic_of, standard_traffic_of, wanted
+from endcap.deploy.variants import CANARY, MANAGED_BY, MANAGER, SELECTOR, STABLE, predictor_service
+from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
+from endcap.errors import ClusterError, UserError
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+TICK = 2.0
+"""Seconds between two looks at pods and events, while nothing else tells that something changed."""
+ATTEMPTS = 20
+"""At a step that others change the object under."""
+SPLIT_WITHIN = 60.0
+"""Seconds for the cluster's routes to follow once everything is ready."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the cluster does now."""
+
+    mode: str
+    wanted: dict[str, float]
+    """Percent of the requests by version."""
+    traffic: list[Traffic]
+    """As read back; the first is the one that counts."""
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        asked = ", ".join(f"{version} {share:.4g} %" for version, share in self.wanted.items())
+        lines = [f"{self.mode} mode, wanted: {asked}", *(f"  {one}" for one in self.traffic)]
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+@dataclass
+class _Deployer:
+    recommender: Recommender
+    desired: Deployment
+    cluster: Cluster
+    namespace: str
+    force: bool
+    progress: Callable[[str], None]
+    notes: list[str] = field(default_factory=list)
+    counted: Capacity | None = None
+    said_capacity: bool = False
+
+    def __post_init__(self) -> None:
+        manifests.check_name(self.recommender.name)
+        self.live = self.find()
+        _check_ours(self.live, self.namespace)
+        probe = manifests.inference_service(
+            self.recommender,
+            self.namespace,
+            "Standard",
+            manifests.predictor(self.recommender, "Standard", self.desired.stable, named=False),
+            {},
+        )
+        self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
+
+    @property
+    def own_route(self) -> bool:
+        return self.can.mode == "Standard" and self.recommender.serving.kubernetes.route is not None
+
+    def find(self) -> Json | None:
+        return self.cluster.find(INFERENCE_SERVICE, self.recommender.name, self.namespace)
+
+    def plan(self) -> Step:
+        if self.can.mode == "Knative":
+            room = self.capacity().enough if self.live is not None else True
+            return knative.plan(self.recommender, self.desired, self.live, self.namespace, room=room)
+        return standard.plan(
+            self.recommender,
+            self.desired,
+            self.live,
+            self.namespace,
+            canaries=self.can.canaries,
+            deployments=self.deployments(),
+        )
+
+    def capacity(self) -> Capacity:
+        """Whether one more predictor fits, looked up once."""
+        if self.counted is None:
+            serving = self.recommender.serving.kubernetes
+            pod = (serving.canary or serving) if self.can.mode == "Standard" else serving
+            tolerations = [one.model_dump(exclude_none=True) for one in pod.tolerations]
+            tolerations += [one.model_dump(exclude_none=True) for one in manifests.SPOT] if pod.spot else []
+            self.counted = find_capacity(self.cluster, pod, tolerations)
+        return self.counted
+
+    def deployments(self) -> dict[str, Json] | None:
+        labels = f"serving.kserve.io/inferenceservice={self.recommender.name}"
+        try:
+            found = self.cluster.every(DEPLOYMENT, self.namespace, labels)
+        except ForbiddenError:
+            return None
+        return {one["metadata"]["name"]: one for one in found}
+
+    def take(self, step: Step) -> None:
+        """Apply a step to what was read; StaleError where it has changed since."""
+        service = step.service
+        if self.live is not None:
+            metadata = {**service["metadata"], "resourceVersion": self.live["metadata"]["resourceVersion"]}
+            service = {**service, "metadata": metadata}
+        if self.own_route and step.route_first:
+            self._route(step)
+        self.live = self._apply(service)
+        if self.own_route and not step.route_first:
+            self._route(step)
+
+    def _route(self, step: Step) -> None:
+        self._apply(manifests.http_route(self.recommender, self.namespace, step.weights))
+
+    def _apply(self, thing: Json) -> Json:
+        try:
+            return self.cluster.apply(thing, force=self.force)
+        except ConflictError as error:
+            if error.managers == [MANAGER]:
+                # Fields that KServe's webhooks rewrote in our own request count as someone else's.
+                return self.cluster.apply(thing, force=True)
+            raise ConflictError(f"{error}; --force takes them back", error.managers) from None
+
+    def traffic(self) -> list[Traffic]:
+        if self.live is None:
+            return []
+        if self.can.mode == "Knative":
+            return [knative_traffic_of(self.cluster, self.live)]
+        return standard_traffic_of(self.cluster, self.live, self.own_route)
+
+
+def carry_out(
+    recommender: Recommender,
+    desired: Callable[[], Deployment],
+    cluster: Cluster,
+    namespace: str,
+    *,
+    force: bool = False,
+    wait: bool = True,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Make the cluster serve the desired state, and return what it then really does.
+
+    desired: reads the desired state; where another one is wanted meanwhile, this ends and leaves the rest to whoever
+    wanted it. force: take fields back that others changed. wait: until everything is ready; otherwise only the next
+    step is taken. progress: told each new line of what is going on.
+
+    Raises UserError for what cannot be asked for, ClusterError with the reason where the cluster refuses or a version
+    does not become ready within `serving.kubernetes.ready_within`, UnreachableError.
+    """
+    deployer = _Deployer(recommender, desired(), cluster, namespace, force, progress)
+    step = _first_step(deployer)
+    if wait:
+        step = _follow(deployer, desired, step)
+    traffic = _read_back(deployer, step) if step.done and wait else deployer.traffic()
+    if step.note:
+        deployer.notes.append(step.note)
+    if not step.done:
+        deployer.notes.append(f"{step.words}; `endcap deploy {recommender.name}` goes on from there")
+    whole = deployer.can.mode == "Knative" or not deployer.own_route
+    return Outcome(deployer.can.mode, wanted(step, whole), traffic, deployer.notes)
+
+
+def preview(
+    recommender: Recommender, desired: Deployment, cluster: Cluster, namespace: str, *, force: bool = False
+) -> str:
+    """What the next step would change, as `diff -u` writes it, with the cluster's own word on it; changes nothing."""
+    deployer = _Deployer(recommender, desired, cluster, namespace, force, lambda line: None)
+    step = deployer.plan()
+    things = [step.service]
+    if deployer.own_route:
+        things.append(manifests.http_route(recommender, namespace, step.weights))
+    parts = [f"next: {step.words}"]
+    for thing, kind in zip(things, (INFERENCE_SERVICE, HTTP_ROUTE), strict=False):
+        before = cluster.find(kind, thing["metadata"]["name"], namespace)
+        parts.append(difference(before, cluster.apply(thing, force=force, dry_run=True)))
+    return "\n".join(part for part in parts if part) if any(parts[1:]) else "nothing would change"
+
+
+def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
+    """Delete what Endcap made for a recommender in a namespace; returns what it was. Raises ClusterError."""
+    live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
+    _check_ours(live, namespace)
+    gone = []
+    for kind, name in ((HTTP_ROUTE, f"endcap-{recommender}"), (INFERENCE_SERVICE, recommender)):
+        if kind is HTTP_ROUTE and not cluster.schema(kind.api_version):
+            continue
+        found = live if kind is INFERENCE_SERVICE else _ours(cluster, name, namespace)
+        if found is not None and cluster.delete(kind, name, namespace, uid=found["metadata"]["uid"]):
+            gone.append(f"{kind.name} {name}")
+    return gone
+
+
+def _ours(cluster: Cluster, route: str, namespace: str) -> Json | None:
+    try:
+        found = cluster.every(HTTP_ROUTE, namespace, labels=SELECTOR, fields=f"metadata.name={route}")
+    except ForbiddenError:
+        return None  # Who may not write routes has made none.
+    return found[0] if found else None
+
+
+def _check_ours(live: Json | None, namespace: str) -> None:
+    if live is None:
+        return
+    name = live["metadata"]["name"]
+    if live["metadata"].get("deletionTimestamp"):
+        raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
+    if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
+        raise ClusterError(
+            f"there is an InferenceService {name} in namespace {namespace} that Endcap did not make, and it is left "
+            f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
+            f"kubectl label inferenceservice {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
+        )
+
+
+def _first_step(deployer: _Deployer) -> Step:
+    """Always applied, even if nothing seems to change: a stranger's edit of a field of ours shows as a conflict."""
+    for _ in range(ATTEMPTS):
+        step = deployer.plan()
+        _say_capacity(deployer, step)
+        deployer.progress(step.words)
+        try:
+            deployer.take(step)
+        except StaleError:
+            deployer.live = deployer.find()
+            continue
+        return step
+    raise ClusterError(f"InferenceService {deployer.recommender.name} is changed by others all the time; try again")
+
+
+def _say_capacity(deployer: _Deployer, step: Step) -> None:
+    """Before a second predictor starts: whether it finds a GPU. A node may still join, so it is said, not refused."""
+    if deployer.live is not None and step.starting is not None and not step.done and not deployer.said_capacity:
+        deployer.said_capacity = True
+        if words := deployer.capacity().words:
+            deployer.progress(words)
+
+
+def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) -> Step:
+    """Take step after step until the desired state is there."""
+    within = deployer.recommender.serving.kubernetes.ready_within
+    patience = _Patience(within)
+    while True:
+        deployer.live = _next_look(deployer)
+        _check_ours(deployer.live, deployer.namespace)
+        if (now := desired()).changed != deployer.desired.changed:
+            raise UserError(
+                f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
+                f"`endcap deploy {deployer.recommender.name}` does"
+            )
+        before, step = step, deployer.plan()
+        if changes(step, deployer.live):
+            _say_capacity(deployer, step)
+            if step.words != before.words:
+                deployer.progress(step.words)
+            try:
+                deployer.take(step)
+            except StaleError:
+                continue
+            patience = _Patience(within) if step.words != before.words else patience
+        elif step.done:
+            return step
+        elif deployer.live is not None:
+            version = step.starting.version if step.starting else said_of(deployer.live)[STABLE]
+            trouble = find_trouble(deployer.cluster, deployer.live, version, patience.since)
+            patience.judge(trouble, deployer, version)
+
+
+@dataclass
+class _Patience:
+    """How long a step may take, and how long a hard trouble may last."""
+
+    within: timedelta
+    since: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    begun: float = field(default_factory=time.monotonic)
+    trouble: str = ""
+    hard_since: float | None = None
+
+    def judge(self, trouble: Trouble | None, deployer: _Deployer, version: str) -> None:
+        """Tell a new trouble; raise where it has lasted, or time is over."""
+        now = time.monotonic()
+        if trouble is not None and trouble.words != self.trouble:
+            self.trouble = trouble.words
+            deployer.progress(f"version {version}: {trouble.words}")
+        if trouble is None or not trouble.hard:
+            self.hard_since = None
+        elif self.hard_since is None:
+            self.hard_since = now
+        lasted = self.hard_since is not None and now - self.hard_since >= PATIENCE
+        if lasted or now - self.begun >= self.within.total_seconds():
+            raise ClusterError(self._reason(deployer, version, over=not lasted))
+
+    def _reason(self, deployer: _Deployer, version: str, over: bool) -> str:
+        why = self.trouble or "its pods are not ready, and nothing says why"
+        late = f" within {self.within.total_seconds() / 60:g} min (serving.kubernetes.ready_within)" if over else ""
+        name = deployer.recommender.name
+        return (
+            f"version {version} of {name} does not become ready{late}: {why}. What served before goes on serving; "
+            f"when the cause is gone, `endcap deploy {name}` goes on"
+        )
+
+
+def _next_look(deployer: _Deployer) -> Json | None:
+    """The InferenceService as soon as it changes, or after a tick."""
+    seen = deployer.live["metadata"]["resourceVersion"] if deployer.live else ""
+    fields = f"metadata.name={deployer.recommender.name}"
+    found: Json | None = None
+    for objects in watch(deployer.cluster, INFERENCE_SERVICE, deployer.namespace, fields=fields, seconds=TICK):
+        found = objects[0] if objects else None
+        if found is None or found["metadata"]["resourceVersion"] != seen:
+            break
+    return found
+
+
+def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
+    """The traffic as it really is. Raises ClusterError where what must follow does not."""
+    end = time.monotonic() + SPLIT_WITHIN
+    own = deployer.can.mode == "Knative" or deployer.own_route
+    asked = wanted(step, whole_percent=deployer.can.mode == "Knative")
+    while True:
+        traffic = deployer.traffic()
+        if (traffic and traffic[0].shares == asked) or (not own and time.monotonic() > end - SPLIT_WITHIN + 5):
+            break
+        if own and time.monotonic() > end:
+            found = traffic[0] if traffic else "nothing can be read"
+            raise ClusterError(f"the traffic does not follow: wanted {asked}, and {found}")
+        time.sleep(0.5)
+        deployer.live = deployer.find() or deployer.live
+    _note_differences(deployer, traffic, step)
+    return traffic
+
+
+def _note_differences(deployer: _Deployer, traffic: list[Traffic], step: Step) -> None:
+    asked = wanted(step, whole_percent=True)
+    theirs = traffic[-1] if traffic and deployer.can.mode == "Standard" else None
+    if theirs is not None and theirs.shares != asked and said_of(step.service).get(CANARY):
+        carried = (
+            "our own HTTPRoute carries it"
+            if deployer.own_route
+            else "the gateway shares shoppers out; for clients that go around it, set serving.kubernetes.route"
+        )
+        deployer.notes.append(f"this release of KServe does not follow the share ({theirs}): {carried}")
+    if not traffic:
+        who = predictor_service(deployer.recommender.name, None)
+        deployer.notes.append(f"the routes of {who} may not be read, so the split was not read back")

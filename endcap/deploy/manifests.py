@@ -1,0 +1,304 @@
+"""A recommender as Kubernetes objects: plain functions from the spec and a version's address to dictionaries.
+
+Only what Endcap means is said; everything else stays with KServe's defaults and with whoever else sets it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from endcap import __version__
+from endcap.deploy.state import Target
+from endcap.deploy.variants import MASK, MODE, VERSION, Mode, labels, predictor_service
+from endcap.errors import UserError
+from endcap.spec import Recommender
+from endcap.spec.kubernetes import Pod, Serving, Toleration
+from endcap.store import fingerprint
+
+IMAGE = f"endcap:{__version__}"
+RUNTIME = "endcap"
+FORMAT = {"name": "endcap", "version": "1"}
+USER = 10001
+PORT = 8080
+PACKAGE = "/mnt/models"
+"""Where KServe lays the package."""
+LONGEST_NAME = 40
+"""KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
+TEMPLATE = "endcap.dev/template"
+"""Of a predictor: the fingerprint of how it was rendered."""
+SPOT = (
+    Toleration(key="cloud.google.com/gke-spot", value="true", effect="NoSchedule"),
+    Toleration(key="cloud.google.com/gke-preemptible", value="true", effect="NoSchedule"),
+    Toleration(key="kubernetes.azure.com/scalesetpriority", value="spot", effect="NoSchedule"),
+    Toleration(key="oci.oraclecloud.com/oke-is-preemptible", operator="Exists", effect="NoSchedule"),
+    Toleration(key="eks.amazonaws.com/capacityType", value="SPOT", effect="NoSchedule"),
+    Toleration(key="karpenter.sh/capacity-type", value="spot", effect="NoSchedule"),
+)
+"""Taints of nodes that can be taken away."""
+Json = dict[str, Any]
+
+
+def serving_runtime(namespace: str, image: str = IMAGE) -> Json:
+    """How a package is served; one for all recommenders of a namespace."""
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": _metadata(RUNTIME, namespace, labels(RUNTIME)),
+        "spec": {
+            "supportedModelFormats": [{**FORMAT, "autoSelect": True}],
+            "protocolVersions": ["v1", "v2"],
+            "multiModel": False,
+            "containers": [_container(image)],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        },
+    }
+
+
+def service_account(namespace: str, serving: Serving) -> Json:
+    """The predictors' account; KServe reads packages with the Secret that it names. It may do nothing itself."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(serving.service_account, namespace, labels(RUNTIME)),
+        "secrets": [{"name": serving.secret}],
+        "automountServiceAccountToken": False,
+    }
+
+
+def inference_service(
+    recommender: Recommender,
+    namespace: str,
+    mode: Mode,
+    predictor: Json,
+    said: Mapping[str, str],
+    canary: list[Json] | None = None,
+) -> Json:
+    """The InferenceService with these predictors (`predictor`, `canary_entry`) and annotations of `variants`."""
+    annotations = {MODE: mode, **said}
+    if mode == "Knative":
+        annotations["serving.kserve.io/enable-tag-routing"] = "true"
+    else:
+        annotations["serving.kserve.io/autoscalerClass"] = "hpa"
+    spec: Json = {"predictor": predictor}
+    if canary:
+        spec["canary"] = canary
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {**_metadata(recommender.name, namespace, labels(recommender.name)), "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def predictor(recommender: Recommender, mode: Mode, target: Target, *, named: bool = True) -> Json:
+    """The predictor of a version. named: under a name of the version's own, which Standard mode needs for a canary.
+
+    Raises UserError where the package lies in a folder of some machine.
+    """
+    serving = recommender.serving.kubernetes
+    pods = {
+        **({"name": predictor_name(target)} if mode == "Standard" and named else {}),
+        "model": _model(serving, serving, target),
+        **_pod(serving, serving, mode, recommender.name),
+    }
+    scaling = _scaling(serving, mode)
+    # Knative makes a revision of either; a Deployment's pods go on when only their number changes.
+    template = {**pods, **scaling} if mode == "Knative" else pods
+    return {**pods, **scaling, "annotations": _marks(template, target)}
+
+
+def canary_entry(recommender: Recommender, target: Target, share: float) -> Json:
+    """Standard: the canary beside the stable predictor.
+
+    KServe lays it over the stable's: what is to differ must be said, and keys of a mapping cannot be taken away.
+    It scales by nothing: its pods are the share of `replicas.min`, at least one.
+    """
+    serving = recommender.serving.kubernetes
+    pod = serving.canary or serving
+    lost = set(serving.nodeSelector) - set(pod.nodeSelector)
+    if lost:
+        raise UserError(
+            f"serving.kubernetes.canary.nodeSelector: {', '.join(sorted(lost))} is missing; KServe gives the canary "
+            "the stable's keys, so say another value for each, or the same"
+        )
+    rendered = {
+        "name": predictor_name(target),
+        "model": _model(serving, pod, target),
+        **_pod(serving, pod, "Standard", recommender.name),
+    }
+    replicas = max(1, math.ceil(serving.replicas.min * share))
+    marked = {**rendered, "minReplicas": replicas, "annotations": _marks(rendered, target)}
+    return {"predictor": marked, "trafficPercent": round(100 * share)}
+
+
+def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
+    """An HTTPRoute of our own, which shares requests out between predictors by weight (0 to 10,000).
+
+    weights: by the predictors' Services.
+    """
+    route = recommender.serving.kubernetes.route
+    if route is None:
+        raise UserError("serving.kubernetes.route: not set; it names the gateway and the hostname")
+    gateway_namespace, gateway = route.gateway.split("/")
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": _metadata(f"endcap-{recommender.name}", namespace, labels(recommender.name)),
+        "spec": {
+            "parentRefs": [{"name": gateway, "namespace": gateway_namespace}],
+            "hostnames": [route.hostname],
+            "rules": [{"backendRefs": [{"name": name, "port": 80, "weight": to} for name, to in weights.items()]}],
+        },
+    }
+
+
+def predictor_name(target: Target) -> str:
+    """Standard: of the version's own, so that its pods stay when it is promoted."""
+    return f"v{target.version}"
+
+
+def service_of(recommender: str, target: Target, *, named: bool = True) -> str:
+    """Standard: the Service in front of a version's pods."""
+    return predictor_service(recommender, predictor_name(target) if named else None)
+
+
+def check_name(recommender: str) -> None:
+    """Raise UserError where a recommender's name cannot be an InferenceService's."""
+    if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
+        raise UserError(
+            f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "
+            "with a letter, because KServe and Knative make other names of it"
+        )
+
+
+def _metadata(name: str, namespace: str, marks: Mapping[str, str]) -> Json:
+    return {"name": name, "namespace": namespace, "labels": dict(marks)}
+
+
+def _marks(rendered: Json, target: Target) -> Json:
+    # The mask keeps what changes on the InferenceService off its pods.
+    return {**MASK, VERSION: target.version, TEMPLATE: fingerprint("predictor", rendered)[:12]}
+
+
+def _container(image: str) -> Json:
+    return {
+        "name": "kserve-container",
+        "image": image,
+        "command": ["python", "-m", "endcap_serving.predictor"],
+        "args": ["--model-name", "{{.Name}}", "--package", PACKAGE, "--port", str(PORT)],
+        # The one name that both Knative and Kubernetes take.
+        "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": start_up_probe(300),
+        "readinessProbe": {"httpGet": _get("/v2/models/{{.Name}}/ready"), "periodSeconds": 5, "timeoutSeconds": 2},
+        # Slow to judge: a restart costs more than a minute's patience, and readiness has taken it out by then.
+        "livenessProbe": {
+            "httpGet": _get("/v2/health/live"),
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (the pod's own)
+    }
+
+
+def start_up_probe(seconds: float) -> Json:
+    """Waits so long for the model to be loaded; the other probes begin after it."""
+    period = 5
+    return {
+        "httpGet": _get("/v2/models/{{.Name}}/ready"),
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": max(1, math.ceil(seconds / period)),
+    }
+
+
+def _get(path: str) -> Json:
+    return {"path": path, "port": PORT}
+
+
+def _model(serving: Serving, pod: Pod, target: Target) -> Json:
+    if "://" not in target.package or target.package.startswith("file://"):
+        raise UserError(
+            f"version {target.version}'s package lies in a folder ({target.package}), which pods cannot reach; "
+            "train and register it in a store such as s3://bucket/prefix (--store, ENDCAP_STORE)"
+        )
+    return {
+        "modelFormat": FORMAT,
+        "runtime": RUNTIME,
+        "storageUri": target.package,
+        **({"image": serving.image} if serving.image else {}),
+        "env": [{"name": "ENDCAP_VERSION", "value": target.version}],
+        "startupProbe": start_up_probe(serving.starts_within.total_seconds()),
+        "resources": _resources(pod),
+    }
+
+
+def _resources(pod: Pod) -> Json:
+    """A limit is said for each request: KServe would fill in its own, which may lie below."""
+    cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
+    limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
+    requests = {"cpu": cpu, "memory": memory}
+    if pod.gpu is not None:
+        # Said also when it is none: a canary would inherit the stable's.
+        limits[pod.gpu.resource] = requests[pod.gpu.resource] = str(pod.gpu.count)
+    return {"requests": requests, "limits": limits}
+
+
+def _pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json:
+    tolerations = [*pod.tolerations, *(SPOT if pod.spot else ())]
+    made: Json = {
+        "serviceAccountName": serving.service_account,
+        # KServe's own container in the pod says nothing of these.
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    if pod.nodeSelector:
+        made["nodeSelector"] = dict(pod.nodeSelector)
+    if tolerations:
+        made["tolerations"] = [one.model_dump(exclude_none=True) for one in tolerations]
+    if mode == "Standard":
+        # Knative takes spreading only behind a switch of its own; the scheduler's defaults spread there.
+        made["topologySpreadConstraints"] = [
+            _spread(key, recommender) for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ]
+    return made
+
+
+def _spread(key: str, recommender: str) -> Json:
+    return {
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"serving.kserve.io/inferenceservice": recommender}},
+    }
+
+
+def _scaling(serving: Serving, mode: Mode) -> Json:
+    replicas = serving.replicas
+    can = ("concurrency", "rps") if mode == "Knative" else ("cpu", "memory")
+    metric = replicas.metric if replicas.metric in can else can[0]
+    # A target belongs to the metric that was asked for.
+    asked = replicas.target if metric == replicas.metric else None
+    usual = {"concurrency": 8, "rps": 200, "cpu": 80, "memory": 80}
+    return {
+        "minReplicas": replicas.min,
+        "maxReplicas": replicas.max,
+        "scaleMetric": metric,
+        "scaleTarget": asked or usual[metric],
+    }

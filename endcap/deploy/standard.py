@@ -1,0 +1,159 @@
+"""Standard mode: a predictor a version, each with a Deployment and a Service of its own.
+
+Names are the versions', so that a canary's pods become the stable's without a restart when it is promoted. KServe
+deletes what is no longer named in the same moment, so a version that replaces the stable one comes in beside it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.deploy import manifests
+from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy.state import CanaryTarget, Deployment, Target
+from endcap.deploy.steps import WEIGHTS, Step, mark, percent, said_of, version_of
+from endcap.deploy.variants import CANARY, SALT, SHARE, STABLE, canary_is_ready, condition, share_of
+from endcap.errors import UserError
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+
+
+def plan(
+    recommender: Recommender,
+    desired: Deployment,
+    live: Json | None,
+    namespace: str,
+    *,
+    canaries: bool,
+    deployments: Mapping[str, Json] | None = None,
+) -> Step:
+    """The next step from what is there.
+
+    canaries: whether this release of KServe knows canary predictors. deployments: KServe's Deployments by name; None
+    where they may not be read. Raises UserError for a canary that the release cannot have.
+    """
+    at = _At(recommender, desired, live, namespace, canaries, deployments)
+    stable, canary = desired.stable, desired.canary
+    if canary is not None and not canaries:
+        raise UserError(
+            f"this release of KServe has no canary in Standard mode, so version {canary.version} cannot be served "
+            f"beside version {stable.version}; use KServe 0.20 or newer, or serving.kubernetes.mode: Knative, or give "
+            f"everyone the new version: endcap registry promote {recommender.name} {canary.version}"
+        )
+    if at.served not in ("", stable.version) and canaries and at.stable_answers:
+        if stable.version not in at.beside:
+            return at.both(at.old_stable, CanaryTarget(**stable.model_dump(), share=0.0), f"{_starts(stable)}")
+        if not at.answers(stable):
+            return at.both(at.old_stable, at.beside[stable.version], _starts(stable))
+        return at.alone(stable, f"version {stable.version} gets everyone")
+    if canary is None or (canary.version not in at.beside and not at.is_ready(stable)):
+        here = at.served == stable.version and at.stable_answers
+        return at.alone(stable, f"version {stable.version} {'serves everyone' if here else 'starts'}")
+    share = canary.share if at.answers(canary) else 0.0
+    words = f"version {canary.version} gets {share:.4g} of the shoppers, version {stable.version} the rest"
+    target = canary.model_copy(update={"share": share})
+    return at.both(stable, target, words if at.answers(canary) else _starts(canary), done=at.answers(canary))
+
+
+def _starts(target: Target) -> str:
+    return f"version {target.version} starts, with no traffic yet"
+
+
+@dataclass(frozen=True)
+class _At:
+    """Where things are, and the steps from there."""
+
+    recommender: Recommender
+    desired: Deployment
+    live: Json | None
+    namespace: str
+    named: bool
+    deployments: Mapping[str, Json] | None
+
+    @property
+    def predictor(self) -> Json:
+        return self.live["spec"]["predictor"] if self.live else {}
+
+    @property
+    def served(self) -> str:
+        """The version of the stable predictor."""
+        return version_of(self.predictor)
+
+    @property
+    def old_stable(self) -> Target:
+        return Target(version=self.served, package=self.predictor["model"]["storageUri"])
+
+    @property
+    def stable_answers(self) -> bool:
+        return self.live is not None and condition(self.live, "PredictorReady").get("status") == "True"
+
+    @property
+    def beside(self) -> dict[str, CanaryTarget]:
+        """The canary predictors by version."""
+        if self.live is None:
+            return {}
+        share = share_of(said_of(self.live))
+        found = {}
+        for one in self.live["spec"].get("canary") or []:
+            version, package = version_of(one["predictor"]), one["predictor"]["model"]["storageUri"]
+            found[version] = CanaryTarget(version=version, package=package, share=share)
+        return found
+
+    def answers(self, target: Target) -> bool:
+        """Whether a version that is beside the stable one has a pod that is available."""
+        name = manifests.predictor_name(target)
+        return self.live is not None and target.version in self.beside and canary_is_ready(self.live, name)
+
+    def is_ready(self, target: Target) -> bool:
+        """Whether the stable predictor is this version, as now rendered, and all of its pods are new and available.
+
+        KServe's condition stays true through an update; without the right to read Deployments it must do.
+        """
+        rendered = self._predictor(target)
+        if not self.stable_answers or mark(self.predictor, TEMPLATE) != mark(rendered, TEMPLATE):
+            return False
+        if self.deployments is None:
+            return True
+        name = manifests.service_of(self.recommender.name, target, named=self.named)
+        deployment = self.deployments.get(name)
+        return deployment is not None and _rolled_out(deployment, mark(rendered, TEMPLATE))
+
+    def alone(self, stable: Target, words: str) -> Step:
+        service = self._service(self._predictor(stable), {STABLE: stable.version})
+        done = self.desired.canary is None and not self.beside and self.is_ready(stable)
+        weights = {self._name(stable): WEIGHTS}
+        # What loses its Service here gets no requests any more before it is gone.
+        return Step(service, words, done, stable, weights, route_first=bool(self.beside))
+
+    def both(self, stable: Target, canary: CanaryTarget, words: str, *, done: bool = False) -> Step:
+        entry = manifests.canary_entry(self.recommender, canary, canary.share)
+        entry["trafficPercent"] = percent(canary.share)
+        said = {STABLE: stable.version, CANARY: canary.version, SHARE: f"{canary.share:g}"}
+        service = self._service(self._predictor(stable), said, [entry])
+        weight = round(canary.share * WEIGHTS)
+        weights = {self._name(stable): WEIGHTS - weight} | ({self._name(canary): weight} if weight else {})
+        gone = set(self.beside) - {canary.version}
+        return Step(service, words, done, canary, weights, route_first=bool(gone))
+
+    def _predictor(self, target: Target) -> Json:
+        return manifests.predictor(self.recommender, "Standard", target, named=self.named)
+
+    def _name(self, target: Target) -> str:
+        return manifests.service_of(self.recommender.name, target, named=self.named)
+
+    def _service(self, predictor: Json, said: dict[str, str], canary: list[Json] | None = None) -> Json:
+        marks = {SALT: self.desired.salt, **said}
+        return manifests.inference_service(self.recommender, self.namespace, "Standard", predictor, marks, canary)
+
+
+def _rolled_out(deployment: Json, template: str) -> bool:
+    status = deployment.get("status") or {}
+    return (
+        mark(deployment["spec"]["template"]["metadata"], TEMPLATE) == template
+        and status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        and status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
+        and status.get("availableReplicas", 0) > 0
+    )

@@ -1,0 +1,76 @@
+"""The way to a desired state: one safe step at a time, each found anew from what the cluster says.
+
+Nothing is remembered between steps, so that a deployer that dies, or a second one, goes on from wherever things are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy.state import Target
+from endcap.deploy.variants import CANARY, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG, VERSION
+
+Json = dict[str, Any]
+_SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
+WEIGHTS = 10_000
+"""An HTTPRoute's weights add up to this: shares are kept to a hundredth of a percent."""
+
+
+@dataclass(frozen=True)
+class Step:
+    service: Json
+    """The InferenceService as it is to be now."""
+    words: str
+    """What is going on."""
+    done: bool = False
+    """This is the desired state, once the cluster has followed."""
+    starting: Target | None = None
+    """The version whose pods are waited for."""
+    weights: dict[str, int] = field(default_factory=dict)
+    """Standard: of our own HTTPRoute, by Service."""
+    route_first: bool = False
+    """Standard: the route changes before the InferenceService, which takes a Service away."""
+    note: str = ""
+    """For the person who deploys."""
+
+
+def percent(share: float) -> int:
+    """Whole percent, as KServe counts; a share between nothing and everything stays between them."""
+    return round(100 * share) if share in (0.0, 1.0) else min(99, max(1, round(100 * share)))
+
+
+def said_of(service: Mapping[str, Any]) -> dict[str, str]:
+    return service["metadata"].get("annotations") or {}
+
+
+def mark(predictor: Mapping[str, Any], key: str) -> str:
+    """One of our annotations on a predictor, empty where it has none."""
+    return str((predictor.get("annotations") or {}).get(key, ""))
+
+
+def changes(step: Step, live: Json | None) -> bool:
+    """Whether the step is yet to be taken."""
+    return live is None or _identity(step.service) != _identity(live)
+
+
+def version_of(predictor: Mapping[str, Any]) -> str:
+    return mark(predictor, VERSION)
+
+
+def _identity(service: Json) -> list[object]:
+    said = said_of(service)
+    predictor = service["spec"]["predictor"]
+    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES)
+    canaries = [
+        [mark(one["predictor"], TEMPLATE), one["predictor"].get("minReplicas"), one.get("trafficPercent", 0)]
+        for one in service["spec"].get("canary") or []
+    ]
+    return [
+        [said.get(key) for key in keys],
+        mark(predictor, TEMPLATE),
+        [predictor.get(key) for key in ("canaryTrafficPercent", *_SCALING)],
+        canaries,
+    ]
