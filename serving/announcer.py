@@ -82,7 +82,7 @@ class _Kind:
 
 
 class Announcer:
-    """Answers one Envoy. Not for several threads at once.
+    """Answers one Envoy, from one thread; `splits` may be set and `in_use` read from another.
 
     left_behind: what an Envoy that was told by an earlier run of this service may still route to.
     """
@@ -102,8 +102,9 @@ class Announcer:
         if self.splits is None:
             return None
         now = self._clock()
-        self._last_named |= dict.fromkeys([*self._wanted(), *self._routes.possible], now)
-        self._last_named = {upstream: last for upstream, last in self._last_named.items() if now - last < LINGER}
+        last_named = {**self._last_named, **dict.fromkeys([*self._wanted(), *self._routes.possible], now)}
+        # Replaced as a whole, for who reads it from another thread.
+        self._last_named = {upstream: last for upstream, last in last_named.items() if now - last < LINGER}
         named = sorted(self._last_named, key=lambda upstream: upstream.name)
         return self._clusters.answer(gateway.clusters(named), named)
 
@@ -114,6 +115,11 @@ class Announcer:
         if self.splits is None or not self._clusters.certain.issuperset(wanted):
             return None
         return self._routes.answer(gateway.routes(self.splits), wanted)
+
+    @property
+    def in_use(self) -> list[Upstream]:
+        """All that Envoy may send requests to, and all that it is about to."""
+        return list(dict.fromkeys([*self._wanted(), *self._last_named, *self._routes.possible]))
 
     @property
     def routed(self) -> str:

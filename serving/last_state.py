@@ -1,10 +1,10 @@
-"""The last state that the xDS service knew, in a file that outlives it: who answers whom, and where."""
+"""The last state that the xDS service knew, in a file that outlives it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,31 @@ from endcap.errors import IntegrityError
 from .gateway import Split, Upstream
 
 
-def write(file: Path, splits: Mapping[str, Split]) -> None:
+@dataclass(frozen=True)
+class LastState:
+    splits: Mapping[str, Split]
+    """Who answers, by recommender."""
+    in_use: list[Upstream]
+    """All that an Envoy may still send requests to."""
+
+
+def write(file: Path, state: LastState) -> None:
     """In one step: a reader finds the state before or this one. Raises OSError."""
     draft = file.with_name(f".{file.name}")
-    draft.write_text(json.dumps({name: asdict(split) for name, split in splits.items()}, indent=1))
+    draft.write_text(json.dumps(asdict(state), indent=1))
     draft.replace(file)
 
 
-def read(file: Path) -> dict[str, Split] | None:
+def read(file: Path) -> LastState | None:
     """What was written; None where nothing was. Raises IntegrityError where it cannot be read."""
     try:
-        return {name: _split(**split) for name, split in json.loads(file.read_text()).items()}
+        said = json.loads(file.read_text())
+        splits = {name: _split(**split) for name, split in said["splits"].items()}
+        return LastState(splits, [Upstream(**upstream) for upstream in said["in_use"]])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"the last state in {file} cannot be read ({error}); it is written anew") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"the last state in {file} cannot be read ({error!r}); it is written anew") from None
 
 
 def _split(stable: Any, canary: Any, share: float, salt: str) -> Split:

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from endcap.errors import IntegrityError, UserError
 
-from . import gateway, last_state
+from . import last_state
 from .announcer import Announcer, Splits
 from .gateway import Json, Split
 from .json_log import log_json_lines
+from .last_state import LastState
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -42,7 +43,7 @@ class Service:
     def __init__(self, state: Path | None = None) -> None:
         self._file = state
         self._last = self._read()
-        self._announcer = Announcer(gateway.upstreams(self._last.values()) if self._last else ())
+        self._announcer = Announcer(self._last.in_use if self._last else ())
         self._told_at = time.monotonic()
         self._refused = ""
 
@@ -50,7 +51,9 @@ class Service:
     def splits(self) -> Splits:
         """What is routed now, or was last; empty where nothing is known."""
         known = self._announcer.splits
-        return known if known is not None else self._last or {}
+        if known is not None:
+            return known
+        return self._last.splits if self._last else {}
 
     @property
     def ready(self) -> bool:
@@ -67,7 +70,7 @@ class Service:
         _log_changes(before or {}, splits)
         if self._file:
             try:
-                last_state.write(self._file, splits)
+                last_state.write(self._file, LastState(splits, self._announcer.in_use))
             except OSError as error:
                 log.error("the state cannot be kept", extra={"file": str(self._file), "error": str(error)})
 
@@ -79,7 +82,7 @@ class Service:
             log.warning("no state to start on", extra={"why": why})
             return
         log.warning("started on the last state, everyone on stable", extra={"why": why})
-        self._announcer.splits = {name: _all_on_stable(split) for name, split in self._last.items()}
+        self._announcer.splits = {name: _all_on_stable(split) for name, split in self._last.splits.items()}
         _log_changes({}, self._announcer.splits)
 
     def clusters(self, version: str) -> Json | None:
@@ -98,7 +101,7 @@ class Service:
             log.info("Envoy took routes", extra={"version": self._announcer.routed, "seconds": seconds})
         return answer
 
-    def _read(self) -> Splits | None:
+    def _read(self) -> LastState | None:
         try:
             return last_state.read(self._file) if self._file else None
         except IntegrityError as error:

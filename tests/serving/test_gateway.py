@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -20,35 +19,10 @@ from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
 from endcap_serving.supervisor import DRAIN_LEAST
 
+from .backends import Backend
+
 PREDICT = "/v1/models/shoes:predict"
 SHOPPERS = [f"shopper-{number}" for number in range(2000)]
-
-
-class Backend(ThreadingHTTPServer):
-    """Answers every POST with its own name and the request id that it saw."""
-
-    daemon_threads = True
-
-    def __init__(self, name: str, delay: float = 0.0) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                time.sleep(delay)
-                body = json.dumps({"by": name, "id": self.headers["x-request-id"]}).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream = Upstream(name, self.server_port)
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture(scope="module")

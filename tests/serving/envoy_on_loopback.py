@@ -1,0 +1,30 @@
+"""What `python -m endcap_serving.envoy` does, with names looked up at a port of loopback: `--dns-port PORT`."""
+
+from __future__ import annotations
+
+import sys
+
+from endcap_serving import envoy
+from endcap_serving.gateway import TYPE, Json, address
+
+
+def main(words: list[str]) -> int:
+    at = words.index("--dns-port")
+    port = int(words[at + 1])
+    made = envoy.configuration
+
+    def configuration(given: object) -> Json:
+        resolver = {
+            "@type": f"{TYPE}.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [address("127.0.0.1", port)],
+            "dns_resolver_options": {"no_default_search_domain": True},
+        }
+        cares = {"name": "envoy.network.dns_resolver.cares", "typed_config": resolver}
+        return {**made(given), "typed_dns_resolver_config": cares}  # type: ignore[arg-type]
+
+    envoy.configuration = configuration
+    return envoy.main(words[:at] + words[at + 2 :])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

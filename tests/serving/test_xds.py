@@ -1,0 +1,385 @@
+"""The gateway of a cluster on loopback: the real Envoy, the xDS service, a small API server, a small name server.
+
+Predictors are small HTTP servers that say who they are, each on an address of its own, as pods have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import httpx
+import pytest
+
+from endcap_serving import bootstrap, envoy, gateway, last_state, xds
+from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.last_state import LastState
+from endcap_serving.predictors import free_port
+
+from .api_server import ApiServer, inference_service, wait_for
+from .backends import Backend
+from .conftest import running
+from .name_server import NameServer
+
+PORT = 18080
+"""Of every predictor."""
+ADDRESSES = {
+    "shoes-v1-predictor.shop.svc": "127.0.7.1",
+    "shoes-v2-predictor.shop.svc": "127.0.7.2",
+    "hats-v1-predictor.shop.svc": "127.0.7.3",
+}
+SHOPPERS = [f"shopper-{number}" for number in range(400)]
+Service = tuple[subprocess.Popen[bytes], int]
+
+
+class Gateway:
+    """An xDS service and an Envoy, as in one pod; `Gateway.xds` and `Gateway.envoy` are their processes."""
+
+    def __init__(self, folder: Path, api: ApiServer, names: NameServer, stack: ExitStack) -> None:
+        self.folder, self._api, self._names, self._stack = folder, api, names, stack
+        self.xds_port, self.port, self.admin_port, self.metrics_port = (free_port() for _ in range(4))
+        self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
+        self.admin = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.admin_port}", timeout=10))
+
+    def start_xds(self) -> subprocess.Popen[bytes]:
+        config = self._api.kubeconfig(self.folder / "kubeconfig")
+        words = ["--namespace", "shop", "--port", str(self.xds_port), "--state", str(self.folder / "state.json")]
+        command = ["env", f"KUBECONFIG={config}", sys.executable, "-m", "endcap_serving.xds", *words]
+        self.xds = self._stack.enter_context(running(command, self.folder / "xds.log"))
+        return self.xds
+
+    def start_envoy(self, **options: float) -> subprocess.Popen[bytes]:
+        words = ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
+        words += ["--admin-port", str(self.admin_port), "--metrics-port", str(self.metrics_port)]
+        for name, value in {"drain_wait": 0, "drain_limit": 5, "dns_port": self._names.port, **options}.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        command = [sys.executable, "-m", "tests.serving.envoy_on_loopback", *words]
+        self.envoy = self._stack.enter_context(running(command, self.folder / "envoy.log"))
+        return self.envoy
+
+    def start(self) -> Gateway:
+        self.start_xds()
+        self.start_envoy()
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        wait_for(self.ready, "the gateway is ready", 60)
+
+    def ready(self) -> bool:
+        try:
+            return self.client.get("/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ask(self, shopper: str = "", recommender: str = "shoes") -> httpx.Response:
+        headers = {SHOPPER_HEADER: shopper} if shopper else {}
+        return self.client.post(f"/v1/models/{recommender}:predict", json={}, headers=headers)
+
+    def canary_shoppers(self) -> set[str]:
+        """Those that the canary answers; the header and the answering process must say the same."""
+        found = set()
+        for shopper in SHOPPERS:
+            answer = self.ask(shopper)
+            by = {"stable": "shoes-v1", "canary": "shoes-v2"}[answer.headers[VARIANT_HEADER]]
+            assert answer.json()["by"] == f"{by}-predictor.shop.svc"
+            found |= {shopper} if answer.headers[VARIANT_HEADER] == "canary" else set()
+        return found
+
+    def weights(self, recommender: str = "shoes") -> dict[str, int]:
+        """What Envoy itself says it routes by: the canary's weight by its host; empty where all go to one."""
+        dump = self.admin.get("/config_dump?resource=dynamic_route_configs").json().get("configs", [])
+        routes = dump[0]["route_config"]["virtual_hosts"][0]["routes"] if dump else []
+        for route in routes:
+            if route["name"] == recommender and (weighted := route.get("route", {}).get("weighted_clusters")):
+                return {one["name"].split("/")[1]: one["weight"] for one in weighted["clusters"]}
+        return {}
+
+    def has_share(self, share: float, recommender: str = "shoes") -> Callable[[], bool]:
+        weight = round(share * gateway.TOTAL_WEIGHT)
+        return lambda: self.weights(recommender).get(f"{recommender}-v2-predictor.shop.svc:{PORT}", 0) == weight
+
+
+@pytest.fixture(scope="module")
+def api() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def predictors() -> Iterator[dict[str, Backend]]:
+    backends = {name: Backend(name, host=host, port=PORT) for name, host in ADDRESSES.items()}
+    yield backends
+    for backend in backends.values():
+        backend.shutdown()
+        backend.server_close()
+
+
+@pytest.fixture(scope="module")
+def names() -> Iterator[NameServer]:
+    with NameServer() as server:
+        server.addresses = {name: [host] for name, host in ADDRESSES.items()}
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory, api: ApiServer, names: NameServer
+) -> Iterator[Callable[[], Gateway]]:
+    with ExitStack() as stack:
+        yield lambda: Gateway(tmp_path_factory.mktemp("gateway"), api, names, stack)
+
+
+@pytest.fixture(scope="module")
+def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
+    share(api, 0.0)
+    api.put(inference_service("hats", port=PORT))
+    return place().start()
+
+
+def share(api: ApiServer, value: float, **said: object) -> None:
+    api.put(inference_service("shoes", value, port=PORT, **said))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "by", "seen"),
+    [
+        ("/v1/models/shoes:predict", "shoes-v1", "/v1/models/shoes:predict"),
+        ("/shoes/v1/models/shoes:predict", "shoes-v1", "/v1/models/shoes:predict"),
+        ("/v2/models/hats/infer", "hats-v1", "/v2/models/hats/infer"),
+        ("/hats/v2/models/hats/infer?a=b", "hats-v1", "/v2/models/hats/infer?a=b"),
+        ("/hats/v2/health/ready", "hats-v1", "/v2/health/ready"),
+        ("/shoes/v1/models", "shoes-v1", "/v1/models"),
+    ],
+)
+def test_a_recommender_is_reached_by_its_own_path_and_by_the_plain_one(
+    gate: Gateway, path: str, by: str, seen: str
+) -> None:
+    said = gate.client.post(path, json={}).json()
+    host = f"{by}-predictor.shop.svc"
+    assert (said["by"], said["path"], said["host"]) == (host, seen, host)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/boots:predict",
+        "/hats/v1/models/shoes:predict",
+        "/shoes/v1/models/hats:predict",
+        "/v1/models",  # of which?
+        "/v2/repository/models/shoes/unload",
+        "/shoes/v2/repository/index",
+        "/v2/models/shoes/%2e%2e/%2e%2e/repository/index",
+        "/",
+    ],
+)
+def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
+    answer = gate.client.post(path, json={})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+    assert "/v1/models/<name>:predict" in answer.json()["error"]
+
+
+def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:
+    share(api, 0.1)
+    wait_for(gate.has_share(0.1), "the canary's share is 0.1")
+    tenth = gate.canary_shoppers()
+    took = []
+    for value in (0.2, 0.4, 0.2, 0.4, 0.3):
+        share(api, value)
+        took.append(wait_for(gate.has_share(value), f"the canary's share is {value}"))
+    assert median(took) < 1.0, took
+    third = gate.canary_shoppers()
+    # Four standard deviations of a binomial around its mean, at 400 shoppers: 24 and 37.
+    assert abs(len(tenth) - 40) < 24
+    assert abs(len(third) - 120) < 37
+    assert tenth < third
+    assert {gate.ask().headers[VARIANT_HEADER] for _ in range(20)} == {"stable"}
+    # The other recommender has no canary.
+    assert gate.ask("shopper-1", "hats").json()["by"] == "hats-v1-predictor.shop.svc"
+
+
+def test_a_canary_that_is_not_ready_gets_nobody(gate: Gateway, api: ApiServer) -> None:
+    share(api, 0.5)
+    wait_for(gate.has_share(0.5), "the canary's share is 0.5")
+    share(api, 0.5, canary_ready=False)
+    wait_for(gate.has_share(0.0), "the canary gets nobody")
+    assert gate.canary_shoppers() == set()
+
+
+def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) -> None:
+    """Canary comes, becomes the stable version, the old one leaves; all the while shoppers ask."""
+    stop, failed, asked = threading.Event(), [], []
+
+    def ask() -> None:
+        with httpx.Client(base_url=gate.client.base_url, timeout=10) as client:
+            while not stop.is_set():
+                headers = {SHOPPER_HEADER: f"s{len(asked)}"}
+                answer = client.post("/v1/models/shoes:predict", json={}, headers=headers)
+                asked.append(answer.json().get("by"))
+                failed.extend([answer.text] if answer.status_code != 200 else [])
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for value in (0.0, 0.5):
+            share(api, value)
+            wait_for(gate.has_share(value), f"the canary's share is {value}")
+        promoted = inference_service("shoes", port=PORT)
+        promoted["spec"]["predictor"]["name"] = "v2"
+        api.put(promoted)
+        wait_for(
+            lambda: asked[-20:] == ["shoes-v2-predictor.shop.svc"] * 20, "the canary has become the stable version"
+        )
+    finally:
+        stop.set()
+        thread.join()
+        share(api, 0.0)
+    assert failed == []
+    assert len(asked) > 100
+
+
+def test_a_watch_that_drops_or_is_too_old_is_taken_up_again(gate: Gateway, api: ApiServer) -> None:
+    for forget, value in ((False, 0.25), (True, 0.35)):
+        api.drop_watches(forget=forget)
+        share(api, value)
+        wait_for(gate.has_share(value), f"the canary's share is {value}")
+    api.put(inference_service("boots", port=PORT))
+    wait_for(lambda: gate.ask(recommender="boots").status_code == 503, "boots have a route, and no predictor")
+    api.delete("boots")
+    wait_for(lambda: gate.ask(recommender="boots").status_code == 404, "boots are routed no more")
+
+
+def test_while_the_service_is_away_envoy_keeps_what_it_has(gate: Gateway, api: ApiServer) -> None:
+    share(api, 0.3)
+    wait_for(gate.has_share(0.3), "the canary's share is 0.3")
+    before = gate.canary_shoppers()
+    gate.xds.kill()
+    gate.xds.wait()
+    assert gate.canary_shoppers() == before
+    gate.start_xds()
+    share(api, 0.6)
+    wait_for(gate.has_share(0.6), "the canary's share is 0.6")
+
+
+def test_without_an_api_server_a_fresh_gateway_starts_on_stable(gate: Gateway, api: ApiServer) -> None:
+    share(api, 0.6)
+    wait_for(gate.has_share(0.6), "the canary's share is 0.6")
+    api.leave()
+    try:
+        for process in (gate.envoy, gate.xds):
+            process.terminate()
+            process.wait()
+        gate.start()
+        assert gate.canary_shoppers() == set()
+        assert gate.ask(recommender="hats").status_code == 200
+    finally:
+        api.come_back()
+    wait_for(gate.has_share(0.6), "the canary has its share back")
+    assert gate.canary_shoppers() != set()
+
+
+def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: NameServer) -> None:
+    with Backend("slow", delay=2.0, host="127.0.7.4", port=PORT) as slow:
+        wait_for(lambda: gate.ask(recommender="hats").status_code == 200, "hats are served")
+        names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.4"]
+        wait_for(lambda: in_time(gate) is None, "hats are served slowly")
+        answers: list[httpx.Response] = []
+        thread = threading.Thread(target=lambda: answers.append(gate.ask(recommender="hats")))
+        thread.start()
+        time.sleep(0.5)
+        gate.envoy.send_signal(signal.SIGTERM)
+        thread.join()
+        assert gate.envoy.wait(10) == 0
+        assert answers[0].json()["by"] == "slow"
+        names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.3"]
+        slow.shutdown()
+    gate.start_envoy(drain_wait=2)
+    gate.wait_until_ready()
+    gate.envoy.send_signal(signal.SIGTERM)
+    wait_for(lambda: not gate.ready(), "it says that it is not ready")
+    assert gate.ask().status_code == 200, "it answers while others notice"
+    assert gate.envoy.wait(10) == 0
+
+
+def in_time(gate: Gateway) -> httpx.Response | None:
+    try:
+        return httpx.post(f"{gate.client.base_url}/v1/models/hats:predict", json={}, timeout=1)
+    except httpx.TimeoutException:
+        return None
+
+
+def test_a_gateway_with_nothing_to_go_by_does_not_listen(place: Callable[[], Gateway], api: ApiServer) -> None:
+    api.leave()
+    try:
+        fresh = place()
+        fresh.start_xds()
+        fresh.start_envoy()
+        wait_for(lambda: "LIVE" not in admin_page(fresh, "/ready") != "", "Envoy waits")
+        assert not fresh.ready()
+    finally:
+        api.come_back()
+    fresh.wait_until_ready()
+    assert "envoy_cluster_upstream_rq" in httpx.get(f"http://127.0.0.1:{fresh.metrics_port}/stats/prometheus").text
+    assert httpx.post(f"http://127.0.0.1:{fresh.metrics_port}/quitquitquit").status_code == 404
+
+
+def admin_page(gate: Gateway, path: str) -> str:
+    try:
+        return gate.admin.get(path).text
+    except httpx.TransportError:
+        return ""
+
+
+def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
+    service = xds.Service(tmp_path / "state.json")
+    service.tell({"shoes": Split(Upstream("a", 80))})
+    assert post(service, "127.0.0.1", b"{}").status_code == 200
+    assert post(service, "10.1.2.3", b"{}").status_code == 403
+    assert post(service, "127.0.0.1", b"[]").status_code == 400
+
+
+def post(service: xds.Service, sender: str, body: bytes) -> httpx.Response:
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(xds.application(service, lambda: True), client=(sender, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://xds") as client:
+            return await client.post("/v3/discovery:clusters", content=body)
+
+    return asyncio.run(send())
+
+
+def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17")
+    last_state.write(file, LastState({"shoes": split}, [Upstream("c", 80)]))
+    assert last_state.read(file) == LastState({"shoes": split}, [Upstream("c", 80)])
+    file.write_text(file.read_text()[:-20])
+    service = xds.Service(file)
+    service.fall_back("there is no API server")
+    assert not service.ready
+
+
+def test_envoy_takes_the_configuration_as_valid(tmp_path: Path) -> None:
+    """Clusters and routes too, which Envoy checks only where they are a part of its start-up configuration."""
+    tag = Upstream("tag", 80, "latest-shoes-predictor.shop.svc", "latest-shoes-predictor.shop.svc")
+    splits = {"a" * 53: Split(Upstream("a", 8080, "10.0.0.1"), tag, 0.1, "5a17"), "none": Split(None)}
+    splits |= {"all": Split(None, tag, 1.0, "5a17")}
+    config = bootstrap.on_xds(18000, "0.0.0.0", 8080, 9901, 9902)
+    resources = [*gateway.clusters(gateway.upstreams(splits.values())), *gateway.routes(splits)]
+    *clusters, routes = ({key: one[key] for key in one if key != "@type"} for one in resources)
+    config["static_resources"]["clusters"] += clusters
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    del manager["rds"]
+    manager["route_config"] = routes
+    words = envoy.command(envoy.arguments(["--metrics-port", "0"]))
+    words[words.index("--config-yaml") + 1] = json.dumps(config)
+    checked = subprocess.run([*words, "--mode", "validate"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
