@@ -15,6 +15,10 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 test: $(INSTALLED) ## run every test that needs no cluster
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
+	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
+	$(BIN)/python -m pytest tests/cluster
+
 check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -53,4 +57,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check compile bench images pin lock clean
+.PHONY: help demo test test-cluster check compile bench images pin lock clean

@@ -11,6 +11,13 @@ from endcap.store import Store, open_store
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests that need a cluster run where they are asked for by name: `make test-cluster`."""
+    cluster = Path(__file__).with_name("cluster")
+    named = any(Path(argument.split("::")[0]).resolve().is_relative_to(cluster) for argument in config.args)
+    return True if collection_path == cluster and not named else None
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""

@@ -116,8 +116,8 @@ class ControlPlane:
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def define(self, crds: list[dict[str, Any]]) -> None:
-        """Apply CRDs; returns when the API server serves all there are."""
-        self.apply(crds)
+        """Create CRDs; returns when the API server serves all there are."""
+        self.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(crds))
 
         def established() -> bool:
             try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from endcap_serving.process import Process, end_all
 
 _LOOK = 0.5
 """Seconds between two looks."""
+_LONGEST = 20.0
+"""Seconds until the next start of a program that ends again and again; the first comes at once, then it doubles."""
 
 
 @dataclass
@@ -19,7 +22,9 @@ class _Kept:
     command: Sequence[str]
     environment: Mapping[str, str]
     process: Process
-    restarts: int = field(default=0)
+    killed: bool = False
+    restarts: int = 0
+    not_before: float = 0.0
 
 
 class Keeper:
@@ -45,13 +50,13 @@ class Keeper:
         """SIGKILL, and no new start until `restart`."""
         with self._lock:
             self._kept[name].process.end(0)
-            self._kept[name].restarts = -1
+            self._kept[name].killed = True
 
     def restart(self, name: str) -> None:
         """Start again what was killed."""
         with self._lock:
             kept = self._kept[name]
-            kept.process, kept.restarts = self._process(name, kept.command, kept.environment), 0
+            kept.process, kept.killed = self._process(name, kept.command, kept.environment), False
 
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -72,8 +77,14 @@ class Keeper:
         while not self._ended.wait(_LOOK):
             with self._lock:
                 for name, kept in self._kept.items():
-                    if self._ended.is_set() or kept.restarts < 0 or kept.process.ended is None:
-                        continue
-                    kept.restarts += 1
-                    print(f"{name} {kept.process.how_it_ended()}\n  started again", file=sys.stderr, flush=True)
-                    kept.process = self._process(name, kept.command, kept.environment)
+                    if not self._ended.is_set() and not kept.killed and kept.process.ended is not None:
+                        self._start_again(name, kept)
+
+    def _start_again(self, name: str, kept: _Kept) -> None:
+        now = time.monotonic()
+        if now < kept.not_before:
+            return
+        print(f"{name} {kept.process.how_it_ended()}\n  started again", file=sys.stderr, flush=True)
+        kept.process = self._process(name, kept.command, kept.environment)
+        kept.not_before = now + min(_LOOK * 2**kept.restarts, _LONGEST)
+        kept.restarts += 1

@@ -66,9 +66,9 @@ def start(plane: ControlPlane) -> None:
         "knative-ingress-stand-in",
         [sys.executable, "-m", knative_ingress_stand_in.__name__, str(plane.kubeconfig)],
     )
-    accounts = [one for one in documents(core / "200-roles" / "activator.yaml") if one["kind"] == "ServiceAccount"]
     activator = documents(core / "deployments" / "activator.yaml")
-    plane.apply([*accounts, *(one for one in activator if one["kind"] in ("Deployment", "Service"))])
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "activator", "namespace": _NAMESPACE}}
+    plane.apply([account, *(one for one in activator if one["kind"] in ("Deployment", "Service"))])
     port = free_port()
     plane.apply([loopback_service("webhook", _NAMESPACE), *documents(core / "webhooks" / "secret.yaml")])
     plane.apply([leads_to(hook, _NAMESPACE, "webhook", port) for hook in _hooks(core)])
@@ -77,7 +77,7 @@ def start(plane: ControlPlane) -> None:
         "SYSTEM_NAMESPACE": _NAMESPACE,
         "CONFIG_LOGGING_NAME": "config-logging",
         "CONFIG_OBSERVABILITY_NAME": "config-observability",
-        "POD_IP": "127.0.0.1",
+        "POD_IP": "192.0.2.1",  # an address of documentation: loopback is refused in Endpoints
         "WEBHOOK_NAME": "webhook",
         "WEBHOOK_PORT": str(port),
     }

@@ -10,6 +10,7 @@ with its tags and addresses, readiness. They claim nothing about a request's way
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from typing import Any
@@ -23,10 +24,11 @@ _PAUSE = 0.5
 
 def status(ingress: dict[str, Any]) -> dict[str, Any]:
     """What an implementation writes once its data path follows this generation of the Ingress."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     leads_to = {"ingress": [{"domainInternal": "no-data-path.knative-serving.svc.cluster.local"}]}
     return {
         "observedGeneration": ingress["metadata"]["generation"],
-        "conditions": [{"type": condition, "status": "True"} for condition in _CONDITIONS],
+        "conditions": [{"type": condition, "status": "True", "lastTransitionTime": now} for condition in _CONDITIONS],
         "publicLoadBalancer": leads_to,
         "privateLoadBalancer": leads_to,
     }

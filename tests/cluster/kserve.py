@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 
+import yaml
+
 from tests.cluster.build import module_folder, program
 from tests.cluster.control_plane import ControlPlane, free_port, wait_until
 from tests.cluster.manifests import Object, config_map, documents, leads_to, loopback_service, namespace
@@ -30,6 +32,9 @@ def install(plane: ControlPlane) -> None:
     plane.define([crd for folder in folders for crd in documents(folder)])
     initializer = documents(config / "storagecontainers" / "default.yaml")[0]
     initializer["spec"]["container"]["image"] = "kserve/storage-initializer:v0.20.0"
+    # As KServe's own chart has it: without, a restricted namespace refuses every predictor with a package.
+    values = yaml.safe_load((config.parent / "charts" / "kserve-resources" / "values.yaml").read_text())
+    initializer["spec"]["container"]["securityContext"] = values["kserve"]["storage"]["containerSecurityContext"]
     settings = documents(config / "configmap" / "inferenceservice.yaml")
     shipped = config_map(settings, "inferenceservice-config")["data"]
     ingress = json.loads(shipped["ingress"]) | {

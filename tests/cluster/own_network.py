@@ -21,11 +21,13 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 _PR_SET_PDEATHSIG = 1
 
@@ -38,9 +40,15 @@ def why_not() -> str | None:
     return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
 
-def wrapped(command: Sequence[str | Path], out: tuple[int, ...], in_: tuple[int, ...] = ()) -> list[str]:
-    """The command line that runs `command` so."""
+def wrapped(
+    command: Sequence[str | Path],
+    out: Collection[int],
+    in_: Collection[int] = (),
+    bind: Mapping[str, Path] | None = None,
+) -> list[str]:
+    """The command line that runs `command` so. `bind`: what it shall find in folders right under the root."""
     ways = [*(f"--out={port}" for port in out), *(f"--in={port}" for port in in_)]
+    ways += [f"--bind={seen}={folder}" for seen, folder in (bind or {}).items()]
     return [sys.executable, "-I", "-S", __file__, *ways, "--", *map(str, command)]
 
 
@@ -48,6 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=int, action="append", default=[])
     parser.add_argument("--in", type=int, action="append", default=[], dest="in_")
+    parser.add_argument("--bind", action="append", default=[])
     parser.add_argument("command", nargs="+")
     asked = parser.parse_args()
     listeners = [_listen(port) for port in asked.in_]
@@ -57,7 +66,7 @@ def main() -> int:
     if inside == 0:
         here.close()
         _die_with(parent)
-        os._exit(_inside(there, asked.out, dict(zip(asked.in_, listeners, strict=True)), asked.command))
+        os._exit(_inside(there, asked, dict(zip(asked.in_, listeners, strict=True))))
     there.close()
     for listener in listeners:
         listener.close()
@@ -69,14 +78,16 @@ def main() -> int:
     return os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1])
 
 
-def _inside(there: socket.socket, out: list[int], in_: dict[int, socket.socket], command: list[str]) -> int:
+def _inside(there: socket.socket, asked: argparse.Namespace, in_: dict[int, socket.socket]) -> int:
     try:
-        _enter_network()
+        _enter_network(own_files=bool(asked.bind))
+        if asked.bind:
+            _enter_root(dict(one.split("=", 1) for one in asked.bind))
     except OSError as error:
         print(f"no network of its own: {error}", file=sys.stderr)
         return 1
-    if out:
-        made = [_listen(port) for port in out]
+    if asked.out:
+        made = [_listen(port) for port in asked.out]
         there.sendmsg(
             [b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [one.fileno() for one in made]))]
         )
@@ -86,7 +97,7 @@ def _inside(there: socket.socket, out: list[int], in_: dict[int, socket.socket],
     child = os.fork()
     if child == 0:
         _die_with(here)
-        os.execv(command[0], command)
+        os.execv(asked.command[0], asked.command)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _: os.kill(child, got))
     for port, listener in in_.items():
@@ -94,18 +105,44 @@ def _inside(there: socket.socket, out: list[int], in_: dict[int, socket.socket],
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), -1) % 256
 
 
-def _enter_network() -> None:
+def _enter_network(own_files: bool) -> None:
     """A new network namespace (as root of a new user namespace where we are not root), its loopback up."""
-    library = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
-    if library.unshare(_CLONE_NEWNET if user == 0 else _CLONE_NEWUSER | _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _call("unshare", _CLONE_NEWNET | (_CLONE_NEWUSER if user else 0) | (_CLONE_NEWNS if own_files else 0))
     if user:
         for file, line in (("uid_map", f"0 {user} 1"), ("setgroups", "deny"), ("gid_map", f"0 {group} 1")):
             with open(f"/proc/self/{file}", "w") as handle:  # noqa: PTH123 - a file of the kernel
                 handle.write(line)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+
+
+def _enter_root(bind: dict[str, str]) -> None:
+    """A root of its own with all that lies in the machine's, and these folders besides."""
+    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    # A place to build it: empty outside, and removed with the folder in which the bound ones lie.
+    root = Path(tempfile.mkdtemp(prefix="root-", dir=Path(next(iter(bind.values()))).parent))
+    _call("mount", b"tmpfs", bytes(root), b"tmpfs", 0, None)
+    for entry in Path("/").iterdir():
+        if entry.is_symlink():
+            (root / entry.name).symlink_to(entry.readlink())
+        elif entry.is_dir():
+            _bind(entry, root / entry.name)
+    for seen, folder in bind.items():
+        _bind(Path(folder), root / seen.strip("/"))
+    os.chroot(root)
+    os.chdir("/")
+
+
+def _bind(source: Path, target: Path) -> None:
+    target.mkdir()
+    _call("mount", bytes(source), bytes(target), None, _MS_BIND | _MS_REC, None)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """A function of the C library that returns 0 where it succeeds."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def _die_with(parent: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.cluster import knative, kserve, object_store
+from tests.cluster import envoy_gateway, knative, kserve, object_store
 from tests.cluster.build import BUILD, build, why_not
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.keeper import Keeper
@@ -48,6 +48,7 @@ def start(folder: Path, gpu_nodes: tuple[int, ...] = GPU_NODES) -> Running:
         _do("CRDs", (), lambda: (knative.install(plane), kserve.install(plane)))
         _do("KServe", ("kserve",), lambda: kserve.start(plane))
         _do("Knative Serving", ("knative",), lambda: knative.start(plane))
+        _do("Envoy Gateway", ("envoy-gateway",), lambda: envoy_gateway.start(plane))
         store = _do("S3 server", ("versitygw",), lambda: object_store.start(keeper, folder))
     except BaseException:
         keeper.end()
