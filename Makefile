@@ -19,6 +19,9 @@ test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFI
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi
 	$(BIN)/python -m pytest tests/cluster
 
+test-image: $(INSTALLED) ## build the images with podman and run what is in them; takes minutes and 7 GB below build/
+	$(BIN)/python -m pytest tests/image
+
 check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,4 +60,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster check compile bench images pin lock clean
+.PHONY: help demo test test-cluster check compile bench images test-image pin lock clean
