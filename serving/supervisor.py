@@ -1,9 +1,9 @@
 """Run the desired state of serving on this machine: predictor processes behind a gateway, kept as the document says.
 
 The document `deployments/<recommender>` in the store says which versions serve which share; `endcap run` and `endcap
-deploy` write it. The supervisor looks at it several times a second. A new share is a new route and nothing more; a new
-version is started beside the old one, takes over when it is ready, and the old one ends when it has answered all it was
-asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL through the kernel.
+deploy` write it. The supervisor looks at it several times a second (in a bucket: once). A new share is a new route
+and nothing more; a new version is started beside the old one, takes over when it is ready, and the old one ends when it
+has answered all it was asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL through the kernel.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from .process import end_all
 Say = Callable[[str], None]
 TICK = 0.1
 """Seconds between two looks at the document and the processes."""
+REMOTE_TICK = 1.0
+"""Seconds between two looks at the document where the store is not on this machine."""
 DRAIN_LEAST, DRAIN_MOST = 0.5, 30.0
 """Seconds that a predictor lives on after its last request was routed to it: for routes on their way to Envoy's worker,
 and for answers that take long."""
@@ -118,6 +120,8 @@ class Supervisor:
         self._canary = Variant("canary", lambda target: self._predictor("canary", target), say)
         self._leaving: list[tuple[Predictor, float]] = []
         self._unreadable = ""
+        self._rest = 0.0 if store.root.startswith("file://") else REMOTE_TICK
+        self._looked = time.monotonic()
         self._envoy: Envoy | None = None
         self._split: Split | None = None
 
@@ -163,6 +167,9 @@ class Supervisor:
         return Predictor(self._recommender, variant, target, self._store, self.folder)
 
     def _read_document(self) -> None:
+        if time.monotonic() - self._looked < self._rest:
+            return
+        self._looked = time.monotonic()
         try:
             wanted = read_state(self._recommender, self._store)
         except EndcapError as error:

@@ -23,10 +23,13 @@ store_option = click.option(
     envvar="ENDCAP_STORE",
     default=".endcap/store",
     show_default=True,
-    help="Where artifacts lie: a folder.",
+    help="Where artifacts lie: a folder, or s3://bucket/prefix.",
 )
 registry_option = click.option(
-    "--registry", envvar="ENDCAP_REGISTRY", default="", help="MLflow's address [default: a data base in the store]."
+    "--registry",
+    envvar="ENDCAP_REGISTRY",
+    default="",
+    help="MLflow's address [default: a data base in the store, where that is a folder].",
 )
 env_option = click.option("--env", help="Overlay of this environment: overlays/<env>.yaml beside the spec.")
 set_option = click.option(

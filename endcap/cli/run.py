@@ -17,9 +17,10 @@ import click
 
 from endcap.cli.options import env_option, registry_option, set_option, spec_argument, store_option
 from endcap.errors import EndcapError
+from endcap.registry import default_uri
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load, resolved
-from endcap.store import open_store
+from endcap.store import Store, open_store
 
 STEPS = {
     "training": ("ingest", "features", "train", "evaluate", "refit", "register", "deploy"),
@@ -80,12 +81,13 @@ def run_pipeline(
 ) -> None:
     """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and `again`, how to go on."""
     opened = open_store(store_url)
-    store = Path(opened.root.removeprefix("file://"))
     name = f"{loaded.recommender.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
-    report = RunReport(name, store / "runs" / name)
+    report = RunReport(name, _logs(opened) / name)
     documents = resolved(loaded)
     arguments: dict[str, Any] = {"shop": documents["shop"], "store": opened.root, "logical_date": logical_date}
     if pipeline == "training":
+        if not registry:
+            default_uri(opened)  # told now, not by the fourth step, where the store has none
         arguments |= {"recommender": documents["recommender"], "registry": registry, "run": name}
     click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
     display = _Display(report, verbose, again)
@@ -99,6 +101,12 @@ def run_pipeline(
     display.end(STEPS[pipeline], time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
     if verdict is not None:
         _print_comparison(verdict)
+
+
+def _logs(store: Store) -> Path:
+    """Where runs on this machine keep their logs: in the store, or below the current folder where that is a bucket."""
+    scheme, _, place = store.root.partition("://")
+    return Path(place) / "runs" if scheme == "file" else Path(".endcap/runs").resolve()
 
 
 def _print_comparison(facts: dict[str, Any]) -> None:

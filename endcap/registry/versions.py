@@ -28,9 +28,14 @@ _SETTLED = "settled"
 def default_uri(store: Store) -> str:
     """The registry of a store in a local folder: a SQLite file in it.
 
-    Raises UserError where the folder's path has letters that mean something else in an address.
+    Raises UserError where the store is no folder, or its path has letters that mean something else in an address.
     """
-    folder = store.root.removeprefix("file://")
+    scheme, _, folder = store.root.partition("://")
+    if scheme != "file":
+        raise UserError(
+            f"the store {store.root} has no registry of its own: a data base needs a disk. Name one by --registry or "
+            "ENDCAP_REGISTRY, such as http://mlflow:5000 or sqlite:////folder/mlflow.db"
+        )
     if found := next((letter for letter in "?%" if letter in folder), None):
         raise UserError(
             f"store {folder}: found {found!r}, which a registry's address cannot hold; "

@@ -1,0 +1,81 @@
+"""What the environment says of the S3 server and of the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap.errors import StorageError, UserError
+from endcap.store import open_store
+from endcap.store.cache import cache_folder
+from endcap.store.s3 import split_address
+from endcap.store.s3_settings import from_environment
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint", "region"),
+    [
+        ({"ENDCAP_S3_ENDPOINT": "minio:9000"}, "https://minio:9000", "us-east-1"),
+        ({"ENDCAP_S3_ENDPOINT": "http://10.0.0.1:9000/", "AWS_REGION": "eu"}, "http://10.0.0.1:9000", "eu"),
+        ({"AWS_ENDPOINT_URL": "http://a", "ENDCAP_S3_ENDPOINT": "b"}, "https://b", "us-east-1"),
+        ({"AWS_ENDPOINT_URL": "http://a", "ENDCAP_S3_REGION": "x", "AWS_REGION": "y"}, "http://a", "x"),
+        # Amazon's own endpoints tell the region themselves.
+        ({"ENDCAP_S3_ENDPOINT": "s3.eu-central-1.amazonaws.com"}, "https://s3.eu-central-1.amazonaws.com", None),
+    ],
+)
+def test_an_endpoint_is_a_host_or_an_address(given: dict[str, str], endpoint: str, region: str | None) -> None:
+    settings = from_environment(KEYS | given)
+    assert (settings.endpoint, settings.region) == (endpoint, region)
+    assert "hidden" not in repr(settings)
+
+
+def test_what_is_missing_is_said_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENDCAP_S3_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", *KEYS):
+        monkeypatch.delenv(name, raising=False)
+    said = r"ENDCAP_S3_ENDPOINT \(such as .*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.*Secret endcap-store"
+    with pytest.raises(UserError, match=said):
+        open_store("s3://shop/store")
+    with pytest.raises(UserError, match=r"needs AWS_SECRET_ACCESS_KEY in .*it is a key of the same name"):
+        from_environment({"ENDCAP_S3_ENDPOINT": "a", "AWS_ACCESS_KEY_ID": "key"})
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://host", "host:port", "http://host/bucket", "http://me:you@host", "https://"]
+)
+def test_a_wrong_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(UserError, match=r"ENDCAP_S3_ENDPOINT: found .* allowed: host, host:port"):
+        from_environment(KEYS | {"ENDCAP_S3_ENDPOINT": endpoint})
+
+
+def test_certificates_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ENDCAP_S3_CA: found /none, which is no file"):
+        from_environment(KEYS | {"ENDCAP_S3_ENDPOINT": "a", "ENDCAP_S3_CA": "/none"})
+
+
+def test_an_address_names_a_bucket_and_maybe_a_prefix() -> None:
+    assert split_address("s3://shop/a/b/") == ("shop", "a/b")
+    assert split_address("s3://shop") == ("shop", "")
+    for wrong in ("s3://", "s3:///prefix", "s3://Shop/prefix", "s3://a/b"):
+        with pytest.raises(UserError, match="allowed: s3://bucket or s3://bucket/prefix"):
+            split_address(wrong)
+
+
+def test_copies_lie_where_it_is_said_or_where_one_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "said"))
+    assert cache_folder() == tmp_path / "said"
+    monkeypatch.delenv("ENDCAP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "endcap"
+    # As in a pod: a home that cannot be written, or none.
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temp"))
+    for home in (str(tmp_path / "file"), ""):
+        monkeypatch.setenv("HOME", home)
+        assert cache_folder().parent == tmp_path / "temp"
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="can be written; name a folder by ENDCAP_CACHE"):
+        cache_folder()
