@@ -1,9 +1,10 @@
 """Run the desired state of serving on this machine: predictor processes behind a gateway, kept as the document says.
 
 The document `deployments/<recommender>` in the store says which versions serve which share; `endcap run` and `endcap
-deploy` write it. The supervisor looks at it several times a second (in a bucket: once). A new share is a new route
-and nothing more; a new version is started beside the old one, takes over when it is ready, and the old one ends when it
-has answered all it was asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL through the kernel.
+deploy` write it. The supervisor looks at it several times a second (in a bucket: once). A new share is a new route and
+nothing more; a new version is started beside the old one, takes over when it is ready, and the old one ends when it has
+answered all it was asked. Whatever ends the supervisor ends its processes: signals and errors through `close`, SIGKILL
+through the kernel.
 """
 
 from __future__ import annotations
