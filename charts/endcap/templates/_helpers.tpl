@@ -108,6 +108,15 @@ http://{{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}{{ if n
 {{- .Values.mlflow.persistence.existingClaim | default (printf "%s-mlflow" (include "endcap.fullname" .)) }}
 {{- end }}
 
+{{/* Says something where KServe's storage initializer is there and would be refused in a restricted namespace. */}}
+{{- define "endcap.unrestrictedInitializer" -}}
+{{- if and .Values.serving.createNamespace (eq .Values.serving.podSecurity "restricted") (.Capabilities.APIVersions.Has "serving.kserve.io/v1alpha1/ClusterStorageContainer") }}
+{{- with lookup "serving.kserve.io/v1alpha1" "ClusterStorageContainer" "" "default" }}
+{{- if ne (dig "spec" "container" "securityContext" "allowPrivilegeEscalation" "unset" . | toString) "false" }}yes{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Namespaces that need the store's Secret, each once. */}}
 {{- define "endcap.storeNamespaces" -}}
 {{- $names := list .Values.serving.namespace -}}
