@@ -1,8 +1,8 @@
-"""What surrounds every step: its log, its progress, and how it reports its end.
+"""What surrounds every step: its log, its progress, its deadline, and how it reports its end.
 
 In a pod a step prints to the pod's log. On a laptop the local runner sets ENDCAP_RUN_FOLDER: everything that the step
 prints then goes to `<folder>/<step>.log`, and the runner is told of its start, progress and end by marked lines. The
-step ends when its runner does.
+step ends when its runner does. In both, the store keeps what the step said last (see `endcap_components.runs`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,30 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
 
+from .runs import RUN_FOLDER, Record, now, run_name
+
 MARK = "::endcap "
-RUN_FOLDER = "ENDCAP_RUN_FOLDER"
+DEADLINE = "ENDCAP_RUN_DEADLINE"
+"""Seconds that the whole run may take, as its pipeline says."""
+IMAGE = "ENDCAP_IMAGE"
+"""The image that the step runs in, for the lineage."""
 
 
 class Step:
-    """Handed to the step's body: takes progress lines and the step's result."""
+    """Handed to the step's body: takes progress lines and the step's result. run: the run's name."""
 
-    def __init__(self, name: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, name: str, run: str, tell: Callable[[dict[str, Any]], None], record: Record) -> None:
         self.name = name
+        self.run = run
         self._tell = tell
+        self._record = record
+        self._begun = time.monotonic()
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
@@ -39,24 +48,91 @@ class Step:
     def done(self, result: str, summary: str = "") -> str:
         """Report the result's address and one line on it; gives the address back."""
         print(f"{result} {summary}".rstrip(), flush=True)
-        self._tell({"state": "done", "result": result, "summary": summary})
+        end = {"state": "done", "result": result, "summary": summary, "seconds": self.seconds()}
+        self._record.write(ended=now(), **end)
+        self._tell(end)
         return result
+
+    def failed(self, cause: str) -> None:
+        end = {"state": "failed", "cause": cause, "seconds": self.seconds()}
+        self._record.write(ended=now(), **end)
+        self._tell(end)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
 
 
 @contextlib.contextmanager
-def step(name: str) -> Iterator[Step]:
-    """Run a step's body; a failure is told with its cause and ends the process."""
-    folder = os.environ.get(RUN_FOLDER)
+def step(name: str, store: str = "", *, run: str = "", created: str = "", image: str = "") -> Iterator[Step]:
+    """Run a step's body; a failure is told with its cause and ends the process.
+
+    store: where the run's documents are kept. run, created: KFP's id of the run, and when it was made (ISO, UTC).
+    image: what the step runs in. All are empty on a laptop, as far as they are not known there.
+    """
+    folder, run = os.environ.get(RUN_FOLDER), run_name(run)
+    if image:
+        os.environ[IMAGE] = image
+    record = Record(store, run, name)
     tell = _marked_lines(name, Path(folder)) if folder else lambda event: None
-    begun = time.monotonic()
+    current = Step(name, run, tell, record)
     tell({"state": "started"})
+    watch: threading.Timer | None = None
     try:
-        yield Step(name, tell)
+        end = _deadline(created, record)
+        record.write(image=image)
+        if end is not None:
+            watch = _end_at(end, current)
+        yield current
     except BaseException as error:
         traceback.print_exc()
-        cause = str(error) if isinstance(error, EndcapError) else f"{type(error).__name__}: {error}"
-        tell({"state": "failed", "cause": cause, "seconds": time.monotonic() - begun})
+        current.failed(str(error) if isinstance(error, EndcapError) else f"{type(error).__name__}: {error}")
         raise
+    finally:
+        if watch is not None:
+            watch.cancel()
+
+
+def _deadline(created: str, record: Record) -> datetime | None:
+    """When the run must have ended, or None. Raises EndcapError where that is past: no step starts then.
+
+    KFP has no deadline of a run before 2.17, and tells a run's creation time since 2.17 only; elsewhere the run
+    counts from its first step's start.
+    """
+    allowed = float(os.environ.get(DEADLINE) or 0)
+    if not allowed:
+        return None
+    begun = _moment(created) or _moment(record.run_begun() or "") or datetime.now(UTC)
+    end = begun + timedelta(seconds=allowed)
+    if end <= datetime.now(UTC):
+        raise EndcapError(f"{_passed(end)}; no step starts after it")
+    return end
+
+
+def _passed(end: datetime) -> str:
+    return f"the run's deadline (pipeline.deadline) passed at {end:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _moment(text: str) -> datetime | None:
+    """A time that KFP gave; a placeholder that it knows nothing of is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _end_at(end: datetime, current: Step) -> threading.Timer:
+    """End this process at the run's deadline, having said so."""
+
+    def at_end() -> None:
+        print(_passed(end), file=sys.stderr, flush=True)
+        current.failed(_passed(end))
+        os._exit(1)
+
+    timer = threading.Timer((end - datetime.now(UTC)).total_seconds(), at_end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _marked_lines(name: str, folder: Path) -> Callable[[dict[str, Any]], None]:

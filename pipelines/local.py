@@ -15,18 +15,33 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
-from endcap_components.step import MARK, RUN_FOLDER
+from endcap.spec.chain import order
+from endcap.spec.kubernetes import BUILT_IN
+from endcap.spec.load import Loaded
+from endcap_components.runs import RUN_FOLDER
+from endcap_components.step import MARK
 
 
-def run(pipeline: str, arguments: dict[str, Any], folder: Path, listen: Callable[[dict[str, Any]], None]) -> None:
-    """Run a pipeline by its name; `listen` gets each step's events as they come: started, progress, done, failed.
+def run(
+    loaded: Loaded,
+    pipeline: str,
+    arguments: dict[str, Any],
+    folder: Path,
+    listen: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run a spec's pipeline; `listen` gets each step's events as they come: started, progress, done, failed; and
+    `absent` for the steps that cannot run here, which are containers.
 
     `folder` gets a log a step, `kfp.log` with what KFP itself prints, and KFP's own files. Raises EndcapError where
     the run ends before its end; the failed step's event has told the cause, if the step could still speak.
     """
     from kfp import local
 
-    definition = entry_points(group="endcap.pipelines")[pipeline].load()
+    definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, here=True)
+    settings = loaded.recommender.pipeline
+    for name in order(pipeline, settings):
+        if name not in BUILT_IN and settings.steps[name].function is None:
+            listen({"step": name, "state": "absent", "reason": "a container runs in a cluster only"})
     folder.mkdir(parents=True, exist_ok=True)
     with (
         warnings.catch_warnings(),

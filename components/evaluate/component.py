@@ -7,7 +7,15 @@ from ..image import IMAGE
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
 def evaluate(
-    recommender: dict, dataset: str, trained: str, store: str, verdict: dsl.OutputPath(str), registry: str = ""
+    recommender: dict,
+    dataset: str,
+    trained: str,
+    store: str,
+    verdict: dsl.OutputPath(str),
+    registry: str = "",
+    run: str = "",
+    created: str = "",
+    image: str = "",
 ) -> str:
     """Judge a model on the test part; returns the gate's word, `passed` or `failed`, and the verdict's address.
 
@@ -20,7 +28,7 @@ def evaluate(
     from endcap.store import open_store
     from endcap_components.step import step
 
-    with step("evaluate") as current:
+    with step("evaluate", store, run=run, created=created, image=image) as current:
         opened = open_store(store)
         spec = Recommender.model_validate(recommender)
         address = judge(spec, dataset, trained, opened, registry or None, progress=current.progress)

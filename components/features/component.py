@@ -6,7 +6,9 @@ from ..image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def features(shop: dict, snapshot: str, store: str, logical_date: str = "") -> str:
+def features(
+    shop: dict, snapshot: str, store: str, logical_date: str = "", run: str = "", created: str = "", image: str = ""
+) -> str:
     """Sessions, filters, item table and event features of the window before `logical_date`; returns the address."""
     from endcap.features import build
     from endcap.spec import Shop
@@ -14,7 +16,7 @@ def features(shop: dict, snapshot: str, store: str, logical_date: str = "") -> s
     from endcap.store import open_store
     from endcap_components.step import step
 
-    with step("features") as current:
+    with step("features", store, run=run, created=created, image=image) as current:
         opened = open_store(store)
         until = parse_date(logical_date) if logical_date else None
         dataset = build(Shop.model_validate(shop), snapshot, opened, until=until, progress=current.progress)

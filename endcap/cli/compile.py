@@ -1,8 +1,8 @@
-"""endcap compile: the generated files that are checked in."""
+"""endcap compile: packages for KFP, and the generated files that are checked in."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,50 @@ from typing import Any
 import click
 import yaml
 
+from endcap.cli.options import env_option, find_spec, set_option
 from endcap.errors import EndcapError, UserError
+from endcap.spec.chain import PIPELINES
+from endcap.spec.load import load
 
 COMPILED = Path("pipelines/compiled")
+DEFAULT = "trial"
+"""The spec whose documents are the defaults of the packages that are checked in: it needs no files."""
 SCHEMAS = Path("pipelines/specs/schemas")
 
 
 @click.command()
+@click.argument("spec", required=False, callback=lambda context, parameter, value: value and find_spec(value))
+@env_option
+@set_option
+@click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Package to write [default: <name>-<pipeline>.yaml].")
+@click.option(
+    "--before-2-17", is_flag=True, help="For a KFP before 2.17, which refuses a package that says a run's deadline."
+)
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file is not up to date.")
-def command(check: bool) -> None:
-    """Compile the pipelines to packages for KFP, and write the specs' JSON schemas (run in the repository's root)."""
+def command(
+    spec: Path | None,
+    env: str | None,
+    sets: tuple[str, ...],
+    pipeline: str,
+    output: Path | None,
+    before_2_17: bool,
+    check: bool,
+) -> None:
+    """Compile SPEC's pipeline to a package for KFP, with the spec's documents as its parameters' defaults.
+
+    Without SPEC: write the repository's generated files, in its root.
+    """
+    if spec is None:
+        _generated(check)
+        return
+    loaded = load(spec, env=env, sets=sets)
+    output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")
+    output.write_text(_compiler()(pipeline, loaded, run_deadline=not before_2_17))
+    click.echo(f"✓ {output}: kfp run create -e {loaded.recommender.name} -f {output}")
+
+
+def _generated(check: bool) -> None:
     from endcap.cli.chart import guide
     from endcap.spec.schema import schemas
 
@@ -40,15 +74,13 @@ def command(check: bool) -> None:
 
 
 def _packages() -> dict[Path, str]:
-    from kfp import compiler
+    loaded = load(find_spec(DEFAULT))
+    return {COMPILED / f"{pipeline}.yaml": _compiler()(pipeline, loaded) for pipeline in sorted(PIPELINES)}
 
-    packages = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for pipeline in sorted(entry_points(group="endcap.pipelines"), key=lambda entry: entry.name):
-            file = Path(folder) / f"{pipeline.name}.yaml"
-            compiler.Compiler().compile(pipeline.load(), str(file))
-            packages[COMPILED / file.name] = file.read_text()
-    return packages
+
+def _compiler() -> Callable[..., str]:
+    compiler: Callable[..., str] = entry_points(group="endcap.compiler")["kfp"].load()
+    return compiler
 
 
 def _meaning(file: Path, text: str) -> Any:

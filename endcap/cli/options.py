@@ -41,13 +41,37 @@ set_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")
 
+_KFP = (
+    click.option(
+        "--kfp-host", envvar=["KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"], help="KFP's API [default: kubeconfig]."
+    ),
+    click.option("--kfp-namespace", envvar="KFP_NAMESPACE", help="Of KFP, or yours where KFP serves several users."),
+    click.option("--kfp-token", envvar="KFP_EXISTING_TOKEN", help="Bearer token for KFP's API."),
+    click.option("--kfp-context", envvar="KFP_CONTEXT", help="kubeconfig's context [default: the current one]."),
+    click.option(
+        "--kfp-ca", envvar="KFP_CA", type=click.Path(exists=True), help="Certificates that KFP's is signed by."
+    ),
+    click.option("--serving-namespace", help="Where the model is served; '' for nowhere [default: the spec's]."),
+    click.option("--wait/--no-wait", default=True, help="Follow the run on KFP to its end.", show_default=True),
+    click.option("--follow", metavar="RUN", help="Follow this run of KFP instead of starting one."),
+    click.option("--end", metavar="RUN", help="End this run of KFP instead of starting one."),
+)
+
+
+def kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How KFP is reached (as kfp's own client is told), and what is done there."""
+    for option in reversed(_KFP):
+        command = option(command)
+    return command
+
 
 def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """A recommender's file, or the name of one in pipelines/specs."""
-    return click.argument("spec", callback=_find_spec)(command)
+    return click.argument("spec", callback=lambda context, parameter, value: find_spec(value))(command)
 
 
-def _find_spec(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+def find_spec(value: str) -> Path:
+    """The file of a spec, by its path or its name. Raises NotFoundError."""
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if path.is_file():
             return path

@@ -12,6 +12,7 @@ from endcap.events.engine import engine
 from endcap.events.layouts import completed
 from endcap.events.load import Loader, Progress
 from endcap.events.quarantine import Quarantine
+from endcap.events.simulated import simulated_files
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.sources import Found, find_files
 from endcap.spec.shop import Shop, Source
@@ -54,6 +55,11 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
     The same input is not read again; the same rows, good and bad, in whatever files and order, are the same snapshot.
     `progress` takes a line now and then. Raises DataError (files, columns, too many bad rows), StorageError.
     """
+    with simulated_files(shop, progress) as written:
+        return _ingest(written, store, progress)
+
+
+def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
     inputs = _inputs(shop, progress)
     work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
     with store.workspace(work, key, progress) as folder, storage_errors(folder):

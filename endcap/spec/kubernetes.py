@@ -105,7 +105,7 @@ class Step(Pod):
     """What it runs: a container, given the run's addresses as environment variables. With `function`: the image that
     has it. For a built-in step: another image than the run's."""
     command: list[str] = []
-    """Of a container; left out: the image's own."""
+    """Of a container: KFP does not start the image's own. The image needs the program `env`."""
     arguments: dict[str, str | int | float | bool] = {}
     """Given to a function by name, to a container as `--name=value`."""
 
@@ -157,6 +157,9 @@ def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]
         found.append(Mistake((name, "after"), f"{step.after!r}, a circle", "a step that does not come after this one"))
     if step.function is None and step.image is None:
         found.append(Mistake((name,), "neither image nor function", "at least one of image and function"))
+    if step.function is None and step.image is not None and not step.command:
+        hint = "KFP starts what the spec names, not the image's own entry point."
+        found.append(Mistake((name, "command"), "none for a container", "the command that it runs, as a list", hint))
     if step.function is not None and step.command:
         found.append(Mistake((name, "command"), "a command beside a function", "one of the two"))
     return found

@@ -3,50 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from endcap.cli.main import main
 
-COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
+from .packages import ROOT, Json, checked, container, steps, tasks
+
+COMPILED = ROOT / "pipelines" / "compiled"
 
 
 @pytest.fixture(scope="module")
-def training() -> dict[str, Any]:
-    package: dict[str, Any] = yaml.safe_load((COMPILED / "training.yaml").read_text())
-    return package
-
-
-def tasks(package: dict[str, Any]) -> dict[str, Any]:
-    """Every task by name, those inside a condition too."""
-    found = dict(package["root"]["dag"]["tasks"])
-    for component in package["components"].values():
-        found |= component.get("dag", {}).get("tasks", {})
-    return found
+def training() -> Json:
+    return checked((COMPILED / "training.yaml").read_text())
 
 
 def test_checked_in_packages_are_what_the_definitions_compile_to() -> None:
     main(["compile", "--check"])
 
 
-def test_steps_follow_each_other_and_registering_waits_for_the_gate(training: dict[str, Any]) -> None:
-    assert set(training["root"]["dag"]["tasks"]) == {"ingest", "features", "train", "evaluate", "condition-1"}
-    condition = training["root"]["dag"]["tasks"]["condition-1"]
-    assert "passed" in condition["triggerPolicy"]["condition"]
-    assert set(training["components"]["comp-condition-1"]["dag"]["tasks"]) == {"refit", "register", "deploy"}
+@pytest.mark.parametrize("name", ["training", "features"])
+def test_checked_in_packages_keep_to_kfps_schemas_and_need_no_parameter(name: str) -> None:
+    package = checked((COMPILED / f"{name}.yaml").read_text())
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    assert all(one.get("isOptional") for one in parameters.values())
+    assert "path" not in str(parameters["shop"]["defaultValue"]).replace("'path': ''", "")
 
 
-def test_no_task_uses_kfps_cache_and_every_image_is_the_pipelines_parameter(training: dict[str, Any]) -> None:
-    for name, task in tasks(training).items():
-        if not name.startswith("condition"):
-            assert not task["cachingOptions"].get("enableCache", False), name
-    executors = training["deploymentSpec"]["executors"]
-    assert {executor["container"]["image"] for executor in executors.values()} == {
-        "{{$.inputs.parameters['pipelinechannel--image']}}"
-    }
+def test_a_report_comes_after_all_steps_and_registering_waits_for_the_gate(training: Json) -> None:
+    assert set(training["root"]["dag"]["tasks"]) == {"exit-handler-1", "report"}
+    assert tasks(training)["report"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    handled = training["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert set(handled) == {"ingest", "features", "train", "evaluate", "condition-2"}
+    assert "passed" in handled["condition-2"]["triggerPolicy"]["condition"]
+    assert set(training["components"]["comp-condition-2"]["dag"]["tasks"]) == {"refit", "register", "deploy"}
 
 
-def test_nothing_is_installed_in_a_pod(training: dict[str, Any]) -> None:
-    assert "pip install" not in yaml.safe_dump(training)
+def test_no_task_uses_kfps_cache_and_every_image_is_the_pipelines_parameter(training: Json) -> None:
+    for name, task in steps(training).items():
+        assert not task["cachingOptions"].get("enableCache", False), name
+        assert container(training, name)["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
+
+
+def test_nothing_is_installed_in_a_pod_and_no_place_of_a_machine_is_in_a_package(training: Json) -> None:
+    text = (COMPILED / "training.yaml").read_text()
+    assert "pip install" not in text
+    assert str(ROOT) not in text
+
+
+def test_a_package_of_ones_own_spec_has_its_documents_as_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["compile", str(ROOT / "pipelines" / "specs" / "trial.yaml"), "--set", "seed=7", "--output", "mine.yaml"])
+    assert "kfp run create -e trial -f mine.yaml" in capsys.readouterr().out
+    parameters = checked(Path("mine.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    assert parameters["recommender"]["defaultValue"]["seed"] == 7
+    assert parameters["shop"]["defaultValue"]["name"] == "trial"

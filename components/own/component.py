@@ -1,0 +1,37 @@
+"""A step of one's own: a function that the spec names, called with what the run has made so far."""
+
+from kfp import dsl
+
+from ..image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
+def own(
+    name: str,
+    function: str,
+    arguments: dict,
+    shop: dict,
+    recommender: dict,
+    store: str,
+    registry: str = "",
+    snapshot: str = "",
+    dataset: str = "",
+    trained: str = "",
+    verdict: str = "",
+    package: str = "",
+    version: str = "",
+    run: str = "",
+    created: str = "",
+    image: str = "",
+):
+    """Call `function` with those of the run's addresses that it names, and with `arguments`."""
+    from endcap_components.own.call import call
+    from endcap_components.step import step
+
+    with step(name, store, run=run, created=created, image=image) as current:
+        made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
+        made |= {"verdict": verdict, "package": package, "version": version}
+        given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry}
+        given |= {key: address for key, address in made.items() if address}
+        result = call(function, given, arguments)
+        current.done("" if result is None else str(result))

@@ -1,0 +1,122 @@
+"""What a step's pod gets in a cluster, from the spec: resources, nodes, secrets, retries, deadlines."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+from endcap.spec.kubernetes import Pipeline, Pod, Step, Toleration
+from endcap_components.step import DEADLINE
+
+SECRET_KEYS = (
+    "ENDCAP_S3_ENDPOINT",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "ENDCAP_S3_REGION",
+)
+"""Keys of the store's Secret; those that it lacks are not set."""
+SPOT = (
+    Toleration(key="cloud.google.com/gke-spot", operator="Equal", value="true", effect="NoSchedule"),
+    Toleration(key="cloud.google.com/gke-preemptible", operator="Equal", value="true", effect="NoSchedule"),
+    Toleration(key="kubernetes.azure.com/scalesetpriority", operator="Equal", value="spot", effect="NoSchedule"),
+    Toleration(key="oci.oraclecloud.com/oke-is-preemptible", operator="Exists", effect="NoSchedule"),
+    Toleration(key="eks.amazonaws.com/capacityType", operator="Equal", value="SPOT", effect="NoSchedule"),
+    Toleration(key="karpenter.sh/capacity-type", operator="Equal", value="spot", effect="NoSchedule"),
+)
+"""The taints of nodes that can be taken away: those that clouds set, and for Amazon's, which set none, the labels'
+names, which are commonly used for it."""
+_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def step_settings(name: str, pipeline: Pipeline) -> Step:
+    """A step's settings: what it says itself, over the pipeline's defaults."""
+    own = pipeline.steps.get(name, Step())
+    said = {key: getattr(own, key) for key in own.model_fields_set}
+    defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
+    return Step.model_construct(**{**dict(Step()), **defaults, **said})
+
+
+def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTask:
+    """Give a task what its step's settings say."""
+    _resources(task, step)
+    _placement(task, step)
+    _secrets(task, step, pipeline)
+    if step.sharedMemory is not None:
+        size = str(_whole(step.sharedMemory))
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", size)  # noqa: S108 - of the pod's own
+    if step.retries.count:
+        task.set_retry(
+            step.retries.count,
+            backoff_duration=_seconds(step.retries.backoff),
+            backoff_factor=step.retries.factor,
+            backoff_max_duration=_seconds(step.retries.most),
+        )
+    _deadlines(task, step.deadline, pipeline.deadline)
+    return task
+
+
+def _resources(task: PipelineTask, step: Pod) -> None:
+    memory_limit = step.memory_limit or step.memory
+    if step.cpu is not None:
+        task.set_cpu_request(_cpu(step.cpu))
+    if step.cpu_limit is not None:
+        task.set_cpu_limit(_cpu(step.cpu_limit))
+    if step.memory is not None:
+        task.set_memory_request(_memory(step.memory))
+    if memory_limit is not None:
+        task.set_memory_limit(_memory(memory_limit))
+    if step.gpu is not None and step.gpu.count:
+        task.set_accelerator_type(step.gpu.resource).set_accelerator_limit(step.gpu.count)
+
+
+def _placement(task: PipelineTask, step: Pod) -> None:
+    for key, value in step.nodeSelector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for one in [*step.tolerations, *(SPOT if step.spot else ())]:
+        kubernetes.add_toleration(task, one.key, one.operator, one.value, one.effect, one.tolerationSeconds)
+
+
+def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
+    kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in SECRET_KEYS}, optional=True)
+    for one in step.secrets:
+        kubernetes.use_secret_as_env(task, one.secret, {one.key: one.env})
+
+
+def _deadlines(task: PipelineTask, step: timedelta | None, run: timedelta | None) -> None:
+    """The pod is ended by Kubernetes at the step's deadline, and never later than a whole run may take; the step
+    itself holds the rest of the run's (see `endcap_components.step`)."""
+    if run is not None:
+        task.set_env_variable(DEADLINE, str(int(run.total_seconds())))
+    limits = [limit for limit in (step, run) if limit is not None]
+    if limits:
+        kubernetes.set_timeout(task, max(1, int(min(limits).total_seconds())))
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{int(duration.total_seconds())}s"
+
+
+def _cpu(quantity: str) -> str:
+    """KFP takes cores, or thousandths by m."""
+    return quantity if re.fullmatch(r"[0-9.]+m?", quantity) else f"{_amount(quantity):g}"
+
+
+def _memory(quantity: str) -> str:
+    """KFP takes whole numbers only, and no unit k."""
+    return quantity if re.fullmatch(r"[0-9]+([MGT]i?|Ki)?", quantity) else str(_whole(quantity))
+
+
+def _whole(quantity: str) -> int:
+    return math.ceil(_amount(quantity))
+
+
+def _amount(quantity: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit]

@@ -1,0 +1,67 @@
+"""Steps of one's own as KFP tasks: a function that an image has, or a container."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import PipelineTask
+from kfp.dsl.python_component import PythonComponent
+
+from endcap.errors import UserError
+from endcap.spec.kubernetes import Step
+from endcap_components.own import call
+from endcap_components.own.component import own
+
+
+def function_task(name: str, step: Step, given: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
+    """A task that calls the step's function with what is `given` so far."""
+    assert step.function is not None
+    _check(step.function, given, step.arguments)
+    # A component of its own name: KFP names the task by it.
+    component = PythonComponent(component_spec=replace(own.component_spec, name=name), python_func=own.python_func)
+    recommender = {} if "recommender" in given else {"recommender": {}}
+    return component(name=name, function=step.function, arguments=dict(step.arguments), **recommender, **given, **about)
+
+
+def container_task(name: str, step: Step, given: Mapping[str, Any]) -> PipelineTask:
+    """A task that runs the step's container, which gets what is `given` so far as ENDCAP_<NAME>."""
+    return _container(name, step, {key: dict if key in ("shop", "recommender") else str for key in given})(**given)
+
+
+def _container(name: str, step: Step, inputs: Mapping[str, type]) -> Any:
+    # KFP sets no environment variable from a parameter; what starts the container does.
+    variables = [f"ENDCAP_{key.upper()}={{{{$.inputs.parameters['{key}']}}}}" for key in inputs]
+    arguments = [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in step.arguments.items()
+    ]
+
+    def container(*_: Any) -> Any:
+        return dsl.ContainerSpec(image=step.image, command=["env", *variables, *step.command], args=arguments)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(key, kind, annotation=annotation) for key, annotation in inputs.items()]
+    container.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    container.__name__ = name.replace("-", "_")
+    return dsl.container_component(container)
+
+
+def _check(function: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse a function that wants what is not there; one that only the image has is checked where it runs."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = call.load(function)
+    except UserError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            return
+        raise
+    finally:
+        sys.path[:] = before
+    call.parameters(function, found, given.keys(), arguments.keys())

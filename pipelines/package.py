@@ -1,0 +1,39 @@
+"""A pipeline as a package that KFP takes."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from datetime import timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from kfp import compiler, dsl
+
+from endcap.spec.kubernetes import Pipeline
+from endcap.spec.load import Loaded
+
+MARGIN = timedelta(minutes=5)
+"""How much later than the steps themselves the workflow ends a run: the report comes first."""
+
+
+def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = True) -> str:
+    """The package's YAML: the spec's steps and settings, with its documents as defaults of the parameters.
+
+    run_deadline: say the spec's `pipeline.deadline` to the workflow as well, which KFP before 2.17 refuses.
+    """
+    definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, run_deadline=run_deadline)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = Path(folder) / f"{pipeline}.yaml"
+        compiler.Compiler().compile(definition, str(file))
+        # KFP's comment repeats the parameters' defaults, in an order that changes.
+        body = [line for line in file.read_text().splitlines(keepends=True) if not line.startswith("#")]
+    return f"# Compiled by `endcap compile`; change the spec or the definition, not this file.\n{''.join(body)}"
+
+
+def workflow(settings: Pipeline, run_deadline: bool) -> dsl.PipelineConfig:
+    """What KFP's workflow is told of a whole run. The deadline also ends a pod that no node takes."""
+    if settings.deadline is None or not run_deadline:
+        return dsl.PipelineConfig()
+    return dsl.PipelineConfig(active_deadline_seconds=int((settings.deadline + MARGIN).total_seconds()))

@@ -1,0 +1,6 @@
+"""Where a compiled package finds the store and the registry, unless a run's parameters say otherwise."""
+
+STORE = "s3://endcap/store"
+"""Bucket `endcap`, at the endpoint that the Secret `pipeline.secret` names."""
+REGISTRY = "http://endcap-mlflow.endcap.svc.cluster.local:5000"
+"""MLflow of the chart's release `endcap` in the namespace `endcap`."""

@@ -1,0 +1,97 @@
+"""What surrounds a step: its words in the store, and the run's deadline."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from endcap.errors import EndcapError
+from endcap.store import Store
+from endcap_components.runs import step_document, write_run
+from endcap_components.step import DEADLINE, step
+
+UNKNOWN = "{{$.pipeline_job_create_time_utc}}"
+"""What a KFP hands on that knows nothing of a run's creation."""
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
+def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store: Store) -> None:
+    with step("ingest", store.root, run="r", image="endcap:1") as current:
+        current.done("s3://b/snapshots/x", "7 events")
+    with pytest.raises(EndcapError), step("features", store.root, run="r"):
+        raise EndcapError("no session is left")
+    said = step_document(store, "r", "ingest")
+    assert said is not None
+    assert (said["state"], said["result"], said["summary"], said["image"]) == (
+        "done",
+        "s3://b/snapshots/x",
+        "7 events",
+        "endcap:1",
+    )
+    ended = write_run(store, "r", "FAILED", ["ingest", "features", "train"])
+    assert (ended["state"], ended["step"], ended["cause"]) == ("failed", "features", "no session is left")
+    assert store.read_document("runs/r") == ended
+
+
+def test_a_step_that_was_killed_is_the_one_that_failed(store: Store) -> None:
+    code = (
+        "import os, sys; from endcap_components.step import step\n"
+        "with step('train', sys.argv[1], run='r'): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, store.root], check=False)
+    ended = write_run(store, "r", "FAILED", ["ingest", "train"])
+    assert ended["step"] == "train"
+    assert "from outside" in ended["cause"]
+
+
+@pytest.mark.parametrize(("kfp", "state"), [("COMPLETE", "succeeded"), ("CANCELED", "canceled"), ("FAILED", "failed")])
+def test_kfps_states_are_told_in_our_words(store: Store, kfp: str, state: str) -> None:
+    assert write_run(store, "r", kfp, ["ingest"])["state"] == state
+
+
+def test_no_step_starts_after_the_runs_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DEADLINE, "60")
+    with step("ingest", store.root, run="r", created=ago(50)):
+        pass
+    with (
+        pytest.raises(EndcapError, match=r"deadline .* passed .* no step starts"),
+        step("train", store.root, run="r", created=ago(70)),
+    ):
+        pytest.fail("the body was run")
+
+
+def test_where_kfp_tells_no_creation_the_first_steps_start_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEADLINE, "60")
+    store.write_document("runs/r/ingest", {"state": "done", "begun": ago(70)})
+    for created in (UNKNOWN, ""):
+        with pytest.raises(EndcapError, match="no step starts"), step("train", store.root, run="r", created=created):
+            pass
+    with step("train", store.root, run="another", created=UNKNOWN):
+        pass
+
+
+def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> None:
+    code = (
+        "import sys, time; from endcap_components.step import step\n"
+        "with step('train', sys.argv[1], run='r', created=sys.argv[2]): time.sleep(60)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, store.root, ago(57)],
+        env={DEADLINE: "60", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=40,
+    )
+    assert ended.returncode == 1
+    said = step_document(store, "r", "train")
+    assert said is not None
+    assert (said["state"], "deadline" in said["cause"]) == ("failed", True)

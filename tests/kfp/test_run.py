@@ -1,0 +1,235 @@
+"""endcap run --on kfp, against a server that speaks KFP's API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from endcap.cli.main import main
+
+from .server import Kfp, scene
+
+ROOT = Path(__file__).parents[2]
+SPEC = str(ROOT / "pipelines" / "specs" / "trial.yaml")
+EARLY = ["ingest", "features", "train", "evaluate"]
+ALL = [*EARLY, "refit", "register", "deploy"]
+GOOD = scene("SUCCEEDED", dict.fromkeys([*ALL, "report"], "SUCCEEDED"))
+BAD_TRAIN = scene(
+    "FAILED",
+    {"ingest": "SUCCEEDED", "features": "SUCCEEDED", "train": "FAILED", "report": "SUCCEEDED"},
+    {"train": "OOMKilled (exit code 137)"},
+)
+
+
+def run(kfp: Kfp, *arguments: str) -> None:
+    main(["run", SPEC, "--on", "kfp", "--kfp-host", kfp.url, *arguments])
+
+
+def ended(kfp: Kfp, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, what was printed, and what was said of the failure."""
+    with pytest.raises(SystemExit) as stopped:
+        run(kfp, *arguments)
+    said = capsys.readouterr()
+    return int(stopped.value.code or 0), said.out, said.err
+
+
+def test_a_run_is_followed_step_by_step_to_its_end(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.scenes = [
+        scene("RUNNING", {"ingest": "RUNNING"}),
+        scene("RUNNING", {"ingest": "SUCCEEDED", "features": "RUNNING"}),
+        GOOD,
+    ]
+    run(kfp, "--registry", "http://mlflow.ml:5000", "--logical-date", "2026-03-10", "--set", "seed=3")
+    shown = capsys.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")] == ALL
+    assert "  ✓ ingest      42.0 s" in shown
+    assert f"{kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in shown
+    parameters = kfp.runs[0]["runtime_config"]["parameters"]
+    assert (parameters["store"], parameters["registry"]) == ("s3://endcap/store", "http://mlflow.ml:5000")
+    assert (parameters["namespace"], parameters["logical_date"]) == ("endcap-serving", "2026-03-10")
+    assert parameters["recommender"]["seed"] == 3
+    assert [one["display_name"] for one in kfp.experiments] == ["trial"]
+
+
+def test_the_same_content_is_one_version_and_another_a_second_of_the_same_pipeline(kfp: Kfp) -> None:
+    kfp.scenes = [GOOD]
+    run(kfp)
+    run(kfp)
+    assert (len(kfp.pipelines), len(kfp.versions), len(kfp.runs), len(kfp.experiments)) == (1, 1, 2, 1)
+    run(kfp, "--set", "pipeline.steps.train.gpu={count: 1}")
+    assert (len(kfp.pipelines), len(kfp.versions)) == (1, 2)
+    assert kfp.runs[2]["pipeline_version_reference"]["pipeline_version_id"] == kfp.versions[1]["pipeline_version_id"]
+
+
+def test_a_gate_that_did_not_pass_is_no_failure(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.scenes = [scene("SUCCEEDED", dict.fromkeys([*EARLY, "report"], "SUCCEEDED"))]
+    run(kfp)
+    assert "deploy              not run: the gate did not pass" in capsys.readouterr().out
+
+
+def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.scenes = [BAD_TRAIN]
+    code, shown, said = ended(kfp, capsys)
+    assert code == 1
+    assert "train" in shown.splitlines()[-1]
+    assert "step train failed: OOMKilled (exit code 137) (pod train-pod-id)" in said
+    assert f"page:  {kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in said
+    assert "again: endcap" in said
+
+
+def test_what_a_step_said_in_the_store_is_shown(
+    kfp: Kfp, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from endcap.cli import run_kfp
+    from endcap.store import open_store
+
+    store = open_store(str(tmp_path / "store"))
+    monkeypatch.setattr(run_kfp, "open_store", lambda url: store)
+
+    def with_words(run: str) -> dict[str, object]:
+        said = {"state": "done", "result": "s3://endcap/store/snapshots/trial/x", "summary": "7 events", "begun": ""}
+        store.write_document(f"runs/{run}/ingest", said)
+        store.write_document(f"runs/{run}/train", {"state": "failed", "cause": "no session is left", "begun": ""})
+        return BAD_TRAIN(run)
+
+    kfp.scenes = [with_words]
+    _, shown, said = ended(kfp, capsys)
+    assert "7 events" in shown
+    assert "step train failed: no session is left" in said
+
+
+def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
+    code, _, said = ended(kfp, capsys)
+    assert code == 1
+    assert "the run was ended by somebody" in said
+    assert "step ingest failed" not in said
+
+
+def test_a_run_past_its_deadline_is_ended(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+    old = "2026-03-02T10:00:00Z"
+    kfp.scenes = [lambda run: {**scene("RUNNING", {"ingest": "RUNNING"})(run), "created_at": old}]
+    code, _, said = ended(kfp, capsys, "--set", "pipeline.deadline=2h")
+    assert code == 1
+    assert "deadline" in said
+    assert kfp.runs[0]["state"] == "CANCELED"
+    assert "activeDeadlineSeconds" in json.dumps(kfp.versions[0])
+
+
+def test_a_kfp_before_2_17_is_given_no_deadline_of_the_workflow(kfp: Kfp) -> None:
+    kfp.before_2_17, kfp.scenes = True, [GOOD]
+    run(kfp, "--set", "pipeline.deadline=2h")
+    assert "7500" not in json.dumps(kfp.versions[0])
+    assert len(kfp.runs) == 1
+
+
+def test_without_waiting_the_commands_to_follow_and_end_are_shown_and_work(
+    kfp: Kfp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"})]
+    run(kfp, "--no-wait")
+    shown, made = capsys.readouterr().out, kfp.runs[0]
+    assert f"--on kfp --follow {made['run_id']}" in shown
+    assert f"--on kfp --end {made['run_id']}" in shown
+    kfp.scenes = [GOOD]
+    run(kfp, "--follow", made["run_id"])
+    assert "  ✓ deploy" in capsys.readouterr().out
+    made["state"] = "RUNNING"
+    run(kfp, "--end", made["run_id"])
+    assert (made["state"], len(kfp.runs)) == ("CANCELED", 1)
+
+
+def test_interrupted_it_says_that_the_run_goes_on(kfp: Kfp) -> None:
+    kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"})]
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", "run", SPEC, "--on", "kfp"]
+    process = subprocess.Popen(
+        [*command, "--kfp-host", kfp.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    limit = time.monotonic() + 120
+    while not any(one.startswith("GET /apis/v2beta1/runs/") for one in kfp.asked):
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    shown, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"--follow {kfp.runs[0]['run_id']}" in shown
+    assert kfp.runs[0]["state"] == "RUNNING"
+
+
+class TestTrouble:
+    """A server that is busy, away, or refuses."""
+
+    def test_while_following_errors_are_waited_out(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+        kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), GOOD]
+        kfp.trouble = [("GET /apis/v2beta1/runs/", status) for status in (500, 0, 503, 429)]
+        run(kfp)
+        assert "asking again" in capsys.readouterr().out
+        assert kfp.trouble == []
+
+    def test_before_that_too_and_the_run_is_made_once(self, kfp: Kfp) -> None:
+        kfp.scenes = [GOOD]
+        kfp.trouble = [("healthz", 0), ("POST /apis/v2beta1/pipelines/upload_version", 500), ("experiments", 503)]
+        kfp.lost = ["POST /apis/v2beta1/runs", "POST /apis/v2beta1/pipelines/upload_version"]
+        run(kfp)
+        assert (len(kfp.runs), len(kfp.versions), kfp.lost) == (1, 1, [])
+
+    def test_a_token_is_asked_for_and_used(
+        self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kfp.token, kfp.scenes = "secret-word", [GOOD]
+        code, _, said = ended(kfp, capsys, "--kfp-token", "wrong")
+        assert code == 2
+        assert "401" in said
+        assert "--kfp-token" in said
+        monkeypatch.setenv("KFP_EXISTING_TOKEN", "secret-word")
+        run(kfp)
+        assert len(kfp.runs) == 1
+
+    def test_an_address_where_nothing_listens_is_told(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
+        code, _, said = ended(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
+        assert code == 1
+        assert "KFP does not answer" in said
+
+    def test_without_any_address_the_ways_to_give_one_are_named(
+        self, kfp: Kfp, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["run", SPEC, "--on", "kfp"])
+        assert "--kfp-host" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--store", "here"], "cannot reach a folder"),
+            (["--store", "file:///data"], "cannot reach a folder"),
+            (["--registry", "sqlite:///x.db"], "--registry"),
+            (["--registry", "http://localhost:5000"], "--registry"),
+        ],
+    )
+    def test_what_a_cluster_cannot_reach_is_refused(
+        self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    ) -> None:
+        code, _, error = ended(kfp, capsys, *arguments)
+        assert code == 2
+        assert said in error
+        assert kfp.asked == []
+
+
+@pytest.mark.parametrize("verb", ["create", "submit"])
+def test_kfps_own_command_takes_the_checked_in_package_and_its_defaults(kfp: Kfp, verb: str) -> None:
+    package = ROOT / "pipelines" / "compiled" / "training.yaml"
+    command = [Path(sys.executable).with_name("kfp"), "--endpoint", kfp.url, "run", verb, "-e", "trial", "-f", package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = kfp.runs
+    assert made["experiment_id"] == kfp.experiments[0]["experiment_id"]
+    assert made["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "endcap-training"
+    assert not made["runtime_config"].get("parameters")

@@ -1,0 +1,106 @@
+"""What a spec says of pods, as it stands in the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap_pipelines.kubernetes import SPOT
+
+from .packages import Json, compiled, container, steps
+
+SETTINGS = """
+  deadline: 6h
+  secret: my-store
+  image: registry.example/endcap:own
+  defaults: {cpu: 500m, memory: 2Gi, nodeSelector: {pool: cpu}}
+  steps:
+    train:
+      cpu: 4
+      memory: 1.5Gi
+      memory_limit: 16Gi
+      gpu: {count: 2}
+      nodeSelector: {gpu: h100}
+      tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
+      spot: true
+      sharedMemory: 8Gi
+      secrets: [{secret: tracker, key: token, env: TRACKER_TOKEN}]
+      retries: {count: 5, backoff: 1m, factor: 3.0, most: 20m}
+      deadline: 2h
+    refit: {deadline: 12h, retries: {count: 0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Json:
+    return compiled(tmp_path_factory.mktemp("spec"), SETTINGS)
+
+
+def test_a_step_gets_its_resources_and_the_defaults_where_it_says_nothing(package: Json) -> None:
+    train = container(package, "train")["resources"]
+    assert (train["resourceCpuRequest"], train["resourceMemoryLimit"]) == ("4", "16Gi")
+    assert int(train["resourceMemoryRequest"]) == 1536 * 2**20
+    accelerator = train["accelerator"]
+    assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "2")
+    ingest = container(package, "ingest")["resources"]
+    assert (ingest["resourceCpuRequest"], ingest["resourceMemoryRequest"]) == ("500m", "2Gi")
+    assert ingest["resourceMemoryLimit"] == "2Gi"
+    assert "accelerator" not in ingest
+
+
+def test_a_step_goes_to_its_nodes_and_bears_their_taints(package: Json) -> None:
+    train, ingest = package["platform"]["train"], package["platform"]["ingest"]
+    assert train["nodeSelector"]["labels"] == {"gpu": "h100"}
+    assert ingest["nodeSelector"]["labels"] == {"pool": "cpu"}
+    assert train["tolerations"][0] == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert [one["key"] for one in train["tolerations"][1:]] == [one.key for one in SPOT]
+    assert "tolerations" not in ingest
+
+
+def test_every_step_gets_the_stores_secret_and_train_its_own_and_shared_memory(package: Json) -> None:
+    for name in steps(package):
+        first = package["platform"][name]["secretAsEnv"][0]
+        assert (first["secretName"], first["optional"]) == ("my-store", True)
+        assert {"secretKey": "AWS_ACCESS_KEY_ID", "envVar": "AWS_ACCESS_KEY_ID"} in first["keyToEnv"]
+    own = package["platform"]["train"]["secretAsEnv"][1]
+    assert own["keyToEnv"] == [{"secretKey": "token", "envVar": "TRACKER_TOKEN"}]
+    (mount,) = package["platform"]["train"]["emptyDirMounts"]
+    assert (mount["mountPath"], mount["medium"], int(mount["sizeLimit"])) == ("/dev/shm", "Memory", 8 * 2**30)
+
+
+def test_a_failed_step_is_tried_again_after_waits_that_grow(package: Json) -> None:
+    policy = steps(package)["train"]["retryPolicy"]
+    assert policy == {
+        "maxRetryCount": 5,
+        "backoffDuration": "60s",
+        "backoffFactor": 3.0,
+        "backoffMaxDuration": "1200s",
+    }
+    assert steps(package)["ingest"]["retryPolicy"]["maxRetryCount"] == 2
+    assert "retryPolicy" not in steps(package)["refit"]
+
+
+def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -> None:
+    limits = {name: one.get("activeDeadlineSeconds") for name, one in package["platform"].items()}
+    assert limits["train"] == "7200"
+    assert limits["refit"] == limits["ingest"] == "21600"
+    assert limits["report"] is None
+    assert {"name": "ENDCAP_RUN_DEADLINE", "value": "21600"} in container(package, "ingest")["env"]
+    assert package["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
+
+
+def test_a_kfp_before_2_17_gets_a_package_without_the_workflows_deadline(tmp_path: Path) -> None:
+    assert compiled(tmp_path, "  deadline: 6h\n", run_deadline=False)["pipelineConfig"] == {}
+
+
+def test_steps_are_told_run_creation_and_image_and_shown_by_name(package: Json) -> None:
+    parameters = package["root"]["inputDefinitions"]["parameters"]
+    assert parameters["image"]["defaultValue"] == "registry.example/endcap:own"
+    for name, task in steps(package).items():
+        given = task["inputs"]["parameters"]
+        assert given["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+        if name != "report":
+            assert given["created"]["runtimeValue"]["constant"] == "{{$.pipeline_job_create_time_utc}}"
+            assert given["image"]["componentInputParameter"] == "pipelinechannel--image"
+    assert steps(package)["evaluate"]["taskInfo"]["name"] == "Evaluate and gate"

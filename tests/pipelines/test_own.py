@@ -1,0 +1,128 @@
+"""Steps of one's own: where they come in, what they get, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from endcap.cli.main import main
+from endcap.errors import UserError
+from endcap.spec.load import load
+
+from .packages import Json, compiled, container, spec_file, steps, tasks
+
+CHECKS = """
+import json
+from pathlib import Path
+
+def count(store, snapshot, dataset, at_least=1):
+    return f"{snapshot.rsplit('/', 1)[-1]} counted, at least {at_least}"
+
+def of_the_version(version, recommender):
+    return ""
+"""
+OWN = """
+  steps:
+    check: {after: features, function: my_checks:count, arguments: {at_least: 3}}
+    after-check: {after: check, function: not_here:anything}
+    weigh: {after: refit, image: registry.example/weigh:1, command: [weigh, now], arguments: {unit: g}}
+    off: {after: ingest, function: not_here:anything, enabled: false}
+    deploy: {enabled: false}
+"""
+
+
+@pytest.fixture(autouse=True)
+def checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder has a module of the user's."""
+    (tmp_path / "my_checks.py").write_text(CHECKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_checks", raising=False)
+
+
+def after(package: Json, step: str) -> list[str]:
+    return sorted(tasks(package)[step].get("dependentTasks", []))
+
+
+def test_a_step_comes_after_its_step_and_before_those_that_follow(tmp_path: Path) -> None:
+    package = compiled(tmp_path, OWN)
+    built_in = {"ingest", "features", "train", "evaluate", "refit", "register", "report"}
+    assert set(steps(package)) == built_in | {"check", "after-check", "weigh"}
+    assert after(package, "check") == ["features", "ingest"]
+    assert after(package, "after-check") == ["check", "features", "ingest"]
+    assert {"check", "after-check"} <= set(after(package, "train"))
+    assert "weigh" in after(package, "register")
+
+
+def test_a_function_gets_what_the_run_has_made_so_far(tmp_path: Path) -> None:
+    given = steps(compiled(tmp_path, OWN))["check"]["inputs"]["parameters"]
+    assert given["snapshot"]["taskOutputParameter"]["producerTask"] == "ingest"
+    assert given["dataset"]["taskOutputParameter"]["producerTask"] == "features"
+    assert "trained" not in given
+    assert given["arguments"]["runtimeValue"]["constant"] == {"at_least": 3}
+
+
+def test_a_container_gets_it_in_its_environment(tmp_path: Path) -> None:
+    weigh = container(compiled(tmp_path, OWN), "weigh")
+    assert weigh["image"] == "registry.example/weigh:1"
+    assert weigh["command"][0] == "env"
+    assert weigh["command"][-2:] == ["weigh", "now"]
+    assert "ENDCAP_PACKAGE={{$.inputs.parameters['package']}}" in weigh["command"]
+    assert weigh["args"] == ["--unit=g"]
+
+
+def test_register_can_be_switched_off_and_a_step_after_it_moves_up(tmp_path: Path) -> None:
+    settings = (
+        "  steps: {register: {enabled: false}, deploy: {enabled: false}, "
+        "last: {after: register, function: not_here:f}}\n"
+    )
+    package = compiled(tmp_path, settings)
+    assert set(package["components"]["comp-condition-2"]["dag"]["tasks"]) == {"refit", "last"}
+    assert "refit" in after(package, "last")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("{after: features, function: my_checks:of_the_version}", "asks for version"),
+        ("{after: features, function: my_checks:nothing}", "no 'nothing'"),
+        ("{after: features, function: my_checks:count, arguments: {most: 3}}", "no parameter most"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_when_the_package_is_made(
+    tmp_path: Path, step: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        compiled(tmp_path, f"  steps: {{mine: {step}}}\n")
+
+
+def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
+    file = spec_file(tmp_path, OWN)
+    overlay = tmp_path / "toys" / "overlays" / "dev.yaml"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text("pipeline: {steps: {weigh: {enabled: false}, 'off': {enabled: true}, check: null}}\n")
+    with pytest.raises(UserError, match=r"after-check.*'check'"):
+        load(file, env="dev")
+    overlay.write_text("pipeline: {steps: {weigh: {enabled: false}, 'off': {enabled: true}}}\n")
+    found = load(file, env="dev").recommender.pipeline.steps
+    assert (found["weigh"].enabled, found["off"].enabled) == (False, True)
+
+
+def test_here_a_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = """
+  steps:
+    check: {after: features, function: my_checks:count, arguments: {at_least: 3}}
+    weigh: {after: ingest, image: registry.example/weigh:1, command: [weigh]}
+"""
+    main(["run", str(spec_file(tmp_path, settings)), "--pipeline", "features", "--store", "store"])
+    shown = capfd.readouterr().out
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")] == ["ingest", "features", "check"]
+    assert "counted, at least 3" in shown
+    assert "weigh               not run: a container runs in a cluster only" in shown
+    (document,) = Path("store/runs").glob("*.json")
+    ended = json.loads(document.read_text())
+    assert (ended["state"], ended["steps"]["check"]["state"]) == ("succeeded", "done")
