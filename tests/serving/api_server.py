@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -167,12 +166,3 @@ def inference_service(
         "spec": spec,
         "status": status,
     }
-
-
-def wait_for(met: Any, what: str, patience: float = 20.0) -> float:
-    """Poll until `met()` is true; the seconds that it took."""
-    start = time.monotonic()
-    while not met():
-        assert time.monotonic() - start < patience, what
-        time.sleep(0.01)
-    return time.monotonic() - start

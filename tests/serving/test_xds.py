@@ -9,7 +9,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,12 +22,11 @@ import pytest
 from endcap_serving import bootstrap, envoy, gateway, last_state, xds
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.last_state import LastState
-from endcap_serving.predictors import free_port
 
-from .api_server import ApiServer, inference_service, wait_for
+from .api_server import ApiServer, inference_service
 from .backends import Backend
-from .conftest import running
 from .name_server import NameServer
+from .pod import Gateway, wait_for
 
 PORT = 18080
 """Of every predictor."""
@@ -38,75 +36,6 @@ ADDRESSES = {
     "hats-v1-predictor.shop.svc": "127.0.7.3",
 }
 SHOPPERS = [f"shopper-{number}" for number in range(400)]
-Service = tuple[subprocess.Popen[bytes], int]
-
-
-class Gateway:
-    """An xDS service and an Envoy, as in one pod; `Gateway.xds` and `Gateway.envoy` are their processes."""
-
-    def __init__(self, folder: Path, api: ApiServer, names: NameServer, stack: ExitStack) -> None:
-        self.folder, self._api, self._names, self._stack = folder, api, names, stack
-        self.xds_port, self.port, self.admin_port, self.metrics_port = (free_port() for _ in range(4))
-        self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
-        self.admin = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.admin_port}", timeout=10))
-
-    def start_xds(self) -> subprocess.Popen[bytes]:
-        config = self._api.kubeconfig(self.folder / "kubeconfig")
-        words = ["--namespace", "shop", "--port", str(self.xds_port), "--state", str(self.folder / "state.json")]
-        command = ["env", f"KUBECONFIG={config}", sys.executable, "-m", "endcap_serving.xds", *words]
-        self.xds = self._stack.enter_context(running(command, self.folder / "xds.log"))
-        return self.xds
-
-    def start_envoy(self, **options: float) -> subprocess.Popen[bytes]:
-        words = ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
-        words += ["--admin-port", str(self.admin_port), "--metrics-port", str(self.metrics_port)]
-        for name, value in {"drain_wait": 0, "drain_limit": 5, "dns_port": self._names.port, **options}.items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        command = [sys.executable, "-m", "tests.serving.envoy_on_loopback", *words]
-        self.envoy = self._stack.enter_context(running(command, self.folder / "envoy.log"))
-        return self.envoy
-
-    def start(self) -> Gateway:
-        self.start_xds()
-        self.start_envoy()
-        self.wait_until_ready()
-        return self
-
-    def wait_until_ready(self) -> None:
-        wait_for(self.ready, "the gateway is ready", 60)
-
-    def ready(self) -> bool:
-        try:
-            return self.client.get("/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def ask(self, shopper: str = "", recommender: str = "shoes") -> httpx.Response:
-        headers = {SHOPPER_HEADER: shopper} if shopper else {}
-        return self.client.post(f"/v1/models/{recommender}:predict", json={}, headers=headers)
-
-    def canary_shoppers(self) -> set[str]:
-        """Those that the canary answers; the header and the answering process must say the same."""
-        found = set()
-        for shopper in SHOPPERS:
-            answer = self.ask(shopper)
-            by = {"stable": "shoes-v1", "canary": "shoes-v2"}[answer.headers[VARIANT_HEADER]]
-            assert answer.json()["by"] == f"{by}-predictor.shop.svc"
-            found |= {shopper} if answer.headers[VARIANT_HEADER] == "canary" else set()
-        return found
-
-    def weights(self, recommender: str = "shoes") -> dict[str, int]:
-        """What Envoy itself says it routes by: the canary's weight by its host; empty where all go to one."""
-        dump = self.admin.get("/config_dump?resource=dynamic_route_configs").json().get("configs", [])
-        routes = dump[0]["route_config"]["virtual_hosts"][0]["routes"] if dump else []
-        for route in routes:
-            if route["name"] == recommender and (weighted := route.get("route", {}).get("weighted_clusters")):
-                return {one["name"].split("/")[1]: one["weight"] for one in weighted["clusters"]}
-        return {}
-
-    def has_share(self, share: float, recommender: str = "shoes") -> Callable[[], bool]:
-        weight = round(share * gateway.TOTAL_WEIGHT)
-        return lambda: self.weights(recommender).get(f"{recommender}-v2-predictor.shop.svc:{PORT}", 0) == weight
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +65,8 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, api: ApiServer, names: NameServer
 ) -> Iterator[Callable[[], Gateway]]:
     with ExitStack() as stack:
-        yield lambda: Gateway(tmp_path_factory.mktemp("gateway"), api, names, stack)
+        config = api.kubeconfig(tmp_path_factory.mktemp("api") / "kubeconfig")
+        yield lambda: Gateway(tmp_path_factory.mktemp("gateway"), config, "shop", stack, names.port)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +74,22 @@ def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
     share(api, 0.0)
     api.put(inference_service("hats", port=PORT))
     return place().start()
+
+
+def canary_shoppers(gate: Gateway) -> set[str]:
+    """Those that the canary answers; the header and the answering process must say the same."""
+    found = set()
+    for shopper in SHOPPERS:
+        answer = gate.ask("shoes", shopper)
+        by = {"stable": "shoes-v1", "canary": "shoes-v2"}[answer.headers[VARIANT_HEADER]]
+        assert answer.json()["by"] == f"{by}-predictor.shop.svc"
+        found |= {shopper} if answer.headers[VARIANT_HEADER] == "canary" else set()
+    return found
+
+
+def has_share(gate: Gateway, share: float) -> Callable[[], bool]:
+    """Whether Envoy itself says that it gives the canary this share."""
+    return lambda: gate.shares("shoes").get("shoes-v2-predictor.shop.svc", 0) == share
 
 
 def share(api: ApiServer, value: float, **said: object) -> None:
@@ -190,29 +136,29 @@ def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
 
 def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:
     share(api, 0.1)
-    wait_for(gate.has_share(0.1), "the canary's share is 0.1")
-    tenth = gate.canary_shoppers()
+    wait_for(has_share(gate, 0.1), "the canary's share is 0.1")
+    tenth = canary_shoppers(gate)
     took = []
     for value in (0.2, 0.4, 0.2, 0.4, 0.3):
         share(api, value)
-        took.append(wait_for(gate.has_share(value), f"the canary's share is {value}"))
+        took.append(wait_for(has_share(gate, value), f"the canary's share is {value}"))
     assert median(took) < 1.0, took
-    third = gate.canary_shoppers()
+    third = canary_shoppers(gate)
     # Four standard deviations of a binomial around its mean, at 400 shoppers: 24 and 37.
     assert abs(len(tenth) - 40) < 24
     assert abs(len(third) - 120) < 37
     assert tenth < third
-    assert {gate.ask().headers[VARIANT_HEADER] for _ in range(20)} == {"stable"}
+    assert {gate.ask("shoes").headers[VARIANT_HEADER] for _ in range(20)} == {"stable"}
     # The other recommender has no canary.
-    assert gate.ask("shopper-1", "hats").json()["by"] == "hats-v1-predictor.shop.svc"
+    assert gate.ask("hats", "shopper-1").json()["by"] == "hats-v1-predictor.shop.svc"
 
 
 def test_a_canary_that_is_not_ready_gets_nobody(gate: Gateway, api: ApiServer) -> None:
     share(api, 0.5)
-    wait_for(gate.has_share(0.5), "the canary's share is 0.5")
+    wait_for(has_share(gate, 0.5), "the canary's share is 0.5")
     share(api, 0.5, canary_ready=False)
-    wait_for(gate.has_share(0.0), "the canary gets nobody")
-    assert gate.canary_shoppers() == set()
+    wait_for(has_share(gate, 0.0), "the canary gets nobody")
+    assert canary_shoppers(gate) == set()
 
 
 def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) -> None:
@@ -232,7 +178,7 @@ def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) 
     try:
         for value in (0.0, 0.5):
             share(api, value)
-            wait_for(gate.has_share(value), f"the canary's share is {value}")
+            wait_for(has_share(gate, value), f"the canary's share is {value}")
         promoted = inference_service("shoes", port=PORT)
         promoted["spec"]["predictor"]["name"] = "v2"
         api.put(promoted)
@@ -251,49 +197,49 @@ def test_a_watch_that_drops_or_is_too_old_is_taken_up_again(gate: Gateway, api: 
     for forget, value in ((False, 0.25), (True, 0.35)):
         api.drop_watches(forget=forget)
         share(api, value)
-        wait_for(gate.has_share(value), f"the canary's share is {value}")
+        wait_for(has_share(gate, value), f"the canary's share is {value}")
     api.put(inference_service("boots", port=PORT))
-    wait_for(lambda: gate.ask(recommender="boots").status_code == 503, "boots have a route, and no predictor")
+    wait_for(lambda: gate.ask("boots").status_code == 503, "boots have a route, and no predictor")
     api.delete("boots")
-    wait_for(lambda: gate.ask(recommender="boots").status_code == 404, "boots are routed no more")
+    wait_for(lambda: gate.ask("boots").status_code == 404, "boots are routed no more")
 
 
 def test_while_the_service_is_away_envoy_keeps_what_it_has(gate: Gateway, api: ApiServer) -> None:
     share(api, 0.3)
-    wait_for(gate.has_share(0.3), "the canary's share is 0.3")
-    before = gate.canary_shoppers()
+    wait_for(has_share(gate, 0.3), "the canary's share is 0.3")
+    before = canary_shoppers(gate)
     gate.xds.kill()
     gate.xds.wait()
-    assert gate.canary_shoppers() == before
+    assert canary_shoppers(gate) == before
     gate.start_xds()
     share(api, 0.6)
-    wait_for(gate.has_share(0.6), "the canary's share is 0.6")
+    wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
 
 
 def test_without_an_api_server_a_fresh_gateway_starts_on_stable(gate: Gateway, api: ApiServer) -> None:
     share(api, 0.6)
-    wait_for(gate.has_share(0.6), "the canary's share is 0.6")
+    wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
     api.leave()
     try:
         for process in (gate.envoy, gate.xds):
             process.terminate()
             process.wait()
         gate.start()
-        assert gate.canary_shoppers() == set()
-        assert gate.ask(recommender="hats").status_code == 200
+        assert canary_shoppers(gate) == set()
+        assert gate.ask("hats").status_code == 200
     finally:
         api.come_back()
-    wait_for(gate.has_share(0.6), "the canary has its share back")
-    assert gate.canary_shoppers() != set()
+    wait_for(has_share(gate, 0.6), "the canary has its share back")
+    assert canary_shoppers(gate) != set()
 
 
 def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: NameServer) -> None:
     with Backend("slow", delay=2.0, host="127.0.7.4", port=PORT) as slow:
-        wait_for(lambda: gate.ask(recommender="hats").status_code == 200, "hats are served")
+        wait_for(lambda: gate.ask("hats").status_code == 200, "hats are served")
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.4"]
         wait_for(lambda: in_time(gate) is None, "hats are served slowly")
         answers: list[httpx.Response] = []
-        thread = threading.Thread(target=lambda: answers.append(gate.ask(recommender="hats")))
+        thread = threading.Thread(target=lambda: answers.append(gate.ask("hats")))
         thread.start()
         time.sleep(0.5)
         gate.envoy.send_signal(signal.SIGTERM)
@@ -306,7 +252,7 @@ def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: Name
     gate.wait_until_ready()
     gate.envoy.send_signal(signal.SIGTERM)
     wait_for(lambda: not gate.ready(), "it says that it is not ready")
-    assert gate.ask().status_code == 200, "it answers while others notice"
+    assert gate.ask("shoes").status_code == 200, "it answers while others notice"
     assert gate.envoy.wait(10) == 0
 
 

@@ -1,0 +1,170 @@
+"""The gateway's two processes against a real API server and the real KServe: InferenceServices in, Envoy's routes out.
+
+The names that Envoy connects to mean something inside of the cluster only, and pods run nothing here. So what is
+asserted is what Envoy itself says it routes by (its admin page), and that the Services of those names are there; who
+answers is asserted in tests/serving/test_xds.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+import pytest
+
+from endcap.cluster import connect
+from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
+from tests.cluster.given import Cluster, eventually
+from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
+from tests.serving.pod import Gateway, wait_for
+
+Json = dict[str, Any]
+NAME = "shoes"
+
+
+@pytest.fixture
+def gate(cluster: Cluster, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    cluster.needs("inferenceservices.serving.kserve.io")
+    cluster.apply(runtime(), namespace=namespace)
+    with ExitStack() as stack:
+        yield Gateway(tmp_path_factory.mktemp("gateway"), cluster.kubeconfig, namespace, stack)
+
+
+def runtime() -> Json:
+    container = {
+        "name": "kserve-container",
+        "image": "registry.test/predictor:1",
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": {"name": "small"},
+        "spec": {"supportedModelFormats": [{"name": "small", "version": "1"}], "containers": [container]},
+    }
+
+
+def predictor(version: str, **settings: Any) -> Json:
+    model = {"name": "", "modelFormat": {"name": "small"}, "runtime": "small", "storageUri": f"s3://models/{version}"}
+    return {"minReplicas": 1, "annotations": dict(MASK), "model": model, **settings}
+
+
+def service(mode: str, said: dict[str, str], spec: Json) -> Json:
+    annotations = {MODE: mode, "serving.kserve.io/enable-tag-routing": "true", SALT: "5a17", STABLE: "1", **said}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": NAME, "labels": {MANAGED_BY: "endcap"}, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def standard(share: float | None = None) -> Json:
+    """Version 1, and version 2 as its canary with a share."""
+    if share is None:
+        return service("Standard", {}, {"predictor": predictor("1")})
+    canary = {"predictor": predictor("2", name="v2"), "trafficPercent": round(100 * share)}
+    said = {CANARY: "2", SHARE: str(share)}
+    return service("Standard", said, {"predictor": predictor("1"), "canary": [canary]})
+
+
+def knative(share: float | None = None, replaces: str = "") -> Json:
+    if share is None:
+        return service("Knative", {STABLE_TAG: "latest"}, {"predictor": predictor("1")})
+    said = {CANARY: "2", SHARE: str(share), STABLE_TAG: "prev", REPLACES: replaces}
+    settings = {"canaryTrafficPercent": round(100 * share)}
+    return service("Knative", said, {"predictor": predictor("2", **settings)})
+
+
+def hosts_exist(cluster: Cluster, namespace: str, hosts: list[str]) -> bool:
+    services = {one["metadata"]["name"] for one in cluster.list("services", namespace)}
+    return {f"{name}.{namespace}.svc" for name in services} >= set(hosts)
+
+
+def test_in_standard_mode_envoy_follows_the_share(cluster: Cluster, namespace: str, gate: Gateway) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    gate.start()
+    stable, canary = f"shoes-predictor.{namespace}.svc", f"shoes-v2-predictor.{namespace}.svc"
+    cluster.apply(standard(), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {stable: 1.0})
+
+    cluster.apply(standard(0.1), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {canary: 0.1, stable: 0.9})
+    assert eventually(lambda: hosts_exist(cluster, namespace, [stable, canary]))
+
+    took = [patched(cluster, namespace, gate, share, canary) for share in (0.3, 0.5, 0.3, 0.1, 0.25)]
+    print(f"seconds from the share's patch to Envoy's routes: {', '.join(f'{one:.2f}' for one in took)}")
+    assert median(took) < 1.0, took
+
+    cluster.kubectl("-n", namespace, "delete", "inferenceservice", NAME)
+    eventually(lambda: gate.shares(NAME) == {} and gate.ask(NAME).status_code == 404)
+
+
+def patched(cluster: Cluster, namespace: str, gate: Gateway, share: float, canary: str) -> float:
+    """The seconds from when the API server has the share, in its annotation alone, to when Envoy has it."""
+    wanted = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
+    wanted["metadata"] = {"name": NAME, "namespace": namespace, "annotations": {SHARE: str(share)}}  # type: ignore[assignment]
+    connect(str(cluster.kubeconfig)).apply(wanted, force=True)
+    start = time.monotonic()
+    wait_for(lambda: gate.shares(NAME).get(canary) == share, f"the canary's share is {share}")
+    return time.monotonic() - start
+
+
+def test_in_knative_mode_envoy_addresses_the_tags_of_the_route(cluster: Cluster, namespace: str, gate: Gateway) -> None:
+    cluster.needs(*KNATIVE_CRDS)
+    gate.start()
+    latest, prev = (f"{tag}-shoes-predictor.{namespace}.svc" for tag in ("latest", "prev"))
+    cluster.apply(knative(), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {latest: 1.0})
+    newest = cluster.get("inferenceservice", NAME, namespace)["status"]["components"]["predictor"]
+
+    for share in (0.1, 0.5):
+        cluster.apply(knative(share, newest["latestCreatedRevision"]), namespace=namespace)
+        expected = {latest: share, prev: 1 - share}
+        eventually(lambda expected=expected: gate.shares(NAME) == expected)
+    assert hosts_exist(cluster, namespace, [latest, prev])
+    # A tag is found by the Host header: whichever the caller sent must not arrive.
+    weighted = next(one["route"]["weighted_clusters"] for one in gate.routes() if one["name"] == NAME)
+    assert [one["host_rewrite_literal"] for one in weighted["clusters"]] == [latest, prev]
+
+    # With everything the canary is the only one that Knative gives an address.
+    cluster.apply(knative(1.0, newest["latestCreatedRevision"]), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {latest: 1.0})
+
+
+def test_a_canary_without_a_pod_gets_nobody(cluster: Cluster, namespace: str, gate: Gateway) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    gate.start()
+    stable, canary = f"shoes-predictor.{namespace}.svc", f"shoes-v2-predictor.{namespace}.svc"
+    cluster.apply(standard(), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {stable: 1.0})
+    # It asks for a node that is not there.
+    there = standard(0.5)
+    there["spec"]["canary"][0]["predictor"]["nodeSelector"] = {"endcap.dev/no-such-node": "true"}
+    cluster.apply(there, namespace=namespace)
+    eventually(lambda: hosts_exist(cluster, namespace, [canary]))
+    time.sleep(2)
+    assert gate.shares(NAME) == {stable: 1.0}
+
+
+def test_an_api_server_that_is_killed_changes_no_share(cluster: Cluster, namespace: str, gate: Gateway) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    gate.start()
+    stable, canary = f"shoes-predictor.{namespace}.svc", f"shoes-v2-predictor.{namespace}.svc"
+    cluster.apply(standard(0.1), namespace=namespace)
+    eventually(lambda: gate.shares(NAME) == {canary: 0.1, stable: 0.9})
+    cluster.kill_api_server()
+    try:
+        time.sleep(3)
+        assert gate.shares(NAME) == {canary: 0.1, stable: 0.9}
+        for process in (gate.envoy, gate.xds):
+            process.terminate()
+            process.wait()
+        gate.start()
+        assert gate.shares(NAME) == {stable: 1.0}
+    finally:
+        cluster.restart_api_server()
+    eventually(lambda: gate.shares(NAME) == {canary: 0.1, stable: 0.9})

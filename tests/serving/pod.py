@@ -1,0 +1,96 @@
+"""The two processes of a gateway's pod, run on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from endcap_serving.gateway import SHOPPER_HEADER, TOTAL_WEIGHT, Json
+from endcap_serving.predictors import free_port
+
+from .conftest import running
+
+
+class Gateway:
+    """An xDS service and an Envoy, as in one pod; `Gateway.xds` and `Gateway.envoy` are their processes."""
+
+    def __init__(
+        self, folder: Path, kubeconfig: Path, namespace: str, stack: ExitStack, dns_port: int | None = None
+    ) -> None:
+        self.folder, self._kubeconfig, self._namespace, self._stack = folder, kubeconfig, namespace, stack
+        self._dns = {} if dns_port is None else {"dns_port": dns_port}
+        self.xds_port, self.port, self.admin_port, self.metrics_port = (free_port() for _ in range(4))
+        self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
+        self.admin = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.admin_port}", timeout=10))
+
+    def start_xds(self) -> subprocess.Popen[bytes]:
+        words = ["--namespace", self._namespace, "--port", str(self.xds_port)]
+        words += ["--state", str(self.folder / "state.json")]
+        command = ["env", f"KUBECONFIG={self._kubeconfig}", sys.executable, "-m", "endcap_serving.xds", *words]
+        self.xds = self._stack.enter_context(running(command, self.folder / "xds.log"))
+        return self.xds
+
+    def start_envoy(self, **options: float) -> subprocess.Popen[bytes]:
+        words = ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
+        words += ["--admin-port", str(self.admin_port), "--metrics-port", str(self.metrics_port)]
+        for name, value in {"drain_wait": 0, "drain_limit": 5, **self._dns, **options}.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        module = "tests.serving.envoy_on_loopback" if self._dns else "endcap_serving.envoy"
+        command = [sys.executable, "-m", module, *words]
+        self.envoy = self._stack.enter_context(running(command, self.folder / "envoy.log"))
+        return self.envoy
+
+    def start(self) -> Gateway:
+        self.start_xds()
+        self.start_envoy()
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        wait_for(self.ready, "the gateway is ready", 60)
+
+    def ready(self) -> bool:
+        try:
+            return self.client.get("/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ask(self, recommender: str, shopper: str = "") -> httpx.Response:
+        headers = {SHOPPER_HEADER: shopper} if shopper else {}
+        return self.client.post(f"/v1/models/{recommender}:predict", json={}, headers=headers)
+
+    def shares(self, recommender: str) -> dict[str, float]:
+        """What Envoy itself says it routes by: each host's share of the shoppers who can be told apart."""
+        for route in self.routes():
+            to = route.get("route", {})
+            if route["name"] != recommender or not to:
+                continue
+            if weighted := to.get("weighted_clusters"):
+                return {_host(one["name"]): one["weight"] / TOTAL_WEIGHT for one in weighted["clusters"]}
+            return {_host(to["cluster"]): 1.0}
+        return {}
+
+    def routes(self) -> list[Json]:
+        """The routes that Envoy has, none before it was told any."""
+        dump = self.admin.get("/config_dump?resource=dynamic_route_configs").json().get("configs", [])
+        return list(dump[0]["route_config"]["virtual_hosts"][0]["routes"]) if dump else []
+
+
+def _host(cluster: str) -> str:
+    """The host in a cluster's name: recommender/host:port."""
+    return cluster.split("/")[1].rpartition(":")[0]
+
+
+def wait_for(met: Callable[[], bool], what: str, patience: float = 20.0) -> float:
+    """Poll until it is met; the seconds that it took."""
+    start = time.monotonic()
+    while not met():
+        assert time.monotonic() - start < patience, what
+        time.sleep(0.01)
+    return time.monotonic() - start
