@@ -107,7 +107,7 @@ class Mirror:
                 self._bucket.remove(self._old)
                 self._old = []
                 self._failing = False
-            except EndcapError as error:
+            except (EndcapError, OSError) as error:  # OSError: a file that was written in place, not renamed
                 if not self._failing:
                     self._tell(f"checkpoints cannot be kept for now: {error}")
                 self._failing = True
