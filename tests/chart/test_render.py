@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import Json, Objects, Refused
+from .conftest import ROOT, Json, Objects, Refused
 
 Render = Callable[..., Objects]
 POSTGRESQL = {
@@ -304,8 +304,8 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
         "kubectl -n endcap rollout status deployment/endcap-gateway",
         "helm -n endcap test endcap",
         "kubectl -n kubeflow create secret generic endcap-store",
-        "endcap run pipelines/specs/demo.yaml --on kfp",
-        "kfp run create --experiment-name demo --package-file pipelines/compiled/training.yaml",
+        "endcap run pipelines/specs/demo.yaml --on kfp --kfp-namespace kubeflow",
+        "run create --experiment-name demo --package-file pipelines/compiled/training.yaml",
         "registry=http://endcap-mlflow.endcap:5000",
         "kubectl -n endcap port-forward service/endcap-gateway 8080:80",
         "kubectl -n endcap delete persistentvolumeclaim endcap-mlflow",
@@ -321,15 +321,24 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
     assert "persistentvolumeclaim" not in other
 
 
-def test_the_notes_commands_are_understood(notes: Callable[..., str]) -> None:
-    """The parameters that they name are the compiled package's, and the package is there."""
+def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Endcap's and by KFP's command line, and what they name is there."""
     from kfp.cli.run import create
 
-    from .conftest import ROOT
+    from endcap.cli.run import command as run
 
-    text = notes().replace("\\\n", " ")
-    words = next(line for line in text.splitlines() if "kfp run create" in line).split()[3:]
-    given = create.make_context("create", words, resilient_parsing=False).params
+    def words(start: str) -> list[str]:
+        line = next(line for line in text.splitlines() if start in line)
+        return line.partition(start)[2].split()
+
+    monkeypatch.chdir(ROOT)
+    text = notes({"image": {"repository": "r.example.com/endcap"}}).replace("\\\n", " ")
+    given = run.make_context("run", words("endcap run ")).params
+    assert given["spec"].is_file()
+    assert given["registry"] == "http://endcap-mlflow.endcap:5000"
+    assert given["sets"] == ("pipeline.image=r.example.com/endcap:0.1.0",)
+
+    given = create.make_context("create", words(" run create ")).params
     package = next(yaml.safe_load_all((ROOT / given["package_file"]).read_text()))
     parameters = package["root"]["inputDefinitions"]["parameters"]
     assert {argument.partition("=")[0] for argument in given["args"]} <= set(parameters)
