@@ -88,8 +88,11 @@ def _follow(server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str
     except EndcapError as error:
         raise EndcapError(display.failure(error)) from None
     verdict = _verdict(store, display.results.get("evaluate", ""))
-    # Where the store cannot be read from here, a step that did not run is one behind a gate that did not pass.
-    stopped = "refit" not in display.results
+    if not display.results:
+        click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
+        return
+    # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
+    stopped = "evaluate" in display.results and "refit" not in display.results
     display.end(steps, time.monotonic() - begun, stopped=stopped)
     if verdict is not None:
         print_comparison(verdict)

@@ -11,6 +11,7 @@ from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
 BUILT_IN = ("ingest", "features", "train", "evaluate", "refit", "register", "deploy")
 """Steps of Endcap's own, in their order."""
 _NEEDED = ("ingest", "features", "train", "evaluate", "refit")
+_REPORT = "report"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 Quantity = Annotated[
@@ -148,6 +149,8 @@ def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]
         return found
     known = [*BUILT_IN, *(other for other in steps if other not in BUILT_IN and other != name)]
     found = []
+    if name == _REPORT:
+        found.append(Mistake((name,), "a step of this name", "another name: the run's report has this one"))
     if step.after is None:
         hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(BUILT_IN)}."
         found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint))

@@ -105,6 +105,25 @@ def test_what_a_step_said_in_the_store_is_shown(
     assert "step train failed: no session is left" in said
 
 
+def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
+    kfp: Kfp, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from endcap.cli import run_kfp
+    from endcap.store import open_store
+
+    store = open_store(str(tmp_path / "store"))
+    monkeypatch.setattr(run_kfp, "open_store", lambda url: store)
+
+    def unlisted(run: str) -> dict[str, object]:
+        for step in ALL:
+            store.write_document(f"runs/{run}/{step}", {"state": "done", "result": "", "summary": "", "seconds": 3.0})
+        return {"state": "SUCCEEDED"}
+
+    kfp.scenes = [unlisted]
+    run(kfp)
+    assert "  ✓ deploy       3.0 s" in capsys.readouterr().out
+
+
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
     code, _, said = ended(kfp, capsys)

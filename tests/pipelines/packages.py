@@ -30,6 +30,9 @@ name: toys
 events:
   sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
   columns: {session: session, item: item, customer: customer}
+items:
+  sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
+  columns: {price: price}
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,12 +13,9 @@ from endcap.cli.main import main
 from endcap.errors import UserError
 from endcap.spec.load import load
 
-from .packages import Json, compiled, container, spec_file, steps, tasks
+from .packages import ROOT, Json, compiled, container, spec_file, steps, tasks
 
 CHECKS = """
-import json
-from pathlib import Path
-
 def count(store, snapshot, dataset, at_least=1):
     return f"{snapshot.rsplit('/', 1)[-1]} counted, at least {at_least}"
 
@@ -32,6 +30,7 @@ OWN = """
     off: {after: ingest, function: not_here:anything, enabled: false}
     deploy: {enabled: false}
 """
+PRICES = "pipeline.steps.prices.arguments"
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +97,21 @@ def test_a_function_that_cannot_be_called_is_refused_when_the_package_is_made(
         compiled(tmp_path, f"  steps: {{mine: {step}}}\n")
 
 
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("mine: {after: features, image: some/image}", "command"),
+        ("mine: {after: nowhere, function: a:b}", "'nowhere'"),
+        ("report: {after: features, function: a:b}", "another name"),
+        ("train: {enabled: false}", "train.enabled"),
+        ("register: {enabled: false}", "Switch deploy off"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused_when_the_spec_is_read(tmp_path: Path, step: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load(spec_file(tmp_path, f"  steps: {{{step}}}\n"))
+
+
 def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
     file = spec_file(tmp_path, OWN)
     overlay = tmp_path / "toys" / "overlays" / "dev.yaml"
@@ -110,19 +124,29 @@ def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
     assert (found["weigh"].enabled, found["off"].enabled) == (False, True)
 
 
-def test_here_a_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
+def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    guide = (ROOT / "docs" / "pipelines.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "my_shop" in block)
+    (tmp_path / "my_shop").mkdir()
+    (tmp_path / "my_shop" / "checks.py").write_text(code)
     settings = """
   steps:
-    check: {after: features, function: my_checks:count, arguments: {at_least: 3}}
+    prices: {after: ingest, function: "my_shop.checks:prices", arguments: {most: 1000000}}
     weigh: {after: ingest, image: registry.example/weigh:1, command: [weigh]}
 """
-    main(["run", str(spec_file(tmp_path, settings)), "--pipeline", "features", "--store", "store"])
+    file = str(spec_file(tmp_path, settings))
+    main(["run", file, "--pipeline", "features", "--store", "store"])
     shown = capfd.readouterr().out
-    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")] == ["ingest", "features", "check"]
-    assert "counted, at least 3" in shown
+    done = [line.split()[1] for line in shown.splitlines() if line.startswith("  ✓")]
+    assert done == ["ingest", "prices", "features"]
+    assert "dearest item" in shown
     assert "weigh               not run: a container runs in a cluster only" in shown
     (document,) = Path("store/runs").glob("*.json")
     ended = json.loads(document.read_text())
-    assert (ended["state"], ended["steps"]["check"]["state"]) == ("succeeded", "done")
+    assert (ended["state"], ended["steps"]["prices"]["state"]) == ("succeeded", "done")
+
+    with pytest.raises(SystemExit):
+        main(["run", file, "--pipeline", "features", "--store", "store", "--set", f"{PRICES}.most=1"])
+    assert "step prices failed: an item costs" in capfd.readouterr().err
