@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,16 @@ import pytest
 from endcap.errors import EndcapError
 from endcap.store import Store
 from endcap_components.runs import step_document, write_run
-from endcap_components.step import DEADLINE, step
+from endcap_components.step import DEADLINE, IMAGE, step
 
 UNKNOWN = "{{$.pipeline_job_create_time_utc}}"
 """What a KFP hands on that knows nothing of a run's creation."""
+
+
+@pytest.fixture(autouse=True)
+def no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step sets of its image is forgotten after the test."""
+    monkeypatch.setenv(IMAGE, "")
 
 
 def ago(seconds: float) -> str:
@@ -23,6 +30,7 @@ def ago(seconds: float) -> str:
 
 def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store: Store) -> None:
     with step("ingest", store.root, run="r", image="endcap:1") as current:
+        assert os.environ[IMAGE] == "endcap:1"
         current.done("s3://b/snapshots/x", "7 events")
     with pytest.raises(EndcapError), step("features", store.root, run="r"):
         raise EndcapError("no session is left")
