@@ -10,6 +10,7 @@ from endcap_pipelines.kubernetes import SPOT
 
 from .packages import Json, compiled, container, steps
 
+MINE = "registry.example/mine:2"
 SETTINGS = """
   deadline: 6h
   secret: my-store
@@ -28,6 +29,7 @@ SETTINGS = """
       secrets: [{secret: tracker, key: token, env: TRACKER_TOKEN}]
       retries: {count: 5, backoff: 1m, factor: 3.0, most: 20m}
       deadline: 2h
+    evaluate: {image: registry.example/mine:2}
     refit: {deadline: 12h, retries: {count: 0}}
 """
 
@@ -102,5 +104,8 @@ def test_steps_are_told_run_creation_and_image_and_shown_by_name(package: Json) 
         assert given["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
         if name != "report":
             assert given["created"]["runtimeValue"]["constant"] == "{{$.pipeline_job_create_time_utc}}"
+        if name not in ("report", "evaluate"):
             assert given["image"]["componentInputParameter"] == "pipelinechannel--image"
+    assert steps(package)["evaluate"]["inputs"]["parameters"]["image"]["runtimeValue"]["constant"] == MINE
+    assert container(package, "evaluate")["image"] == MINE
     assert steps(package)["evaluate"]["taskInfo"]["name"] == "Evaluate and gate"
