@@ -1,30 +1,61 @@
-"""endcap deploy: which versions serve, and their shares."""
+"""endcap deploy: which versions serve, and their shares, here and in a cluster."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
+from endcap.cli.cluster import cluster_options
 from endcap.cli.options import json_option, opened, print_json, registry_option, store_option
-from endcap.deploy import deploy, describe, read_state, set_share
+from endcap.deploy import deploy, describe, read_state, set_share, trial_store
 from endcap.errors import UserError
 from endcap.store import Store
+
+if TYPE_CHECKING:
+    from endcap.deploy import Deployment
+    from endcap.spec import Recommender
 
 
 @click.command()
 @click.argument("recommender")
 @click.option("--version", help="Serve this registered version: the champion to everyone, another as the canary.")
 @click.option("--share", type=click.FloatRange(0.0, 1.0), help="Give the canary this share of the shoppers, 0 to 1.")
+@cluster_options
+@click.option("--dry-run", is_flag=True, help="Print what would change in the cluster; change nothing, nowhere.")
+@click.option("--force", is_flag=True, help="Take fields back that others changed in the cluster.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the cluster serves it.")
+@click.option("--render", type=click.Path(path_type=Path), help="Write manifests for kubectl apply -k here.")
 @store_option
 @registry_option
 @json_option
 def command(
-    recommender: str, version: str | None, share: float | None, store_url: str, registry: str, as_json: bool
+    recommender: str,
+    version: str | None,
+    share: float | None,
+    namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+    dry_run: bool,
+    force: bool,
+    wait: bool,
+    render: Path | None,
+    store_url: str,
+    registry: str,
+    as_json: bool,
 ) -> None:
     """Show RECOMMENDER's desired state, or change it; a running `endcap serve` follows.
 
-    Without --version and --share it only shows.
+    With --namespace the cluster is made to serve it, and what it then really does is read back: its InferenceService
+    is created or patched, step by step. Without --version and --share the state stays as it is.
     """
     store = opened(store_url)
+    if dry_run:
+        if not namespace:
+            raise UserError("--dry-run compares with a cluster: say which --namespace")
+        # Steps of the state are tried on a copy of the document.
+        store = trial_store(store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store) if share is None else set_share(recommender, share, store)
@@ -32,18 +63,71 @@ def command(
         print_json(state.model_dump(mode="json"))
     else:
         click.echo(describe(state))
+    if render is not None:
+        _render(state, store, render)
+    if namespace:
+        _to_cluster(state, store, namespace, (kubeconfig, context), dry_run=dry_run, force=force, wait=wait)
+
+
+def _to_cluster(
+    state: Deployment,
+    store: Store,
+    namespace: str,
+    where: tuple[str | None, str | None],
+    *,
+    dry_run: bool,
+    force: bool,
+    wait: bool,
+) -> None:
+    from endcap.cluster import connect
+    from endcap.deploy.kubernetes import carry_out, preview
+
+    cluster, spec = connect(*where), _spec(state, store)
+    if dry_run:
+        click.echo(preview(spec, state, cluster, namespace, force=force))
+        return
+
+    def wanted() -> Deployment:
+        return read_state(state.recommender, store)
+
+    def told(line: str) -> None:
+        click.echo(f"  … {line}", err=True)
+
+    click.echo(str(carry_out(spec, wanted, cluster, namespace, force=force, wait=wait, progress=told)))
+
+
+def _spec(state: Deployment, store: Store) -> Recommender:
+    """How it is served is what the newest of its versions says: its spec lies in its package."""
+    return _spec_of((state.canary or state.stable).package, store)
+
+
+def _spec_of(package: str, store: Store) -> Recommender:
+    from endcap.registry.package import SPEC
+    from endcap.spec import Recommender
+
+    return Recommender.model_validate_json((store.fetch(package) / SPEC).read_bytes())
+
+
+def _render(state: Deployment, store: Store, folder: Path) -> None:
+    from endcap.deploy.overlays import render
+
+    command = f"endcap deploy {state.recommender} --render {folder}"
+    for name, text in render(_spec_of(state.stable.package, store), state.stable, command).items():
+        file = folder / name
+        if file.name == "store.env" and file.exists():
+            continue  # Someone has filled it in.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    click.echo(f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/standard-gpu")
 
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
-    """Deploy with the spec that the version was made by: it lies in its package."""
+    """Deploy with the spec that the version was made by."""
     from endcap.registry import open_registry
-    from endcap.registry.package import SPEC
-    from endcap.spec import Recommender
 
     registered = open_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
             f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …"
         )
-    spec = Recommender.model_validate_json((store.fetch(registered.package) / SPEC).read_bytes())
-    deploy(spec, version, store, registry, end_canary=True)
+    deploy(_spec_of(registered.package, store), version, store, registry, end_canary=True)

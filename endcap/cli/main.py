@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("endcap.cli.run", "Run a pipeline for a recommender, here on this machine."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway."),
     "spec": ("endcap.cli.spec", "Check a spec and show it with everything filled in."),
+    "undeploy": ("endcap.cli.undeploy", "Serve a recommender no more, here or in a cluster."),
 }
 
 

@@ -81,6 +81,7 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
     state = withdraw(recommender, version, opened(store_url))
     if state is not None:
         click.echo(f"the canary is taken away: {describe(state)}")
+        click.echo(f"a cluster goes on until it is told: endcap deploy {recommender} --namespace …")
 
 
 @command.command()

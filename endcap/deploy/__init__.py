@@ -1,7 +1,17 @@
 """What is to be served: written here, carried out by the server of the place."""
 
 from endcap.deploy.deploy import deploy, withdraw
-from endcap.deploy.state import CanaryTarget, Deployment, Target, describe, find_state, read_state, set_share
+from endcap.deploy.state import (
+    CanaryTarget,
+    Deployment,
+    Target,
+    describe,
+    find_state,
+    forget_state,
+    read_state,
+    set_share,
+)
+from endcap.deploy.trial import trial_store
 
 __all__ = [
     "CanaryTarget",
@@ -10,7 +20,9 @@ __all__ = [
     "deploy",
     "describe",
     "find_state",
+    "forget_state",
     "read_state",
     "set_share",
+    "trial_store",
     "withdraw",
 ]

@@ -14,7 +14,17 @@ from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
 from endcap.deploy.steps import Step, mark, percent, said_of, version_of
-from endcap.deploy.variants import CANARY, REPLACES, SALT, SHARE, STABLE, STABLE_TAG, share_of, template_is_ready
+from endcap.deploy.variants import (
+    CANARY,
+    REPLACES,
+    REVISION,
+    SALT,
+    SHARE,
+    STABLE,
+    STABLE_TAG,
+    share_of,
+    template_is_ready,
+)
 from endcap.spec import Recommender
 
 Json = dict[str, Any]
@@ -26,7 +36,9 @@ def plan(recommender: Recommender, desired: Deployment, live: Json | None, names
     stable, canary = desired.stable, desired.canary
     if not at.rolled:
         return at.everyone(stable, f"version {stable.version} starts")
-    if at.stable != stable.version:
+    if not at.settled:
+        return at.as_it_is()
+    if at.stable != stable.version or at.stable_is_lost:
         return _replace_stable(at, stable)
     if canary is None:
         return _stable_alone(at, stable, room)
@@ -38,8 +50,11 @@ def plan(recommender: Recommender, desired: Deployment, live: Json | None, names
 
 
 def _replace_stable(at: _At, stable: Target) -> Step:
+    if at.template != stable.version and at.canary_has_all:
+        # It goes on until the new one is ready: the pods of the stable version before it may be gone.
+        return at.everyone(at.newest_target, f"version {at.template} has everyone")
     if at.template != stable.version:
-        return at.pinned(f"back to version {at.stable}") if at.canary_has_all else at.at_zero(stable, announced=True)
+        return at.at_zero(stable, announced=True)
     if at.ready:
         return at.everyone(stable, f"version {stable.version} gets everyone")
     return at.at_zero(stable, announced=True)
@@ -89,6 +104,10 @@ class _At:
         return version_of(self.predictor)
 
     @property
+    def newest_target(self) -> Target:
+        return Target(version=self.template, package=self.predictor["model"]["storageUri"])
+
+    @property
     def percent(self) -> int | None:
         return self.predictor.get("canaryTrafficPercent")
 
@@ -107,9 +126,31 @@ class _At:
         return self.live is not None and template_is_ready(self.live)
 
     @property
+    def newest(self) -> str:
+        return str(self.status.get("latestCreatedRevision", ""))
+
+    @property
+    def beside(self) -> bool:
+        """Whether the stable version has an older revision than the newest template's."""
+        return self.said.get(STABLE_TAG) == "prev"
+
+    @property
+    def settled(self) -> bool:
+        """Whether KServe has noted who had all traffic last: until then it would split off the one before."""
+        if not self.beside:
+            return self.rolled == self.status.get("latestReadyRevision")
+        return self.percent != 100 or self.rolled == self.newest
+
+    @property
     def canary_has_all(self) -> bool:
         """KServe takes a canary that had everything for the stable one, until its traffic is taken away."""
-        return self.template != self.stable and self.rolled == self.status.get("latestCreatedRevision")
+        return self.beside and self.template != self.stable and self.rolled == self.newest
+
+    @property
+    def stable_is_lost(self) -> bool:
+        """KServe splits with another revision than the stable version's, which must come in anew."""
+        known = self.said.get(REVISION, "")
+        return self.beside and known != "" and self.rolled not in (known, self.newest)
 
     def everyone(self, target: Target, words: str) -> Step:
         predictor = manifests.predictor(self.recommender, "Knative", target)
@@ -122,7 +163,10 @@ class _At:
         predictor = manifests.predictor(self.recommender, "Knative", target)
         predictor["canaryTrafficPercent"] = 0
         service = self._service(predictor, self.stable, "prev", target.version if announced else None)
-        return Step(service, f"version {target.version} starts, with no traffic yet", starting=target)
+        words = f"version {target.version} starts, with no traffic yet"
+        if target.version == self.stable:
+            words = f"version {target.version} has everyone; its pods start anew, so that those beside it can go"
+        return Step(service, words, starting=target)
 
     def shared(self, target: Target, share: float) -> Step:
         predictor = manifests.predictor(self.recommender, "Knative", target)
@@ -130,7 +174,15 @@ class _At:
         service = self._service(predictor, self.stable, "prev", target.version, share)
         words = f"version {target.version} gets {share:.4g} of the shoppers, version {self.stable} the rest"
         unchanged = mark(predictor, TEMPLATE) == mark(self.predictor, TEMPLATE)
-        return Step(service, words, done=self.ready and unchanged, starting=target)
+        noted = self.rolled == (self.newest if share == 1 else self.said.get(REVISION))
+        return Step(service, words, done=self.ready and unchanged and noted, starting=target)
+
+    def as_it_is(self) -> Step:
+        """Wait."""
+        share = share_of(self.said) if CANARY in self.said else 0.0
+        tag = self.said.get(STABLE_TAG, "latest")
+        service = self._service(copy.deepcopy(self.predictor), self.stable, tag, self.said.get(CANARY), share)
+        return Step(service, f"KServe takes note of version {self.template}")
 
     def pinned(self, words: str, *, done: bool = False, note: str = "") -> Step:
         """Take the newest revision's traffic away, and change nothing else: a changed template would start pods."""
@@ -141,8 +193,10 @@ class _At:
     def _service(self, predictor: Json, stable: str, tag: str, canary: str | None = None, share: float = 0.0) -> Json:
         replaces = self.said.get(REPLACES, "")
         if mark(predictor, TEMPLATE) != mark(self.predictor, TEMPLATE):
-            replaces = str(self.status.get("latestCreatedRevision", ""))
+            replaces = self.newest
         said = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
+        if tag == "prev":
+            said[REVISION] = self.said.get(REVISION) or self.rolled
         if canary is not None:
             said |= {CANARY: canary, SHARE: f"{share:g}"}
         return manifests.inference_service(self.recommender, self.namespace, "Knative", predictor, said)

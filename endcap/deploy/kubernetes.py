@@ -59,6 +59,7 @@ class _Deployer:
     notes: list[str] = field(default_factory=list)
     counted: Capacity | None = None
     said_capacity: bool = False
+    told: str = ""
 
     def __post_init__(self) -> None:
         manifests.check_name(self.recommender.name)
@@ -72,6 +73,11 @@ class _Deployer:
             {},
         )
         self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
+
+    def tell(self, line: str) -> None:
+        if line != self.told:
+            self.told = line
+            self.progress(line)
 
     @property
     def own_route(self) -> bool:
@@ -232,7 +238,7 @@ def _first_step(deployer: _Deployer) -> Step:
     for _ in range(ATTEMPTS):
         step = deployer.plan()
         _say_capacity(deployer, step)
-        deployer.progress(step.words)
+        deployer.tell(step.words)
         try:
             deployer.take(step)
         except StaleError:
@@ -247,7 +253,7 @@ def _say_capacity(deployer: _Deployer, step: Step) -> None:
     if deployer.live is not None and step.starting is not None and not step.done and not deployer.said_capacity:
         deployer.said_capacity = True
         if words := deployer.capacity().words:
-            deployer.progress(words)
+            deployer.tell(words)
 
 
 def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) -> Step:
@@ -265,8 +271,7 @@ def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) 
         before, step = step, deployer.plan()
         if changes(step, deployer.live):
             _say_capacity(deployer, step)
-            if step.words != before.words:
-                deployer.progress(step.words)
+            deployer.tell(step.words)
             try:
                 deployer.take(step)
             except StaleError:
@@ -295,7 +300,7 @@ class _Patience:
         now = time.monotonic()
         if trouble is not None and trouble.words != self.trouble:
             self.trouble = trouble.words
-            deployer.progress(f"version {version}: {trouble.words}")
+            deployer.tell(f"version {version}: {trouble.words}")
         if trouble is None or not trouble.hard:
             self.hard_since = None
         elif self.hard_since is None:

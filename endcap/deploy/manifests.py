@@ -79,8 +79,6 @@ def inference_service(
     annotations = {MODE: mode, **said}
     if mode == "Knative":
         annotations["serving.kserve.io/enable-tag-routing"] = "true"
-    else:
-        annotations["serving.kserve.io/autoscalerClass"] = "hpa"
     spec: Json = {"predictor": predictor}
     if canary:
         spec["canary"] = canary

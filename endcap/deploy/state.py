@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -56,7 +57,8 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
     name = document_name(recommender)
     try:
         document = store.read_document(name)
-        return None if document is None else Deployment.model_validate(document)
+        # An empty one says that nothing is to be served.
+        return None if document is None or document == {} else Deployment.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
@@ -91,6 +93,13 @@ def write_state(state: Deployment, store: Store) -> Deployment:
     now = state.model_copy(update={"changed": datetime.now(UTC)})
     store.write_document(document_name(state.recommender), now.model_dump(mode="json"))
     return now
+
+
+def forget_state(recommender: str, store: Store) -> None:
+    """Want nothing served any more. Raises NotFoundError where nothing was."""
+    with contextlib.suppress(IntegrityError):  # What cannot be read is forgotten as well.
+        read_state(recommender, store)
+    store.write_document(document_name(recommender), {})
 
 
 def set_share(recommender: str, share: float, store: Store) -> Deployment:

@@ -21,10 +21,12 @@ STABLE_TAG = PREFIX + "stable-tag"
 """Knative: the tag of the stable version's revision, `latest` or `prev`."""
 REPLACES = PREFIX + "replaces-revision"
 """Knative: the newest revision when the template last changed; the template's own is a newer one."""
+REVISION = PREFIX + "stable-revision"
+"""Knative: the stable version's revision, while a newer one is beside it."""
 VERSION = PREFIX + "version"
 """Of a predictor, on its pods: the registered version that it serves."""
 MODE = "serving.kserve.io/deploymentMode"
-MASK = dict.fromkeys((SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES), "see-the-inferenceservice")
+MASK = dict.fromkeys((SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION), "see-the-inferenceservice")
 
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -117,10 +117,13 @@ def of_conditions(service: Json, since: datetime) -> Trouble | None:
         )
         return Trouble(words, hard=True)
     for one in status.get("conditions") or []:
-        if one.get("status") == "False" and one.get("message") and one.get("type") == "PredictorReady":
+        told = one.get("message") or ""
+        # KServe's own writers get into each other's way; it tries again.
+        passing = not told or "the object has been modified" in told
+        if one.get("type") == "PredictorReady" and one.get("status") == "False" and not passing:
             new = datetime.fromisoformat(one.get("lastTransitionTime", since.isoformat())) >= since
             hard = new and one.get("reason") in ("ReconcileFailed", "FailedCreate")
-            return Trouble(_refusal(one["message"]), hard)
+            return Trouble(_refusal(told), hard)
     return None
 
 

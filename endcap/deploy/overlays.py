@@ -1,0 +1,121 @@
+"""The kustomize base and overlays for `kubectl apply -k`, rendered from a recommender.
+
+The base serves on CPU in Standard mode; each overlay patches only what it has otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from endcap.deploy import manifests
+from endcap.deploy.state import Target, salt_of
+from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+GPU: Json = {
+    "gpu": {"count": 1},
+    "nodeSelector": {"nvidia.com/gpu.present": "true"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+}
+"""For a spec that says none: the label and the taint that NVIDIA's operator and the clouds give GPU nodes."""
+CPU: Json = {"gpu": None, "nodeSelector": {}, "tolerations": []}
+OVERLAYS: dict[str, tuple[Mode, Json]] = {
+    "cpu": ("Standard", CPU),
+    "standard-gpu": ("Standard", GPU),
+    "knative-gpu": ("Knative", GPU),
+}
+STORE = """\
+# Where the packages lie: an S3 server and its keys. Fill this in before `kubectl apply -k`.
+# Host, and port where it is not the scheme's own:
+S3_ENDPOINT=s3.example.com
+# 0 for an S3 server without TLS:
+S3_USE_HTTPS=1
+AWS_DEFAULT_REGION=us-east-1
+AWS_ACCESS_KEY_ID=replace-me
+AWS_SECRET_ACCESS_KEY=replace-me
+"""
+_PLACEHOLDER = Target(version="1", package="s3://endcap/packages/{name}/replace-with-the-packages-key")
+
+
+def placeholder(recommender: str) -> Target:
+    """Stands for a version in manifests that are rendered before there is one."""
+    return Target(version=_PLACEHOLDER.version, package=_PLACEHOLDER.package.format(name=recommender))
+
+
+def render(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
+    """Every file by its path: `base/…` and `overlays/<name>/…`. command: which wrote them, for their first line."""
+    head = f"# Written by `{command}`; do not edit.\n"
+    base = _of(recommender, target, "Standard", CPU)
+    files = {f"base/{name}.yaml": head + _yaml(thing) for name, thing in _base(recommender, base).items()}
+    files["base/store.env"] = STORE
+    for name, (mode, pod) in OVERLAYS.items():
+        changed = _merge_patch(base, _of(recommender, target, mode, pod))
+        kustomization: Json = {**_HEAD, "resources": ["../../base"]}
+        if changed:
+            names = {key: base[key] for key in ("apiVersion", "kind")} | {"metadata": {"name": recommender.name}}
+            changed["metadata"] = {**names["metadata"], **changed.get("metadata", {})}
+            files[f"overlays/{name}/inferenceservice.yaml"] = head + _yaml({**names, **changed})
+            kustomization["patches"] = [{"path": "inferenceservice.yaml", "target": {"kind": base["kind"]}}]
+        files[f"overlays/{name}/kustomization.yaml"] = head + _yaml(kustomization)
+    return files
+
+
+_HEAD = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+
+
+def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
+    serving = recommender.serving.kubernetes
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": serving.namespace,
+            "labels": {PART_OF: "endcap", "pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    secret = {"name": serving.secret, "envs": ["store.env"], "options": {"disableNameSuffixHash": True}}
+    things = {
+        "namespace": namespace,
+        "serviceaccount": manifests.service_account(serving.namespace, serving),
+        "servingruntime": manifests.serving_runtime(serving.namespace, serving.image or manifests.IMAGE),
+        "inferenceservice": service,
+    }
+    kustomization = {
+        **_HEAD,
+        "namespace": serving.namespace,
+        "resources": [f"{name}.yaml" for name in things],
+        "secretGenerator": [secret],
+    }
+    return {"kustomization": kustomization, **things}
+
+
+def _of(recommender: Recommender, target: Target, mode: Mode, pod: Json) -> Json:
+    serving = recommender.serving.kubernetes
+    if not (pod is GPU and serving.gpu):
+        serving = serving.model_validate(serving.model_dump(mode="json") | pod)
+    changed = recommender.model_copy(update={"serving": recommender.serving.model_copy(update={"kubernetes": serving})})
+    said = {SALT: salt_of(recommender.name, target.version), STABLE: target.version}
+    if mode == "Knative":
+        said |= {STABLE_TAG: "latest", REPLACES: ""}
+    predictor = manifests.predictor(changed, mode, target)
+    return manifests.inference_service(changed, serving.namespace, mode, predictor, said)
+
+
+def _merge_patch(before: Json, after: Json) -> Json:
+    """What turns one into the other as a JSON merge patch: null takes a key away, a list is replaced as a whole."""
+    patch: Json = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := _merge_patch(old, value):
+                patch[key] = inner
+        elif old != value:
+            patch[key] = value
+    return patch
+
+
+def _yaml(thing: Json) -> str:
+    return yaml.safe_dump(thing, sort_keys=False, width=120)

@@ -1,0 +1,83 @@
+"""Standard mode: no predictor is taken away before another answers in its place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from endcap.deploy import Deployment
+from endcap.deploy.standard import plan
+from endcap.deploy.steps import changes
+from endcap.deploy.variants import read_variants
+from endcap.errors import UserError
+from tests.deploy.given import NAMESPACE, Standard, recommender, state
+
+SHOES = recommender()
+DESIRED = st.builds(
+    state, st.sampled_from("123"), st.sampled_from([None, "4", "5"]), st.sampled_from([0.0, 0.1, 0.125, 1.0])
+)
+
+
+def carry_out(cluster: Standard, desired: Deployment) -> None:
+    for _ in range(20):
+        step = plan(SHOES, desired, cluster.service, NAMESPACE, canaries=True)
+        if step.done and not changes(step, cluster.service):
+            return
+        answered = bool(cluster.ready)
+        if changes(step, cluster.service):
+            cluster.apply(step)
+        else:
+            cluster.start()
+        cluster.settle()
+        assert not answered or cluster.names()[0] in cluster.ready, "the stable predictor answers all the time"
+    raise AssertionError("never done")
+
+
+def shares(cluster: Standard) -> dict[str, float]:
+    assert cluster.service is not None
+    variants = read_variants(cluster.service)
+    assert variants is not None
+    assert variants.stable is not None
+    assert variants.stable.ready
+    if variants.canary is None:
+        return {variants.stable.version: 1.0}
+    assert variants.canary.ready
+    return {variants.stable.version: 1 - variants.share, variants.canary.version: variants.share}
+
+
+def test_a_canary_grows_and_its_pods_stay_when_it_is_promoted() -> None:
+    cluster = Standard()
+    carry_out(cluster, state("1"))
+    carry_out(cluster, state("1", "2", 0.125))
+    assert shares(cluster) == {"1": 0.875, "2": 0.125}
+    assert cluster.route == {"shoes-v1-predictor": 8750, "shoes-v2-predictor": 1250}
+    assert cluster.service is not None
+    template = cluster.service["spec"]["canary"][0]["predictor"]["annotations"]
+    carry_out(cluster, state("2"))
+    assert cluster.names() == ["v2"]
+    assert cluster.route == {"shoes-v2-predictor": 10_000}
+    assert cluster.service["spec"]["predictor"]["annotations"] == template
+
+
+def test_a_release_without_canaries_serves_one_version_and_says_so() -> None:
+    step = plan(SHOES, state("1"), None, NAMESPACE, canaries=False)
+    assert "name" not in step.service["spec"]["predictor"]
+    with pytest.raises(UserError, match="no canary in Standard mode, so version 2 cannot be served beside version 1"):
+        plan(SHOES, state("1", "2"), None, NAMESPACE, canaries=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(DESIRED, min_size=1, max_size=6))
+def test_every_state_is_reached_from_every_other(states: list[Deployment]) -> None:
+    cluster = Standard()
+    for desired in states:
+        carry_out(cluster, desired)
+        canary = desired.canary
+        expected = {desired.stable.version: 1.0}
+        if canary:
+            expected = {desired.stable.version: 1 - canary.share, canary.version: canary.share}
+        assert shares(cluster) == expected
+        assert cluster.route.get(f"shoes-v{desired.stable.version}-predictor") == 10_000 - sum(
+            weight for name, weight in cluster.route.items() if canary and f"v{canary.version}-" in name
+        )
