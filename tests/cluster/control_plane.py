@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -77,22 +78,22 @@ class ControlPlane:
         nodes = [node(f"cpu-{number}") for number in range(1, cpu_nodes + 1)]
         nodes += [node(f"gpu-{number}", gpus) for number, gpus in enumerate(gpu_nodes, 1)]
         # Not applied by the server: that would drop the status, and with it what can be allocated.
-        self.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(nodes))
+        self.kubectl("create", "-f", "-", stdin=_listed(nodes))
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={_PATIENCE:.0f}s")
 
     def wait_ready(self) -> None:
         """Wait until the API server says that it is ready."""
-        context = ssl.create_default_context(cafile=str(self.authority.certificate))
-        context.load_cert_chain(self.admin.certificate, self.admin.key)
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        wait_until(
+            lambda: self.ask("/readyz") == b"ok", "the API server is not ready", self.keeper.log("kube-apiserver")
         )
 
-        def ready() -> bool:
-            with opener.open(f"{self.server}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-
-        wait_until(ready, "the API server is not ready", self.keeper.log("kube-apiserver"))
+    def ask(self, path: str) -> bytes:
+        """What the API server answers to a GET, as the administrator. Raises OSError where it fails."""
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context.load_cert_chain(self.admin.certificate, self.admin.key)
+        no_proxy, https = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        with urllib.request.build_opener(no_proxy, https).open(f"{self.server}{path}", timeout=5) as answer:
+            return bytes(answer.read())
 
     def kill_api_server(self) -> None:
         self.keeper.kill("kube-apiserver")
@@ -113,20 +114,26 @@ class ControlPlane:
 
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Server-side apply, as whoever sets the cluster up."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=_listed(objects))
 
     def define(self, crds: list[dict[str, Any]]) -> None:
-        """Create CRDs; returns when the API server serves all there are."""
-        self.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(crds))
+        """Create CRDs (and the policies that come with them); returns when the API server serves them."""
+        self.kubectl("create", "-f", "-", stdin=_listed(crds))
+        wanted = {
+            (crd["spec"]["group"], version["name"], crd["spec"]["names"]["plural"])
+            for crd in crds
+            if crd["kind"] == "CustomResourceDefinition"
+            for version in crd["spec"]["versions"]
+            if version["served"]
+        }
 
-        def established() -> bool:
-            try:
-                self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=10s")
-            except RuntimeError:  # kubectl gives up at a CRD that has no condition yet
-                return False
-            return True
+        def served() -> bool:
+            # Not `kubectl wait`: it reads every CRD again and again, which is megabytes.
+            groups = {(group, version) for group, version, _ in wanted}
+            answers = {one: json.loads(self.ask(f"/apis/{one[0]}/{one[1]}"))["resources"] for one in groups}
+            return all(name in {one["name"] for one in answers[group, version]} for group, version, name in wanted)
 
-        wait_until(established, "the CRDs are not established")
+        wait_until(served, "the CRDs are not served")
 
     def _start_api_server(self) -> None:
         etcd, peer = free_port(), free_port()
@@ -215,6 +222,11 @@ def write_kubeconfig(path: Path, server: str, authority: Path, user: Pair) -> No
     }
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _listed(objects: list[dict[str, Any]]) -> str:
+    """One document for kubectl. JSON: CRDs are megabytes, which YAML in Python takes a minute for."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
 def free_port() -> int:

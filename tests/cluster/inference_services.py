@@ -14,7 +14,7 @@ def inference_service(name: str, mode: str, image: str = "registry.test/model:1"
     container = {
         "name": "kserve-container",
         "image": image,
-        "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1", "memory": "1Gi"}},
+        "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1", "memory": "2Gi"}},
     }
     settings = {
         "minReplicas": 1,

@@ -14,7 +14,8 @@ Object = dict[str, Any]
 def documents(path: Path) -> list[Object]:
     """The objects in a file, or in every .yaml of a folder (not of its subfolders)."""
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    read = (document for file in files for document in yaml.safe_load_all(file.read_text()))
+    # libyaml's loader: CRDs are megabytes.
+    read = (document for file in files for document in yaml.load_all(file.read_text(), yaml.CSafeLoader))
     return [document for document in read if document and document["kind"] != "Kustomization"]
 
 

@@ -51,7 +51,7 @@ class ObjectStore:
 def start(keeper: Keeper, folder: Path) -> ObjectStore:
     """Returns when it answers. `folder` holds the objects, what the server knows of them beside it."""
     build("versitygw")
-    data, notes = folder / "objects", folder / "objects-metadata"
+    data, notes = folder / "objects", folder / "metadata"
     data.mkdir(parents=True)
     notes.mkdir()
     store = ObjectStore(f"http://127.0.0.1:{free_port()}", "endcap-test", secrets.token_hex(20))

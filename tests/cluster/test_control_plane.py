@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_fault_proxy_drops_a_watch(cluster: Cluster, namespace: str, flaky_a
 
 def _ready(cluster: Cluster, namespace: str) -> dict[str, object]:
     found = cluster.get("inferenceservice", "shop", namespace)
-    assert condition(found, "Ready") == "True", found.get("status")
+    assert condition(found, "Ready") == "True", json.dumps(found.get("status"), indent=1)
     return found
 
 

@@ -48,8 +48,8 @@ def start(folder: Path, gpu_nodes: tuple[int, ...] = GPU_NODES) -> Running:
         _do("CRDs", (), lambda: (knative.install(plane), kserve.install(plane)))
         _do("KServe", ("kserve",), lambda: kserve.start(plane))
         _do("Knative Serving", ("knative",), lambda: knative.start(plane))
-        _do("Envoy Gateway", ("envoy-gateway",), lambda: envoy_gateway.start(plane))
         store = _do("S3 server", ("versitygw",), lambda: object_store.start(keeper, folder))
+        _do("Envoy Gateway", ("envoy-gateway",), lambda: envoy_gateway.start(plane))
     except BaseException:
         keeper.end()
         raise
