@@ -1,0 +1,177 @@
+"""The client: goes on where it can, and says in words why it cannot."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from endcap.cluster import (
+    AbsentError,
+    Cluster,
+    ConflictError,
+    ForbiddenError,
+    KindAbsentError,
+    StaleError,
+    UnreachableError,
+    connect,
+    difference,
+)
+from endcap.cluster.kinds import INFERENCE_SERVICE, POD
+from endcap.cluster.retry import Patience
+from endcap.cluster.watch import watch
+from endcap.errors import ClusterError, UserError
+from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused
+
+SERVICE = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "metadata": {"name": "shoes", "namespace": "shop"},
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with api_server() as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(server: Server, tmp_path: Path) -> Cluster:
+    made = connect(str(kubeconfig(tmp_path, server.port)))
+    made._patience = Patience(total=3.0, first=0.01, most=0.05)
+    return made
+
+
+def test_it_goes_on_through_429_500_and_broken_connections(server: Server, cluster: Cluster) -> None:
+    server.say(429, refused(429, "too many requests"), Retry_After="1")
+    server.say(500, refused(500, "etcdserver: leader changed"), times=2)
+    server.say(0, None)
+    server.say(200, pod("a", "1"))
+    assert cluster.get(POD, "a", "shop")["metadata"]["name"] == "a"
+    assert [path for _, path, _ in server.asked] == ["/api/v1/namespaces/shop/pods/a"] * 5
+
+
+def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Cluster, server: Server) -> None:
+    server.say(503, refused(503, "shutting down"), times=1000)
+    with pytest.raises(UnreachableError, match=r"get Pod a in namespace shop: .* 3 s \(503: shutting down\)"):
+        cluster.get(POD, "a", "shop")
+
+
+def test_nobody_listening_is_waited_for_too(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    away = connect(str(kubeconfig(tmp_path, port)))
+    away._patience = Patience(total=0.2, first=0.05)
+    with pytest.raises(UnreachableError, match="did not answer"):
+        away.get(POD, "a", "shop")
+
+
+RBAC = (
+    'inferenceservices.serving.kserve.io "shoes" is forbidden: User "system:serviceaccount:kubeflow:runner" cannot '
+    'patch resource "inferenceservices" in API group "serving.kserve.io" in the namespace "shop"'
+)
+QUOTA = 'inferenceservices "shoes" is forbidden: exceeded quota: few, requested: count/x=1, used: count/x=5, limited: 5'
+MANAGER = {
+    "reason": "FieldManagerConflict",
+    "message": 'conflict with "kubectl-edit" using serving.kserve.io/v1beta1',
+    "field": ".spec.predictor.minReplicas",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "words"),
+    [
+        (
+            403,
+            refused(403, RBAC),
+            ForbiddenError,
+            "system:serviceaccount:kubeflow:runner may not patch inferenceservices.serving.kserve.io in namespace shop",
+        ),
+        (403, refused(403, QUOTA), ClusterError, "quota is reached .few, requested: count/x=1, used: count/x=5"),
+        (
+            403,
+            refused(403, "unable to create new content", causes=[{"reason": "NamespaceTerminating"}]),
+            ClusterError,
+            "namespace shop is being deleted",
+        ),
+        (401, refused(401, "Unauthorized"), ForbiddenError, "does not know who asks"),
+        (404, "404 page not found", KindAbsentError, "knows no inferenceservices.serving.kserve.io .*KServe"),
+        (404, refused(404, "x not found", name="shoes", kind="inferenceservices"), AbsentError, "no InferenceService"),
+        (404, refused(404, 'namespaces "shop" not found', name="shop", kind="namespaces"), AbsentError, "no namespace"),
+        (409, refused(409, "Apply failed", causes=[MANAGER]), ConflictError, "kubectl-edit holds spec.predictor.min"),
+        (409, refused(409, "the object has been modified"), StaleError, "changed by someone else at the same moment"),
+        (422, refused(422, "spec.predictor: Invalid"), ClusterError, "spec.predictor: Invalid"),
+    ],
+)
+def test_a_refusal_says_who_what_and_where(
+    server: Server, cluster: Cluster, status: int, body: object, error: type[Exception], words: str
+) -> None:
+    server.say(status, body)
+    with pytest.raises(error, match=words):
+        cluster.apply(SERVICE)
+
+
+def test_apply_owns_fields_and_may_be_tried(server: Server, cluster: Cluster) -> None:
+    server.say(200, SERVICE)
+    cluster.apply(SERVICE, dry_run=True)
+    method, path, body = server.asked[0]
+    assert (method, body) == ("PATCH", SERVICE)
+    assert path.startswith("/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices/shoes?")
+    assert "fieldManager=endcap" in path
+    assert "force=false" in path
+    assert "dryRun=All" in path
+
+
+def test_a_list_is_read_page_by_page(server: Server, cluster: Cluster) -> None:
+    server.say(200, {"metadata": {"continue": "more", "resourceVersion": "7"}, "items": [pod("a", "1")]})
+    server.say(200, {"metadata": {"resourceVersion": "7"}, "items": [pod("b", "2")]})
+    assert [one["metadata"]["name"] for one in cluster.every(POD, "shop", labels="a=b")] == ["a", "b"]
+    assert "continue=more" in server.asked[1][1]
+
+
+def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, cluster: Cluster) -> None:
+    def events(*seen: tuple[str, dict[str, object]]) -> str:
+        return "".join(json.dumps({"type": kind, "object": one}) + "\n" for kind, one in seen)
+
+    server.say(200, {"metadata": {"resourceVersion": "5"}, "items": [pod("a", "1")]})
+    server.say(200, events(("MODIFIED", pod("a", "6"))))  # and the server ends the watch
+    server.say(0, None)  # a broken connection
+    server.say(200, events(("ERROR", refused(410, "too old resource version"))))
+    server.say(200, {"metadata": {"resourceVersion": "9"}, "items": [pod("a", "8"), pod("b", "9")]})
+    server.say(410, refused(410, "gone"))
+    server.say(200, {"metadata": {"resourceVersion": "10"}, "items": []})
+    seen = []
+    for objects in watch(cluster, POD, "shop", seconds=20):
+        seen.append({one["metadata"]["name"]: one["metadata"]["resourceVersion"] for one in objects})
+        if not objects:
+            break
+    assert seen == [{"a": "1"}, {"a": "6"}, {"a": "8", "b": "9"}, {}]
+    resumed = [path for _, path, _ in server.asked if "watch=true" in path]
+    assert [path.partition("resourceVersion=")[2].partition("&")[0] for path in resumed] == ["5", "6", "6", "9"]
+
+
+def test_without_a_kubeconfig_or_a_pod_it_says_what_to_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"no kubeconfig at .*none.*--kubeconfig"):
+        connect()
+    with pytest.raises(UserError, match="cannot be used"):
+        connect(str(kubeconfig(tmp_path, 1)), context="elsewhere")
+
+
+def test_kinds_have_paths() -> None:
+    assert POD.path() == "/api/v1/pods"
+    assert INFERENCE_SERVICE.path("shop", "shoes").endswith("/v1beta1/namespaces/shop/inferenceservices/shoes")
+
+
+def test_a_difference_leaves_out_what_the_server_writes() -> None:
+    before = {**SERVICE, "metadata": {**SERVICE["metadata"], "resourceVersion": "1"}, "status": {"ready": False}}
+    after = {**SERVICE, "spec": {"predictor": {"minReplicas": 2}}}
+    assert difference(before, before) == ""
+    lines = difference(before, after).splitlines()
+    assert lines[:2] == ["--- InferenceService/shoes (now)", "+++ InferenceService/shoes (then)"]
+    assert [line for line in lines[2:] if line[0] in "+-"] == ["+spec:", "+  predictor:", "+    minReplicas: 2"]
