@@ -1,0 +1,43 @@
+"""Who is sent where, from what InferenceServices say of their variants."""
+
+from __future__ import annotations
+
+from endcap.deploy.variants import Address, Variant, Variants
+from endcap_serving.gateway import Split, Upstream
+from endcap_serving.splits import split_of, splits_of
+
+from .api_server import inference_service
+
+STABLE = Variant("1", Address("a.shop.svc", 80, "a.shop.svc"), True)
+CANARY = Variant("2", Address("10.0.0.1", 8080, "b.example.com"), True)
+A = Upstream("shoes/a.shop.svc:80", 80, "a.shop.svc", "a.shop.svc")
+B = Upstream("shoes/10.0.0.1:8080/b.example.com", 8080, "10.0.0.1", "b.example.com")
+
+
+def variants(stable: Variant | None, canary: Variant | None, share: float = 0.3) -> Variants:
+    return Variants("shoes", "shop", "5a17", share, stable, canary)
+
+
+def test_a_canary_gets_its_share_once_it_is_ready() -> None:
+    assert split_of(variants(STABLE, CANARY), None) == Split(A, B, 0.3, "5a17")
+    waiting = Variant("2", CANARY.address, ready=False)
+    assert split_of(variants(STABLE, waiting), Split(A, B, 0.3, "5a17")) == Split(A, None, 0.0, "5a17")
+
+
+def test_without_a_stable_address_a_ready_canary_answers_everyone() -> None:
+    assert split_of(variants(None, CANARY), None) == Split(None, B, 1.0, "5a17")
+
+
+def test_where_nobody_is_said_to_be_reached_stable_goes_on() -> None:
+    assert split_of(variants(None, None), Split(A, B, 0.3, "5a17")) == Split(A, None, 0.0, "5a17")
+    assert split_of(variants(None, None), None) == Split(None, None, 0.0, "5a17")
+
+
+def test_one_that_cannot_be_read_keeps_what_it_had_and_ends_no_other() -> None:
+    broken = inference_service("shoes")
+    del broken["spec"]["predictor"]
+    before = {"shoes": Split(A)}
+    found = splits_of([broken, inference_service("hats")], before)
+    assert list(found) == ["hats", "shoes"]
+    assert found["shoes"] == Split(A)
+    assert list(splits_of([broken], {})) == []
