@@ -19,6 +19,7 @@ COMPILED = Path("pipelines/compiled")
 DEFAULT = "trial"
 """The spec whose documents are the defaults of the packages that are checked in: it needs no files."""
 SCHEMAS = Path("pipelines/specs/schemas")
+MANIFESTS = Path("manifests")
 
 
 @click.command()
@@ -60,7 +61,7 @@ def _generated(check: bool) -> None:
     if not COMPILED.parent.is_dir():
         raise UserError(f"there is no folder {COMPILED.parent} here: run this in the repository's root")
     stale = []
-    generated = {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}, **guide()}
+    generated = {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}, **guide(), **_manifests()}
     for file, text in generated.items():
         if file.is_file() and _meaning(file, file.read_text()) == _meaning(file, text):
             continue
@@ -76,6 +77,14 @@ def _generated(check: bool) -> None:
 def _packages() -> dict[Path, str]:
     loaded = load(find_spec(DEFAULT))
     return {COMPILED / f"{pipeline}.yaml": _compiler()(pipeline, loaded) for pipeline in sorted(PIPELINES)}
+
+
+def _manifests() -> dict[Path, str]:
+    from endcap.deploy.overlays import placeholder, render
+
+    demo = load(find_spec("demo")).recommender
+    files = render(demo, placeholder(demo.name), "endcap compile")
+    return {MANIFESTS / name: text for name, text in files.items()}
 
 
 def _compiler() -> Callable[..., str]:

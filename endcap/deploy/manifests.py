@@ -115,6 +115,8 @@ def canary_entry(recommender: Recommender, target: Target, share: float) -> Json
     """
     serving = recommender.serving.kubernetes
     pod = serving.canary or serving
+    if serving.gpu is not None and pod.gpu is None:
+        pod = pod.model_copy(update={"gpu": serving.gpu.model_copy(update={"count": 0})})
     lost = set(serving.nodeSelector) - set(pod.nodeSelector)
     if lost:
         raise UserError(

@@ -181,7 +181,8 @@ def _circle(name: str, steps: dict[str, Step]) -> bool:
 class Replicas(Strict):
     """How many predictor pods a variant has, and what makes them more."""
 
-    min: Annotated[int, Field(ge=0)] = 1
+    min: Annotated[int, Field(ge=1)] = 1
+    """At least one: a model takes too long to load for the first shopper after a quiet hour."""
     max: Annotated[int, Field(ge=1)] = 3
     metric: Literal["concurrency", "rps", "cpu", "memory"] = "concurrency"
     """Knative scales by concurrency or requests a second, Standard by cpu or memory: where the cluster's mode cannot

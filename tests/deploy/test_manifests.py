@@ -1,0 +1,102 @@
+"""What is asked of KServe, and that it says what the spec says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from endcap.deploy import Target
+from endcap.deploy.manifests import canary_entry, check_name, predictor, service_account, serving_runtime
+from endcap.deploy.overlays import OVERLAYS, render
+from endcap.deploy.state import CanaryTarget
+from endcap.deploy.variants import MASK
+from endcap.errors import UserError
+from tests.deploy.given import recommender, target
+
+GPU = {"gpu": {"count": 2}, "nodeSelector": {"gpu": "a100"}, "spot": True, "memory": "16Gi", "cpu": 4}
+
+
+def test_a_predictor_gets_what_the_spec_says() -> None:
+    made = predictor(recommender(**GPU, starts_within="90s", replicas={"min": 2, "max": 5}), "Standard", target("7"))
+    model = made["model"]
+    assert model["storageUri"] == "s3://endcap/packages/shoes/7"
+    assert model["env"] == [{"name": "ENDCAP_VERSION", "value": "7"}]
+    assert model["resources"]["requests"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
+    assert model["resources"]["limits"] == model["resources"]["requests"]
+    probe = model["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 90
+    assert made["nodeSelector"] == {"gpu": "a100"}
+    assert {one["key"] for one in made["tolerations"]} >= {"cloud.google.com/gke-spot"}
+    assert (made["minReplicas"], made["maxReplicas"], made["scaleMetric"], made["scaleTarget"]) == (2, 5, "cpu", 80)
+
+
+@pytest.mark.parametrize(
+    ("mode", "metric", "target_of", "expected"),
+    [
+        ("Knative", "rps", 50, ("rps", 50)),
+        ("Knative", "cpu", 50, ("concurrency", 8)),
+        ("Standard", "memory", 70, ("memory", 70)),
+        ("Standard", "concurrency", 4, ("cpu", 80)),
+    ],
+)
+def test_each_mode_scales_by_what_it_can(mode: str, metric: str, target_of: int, expected: tuple[str, int]) -> None:
+    made = predictor(recommender(replicas={"metric": metric, "target": target_of}), mode, target("1"))  # type: ignore[arg-type]
+    assert (made["scaleMetric"], made["scaleTarget"]) == expected
+
+
+def test_what_changes_on_the_service_is_masked_on_its_pods() -> None:
+    made = predictor(recommender(), "Knative", target("1"))
+    assert {key: made["annotations"][key] for key in MASK} == MASK
+
+
+def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
+    spec = recommender(**GPU, replicas={"min": 4, "max": 8}, canary={"nodeSelector": {"gpu": "none"}})
+    entry = canary_entry(spec, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
+    assert entry["trafficPercent"] == 30
+    assert entry["predictor"]["minReplicas"] == 2
+    assert entry["predictor"]["model"]["resources"]["limits"]["nvidia.com/gpu"] == "0"
+    assert "maxReplicas" not in entry["predictor"]
+    lost = recommender(**GPU, canary={"memory": "1Gi"})
+    with pytest.raises(UserError, match=r"canary\.nodeSelector: gpu is missing"):
+        canary_entry(lost, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
+
+
+@pytest.mark.parametrize("package", ["/var/store/packages/1", "file:///var/store/packages/1"])
+def test_a_package_in_a_folder_cannot_be_served_in_a_cluster(package: str) -> None:
+    with pytest.raises(UserError, match=r"lies in a folder.*s3://bucket/prefix"):
+        predictor(recommender(), "Standard", Target(version="1", package=package))
+
+
+@pytest.mark.parametrize("name", ["a" * 41, "4shoes"])
+def test_names_that_kubernetes_would_refuse_later_are_refused_now(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be served in a cluster"):
+        check_name(name)
+
+
+def test_pods_may_run_under_the_restricted_standard() -> None:
+    container = serving_runtime("shop")["spec"]["containers"][0]["securityContext"]
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["readOnlyRootFilesystem"] is True
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    pod = predictor(recommender(), "Knative", target("1"))["securityContext"]
+    assert pod["runAsNonRoot"] is True
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert service_account("shop", recommender().serving.kubernetes)["automountServiceAccountToken"] is False
+
+
+def test_overlays_patch_the_base_and_name_every_file(tmp_path: Path) -> None:
+    files = render(recommender(), target("3"), "a test")
+    read = {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yaml")}
+    base = read["base/kustomization.yaml"]
+    assert {f"base/{name}" for name in base["resources"]} < set(files)
+    assert base["secretGenerator"][0]["envs"] == ["store.env"]
+    assert read["base/inferenceservice.yaml"]["spec"]["predictor"]["name"] == "v3"
+    for name, (mode, _) in OVERLAYS.items():
+        patch = read.get(f"overlays/{name}/inferenceservice.yaml")
+        gpu = "gpu" in name
+        assert (patch is not None) == gpu
+        if patch is not None:
+            assert patch["spec"]["predictor"]["model"]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+            assert (patch["spec"]["predictor"].get("scaleMetric") == "concurrency") == (mode == "Knative")
