@@ -31,6 +31,7 @@ _PASSING = {
 }
 _CREDENTIALS = {
     "InvalidAccessKeyId": "does not know the access key",
+    "XAdminUserNotFound": "does not know the access key",
     "SignatureDoesNotMatch": "says that the secret key is another one",
     "ExpiredToken": "says that the session token has expired",
     "TokenRefreshRequired": "says that the session token has expired",

@@ -22,5 +22,5 @@ class TestVersitygw(S3Contract):
         with pytest.raises(UserError, match=r"the secret key is another one.*AWS_SECRET_ACCESS_KEY"):
             open_store(place.url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        with pytest.raises(UserError, match=r"does not know the access key \(InvalidAccessKeyId, key nobody\)"):
+        with pytest.raises(UserError, match=r"does not know the access key .*key nobody"):
             open_store(place.url)
