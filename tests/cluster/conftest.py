@@ -30,7 +30,7 @@ def cluster() -> Iterator[Cluster]:
     if given := os.environ.get("KUBECONFIG"):
         yield Cluster(Path(given))
         return
-    if reason := why_not():
+    if reason := up.why_not():
         pytest.skip(reason)
     folder = _fresh_folder()
     running = up.start(folder)

@@ -106,7 +106,12 @@ def own_namespace(cluster: Cluster, name: str) -> Iterator[str]:
     try:
         yield made
     finally:
-        cluster.kubectl("delete", "namespace", made, "--wait=true", "--timeout=120s")
+        if cluster.plane is None:
+            cluster.kubectl("delete", "namespace", made, "--timeout=300s")
+        else:
+            # Ours ends with the session: wait until the next test has the GPUs, not for all the rest to go.
+            cluster.kubectl("delete", "namespace", made, "--wait=false")
+            eventually(lambda: not cluster.list("pods", made))
 
 
 def eventually(look: Callable[[], Any], patience: float = 90.0) -> Any:
@@ -116,7 +121,7 @@ def eventually(look: Callable[[], Any], patience: float = 90.0) -> Any:
         try:
             if seen := look():
                 return seen
-            said = f"still {seen!r}"
+            said = f"it is still {seen!r}"
         except (AssertionError, KeyError, IndexError) as error:
             said = f"{type(error).__name__}: {error}"
         if time.monotonic() > deadline:

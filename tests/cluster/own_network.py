@@ -37,7 +37,10 @@ def why_not() -> str | None:
     if sys.platform != "linux":
         return "network namespaces are Linux's"
     done = subprocess.run([sys.executable, "-I", "-S", __file__, "--", "/bin/true"], capture_output=True, text=True)
-    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+    if done.returncode == 0:
+        return None
+    said = done.stderr.strip().splitlines()[-1:]
+    return " ".join(["the test cluster needs root, or user namespaces for everyone;", *said])
 
 
 def wrapped(

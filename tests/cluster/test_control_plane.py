@@ -36,7 +36,7 @@ def test_a_predictor_without_the_toleration_runs_nowhere(
     cluster.apply(inference_service("shop", "Standard", tolerations=[]), namespace=namespace)
 
     def refused() -> str:
-        (pod,) = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shop")
+        pod = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shop")[0]
         scheduled = next(one for one in pod["status"]["conditions"] if one["type"] == "PodScheduled")
         assert scheduled["status"] == "False"
         return str(scheduled["message"])

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.cluster import envoy_gateway, knative, kserve, object_store
-from tests.cluster.build import BUILD, build, why_not
+from tests.cluster import build, envoy_gateway, knative, kserve, object_store, own_network
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.keeper import Keeper
 from tests.cluster.object_store import ObjectStore
@@ -25,6 +24,11 @@ T = TypeVar("T")
 GPU_NODES = (1, 2)
 """How many GPUs each node with GPUs has."""
 CPU_NODES = 2
+
+
+def why_not() -> str | None:
+    """Why the cluster cannot be started here; None where it can."""
+    return build.why_not() or own_network.why_not()
 
 
 @dataclass
@@ -60,7 +64,7 @@ def _do(what: str, parts: tuple[str, ...], step: Callable[[], T]) -> T:
     """One line a step, with what it cost to build and to start."""
     print(f"{what} ...", end=" ", flush=True)
     begun = time.monotonic()
-    built = sum(build(part) for part in parts)
+    built = sum(build.build(part) for part in parts)
     made = step()
     took = f"{time.monotonic() - begun - built:.0f} s"
     print(f"{took} (built in {built:.0f} s)" if built else took, flush=True)
@@ -70,7 +74,7 @@ def _do(what: str, parts: tuple[str, ...], step: Callable[[], T]) -> T:
 def main(arguments: list[str]) -> None:
     if reason := why_not():
         sys.exit(reason)
-    folder = Path(arguments[0]).resolve() if arguments else BUILD / "run"
+    folder = Path(arguments[0]).resolve() if arguments else build.BUILD / "run"
     shutil.rmtree(folder, ignore_errors=True)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
