@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 SHOPPER_HEADER = "x-endcap-shopper"
 VARIANT_HEADER = "x-endcap-variant"
+VARIANTS = ("stable", "canary")
 ROUTES = "routes"
 TOTAL_WEIGHT = 10_000
 """Shares are kept to a hundredth of a percent."""
@@ -229,4 +230,5 @@ def _answer(status: int, error: str) -> Json:
 
 def _names(variant: str) -> Json:
     header = {"header": {"key": VARIANT_HEADER, "value": variant}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {"response_headers_to_add": [header]}
+    # The predictor is told as well: a canary that is promoted becomes the stable one without a restart.
+    return {"request_headers_to_add": [header], "response_headers_to_add": [header]}

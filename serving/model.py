@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from endcap.errors import RequestError
 from endcap.ranking import Ranker, RankRequest
 
+from .gateway import VARIANT_HEADER, VARIANTS
+
 MAX_INSTANCES = 1024
 REQUEST_TENSOR = "request"
 RANKING_TENSOR = "ranking"
@@ -32,10 +34,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request, checked: its ranking requests, its id, and the V2 request that it came as."""
+    """One HTTP request, checked: its ranking requests, its id, its variant, and the V2 request that it came as."""
 
     requests: list[RankRequest]
     id: str
+    variant: str
     v2: InferRequest | None = None
 
 
@@ -63,7 +66,10 @@ class RankingModel(Model):
             raise RequestError(f"instances: found {len(instances):,}; allowed: 1 to {MAX_INSTANCES:,} in one call")
         requests = [self._ranker.parse(instance, number) for number, instance in enumerate(instances)]
         v2 = payload if isinstance(payload, InferRequest) else None
-        return Call(requests, headers.get(REQUEST_ID) or str(uuid.uuid4()), v2)
+        # The gateway knows as what it asked; who asks without it gets what this predictor was started as.
+        named = headers.get(VARIANT_HEADER)
+        variant = named if named in VARIANTS else self.variant
+        return Call(requests, headers.get(REQUEST_ID) or str(uuid.uuid4()), variant, v2)
 
     async def predict(
         self, payload: Call, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
@@ -81,7 +87,7 @@ class RankingModel(Model):
         return [{"name": RANKING_TENSOR, "datatype": "BYTES", "shape": [-1]}]
 
     def _rank(self, call: Call) -> list[Json]:
-        extra = {"model_version": self.version, "variant": self.variant, "request_id": call.id}
+        extra = {"model_version": self.version, "variant": call.variant, "request_id": call.id}
         return [{**answer.to_json(), **extra} for answer in self._ranker.rank(call.requests)]
 
     def _tensor(self, v2: InferRequest, identity: str, rankings: list[Json]) -> InferResponse:

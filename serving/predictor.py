@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .cpus import cpu_limit
+from .gateway import VARIANTS
 from .process import OWN_ERROR
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
-VARIANTS = ("stable", "canary")
 GRACE = 10
 """Seconds that running requests get when the server is asked to stop."""
 
