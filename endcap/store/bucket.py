@@ -20,6 +20,7 @@ import certifi
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
+from minio.deleteobjects import DeleteObject
 from minio.error import ServerError
 
 from endcap.errors import NotFoundError
@@ -32,6 +33,8 @@ WAITS = (0.5, 1.5, 4.0)
 """Seconds before an operation is tried again, give or take a half; within each, a request is sent up to three times."""
 FILES, PARTS = 4, 3
 """Objects that are written or read at once, and parts of each."""
+REQUESTS = 16
+"""Requests of few bytes that are under way at once."""
 PART = 8 << 20
 MOST_PARTS = 10_000
 _PIECE = 1 << 20
@@ -197,7 +200,17 @@ class Bucket:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; one that is not there is as good as removed."""
-        for _ in parallel(lambda name: self._ask("remove", name, lambda: self._remove(name)), names):
+        listed = list(names)
+
+        def together() -> list[str]:
+            found = self._client.remove_objects(self.name, [DeleteObject(name) for name in listed])
+            return [str(error.name) for error in found]
+
+        try:
+            left = self._ask("remove", "", together, expected=NOT_CAPABLE | {"AccessDenied"}) if listed[1:] else listed
+        except FOREIGN:
+            left = listed  # not every server removes several at once
+        for _ in parallel(lambda name: self._ask("remove", name, lambda: self._remove(name)), left, REQUESTS):
             pass
 
     def _get(self, name: str) -> tuple[bytes, Blob]:
@@ -246,7 +259,7 @@ def _transport(settings: S3Settings) -> urllib3.PoolManager:
     # Connections beyond the pool's size are closed after use, which it would warn of each time.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return urllib3.PoolManager(
-        maxsize=FILES * PARTS + FILES,
+        maxsize=REQUESTS,
         timeout=urllib3.Timeout(connect=5, read=60),
         cert_reqs="CERT_REQUIRED",
         ca_certs=settings.ca or certifi.where(),

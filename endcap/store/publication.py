@@ -37,7 +37,7 @@ from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.store.base import MANIFEST, Json
-from endcap.store.bucket import Blob, Bucket, parallel
+from endcap.store.bucket import REQUESTS, Blob, Bucket, parallel
 
 ABANDONED = timedelta(days=1)
 _CHOICE = "choice.json"
@@ -103,20 +103,22 @@ class Publication:
     def _copy(self, choice: Json) -> None:
         """Have the chosen draft's files copied. Raises NotFoundError where the draft is not there (any more)."""
         described: dict[str, Any] = choice["manifest"]["files"]
+        draft = f"{self._drafts}{choice['draft']}/"
+        _all(parallel(lambda name: self._bucket.copy(draft + name, self._place + name), described, REQUESTS))
+        sizes = {blob.name.removeprefix(self._place): blob.bytes for blob in self._bucket.list(self._place)}
+        for name in described:
+            if sizes.get(name) != described[name]["bytes"]:
+                self._check(self._place + name, described[name]["bytes"])
 
-        def copy(name: str) -> None:
-            target = self._place + name
-            self._bucket.copy(f"{self._drafts}{choice['draft']}/{name}", target)
-            copied = self._bucket.stat(target)
-            if copied is None or copied.bytes != described[name]["bytes"]:
-                size = "missing" if copied is None else f"{copied.bytes:,} bytes"
-                raise IntegrityError(
-                    f"{self._bucket.address(target)} is {size} after it was copied, "
-                    f"{described[name]['bytes']:,} bytes are expected: does something else write there? "
-                    "Nothing was published; run again"
-                )
-
-        _all(parallel(copy, described))
+    def _check(self, copied: str, size: int) -> None:
+        """Ask for a copy that a listing does not show as it should be."""
+        there = self._bucket.stat(copied)
+        if there is None or there.bytes != size:
+            found = "missing" if there is None else f"{there.bytes:,} bytes"
+            raise IntegrityError(
+                f"{self._bucket.address(copied)} is {found} after it was copied, {size:,} bytes are expected: "
+                "does something else write there? Nothing was published; run again"
+            )
 
     def _sweep(self) -> None:
         """Remove what killed writers left."""

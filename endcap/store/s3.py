@@ -13,16 +13,13 @@ from typing import Any
 
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.store.base import MANIFEST, Draft, Json
-from endcap.store.bucket import Bucket, parallel
+from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import alone, cache_folder
 from endcap.store.contents import check_file, check_folder, manifest_of, replace_durably, scratch, storage_errors
 from endcap.store.fingerprint import fingerprint
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
-
-_READERS = 16
-"""Small objects that are asked for at once."""
 
 
 class S3Store:
@@ -105,7 +102,7 @@ class S3Store:
         names = [blob.name + MANIFEST for blob in self._bucket.list(prefix, recursive=False) if blob.name[-1] == "/"]
         found = [
             (str(json.loads(content[0])["created"]), f"{self.root}/{kind}/{name.split('/')[-2]}")
-            for name, content in zip(names, parallel(self._bucket.read, names, _READERS), strict=True)
+            for name, content in zip(names, parallel(self._bucket.read, names, REQUESTS), strict=True)
             if content is not None
         ]
         return [address for _, address in sorted(found)]
