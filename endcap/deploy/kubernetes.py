@@ -16,7 +16,7 @@ from endcap.deploy.abilities import Abilities, find_abilities
 from endcap.deploy.capacity import Capacity, find_capacity
 from endcap.deploy.state import Deployment, describe
 from endcap.deploy.steps import Step, changes, said_of
-from endcap.deploy.traffic import Traffic, knative_traffic_of, standard_traffic_of, wanted
+from endcap.deploy.traffic import Traffic, in_words, knative_traffic_of, standard_traffic_of, wanted
 from endcap.deploy.variants import CANARY, MANAGED_BY, MANAGER, SELECTOR, STABLE, predictor_service
 from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
 from endcap.errors import ClusterError, UserError
@@ -27,6 +27,8 @@ TICK = 2.0
 """Seconds between two looks at pods and events, while nothing else tells that something changed."""
 ATTEMPTS = 20
 """At a step that others change the object under."""
+GONE_WITHIN = 60.0
+"""Seconds for what is deleted to be gone."""
 SPLIT_WITHIN = 60.0
 """Seconds for the cluster's routes to follow once everything is ready."""
 
@@ -43,8 +45,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        asked = ", ".join(f"{version} {share:.4g} %" for version, share in self.wanted.items())
-        lines = [f"{self.mode} mode, wanted: {asked}", *(f"  {one}" for one in self.traffic)]
+        lines = [f"{self.mode} mode, wanted: {in_words(self.wanted)}", *(f"  {one}" for one in self.traffic)]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -65,6 +66,7 @@ class _Deployer:
         manifests.check_name(self.recommender.name)
         self.live = self.find()
         _check_ours(self.live, self.namespace)
+        _check_stays(self.live, self.namespace)
         probe = manifests.inference_service(
             self.recommender,
             self.namespace,
@@ -198,7 +200,10 @@ def preview(
 
 
 def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
-    """Delete what Endcap made for a recommender in a namespace; returns what it was. Raises ClusterError."""
+    """Delete what Endcap made for a recommender in a namespace, and wait until it is gone; returns what it was.
+
+    Raises ClusterError where the InferenceService is someone else's, or is held back by a finalizer.
+    """
     live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     _check_ours(live, namespace)
     gone = []
@@ -208,6 +213,12 @@ def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
         found = live if kind is INFERENCE_SERVICE else _ours(cluster, name, namespace)
         if found is not None and cluster.delete(kind, name, namespace, uid=found["metadata"]["uid"]):
             gone.append(f"{kind.name} {name}")
+    end = time.monotonic() + GONE_WITHIN
+    while live is not None and cluster.find(INFERENCE_SERVICE, recommender, namespace) is not None:
+        if time.monotonic() > end:
+            held = ", ".join(live["metadata"].get("finalizers") or []) or "nothing that is known"
+            raise ClusterError(f"InferenceService {recommender} is marked to be deleted, and held back by {held}")
+        time.sleep(0.5)
     return gone
 
 
@@ -223,14 +234,18 @@ def _check_ours(live: Json | None, namespace: str) -> None:
     if live is None:
         return
     name = live["metadata"]["name"]
-    if live["metadata"].get("deletionTimestamp"):
-        raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
     if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
         raise ClusterError(
             f"there is an InferenceService {name} in namespace {namespace} that Endcap did not make, and it is left "
             f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
             f"kubectl label inferenceservice {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
         )
+
+
+def _check_stays(live: Json | None, namespace: str) -> None:
+    if live is not None and live["metadata"].get("deletionTimestamp"):
+        name = live["metadata"]["name"]
+        raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
 
 
 def _first_step(deployer: _Deployer) -> Step:
@@ -263,6 +278,7 @@ def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) 
     while True:
         deployer.live = _next_look(deployer)
         _check_ours(deployer.live, deployer.namespace)
+        _check_stays(deployer.live, deployer.namespace)
         if (now := desired()).changed != deployer.desired.changed:
             raise UserError(
                 f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
@@ -342,7 +358,7 @@ def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
             break
         if own and time.monotonic() > end:
             found = traffic[0] if traffic else "nothing can be read"
-            raise ClusterError(f"the traffic does not follow: wanted {asked}, and {found}")
+            raise ClusterError(f"the traffic does not follow: wanted {in_words(asked)}, and {found}")
         time.sleep(0.5)
         deployer.live = deployer.find() or deployer.live
     _note_differences(deployer, traffic, step)

@@ -20,11 +20,16 @@ class Traffic:
 
     source: str
     shares: dict[str, float]
-    """Percent by version; what cannot be told to be a version's stands under the name of its backend."""
+    """Percent by version; of a backend that is no version's, by its name."""
 
     def __str__(self) -> str:
-        each = ", ".join(f"{name} {share:.4g} %" for name, share in self.shares.items()) or "nobody"
-        return f"{self.source}: {each}"
+        return f"{self.source}: {in_words(self.shares)}"
+
+
+def in_words(shares: Mapping[str, float]) -> str:
+    """Percent by version, to be read."""
+    ordered = sorted(shares.items(), key=lambda one: -one[1])
+    return ", ".join(f"{share:.4g} % version {version}" for version, share in ordered) or "nothing"
 
 
 def knative_traffic_of(cluster: Cluster, service: Json) -> Traffic:
@@ -82,7 +87,7 @@ def _weighted(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
     total = sum(one.get("weight", 1) for one in backends) or 1
     shares: dict[str, float] = {}
     for one in backends:
-        version = versions.get(one["name"], one["name"])
+        version = versions.get(one["name"], f"of {one['name']}")
         part = 100 * one.get("weight", 1) / total
         if part:
             shares[version] = shares.get(version, 0) + part

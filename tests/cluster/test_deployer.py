@@ -1,0 +1,292 @@
+"""The deployer on the real controllers: canaries, promotion and rollback in both modes, and who may do it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from endcap.cluster import connect
+from endcap.deploy import Deployment, read_state
+from endcap.deploy.kubernetes import Outcome, carry_out, preview, remove
+from endcap.deploy.manifests import service_account, serving_runtime
+from endcap.deploy.state import write_state
+from endcap.deploy.variants import read_variants
+from endcap.registry import Registry, default_uri
+from endcap.spec import Recommender
+from endcap.store import open_store
+from tests.cluster.given import Cluster
+from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS, traffic
+from tests.deploy.given import recommender, state
+
+ROUTE = {"gateway": "kserve/kserve-ingress-gateway", "hostname": "shoes.shop.example"}
+GPU = {
+    "gpu": {"count": 1},
+    "nodeSelector": {"nvidia.com/gpu.present": "true"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "cpu": "100m",
+    "memory": "64Mi",
+}
+SMALL = {"cpu": "50m", "memory": "64Mi"}
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "endcap-store"},
+    "stringData": {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "S3_ENDPOINT": "s3.test:9000"},
+}
+
+
+def prepare(cluster: Cluster, namespace: str) -> None:
+    """What the chart or manifests/base bring; pods must keep to the restricted standard."""
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    serving = recommender().serving.kubernetes
+    runtime, account = serving_runtime(namespace, "endcap:test"), service_account(namespace, serving)
+    cluster.apply(runtime, account, SECRET, namespace=namespace)
+
+
+@pytest.fixture
+def deploying(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Outcome]]:
+    """Deploys to a prepared namespace: `deploying(spec, state)`."""
+    prepare(cluster, namespace)
+    client = connect(str(cluster.kubeconfig))
+
+    def deploy(spec: Recommender, desired: Deployment, **options: Any) -> Outcome:
+        return carry_out(spec, lambda: desired, client, namespace, **options)
+
+    yield deploy
+    remove("shoes", client, namespace)
+
+
+def weights(cluster: Cluster, namespace: str, route: str = "endcap-shoes") -> dict[str, int]:
+    rules = cluster.get("httproute", route, namespace)["spec"]["rules"]
+    return {one["name"]: one["weight"] for one in rules[-1]["backendRefs"]}
+
+
+def started(cluster: Cluster, namespace: str) -> dict[str, str]:
+    """The pods by their version."""
+    pods = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes")
+    going = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return {pod["metadata"]["annotations"]["endcap.dev/version"]: pod["metadata"]["uid"] for pod in going}
+
+
+def test_a_canary_in_knative_mode_shows_in_the_route(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*KNATIVE_CRDS)
+    spec = recommender(mode="Knative", **SMALL)
+
+    def route() -> dict[str, int]:
+        return traffic(cluster.get("routes.serving.knative.dev", "shoes-predictor", namespace))
+
+    deploying(spec, state("1"))
+    assert route() == {"latest": 100}
+    for share in (0.1, 0.5):
+        assert deploying(spec, state("1", "2", share)).traffic[0].shares == {"2": 100 * share, "1": 100 - 100 * share}
+        assert route() == {"latest": 100 * share, "prev": 100 - 100 * share}
+    deploying(spec, state("1", "2", 1.0))
+    assert route() == {"latest": 100}
+    before = started(cluster, namespace)
+    deploying(spec, state("2"))
+    assert route() == {"latest": 100}
+    assert started(cluster, namespace)["2"] == before["2"], "promotion starts no pod"
+    deploying(spec, state("2", "3", 0.2))
+    assert route() == {"latest": 20, "prev": 80}
+    outcome = deploying(spec, state("2"))
+    assert outcome.traffic[0].shares == {"2": 100}
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.canary is None
+    assert variants.stable is not None
+    assert (variants.stable.version, variants.stable.ready) == ("2", True)
+
+
+def test_a_canary_in_standard_mode_shows_in_our_own_route(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    spec = recommender(mode="Standard", route=ROUTE, **SMALL)
+    deploying(spec, state("1"))
+    assert weights(cluster, namespace) == {"shoes-v1-predictor": 10_000}
+    for share in (0.1, 0.5):
+        outcome = deploying(spec, state("1", "2", share))
+        assert outcome.traffic[0].shares == pytest.approx({"1": 100 - 100 * share, "2": 100 * share})
+        assert weights(cluster, namespace)["shoes-v2-predictor"] == 10_000 * share
+    assert any("does not follow the share" in note for note in outcome.notes) == (
+        outcome.traffic[-1].shares == {"1": 100}
+    )
+    deploying(spec, state("1", "2", 1.0))
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.stable is not None
+    assert variants.canary is not None
+    assert (variants.stable.ready, variants.canary.ready, variants.share) == (True, True, 1.0)
+    before = started(cluster, namespace)
+    deploying(spec, state("2"))
+    assert weights(cluster, namespace) == {"shoes-v2-predictor": 10_000}
+    assert started(cluster, namespace)["2"] == before["2"], "promotion starts no pod"
+    deploying(spec, state("2", "3", 0.2))
+    deploying(spec, state("2"))
+    assert weights(cluster, namespace) == {"shoes-v2-predictor": 10_000}
+
+
+def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], gpu_nodes: dict[str, int]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    most = max(gpu_nodes.values())
+    told: list[str] = []
+    deploying(recommender(mode="Standard", **GPU), state("1"))
+    nodes = {pod["spec"]["nodeName"] for pod in cluster.list("pods", namespace)}
+    assert nodes <= set(gpu_nodes)
+    greedy = recommender(mode="Standard", ready_within="8s", **GPU, canary={**GPU, "gpu": {"count": most + 1}})
+    with pytest.raises(Exception, match=r"version 2 of shoes does not become ready within .*: no node takes the pod"):
+        deploying(greedy, state("1", "2"), progress=told.append)
+    assert any(f"a pod needs {most + 1} nvidia.com/gpu on one of the nodes with" in line for line in told)
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.share == 0
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    spec, client = recommender(mode="Standard", **SMALL), connect(str(cluster.kubeconfig))
+    text = preview(spec, state("1"), client, namespace)
+    assert "+    storageUri: s3://endcap/packages/shoes/1" in text.replace("      ", "    ")
+    assert cluster.list("inferenceservices", namespace) == []
+    deploying(spec, state("1"))
+    before = cluster.get("inferenceservice", "shoes", namespace)
+    text = preview(spec, state("1", "2"), client, namespace)
+    assert "+    endcap.dev/canary-version: '2'" in text
+    after = cluster.get("inferenceservice", "shoes", namespace)
+    assert (after["spec"], after["metadata"]["annotations"]) == (before["spec"], before["metadata"]["annotations"])
+
+
+def test_two_deployers_at_once_end_in_one_whole_state(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    prepare(cluster, namespace)
+    store, spec = open_store(str(tmp_path)), recommender(mode="Standard", **SMALL)
+    write_state(state("1"), store)
+    ended: list[object] = []
+
+    def one(version: str) -> None:
+        write_state(state("1", version, 0.1), store)
+        try:
+            client = connect(str(cluster.kubeconfig))
+            ended.append(carry_out(spec, lambda: read_state("shoes", store), client, namespace))
+        except Exception as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=one, args=(version,)) for version in ("2", "3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(150)
+    wanted = read_state("shoes", store)
+    assert wanted.canary is not None
+    assert any(isinstance(one, Outcome) for one in ended), ended
+    assert all(isinstance(one, Outcome) or "another state is wanted" in str(one) for one in ended), ended
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.canary is not None
+    assert (variants.canary.version, variants.share) == (wanted.canary.version, 0.1)
+
+
+def test_the_pipelines_deploy_step_runs_with_the_right_to_inference_services_only(
+    cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from endcap_components.deploy.component import deploy
+
+    cluster.needs(*STANDARD_CRDS)
+    prepare(cluster, namespace)
+    monkeypatch.setenv("KUBECONFIG", str(_account(cluster, namespace, tmp_path, ["get", "list", "watch"])))
+    store = open_store(str(tmp_path / "store"))
+    registry = Registry(default_uri(store))
+    for version in "12":
+        registry.add("shoes", f"s3://endcap/packages/shoes/{version}", "approved", "a test", {})
+    document = recommender(mode="Standard", **SMALL).model_dump(mode="json")
+    with pytest.raises(Exception, match=r"runner may not patch inferenceservices\.serving\.kserve\.io in namespace"):
+        deploy.python_func(document, "1", str(tmp_path / "store"), registry.uri, namespace=namespace)
+    verbs = ["get", "list", "watch", "create", "patch"]
+    monkeypatch.setenv("KUBECONFIG", str(_account(cluster, namespace, tmp_path, verbs)))
+    for version in "12":
+        said = deploy.python_func(document, version, str(tmp_path / "store"), registry.uri, namespace=namespace)
+    assert said == "version 1 serves 0.9 of the shoppers, 2 0.1"
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.share == 0.1
+
+
+def _account(cluster: Cluster, namespace: str, folder: Path, verbs: list[str]) -> Path:
+    """The kubeconfig of a service account with these rights on InferenceServices of the namespace."""
+    rule = {"apiGroups": ["serving.kserve.io"], "resources": ["inferenceservices"], "verbs": verbs}
+    subject = {"kind": "ServiceAccount", "name": "runner", "namespace": namespace}
+    bound = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner"}
+    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "runner"}}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner"}},
+        {**rbac, "kind": "Role", "rules": [rule]},
+        {**rbac, "kind": "RoleBinding", "subjects": [subject], "roleRef": bound},
+        namespace=namespace,
+    )
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    token = cluster.kubectl("-n", namespace, "create", "token", "runner").stdout.strip()
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    file = folder / "runner.kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def test_the_api_server_is_killed_during_a_canary(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    prepare(cluster, namespace)
+    client, spec = connect(str(cluster.kubeconfig)), recommender(mode="Standard", **SMALL)
+    carry_out(spec, lambda: one, client, namespace) if (one := state("1")) else None
+    two = state("1", "2", 0.5)
+    killed: list[bool] = []
+
+    def kill(line: str) -> None:
+        if not killed:
+            killed.append(True)
+            cluster.kill_api_server()
+            threading.Timer(3, cluster.restart_api_server).start()
+
+    assert carry_out(spec, lambda: two, client, namespace, progress=kill).wanted == {"1": 50, "2": 50}
+    assert killed
+
+
+def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(
+    cluster: Cluster, namespace: str, flaky_api: tuple[Path, Any]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    prepare(cluster, namespace)
+    kubeconfig, faults = flaky_api
+    client, spec = connect(str(kubeconfig)), recommender(mode="Standard", **SMALL)
+    faults.answer(429, 2, retry_after=1)
+    faults.answer(500, 2, methods=("PATCH",))
+    desired = state("1")
+    dropped: list[int] = []
+
+    def drop(line: str) -> None:
+        threading.Timer(0.5, lambda: dropped.append(faults.drop_watches())).start()
+
+    assert carry_out(spec, lambda: desired, client, namespace, progress=drop).wanted == {"1": 100}
+    assert faults.left() == 0
+
+
+def test_what_endcap_made_is_removed_and_nothing_else(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    deploying(recommender(mode="Standard", route=ROUTE, **SMALL), state("1"))
+    client = connect(str(cluster.kubeconfig))
+    assert remove("shoes", client, namespace) == ["HTTPRoute endcap-shoes", "InferenceService shoes"]
+    assert remove("shoes", client, namespace) == []
+    kept = json.loads(cluster.kubectl("-n", namespace, "get", "secret,servingruntime", "-o", "json").stdout)["items"]
+    assert {one["metadata"]["name"] for one in kept} == {"endcap-store", "endcap"}

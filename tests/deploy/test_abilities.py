@@ -1,0 +1,86 @@
+"""What a cluster can is read from what it serves; what is lacking is said before anything is made."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from endcap.cluster import Cluster
+from endcap.deploy.abilities import find_abilities
+from endcap.deploy.manifests import inference_service, predictor
+from endcap.errors import ClusterError
+from endcap.spec import Recommender
+from tests.deploy.given import NAMESPACE, recommender, target
+
+ROUTE = {"gateway": "infra/edge", "hostname": "shoes.example"}
+
+
+class Served:
+    """A cluster that serves these APIs, whose KServe writes this mode on what says none."""
+
+    def __init__(self, *, kserve: dict[str, Any] | None, knative: bool = True, routes: bool = True, mode: str = ""):
+        self._there = {"serving.kserve.io/v1beta1": _schema(kserve) if kserve is not None else {}}
+        self._there["serving.knative.dev/v1"] = {"Route": {}} if knative else {}
+        self._there["gateway.networking.k8s.io/v1"] = {"HTTPRoute": {}} if routes else {}
+        self._mode = mode
+
+    def schema(self, group_version: str) -> dict[str, Any]:
+        return self._there[group_version]
+
+    def apply(self, thing: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+        assert dry_run
+        said = {"serving.kserve.io/deploymentMode": self._mode} if self._mode else {}
+        return {**thing, "metadata": {**thing["metadata"], "annotations": said}}
+
+
+def _schema(properties: dict[str, Any]) -> dict[str, Any]:
+    kind = {"group": "serving.kserve.io", "kind": "InferenceService", "version": "v1beta1"}
+    return {"one": {"x-kubernetes-group-version-kind": [kind], "properties": properties}}
+
+
+STATUS = {"status": {"properties": {"servingRuntimeName": {}}}}
+NOW = {**STATUS, "spec": {"properties": {"predictor": {}, "canary": {}}}}
+BEFORE = {**STATUS, "spec": {"properties": {"predictor": {}}}}
+OLD = {"status": {"properties": {"url": {}}}, "spec": {"properties": {"predictor": {}}}}
+MINIMAL = {"spec": {"x-kubernetes-preserve-unknown-fields": True}, "status": {}}
+
+
+def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool, bool]:
+    probe = inference_service(spec, NAMESPACE, "Standard", predictor(spec, "Standard", target("1")), {})
+    can = find_abilities(cast(Cluster, served), spec, live, probe)
+    return can.mode, can.canaries, can.routes
+
+
+@pytest.mark.parametrize(
+    ("served", "mode", "expected"),
+    [
+        (Served(kserve=NOW, mode="Standard"), "auto", ("Standard", True, True)),
+        (Served(kserve=NOW), "auto", ("Knative", True, True)),
+        (Served(kserve=BEFORE), "Standard", ("Standard", False, True)),
+        (Served(kserve=MINIMAL, routes=False), "Standard", ("Standard", True, False)),
+    ],
+)
+def test_mode_and_canaries_are_the_clusters(served: Served, mode: str, expected: tuple[str, bool, bool]) -> None:
+    assert found(served, recommender(mode=mode)) == expected
+
+
+@pytest.mark.parametrize(
+    ("served", "settings", "words"),
+    [
+        (Served(kserve=None), {}, "KServe is not installed"),
+        (Served(kserve=OLD), {}, r"older than 0\.16"),
+        (Served(kserve=NOW, knative=False), {"mode": "Knative"}, "Knative Serving is not installed"),
+        (Served(kserve=NOW, routes=False), {"mode": "Standard", "route": ROUTE}, "Gateway API is not installed"),
+    ],
+)
+def test_what_is_lacking_is_said(served: Served, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClusterError, match=words):
+        found(served, recommender(**settings))
+
+
+def test_a_mode_that_runs_stays() -> None:
+    live = {"metadata": {}, "status": {"deploymentMode": "Standard"}}
+    assert found(Served(kserve=NOW), recommender(), live)[0] == "Standard"
+    with pytest.raises(ClusterError, match=r"runs in Standard mode, and serving.kubernetes.mode is Knative"):
+        found(Served(kserve=NOW), recommender(mode="Knative"), live)
