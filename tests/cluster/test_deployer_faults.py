@@ -42,7 +42,7 @@ def small(**kubernetes: Any) -> Recommender:
     ("image", "words"),
     [
         ("x.invalid/endcap:1", "the image x.invalid/endcap:1 cannot be pulled"),
-        ("registry.test/crashes:1", "the container kserve-container crashed .* times, exit code .* kubectl logs"),
+        ("registry.test/crashes:1", "the container kserve-container crashed .* times, exit code 1: .*kubectl logs"),
     ],
 )
 def test_an_image_that_cannot_be_pulled_or_crashes(cluster: Cluster, prepared: str, image: str, words: str) -> None:
