@@ -13,7 +13,7 @@ from .tasks import Chain
 from .where import STORE
 
 
-def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = True) -> GraphComponent:
+def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
     """The pipeline with the spec's steps and settings, and the shop's document as default. here: for this machine.
     run_deadline: see `package`.
     """

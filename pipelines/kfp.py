@@ -18,7 +18,7 @@ import kfp_server_api
 import urllib3
 import yaml
 from kfp import client as kfp_client
-from kfp_server_api import V2beta1Run
+from kfp_server_api import V2beta1PipelineVersion, V2beta1Run
 
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.spec.load import Loaded
@@ -169,28 +169,28 @@ class Server:
     def _version(self, pipeline_id: str, pipeline: str, loaded: Loaded) -> tuple[str, str, bool]:
         """The version of this content: its id, its name, and whether it is new.
 
-        KFP before 2.17 knows no deadline of a workflow: there the steps hold it, and the one who follows.
+        A run's deadline is said to the workflow where KFP keeps it. One before 2.17 does not know it, and then drops
+        every setting of pods, without a word: what it has kept is read back.
         """
-        try:
-            return self._uploaded(pipeline_id, package(pipeline, loaded))
-        except UserError as error:
-            if loaded.recommender.pipeline.deadline is None or "ctiveDeadlineSeconds" not in str(error):
-                raise
-            return self._uploaded(pipeline_id, package(pipeline, loaded, run_deadline=False))
+        if loaded.recommender.pipeline.deadline is not None:
+            version, new = self._uploaded(pipeline_id, package(pipeline, loaded, run_deadline=True))
+            if "activeDeadlineSeconds" in _workflow_of(version):
+                return version.pipeline_version_id, version.display_name, new
+        version, new = self._uploaded(pipeline_id, package(pipeline, loaded))
+        return version.pipeline_version_id, version.display_name, new
 
-    def _uploaded(self, pipeline_id: str, text: str) -> tuple[str, str, bool]:
+    def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
         meaning = json.dumps(list(yaml.safe_load_all(text)), sort_keys=True)
         name = f"endcap-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}"
 
-        def found_or_uploaded() -> tuple[str, str, bool]:
+        def found_or_uploaded() -> tuple[V2beta1PipelineVersion, bool]:
             versions = self._client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
             if versions:
-                return versions[0].pipeline_version_id, name, False
+                return versions[0], False
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "package.yaml"
                 file.write_text(text)
-                made = self._client.upload_pipeline_version(str(file), name, pipeline_id=pipeline_id)
-            return made.pipeline_version_id, name, True
+                return self._client.upload_pipeline_version(str(file), name, pipeline_id=pipeline_id), True
 
         return self._again("upload the package", found_or_uploaded)
 
@@ -225,6 +225,13 @@ class _Client(kfp_client.Client):
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> kfp_server_api.V2beta1GetHealthzResponse:
         return self._healthz_api.healthz_service_get_healthz()
+
+
+def _workflow_of(version: V2beta1PipelineVersion) -> Json:
+    """What of a package is for the workflow, as KFP has kept it."""
+    kept = (version.pipeline_spec or {}).get("platform_spec") or {}
+    workflow: Json = kept.get("platforms", {}).get("kubernetes", {}).get("pipelineConfig", {})
+    return workflow
 
 
 def _named(name: str) -> str:

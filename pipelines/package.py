@@ -17,10 +17,11 @@ MARGIN = timedelta(minutes=5)
 """How much later than the steps themselves the workflow ends a run: the report comes first."""
 
 
-def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = True) -> str:
+def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str:
     """The package's YAML: the spec's steps and settings, with its documents as defaults of the parameters.
 
-    run_deadline: say the spec's `pipeline.deadline` to the workflow as well, which KFP before 2.17 refuses.
+    run_deadline: say the spec's `pipeline.deadline` to the workflow as well. KFP before 2.17 drops every setting of
+    pods of such a package, without a word.
     """
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, run_deadline=run_deadline)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -18,7 +18,7 @@ from .tasks import Chain
 from .where import REGISTRY, STORE
 
 
-def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = True) -> GraphComponent:
+def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
     """The pipeline with the spec's steps and settings, and its documents as defaults. here: for this machine.
     run_deadline: see `package`.
     """

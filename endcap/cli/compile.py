@@ -29,7 +29,9 @@ MANIFESTS = Path("manifests")
 @click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Package to write [default: <name>-<pipeline>.yaml].")
 @click.option(
-    "--before-2-17", is_flag=True, help="For a KFP before 2.17, which refuses a package that says a run's deadline."
+    "--workflow-deadline",
+    is_flag=True,
+    help="Say the run's deadline to the workflow too. KFP before 2.17 drops all settings of pods of such a package.",
 )
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file is not up to date.")
 def command(
@@ -38,7 +40,7 @@ def command(
     sets: tuple[str, ...],
     pipeline: str,
     output: Path | None,
-    before_2_17: bool,
+    workflow_deadline: bool,
     check: bool,
 ) -> None:
     """Compile SPEC's pipeline to a package for KFP, with the spec's documents as its parameters' defaults.
@@ -50,7 +52,7 @@ def command(
         return
     loaded = load(spec, env=env, sets=sets)
     output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")
-    output.write_text(_compiler()(pipeline, loaded, run_deadline=not before_2_17))
+    output.write_text(_compiler()(pipeline, loaded, run_deadline=workflow_deadline))
     click.echo(f"✓ {output}: kfp run create -e {loaded.recommender.name} -f {output}")
 
 

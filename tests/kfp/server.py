@@ -158,7 +158,9 @@ class Kfp:
         except json_format.ParseError as error:
             raise RefusedError(400, f"Failed to parse the package: {error}") from None
         if self.before_2_17 and "activeDeadlineSeconds" in json.dumps(documents[1:]).partition('"pipelineConfig"')[2]:
-            raise RefusedError(400, 'InvalidInputError: unknown field "activeDeadlineSeconds"')
+            return {
+                "pipeline_spec": documents[0]
+            }  # as 2.16.1 does with settings that it does not know: all are dropped
         return {"pipeline_spec": documents[0], "platform_spec": (documents[1:] or [{}])[0]}
 
     def create_run(self, query: dict[str, str], body: Json) -> Json:

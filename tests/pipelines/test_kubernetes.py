@@ -89,11 +89,12 @@ def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -
     assert limits["refit"] == limits["ingest"] == "21600"
     assert limits["report"] is None
     assert {"name": "ENDCAP_RUN_DEADLINE", "value": "21600"} in container(package, "ingest")["env"]
-    assert package["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
 
 
-def test_a_kfp_before_2_17_gets_a_package_without_the_workflows_deadline(tmp_path: Path) -> None:
-    assert compiled(tmp_path, "  deadline: 6h\n", run_deadline=False)["pipelineConfig"] == {}
+def test_the_workflow_is_told_the_runs_deadline_only_on_demand(package: Json, tmp_path: Path) -> None:
+    assert package["pipelineConfig"] == {}  # KFP before 2.17 would drop all settings of pods
+    told = compiled(tmp_path, "  deadline: 6h\n", run_deadline=True)
+    assert told["pipelineConfig"] == {"activeDeadlineSeconds": 6 * 3600 + 300}
 
 
 def test_steps_are_told_run_creation_and_image_and_shown_by_name(package: Json) -> None:
