@@ -20,7 +20,7 @@ test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFI
 	$(BIN)/python -m pytest tests/cluster
 
 test-image: $(INSTALLED) ## build the images with podman and run what is in them; takes minutes and 7 GB below build/
-	$(BIN)/python -m pytest tests/image
+	$(BIN)/python -m pytest -rs tests/image
 
 check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
 	$(BIN)/ruff format --check .

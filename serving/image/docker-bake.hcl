@@ -18,13 +18,13 @@ target "endcap" {
   target     = "endcap"
   tags       = ["${REPOSITORY}:${VERSION}"]
   args = {
-    PYTHON        = PYTHON
+    BASE          = BASE
     LOCK          = LOCK
     TORCH_BACKEND = TORCH_BACKEND
     VERSION       = VERSION
     REVISION      = REVISION
   }
-  labels = { "org.opencontainers.image.base.name" = PYTHON }
+  labels = { "org.opencontainers.image.base.name" = BASE }
   # A private index: UV_TOML=uv.toml make images
   secret = UV_TOML == "" ? [] : ["id=uv,src=${UV_TOML}"]
 }

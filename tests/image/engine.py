@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "build" / "image"
 NEEDED = {"podman": "podman", "runc": "runc", "debootstrap": "debootstrap", "skopeo": "skopeo"}
-PYTHON = "localhost/endcap-test-python:3.11"
+BASE = "localhost/endcap-test-python:3.11"
 LIMIT = 4096
 """Files and processes: podman's own defaults are refused on machines that allow fewer."""
 RESTRICTED = ["--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp:rw,mode=1777", "--cap-drop=ALL"]
@@ -45,7 +45,7 @@ class Engine:
     def build(self, target: str) -> str:
         """The image of one of the Dockerfile's targets; layers that were built before are not built again."""
         tag = f"localhost/{target}:test"
-        arguments = {"PYTHON": PYTHON, "VERSION": "0-test", "REVISION": "c0ffee"}
+        arguments = {"BASE": BASE, "VERSION": "0-test", "REVISION": "c0ffee"}
         words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         file = str(ROOT / "serving/image/Dockerfile")
         self.podman("build", "--layers", *words, "--file", file, "--target", target, "--tag", tag, str(ROOT))
@@ -77,8 +77,8 @@ def started() -> Iterator[Engine]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     engine = Engine(*_configured())
     try:
-        if engine.podman("image", "exists", PYTHON, check=False).returncode:
-            engine.podman("import", str(_stand_in()), PYTHON)
+        if engine.podman("image", "exists", BASE, check=False).returncode:
+            engine.podman("import", str(_stand_in()), BASE)
         yield engine
     finally:
         if not os.environ.get("ENDCAP_KEEP_IMAGES"):
@@ -102,7 +102,6 @@ def _configured() -> tuple[dict[str, str], int]:
             f'[containers]\nnetns = "host"\ndefault_ulimits = [{ulimits}]\n'
             '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
         ),
-        "CONTAINERS_REGISTRIES_CONF": f'[[registry]]\nlocation = "127.0.0.1:{port}"\ninsecure = true\n',
     }
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(FOLDER / "tmp")}
     (FOLDER / "tmp").mkdir(exist_ok=True)
@@ -110,7 +109,11 @@ def _configured() -> tuple[dict[str, str], int]:
         file = FOLDER / f"{name.lower()}.conf"
         file.write_text(text)
         environment[name] = str(file)
-    return environment, port
+    # Skopeo looks for this file alone, in the home.
+    registries = FOLDER / "home/.config/containers/registries.conf"
+    registries.parent.mkdir(parents=True, exist_ok=True)
+    registries.write_text(f'[[registry]]\nlocation = "127.0.0.1:{port}"\ninsecure = true\n')
+    return {**environment, "HOME": str(FOLDER / "home")}, port
 
 
 def _stand_in() -> Path:

@@ -28,8 +28,8 @@ def test_every_argument_of_the_bake_file_is_one_of_the_dockerfile() -> None:
 
 
 def test_without_make_pin_and_with_it_one_base_image_is_named() -> None:
-    named = json.loads((IMAGE / "images.json").read_text())["variable"]["PYTHON"]["default"]
-    default = re.search(r"^ARG PYTHON=(\S+)", (IMAGE / "Dockerfile").read_text(), re.MULTILINE)
+    named = json.loads((IMAGE / "images.json").read_text())["variable"]["BASE"]["default"]
+    default = re.search(r"^ARG BASE=(\S+)", (IMAGE / "Dockerfile").read_text(), re.MULTILINE)
     assert default is not None
     assert re.fullmatch(rf"{re.escape(default[1])}(@sha256:[0-9a-f]{{64}})?", named)
 
@@ -59,9 +59,9 @@ def test_pin_takes_the_first_tool_that_resolves(programs: Path, tmp_path: Path) 
     program(programs, "docker", "echo no daemon >&2; exit 1")
     program(programs, "crane", f'[ "$2" = example.com/python:3.11 ] && echo {DIGEST}')
     file = tmp_path / "images.json"
-    file.write_text(json.dumps({"variable": {"PYTHON": {"default": f"example.com/python:3.11@sha256:{'0' * 64}"}}}))
+    file.write_text(json.dumps({"variable": {"BASE": {"default": f"example.com/python:3.11@sha256:{'0' * 64}"}}}))
     assert pin(file).returncode == 0
-    assert json.loads(file.read_text())["variable"]["PYTHON"]["default"] == f"example.com/python:3.11@{DIGEST}"
+    assert json.loads(file.read_text())["variable"]["BASE"]["default"] == f"example.com/python:3.11@{DIGEST}"
 
 
 def test_pin_writes_nothing_that_no_tool_resolved(programs: Path, tmp_path: Path) -> None:
