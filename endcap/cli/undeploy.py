@@ -22,7 +22,7 @@ def command(recommender: str, namespace: str, kubeconfig: str | None, context: s
     """
     if namespace:
         from endcap.cluster import connect
-        from endcap.deploy.kubernetes import remove
+        from endcap.deploy.ownership import remove
 
         gone = remove(recommender, connect(kubeconfig, context), namespace)
         click.echo(f"deleted {', '.join(gone)}" if gone else f"nothing of {recommender} is in namespace {namespace}")

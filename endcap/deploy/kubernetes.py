@@ -14,10 +14,11 @@ from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
 from endcap.deploy.abilities import Abilities, find_abilities
 from endcap.deploy.capacity import Capacity, find_capacity
+from endcap.deploy.ownership import check_ours, check_stays
 from endcap.deploy.state import Deployment, describe
 from endcap.deploy.steps import Step, changes, said_of
 from endcap.deploy.traffic import Traffic, in_words, knative_traffic_of, standard_traffic_of, wanted
-from endcap.deploy.variants import CANARY, MANAGED_BY, MANAGER, SELECTOR, STABLE, predictor_service
+from endcap.deploy.variants import CANARY, MANAGER, STABLE, predictor_service
 from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
@@ -27,8 +28,6 @@ TICK = 2.0
 """Seconds between two looks at pods and events, while nothing else tells that something changed."""
 ATTEMPTS = 20
 """At a step that others change the object under."""
-GONE_WITHIN = 60.0
-"""Seconds for what is deleted to be gone."""
 SPLIT_WITHIN = 60.0
 """Seconds for the cluster's routes to follow once everything is ready."""
 
@@ -65,8 +64,8 @@ class _Deployer:
     def __post_init__(self) -> None:
         manifests.check_name(self.recommender.name)
         self.live = self.find()
-        _check_ours(self.live, self.namespace)
-        _check_stays(self.live, self.namespace)
+        check_ours(self.live, self.namespace)
+        check_stays(self.live, self.namespace)
         probe = manifests.inference_service(
             self.recommender,
             self.namespace,
@@ -199,55 +198,6 @@ def preview(
     return "\n".join(part for part in parts if part) if any(parts[1:]) else "nothing would change"
 
 
-def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
-    """Delete what Endcap made for a recommender in a namespace, and wait until it is gone; returns what it was.
-
-    Raises ClusterError where the InferenceService is someone else's, or is held back by a finalizer.
-    """
-    live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
-    _check_ours(live, namespace)
-    gone = []
-    for kind, name in ((HTTP_ROUTE, f"endcap-{recommender}"), (INFERENCE_SERVICE, recommender)):
-        if kind is HTTP_ROUTE and not cluster.schema(kind.api_version):
-            continue
-        found = live if kind is INFERENCE_SERVICE else _ours(cluster, name, namespace)
-        if found is not None and cluster.delete(kind, name, namespace, uid=found["metadata"]["uid"]):
-            gone.append(f"{kind.name} {name}")
-    end = time.monotonic() + GONE_WITHIN
-    while live is not None and cluster.find(INFERENCE_SERVICE, recommender, namespace) is not None:
-        if time.monotonic() > end:
-            held = ", ".join(live["metadata"].get("finalizers") or []) or "nothing that is known"
-            raise ClusterError(f"InferenceService {recommender} is marked to be deleted, and held back by {held}")
-        time.sleep(0.5)
-    return gone
-
-
-def _ours(cluster: Cluster, route: str, namespace: str) -> Json | None:
-    try:
-        found = cluster.every(HTTP_ROUTE, namespace, labels=SELECTOR, fields=f"metadata.name={route}")
-    except ForbiddenError:
-        return None  # Who may not write routes has made none.
-    return found[0] if found else None
-
-
-def _check_ours(live: Json | None, namespace: str) -> None:
-    if live is None:
-        return
-    name = live["metadata"]["name"]
-    if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
-        raise ClusterError(
-            f"there is an InferenceService {name} in namespace {namespace} that Endcap did not make, and it is left "
-            f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
-            f"kubectl label inferenceservice {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
-        )
-
-
-def _check_stays(live: Json | None, namespace: str) -> None:
-    if live is not None and live["metadata"].get("deletionTimestamp"):
-        name = live["metadata"]["name"]
-        raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
-
-
 def _first_step(deployer: _Deployer) -> Step:
     """Always applied, even if nothing seems to change: a stranger's edit of a field of ours shows as a conflict."""
     for _ in range(ATTEMPTS):
@@ -277,8 +227,8 @@ def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) 
     patience = _Patience(within)
     while True:
         deployer.live = _next_look(deployer)
-        _check_ours(deployer.live, deployer.namespace)
-        _check_stays(deployer.live, deployer.namespace)
+        check_ours(deployer.live, deployer.namespace)
+        check_stays(deployer.live, deployer.namespace)
         if (now := desired()).changed != deployer.desired.changed:
             raise UserError(
                 f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "

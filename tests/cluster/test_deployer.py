@@ -13,8 +13,9 @@ import yaml
 
 from endcap.cluster import connect
 from endcap.deploy import Deployment, read_state
-from endcap.deploy.kubernetes import Outcome, carry_out, preview, remove
+from endcap.deploy.kubernetes import Outcome, carry_out, preview
 from endcap.deploy.manifests import service_account, serving_runtime
+from endcap.deploy.ownership import remove
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import read_variants
 from endcap.registry import Registry, default_uri

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from endcap.deploy import Deployment, deploy, describe, find_state, read_state, set_share, withdraw
+from endcap.deploy import (
+    Deployment,
+    deploy,
+    describe,
+    find_state,
+    forget_state,
+    read_state,
+    set_share,
+    trial_store,
+    withdraw,
+)
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
@@ -118,4 +128,21 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
     file.write_text(text)
     with pytest.raises(IntegrityError, match=r"deployments/shoes .*deploy again"):
         read_state("shoes", store)
+    assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+
+
+def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -> None:
+    before = deploy(SHOES, "1", store, registry.uri)
+    trial = trial_store(store)
+    assert served(deploy(SHOES, "2", trial, registry.uri)) == ("1", "2", 0.2)
+    assert served(set_share("shoes", 0.5, trial)) == ("1", "2", 0.5)
+    assert read_state("shoes", store) == before
+
+
+def test_a_forgotten_state_is_none_until_something_is_deployed(registry: Registry, store: Store) -> None:
+    with pytest.raises(NotFoundError, match="nothing is deployed"):
+        forget_state("shoes", store)
+    deploy(SHOES, "1", store, registry.uri)
+    forget_state("shoes", store)
+    assert find_state("shoes", store) is None
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
