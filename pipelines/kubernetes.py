@@ -9,7 +9,7 @@ from datetime import timedelta
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from endcap.spec.kubernetes import Pipeline, Pod, Step, Toleration
+from endcap.spec.kubernetes import Pipeline, Pod, Step
 from endcap_components.step import DEADLINE
 
 SECRET_KEYS = (
@@ -21,16 +21,6 @@ SECRET_KEYS = (
     "ENDCAP_S3_REGION",
 )
 """Keys of the store's Secret; those that it lacks are not set."""
-SPOT = (
-    Toleration(key="cloud.google.com/gke-spot", operator="Equal", value="true", effect="NoSchedule"),
-    Toleration(key="cloud.google.com/gke-preemptible", operator="Equal", value="true", effect="NoSchedule"),
-    Toleration(key="kubernetes.azure.com/scalesetpriority", operator="Equal", value="spot", effect="NoSchedule"),
-    Toleration(key="oci.oraclecloud.com/oke-is-preemptible", operator="Exists", effect="NoSchedule"),
-    Toleration(key="eks.amazonaws.com/capacityType", operator="Equal", value="SPOT", effect="NoSchedule"),
-    Toleration(key="karpenter.sh/capacity-type", operator="Equal", value="spot", effect="NoSchedule"),
-)
-"""The taints of nodes that can be taken away: those that clouds set, and for Amazon's, which set none, the labels'
-names, which are commonly used for it."""
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -79,7 +69,7 @@ def _resources(task: PipelineTask, step: Pod) -> None:
 def _placement(task: PipelineTask, step: Pod) -> None:
     for key, value in step.nodeSelector.items():
         kubernetes.add_node_selector(task, key, value)
-    for one in [*step.tolerations, *(SPOT if step.spot else ())]:
+    for one in step.borne():
         kubernetes.add_toleration(task, one.key, one.operator, one.value, one.effect, one.tolerationSeconds)
 
 

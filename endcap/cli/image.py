@@ -62,7 +62,7 @@ def command(
         return
     reference = push(name, tag)
     click.echo(
-        f"pushed; name it in the spec: pipeline.image, and serving.kubernetes.image where the predictor needs it",
+        "pushed; name it in the spec: pipeline.image, and serving.kubernetes.image where the predictor needs it",
         err=True,
     )
     click.echo(reference)

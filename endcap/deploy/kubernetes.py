@@ -105,8 +105,7 @@ class _Deployer:
         if self.counted is None:
             serving = self.recommender.serving.kubernetes
             pod = (serving.canary or serving) if self.can.mode == "Standard" else serving
-            tolerations = [one.model_dump(exclude_none=True) for one in pod.tolerations]
-            tolerations += [one.model_dump(exclude_none=True) for one in manifests.SPOT] if pod.spot else []
+            tolerations = [one.model_dump(exclude_none=True) for one in pod.borne()]
             self.counted = find_capacity(self.cluster, pod, tolerations)
         return self.counted
 

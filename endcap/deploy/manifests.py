@@ -14,7 +14,7 @@ from endcap.deploy.state import Target
 from endcap.deploy.variants import MASK, MODE, VERSION, Mode, labels, predictor_service
 from endcap.errors import UserError
 from endcap.spec import Recommender
-from endcap.spec.kubernetes import Pod, Serving, Toleration
+from endcap.spec.kubernetes import Pod, Serving
 from endcap.store import fingerprint
 
 IMAGE = f"endcap:{__version__}"
@@ -28,15 +28,6 @@ LONGEST_NAME = 40
 """KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
 TEMPLATE = "endcap.dev/template"
 """Of a predictor: the fingerprint of how it was rendered."""
-SPOT = (
-    Toleration(key="cloud.google.com/gke-spot", value="true", effect="NoSchedule"),
-    Toleration(key="cloud.google.com/gke-preemptible", value="true", effect="NoSchedule"),
-    Toleration(key="kubernetes.azure.com/scalesetpriority", value="spot", effect="NoSchedule"),
-    Toleration(key="oci.oraclecloud.com/oke-is-preemptible", operator="Exists", effect="NoSchedule"),
-    Toleration(key="eks.amazonaws.com/capacityType", value="SPOT", effect="NoSchedule"),
-    Toleration(key="karpenter.sh/capacity-type", value="spot", effect="NoSchedule"),
-)
-"""Taints of nodes that can be taken away."""
 Json = dict[str, Any]
 
 
@@ -256,7 +247,6 @@ def _resources(pod: Pod) -> Json:
 
 
 def _pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json:
-    tolerations = [*pod.tolerations, *(SPOT if pod.spot else ())]
     made: Json = {
         "serviceAccountName": serving.service_account,
         # KServe's own container in the pod says nothing of these.
@@ -270,8 +260,8 @@ def _pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json:
     }
     if pod.nodeSelector:
         made["nodeSelector"] = dict(pod.nodeSelector)
-    if tolerations:
-        made["tolerations"] = [one.model_dump(exclude_none=True) for one in tolerations]
+    if bears := pod.borne():
+        made["tolerations"] = [one.model_dump(exclude_none=True) for one in bears]
     if mode == "Standard":
         # Knative takes spreading only behind a switch of its own; the scheduler's defaults spread there.
         made["topologySpreadConstraints"] = [

@@ -46,6 +46,18 @@ class Toleration(Strict):
         return self
 
 
+SPOT = (
+    Toleration(key="cloud.google.com/gke-spot", value="true", effect="NoSchedule"),
+    Toleration(key="cloud.google.com/gke-preemptible", value="true", effect="NoSchedule"),
+    Toleration(key="kubernetes.azure.com/scalesetpriority", value="spot", effect="NoSchedule"),
+    Toleration(key="oci.oraclecloud.com/oke-is-preemptible", operator="Exists", effect="NoSchedule"),
+    Toleration(key="eks.amazonaws.com/capacityType", value="SPOT", effect="NoSchedule"),
+    Toleration(key="karpenter.sh/capacity-type", value="spot", effect="NoSchedule"),
+)
+"""The taints of nodes that can be taken away: those that clouds set, and for Amazon's, which set none, the labels'
+names, which are commonly used for it."""
+
+
 class Gpu(Strict):
     count: Annotated[int, Field(ge=0)] = 1
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
@@ -66,6 +78,10 @@ class Pod(Strict):
     tolerations: list[Toleration] = []
     spot: bool = False
     """May run on nodes that can be taken away at any time: bears the taints that clouds give them."""
+
+    def borne(self) -> list[Toleration]:
+        """The taints that it bears, those of spot nodes among them where it may run there."""
+        return [*self.tolerations, *(SPOT if self.spot else ())]
 
 
 class Retries(Strict):

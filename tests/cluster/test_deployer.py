@@ -273,12 +273,22 @@ def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(
     faults.answer(500, 2, methods=("PATCH",))
     desired = state("1")
     dropped: list[int] = []
+    done = threading.Event()
 
-    def drop(line: str) -> None:
-        threading.Timer(0.5, lambda: dropped.append(faults.drop_watches())).start()
+    def drop() -> None:
+        while not done.wait(0.05):
+            if faults.watches():
+                dropped.append(faults.drop_watches())
 
-    assert carry_out(spec, lambda: desired, client, namespace, progress=drop).wanted == {"1": 100}
+    dropping = threading.Thread(target=drop)
+    dropping.start()
+    try:
+        assert carry_out(spec, lambda: desired, client, namespace).wanted == {"1": 100}
+    finally:
+        done.set()
+        dropping.join()
     assert faults.left() == 0
+    assert sum(dropped) > 0
 
 
 def test_what_endcap_made_is_removed_and_nothing_else(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap_pipelines.kubernetes import SPOT
+from endcap.spec.kubernetes import SPOT
 
 from .packages import Json, compiled, container, steps
 
