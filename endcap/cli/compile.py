@@ -77,8 +77,10 @@ def _generated(check: bool) -> None:
 
 
 def _packages() -> dict[Path, str]:
-    loaded = load(find_spec(DEFAULT))
-    return {COMPILED / f"{pipeline}.yaml": _compiler()(pipeline, loaded) for pipeline in sorted(PIPELINES)}
+    compiled, trial = _compiler(), load(find_spec(DEFAULT))
+    packages = {COMPILED / f"{pipeline}.yaml": compiled(pipeline, trial) for pipeline in sorted(PIPELINES)}
+    on_gpus = compiled("training", load(find_spec(DEFAULT), env="gpu"))
+    return packages | {COMPILED / "training-gpu.yaml": on_gpus}
 
 
 def _manifests() -> dict[Path, str]:

@@ -22,7 +22,7 @@ def test_checked_in_packages_are_what_the_definitions_compile_to() -> None:
     main(["compile", "--check"])
 
 
-@pytest.mark.parametrize("name", ["training", "features"])
+@pytest.mark.parametrize("name", ["training", "training-gpu", "features"])
 def test_checked_in_packages_keep_to_kfps_schemas_and_need_no_parameter(name: str) -> None:
     package = checked((COMPILED / f"{name}.yaml").read_text())
     parameters = package["root"]["inputDefinitions"]["parameters"]
