@@ -20,6 +20,18 @@ from endcap_serving.predictors import free_port
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "build" / "image"
+CONTEXT = FOLDER / "context"
+"""A copy of what images are made of, so that an edit between two builds does not part them."""
+SOURCES = [
+    ".dockerignore",
+    "pyproject.toml",
+    "requirements.txt",
+    "README.md",
+    "endcap",
+    "components",
+    "pipelines",
+    "serving",
+]
 NEEDED = {"podman": "podman", "runc": "runc", "debootstrap": "debootstrap", "skopeo": "skopeo"}
 BASE = "localhost/endcap-test-python:3.11"
 LIMIT = 4096
@@ -47,8 +59,8 @@ class Engine:
         tag = f"localhost/{target}:test"
         arguments = {"BASE": BASE, "VERSION": "0-test", "REVISION": "c0ffee"}
         words = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        file = str(ROOT / "serving/image/Dockerfile")
-        self.podman("build", "--layers", *words, "--file", file, "--target", target, "--tag", tag, str(ROOT))
+        file = str(CONTEXT / "serving/image/Dockerfile")
+        self.podman("build", "--layers", *words, "--file", file, "--target", target, "--tag", tag, str(CONTEXT))
         return tag
 
     def run(
@@ -79,6 +91,11 @@ def started() -> Iterator[Engine]:
     try:
         if engine.podman("image", "exists", BASE, check=False).returncode:
             engine.podman("import", str(_stand_in()), BASE)
+        shutil.rmtree(CONTEXT, ignore_errors=True)
+        CONTEXT.mkdir()
+        for name in SOURCES:
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, CONTEXT / name)
         yield engine
     finally:
         if not os.environ.get("ENDCAP_KEEP_IMAGES"):
