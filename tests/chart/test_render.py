@@ -304,8 +304,8 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
         "kubectl -n endcap rollout status deployment/endcap-gateway",
         "helm -n endcap test endcap",
         "kubectl -n kubeflow create secret generic endcap-store",
-        "endcap run pipelines/specs/demo.yaml --on kfp --kfp-namespace kubeflow",
-        "run create --experiment-name demo --package-file pipelines/compiled/training.yaml",
+        "endcap run trial --on kfp --kfp-namespace kubeflow",
+        "run create --experiment-name trial --package-file pipelines/compiled/training.yaml",
         "registry=http://endcap-mlflow.endcap:5000",
         "kubectl -n endcap port-forward service/endcap-gateway 8080:80",
         "kubectl -n endcap delete persistentvolumeclaim endcap-mlflow",
@@ -326,6 +326,7 @@ def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatc
     from kfp.cli.run import create
 
     from endcap.cli.run import command as run
+    from endcap.spec.load import load
 
     def words(start: str) -> list[str]:
         line = next(line for line in text.splitlines() if start in line)
@@ -342,3 +343,9 @@ def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatc
     package = next(yaml.safe_load_all((ROOT / given["package_file"]).read_text()))
     parameters = package["root"]["inputDefinitions"]["parameters"]
     assert {argument.partition("=")[0] for argument in given["args"]} <= set(parameters)
+
+    # What is asked for a ranking at the end is what both of these make.
+    asked = re.search(r"/v1/models/([^:]+):predict", text)
+    assert asked
+    made = parameters["recommender"]["defaultValue"]["name"]
+    assert asked[1] == made == load(run.make_context("run", words("endcap run ")).params["spec"]).recommender.name
