@@ -11,6 +11,7 @@ import click
 import yaml
 
 from endcap.cli.options import env_option, find_spec, set_option
+from endcap.cli.reachable import check_sources
 from endcap.errors import EndcapError, UserError
 from endcap.spec.chain import PIPELINES
 from endcap.spec.load import load
@@ -51,6 +52,7 @@ def command(
         _generated(check)
         return
     loaded = load(spec, env=env, sets=sets)
+    check_sources(loaded.shop)
     output = output or Path(f"{loaded.recommender.name}-{pipeline}.yaml")
     output.write_text(_compiler()(pipeline, loaded, run_deadline=workflow_deadline))
     click.echo(f"✓ {output}: kfp run create -e {loaded.recommender.name} -f {output}")

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from endcap.cli.display import Display
+from endcap.cli.reachable import check_addresses, check_sources
 from endcap.cli.run import print_comparison, run_name
 from endcap.errors import EndcapError, UserError
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
 from endcap.store import Store, open_store
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - refused
 STORE = "s3://endcap/store"
 """As the compiled packages have it."""
 
@@ -44,7 +43,9 @@ def run_on_kfp(
     registry and logical_date; the package's defaults stand for the rest.
     """
     arguments = {"store": STORE, **arguments}
-    _check_reachable(arguments)
+    check_addresses(arguments)
+    if not (follow or end):
+        check_sources(loaded.shop)
     connect: Callable[..., Any] = entry_points(group="endcap.runner")["kfp"].load()
     server = connect(host=kfp_host, namespace=kfp_namespace, token=kfp_token, context=kfp_context, ca=kfp_ca)
     if end:
@@ -107,20 +108,6 @@ def _parameters(
         return {"shop": documents["shop"], **given}
     namespace = loaded.recommender.serving.kubernetes.namespace if serving_namespace is None else serving_namespace
     return {**documents, **arguments, "namespace": namespace}
-
-
-def _check_reachable(arguments: dict[str, Any]) -> None:
-    """Refuse what only this machine can reach."""
-    store, registry = arguments["store"], arguments.get("registry")
-    if "://" not in store or store.startswith("file:"):
-        raise UserError(f"--store {store}: a cluster cannot reach a folder of this machine; give s3://bucket/prefix")
-    if registry is not None:
-        parts = urlsplit(registry)
-        if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:
-            raise UserError(
-                f"--registry {registry}: a cluster cannot reach it; give MLflow's address there, such as "
-                "http://endcap-mlflow.endcap.svc.cluster.local:5000"
-            )
 
 
 def _store(url: str) -> Store | None:

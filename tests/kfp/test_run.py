@@ -244,6 +244,26 @@ class TestTrouble:
         assert said in error
         assert kfp.asked == []
 
+    def test_sources_that_lie_on_this_machine_are_refused_and_named(
+        self, kfp: Kfp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ENDCAP_DEMO", "/logs/of/mine")
+        demo = ["run", str(ROOT / "pipelines" / "specs" / "demo.yaml"), "--on", "kfp", "--kfp-host", kfp.url]
+        with pytest.raises(SystemExit) as stopped:
+            main(demo)
+        said = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert "events.sources[0].path: found /logs/of/mine/events" in said
+        assert "items.sources[0].path: found /logs/of/mine/items.csv" in said
+        assert kfp.asked == []
+
+    def test_sources_in_a_bucket_are_taken(self, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ENDCAP_DEMO", "s3://logs/demo")
+        kfp.scenes = [GOOD]
+        main(["run", str(ROOT / "pipelines" / "specs" / "demo.yaml"), "--on", "kfp", "--kfp-host", kfp.url])
+        sources = kfp.runs[0]["runtime_config"]["parameters"]["shop"]["events"]["sources"]
+        assert [source["path"] for source in sources] == ["s3://logs/demo/events"]
+
 
 @pytest.mark.parametrize("verb", ["create", "submit"])
 def test_kfps_own_command_takes_the_checked_in_package_and_its_defaults(kfp: Kfp, verb: str) -> None:

@@ -60,3 +60,14 @@ def test_a_package_of_ones_own_spec_has_its_documents_as_defaults(
     parameters = checked(Path("mine.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
     assert parameters["recommender"]["defaultValue"]["seed"] == 7
     assert parameters["shop"]["defaultValue"]["name"] == "trial"
+
+
+def test_no_package_is_made_of_a_spec_whose_sources_lie_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENDCAP_DEMO", "/logs/of/mine")
+    with pytest.raises(SystemExit):
+        main(["compile", str(ROOT / "pipelines" / "specs" / "demo.yaml"), "--output", "mine.yaml"])
+    assert "events.sources[0].path: found /logs/of/mine/events" in capsys.readouterr().err
+    assert not Path("mine.yaml").exists()

@@ -1,0 +1,45 @@
+"""What a cluster can reach: refused here, before a run is made, is what only this machine has."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from endcap.errors import Problem, SpecError, UserError
+from endcap.spec.shop import Shop
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - refused
+_BUCKET = "s3://"
+
+
+def check_sources(shop: Shop) -> None:
+    """Raises SpecError that names every source of the shop whose files lie on this machine."""
+    tables = {"events": shop.events, "items": shop.items, "customers": shop.customers}
+    problems = [
+        Problem(
+            f"shop {shop.name}",
+            f"{table}.sources[{number}].path",
+            f"{source.path}, which a pod of a cluster does not have",
+            "s3://bucket/…, or a simulated source",
+            "Copy the files into a bucket and name them by --set shop.KEY, an overlay or the shop's file.",
+        )
+        for table, of_table in tables.items()
+        for number, source in enumerate(of_table.sources if of_table is not None else [])
+        if source.simulated is None and not source.path.startswith(_BUCKET)
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def check_addresses(arguments: dict[str, Any]) -> None:
+    """Raises UserError where a run's store or registry is a place of this machine."""
+    store, registry = arguments["store"], arguments.get("registry")
+    if "://" not in store or store.startswith("file:"):
+        raise UserError(f"--store {store}: a cluster cannot reach a folder of this machine; give s3://bucket/prefix")
+    if registry is not None:
+        parts = urlsplit(registry)
+        if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:
+            raise UserError(
+                f"--registry {registry}: a cluster cannot reach it; give MLflow's address there, such as "
+                "http://endcap-mlflow.endcap.svc.cluster.local:5000"
+            )
