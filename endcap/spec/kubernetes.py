@@ -112,6 +112,7 @@ class Step(Pod):
     """Size of /dev/shm, which data loaders and collectives need."""
     secrets: list[SecretKey] = []
     retries: Retries = Retries()
+    """Left out: as these defaults say, and none for `deploy`, which waits and asks again itself."""
     deadline: Duration | None = None
     """The step is ended when it has run so long."""
     after: str | None = None

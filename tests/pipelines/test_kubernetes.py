@@ -83,6 +83,12 @@ def test_a_failed_step_is_tried_again_after_waits_that_grow(package: Json) -> No
     assert "retryPolicy" not in steps(package)["refit"]
 
 
+def test_the_deploy_step_is_tried_again_only_where_the_spec_says_so(package: Json, tmp_path: Path) -> None:
+    assert "retryPolicy" not in steps(package)["deploy"]
+    said = compiled(tmp_path, "  steps: {deploy: {retries: {count: 1}}}\n")
+    assert steps(said)["deploy"]["retryPolicy"]["maxRetryCount"] == 1
+
+
 def test_no_pod_lives_longer_than_its_step_or_the_whole_run_may(package: Json) -> None:
     limits = {name: one.get("activeDeadlineSeconds") for name, one in package["platform"].items()}
     assert limits["train"] == "7200"
