@@ -74,10 +74,8 @@ def test_it_serves_from_postgresql_by_the_names_that_it_may(
     ]
     arguments += ["--host=127.0.0.1", f"--port={port}", f"--artifacts-destination={tmp_path}"]
     program = [sys.executable, "-m", "mlflow"]
-    address = [word.replace("$(MLFLOW_BACKEND_STORE_URI)", database) for word in upgrade["command"]]
-    subprocess.run(
-        [*program, *address[1:]], env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=200
-    )
+    upgrading = [sys.executable, *upgrade["command"][1:], *upgrade["args"]]
+    subprocess.run(upgrading, env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=200)
 
     words = [*program, *server["command"][1:], *arguments]
     with (tmp_path / "log").open("w") as log:
