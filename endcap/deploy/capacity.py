@@ -1,4 +1,4 @@
-"""Whether one more predictor finds its GPUs: what nodes offer, less what pods have asked for."""
+"""Whether one more predictor finds its GPUs, for all of its pods: what nodes offer, less what pods have asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, POD
-from endcap.spec.kubernetes import Gpu, Pod
+from endcap.deploy.manifests import canary_pods
+from endcap.deploy.state import CanaryTarget
+from endcap.deploy.variants import Mode
+from endcap.spec.kubernetes import Gpu, Pod, Serving
 
 Json = Mapping[str, Any]
 
@@ -21,17 +24,30 @@ class Capacity:
     """What is missing, or why it is not known; empty where there is enough."""
 
 
-def find_capacity(cluster: Cluster, pod: Pod, tolerations: Sequence[Json]) -> Capacity:
-    """Whether a node could take one more such pod now. Without the right to list nodes and pods it is not known."""
+def second_predictor(serving: Serving, mode: Mode, canary: CanaryTarget | None) -> tuple[Pod, int]:
+    """What starts beside the predictor that serves: its pod, and how many of them.
+
+    A canary in Standard mode has the pods of its share; what replaces the stable version, and a revision in Knative
+    mode, has all of them.
+    """
+    if mode == "Standard" and canary is not None:
+        return serving.canary or serving, canary_pods(serving, canary.share)
+    return serving, max(1, serving.replicas.min)
+
+
+def find_capacity(cluster: Cluster, pod: Pod, tolerations: Sequence[Json], count: int = 1) -> Capacity:
+    """Whether nodes could take so many more such pods now. Without the right to list nodes and pods it is not known."""
     if pod.gpu is None or pod.gpu.count == 0:
         return Capacity(True, True, "")
     try:
-        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, tolerations)
+        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, tolerations, count)
     except ForbiddenError as error:
         return Capacity(True, False, f"free GPUs were not counted: {error}")
 
 
-def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, tolerations: Sequence[Json]) -> Capacity:
+def judge(
+    nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, tolerations: Sequence[Json], count: int = 1
+) -> Capacity:
     """The same, from what there is."""
     used: dict[str, int] = {}
     for one in pods:
@@ -39,15 +55,17 @@ def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, toler
             used[one["spec"]["nodeName"]] = used.get(one["spec"]["nodeName"], 0) + _asked(one, gpu.resource)
     fitting = [node for node in nodes if _fits(node, pod, tolerations)]
     offered = {node["metadata"]["name"]: _count(node["status"].get("allocatable"), gpu.resource) for node in fitting}
-    free = {name: count - used.get(name, 0) for name, count in offered.items()}
-    if any(count >= gpu.count for count in free.values()):
+    free = {name: gpus - used.get(name, 0) for name, gpus in offered.items()}
+    # A pod's GPUs are all on one node.
+    if sum(max(0, gpus) // gpu.count for gpus in free.values()) >= count:
         return Capacity(True, True, "")
     where = ", ".join(f"{key}={value}" for key, value in pod.nodeSelector.items())
     nodes_of = f"nodes with {where}" if where else "nodes that it may use"
     each = ", ".join(
         f"{name} {max(0, free[name])} of {offered[name]} free" for name in sorted(offered) if offered[name]
     )
-    words = f"a pod needs {gpu.count} {gpu.resource} on one of the {nodes_of}: {each or 'there are none'}"
+    need = "a pod needs" if count == 1 else f"{count} pods need, each,"
+    words = f"{need} {gpu.count} {gpu.resource} on one of the {nodes_of}: {each or 'there are none'}"
     return Capacity(False, True, words)
 
 
