@@ -25,5 +25,5 @@ def register(
     with step("register", store, run=run, created=created, image=image) as current:
         opened = open_store(store)
         spec = Recommender.model_validate(recommender)
-        version = register(spec, package, verdict, opened, registry or None, run=current.run)
+        version = register(spec, package, verdict, opened, registry or None, run=current.run, progress=current.progress)
         return current.done(version, describe(spec.name, version, opened, registry or None))

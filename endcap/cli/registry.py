@@ -47,10 +47,10 @@ def list_versions(recommender: str, store_url: str, registry: str, as_json: bool
     for version in [] if as_json else versions:
         click.echo(_line(version))
         click.echo(f"    {version.why}")
-        for tag in ("dataset", "snapshot", "run", "commit", "image"):
+        for tag in ("dataset", "snapshot", "run", "commit", "image", "train_image", "refit_image"):
             if version.tags.get(tag):
-                click.echo(f"    {tag:<9} {version.tags[tag]}")
-        click.echo(f"    {'package':<9} {version.package}")
+                click.echo(f"    {tag:<11} {version.tags[tag]}")
+        click.echo(f"    {'package':<11} {version.package}")
 
 
 @command.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from endcap.spec.shop import EventFeature
 MODEL, VOCABULARY, ITEMS = "model", "vocabulary.json", "items.parquet"
 SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
 ENVIRONMENT = "environment.json"
+IMAGE = "ENDCAP_IMAGE"
+"""The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
 _DECLARATIONS = TypeAdapter(list[EventFeature])
 EXAMPLE_TIME = 1_577_836_800_000
 """2020-01-01: the example's answer must not depend on when it is asked."""
@@ -115,14 +118,15 @@ def load_package(folder: Path) -> Package:
 
 
 def environment() -> dict[str, str]:
-    """The versions that a model's numbers may depend on."""
+    """The versions that a model's numbers may depend on, and in a pod the image that has them."""
     versions = {"python": platform.python_version()}
     for name in ("endcap", "torch", "numpy"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "none"
-    return versions
+    image = os.environ.get(IMAGE)
+    return {**versions, "image": image} if image else versions
 
 
 def _ranker(

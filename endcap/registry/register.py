@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from endcap.errors import UserError
+from endcap.registry.package import IMAGE
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.recommender import Recommender
 from endcap.store import Store, fingerprint
 
-IMAGE = "ENDCAP_IMAGE"
-"""The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
 COMMIT = "ENDCAP_COMMIT"
 """The commit that the image was built from; the image's build sets it, because there is no checkout in an image."""
+IMAGES = ("image", "train_image", "refit_image")
+"""Tags that name what a version was registered, trained and refitted in."""
 MAX_BATCH = 1000
 """MLflow's limit on metrics in one call."""
 
@@ -28,12 +30,14 @@ def register(
     registry_uri: str | None = None,
     *,
     run: str = "",
+    progress: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Make a version of a package that passed the gate, and return its number.
 
     With `approval: gate` it is approved at once, and becomes the challenger, or the champion where there is none;
     with `approval: person` it is pending, without an alias, until someone approves it. The same package again is the
-    same version. Raises UserError where the verdict is that the gate failed.
+    same version. Its tags name the image that registered it, and those that trained and refitted the model, however
+    long ago that was. Raises UserError where the verdict is that the gate failed.
     """
     facts = store.manifest(verdict)["facts"]
     if not facts["passed"]:
@@ -44,10 +48,12 @@ def register(
         "snapshot": facts.get("snapshot", ""),
         "spec": fingerprint(recommender.model_dump(mode="json")),
         "commit": _commit(),
-        "image": os.environ.get(IMAGE, ""),
+        **_images(package, store),
         "run": run,
         "verdict": verdict,
     }
+    if moving := sorted({one for name, one in tags.items() if name in IMAGES and one and "@sha256:" not in one}):
+        progress(f"warning: the lineage names {', '.join(moving)} by a tag, which can be moved; name images by digest")
     by_gate = recommender.approval == "gate"
     why = "; ".join(one["text"] for one in facts["conditions"]) or "the gate has no conditions"
     registry = open_registry(registry_uri, store)
@@ -112,6 +118,18 @@ def log_run(
         client.log_batch(run_id, metrics=batch)
     client.set_terminated(run_id)
     return run_id
+
+
+def _images(package: str, store: Store) -> dict[str, str]:
+    """The image of each step that made a version; empty where a model was made outside of images."""
+    made_of = store.manifest(package)["facts"]
+
+    def image(address: str | None) -> str:
+        environment: Mapping[str, str] = store.manifest(address)["facts"].get("environment", {}) if address else {}
+        return environment.get("image", "")
+
+    of_each = (os.environ.get(IMAGE, ""), image(made_of.get("trained")), image(made_of.get("fitted")))
+    return dict(zip(IMAGES, of_each, strict=True))
 
 
 def _told(conditions: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from endcap.errors import UserError
 from endcap.features.view import declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load
-from endcap.registry.package import write_package
+from endcap.registry.package import environment, write_package
 from endcap.spec import Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of, fit_anew
@@ -47,7 +47,7 @@ def refit(
     sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
     with store.publish(kind, key) as draft:
         _write(draft.path, recommender, winner, sources, store)
-        draft.facts |= {"recommender": recommender.name, **sources}
+        draft.facts |= {"recommender": recommender.name, **sources, "fitted": winner}
     return draft.address
 
 
@@ -63,6 +63,7 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
             return found
         with store.publish(kind, key) as draft:
             make = _fitted_on_all if recommender.refit else _as_judged
+            draft.facts["environment"] = environment()
             draft.facts["fitted_until"] = make(recommender, dataset, trained, store, draft.path, work, progress)
     return draft.address
 

@@ -10,10 +10,15 @@ from click.testing import CliRunner
 
 from endcap.cli.registry import list_versions
 from endcap.errors import NotFoundError, TransientError, UserError
+from endcap.features import build
 from endcap.registry import Registry, default_uri, describe, log_run, open_registry, register
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
+from endcap.training import refit, train
+from tests.features.logs import sessions, shop, snapshot
 from tests.registry.conftest import judged, publish
+
+LOG = " ".join(["abcab", "xyzxy"] * 10)
 
 
 def add(store: Store, recommender: Recommender, key: str) -> str:
@@ -51,8 +56,37 @@ def test_the_image_is_in_the_lineage(
     add(shop_store, recommender, "one")
     (version,) = Registry(default_uri(shop_store)).versions("demo")
     assert (version.tags["image"], version.tags["commit"]) == (image, "c0ffee")
+    assert "train_image" not in version.tags
     listed = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root])
-    assert f"image     {image}\n" in listed.output
+    assert f"image       {image}\n" in listed.output
+
+
+def test_the_images_that_trained_and_refitted_are_in_the_lineage_of_a_later_registration(
+    shop_store: Store, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = {"by": "time", "test": 0.1, "validation": 0.2}
+    recommender = Recommender.model_validate({**recommender.model_dump(mode="json"), "split": split})
+    dataset = build(shop(), snapshot(shop_store, sessions(LOG)), shop_store)
+    monkeypatch.setenv("ENDCAP_IMAGE", "registry.example.com/gpu:7")
+    trained = train(recommender, dataset, shop_store)
+    verdict = judged(shop_store)
+    refitting, registering = (f"registry.example.com/endcap@sha256:{digit * 64}" for digit in "56")
+    monkeypatch.setenv("ENDCAP_IMAGE", refitting)
+    package = refit(recommender, dataset, trained, verdict, shop_store)
+    monkeypatch.setenv("ENDCAP_IMAGE", registering)
+    assert refit(recommender, dataset, train(recommender, dataset, shop_store), verdict, shop_store) == package
+    said: list[str] = []
+    register(recommender, package, verdict, shop_store, progress=said.append)
+    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    images = {name: version.tags[name] for name in ("train_image", "refit_image", "image")}
+    assert images == {
+        "train_image": "registry.example.com/gpu:7",
+        "refit_image": refitting,
+        "image": registering,
+    }
+    (warning,) = said
+    assert "registry.example.com/gpu:7 by a tag" in warning
+    assert "sha256" not in warning
 
 
 def test_the_same_package_is_the_same_version_and_later_decisions_stand(
