@@ -13,7 +13,7 @@ from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE
 from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
 from endcap.deploy.abilities import Abilities, find_abilities
-from endcap.deploy.capacity import Capacity, find_capacity
+from endcap.deploy.capacity import Capacity, find_capacity, second_predictor
 from endcap.deploy.ownership import check_ours, check_stays
 from endcap.deploy.state import Deployment, describe
 from endcap.deploy.steps import Step, changes, said_of
@@ -30,6 +30,8 @@ ATTEMPTS = 20
 """At a step that others change the object under."""
 SPLIT_WITHIN = 60.0
 """Seconds for the cluster's routes to follow once everything is ready."""
+LOOK_WITHIN = 5.0
+"""The same where nothing depends on it: KServe's own HTTPRoute, which may never carry the share."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class _Deployer:
             {},
         )
         self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
+        if self.own_route:
+            self._find_route()
 
     def tell(self, line: str) -> None:
         if line != self.told:
@@ -101,12 +105,12 @@ class _Deployer:
         )
 
     def capacity(self) -> Capacity:
-        """Whether one more predictor fits, looked up once."""
+        """Whether one more predictor fits, with all the pods that it comes to; looked up once."""
         if self.counted is None:
             serving = self.recommender.serving.kubernetes
-            pod = (serving.canary or serving) if self.can.mode == "Standard" else serving
+            pod, count = second_predictor(serving, self.can.mode, self.desired.canary)
             tolerations = [one.model_dump(exclude_none=True) for one in pod.borne()]
-            self.counted = find_capacity(self.cluster, pod, tolerations)
+            self.counted = find_capacity(self.cluster, pod, tolerations, count)
         return self.counted
 
     def deployments(self) -> dict[str, Json] | None:
@@ -130,7 +134,23 @@ class _Deployer:
             self._route(step)
 
     def _route(self, step: Step) -> None:
-        self._apply(manifests.http_route(self.recommender, self.namespace, step.weights))
+        """Apply our own route, if it is ours; its status changes all the time, so by itself until nobody is between."""
+        route = manifests.http_route(self.recommender, self.namespace, step.weights)
+        for _ in range(ATTEMPTS):
+            there = self._find_route()
+            seen = {"resourceVersion": there["metadata"]["resourceVersion"]} if there else {}
+            try:
+                self._apply({**route, "metadata": {**route["metadata"], **seen}})
+            except StaleError:
+                continue
+            return
+        raise ClusterError(f"HTTPRoute {route['metadata']['name']} is changed by others all the time; try again")
+
+    def _find_route(self) -> Json | None:
+        """Our own route as it is. Raises ClusterError where one of its name is someone else's."""
+        found = self.cluster.find(HTTP_ROUTE, manifests.own_route(self.recommender.name), self.namespace)
+        check_ours(found, self.namespace, HTTP_ROUTE)
+        return found
 
     def _apply(self, thing: Json) -> Json:
         try:
@@ -298,14 +318,16 @@ def _next_look(deployer: _Deployer) -> Json | None:
 
 def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
     """The traffic as it really is. Raises ClusterError where what must follow does not."""
-    end = time.monotonic() + SPLIT_WITHIN
     own = deployer.can.mode == "Knative" or deployer.own_route
+    end = time.monotonic() + (SPLIT_WITHIN if own else LOOK_WITHIN)
     asked = wanted(step, whole_percent=deployer.can.mode == "Knative")
     while True:
         traffic = deployer.traffic()
-        if (traffic and traffic[0].shares == asked) or (not own and time.monotonic() > end - SPLIT_WITHIN + 5):
+        if traffic and traffic[0].shares == asked and not traffic[0].missing:
             break
-        if own and time.monotonic() > end:
+        if time.monotonic() > end and not own:
+            break
+        if time.monotonic() > end:
             found = traffic[0] if traffic else "nothing can be read"
             raise ClusterError(f"the traffic does not follow: wanted {in_words(asked)}, and {found}")
         time.sleep(0.5)

@@ -119,9 +119,13 @@ def canary_entry(recommender: Recommender, target: Target, share: float) -> Json
         "model": _model(serving, pod, target),
         **_pod(serving, pod, "Standard", recommender.name),
     }
-    replicas = max(1, math.ceil(serving.replicas.min * share))
-    marked = {**rendered, "minReplicas": replicas, "annotations": _marks(rendered, target)}
+    marked = {**rendered, "minReplicas": canary_pods(serving, share), "annotations": _marks(rendered, target)}
     return {"predictor": marked, "trafficPercent": round(100 * share)}
+
+
+def canary_pods(serving: Serving, share: float) -> int:
+    """Standard: how many pods a canary of this share has."""
+    return max(1, math.ceil(serving.replicas.min * share))
 
 
 def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
@@ -136,13 +140,18 @@ def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, i
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": _metadata(f"endcap-{recommender.name}", namespace, labels(recommender.name)),
+        "metadata": _metadata(own_route(recommender.name), namespace, labels(recommender.name)),
         "spec": {
             "parentRefs": [{"name": gateway, "namespace": gateway_namespace}],
             "hostnames": [route.hostname],
             "rules": [{"backendRefs": [{"name": name, "port": 80, "weight": to} for name, to in weights.items()]}],
         },
     }
+
+
+def own_route(recommender: str) -> str:
+    """The name of our own HTTPRoute; KServe's has the recommender's."""
+    return f"endcap-{recommender}"
 
 
 def predictor_name(target: Target) -> str:

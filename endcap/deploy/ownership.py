@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
-from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE
+from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, Kind
+from endcap.deploy.manifests import own_route
 from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR
 from endcap.errors import ClusterError
 
@@ -15,16 +16,16 @@ GONE_WITHIN = 60.0
 """Seconds for what is deleted to be gone."""
 
 
-def check_ours(live: Json | None, namespace: str) -> None:
-    """Raise ClusterError where an InferenceService is someone else's."""
+def check_ours(live: Json | None, namespace: str, kind: Kind = INFERENCE_SERVICE) -> None:
+    """Raise ClusterError where an object is someone else's; no --force takes it."""
     if live is None:
         return
     name = live["metadata"]["name"]
     if (live["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER:
         raise ClusterError(
-            f"there is an InferenceService {name} in namespace {namespace} that Endcap did not make, and it is left "
+            f"the {kind.name} {name} in namespace {namespace} is one that Endcap did not make, and it is left "
             f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
-            f"kubectl label inferenceservice {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
+            f"kubectl label {kind.name.lower()} {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
         )
 
 
@@ -43,7 +44,7 @@ def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
     live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     check_ours(live, namespace)
     gone = []
-    for kind, name in ((HTTP_ROUTE, f"endcap-{recommender}"), (INFERENCE_SERVICE, recommender)):
+    for kind, name in ((HTTP_ROUTE, own_route(recommender)), (INFERENCE_SERVICE, recommender)):
         if kind is HTTP_ROUTE and not cluster.schema(kind.api_version):
             continue
         found = live if kind is INFERENCE_SERVICE else _ours(cluster, name, namespace)

@@ -8,6 +8,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, KindAbsentError
 from endcap.cluster.kinds import HTTP_ROUTE, KNATIVE_ROUTE
+from endcap.deploy.manifests import own_route
 from endcap.deploy.steps import WEIGHTS, Step, percent, said_of, version_of
 from endcap.deploy.variants import CANARY, STABLE, predictor_service, share_of
 
@@ -21,9 +22,11 @@ class Traffic:
     source: str
     shares: dict[str, float]
     """Percent by version; of a backend that is no version's, by its name."""
+    missing: str = ""
+    """Why no gateway follows it as it stands; empty where one does."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {in_words(self.shares)}"
+        return f"{self.source}: {in_words(self.shares)}" + (f", not in force: {self.missing}" if self.missing else "")
 
 
 def in_words(shares: Mapping[str, float]) -> str:
@@ -55,19 +58,22 @@ def knative_traffic_of(cluster: Cluster, service: Json) -> Traffic:
 
 
 def standard_traffic_of(cluster: Cluster, service: Json, own: bool) -> list[Traffic]:
-    """Of our own HTTPRoute, where there is one, and of the one that KServe makes; without the right to read: none."""
+    """Of our own HTTPRoute, if one is wanted, and of the one that KServe makes; without the right to read: none."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     versions = {}
     for predictor in [service["spec"]["predictor"], *(one["predictor"] for one in service["spec"].get("canary") or [])]:
         versions[predictor_service(name, predictor.get("name"))] = version_of(predictor)
     found = []
-    for route_name in [f"endcap-{name}"] * own + [name]:
+    for route_name in [own_route(name)] * own + [name]:
         try:
             route = cluster.find(HTTP_ROUTE, route_name, namespace)
         except (ForbiddenError, KindAbsentError):
             continue
+        source = f"HTTPRoute {route_name}"
         if route is not None:
-            found.append(Traffic(f"HTTPRoute {route_name}", _weighted(route, versions)))
+            found.append(Traffic(source, _weighted(route, versions), not_in_force(route)))
+        elif route_name != name:
+            found.append(Traffic(source, {}, "there is none"))
     return found
 
 
@@ -92,3 +98,40 @@ def _weighted(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
         if part:
             shares[version] = shares.get(version, 0) + part
     return shares
+
+
+def not_in_force(route: Json) -> str:
+    """Why a gateway that an HTTPRoute names does not follow it, or not yet; empty where all of them do.
+
+    What stands in the route is only what was asked for: its gateways' controllers say in its status what they made of
+    it, and which generation of it they have seen.
+    """
+    namespace, generation = route["metadata"]["namespace"], route["metadata"].get("generation", 0)
+    reports = (route.get("status") or {}).get("parents") or []
+    for parent in route["spec"].get("parentRefs") or []:
+        where = f"Gateway {parent.get('namespace', namespace)}/{parent['name']}"
+        about = [one["conditions"] for one in reports if _same(one["parentRef"], parent, namespace)]
+        refusals = [_refusal(conditions, generation) for conditions in about]
+        if not refusals:
+            return f"{where} says nothing of it: there is no such Gateway, or no controller looks after it"
+        if all(refusals):
+            return f"{where}: {refusals[0]}"
+    return "" if route["spec"].get("parentRefs") else "it names no gateway"
+
+
+def _same(one: Json, other: Json, namespace: str) -> bool:
+    """Whether two references lead to the same parent. namespace: the route's."""
+    ours, theirs = ({"namespace": namespace, **reference} for reference in (one, other))
+    return all(ours.get(key) == theirs.get(key) for key in ("namespace", "name", "sectionName", "port"))
+
+
+def _refusal(conditions: list[Json], generation: int) -> str:
+    """What keeps a controller from following a route at this generation; empty where nothing does."""
+    said = {one["type"]: one for one in conditions}
+    for kind in ("Accepted", "ResolvedRefs"):
+        one = said.get(kind)
+        if one is None or one.get("observedGeneration", 0) < generation:
+            return "its controller has not seen the last change yet"
+        if one["status"] != "True":
+            return f"{kind} is {one['status']} ({one.get('reason', '')}: {one.get('message', '')})"
+    return ""

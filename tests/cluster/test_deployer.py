@@ -18,6 +18,7 @@ from endcap.deploy.manifests import service_account, serving_runtime
 from endcap.deploy.ownership import remove
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import read_variants
+from endcap.errors import ClusterError
 from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
 from endcap.store import open_store
@@ -68,6 +69,14 @@ def weights(cluster: Cluster, namespace: str, route: str = "endcap-shoes") -> di
     return {one["name"]: one["weight"] for one in rules[-1]["backendRefs"]}
 
 
+def needs_gateway(cluster: Cluster) -> None:
+    """A controller must really follow our route: what stands in it is only what was asked for."""
+    namespace, name = ROUTE["gateway"].split("/")
+    cluster.needs("gateways.gateway.networking.k8s.io")
+    if cluster.kubectl("-n", namespace, "get", "gateway", name, check=False).returncode:
+        pytest.skip(f"the cluster has no Gateway {ROUTE['gateway']}")
+
+
 def started(cluster: Cluster, namespace: str) -> dict[str, str]:
     """The pods by their version."""
     pods = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes")
@@ -110,6 +119,7 @@ def test_a_canary_in_standard_mode_shows_in_our_own_route(
     cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
+    needs_gateway(cluster)
     spec = recommender(mode="Standard", route=ROUTE, **SMALL)
     deploying(spec, state("1"))
     assert weights(cluster, namespace) == {"shoes-v1-predictor": 10_000}
@@ -133,6 +143,46 @@ def test_a_canary_in_standard_mode_shows_in_our_own_route(
     deploying(spec, state("2", "3", 0.2))
     deploying(spec, state("2"))
     assert weights(cluster, namespace) == {"shoes-v2-predictor": 10_000}
+
+
+def test_a_route_that_its_gateway_does_not_take_is_no_success(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    needs_gateway(cluster)
+    monkeypatch.setattr("endcap.deploy.kubernetes.SPLIT_WITHIN", 8.0)
+
+    def at(gateway: str) -> Recommender:
+        return recommender(mode="Standard", route={**ROUTE, "gateway": gateway}, **SMALL)
+
+    with pytest.raises(ClusterError, match=r"not in force: Gateway kserve/nowhere says nothing of it"):
+        deploying(at("kserve/nowhere"), state("1"))
+    offered = cluster.get("gateway", "kserve-ingress-gateway", "kserve")["spec"]["gatewayClassName"]
+    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "elsewhere.example"}
+    edge = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": {"name": "edge"}}
+    cluster.apply({**edge, "spec": {"gatewayClassName": offered, "listeners": [listener]}}, namespace=namespace)
+    with pytest.raises(
+        ClusterError, match=rf"Gateway {namespace}/edge: Accepted is False \(NoMatchingListenerHostname"
+    ):
+        deploying(at(f"{namespace}/edge"), state("1"))
+    told = deploying(at(ROUTE["gateway"]), state("1")).traffic[0]
+    assert (told.source, told.shares, told.missing) == ("HTTPRoute endcap-shoes", {"1": 100}, "")
+    status = cluster.get("httproute", "endcap-shoes", namespace)["status"]
+    assert {one["parentRef"]["name"] for one in status["parents"]} >= {"kserve-ingress-gateway"}
+
+
+def test_a_route_of_someone_elses_is_not_taken_even_by_force(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    theirs = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "endcap-shoes"}}
+    parents = [{"name": "edge", "namespace": "infra"}]
+    spec = {"parentRefs": parents, "hostnames": ["theirs.example"]}
+    cluster.apply({**theirs, "spec": spec}, namespace=namespace)
+    with pytest.raises(ClusterError, match=r"HTTPRoute endcap-shoes in namespace .* that Endcap did not make"):
+        deploying(recommender(mode="Standard", route=ROUTE, **SMALL), state("1"), force=True)
+    assert cluster.get("httproute", "endcap-shoes", namespace)["spec"]["hostnames"] == ["theirs.example"]
+    assert cluster.list("inferenceservices", namespace) == []
 
 
 def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
@@ -295,6 +345,7 @@ def test_what_endcap_made_is_removed_and_nothing_else(
     cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
+    needs_gateway(cluster)
     deploying(recommender(mode="Standard", route=ROUTE, **SMALL), state("1"))
     client = connect(str(cluster.kubeconfig))
     assert remove("shoes", client, namespace) == ["HTTPRoute endcap-shoes", "InferenceService shoes"]
