@@ -22,8 +22,6 @@ class Abilities:
     """In which the recommender runs, or is to run."""
     canaries: bool
     """Standard: KServe knows canary predictors. (Knative mode always has a canary.)"""
-    routes: bool
-    """The Gateway API is there."""
 
 
 def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Abilities:
@@ -45,8 +43,8 @@ def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None
             "Knative Serving is not installed in this cluster, and Knative mode needs it; install it, or set "
             "serving.kubernetes.mode: Standard"
         )
-    routes = bool(cluster.schema(HTTP_ROUTE.api_version))
-    if recommender.serving.kubernetes.route is not None and mode == "Standard" and not routes:
+    route = recommender.serving.kubernetes.route if mode == "Standard" else None
+    if route is not None and not cluster.schema(HTTP_ROUTE.api_version):
         raise ClusterError(
             "the Gateway API is not installed in this cluster, and serving.kubernetes.route needs it; install it "
             "(https://gateway-api.sigs.k8s.io/guides), or leave the route out"
@@ -54,7 +52,7 @@ def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None
     spec = (schema.get("properties") or {}).get("spec") or {}
     # KServe's minimal CRDs name no fields; they came with releases that know canaries, and KServe's report is awaited.
     canaries = "canary" in (spec.get("properties") or {"canary": {}})
-    return Abilities(mode, canaries, routes)
+    return Abilities(mode, canaries)
 
 
 def _inference_service(cluster: Cluster) -> Json:

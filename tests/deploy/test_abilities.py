@@ -46,19 +46,19 @@ OLD = {"status": {"properties": {"url": {}}}, "spec": {"properties": {"predictor
 MINIMAL = {"spec": {"x-kubernetes-preserve-unknown-fields": True}, "status": {}}
 
 
-def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool, bool]:
+def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool]:
     probe = inference_service(spec, NAMESPACE, "Standard", predictor(spec, "Standard", target("1")), {})
     can = find_abilities(cast(Cluster, served), spec, live, probe)
-    return can.mode, can.canaries, can.routes
+    return can.mode, can.canaries
 
 
 @pytest.mark.parametrize(
     ("served", "mode", "expected"),
     [
-        (Served(kserve=NOW, mode="Standard"), "auto", ("Standard", True, True)),
-        (Served(kserve=NOW), "auto", ("Knative", True, True)),
-        (Served(kserve=BEFORE), "Standard", ("Standard", False, True)),
-        (Served(kserve=MINIMAL, routes=False), "Standard", ("Standard", True, False)),
+        (Served(kserve=NOW, mode="Standard"), "auto", ("Standard", True)),
+        (Served(kserve=NOW), "auto", ("Knative", True)),
+        (Served(kserve=BEFORE), "Standard", ("Standard", False)),
+        (Served(kserve=MINIMAL, routes=False), "Standard", ("Standard", True)),
     ],
 )
 def test_mode_and_canaries_are_the_clusters(served: Served, mode: str, expected: tuple[str, bool, bool]) -> None:
