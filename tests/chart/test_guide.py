@@ -1,0 +1,70 @@
+"""The laptop cluster of docs/cluster.md, against what the chart makes by default."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import yaml
+
+from .conftest import ROOT, Objects
+
+GUIDE = (ROOT / "docs" / "cluster.md").read_text()
+
+
+def found(pattern: str) -> tuple[str, ...]:
+    """The groups of a pattern that stands in the guide."""
+    match = re.search(pattern, GUIDE, re.DOTALL)
+    assert match, pattern
+    return match.groups()
+
+
+def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
+    objects = render()
+    (name, port) = found(r"kubectl -n endcap port-forward svc/(\S+) 8080:(\d+)")
+    service = objects.one("Service", name)
+    assert (service["metadata"]["namespace"], service["spec"]["ports"][0]["port"]) == ("endcap", int(port))
+    secret = yaml.safe_load((ROOT / "charts/endcap/values.yaml").read_text())["store"]["secretName"]
+    (kfp, serving, made) = found(
+        r"for namespace in (\S+) (\S+); do\s+kubectl -n \$namespace create secret generic (\S+)"
+    )
+    assert objects.one("Namespace", serving)
+    assert objects.one("RoleBinding", "endcap-deployer")["subjects"][0]["namespace"] == kfp
+    assert made == secret
+
+
+def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
+    from endcap_serving.gateway import Split, Upstream, routes
+
+    (package,) = found(r"run create -e trial -f (\S+)")
+    parameters = next(yaml.safe_load_all((ROOT / package).read_text()))["root"]["inputDefinitions"]["parameters"]
+    name = parameters["recommender"]["defaultValue"]["name"]
+    (path,) = found(r"curl -s localhost:8080(\S+)")
+    # Beside another recommender, where the paths without a name are nobody's.
+    splits = {one: Split(Upstream(one, 80)) for one in (name, "other")}
+    taken = [
+        route["name"]
+        for route in routes(splits)[0]["virtual_hosts"][0]["routes"]
+        if "safe_regex" in route["match"] and re.fullmatch(route["match"]["safe_regex"]["regex"], path)
+    ]
+    assert taken == [name]
+
+
+def test_its_store_lets_in_the_predictors(render: Callable[..., Objects]) -> None:
+    policy = yaml.safe_load((ROOT / "manifests" / "laptop" / "store-policy.yaml").read_text())["spec"]["ingress"][0]
+    objects = render()
+    (namespace,) = objects.of("Namespace")
+    who = policy["from"][0]["namespaceSelector"]["matchLabels"]
+    assert who == {"kubernetes.io/metadata.name": namespace["metadata"]["name"]}
+    out = objects.one("NetworkPolicy", "endcap-predictors")["spec"]["egress"]
+    assert policy["ports"][0]["port"] in {port["port"] for rule in out for port in rule["ports"]}
+
+
+def test_it_switches_on_what_knative_may_refuse() -> None:
+    from endcap.deploy.waiting import _FLAGS
+
+    (patch,) = found(r"patch configmap config-features --type=merge -p '(.*?)'")
+    features = json.loads(patch)["data"]
+    assert set(_FLAGS.values()) <= set(features)
+    assert set(features.values()) == {"enabled"}
