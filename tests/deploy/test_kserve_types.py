@@ -1,0 +1,70 @@
+"""What is rendered is what KServe's own types take: every field is one of theirs, and none changes on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime
+from endcap.deploy.state import CanaryTarget
+from endcap.deploy.variants import Mode
+from tests.deploy.given import NAMESPACE, recommender, target
+
+Json = dict[str, Any]
+GPU = {"gpu": {"count": 1}, "nodeSelector": {"gpu": "a100"}, "spot": True, "image": "endcap:test"}
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[Json, str], Json]:
+    """Reads an object as one of KServe's types, and writes it again."""
+    import kserve.models
+    from kubernetes.client import models
+
+    for name, kind in vars(models).items():
+        if isinstance(kind, type) and not hasattr(kserve.models, name):
+            # Its client looks only here for the types that it takes from Kubernetes.
+            monkeypatch.setattr(kserve.models, name, kind, raising=False)
+    client = kserve.ApiClient()
+
+    def convert(thing: Json, kind: str) -> Json:
+        return dict(
+            client.sanitize_for_serialization(client.deserialize(SimpleNamespace(data=json.dumps(thing)), kind))
+        )
+
+    return convert
+
+
+def without_empty_names(service: Json) -> Json:
+    """KServe's type gives every model an empty name, which an apply would claim for Endcap."""
+    spec = service["spec"]
+    for one in [spec["predictor"], *(entry["predictor"] for entry in spec.get("canary") or [])]:
+        assert one["model"].pop("name") == ""
+    return service
+
+
+def whole(mode: Mode) -> Json:
+    spec = recommender(**GPU, replicas={"min": 2, "max": 4})
+    canary = CanaryTarget(**target("2").model_dump(), share=0.1)
+    beside = [canary_entry(spec, canary, 0.1)] if mode == "Standard" else None
+    return inference_service(
+        spec, NAMESPACE, mode, predictor(spec, mode, target("1")), {"endcap.dev/salt": "a"}, beside
+    )
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_an_inference_service_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
+    assert without_empty_names(through(whole(mode), "V1beta1InferenceService")) == whole(mode)
+
+
+def test_a_serving_runtime_keeps_every_field(through: Callable[[Json, str], Json]) -> None:
+    assert through(serving_runtime(NAMESPACE), "V1alpha1ServingRuntime") == serving_runtime(NAMESPACE)
+
+
+def test_a_field_that_kserve_does_not_know_would_be_lost(through: Callable[[Json, str], Json]) -> None:
+    wrong = whole("Standard")
+    wrong["spec"]["predictor"]["minimumReplicas"] = 2
+    assert "minimumReplicas" not in through(wrong, "V1beta1InferenceService")["spec"]["predictor"]
