@@ -20,7 +20,8 @@ GPU: Json = {
     "nodeSelector": {"nvidia.com/gpu.present": "true"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
 }
-"""For a spec that says none: the label and the taint that NVIDIA's operator and the clouds give GPU nodes."""
+"""For a spec that says none: the label that NVIDIA's operator and its feature discovery give GPU nodes, and the taint
+that is usual. A managed cluster without either has a label of its cloud's own (docs/deploying.md)."""
 CPU: Json = {"gpu": None, "nodeSelector": {}, "tolerations": []}
 OVERLAYS: dict[str, tuple[Mode, Json]] = {
     "cpu": ("Standard", CPU),
@@ -28,7 +29,8 @@ OVERLAYS: dict[str, tuple[Mode, Json]] = {
     "knative-gpu": ("Knative", GPU),
 }
 STORE = """\
-# Where the packages lie: an S3 server and its keys. Fill this in before `kubectl apply -k`.
+# Where the packages lie: an S3 server and its keys. Fill this in before `kubectl apply -k`, which writes the Secret out
+# of it, over one of the same name that is there. To keep that one, take secretGenerator out of kustomization.yaml.
 # Host, and port where it is not the scheme's own:
 S3_ENDPOINT=s3.example.com
 # 0 for an S3 server without TLS:
@@ -50,6 +52,9 @@ def render(recommender: Recommender, target: Target, command: str) -> dict[str, 
     head = f"# Written by `{command}`; do not edit.\n"
     base = _of(recommender, target, "Standard", CPU)
     files = {f"base/{name}.yaml": head + _yaml(thing) for name, thing in _base(recommender, base).items()}
+    secret = recommender.serving.kubernetes.secret
+    warning = f"# It writes the Secret {secret} out of store.env, over one that is there; see store.env.\n"
+    files["base/kustomization.yaml"] = files["base/kustomization.yaml"].replace(head, head + warning, 1)
     files["base/store.env"] = STORE
     for name, (mode, pod) in OVERLAYS.items():
         changed = _merge_patch(base, _of(recommender, target, mode, pod))
