@@ -58,6 +58,11 @@ class Cluster:
             if self.kubectl("get", "crd", crd, check=False).returncode:
                 pytest.skip(f"the cluster does not define {crd}")
 
+    def simulated(self) -> bool:
+        """Whether nodes are KWOK's, on which no image is pulled and no container runs."""
+        versions = [node["status"]["nodeInfo"]["kubeletVersion"] for node in self.list("nodes")]
+        return all(version.startswith(("kwok", "fake")) for version in versions)
+
     def restart_api_server(self) -> None:
         """Kill the API server and start it again; returns when it is ready. Skips on a cluster that is not ours."""
         self._own("killing the API server").restart_api_server()

@@ -81,6 +81,8 @@ def test_the_deploy_step_makes_the_inference_service_with_its_accounts_rights(
     version: tuple[Recommender, str, str, dict[str, str]],
     tmp_path: Path,
 ) -> None:
+    if not cluster.simulated():
+        pytest.skip("pods would fetch the package from an S3 server of this machine: unset KUBECONFIG")
     kfp, serving = namespaces
     done, said = run_step(cluster, kfp, serving, version, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
