@@ -7,7 +7,7 @@ from typing import Any
 
 from endcap.cluster import Cluster
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, KNATIVE_ROUTE
-from endcap.deploy.variants import MODE, Mode, mode_of
+from endcap.deploy.variants import Mode, mode_of
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -27,8 +27,9 @@ class Abilities:
 def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Abilities:
     """What matters for this recommender here.
 
-    live: its InferenceService, if there is one: its mode stays. service: one that could be made, tried without being
-    made to learn the cluster's own mode. Raises ClusterError where KServe is absent or too old, or lacks Knative.
+    live: its InferenceService, if there is one: its mode stays. service: one that says no mode (`manifests.probe`),
+    tried without being made to learn the cluster's own. Raises ClusterError where KServe is absent or too old, or
+    lacks Knative.
     """
     schema = _inference_service(cluster)
     wanted = recommender.serving.kubernetes.mode
@@ -80,7 +81,5 @@ def _check_release(schema: Json) -> None:
 
 def _default_mode(cluster: Cluster, service: Json) -> Mode:
     """KServe's webhook writes its default mode on what says none: ask for it without making anything."""
-    metadata = service["metadata"]
-    said = {key: value for key, value in metadata["annotations"].items() if key != MODE}
-    tried = cluster.apply({**service, "metadata": {**metadata, "annotations": said}}, dry_run=True)
+    tried = cluster.apply(service, dry_run=True)
     return mode_of(tried)

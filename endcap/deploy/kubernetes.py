@@ -68,13 +68,7 @@ class _Deployer:
         self.live = self.find()
         check_ours(self.live, self.namespace)
         check_stays(self.live, self.namespace)
-        probe = manifests.inference_service(
-            self.recommender,
-            self.namespace,
-            "Standard",
-            manifests.predictor(self.recommender, "Standard", self.desired.stable, named=False),
-            {},
-        )
+        probe = manifests.probe(self.recommender, self.namespace, self.desired.stable)
         self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
         if self.own_route:
             self._find_route()
@@ -189,6 +183,7 @@ def carry_out(
     does not become ready within `serving.kubernetes.ready_within`, UnreachableError.
     """
     deployer = _Deployer(recommender, desired(), cluster, namespace, force, progress)
+    _note_route(deployer)
     step = _first_step(deployer)
     if wait:
         step = _follow(deployer, desired, step)
@@ -230,6 +225,17 @@ def _first_step(deployer: _Deployer) -> Step:
             continue
         return step
     raise ClusterError(f"InferenceService {deployer.recommender.name} is changed by others all the time; try again")
+
+
+def _note_route(deployer: _Deployer) -> None:
+    """With the first deployment: its route's hostname is to be the clients' address from then on."""
+    bare = deployer.can.mode == "Standard" and deployer.can.canaries and not deployer.own_route
+    if bare and deployer.live is None:
+        deployer.notes.append(
+            "serving.kubernetes.route is not set: where this release of KServe does not follow a canary's share (0.20 "
+            "does not), clients that go around Endcap's gateway stay with the stable version. Set it before they are "
+            "given an address, since its hostname is another one; the chart's deployer.ownRoute gives the right to it"
+        )
 
 
 def _say_capacity(deployer: _Deployer, step: Step) -> None:

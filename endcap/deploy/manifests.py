@@ -81,6 +81,20 @@ def inference_service(
     }
 
 
+def probe(recommender: Recommender, namespace: str, target: Target) -> Json:
+    """One that either mode takes and that says none, to ask KServe for the cluster's own without making it.
+
+    Without scaling: each mode has metrics that the other's validation refuses.
+    """
+    made = predictor(recommender, "Knative", target)
+    plain = {
+        key: value for key, value in made.items() if key not in _scaling(recommender.serving.kubernetes, "Knative")
+    }
+    service = inference_service(recommender, namespace, "Standard", plain, {})
+    del service["metadata"]["annotations"][MODE]
+    return service
+
+
 def predictor(recommender: Recommender, mode: Mode, target: Target, *, named: bool = True) -> Json:
     """The predictor of a version. named: under a name of the version's own, which Standard mode needs for a canary.
 

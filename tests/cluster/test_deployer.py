@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from endcap.deploy.kubernetes import Outcome, carry_out, preview
 from endcap.deploy.manifests import service_account, serving_runtime
 from endcap.deploy.ownership import remove
 from endcap.deploy.state import write_state
-from endcap.deploy.variants import read_variants
+from endcap.deploy.variants import Mode, read_variants
 from endcap.errors import ClusterError
 from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
@@ -35,6 +36,7 @@ GPU = {
     "memory": "64Mi",
 }
 SMALL = {"cpu": "50m", "memory": "64Mi"}
+BOTH = [("Standard", STANDARD_CRDS), ("Knative", KNATIVE_CRDS)]
 SECRET = {
     "apiVersion": "v1",
     "kind": "Secret",
@@ -203,6 +205,47 @@ def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
     assert variants.share == 0
 
 
+@contextmanager
+def default_mode(cluster: Cluster, mode: Mode) -> Iterator[None]:
+    """KServe's own default, which one who installs it chooses for the whole cluster."""
+    found = cluster.get("configmap", "inferenceservice-config", "kserve")["data"]["deploy"]
+    if json.loads(found)["defaultDeploymentMode"] == mode:
+        yield
+        return
+    if cluster.plane is None:
+        pytest.skip(f"the default mode is not {mode}, and changing it is for a control plane of the tests' own")
+
+    def set_to(deploy: str) -> None:
+        patch = json.dumps({"data": {"deploy": deploy}})
+        cluster.kubectl("-n", "kserve", "patch", "configmap", "inferenceservice-config", "--type=merge", "-p", patch)
+
+    set_to(json.dumps(json.loads(found) | {"defaultDeploymentMode": mode}))
+    try:
+        yield
+    finally:
+        set_to(found)
+
+
+@pytest.mark.parametrize(("mode", "crds"), BOTH)
+def test_mode_auto_is_the_clusters_default_and_stays(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], mode: Mode, crds: tuple[str, ...]
+) -> None:
+    cluster.needs(*crds)
+    spec = recommender(**SMALL)
+    assert spec.serving.kubernetes.mode == "auto"
+    with default_mode(cluster, mode):
+        outcome = deploying(spec, state("1"))
+    assert (outcome.mode, outcome.wanted) == (mode, {"1": 100})
+    service = cluster.get("inferenceservice", "shoes", namespace)
+    assert service["status"]["deploymentMode"] == mode
+    # Only Standard mode may need a route of our own, and it is said while there are no clients yet.
+    assert any("serving.kubernetes.route is not set" in note for note in outcome.notes) == (mode == "Standard")
+    with default_mode(cluster, "Standard"):
+        outcome = deploying(spec, state("1", "2", 0.5))
+    assert (outcome.mode, outcome.wanted) == (mode, {"1": 50, "2": 50})
+    assert not any("serving.kubernetes.route is not set" in note for note in outcome.notes)
+
+
 def test_a_dry_run_says_what_would_change_and_changes_nothing(
     cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
 ) -> None:
@@ -294,11 +337,15 @@ def _account(cluster: Cluster, namespace: str, folder: Path, verbs: list[str]) -
     return file
 
 
-def test_the_api_server_is_killed_during_a_canary(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
-    cluster.needs(*STANDARD_CRDS)
+@pytest.mark.parametrize(("mode", "crds"), BOTH)
+def test_the_api_server_is_killed_during_a_canary(
+    cluster: Cluster, namespace: str, mode: Mode, crds: tuple[str, ...]
+) -> None:
+    cluster.needs(*crds)
     prepare(cluster, namespace)
-    client, spec = connect(str(cluster.kubeconfig)), recommender(mode="Standard", **SMALL)
-    carry_out(spec, lambda: one, client, namespace) if (one := state("1")) else None
+    client, spec = connect(str(cluster.kubeconfig)), recommender(mode=mode, **SMALL)
+    one = state("1")
+    carry_out(spec, lambda: one, client, namespace)
     two = state("1", "2", 0.5)
     killed: list[bool] = []
 
@@ -308,8 +355,14 @@ def test_the_api_server_is_killed_during_a_canary(cluster: Cluster, namespace: s
             cluster.kill_api_server()
             threading.Timer(3, cluster.restart_api_server).start()
 
-    assert carry_out(spec, lambda: two, client, namespace, progress=kill).wanted == {"1": 50, "2": 50}
+    outcome = carry_out(spec, lambda: two, client, namespace, progress=kill)
     assert killed
+    assert (outcome.mode, outcome.wanted) == (mode, {"1": 50, "2": 50})
+    assert outcome.traffic[0].shares == ({"1": 50, "2": 50} if mode == "Knative" else {"1": 100})
+    variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
+    assert variants is not None
+    assert variants.canary is not None
+    assert (variants.canary.version, variants.canary.ready, variants.share) == ("2", True, 0.5)
 
 
 def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(

@@ -8,7 +8,7 @@ import pytest
 
 from endcap.cluster import Cluster
 from endcap.deploy.abilities import find_abilities
-from endcap.deploy.manifests import inference_service, predictor
+from endcap.deploy.manifests import probe
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 from tests.deploy.given import NAMESPACE, recommender, target
@@ -30,6 +30,10 @@ class Served:
 
     def apply(self, thing: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
         assert dry_run
+        assert "scaleMetric" not in thing["spec"]["predictor"], (
+            "KServe refuses cpu in Knative mode, rps in Standard mode"
+        )
+        assert thing["metadata"]["annotations"] == {}
         said = {"serving.kserve.io/deploymentMode": self._mode} if self._mode else {}
         return {**thing, "metadata": {**thing["metadata"], "annotations": said}}
 
@@ -47,8 +51,7 @@ MINIMAL = {"spec": {"x-kubernetes-preserve-unknown-fields": True}, "status": {}}
 
 
 def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool]:
-    probe = inference_service(spec, NAMESPACE, "Standard", predictor(spec, "Standard", target("1")), {})
-    can = find_abilities(cast(Cluster, served), spec, live, probe)
+    can = find_abilities(cast(Cluster, served), spec, live, probe(spec, NAMESPACE, target("1")))
     return can.mode, can.canaries
 
 
