@@ -10,17 +10,25 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
+from endcap.store.s3_settings import MOUNT
 from endcap_components.step import DEADLINE
 
 SECRET_KEYS = (
     "ENDCAP_S3_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "S3_ENDPOINT",
+    "S3_USE_HTTPS",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
     "ENDCAP_S3_REGION",
+    "AWS_DEFAULT_REGION",
+    "ENDCAP_S3_CA",
 )
-"""Keys of the store's Secret; those that it lacks are not set."""
+"""Keys of the store's Secret, those that KServe reads among them; what it lacks is not set."""
+MOUNTED = "/var/run/secrets/endcap/store"
+"""Where the store's Secret lies as files, for the certificates that it may hold."""
 _UNSAID = {"deploy": {"retries": Retries(count=0)}}
 """Deploy asks a busy API server again itself and waits for pods for `ready_within`; what fails then, a right that is
 missing or a model that does not start, would fail again after as long a wait."""
@@ -78,6 +86,8 @@ def _placement(task: PipelineTask, step: Pod) -> None:
 
 def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
     kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in SECRET_KEYS}, optional=True)
+    kubernetes.use_secret_as_volume(task, pipeline.secret, MOUNTED, optional=True)
+    task.set_env_variable(MOUNT, MOUNTED)
     for one in step.secrets:
         kubernetes.use_secret_as_env(task, one.secret, {one.key: one.env})
 

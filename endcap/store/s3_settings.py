@@ -12,9 +12,13 @@ from endcap.errors import UserError
 
 SECRET = "endcap-store"  # noqa: S105 (a name)
 """The Kubernetes Secret whose keys become these variables in pods."""
-ENDPOINTS = ("ENDCAP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+ENDPOINTS = ("ENDCAP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT")
+"""The last as KServe has it: host and port, spoken to without TLS where S3_USE_HTTPS is 0."""
 REGIONS = ("ENDCAP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
 CAS = ("ENDCAP_S3_CA", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
+MOUNT = "ENDCAP_S3_SECRET"
+"""A folder with the Secret's keys as files: certificates of a private authority are its key `ca.crt`."""
+CA_KEY = "ca.crt"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class S3Settings:
 def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings:
     """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
     given = os.environ if environment is None else environment
-    endpoint = _first(given, ENDPOINTS)
+    endpoint = _first(given, ENDPOINTS[:-1]) or _kserves_endpoint(given)
     missing = [] if endpoint else [f"{ENDPOINTS[0]} (such as https://s3.eu-central-1.amazonaws.com or minio:9000)"]
     missing += [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not given.get(name)]
     if missing or not endpoint:
@@ -48,7 +52,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
             f"{'it is a key' if len(missing) == 1 else 'they are keys'} of the same name in the Secret {SECRET}"
         )
     host, secure = _endpoint(endpoint)
-    ca = _first(given, CAS)
+    ca = given.get(CAS[0]) or _mounted_ca(given) or _first(given, CAS[1:])
     if ca and not Path(ca).is_file():
         raise UserError(f"{CAS[0]}: found {ca}, which is no file; name a file of certificates in PEM, or leave it out")
     return S3Settings(
@@ -61,6 +65,18 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
         region=_first(given, REGIONS) or (None if "amazonaws." in host else "us-east-1"),
         ca=ca,
     )
+
+
+def _kserves_endpoint(given: Mapping[str, str]) -> str | None:
+    endpoint = given.get(ENDPOINTS[-1])
+    plain = endpoint and "://" not in endpoint and given.get("S3_USE_HTTPS") == "0"
+    return f"http://{endpoint}" if plain else endpoint
+
+
+def _mounted_ca(given: Mapping[str, str]) -> str | None:
+    folder = given.get(MOUNT)
+    file = Path(folder) / CA_KEY if folder else None
+    return str(file) if file is not None and file.is_file() else None
 
 
 def _endpoint(given: str) -> tuple[str, bool]:

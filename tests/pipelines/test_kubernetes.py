@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from endcap.spec.kubernetes import SPOT
+from endcap.store.s3_settings import from_environment
 
-from .packages import Json, compiled, container, steps
+from .packages import ROOT, Json, compiled, container, steps
 
 MINE = "registry.example/mine:2"
 SETTINGS = """
@@ -69,6 +70,24 @@ def test_every_step_gets_the_stores_secret_and_train_its_own_and_shared_memory(p
     assert own["keyToEnv"] == [{"secretKey": "token", "envVar": "TRACKER_TOKEN"}]
     (mount,) = package["platform"]["train"]["emptyDirMounts"]
     assert (mount["mountPath"], mount["medium"], int(mount["sizeLimit"])) == ("/dev/shm", "Memory", 8 * 2**30)
+
+
+def test_a_step_reads_the_store_by_the_manifests_secret_too_and_its_certificates(package: Json, tmp_path: Path) -> None:
+    written = (ROOT / "manifests" / "base" / "store.env").read_text().replace("S3_USE_HTTPS=1", "S3_USE_HTTPS=0")
+    secret = dict(line.split("=", 1) for line in written.splitlines() if line and not line.startswith("#"))
+    for name in steps(package):
+        task = package["platform"][name]
+        (mount,) = task["secretAsVolume"]
+        assert (mount["secretName"], mount["optional"]) == ("my-store", True)
+        environment = {one["name"]: one["value"] for one in container(package, name)["env"]}
+        assert environment["ENDCAP_S3_SECRET"] == mount["mountPath"]
+        keys = {one["envVar"]: one["secretKey"] for one in task["secretAsEnv"][0]["keyToEnv"]}
+        environment |= {variable: secret[key] for variable, key in keys.items() if key in secret}
+        settings = from_environment(environment)
+        assert (settings.endpoint, settings.region, settings.ca) == ("http://s3.example.com", "us-east-1", None)
+        (tmp_path / "ca.crt").write_text("certificates")
+        settings = from_environment(environment | {"ENDCAP_S3_SECRET": str(tmp_path)})
+        assert settings.ca == str(tmp_path / "ca.crt")
 
 
 def test_a_failed_step_is_tried_again_after_waits_that_grow(package: Json) -> None:
