@@ -122,12 +122,6 @@ def canary_entry(recommender: Recommender, target: Target, share: float) -> Json
     pod = serving.canary or serving
     if serving.gpu is not None and pod.gpu is None:
         pod = pod.model_copy(update={"gpu": serving.gpu.model_copy(update={"count": 0})})
-    lost = set(serving.nodeSelector) - set(pod.nodeSelector)
-    if lost:
-        raise UserError(
-            f"serving.kubernetes.canary.nodeSelector: {', '.join(sorted(lost))} is missing; KServe gives the canary "
-            "the stable's keys, so say another value for each, or the same"
-        )
     rendered = {
         "name": predictor_name(target),
         "model": _model(serving, pod, target),

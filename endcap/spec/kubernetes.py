@@ -243,3 +243,13 @@ class Serving(Pod):
     ready_within: Duration = Field(default="15m", validate_default=True)
     """From the deployment to ready, images and nodes included; then it ends with the reason."""
     route: Route | None = None
+
+    @field_validator("canary")
+    @classmethod
+    def _canary_says_every_key_of_the_nodes(cls, canary: Pod | None, info: ValidationInfo) -> Pod | None:
+        lost = set(info.data.get("nodeSelector", {})) - set(canary.nodeSelector if canary else ())
+        if canary is not None and lost:
+            found, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
+            allowed = "each key of serving.kubernetes.nodeSelector, with the same value or another"
+            raise mistakes([Mistake(("nodeSelector",), found, allowed, hint)])
+        return canary

@@ -19,6 +19,8 @@ from endcap.spec.base import Allowed, Mistake, suggest
 from endcap.spec.nodes import Key, Node, listed, spelled
 
 EXTENDS = "extends"
+KEY = "[key]"
+"""Where pydantic says that it is not a map's value but its key that is wrong."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
         elif get_origin(shape.annotation) is list:
             key, parent = (*key, part), shape
             shape = Shape.of(get_args(shape.annotation)[0])
+        elif get_origin(shape.annotation) is dict:
+            of_key, of_value = get_args(shape.annotation)
+            key, parent, shape = (*key, part), shape, Shape.of(of_key if loc[-1] == KEY else of_value)
         else:
             return key, parent, shape
     return key, parent, shape
@@ -130,7 +135,7 @@ def _problems(
         return [(key, Problem(node.place, spelled(key), found, listed(tags), suggest(tag, tags)))]
     if kind == "missing":
         return [(key, Problem(place, spelled(key), "nothing", describe(shape), "This key is required."))]
-    value = document.at(key).plain()
+    value = key[-1] if detail["loc"][-1] == KEY else document.at(key).plain()
     allowed = detail["msg"] if kind == "value_error" and shape.model is not None else describe(shape)
     return [(key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape)))]
 
@@ -173,6 +178,8 @@ def describe(shape: Shape) -> str:
     if get_origin(shape.annotation) is list:
         least = next((one.min_length for one in shape.metadata if isinstance(one, annotated_types.MinLen)), 0)
         return f"a list{' of at least one' if least else ''}, each {describe(Shape.of(get_args(shape.annotation)[0]))}"
+    if get_origin(shape.annotation) is dict:
+        return f"a map, each value {describe(Shape.of(get_args(shape.annotation)[1]))}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", timedelta: "a duration"}
     return words.get(shape.annotation, "a value") + _limits(shape)
 

@@ -58,9 +58,6 @@ def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
     assert entry["predictor"]["minReplicas"] == 2
     assert entry["predictor"]["model"]["resources"]["limits"]["nvidia.com/gpu"] == "0"
     assert "maxReplicas" not in entry["predictor"]
-    lost = recommender(**GPU, canary={"memory": "1Gi"})
-    with pytest.raises(UserError, match=r"canary\.nodeSelector: gpu is missing"):
-        canary_entry(lost, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
 
 
 @pytest.mark.parametrize("package", ["/var/store/packages/1", "file:///var/store/packages/1"])
