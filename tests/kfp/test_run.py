@@ -170,7 +170,10 @@ def test_without_waiting_the_commands_to_follow_and_end_are_shown_and_work(
 
 def test_interrupted_it_says_that_the_run_goes_on(kfp: Kfp) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"})]
-    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", "run", SPEC, "--on", "kfp"]
+    # What runs in a script's background is started with Ctrl-C ignored, and tests may run there.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    main = f"{heeding}; from endcap.cli.main import main; main()"
+    command = [sys.executable, "-c", main, "run", SPEC, "--on", "kfp"]
     process = subprocess.Popen(
         [*command, "--kfp-host", kfp.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
