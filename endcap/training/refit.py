@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 from endcap.errors import UserError
 from endcap.features.view import declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
-from endcap.models import load
+from endcap.models import Model, load
 from endcap.registry.package import environment, write_package
 from endcap.spec import Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
@@ -61,43 +62,45 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
         found = store.find(kind, key)
         if found:
             return found
+        fit = _fitted_on_all if recommender.refit else _as_judged
+        fitted = fit(recommender, dataset, trained, store, work, progress)
         with store.publish(kind, key) as draft:
-            make = _fitted_on_all if recommender.refit else _as_judged
-            draft.facts["environment"] = environment()
-            draft.facts["fitted_until"] = make(recommender, dataset, trained, store, draft.path, work, progress)
+            (draft.path / MODEL).mkdir()
+            fitted.model.save(draft.path / MODEL)
+            fitted.vocabulary.save(draft.path / VOCABULARY)
+            pq.write_table(fitted.items, draft.path / ITEMS)
+            draft.facts |= {"environment": environment(), "fitted_until": fitted.until}
     return draft.address
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """A model with the items that it scores, in its order. until: time of the last event that it has seen, epoch ms."""
+
+    model: Model
+    vocabulary: Vocabulary
+    items: pa.Table
+    until: int
+
+
 def _fitted_on_all(
-    recommender: Recommender, dataset: str, trained: str, store: Store, place: Path, work: Path, progress: Progress
-) -> int:
-    """Write the model fitted on all data; returns the time of the last event that it has seen, epoch ms."""
+    recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
+) -> _Fitted:
     folder = store.fetch(dataset)
     vocabulary, sessions = everything(folder, recommender)
     progress(f"fitting {recommender.model.name} on all {len(sessions):,} sessions")
     epochs = facts_of(store, trained)["epochs"]
     model = fit_anew(recommender, sessions, len(vocabulary), epochs, work / "fit", progress)
-    (place / MODEL).mkdir()
-    model.save(place / MODEL)
-    _write_items(place, vocabulary, item_table(folder, vocabulary, sessions))
-    return int(sessions.times.max())
+    return _Fitted(model, vocabulary, item_table(folder, vocabulary, sessions), int(sessions.times.max()))
 
 
 def _as_judged(
-    recommender: Recommender, dataset: str, trained: str, store: Store, place: Path, work: Path, progress: Progress
-) -> int:
-    """Write the judged model; returns the time of the last event that it has seen, epoch ms."""
+    recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
+) -> _Fitted:
     judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
     model = load(judged / MODEL)
-    (place / MODEL).mkdir()
-    model.save(place / MODEL)
-    _write_items(place, Vocabulary.load(judged / VOCABULARY), view.items)
-    return int((view.train if model.needs_validation else view.training).times.max())
-
-
-def _write_items(place: Path, vocabulary: Vocabulary, items: pa.Table) -> None:
-    vocabulary.save(place / VOCABULARY)
-    pq.write_table(items, place / ITEMS)
+    seen = view.train if model.needs_validation else view.training
+    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
 
 
 def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str, str], store: Store) -> None:
