@@ -53,6 +53,11 @@ def check_file(file: Path, described: Mapping[str, object], called: str, artifac
         raise IntegrityError(f"{artifact}: {called} was changed after it was written; {_make_again(artifact)}")
 
 
+def document_bytes(document: Json) -> bytes:
+    """A document as it lies in a bucket: the same for the same document."""
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
 def sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

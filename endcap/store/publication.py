@@ -38,6 +38,7 @@ from typing import Any
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.store.base import MANIFEST, Json
 from endcap.store.bucket import REQUESTS, Blob, Bucket, parallel
+from endcap.store.contents import document_bytes
 
 ABANDONED = timedelta(days=1)
 _CHOICE = "choice.json"
@@ -66,7 +67,7 @@ class Publication:
         carried_out: Json | None = None
         while not self._whole():
             if choice == carried_out:
-                self._bucket.write(self._manifest, _json(choice["manifest"]), absent=True)
+                self._bucket.write(self._manifest, document_bytes(choice["manifest"]), absent=True)
                 break
             try:
                 self._copy(choice)
@@ -78,7 +79,7 @@ class Publication:
         for one in (own, choice):
             self._bucket.remove(f"{self._drafts}{one['draft']}/{name}" for name in one["manifest"]["files"])
         there = self._bucket.read(self._manifest)
-        return there is not None and there[0] == _json(manifest)
+        return there is not None and there[0] == document_bytes(manifest)
 
     def _whole(self) -> bool:
         return self._bucket.stat(self._manifest) is not None
@@ -93,9 +94,9 @@ class Publication:
     def _choose(self, own: Json, *, replaced: str | None = None) -> tuple[Json, str]:
         """The choice that stands, and its etag; it is `own` where there was none, or one of the etag `replaced`."""
         if replaced:
-            self._bucket.write(self._choice, _json(own), etag=replaced)
+            self._bucket.write(self._choice, document_bytes(own), etag=replaced)
         while True:
-            self._bucket.write(self._choice, _json(own), absent=True)
+            self._bucket.write(self._choice, document_bytes(own), absent=True)
             found = self._bucket.read(self._choice)
             if found is not None:
                 return json.loads(found[0]), found[1].etag
@@ -144,7 +145,3 @@ class Publication:
 def _all(results: Any) -> None:
     for _ in results:
         pass
-
-
-def _json(document: Json) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True).encode()

@@ -15,7 +15,15 @@ from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.store.base import MANIFEST, Draft, Json
 from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import alone, cache_folder
-from endcap.store.contents import check_file, check_folder, manifest_of, replace_durably, scratch, storage_errors
+from endcap.store.contents import (
+    check_file,
+    check_folder,
+    document_bytes,
+    manifest_of,
+    replace_durably,
+    scratch,
+    storage_errors,
+)
 from endcap.store.fingerprint import fingerprint
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
@@ -112,14 +120,14 @@ class S3Store:
         return None if found is None else _document(found[0])
 
     def write_document(self, name: str, document: Json) -> None:
-        self._bucket.write(self._name(f"{name}.json"), _json(document))
+        self._bucket.write(self._name(f"{name}.json"), document_bytes(document))
 
     def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         object_ = self._name(f"{name}.json")
         while True:
             found = self._bucket.read(object_)
             document = change(None if found is None else _document(found[0]))
-            content = _json(document)
+            content = document_bytes(document)
             if found is None:
                 written = self._bucket.write(object_, content, absent=True)
             else:
@@ -216,10 +224,6 @@ def _right(file: Path, described: Json) -> bool:
 def _document(content: bytes) -> Json:
     document: Json = json.loads(content)
     return document
-
-
-def _json(document: Json) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def _suppressed(end: Callable[[], None]) -> None:
