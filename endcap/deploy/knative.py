@@ -13,7 +13,7 @@ from typing import Any
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
-from endcap.deploy.steps import Step, mark, percent, said_of, version_of
+from endcap.deploy.steps import Step, mark, percent, said_of, target_of, version_of
 from endcap.deploy.variants import (
     CANARY,
     REPLACES,
@@ -52,7 +52,7 @@ def plan(recommender: Recommender, desired: Deployment, live: Json | None, names
 def _replace_stable(at: _At, stable: Target) -> Step:
     if at.template != stable.version and at.canary_has_all:
         # It goes on until the new one is ready: the pods of the stable version before it may be gone.
-        return at.everyone(at.newest_target, f"version {at.template} has everyone")
+        return at.everyone(target_of(at.predictor), f"version {at.template} has everyone")
     if at.template != stable.version:
         return at.at_zero(stable, announced=True)
     if at.ready:
@@ -102,10 +102,6 @@ class _At:
     def template(self) -> str:
         """The version of the newest template."""
         return version_of(self.predictor)
-
-    @property
-    def newest_target(self) -> Target:
-        return Target(version=self.template, package=self.predictor["model"]["storageUri"])
 
     @property
     def percent(self) -> int | None:

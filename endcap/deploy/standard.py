@@ -13,7 +13,7 @@ from typing import Any
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
-from endcap.deploy.steps import WEIGHTS, Step, mark, percent, said_of, version_of
+from endcap.deploy.steps import WEIGHTS, Step, mark, percent, said_of, target_of, version_of
 from endcap.deploy.variants import CANARY, SALT, SHARE, STABLE, canary_is_ready, condition, share_of
 from endcap.errors import UserError
 from endcap.spec import Recommender
@@ -44,10 +44,11 @@ def plan(
             f"everyone the new version: endcap registry promote {recommender.name} {canary.version}"
         )
     if at.served not in ("", stable.version) and canaries and at.stable_answers:
+        old = target_of(at.predictor)
         if stable.version not in at.beside:
-            return at.both(at.old_stable, CanaryTarget(**stable.model_dump(), share=0.0), f"{_starts(stable)}")
+            return at.both(old, CanaryTarget(**stable.model_dump(), share=0.0), _starts(stable))
         if not at.answers(stable):
-            return at.both(at.old_stable, at.beside[stable.version], _starts(stable))
+            return at.both(old, at.beside[stable.version], _starts(stable))
         return at.alone(stable, f"version {stable.version} gets everyone")
     if canary is None or (canary.version not in at.beside and not at.is_ready(stable)):
         here = at.served == stable.version and at.stable_answers
@@ -83,10 +84,6 @@ class _At:
         return version_of(self.predictor)
 
     @property
-    def old_stable(self) -> Target:
-        return Target(version=self.served, package=self.predictor["model"]["storageUri"])
-
-    @property
     def stable_answers(self) -> bool:
         return self.live is not None and condition(self.live, "PredictorReady").get("status") == "True"
 
@@ -98,8 +95,8 @@ class _At:
         share = share_of(said_of(self.live))
         found = {}
         for one in self.live["spec"].get("canary") or []:
-            version, package = version_of(one["predictor"]), one["predictor"]["model"]["storageUri"]
-            found[version] = CanaryTarget(version=version, package=package, share=share)
+            target = target_of(one["predictor"])
+            found[target.version] = CanaryTarget(**target.model_dump(), share=share)
         return found
 
     def answers(self, target: Target) -> bool:

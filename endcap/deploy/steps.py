@@ -60,6 +60,11 @@ def version_of(predictor: Mapping[str, Any]) -> str:
     return mark(predictor, VERSION)
 
 
+def target_of(predictor: Mapping[str, Any]) -> Target:
+    """What a predictor that we made serves."""
+    return Target(version=version_of(predictor), package=predictor["model"]["storageUri"])
+
+
 def _identity(service: Json) -> list[object]:
     said = said_of(service)
     predictor = service["spec"]["predictor"]
