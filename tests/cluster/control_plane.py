@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import subprocess
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from endcap_serving.predictors import free_port
 from tests.cluster.build import module_folder, program
 from tests.cluster.certificates import Authority, Pair, write_key
 from tests.cluster.keeper import Keeper
@@ -227,12 +227,6 @@ def write_kubeconfig(path: Path, server: str, authority: Path, user: Pair) -> No
 def _listed(objects: list[dict[str, Any]]) -> str:
     """One document for kubectl. JSON: CRDs are megabytes, which YAML in Python takes a minute for."""
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody holds now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_until(true: Callable[[], bool], otherwise: str, log: Path | None = None, patience: float = _PATIENCE) -> None:

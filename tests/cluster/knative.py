@@ -10,9 +10,10 @@ import json
 import sys
 from pathlib import Path
 
+from endcap_serving.predictors import free_port
 from tests.cluster import knative_ingress_stand_in
 from tests.cluster.build import module_folder, program
-from tests.cluster.control_plane import ControlPlane, free_port, wait_until
+from tests.cluster.control_plane import ControlPlane, wait_until
 from tests.cluster.manifests import Object, config_map, documents, leads_to, loopback_service, namespace
 from tests.cluster.own_network import wrapped
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from endcap.cli import run_kfp
 from endcap.cli.main import main
+from endcap.store import Store, open_store
 
 from .server import Kfp, scene
 
@@ -84,19 +86,21 @@ def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsy
     assert "again: endcap" in said
 
 
-def test_what_a_step_said_in_the_store_is_shown(
-    kfp: Kfp, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from endcap.cli import run_kfp
-    from endcap.store import open_store
-
+@pytest.fixture
+def near_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The run's store, within reach of whoever follows it."""
     store = open_store(str(tmp_path / "store"))
     monkeypatch.setattr(run_kfp, "open_store", lambda url: store)
+    return store
 
+
+def test_what_a_step_said_in_the_store_is_shown(
+    kfp: Kfp, capsys: pytest.CaptureFixture[str], near_store: Store
+) -> None:
     def with_words(run: str) -> dict[str, object]:
         said = {"state": "done", "result": "s3://endcap/store/snapshots/trial/x", "summary": "7 events", "begun": ""}
-        store.write_document(f"runs/{run}/ingest", said)
-        store.write_document(f"runs/{run}/train", {"state": "failed", "cause": "no session is left", "begun": ""})
+        near_store.write_document(f"runs/{run}/ingest", said)
+        near_store.write_document(f"runs/{run}/train", {"state": "failed", "cause": "no session is left", "begun": ""})
         return BAD_TRAIN(run)
 
     kfp.scenes = [with_words]
@@ -106,17 +110,13 @@ def test_what_a_step_said_in_the_store_is_shown(
 
 
 def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
-    kfp: Kfp, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kfp: Kfp, capsys: pytest.CaptureFixture[str], near_store: Store
 ) -> None:
-    from endcap.cli import run_kfp
-    from endcap.store import open_store
-
-    store = open_store(str(tmp_path / "store"))
-    monkeypatch.setattr(run_kfp, "open_store", lambda url: store)
-
     def unlisted(run: str) -> dict[str, object]:
         for step in ALL:
-            store.write_document(f"runs/{run}/{step}", {"state": "done", "result": "", "summary": "", "seconds": 3.0})
+            near_store.write_document(
+                f"runs/{run}/{step}", {"state": "done", "result": "", "summary": "", "seconds": 3.0}
+            )
         return {"state": "SUCCEEDED"}
 
     kfp.scenes = [unlisted]
