@@ -5,7 +5,8 @@ EndcapError
 │   ├── SpecError         a spec file: carries every problem found, not only the first
 │   ├── DataError         input data: columns, times, too many bad rows
 │   ├── RequestError      a ranking request (served as HTTP 400)
-│   └── NotFoundError     a name or an address that nothing is stored under
+│   ├── NotFoundError     a name or an address that nothing is stored under
+│   └── DivergedError     a training whose loss is no number any more
 ├── IntegrityError        something stored is damaged or half there
 ├── StorageError          the disk or object store refused: full, read-only, no permission
 ├── ClusterError          a Kubernetes cluster refused, lacks what is needed, or what was started there failed
@@ -63,6 +64,10 @@ class RequestError(UserError):
 
 class NotFoundError(UserError):
     """Nothing is stored under this name or address."""
+
+
+class DivergedError(UserError):
+    """A training whose loss is no number any more; other settings may do."""
 
 
 class IntegrityError(EndcapError):

@@ -17,5 +17,5 @@ def train(recommender: dict, dataset: str, store: str, run: str = "", created: s
         opened = open_store(store)
         trained = train(Recommender.model_validate(recommender), dataset, opened, progress=current.progress)
         facts = opened.manifest(trained)["facts"]
-        epochs = f", {facts['epochs']} epochs" if facts["epochs"] else ""
+        epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
         return current.done(trained, f"{facts['model']['name']}{epochs}, {facts['n_items']:,} items")

@@ -92,16 +92,6 @@ def evaluate(competitor: Competitor, test: Sessions, cutoffs: Sequence[int], pop
     return Evaluation(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
 
 
-def next_item_mrr(competitor: Competitor, sessions: Sessions, cutoff: int = 20) -> float:
-    """MRR@cutoff of the next item over all predictions: what training watches on its validation sessions."""
-    total, count = 0.0, 0
-    for block in rank_prefixes(competitor, sessions, cutoff):
-        ranks = block.ranks
-        total += float((1 / ranks[ranks > 0]).sum())
-        count += len(ranks)
-    return total / max(count, 1)
-
-
 def _add(table: Doubles, rows: NDArray[np.int64], values: Doubles) -> None:
     for column in range(values.shape[1]):
         table[:, column] += np.bincount(rows, weights=values[:, column], minlength=len(table))

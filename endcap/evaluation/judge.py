@@ -11,13 +11,14 @@ from typing import Any
 
 from endcap.errors import IntegrityError
 from endcap.evaluation.contest import Contest
-from endcap.evaluation.evaluate import Evaluation, evaluate, next_item_mrr
+from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, decide
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
-from endcap.models import Fitting, load, make
+from endcap.models import load, make
+from endcap.models.learn import fitted, tried
 from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import Package, load_package
 from endcap.spec.model import ModelSpec
@@ -97,8 +98,8 @@ def _judge(
         evaluations[name] = evaluate(competitor, view.test, cutoffs, popularity)
     for spec in recommender.baselines:
         progress(f"fitting and ranking {predictions:,} predictions: {spec.name}")
-        fitted = _baseline(spec, recommender, view, progress)
-        evaluations[spec.name] = evaluate(fitted, view.test, cutoffs, popularity)
+        baseline = _baseline(spec, recommender, view, progress)
+        evaluations[spec.name] = evaluate(baseline, view.test, cutoffs, popularity)
     progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
     contest = Contest.of(evaluations, recommender.evaluation, recommender.seed)
     outcomes = decide(
@@ -142,17 +143,11 @@ def _champion(package: Package, view: View) -> Competitor:
 
 
 def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: Progress) -> Competitor:
-    model, n_items = make(spec), len(view.vocabulary)
-    fitting = Fitting(seed=recommender.seed, progress=progress)
-    if model.needs_validation:
-        watched = Fitting(
-            seed=recommender.seed,
-            validate=lambda fitted: next_item_mrr(Competitor(fitted, recommender.exclude), view.validation),
-            progress=progress,
-        )
-        epochs = model.fit(view.train, n_items, watched).epochs
-        model, fitting = make(spec), Fitting(seed=recommender.seed, epochs=epochs, progress=progress)
-    model.fit(view.training, n_items, fitting)
+    found: Json = {}
+    if make(spec).needs_validation:
+        first = tried(spec, view, recommender.exclude, seed=recommender.seed, progress=progress)
+        found = dict(first.report.found)
+    model = fitted(spec, view.training, len(view.vocabulary), found, seed=recommender.seed, progress=progress)
     return Competitor(model, recommender.exclude)
 
 

@@ -16,10 +16,20 @@ from endcap.errors import DataError
 from endcap.events.days import DayWriter, drop_duplicates
 from endcap.events.digest import digest
 from endcap.events.load import Loader
-from endcap.events.plan import event_columns, event_plan, quoted, table_columns, table_kind, table_plan, text
+from endcap.events.plan import (
+    KEPT,
+    TIME,
+    event_columns,
+    event_plan,
+    quoted,
+    table_columns,
+    table_kind,
+    table_plan,
+    text,
+)
 from endcap.events.snapshot import EVENTS
 from endcap.events.sources import SourceFile
-from endcap.spec.shop import Customers, EventSource, Items, Shop, Source
+from endcap.spec.shop import Customers, EventSource, Items, ItemSource, Shop, Source
 
 Json = dict[str, Any]
 Files = Sequence[tuple[Source, Sequence[SourceFile]]]
@@ -53,10 +63,11 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
     }
 
 
-def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader) -> Json:
+def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int) -> Json:
     """Write ``items.parquet`` or ``customers.parquet``: a row an id, the one read last, ordered by id.
 
-    Returns the facts of it. Raises DataError.
+    Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. Returns the facts of
+    it; `until` is the time of the newest row that counts. Raises DataError.
     """
     key = table_kind(table)
     raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
@@ -64,23 +75,20 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     first = next(rows, None)
     loader.quarantine.check(loader.table, end=first is None)
     if first is None:
-        raise DataError(f"{', '.join(source.path for source, _ in files)}: no row is there; the {key} table has none")
+        raise _no_row(files, key)
     with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
         writer.write_table(first)
         for more in rows:
             writer.write_table(more)
     loader.quarantine.check(loader.table, end=True)
-    loader.connection.execute(
-        f"COPY (SELECT * EXCLUDE (row) FROM read_parquet({text(str(raw))}) "  # noqa: S608 (all parts are quoted)
-        f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY row DESC) = 1 ORDER BY {quoted(key)}) "
-        f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
-    ).fetchall()
+    until = _write_latest(key, first.schema.names, raw, file, loader.connection, end)
     raw.unlink()
-    schema = {
-        name: str(kind) for name, kind in zip(first.schema.names, first.schema.types, strict=True) if name != "row"
-    }
+    columns = zip(first.schema.names, first.schema.types, strict=True)
+    schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
     found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
-    return {"rows": count, "schema": schema, "content": [found, schema]}
+    if not count:
+        raise _no_row(files, key, " that is not later than the log's last event" if TIME in first.schema.names else "")
+    return {"rows": count, "schema": schema, "content": [found, schema], **until}
 
 
 def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str, pa.Table]]:
@@ -95,7 +103,31 @@ def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str
 
 def _good_rows(table: Items | Customers, files: Files, loader: Loader) -> Iterator[pa.Table]:
     for source, found in files:
-        yield from loader.load(source, found, table_columns(table), functools.partial(table_plan, table))
+        layout = source.layout if isinstance(source, ItemSource) else "columns"
+        for rows in loader.load(source, found, table_columns(table), functools.partial(table_plan, table), layout):
+            yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
+
+
+def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connection: Any, end: int) -> Json:
+    """Each id's last row, and the time of the newest of them where rows bear one."""
+    timed = TIME in names
+    order = [TIME, "row"] if timed else ["row"]
+    rows = f"read_parquet({text(str(raw))})" + (f" WHERE {quoted(TIME)} <= {end}" if timed else "")
+    latest = ", ".join(f"{quoted(name)} DESC" for name in order)
+    connection.execute(
+        f"COPY (SELECT * EXCLUDE ({', '.join(map(quoted, order))}) FROM {rows} "  # noqa: S608 (all parts are quoted)
+        f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY {latest}) = 1 ORDER BY {quoted(key)}) "
+        f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
+    ).fetchall()
+    if not timed:
+        return {}
+    return {"until": connection.sql(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
+
+
+def _no_row(files: Files, key: str, what: str = "") -> DataError:
+    return DataError(
+        f"{', '.join(source.path for source, _ in files)}: no row is there{what}; the {key} table has none"
+    )
 
 
 def _why_none(shop: Shop, files: Files, read: int) -> str:

@@ -21,7 +21,7 @@ from endcap.events.load import Loader, Progress
 from endcap.events.plan import event_columns, event_plan
 from endcap.events.quarantine import Quarantine
 from endcap.events.sources import find_files
-from endcap.spec.shop import Events, EventSource, Layout, Shop
+from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
 from endcap.store import storage_errors
 
 TEXT = pa.schema([(name, pa.string()) for name in ("session", "customer", "item", "time", "type")])
@@ -35,7 +35,8 @@ def convert(
     """Write a log of a published layout as CSV or Parquet, by the target's suffix.
 
     source: a file, folder or glob, or the address of such in a bucket. The result is what a shop reads with
-    ``columns: {session: session, customer: customer, type: type}``. Bad rows go to
+    ``columns: {session: session, customer: customer, type: type}``, and ``sessions: {by: gap}`` where the layout has
+    no sessions (their column is empty then). Bad rows go to
     ``<target>.quarantine.jsonl``. Returns the counts ``events`` and ``bad_rows``. Raises DataError, StorageError; the
     target then stays as it was.
     """
@@ -44,7 +45,13 @@ def convert(
     if target.suffix not in WRITERS:
         raise DataError(f"{target}: its suffix tells no format; allowed: {', '.join(WRITERS)}")
     event_source = completed(EventSource(path=str(source), layout=layout))
-    shop = Shop(apiVersion="endcap/v1", kind="Shop", name="conversion", events=Events(sources=[event_source]))
+    shop = Shop(
+        apiVersion="endcap/v1",
+        kind="Shop",
+        name="conversion",
+        events=Events(sources=[event_source]),
+        sessions=Sessions(by="given" if PUBLISHED[layout].session else "gap"),
+    )
     found = find_files(event_source)
     partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))
     with storage_errors(target), ExitStack() as stack:

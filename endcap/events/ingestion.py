@@ -79,8 +79,8 @@ def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
 
 def _inputs(shop: Shop, progress: Progress) -> list[Input]:
     declared: list[tuple[str, Source]] = [("events", completed(source)) for source in shop.events.sources]
-    for name, table in (("items", shop.items), ("customers", shop.customers)):
-        declared += [(name, source) for source in table.sources] if table is not None else []
+    declared += [("items", completed(source)) for source in (shop.items.sources if shop.items else ())]
+    declared += [("customers", source) for source in (shop.customers.sources if shop.customers else ())]
     inputs = []
     for table_name, source in declared:
         found = find_files(source, progress)
@@ -130,7 +130,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
                 loader = Loader(name, connection, quarantine, progress)
-                tables[name] = write_table(table, files[name], staging, loader)
+                tables[name] = write_table(table, files[name], staging, loader, tables["events"]["last"])
     content = {name: facts["content"] for name, facts in tables.items()}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
     kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, quarantine.digest, code_fingerprint(*CODE))

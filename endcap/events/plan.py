@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
-from endcap.events.layouts import PUBLISHED, Published
+from endcap.events.layouts import PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.sources import SourceFile
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
@@ -19,16 +19,22 @@ NOT_ISO = "time is not ISO 8601 text"
 NUMBER_NOT_ISO = "time is a number where ISO 8601 text is expected"
 NOT_NUMBER = "time is not a number"
 RESERVED = ("reason", "row")
+TIME, KEPT = "§time", "§kept"
+"""Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
 AS_FLOAT = "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64'))"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A column that the shop's file names. key: where it names it; required: every row needs a value of it."""
+    """A column that the shop's file names.
+
+    key: where it names it. required: every row needs a value of it. aliases: other names that a file may have for it.
+    """
 
     name: str
     key: str
     required: bool = False
+    aliases: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
     if source.layout != "columns":
         published = PUBLISHED[source.layout]
         names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
-        return [Wanted(name, f"the layout {source.layout}", required=True) for name in names if name]
+        return _named_by(source.layout, [*names, published.type_column])
     columns, needed = shop.events.columns, {"item", "time", _needed(shop)}
     named = {name: getattr(columns, name) for name in EventColumns.model_fields}
     return [Wanted(name, f"events.columns.{key}", key in needed) for key, name in named.items() if name is not None]
@@ -90,10 +96,14 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
 
 def table_columns(table: Items | Customers) -> list[Wanted]:
     """The columns that the sources of an item or customer table must have."""
-    kind = table_kind(table)
-    named = [
-        Wanted(name, f"{kind}s.columns.{key}", key == kind) for key, name in table.columns.model_dump().items() if name
-    ]
+    kind, published = table_kind(table), published_items(table)
+    if published is None:
+        columns = table.columns.model_dump()
+        named = [Wanted(name, f"{kind}s.columns.{key}", key == kind) for key, name in columns.items() if name]
+    else:
+        names = [published.item, published.title, *published.category, *published.flags, published.price]
+        names += [published.time, published.only and published.only[0]]
+        named = _named_by(getattr(table.sources[0], "layout", ""), names, published.aliases)
     return [
         *named,
         *(Wanted(name, f"{kind}s.categorical") for name in table.categorical),
@@ -102,14 +112,22 @@ def table_columns(table: Items | Customers) -> list[Wanted]:
 
 
 def table_plan(table: Items | Customers, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
-    """The plan of an item or customer table: its id first, then attributes by their own names."""
-    kind = table_kind(table)
-    columns = {key: name for key, name in table.columns.model_dump().items() if name}
-    numbers = {name: name for name in table.numeric} | ({"price": columns.pop("price")} if "price" in columns else {})
-    texts = columns | {name: name for name in table.categorical}
-    select = {key: _text(located[name]) for key, name in texts.items()}
+    """The plan of an item or customer table: its id first, then attributes by their own names.
+
+    A published item table has the columns TIME and KEPT too where its layout needs them.
+    """
+    kind, published = table_kind(table), published_items(table)
+    numbers = {name: name for name in table.numeric}
+    if published is None:
+        columns = {key: name for key, name in table.columns.model_dump().items() if name}
+        price = columns.pop("price", None)
+        texts = {key: _text(located[name]) for key, name in columns.items()}
+    else:
+        texts, price = _published_texts(published, located), published.price
+    numbers |= {"price": price} if price else {}
+    select = texts | {name: _text(located[name]) for name in table.categorical}
     select |= {key: f"TRY_CAST(trim({located[name]}) AS DOUBLE)" for key, name in numbers.items()}
-    names = [name.casefold() for name in (*columns, *table.categorical, *numbers)]
+    names = [name.casefold() for name in (*texts, *table.categorical, *numbers)]
     twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
     if twice:
         raise DataError(
@@ -120,7 +138,18 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
     for key, name in numbers.items():
         condition = f"trim({located[name]}) <> '' AND NOT coalesce(isfinite({quoted(key)}), false)"
         checks.append((condition, f"{name} is not a number"))
+    if published is not None and published.time:
+        select[TIME] = _milliseconds(located[published.time], published.unit)
+        checks += _time_checks(located[published.time], published.unit, TIME)
+    if published is not None and published.only:
+        column, value = published.only
+        select[KEPT] = f"coalesce({located[column]} = {text(value)}, false)"
     return Plan(select, checks)
+
+
+def published_items(table: Items | Customers) -> PublishedItems | None:
+    """The published layout of an item table, or None: its columns are named by the shop."""
+    return PUBLISHED_ITEMS.get(table.sources[0].layout) if isinstance(table, Items) else None
 
 
 def table_kind(table: Items | Customers) -> str:
@@ -134,7 +163,8 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     there = [name for name in rows.names if name not in rows.unseen]
     found, problems = {}, []
     for column in wanted:
-        plain = _plain(column.name, layout)
+        names = [_plain(name, layout) for name in (column.name, *column.aliases)]
+        plain = next((name for name in names if name in known), names[0])
         if plain not in known or (column.required and column.name in rows.unseen):
             near = difflib.get_close_matches(column.name.casefold(), [name.casefold() for name in there], 1, 0.6)
             hint = next((f"; did you mean {name!r}?" for name in there if [name.casefold()] == near), "")
@@ -159,6 +189,13 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """A string as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def _named_by(
+    layout: str, names: Sequence[str | None], aliases: Mapping[str, Sequence[str]] | None = None
+) -> list[Wanted]:
+    known = aliases or {}
+    return [Wanted(name, f"the layout {layout}", required=True, aliases=known.get(name, ())) for name in names if name]
 
 
 def _needed(shop: Shop) -> str:
@@ -188,26 +225,38 @@ def _milliseconds(column: str, unit: str) -> str:
     return f"CASE WHEN NOT isnan({number}) THEN round({bounded} * {scale})::BIGINT END"
 
 
-def _time_checks(column: str, unit: str) -> list[tuple[str, str]]:
+def _time_checks(column: str, unit: str, result: str = "time") -> list[tuple[str, str]]:
     empty = (f"{column} IS NULL OR trim({column}) = ''", "time is empty")
+    unread = f"{quoted(result)} IS NULL"
     if unit == "iso":
-        number = f'"time" IS NULL AND TRY_CAST({column} AS DOUBLE) IS NOT NULL'
-        return [empty, (number, NUMBER_NOT_ISO), ('"time" IS NULL', NOT_ISO)]
-    return [empty, ('"time" IS NULL', NOT_NUMBER)]
+        number = f"{unread} AND TRY_CAST({column} AS DOUBLE) IS NOT NULL"
+        return [empty, (number, NUMBER_NOT_ISO), (unread, NOT_ISO)]
+    return [empty, (unread, NOT_NUMBER)]
 
 
 def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
-        time, checks = _milliseconds(located[published.time], "iso"), _time_checks(located[published.time], "iso")
+        column = located[published.time]
+        time, checks = _milliseconds(column, published.unit), _time_checks(column, published.unit)
     else:
         day, offset = located[published.day], located[published.offset]
         time = f"{_milliseconds(day, 'iso')} + {_milliseconds(offset, 'ms')}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
-        "session": _text(located[published.session]),
+        "session": _text(located.get(published.session or "")),
         "customer": f"nullif({_text(located.get(published.customer or ''))}, {text(published.unknown)})",
         "item": _text(located[published.item]),
         "time": time,
-        "type": text(published.type),
+        "type": _text(located[published.type_column]) if published.type_column else text(published.type),
     }
     return select, checks
+
+
+def _published_texts(published: PublishedItems, located: Mapping[str, str]) -> dict[str, str]:
+    select = {"item": _text(located[published.item])}
+    if published.title:
+        select["title"] = _text(located[published.title])
+    if published.flags:
+        words = ", ".join(f"CASE WHEN {located[name]} = '1' THEN {text(name)} END" for name in published.flags)
+        return select | {"category": f"nullif(concat_ws('|', {words}), '')"}
+    return select | {"category": f"coalesce({', '.join(_text(located[name]) for name in published.category)})"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from endcap.events.batch import Rows
+from endcap.events.layouts import Text, text_of
 from endcap.events.read_csv import read_csv
 from endcap.events.read_json import read_json
 from endcap.events.read_parquet import read_parquet
@@ -22,4 +24,4 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
     if file.format == "jsonl":
         return read_json(file, wanted, connection)
     delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
-    return read_csv(file, delimiter, source.header)
+    return read_csv(file, replace(text_of(source) or Text(), delimiter=delimiter, header=source.header))

@@ -12,16 +12,20 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from endcap.events.batch import Batch, Reject, Rows, as_batch, not_utf8
+from endcap.events.layouts import Text
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.utf8 import MARK, Utf8
 
 BLOCK = 16 << 20
+SEPARATOR = "\x1f"
+"""What stands for a delimiter of several characters while the parser reads, which knows one: ASCII's own for this."""
 UNCLOSED = "a quote is opened and never closed"
 Ints = NDArray[np.int64]
 
 
-def read_csv(file: SourceFile, delimiter: str, header: Sequence[str] | None) -> Rows | None:
-    """The file's rows, or None where the file is empty. `header`: names for a file that has no header line."""
+def read_csv(file: SourceFile, text: Text) -> Rows | None:
+    """The file's rows, or None where the file is empty."""
+    header, delimiter = text.header, text.delimiter if len(text.delimiter) == 1 else SEPARATOR
     invalid: list[Any] = []
 
     def skip(row: Any) -> str:
@@ -32,13 +36,17 @@ def read_csv(file: SourceFile, delimiter: str, header: Sequence[str] | None) -> 
     options = {
         "read_options": pa.csv.ReadOptions(block_size=BLOCK, use_threads=False, column_names=header),
         "parse_options": pa.csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip, ignore_empty_lines=False
+            delimiter=delimiter,
+            quote_char='"' if text.quoted else False,
+            newlines_in_values=text.quoted,
+            invalid_row_handler=skip,
+            ignore_empty_lines=False,
         ),
         "convert_options": pa.csv.ConvertOptions(default_column_type=pa.binary()),
     }
     with readable(file.name):
         try:
-            stream = open_text(file)
+            stream = open_text(file, text.encoding, (text.delimiter, delimiter))
             reader = pa.csv.open_csv(pa.PythonFile(stream, mode="r"), **options)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):

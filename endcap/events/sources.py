@@ -110,11 +110,14 @@ def readable(name: str) -> Iterator[None]:
         raise DataError(f"{name}: {_damage(str(error))}") from error
 
 
-def open_text(file: SourceFile) -> Utf8:
-    """The file's decompressed bytes; truncation shows as an error, never as an early end."""
+def open_text(file: SourceFile, encoding: str = "utf-8", replaced: tuple[str, str] = ("", "")) -> Utf8:
+    """The file's decompressed bytes as UTF-8; truncation shows as an error, never as an early end.
+
+    encoding: of the file, UTF-8 or one of a byte a character. replaced: text, and what is read in its place.
+    """
     if file.compression == "xz":
-        return Utf8(lzma.open(file.path))
-    return Utf8(pa.input_stream(str(file.path), compression=file.compression))
+        return Utf8(lzma.open(file.path), encoding, replaced)
+    return Utf8(pa.input_stream(str(file.path), compression=file.compression), encoding, replaced)
 
 
 def _paths(given: str) -> tuple[list[Path], bool]:

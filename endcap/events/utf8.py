@@ -14,10 +14,14 @@ _ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class Utf8(io.RawIOBase):
-    """Bytes of `stream`; a byte that is not UTF-8 becomes MARK and its escape (``\\xff``), and `marked` true."""
+    """Bytes of `stream`; a byte that is not UTF-8 becomes MARK and its escape (``\\xff``), and `marked` true.
 
-    def __init__(self, stream: Any) -> None:
+    encoding: of the stream, UTF-8 or one of a byte a character. replaced: text, and what stands in its place.
+    """
+
+    def __init__(self, stream: Any, encoding: str = "utf-8", replaced: tuple[str, str] = ("", "")) -> None:
         self._stream, self._ready, self._at, self._rest = stream, b"", 0, b""
+        self._encoding, self._old, self._new = encoding, *(part.encode() for part in replaced)
         self.marked = False
 
     def readable(self) -> bool:
@@ -51,6 +55,10 @@ class Utf8(io.RawIOBase):
         return bool(chunk)
 
     def _checked(self, data: bytes) -> bytes:
+        if self._encoding != "utf-8":
+            data = data.decode(self._encoding).encode()
+        if self._old != self._new:
+            data = data.replace(self._old, self._new)
         try:
             data.decode()
         except UnicodeDecodeError:

@@ -2,5 +2,17 @@
 
 from endcap.models.base import NO_ITEM, FitReport, Fitting, Model, Ranking, mask_excluded, top
 from endcap.models.catalogue import load, make
+from endcap.models.validation import Validation
 
-__all__ = ["NO_ITEM", "FitReport", "Fitting", "Model", "Ranking", "load", "make", "mask_excluded", "top"]
+__all__ = [
+    "NO_ITEM",
+    "FitReport",
+    "Fitting",
+    "Model",
+    "Ranking",
+    "Validation",
+    "load",
+    "make",
+    "mask_excluded",
+    "top",
+]

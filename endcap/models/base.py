@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
+from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
 
 NO_ITEM = -1
@@ -22,21 +23,26 @@ class Fitting:
     """How a fit is done, beside its data and the model's own parameters."""
 
     seed: int = 0
-    epochs: int | None = None
-    """Train exactly so many epochs (a refit); None: until the validation metric stops rising."""
-    validate: Callable[[Model], float] | None = None
-    """Validation MRR@20 of the model as it stands; larger is better."""
+    found: Mapping[str, Any] | None = None
+    """What an earlier fit on validation found out (`FitReport.found`): taken as it is, nothing is validated again."""
+    validation: Validation | None = None
+    """What to find the number of epochs, or weights, by; None: as `found` says, or to the model's own limit."""
     workspace: Path | None = None
     """Where checkpoints of an unfinished fit are kept; a fit with the same arguments goes on from there."""
     progress: Callable[[str], None] = lambda line: None
     """Takes a line now and then while a long fit runs."""
+    observe: Callable[[Mapping[str, float]], bool] = lambda row: True
+    """Takes each epoch's row of the history; False ends the fit after it."""
+    item_features: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Codes of the item attributes that the model's spec names: int64 [n_items], -1 where an item has none."""
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit found out: the number of epochs to keep, and a row an epoch (epoch, loss, validation, seconds)."""
+    """What a fit found out for a refit to keep (JSON, such as the number of epochs), and a row an epoch (epoch, loss,
+    validation, seconds)."""
 
-    epochs: int = 0
+    found: Mapping[str, Any] = field(default_factory=dict)
     history: list[Mapping[str, float]] = field(default_factory=list)
 
 
@@ -56,7 +62,7 @@ class Model(ABC):
 
     name: ClassVar[str]
     needs_validation: ClassVar[bool] = False
-    """True for a model that finds its number of epochs on validation sessions."""
+    """True for a model that finds something, such as its number of epochs, on validation sessions."""
 
     n_items: int
 

@@ -12,14 +12,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.errors import UserError
+from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
 from endcap.models import checkpoint, files
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.checkpoint import Arrays
 from endcap.models.gru4rec_network import Network, best_device, bucket_counts
 from endcap.models.gru4rec_training import Adagrad, Trainer
-from endcap.spec.model import GRU4RecSpec
+from endcap.spec.neural import GRU4RecSpec
 from endcap.store import fingerprint
 
 
@@ -44,13 +44,18 @@ class GRU4Rec(Model):
         fit = _fit_fingerprint(self.parameters, train, n_items, fitting)
         adagrad, progress = self._start(train, fitting, fit)
         trainer = Trainer(self.network, adagrad, train, self.parameters, fitting.seed)
-        limit = self.parameters.max_epochs if fitting.epochs is None else fitting.epochs
-        validate = fitting.validate if fitting.epochs is None else None
-        while progress.epoch < limit and not (validate and progress.epoch - progress.best >= self.parameters.patience):
+        limit = (
+            self.parameters.max_epochs
+            if fitting.found is None
+            else int(fitting.found.get("epochs", self.parameters.max_epochs))
+        )
+        validate = fitting.validation.measure if fitting.validation and fitting.found is None else None
+        going = True
+        while going and not progress.done(limit, self.parameters.patience if validate else None):
             started = time.monotonic()
             loss = trainer.epoch(progress.epoch)
             if not math.isfinite(loss):
-                raise UserError(
+                raise DivergedError(
                     f"the loss of epoch {progress.epoch + 1} is {loss}; lower model.learning_rate "
                     f"(now {self.parameters.learning_rate})"
                 )
@@ -62,9 +67,10 @@ class GRU4Rec(Model):
                 groups = {"network": self.network.arrays(), "adagrad": adagrad.arrays(), "best": progress.weights}
                 checkpoint.write(fitting.workspace, fit, progress.state(), groups)
             fitting.progress(progress.line(limit))
+            going = fitting.observe(progress.history[-1])
         if validate and progress.weights:
             self.network = Network.from_arrays(progress.weights, self.device)
-        return FitReport(progress.best if validate else progress.epoch, list(progress.history))
+        return FitReport({"epochs": progress.best if validate else progress.epoch}, list(progress.history))
 
     def _start(self, train: Sessions, fitting: Fitting, fit: str) -> tuple[Adagrad, _Progress]:
         """Take up the checkpoint of the same fit, or begin with weights drawn from the seed."""
@@ -119,6 +125,9 @@ class _Progress:
         if keep_best and row["validation"] > self.best_validation:
             self.best, self.best_validation, self.weights = self.epoch, row["validation"], network.arrays()
 
+    def done(self, limit: int, patience: int | None) -> bool:
+        return self.epoch >= limit or (patience is not None and self.epoch - self.best >= patience)
+
     def line(self, limit: int) -> str:
         row = self.history[-1]
         validation = f"  validation {row['validation']:.4f}" if "validation" in row else ""
@@ -134,5 +143,5 @@ def _fit_fingerprint(parameters: GRU4RecSpec, train: Sessions, n_items: int, fit
     digest = hashlib.sha256()
     for values in (train.items, train.offsets, *(train.features[name] for name in sorted(train.features))):
         digest.update(np.ascontiguousarray(values).tobytes())
-    arguments = [n_items, fitting.seed, fitting.epochs, fitting.validate is not None]
+    arguments = [n_items, fitting.seed, dict(fitting.found or {}), fitting.validation is not None]
     return fingerprint(parameters.model_dump(mode="json"), arguments, digest.hexdigest())

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from endcap.features.sessions import Ints, Sessions
 from endcap.models.gru4rec_batches import Pieces, shuffled
 from endcap.models.gru4rec_network import Network, few_threads
-from endcap.spec.model import GRU4RecSpec
+from endcap.spec.neural import GRU4RecSpec
 
 _EPSILON = 1e-6
 _BLOCK = 256  # steps whose negatives are drawn together

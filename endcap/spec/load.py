@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from endcap.errors import Problem, SpecError
 from endcap.spec.base import suggest
 from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
-from endcap.spec.model import GRU4RecSpec, ModelSpec
+from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key, Node, listed, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import Shop
@@ -180,7 +180,7 @@ def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list
     specs: list[tuple[Key, ModelSpec]] = [(("model",), recommender.model)]
     specs += [(("baselines", number), baseline) for number, baseline in enumerate(recommender.baselines)]
     for key, spec in specs:
-        for number, name in enumerate(spec.features if isinstance(spec, GRU4RecSpec) else []):
+        for number, name in enumerate(getattr(spec, "features", [])):
             if name not in names:
                 place = document.at((*key, "features", number)).place
                 allowed = f"features of the shop {shop.name} that have buckets: {listed(names) or 'none'}"

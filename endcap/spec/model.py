@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
-from endcap.spec.base import Duration, Strict
+from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
+from endcap.spec.neural import GRU4RecSpec, NeuMFSpec, Positive, SASRecSpec
+from endcap.spec.space import Space, between, choice
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+History = Literal["session", "customer"]
+ClassPath = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"),
+    Allowed("a class by its import path, such as acme.markov:Markov"),
+]
 
 
 class PopularitySpec(Strict):
     """Items by how many training events they have."""
 
     name: Literal["popularity"] = "popularity"
+
+    space: ClassVar[Space] = {}
+    starts: ClassVar[list[dict[str, Any]]] = []
 
 
 class RecentPopularitySpec(Strict):
@@ -24,12 +33,18 @@ class RecentPopularitySpec(Strict):
     name: Literal["recent-popularity"] = "recent-popularity"
     window: Duration = Field(default="7d", validate_default=True)
 
+    space: ClassVar[Space] = {"window": choice("1d", "3d", "7d", "14d", "28d")}
+    starts: ClassVar[list[dict[str, Any]]] = []
+
 
 class SequentialRulesSpec(Strict):
     """a -> b gains 1/gap for each b at most `steps` after a in a session; the last item's rules rank."""
 
     name: Literal["sequential-rules"] = "sequential-rules"
     steps: Positive = 10
+
+    space: ClassVar[Space] = {"steps": choice(2, 5, 10, 20)}
+    starts: ClassVar[list[dict[str, Any]]] = []
 
 
 class VSKNNSpec(Strict):
@@ -45,34 +60,92 @@ class VSKNNSpec(Strict):
     idf_weight: Annotated[float, Field(ge=0.0)] = 5.0
     """5 reproduces the published weighting (1 + 5 idf / 12)."""
 
-
-class GRU4RecSpec(Strict):
-    """A GRU over the session, on session-parallel batches with sampled softmax (Hidasi and Karatzoglou, 2018)."""
-
-    name: Literal["gru4rec"] = "gru4rec"
-    width: Positive = 100
-    """Size of the hidden state and of the item embedding, which input and output share."""
-    batch: Positive = 128
-    """Sessions trained side by side."""
-    negatives: Positive = 512
-    """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
-    items or more: every item competes."""
-    negatives_alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Negatives are drawn by popularity to this power: 0 uniform, 1 by popularity."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.08
-    """Of Adagrad."""
-    dropout_embedding: Rate = 0.25
-    dropout_hidden: Rate = 0.3
-    max_epochs: Positive = 20
-    patience: Positive = 2
-    """Epochs without a better validation MRR@20 before training stops."""
-    max_events: Positive = 50
-    """Of a longer session the last events count when it is scored."""
-    features: list[str] = []
-    """Bucketed event-level features of the shop, each added as an embedding to the item's."""
+    space: ClassVar[Space] = {
+        "sample": between(100, 5000, log=True, integer=True),
+        "neighbours": between(50, 1500, log=True, integer=True),
+        "last": choice(2, 4, 6, 10, 20),
+        "idf_weight": choice(0.0, 1.0, 2.0, 5.0, 10.0),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []
 
 
-ModelSpec = Annotated[
-    PopularitySpec | RecentPopularitySpec | SequentialRulesSpec | VSKNNSpec | GRU4RecSpec,
-    Field(discriminator="name"),
-]
+class EASESpec(Strict):
+    """Linear item-to-item weights in closed form (Steck, 2019)."""
+
+    name: Literal["ease"] = "ease"
+    regularisation: Annotated[float, Field(gt=0.0)] = 200.0
+    """Lambda, the ridge on the item-to-item weights."""
+    history: History = "session"
+    """A row of the matrix: a session, or all that a customer had."""
+
+    space: ClassVar[Space] = {"regularisation": between(10.0, 3000.0, log=True)}
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+class ItemKNNSpec(Strict):
+    """Items that go together with those of the session or the customer, by cosine (Sarwar et al., 2001)."""
+
+    name: Literal["item-knn"] = "item-knn"
+    neighbours: Positive = 100
+    """Most similar items that are kept for each item."""
+    shrink: Annotated[float, Field(ge=0.0)] = 10.0
+    """Added to the denominator of the cosine: pairs that were seen together seldom count less."""
+    history: History = "session"
+
+    space: ClassVar[Space] = {
+        "neighbours": between(10, 500, log=True, integer=True),
+        "shrink": between(0.1, 500.0, log=True),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+class CustomSpec(Strict):
+    """A class of your own, by its import path; it must be on the recommender's list `classes`."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    name: Literal["custom"] = "custom"
+    path: ClassPath = Field(alias="class")
+    parameters: dict[str, Any] = {}
+
+    space: ClassVar[Space] = {}
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+_Single = (
+    PopularitySpec
+    | RecentPopularitySpec
+    | SequentialRulesSpec
+    | VSKNNSpec
+    | EASESpec
+    | ItemKNNSpec
+    | GRU4RecSpec
+    | SASRecSpec
+    | NeuMFSpec
+    | CustomSpec
+)
+SingleSpec = Annotated[_Single, Field(discriminator="name")]
+"""A model that is not made of others."""
+
+
+class BlendSpec(Strict):
+    """Several models as one: their opinions weighed by what the validation part shows them to be worth."""
+
+    name: Literal["blend"] = "blend"
+    members: dict[Name, SingleSpec] = Field(
+        default={"gru4rec": {"name": "gru4rec"}, "vsknn": {"name": "vsknn"}}, validate_default=True
+    )
+    """Models by a label each."""
+
+    space: ClassVar[Space] = {}
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+    @field_validator("members")
+    @classmethod
+    def _two_at_least(cls, members: dict[str, SingleSpec]) -> dict[str, SingleSpec]:
+        if len(members) < 2:
+            raise mistakes([Mistake((), f"{len(members)} members", "two models or more")])
+        return members
+
+
+ModelSpec = Annotated[_Single | BlendSpec, Field(discriminator="name")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -10,7 +11,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
-from endcap.spec.model import ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.model import BlendSpec, ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.search import Search
 
 Exclude = Literal["none", "last", "seen"]
 METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
@@ -112,7 +114,11 @@ class Recommender(Strict):
     """The shop's name (`shops/<name>.yaml` beside this file) or the path of its file."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     split: Annotated[TimeSplit | GivenSplit, Field(discriminator="by")] = TimeSplit()
+    classes: list[ClassPath] = []
+    """Classes of your own that models may be (`name: custom`), by import path: nothing else is imported."""
     model: ModelSpec
+    search: Search | None = None
+    """Left out: the model is trained as it is."""
     baselines: list[ModelSpec] = [PopularitySpec(), RecentPopularitySpec()]
     exclude: Exclude = "none"
     """Which items of the session are never recommended: none, the last, or all seen."""
@@ -128,6 +134,18 @@ class Recommender(Strict):
     pipeline: Pipeline = Pipeline()
 
     # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.
+    @field_validator("model")
+    @classmethod
+    def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
+        _refuse_unlisted({(): model}, info)
+        return model
+
+    @field_validator("baselines")
+    @classmethod
+    def _baselines_classes_are_listed(cls, baselines: list[ModelSpec], info: ValidationInfo) -> list[ModelSpec]:
+        _refuse_unlisted({(number,): baseline for number, baseline in enumerate(baselines)}, info)
+        return baselines
+
     @field_validator("baselines")
     @classmethod
     def _baselines_differ(cls, baselines: list[ModelSpec]) -> list[ModelSpec]:
@@ -156,3 +174,20 @@ class Recommender(Strict):
         if found:
             raise mistakes(found)
         return gate
+
+
+def _refuse_unlisted(models: Mapping[tuple[str | int, ...], ModelSpec], info: ValidationInfo) -> None:
+    """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
+    listed = info.data.get("classes")
+    single = dict(models)
+    for key, model in models.items():
+        if isinstance(model, BlendSpec):
+            single |= {(*key, "members", label): member for label, member in model.members.items()}
+    found = [
+        Mistake((*key, "class"), repr(model.path), ", ".join(listed) or "none: the list `classes` is empty", hint)
+        for key, model in single.items()
+        if isinstance(model, CustomSpec) and listed is not None and model.path not in listed
+        for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, model.path])}]"]
+    ]
+    if found:
+        raise mistakes(found)

@@ -10,7 +10,24 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes, suggest
 
-Layout = Literal["columns", "yoochoose-clicks", "yoochoose-buys", "diginetica-views", "diginetica-purchases"]
+Layout = Literal[
+    "columns",
+    "yoochoose-clicks",
+    "yoochoose-buys",
+    "diginetica-views",
+    "diginetica-purchases",
+    "rees46",
+    "retailrocket",
+    "movielens-recbole",
+    "movielens-100k",
+    "movielens-1m",
+    "movielens-20m",
+]
+ItemLayout = Literal[
+    "columns", "rees46", "retailrocket", "movielens-recbole", "movielens-100k", "movielens-1m", "movielens-20m"
+]
+WITHOUT = {"session": ("retailrocket",), "customer": ("yoochoose-clicks", "yoochoose-buys")}
+"""Layouts that have no such column."""
 
 
 class Simulation(Strict):
@@ -57,6 +74,11 @@ class EventSource(Source):
     """A published layout that is read as it is; `columns`: by the shop's column mapping."""
     part: Literal["train", "test"] = "train"
     """`test`: sessions kept apart for `split: {by: given}`; they are never filtered."""
+
+
+class ItemSource(Source):
+    layout: ItemLayout = "columns"
+    """A published layout that is read as it is; `columns`: by `items.columns`."""
 
 
 class EventColumns(Strict):
@@ -106,14 +128,36 @@ class ItemColumns(Strict):
 
 
 class Items(Strict):
-    """The item table, one row an item; a later row of the same item replaces an earlier one."""
+    """The item table, one row an item; a later row of the same item replaces an earlier one.
 
-    sources: Annotated[list[Source], Field(min_length=1)]
+    Of layouts whose rows bear a time, the row last in time counts that is not later than the log's last event.
+    """
+
+    sources: Annotated[list[ItemSource], Field(min_length=1)]
     columns: ItemColumns = ItemColumns()
     categorical: list[str] = []
     """Further columns kept as text."""
     numeric: list[str] = []
     """Further columns kept as numbers."""
+
+    @field_validator("sources")
+    @classmethod
+    def _one_layout(cls, sources: list[ItemSource]) -> list[ItemSource]:
+        first = sources[0].layout
+        others = [number for number, source in enumerate(sources) if source.layout != first]
+        if others:
+            allowed = f"{first}, as of the first source: an item table has one layout"
+            raise mistakes([Mistake((number, "layout"), sources[number].layout, allowed) for number in others])
+        return sources
+
+    @field_validator("columns")
+    @classmethod
+    def _a_layout_knows_its_columns(cls, columns: ItemColumns, info: ValidationInfo) -> ItemColumns:
+        sources = info.data.get("sources")
+        if sources and sources[0].layout != "columns" and columns != ItemColumns():
+            allowed = f"nothing: the layout {sources[0].layout} names its own; take items.columns out"
+            raise mistakes([Mistake((), "columns", allowed)])
+        return columns
 
 
 class CustomerColumns(Strict):
@@ -196,10 +240,14 @@ class Shop(Strict):
     @classmethod
     def _sessions_have_their_column(cls, sessions: Sessions, info: ValidationInfo) -> Sessions:
         events = info.data.get("events")
-        if events is None or all(source.layout != "columns" for source in events.sources):
+        if events is None:
             return sessions
         column, other = ("session", "gap") if sessions.by == "given" else ("customer", "given")
-        if getattr(events.columns, column) is None:
+        layouts = [source.layout for source in events.sources]
+        if lacking := [layout for layout in layouts if layout in WITHOUT[column]]:
+            found = f"{sessions.by!r}, and the layout {lacking[0]} has no {column}s"
+            raise mistakes([Mistake(("by",), found, repr(other))])
+        if "columns" in layouts and getattr(events.columns, column) is None:
             found = f"{sessions.by!r}, and no events.columns.{column}"
             allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
             raise mistakes([Mistake(("by",), found, allowed)])

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from endcap.errors import UserError
 from endcap.features.view import declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
+from endcap.models.learn import fitted
 from endcap.registry.package import environment, write_package
-from endcap.spec import Recommender
+from endcap.spec import ModelSpec, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of, fit_anew
+from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
 PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
 ITEMS = "items.parquet"
+MODELS: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 
 
 def refit(
@@ -63,13 +66,13 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
         if found:
             return found
         fit = _fitted_on_all if recommender.refit else _as_judged
-        fitted = fit(recommender, dataset, trained, store, work, progress)
+        winner = fit(recommender, dataset, trained, store, work, progress)
         with store.publish(kind, key) as draft:
             (draft.path / MODEL).mkdir()
-            fitted.model.save(draft.path / MODEL)
-            fitted.vocabulary.save(draft.path / VOCABULARY)
-            pq.write_table(fitted.items, draft.path / ITEMS)
-            draft.facts |= {"environment": environment(), "fitted_until": fitted.until}
+            winner.model.save(draft.path / MODEL)
+            winner.vocabulary.save(draft.path / VOCABULARY)
+            pq.write_table(winner.items, draft.path / ITEMS)
+            draft.facts |= {"environment": environment(), "fitted_until": winner.until}
     return draft.address
 
 
@@ -88,9 +91,11 @@ def _fitted_on_all(
 ) -> _Fitted:
     folder = store.fetch(dataset)
     vocabulary, sessions = everything(folder, recommender)
-    progress(f"fitting {recommender.model.name} on all {len(sessions):,} sessions")
-    epochs = facts_of(store, trained)["epochs"]
-    model = fit_anew(recommender, sessions, len(vocabulary), epochs, work / "fit", progress)
+    facts = facts_of(store, trained)
+    spec = MODELS.validate_python(facts["model"])
+    progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
+    size, seed = len(vocabulary), recommender.seed
+    model = fitted(spec, sessions, size, facts["found"], seed=seed, workspace=work / "fit", progress=progress)
     return _Fitted(model, vocabulary, item_table(folder, vocabulary, sessions), int(sessions.times.max()))
 
 
@@ -104,12 +109,12 @@ def _as_judged(
 
 
 def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str, str], store: Store) -> None:
-    made_of, fitted = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
+    made_of, folder = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
-        model=load(fitted / MODEL),
-        vocabulary=Vocabulary.load(fitted / VOCABULARY),
-        items=pq.read_table(fitted / ITEMS),
+        model=load(folder / MODEL),
+        vocabulary=Vocabulary.load(folder / VOCABULARY),
+        items=pq.read_table(folder / ITEMS),
         recommender=recommender,
         shop_features=declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],

@@ -6,10 +6,11 @@ import ir_measures
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import Evaluation, evaluate, next_item_mrr
+from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.metrics import Popularity, Rest, metric_names, prediction_values
 from endcap.evaluation.ranks import Competitor, rank_prefixes
 from endcap.features.sessions import Sessions
+from endcap.models import Validation
 from endcap.spec.recommender import Exclude
 from tests.evaluation.conftest import AfterLast, random_sessions
 
@@ -137,6 +138,15 @@ def test_the_mean_over_predictions_is_what_each_prediction_gives() -> None:
     found = evaluate(competitor, test, [5], popularity)
     means = np.concatenate(rows).mean(axis=0)
     assert [overall(found)[name] for name in metric_names([5])] == pytest.approx(means.tolist())
-    assert next_item_mrr(competitor, test, 5) == pytest.approx(overall(found)["mrr@5"])
     for rows in found.segments.values():
         assert sum(row["predictions"] for row in rows.values()) == found.predictions
+
+
+def test_what_training_watches_is_what_evaluation_reports() -> None:
+    rng = np.random.default_rng(5)
+    # Scores of few values: ties are the rule.
+    test, model = random_sessions(3, 60, 40), AfterLast(rng.integers(0, 6, (40, 40)).astype(np.float64))
+    asked, wanted, _ = test.prefixes()
+    for exclude in ("none", "last", "seen"):
+        found = evaluate(Competitor(model, exclude), test, [20], Popularity.of(test, 40))
+        assert Validation(asked, wanted, exclude).measure(model) == pytest.approx(overall(found)["mrr@20"])

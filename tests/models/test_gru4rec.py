@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
-from endcap.models import Fitting
+from endcap.models import Fitting, Model, Validation
 from endcap.models.gru4rec import GRU4Rec
 from endcap.models.gru4rec_batches import Pieces, shuffled
-from endcap.spec.model import GRU4RecSpec
+from endcap.spec.neural import GRU4RecSpec
 from tests.models.shapes import N_ITEMS, SMALL_GRU, checkerboard
 
 
@@ -43,11 +44,22 @@ def test_an_epoch_sees_every_transition_once_and_in_order() -> None:
         assert ((here == before + 1) | fresh).all()
 
 
+class Graded(Validation):
+    """A validation that gives these grades, one after the other."""
+
+    def __init__(self, grades: Iterator[float]) -> None:
+        super().__init__(Sessions.of([[0]]), np.array([1], dtype=np.int32))
+        object.__setattr__(self, "grades", grades)
+
+    def measure(self, model: Model) -> float:
+        return next(self.grades)  # type: ignore[attr-defined,no-any-return]
+
+
 def test_epochs_given_are_trained_exactly_and_told() -> None:
     lines: list[str] = []
     model = GRU4Rec(SMALL_GRU)
-    report = model.fit(checkerboard(), N_ITEMS, Fitting(epochs=3, validate=lambda _: 1.0, progress=lines.append))
-    assert report.epochs == 3
+    report = model.fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 3}, progress=lines.append))
+    assert report.found == {"epochs": 3}
     assert [row["epoch"] for row in report.history] == [1, 2, 3]
     assert report.history[2]["loss"] < report.history[0]["loss"]
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
@@ -57,17 +69,17 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     grades = iter([0.1, 0.3, 0.2, 0.3, 0.9])
     spec = SMALL_GRU.model_copy(update={"patience": 2, "max_epochs": 9})
     stopped, two_epochs = GRU4Rec(spec), GRU4Rec(spec)
-    report = stopped.fit(checkerboard(), N_ITEMS, Fitting(validate=lambda _: next(grades)))
-    assert report.epochs == 2
+    report = stopped.fit(checkerboard(), N_ITEMS, Fitting(validation=Graded(grades)))
+    assert report.found == {"epochs": 2}
     assert [row["validation"] for row in report.history] == [0.1, 0.3, 0.2, 0.3]
-    two_epochs.fit(checkerboard(), N_ITEMS, Fitting(epochs=2))
+    two_epochs.fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 2}))
     assert same_weights(stopped, two_epochs)
 
 
 def test_the_seed_decides() -> None:
     models = [GRU4Rec(SMALL_GRU) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        model.fit(checkerboard(), N_ITEMS, Fitting(seed=seed, epochs=2))
+        model.fit(checkerboard(), N_ITEMS, Fitting(seed=seed, found={"epochs": 2}))
     assert same_weights(models[0], models[1])
     assert not same_weights(models[0], models[2])
 
@@ -83,7 +95,7 @@ def tell(line):
     print(line, flush=True)
     time.sleep(0.1)
 
-GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(epochs=60, workspace=Path(sys.argv[1]), progress=tell))
+GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 60}, workspace=Path(sys.argv[1]), progress=tell))
 """
 
 
@@ -97,22 +109,24 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL
     lines: list[str] = []
     resumed, whole = GRU4Rec(SMALL_GRU), GRU4Rec(SMALL_GRU)
-    report = resumed.fit(checkerboard(), N_ITEMS, Fitting(epochs=60, workspace=tmp_path, progress=lines.append))
+    report = resumed.fit(
+        checkerboard(), N_ITEMS, Fitting(found={"epochs": 60}, workspace=tmp_path, progress=lines.append)
+    )
     assert lines[0].startswith("going on after epoch")
     assert 1 < len(lines) <= 58
     assert [row["epoch"] for row in report.history] == list(range(1, 61))
-    whole.fit(checkerboard(), N_ITEMS, Fitting(epochs=60))
+    whole.fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 60}))
     assert same_weights(resumed, whole)
 
 
 def test_a_checkpoint_of_another_fit_or_a_damaged_one_is_not_taken(tmp_path: Path) -> None:
-    GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(seed=1, epochs=2, workspace=tmp_path))
+    GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(seed=1, found={"epochs": 2}, workspace=tmp_path))
     fresh, other = GRU4Rec(SMALL_GRU), GRU4Rec(SMALL_GRU)
-    fresh.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2))
-    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2, workspace=tmp_path))
+    fresh.fit(checkerboard(), N_ITEMS, Fitting(seed=2, found={"epochs": 2}))
+    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, found={"epochs": 2}, workspace=tmp_path))
     assert same_weights(fresh, other)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"\0" * 20)
-    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, epochs=2, workspace=tmp_path))
+    other.fit(checkerboard(), N_ITEMS, Fitting(seed=2, found={"epochs": 2}, workspace=tmp_path))
     assert same_weights(fresh, other)
 
 
@@ -126,7 +140,7 @@ def test_a_feature_of_the_event_counts() -> None:
     # Item 0 is followed by 1 in the morning (bucket 0) and by 2 in the evening (bucket 1).
     train = with_feature([[0, 1], [0, 2]] * 40, [[0, 0], [1, 1]] * 40)
     model = GRU4Rec(GRU4RecSpec(width=8, batch=8, negatives=4, dropout_hidden=0.0, features=["hour"]))
-    model.fit(train, 3, Fitting(epochs=10))
+    model.fit(train, 3, Fitting(found={"epochs": 10}))
     asked = with_feature([[0], [0], [0]], [[0], [1], [9]])
     assert model.recommend(asked, 1).items[:, 0].tolist() == [1, 2, 2]
 
@@ -141,7 +155,7 @@ def test_features_must_be_there_and_in_buckets() -> None:
 
 def test_items_without_training_events_are_never_recommended() -> None:
     model = GRU4Rec(SMALL_GRU)
-    model.fit(checkerboard(), N_ITEMS + 3, Fitting(epochs=1))
+    model.fit(checkerboard(), N_ITEMS + 3, Fitting(found={"epochs": 1}))
     assert (model.score(Sessions.of([[0]]))[0, N_ITEMS:] == -np.inf).all()
     # Such an item may still stand in a session.
     assert np.isfinite(model.score(Sessions.of([[N_ITEMS + 1]]))[0, :N_ITEMS]).all()

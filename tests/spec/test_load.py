@@ -12,7 +12,8 @@ import pytest
 from endcap.errors import Problem, SpecError
 from endcap.spec import Recommender, Shop
 from endcap.spec.load import Loaded, load, resolved
-from endcap.spec.model import GRU4RecSpec, VSKNNSpec
+from endcap.spec.model import VSKNNSpec
+from endcap.spec.neural import GRU4RecSpec
 
 SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 

@@ -55,7 +55,7 @@ def test_a_trained_model_says_what_it_is_made_of(store: Store, dataset: str) -> 
     assert load(folder / "model").n_items == facts["n_items"] == 6
     assert facts["dataset"] == dataset
     assert facts["model"] == {"name": "popularity"}
-    assert facts["epochs"] == 0
+    assert facts["found"] == {}
     assert facts["counts"]["training"] == {"sessions": 18, "events": 90}
     assert facts["counts"]["test"]["unseen_events"] == 2
     assert {"python", "torch", "endcap"} <= facts["environment"].keys()
@@ -77,10 +77,10 @@ def test_the_epochs_are_found_on_validation_and_used_on_the_whole_training_part(
     address = train(spec, dataset, store)
     facts = store.manifest(address)["facts"]
     grades = [row["validation"] for row in facts["history"]]
-    assert facts["epochs"] == int(np.argmax(grades)) + 1
+    assert facts["found"]["epochs"] == int(np.argmax(grades)) + 1
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
-    expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, epochs=facts["epochs"]))
+    expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, found=facts["found"]))
     assert same(load(store.fetch(address) / "model"), expected, 6)
 
 
@@ -90,7 +90,7 @@ def test_without_refit_the_model_of_the_best_epoch_stays(store: Store, dataset: 
     facts = store.manifest(address)["facts"]
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
-    expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, epochs=facts["epochs"]))
+    expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, found=facts["found"]))
     assert same(load(store.fetch(address) / "model"), expected, 6)
 
 
@@ -149,7 +149,7 @@ def test_no_validation_sessions_is_told_and_trains_all_epochs(store: Store, data
     spec = recommender(model=GRU, split={"by": "time", "test": 0.1, "validation": 0.0})
     address = train(spec, dataset, store, progress=lines.append)
     assert any("no validation sessions" in line for line in lines)
-    assert store.manifest(address)["facts"]["epochs"] == 4
+    assert store.manifest(address)["facts"]["found"] == {"epochs": 4}
 
 
 @pytest.mark.parametrize("model", [{"name": "vsknn"}, GRU], ids=["vsknn", "gru4rec"])
@@ -162,8 +162,8 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     assert sorted(package.vocabulary.ids) == ["a", "b", "c", "n", "x", "y", "z"]
     vocabulary, events = everything(store.fetch(dataset), spec)
     expected = make(spec.model)
-    epochs = store.manifest(trained)["facts"]["epochs"] or None
-    expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, epochs=epochs))
+    found = store.manifest(trained)["facts"]["found"]
+    expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, found=found))
     assert same(package.model, expected, 7)
     assert package.info["dataset"] == dataset
     assert package.info["fitted_until"] == events.times.max()

@@ -1,0 +1,90 @@
+"""How a model of a spec learns from a view: on the part before the validation first, then on all that it may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from endcap.features.sessions import Sessions
+from endcap.features.view import View
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.catalogue import make
+from endcap.models.validation import Validation
+from endcap.spec.model import ModelSpec
+from endcap.spec.recommender import Exclude
+
+MAX_VALIDATION_PREFIXES = 20_000
+"""Sessions are drawn until they have about so many: enough for a steady MRR, and an epoch does not wait for it."""
+MAX_VALIDATION_SCORES = 2_000_000_000
+"""With very many items fewer: so many scores at most."""
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A fitted model and what its fit found out."""
+
+    model: Model
+    report: FitReport
+
+
+def tried(
+    spec: ModelSpec,
+    view: View,
+    exclude: Exclude,
+    *,
+    seed: int,
+    workspace: Path | None = None,
+    progress: Progress = lambda line: None,
+    observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
+) -> Learned:
+    """Fit on `view.train`, watched by `view.validation` where there is one; it has seen nothing of the validation."""
+    model = make(spec)
+    fitting = Fitting(
+        seed=seed,
+        validation=validation_of(view, exclude, seed),
+        workspace=_made(workspace),
+        progress=progress,
+        observe=observe,
+    )
+    return Learned(model, model.fit(view.train, len(view.vocabulary), fitting))
+
+
+def fitted(
+    spec: ModelSpec,
+    sessions: Sessions,
+    n_items: int,
+    found: Mapping[str, Any],
+    *,
+    seed: int,
+    workspace: Path | None = None,
+    progress: Progress = lambda line: None,
+) -> Model:
+    """Fit on sessions with what an earlier fit found out."""
+    model = make(spec)
+    fitting = Fitting(seed=seed, found=found, workspace=_made(workspace), progress=progress)
+    model.fit(sessions, n_items, fitting)
+    return model
+
+
+def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:
+    """The view's validation part, drawn from by the seed where it is very large; None where it is empty."""
+    sessions = view.validation
+    if not len(sessions):
+        return None
+    order = np.random.default_rng(seed).permutation(len(sessions))
+    prefixes = np.cumsum(np.maximum(sessions.lengths[order] - 1, 0))
+    most = min(MAX_VALIDATION_PREFIXES, max(1000, MAX_VALIDATION_SCORES // max(1, len(view.vocabulary))))
+    enough = int(np.searchsorted(prefixes, most)) + 1
+    asked, wanted, _ = sessions.take(np.sort(order[:enough])).prefixes()
+    return Validation(asked, wanted, exclude)
+
+
+def _made(workspace: Path | None) -> Path | None:
+    if workspace is not None:
+        workspace.mkdir(parents=True, exist_ok=True)
+    return workspace

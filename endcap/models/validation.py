@@ -1,0 +1,60 @@
+"""The validation part as a model sees it while it learns: one number, larger is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Ints, Sessions
+from endcap.spec.recommender import Exclude
+
+if TYPE_CHECKING:
+    from endcap.models.base import Model
+
+CUTOFF = 20
+_SCORE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Histories and what came next. asked: sessions [p]; wanted: int32 [p]; exclude: as the recommender has it."""
+
+    asked: Sessions
+    wanted: NDArray[np.int32]
+    exclude: Exclude = "none"
+
+    def __len__(self) -> int:
+        return len(self.wanted)
+
+    def measure(self, model: Model) -> float:
+        """MRR@20 of what came next, among all items: 0 where it is not listed, or where nothing was asked."""
+        ranks = self.ranks(model)
+        listed = ranks[(ranks > 0) & (ranks <= CUTOFF)]
+        return float((1 / listed).sum()) / max(len(ranks), 1)
+
+    def ranks(self, model: Model) -> Ints:
+        """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
+        from endcap.models.base import mask_excluded
+
+        ranks = np.zeros(len(self), dtype=np.int64)
+        size = max(1, _SCORE_BYTES // (4 * max(1, model.n_items)))
+        for begin in range(0, len(self), size):
+            asked = self.asked.take(np.arange(begin, min(begin + size, len(self))))
+            scores = model.score(asked)
+            mask_excluded(scores, asked, self.exclude)
+            ranks[begin : begin + len(asked)] = places(scores, self.wanted[begin : begin + len(asked)])
+        return ranks
+
+
+def places(scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> Ints:
+    """The rank of one item of each row of [n, items], ties to the smaller index; 0 where its score is -inf."""
+    own = scores[np.arange(len(wanted)), wanted][:, None]
+    better = np.count_nonzero(scores > own, axis=1)
+    # Ties are rare: rows without one need no second look.
+    tied = np.flatnonzero(np.count_nonzero(scores == own, axis=1) > 1)
+    before = np.arange(scores.shape[1]) < wanted[tied, None]
+    better[tied] += np.count_nonzero((scores[tied] == own[tied]) & before, axis=1)
+    return np.where(np.isfinite(own[:, 0]), better + 1, 0).astype(np.int64)

@@ -1,0 +1,127 @@
+"""Parameters of the models that learn in epochs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from endcap.spec.base import Strict
+from endcap.spec.space import Space, between, choice
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Power = Annotated[float, Field(ge=0.0, le=1.0)]
+LearningRate = Annotated[float, Field(gt=0.0)]
+
+
+class GRU4RecSpec(Strict):
+    """A GRU over the session, on session-parallel batches (Hidasi et al., 2016; Hidasi and Karatzoglou, 2018)."""
+
+    name: Literal["gru4rec"] = "gru4rec"
+    loss: Literal["cross-entropy", "bpr-max"] = "cross-entropy"
+    """cross-entropy: softmax over sampled items; bpr-max: pairwise, against the strongest of them."""
+    width: Positive = 100
+    """Size of the hidden state and of the item embeddings."""
+    output_embedding: Literal["shared", "separate"] = "shared"
+    """Whether the table that items are scored by is the one that the session is read by."""
+    batch: Positive = 128
+    """Sessions trained side by side."""
+    negatives: Positive = 512
+    """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
+    items or more: every item competes."""
+    negatives_alpha: Power = 0.5
+    """Negatives are drawn by popularity to this power: 0 uniform, 1 by popularity."""
+    logq: Power = 1.0
+    """How much of the sampling's bias is taken off the logits of cross-entropy: 1 all, 0 none."""
+    bpr_penalty: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of bpr-max's penalty on the scores of negatives."""
+    learning_rate: LearningRate = 0.08
+    """Of Adagrad."""
+    momentum: Rate = 0.0
+    dropout_embedding: Rate = 0.25
+    dropout_hidden: Rate = 0.3
+    max_epochs: Positive = 20
+    patience: Positive = 2
+    """Epochs without a better validation MRR@20 before training stops."""
+    max_events: Positive = 50
+    """Of a longer session the last events count when it is scored."""
+    features: list[str] = []
+    """Bucketed event-level features of the shop, each added as an embedding to the item's."""
+    item_features: list[str] = []
+    """Attributes of the item table, each added as an embedding to the item's: category, price (in bands) and others."""
+
+    space: ClassVar[Space] = {
+        "loss": choice("cross-entropy", "bpr-max"),
+        "width": choice(64, 100, 192),
+        "learning_rate": between(0.02, 0.3, log=True),
+        "dropout_embedding": between(0.0, 0.7),
+        "dropout_hidden": between(0.0, 0.5),
+        "negatives_alpha": between(0.0, 0.8),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+class SASRecSpec(Strict):
+    """Causal self-attention over the session (Kang and McAuley, 2018; gSASRec: Petrov and Macdonald, 2023)."""
+
+    name: Literal["sasrec"] = "sasrec"
+    width: Positive = 64
+    blocks: Positive = 2
+    heads: Positive = 1
+    """Divides the width."""
+    max_events: Positive = 50
+    """Of a longer session the last events count."""
+    batch: Positive = 128
+    """Sessions a step."""
+    negatives: Positive = 512
+    """Items that every target of a step competes with."""
+    negatives_alpha: Power = 0.5
+    loss: Literal["cross-entropy", "gbce"] = "cross-entropy"
+    calibration: Power = 0.75
+    """Of gbce: 0 is binary cross-entropy, 1 makes up for all that sampling overstates (t of gSASRec)."""
+    learning_rate: LearningRate = 0.001
+    """Of Adam."""
+    dropout: Rate = 0.3
+    max_epochs: Positive = 30
+    patience: Positive = 3
+    features: list[str] = []
+    item_features: list[str] = []
+
+    space: ClassVar[Space] = {
+        "width": choice(32, 64, 128),
+        "blocks": choice(1, 2),
+        "learning_rate": between(0.0003, 0.01, log=True),
+        "dropout": between(0.0, 0.6),
+        "negatives_alpha": between(0.0, 0.8),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []
+
+
+class NeuMFSpec(Strict):
+    """Neural collaborative filtering of customers and items (He et al., 2017)."""
+
+    name: Literal["neumf"] = "neumf"
+    variant: Literal["gmf", "mlp", "neumf"] = "neumf"
+    """gmf: the product of embeddings; mlp: layers over both; neumf: the two fused."""
+    width: Positive = 32
+    """Of each embedding."""
+    layers: Annotated[list[Positive], Field(min_length=1)] = [64, 32, 16]
+    batch: Positive = 1024
+    negatives: Positive = 4
+    """Items drawn for each event, which the customer has none of."""
+    learning_rate: LearningRate = 0.001
+    """Of Adam."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    dropout: Rate = 0.0
+    max_epochs: Positive = 30
+    patience: Positive = 3
+
+    space: ClassVar[Space] = {
+        "variant": choice("gmf", "mlp", "neumf"),
+        "width": choice(16, 32, 64),
+        "learning_rate": between(0.0003, 0.01, log=True),
+        "negatives": choice(4, 8),
+        "dropout": between(0.0, 0.5),
+    }
+    starts: ClassVar[list[dict[str, Any]]] = []

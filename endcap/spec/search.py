@@ -1,0 +1,76 @@
+"""The search: how a model's settings are found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.kubernetes import Pod
+from endcap.spec.space import Domain
+
+
+class RayCluster(Strict):
+    """A Ray cluster of the search's own, through KubeRay: made when it begins, removed however it ends."""
+
+    namespace: Name = "endcap-pipelines"
+    workers: Annotated[int, Field(ge=1)] = 2
+    head: Pod = Pod()
+    worker: Pod = Pod()
+    """What a worker's pod gets; its GPUs are shared by trials as `search.gpu` says."""
+    image: str | None = None
+    """Left out: the image of the step."""
+    ready_within: Duration = Field(default="15m", validate_default=True)
+
+
+class Search(Strict):
+    """Trials of the model's parameters on the training part, judged on the validation part."""
+
+    trials: Annotated[int, Field(ge=1)] = 20
+    """At most so many. The first is the model as the spec has it, then settings known to be good, then samples. With 1
+    nothing is searched."""
+    time_budget: Duration = Field(default="30m", validate_default=True)
+    """When it is used up, the best so far is taken."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Trials at the same time; left out: as many as the cores, or the GPUs by `gpu`, allow."""
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    """Cores of a trial."""
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs of a trial; 0.5: two trials share one."""
+    space: dict[str, Domain] = {}
+    """Domains in place of the model's own, by parameter; of a blend by member and parameter, as in `gru4rec.width`."""
+    fixed: list[str] = []
+    """Parameters that stay as the model has them."""
+    scheduler: Literal["asha", "none"] = "asha"
+    """asha: trials that fall behind others at the same epoch are stopped."""
+    grace: Annotated[int, Field(ge=1)] = 2
+    """Epochs that a trial runs before it may be stopped."""
+    max_failed: Share = 0.5
+    """The step fails when a larger share of the trials has failed."""
+    address: str | None = None
+    """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
+    cluster: RayCluster | None = None
+
+    @field_validator("space")
+    @classmethod
+    def _domains_are_of_parameters(cls, space: dict[str, Domain]) -> dict[str, Domain]:
+        wrong = [name for name in space if not all(part for part in name.split("."))]
+        if wrong:
+            raise mistakes([Mistake((name,), repr(name), "parameter, or member.parameter") for name in wrong])
+        return space
+
+    @field_validator("fixed")
+    @classmethod
+    def _not_both(cls, fixed: list[str], info: ValidationInfo) -> list[str]:
+        both = [name for name in fixed if name in info.data.get("space", {})]
+        if both:
+            raise mistakes([Mistake((), f"{name!r}, which has a domain in space", "one of the two") for name in both])
+        return fixed
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
+        if cluster is not None and info.data.get("address"):
+            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two")])
+        return cluster
