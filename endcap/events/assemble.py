@@ -121,7 +121,7 @@ def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connect
     ).fetchall()
     if not timed:
         return {}
-    return {"until": connection.sql(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
+    return {"until": connection.execute(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
 
 
 def _no_row(files: Files, key: str, what: str = "") -> DataError:

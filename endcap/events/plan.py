@@ -97,13 +97,13 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
 def table_columns(table: Items | Customers) -> list[Wanted]:
     """The columns that the sources of an item or customer table must have."""
     kind, published = table_kind(table), published_items(table)
-    if published is None:
+    if published is None or isinstance(table, Customers):
         columns = table.columns.model_dump()
         named = [Wanted(name, f"{kind}s.columns.{key}", key == kind) for key, name in columns.items() if name]
     else:
         names = [published.item, published.title, *published.category, *published.flags, published.price]
         names += [published.time, published.only and published.only[0]]
-        named = _named_by(getattr(table.sources[0], "layout", ""), names, published.aliases)
+        named = _named_by(table.sources[0].layout, names, published.aliases)
     return [
         *named,
         *(Wanted(name, f"{kind}s.categorical") for name in table.categorical),

@@ -63,17 +63,14 @@ def test_diginetica(shared_data: Path, store: Store) -> None:
     assert {(type_, count) for count, type_, _ in named} == {("view", 4_710), ("purchase", 6_703)}
 
 
-def test_rees46(shared_data: Path, store: Store) -> None:
-    columns = {"item": "product_id", "time": "event_time", "session": "user_session", "customer": "user_id"}
-    log = str(shared_data / "rees46_sample" / "2019-Oct-sample.csv.xz")
-    items = {
-        "sources": [{"path": log}],
-        "columns": {"item": "product_id", "category": "category_code", "price": "price"},
-        "categorical": ["brand"],
-    }
-    shop = make_shop(log, events={"columns": columns | {"type": "event_type"}, "max_bad_share": 0.0}, items=items)
-    snapshot = open_snapshot(store, ingest(shop, store))
+def test_rees46_whose_events_are_its_item_table_too(shared_data: Path, store: Store) -> None:
+    log = {"path": str(shared_data / "rees46_sample" / "2019-Oct-sample.csv.xz"), "layout": "rees46"}
+    items = {"sources": [log], "categorical": ["brand"]}
+    snapshot = open_snapshot(store, ingest(make_shop(log, events={"max_bad_share": 0.0}, items=items), store))
     assert snapshot.facts["events"] == 1_000
+    assert snapshot.facts["items"]["until"] == snapshot.facts["last"]
+    types = [row[-1] for row in stored(store, snapshot.address)]
+    assert {name: types.count(name) for name in set(types)} == {"view": 987, "purchase": 10, "cart": 3}
     assert snapshot.facts["first"] == 1569888000000
     assert stored(store, snapshot.address)[0] == (
         "72d76fde-8bb3-4e00-8c23-a032dfed738c",
@@ -83,28 +80,28 @@ def test_rees46(shared_data: Path, store: Store) -> None:
         "view",
     )
     assert snapshot.items is not None
-    first = next(row for row in pq.read_table(snapshot.items).to_pylist() if row["item"] == "3900821")
-    assert first == {
-        "item": "3900821",
-        "category": "appliances.environment.water_heater",
-        "brand": "aqua",
-        "price": 33.2,
-    }
+    rows = {row["item"]: row for row in pq.read_table(snapshot.items).to_pylist()}
+    heater = {"category": "appliances.environment.water_heater", "brand": "aqua", "price": 33.2}
+    assert rows["3900821"] == {"item": "3900821"} | heater
+    # It has no code.
+    assert rows["44600062"]["category"] == "2103807459595387724"
 
 
 def test_ml100k_with_its_typed_header(shared_data: Path, store: Store) -> None:
     folder = shared_data / "ml100k"
-    source = {"path": str(folder / "ml-100k.inter.xz"), "format": "tsv"}
-    columns = {"item": "item_id:token", "time": "timestamp:float", "customer": "user_id:token"}
-    items = {
-        "sources": [{"path": str(folder / "ml-100k.item.xz"), "format": "tsv"}],
-        "columns": {"item": "item_id:token", "title": "movie_title:token_seq"},
+    source, items = (
+        {"path": str(folder / f"ml-100k.{kind}.xz"), "layout": "movielens-recbole"} for kind in ("inter", "item")
+    )
+    snapshot = open_snapshot(store, ingest(make_shop(source, items={"sources": [items]}), store))
+    assert (snapshot.facts["events"], snapshot.facts["sessions"]) == (100_000, 943)
+    assert stored(store, snapshot.address)[0] == ("196", "196", "242", 881250949000, "rating")
+    assert (snapshot.facts["items"]["rows"], snapshot.facts["bad"]) == (1_682, {})
+    assert snapshot.items is not None
+    assert pq.read_table(snapshot.items).to_pylist()[0] == {
+        "item": "1",
+        "title": "Toy Story",
+        "category": "Animation Children's Comedy",
     }
-    shop = make_shop(source, events={"columns": columns, "time": {"unit": "s"}}, sessions={"by": "gap"}, items=items)
-    address = ingest(shop, store)
-    assert facts(store, address)["events"] == 100_000
-    assert facts(store, address)["items"]["rows"] == 1_682
-    assert facts(store, address)["bad"] == {}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
