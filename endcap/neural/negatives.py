@@ -1,0 +1,110 @@
+"""Negatives: items drawn by popularity^alpha, for many steps at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ints = NDArray[np.int64]
+_BINS = 4  # of the guide, for each item
+
+
+class Negatives:
+    """Draws `count` items a step by (training events)^alpha, with repetition, among the items with an event.
+
+    The draws are stratified: the j-th falls into the j-th of `count` equal shares of the distribution. An item is
+    expected exactly as often as in independent draws, but how often it comes varies less. Where there are no more items
+    than draws, every item comes once.
+
+    expected: float64 [n_items], how often an item is among the negatives of a step, on average.
+    """
+
+    def __init__(self, events: NDArray[Any], alpha: float, count: int) -> None:
+        """events: [n_items], training events of each item."""
+        self.known = np.flatnonzero(events).astype(np.int64)
+        self.all = count >= len(self.known)
+        self.count = len(self.known) if self.all else count
+        weights = events[self.known].astype(np.float64) ** alpha
+        share = weights / max(weights.sum(), 1e-300)
+        self._until = np.cumsum(share)
+        if len(share):
+            self._until[-1] = 1.0
+        # Where the search for a share begins, by equal bins: few items on (Chen and Asau's guide table).
+        bins = _BINS * len(share)
+        self._guide = np.searchsorted(self._until, np.arange(bins) / max(bins, 1), side="right")
+        self.expected = np.zeros(len(events))
+        self.expected[self.known] = 1.0 if self.all else count * share
+
+    def block(self, steps: int, rng: np.random.Generator) -> Ints:
+        """The negatives of some steps, each row ascending: int64 [steps, count]."""
+        if self.all:
+            return np.broadcast_to(self.known, (steps, self.count))
+        shares = rng.random((steps, self.count))
+        shares += np.arange(self.count)
+        shares /= self.count
+        np.minimum(shares, np.nextafter(1.0, 0.0), out=shares)
+        found = self._guide[(shares * len(self._guide)).astype(np.int64)]
+        while (short := self._until[found] <= shares).any():
+            found += short
+        return self.known[found]
+
+    def counts(self, steps: int, rng: np.random.Generator) -> NDArray[np.int32]:
+        """How often each item is among the negatives of some steps: int32 [steps, n_items].
+
+        Faster than `block` where the catalogue is not many times as large as the draws.
+        """
+        counts = np.zeros((steps, len(self.expected)), dtype=np.int32)
+        if self.all:
+            counts[:, self.known] = 1
+            return counts
+        # Below the share `until` of an item lie the draws of whole strata, and the next stratum's draw or not.
+        whole = (self._until * self.count).astype(np.int64)
+        part = (self._until * self.count - whole).astype(np.float32)
+        chance = np.zeros((steps, self.count + 1), dtype=np.float32)
+        chance[:, : self.count] = rng.random((steps, self.count), dtype=np.float32)
+        below = whole.astype(np.int32) + (chance[:, whole] < part)
+        counts[:, self.known] = np.diff(below, axis=1, prepend=np.int32(0))
+        return counts
+
+    def block_on(self, device: torch.device, steps: int, generator: torch.Generator) -> Tensor:
+        """The same as `block`, drawn on a device by its own generator: int64 [steps, count]."""
+        known = torch.from_numpy(self.known).to(device)
+        if self.all:
+            return known.expand(steps, self.count)
+        until = torch.from_numpy(self._until).to(device)
+        shares = torch.rand(steps, self.count, device=device, generator=generator, dtype=torch.float64)
+        shares.add_(torch.arange(self.count, device=device)).div_(self.count)
+        return known[torch.searchsorted(until, shares, right=True).clamp_(max=len(self.known) - 1)]
+
+
+def distinct(ids: Ints, padding: int, multiple: int = 16) -> tuple[Ints, Ints, Ints]:
+    """The distinct ids of each row, ascending, and where each row's ids went.
+
+    ids: int64 [s, k], below `padding`. Returns (kept int64 [s, m], filled up with `padding`, m a multiple of
+    `multiple`; first int64 [u]: the positions of the distinct ids in `kept`, flattened; keys int64 [u]:
+    row * (padding + 1) + id, ascending, for `places`).
+    """
+    steps, width = ids.shape
+    keys = ids + np.arange(steps, dtype=np.int64)[:, None] * (padding + 1)
+    ordered = np.sort(keys, axis=1)
+    new = np.ones((steps, width), dtype=np.bool_)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
+    each = new.sum(axis=1)
+    most = -(-int(each.max(initial=0)) // multiple) * multiple
+    unique = ordered[new]
+    row = np.repeat(np.arange(steps), each)
+    first = np.arange(len(unique)) - np.repeat(np.cumsum(each) - each, each) + row * most
+    kept = np.full((steps, most), padding, dtype=np.int64)
+    kept.ravel()[first] = unique - row * (padding + 1)
+    return kept, first, unique
+
+
+def places(keys: Ints, first: Ints, ids: Ints, padding: int, width: int) -> Ints:
+    """Which column of its row each id has among `distinct` ones: int64 [s, q], for ids int64 [s, q] that are there."""
+    rows = np.arange(len(ids), dtype=np.int64)[:, None]
+    found = np.searchsorted(keys, (ids + rows * (padding + 1)).ravel())
+    return first[found].reshape(ids.shape) - rows * width

@@ -1,0 +1,157 @@
+"""Optimisers over dense weights and over the touched rows of large tables.
+
+A table keeps what the optimiser knows of a row beside the row: they are fetched and written back together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from endcap.neural.scratch import Scratch
+
+
+class Rule(Protocol):
+    """How a gradient changes weights. parts: how many numbers it keeps for a weight."""
+
+    @property
+    def parts(self) -> int: ...
+
+    def dense(self, values: Tensor, state: Tensor, gradient: Tensor, steps: Tensor, spare: Tensor) -> None:
+        """Change values [p] and state [parts, p] in place. steps: how many came before, and this one (a scalar).
+        gradient and spare [p] may be overwritten."""
+
+    def rows(self, before: Tensor, gradient: Tensor, steps: Tensor, change: Tensor) -> None:
+        """Write into `change` what is to be added to rows `before`: both [m, 1 + parts, w]. gradient: [m, w]; where it
+        is nought throughout a row, the change of its weights is too, but for momentum."""
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """Adagrad (Duchi et al., 2011), with momentum on its steps as GRU4Rec has it. A row that a step does not touch
+    keeps its momentum unchanged."""
+
+    rate: float
+    momentum: float = 0.0
+    epsilon: float = 1e-6
+
+    @property
+    def parts(self) -> int:
+        return 2 if self.momentum else 1
+
+    def dense(self, values: Tensor, state: Tensor, gradient: Tensor, steps: Tensor, spare: Tensor) -> None:
+        state[0].addcmul_(gradient, gradient)
+        torch.add(state[0], self.epsilon, out=spare).sqrt_()
+        if self.momentum:
+            state[1].mul_(self.momentum).addcdiv_(gradient, spare, value=-self.rate)
+            values.add_(state[1])
+        else:
+            values.addcdiv_(gradient, spare, value=-self.rate)
+
+    def rows(self, before: Tensor, gradient: Tensor, steps: Tensor, change: Tensor) -> None:
+        weights, total = change[:, 0], change[:, 1]
+        torch.mul(gradient, gradient, out=total)
+        torch.add(total, before[:, 1], out=weights)
+        weights.add_(self.epsilon).rsqrt_().mul_(gradient).mul_(-self.rate)
+        if self.momentum:
+            torch.add(weights, before[:, 2], alpha=self.momentum - 1, out=change[:, 2])
+            weights.add_(before[:, 2], alpha=self.momentum)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba, 2015). A table's rows are moved only in the steps that touch them ("lazy")."""
+
+    rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    parts = 2
+
+    def dense(self, values: Tensor, state: Tensor, gradient: Tensor, steps: Tensor, spare: Tensor) -> None:
+        first, second = self.betas
+        if self.weight_decay:
+            gradient.add_(values, alpha=self.weight_decay)
+        state[0].lerp_(gradient, 1 - first)
+        state[1].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+        torch.mul(state[1], 1 / (1 - second**steps), out=spare).sqrt_().add_(self.epsilon)
+        gradient.copy_(state[0]).mul_(-self.rate / (1 - first**steps))
+        values.addcdiv_(gradient, spare)
+
+    def rows(self, before: Tensor, gradient: Tensor, steps: Tensor, change: Tensor) -> None:
+        first, second = self.betas
+        if self.weight_decay:
+            gradient = gradient.add(before[:, 0], alpha=self.weight_decay)
+        torch.sub(gradient, before[:, 1], out=change[:, 1]).mul_(1 - first)
+        torch.mul(gradient, gradient, out=change[:, 2]).sub_(before[:, 2]).mul_(1 - second)
+        root = torch.add(before[:, 2], change[:, 2], out=change[:, 0]).mul_(1 / (1 - second**steps)).sqrt_()
+        step = torch.add(before[:, 1], change[:, 1]).mul_(-self.rate / (1 - first**steps))
+        torch.div(step, root.add_(self.epsilon), out=change[:, 0])
+
+
+class Dense:
+    """Dense weights as one vector, so that a step is a few operations however many weights there are.
+
+    values: float32 [p]. state: float32 [parts, p].
+    """
+
+    def __init__(self, values: Tensor, rule: Rule) -> None:
+        self.values, self.rule = values, rule
+        self.state = values.new_zeros(rule.parts, len(values))
+        self.steps = torch.zeros((), device=values.device)
+        self._spare = torch.empty_like(values)
+
+    def update(self, gradient: Tensor) -> None:
+        """One step. gradient: [p], overwritten."""
+        self.steps.add_(1)
+        self.rule.dense(self.values, self.state, gradient, self.steps, self._spare)
+
+
+class Table:
+    """A table with a row an item, of which a step reads and writes only some.
+
+    memory: float32 [n + 1, 1 + parts, w], weights and what the rule keeps beside them. The last row is padding: it may
+    be named any number of times where fewer rows than usual are touched, and its gradient must be nought.
+    """
+
+    def __init__(self, values: Tensor, rule: Rule) -> None:
+        """values: [n, w]; copied."""
+        self.rule = rule
+        self.padding, width = values.shape
+        self.memory = values.new_zeros(self.padding + 1, 1 + rule.parts, width)
+        self.memory[: self.padding, 0] = values
+        self.steps = torch.zeros((), device=values.device)
+        self._flat = self.memory.view(self.padding + 1, -1)
+
+    @property
+    def values(self) -> Tensor:
+        """The weights: [n, w], a view."""
+        return self.memory[: self.padding, 0]
+
+    def fetch(self, ids: Tensor, out: Tensor) -> None:
+        """Rows and what is kept beside them: ids int64 [m] into [m, 1 + parts, w]."""
+        torch.index_select(self._flat, 0, ids, out=out.view(len(ids), -1))
+
+    def update(self, ids: Tensor, gradient: Tensor, before: Tensor, scratch: Scratch) -> None:
+        """One step. ids: int64 [m], distinct but for the padding. gradient: [m, w]. before: what `fetch` gave."""
+        self.steps.add_(1)
+        change = scratch("table.change", *before.shape)
+        self.rule.rows(before, gradient, self.steps, change)
+        self._flat.index_add_(0, ids, change.view(len(ids), -1))
+
+
+def combine(ids: Tensor, gradient: Tensor, place: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Make ids distinct: equal rows' gradients are added up at one of them, the others become padding and nought.
+
+    ids: int64 [m]; gradient: [m, w]; place: int64 [n + 1], any content, overwritten. Every shape is fixed, nothing is
+    sorted and no size is asked of the device, so that a CUDA graph may hold it.
+    """
+    own = torch.arange(len(ids), device=ids.device)
+    place.index_copy_(0, ids, own)
+    chosen = place.index_select(0, ids)
+    total = torch.zeros_like(gradient).index_add_(0, chosen, gradient)
+    return torch.where(chosen == own, ids, padding), total

@@ -1,0 +1,113 @@
+"""Sessions as flat arrays, and an epoch of them laid out as a table of steps and lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """`n` sessions of `e` events in compressed rows: session i holds events offsets[i]:offsets[i+1].
+
+    items: int32 [e], 0 … n_items-1. offsets: int64 [n+1]. codes: by feature name, int64 [e], 0 … size-1.
+    """
+
+    items: NDArray[np.int32]
+    offsets: Ints
+    codes: Mapping[str, Ints] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        return np.diff(self.offsets)
+
+    @property
+    def targets(self) -> NDArray[np.int32]:
+        """Every item that follows another of its session."""
+        followed = np.ones(len(self.items), dtype=np.bool_)
+        followed[self.offsets[:-1][self.lengths > 0]] = False
+        return self.items[followed]
+
+    def last(self, count: int) -> Sequences:
+        """Each session's last `count` events."""
+        lengths = np.minimum(self.lengths, count)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths)
+        return Sequences(self.items[events], offsets, {name: values[events] for name, values in self.codes.items()})
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What is trained on: runs of events that are each followed by another event of their session.
+
+    first: int64 [p], position of a piece's first event. lengths: int64 [p], at least 1.
+    """
+
+    first: Ints
+    lengths: Ints
+
+    @classmethod
+    def of(cls, offsets: Ints, longest: int) -> Pieces:
+        """Every event but each session's last; sessions with more than `longest` of them in several pieces."""
+        transitions = np.maximum(np.diff(offsets) - 1, 0)
+        counts = -(-transitions // longest)
+        session = np.repeat(np.arange(len(transitions)), counts)
+        number = np.arange(len(session)) - np.repeat(np.cumsum(counts) - counts, counts)
+        begin = number * longest
+        return cls(offsets[:-1][session] + begin, np.minimum(transitions[session] - begin, longest))
+
+    def padded(self, chosen: Ints, width: int) -> tuple[Ints, Bools]:
+        """Positions of the events of some pieces, right-aligned: int64 [c, width], 0 under the padding; and where
+        events stand: bool [c, width]. Of a longer piece the last `width` events."""
+        columns = np.arange(width)[None, :] - (width - self.lengths[chosen, None])
+        there = columns >= 0
+        return np.where(there, self.first[chosen, None] + columns, 0), there
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """An epoch: step t takes row t, one event a lane. On a lane an event follows the one above it, or a piece begins.
+
+    events: int64 [steps, lanes], positions in the flat arrays (0 where not active). fresh: bool [steps, lanes], whether
+    the hidden state is forgotten before the event. active: bool [steps, lanes].
+    """
+
+    events: Ints
+    fresh: Bools
+    active: Bools
+
+    @classmethod
+    def of(cls, pieces: Pieces, order: Ints, lanes: int) -> Lanes:
+        """The pieces in this order, one after the other, cut into `lanes` runs of equal length.
+
+        A piece that a cut falls into goes on at another lane's top without its beginning: at most `lanes` of them, and
+        for that every step has the same size and none runs with a few lanes only.
+        """
+        lengths = pieces.lengths[order]
+        total = int(lengths.sum())
+        steps = -(-total // lanes)
+        begin = np.cumsum(lengths) - lengths
+        events, fresh = np.zeros(steps * lanes, dtype=np.int64), np.ones(steps * lanes, dtype=np.bool_)
+        events[:total] = np.arange(total) + np.repeat(pieces.first[order] - begin, lengths)
+        fresh[:total] = False
+        fresh[begin] = True
+        fresh[:: steps or 1] = True
+        active = np.arange(steps * lanes) < total
+        across = (lanes, steps)
+        return cls(
+            np.ascontiguousarray(events.reshape(across).T),
+            np.ascontiguousarray(fresh.reshape(across).T),
+            np.ascontiguousarray(active.reshape(across).T),
+        )
+
+    def __len__(self) -> int:
+        return len(self.events)
