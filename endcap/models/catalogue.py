@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
+from contextvars import ContextVar
 from pathlib import Path
 
-from endcap.errors import IntegrityError
+from endcap.errors import IntegrityError, UserError
 from endcap.models import files
 from endcap.models.base import Model
-from endcap.spec.model import ModelSpec
+from endcap.models.custom import NAME as CUSTOM
+from endcap.models.custom import make_own, model_class
+from endcap.spec.model import CustomSpec, ModelSpec
 
 # By name, so that PyTorch is imported only where a model of its is asked for.
 _PLACES = {
@@ -16,21 +20,58 @@ _PLACES = {
     "recent-popularity": ("endcap.models.recent_popularity", "RecentPopularity"),
     "sequential-rules": ("endcap.models.sequential_rules", "SequentialRules"),
     "vsknn": ("endcap.models.vsknn", "VSKNN"),
+    "ease": ("endcap.models.ease", "EASE"),
+    "item-knn": ("endcap.models.item_knn", "ItemKNN"),
     "gru4rec": ("endcap.models.gru4rec", "GRU4Rec"),
 }
 
 
+_listed: ContextVar[frozenset[str]] = ContextVar("_listed", default=frozenset())
+"""Classes of one's own that may be imported while a model is loaded: a blend's members are loaded within its load."""
+
+
 def make(spec: ModelSpec) -> Model:
-    """A model with these parameters, not fitted yet."""
+    """A model with these parameters, not fitted yet.
+
+    A custom spec's class is imported: a recommender's check has seen it on the list. Raises UserError, SpecError
+    where the class is not here, is no model, or does not take its parameters.
+    """
+    if isinstance(spec, CustomSpec):
+        return make_own(spec)
     return _class(spec.name)(spec)
 
 
-def load(folder: Path) -> Model:
-    """The fitted model that `Model.save` wrote into a folder. Raises IntegrityError where there is none."""
-    name = files.describe(folder)["name"]
+def load(folder: Path, classes: Collection[str] | None = None) -> Model:
+    """The fitted model that `Model.save` wrote into a folder.
+
+    classes: those of one's own that may be imported, as the recommender lists them; None: none, or within the load of
+    a blend what that was given. Raises IntegrityError where there is no model, UserError where its class is not on the
+    list or not here.
+    """
+    if classes is not None:
+        token = _listed.set(frozenset(classes))
+        try:
+            return load(folder)
+        finally:
+            _listed.reset(token)
+    description = files.describe(folder)
+    name = description["name"]
+    if name == CUSTOM:
+        return _own(str(description.get("class"))).load(folder)
     if name not in _PLACES:
         raise IntegrityError(f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}")
     return _class(name).load(folder)
+
+
+def _own(path: str) -> type[Model]:
+    listed = _listed.get()
+    if path not in listed:
+        raise UserError(
+            f"the model is of the class {path}, which its recommender does not list (it lists "
+            f"{', '.join(sorted(listed)) or 'none'}), so it is not imported; if you trust it, add it to the "
+            f"recommender's spec, classes: [{', '.join([*sorted(listed), path])}], and run again"
+        )
+    return model_class(path)
 
 
 def _class(name: str) -> type[Model]:

@@ -97,7 +97,11 @@ def write_package(
 
 
 def load_package(folder: Path) -> Package:
-    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged."""
+    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged.
+
+    A model of a class of one's own is made by that class as it is installed here, if the package's recommender lists
+    it; else UserError says what to do.
+    """
     try:
         recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
         features = json.loads((folder / FEATURES).read_text())
@@ -107,7 +111,7 @@ def load_package(folder: Path) -> Package:
         items = pq.read_table(folder / ITEMS)
     except (OSError, ValueError, KeyError, ValidationError, pa.ArrowException) as error:
         raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
-    model = load(folder / MODEL)
+    model = load(folder / MODEL, recommender.classes)
     if not model.n_items == len(items) == len(vocabulary.ids):
         raise IntegrityError(
             f"{folder}: model, item table and vocabulary have {model.n_items}, {len(items)} and "

@@ -1,0 +1,10 @@
+"""For tests of what is written against Endcap; needs pytest."""
+
+import pytest
+
+# So that a failed assertion of the suite tells its values, as those of a test file do.
+pytest.register_assert_rewrite("endcap.testing.contract")
+
+from endcap.testing.contract import N_ITEMS, ModelContract, checkerboard, fitted  # noqa: E402
+
+__all__ = ["N_ITEMS", "ModelContract", "checkerboard", "fitted"]
