@@ -144,10 +144,12 @@ def _champion(package: Package, view: View) -> Competitor:
 
 def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: Progress) -> Competitor:
     found: Json = {}
+    seed = recommender.seed
     if make(spec).needs_validation:
-        first = tried(spec, view, recommender.exclude, seed=recommender.seed, progress=progress)
+        first = tried(spec, view, recommender.exclude, seed=seed, progress=progress)
         found = dict(first.report.found)
-    model = fitted(spec, view.training, len(view.vocabulary), found, seed=recommender.seed, progress=progress)
+    size = len(view.vocabulary)
+    model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
     return Competitor(model, recommender.exclude)
 
 

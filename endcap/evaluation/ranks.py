@@ -113,6 +113,7 @@ def _translate(sessions: Sessions, to_own: Items) -> Sessions:
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         sessions.customers,
         {name: values[known] for name, values in sessions.features.items()},
+        None if sessions.types is None else sessions.types[known],
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import ibis.expr.types as ir
 
 from endcap.errors import Problem, SpecError
+from endcap.features.declare import with_types
 from endcap.features.engine import Engine, open_engine
 from endcap.features.filters import to_fixed_point
 from endcap.features.log import CollisionError, Log, by_gap, given
@@ -109,7 +110,8 @@ def _write_salted(
 ) -> Json:
     window = cut(engine, shop, snapshot, end)
     progress("reading ids and making sessions")
-    log, test = (_log(engine, shop, rows, salt) for rows in (window.train, window.test))
+    parts = (with_types(rows, shop.features.events) for rows in (window.train, window.test))
+    log, test = (_log(engine, shop, rows, salt) for rows in parts)
     before, tested = _sizes(engine, log), _sizes(engine, test)
     progress("filtering")
     filtered = to_fixed_point(engine, log, shop.filters)

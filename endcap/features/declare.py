@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from endcap.errors import Problem, SpecError
 from endcap.features.sessions import Sessions
+from endcap.spec.nodes import spelled
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
+from endcap.spec.side import named
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -27,32 +29,32 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of feature: what it needs, its two evaluations and how many values it has.
+    """One kind of feature: what it needs, and its two evaluations.
 
     table: of an event table with `time` (epoch ms) and, where `needs_place`, `position` (from 0) and `previous` (time
     of the session's previous event, null for the first), and, where `needs_seen`, `seen` (how many of the session's
-    events before this one are of its item).
-    array: of sessions, float64 [events]. values: how many integer values from 0 there are, None: without limit.
+    events before this one are of its item), and, where `needs_type`, `type` (see `with_types`).
+    array: of sessions and the declaration, float64 [events].
     """
 
     table: Callable[[Any], Any]
-    array: Callable[[Sessions], Doubles]
-    values: int | None = None
+    array: Callable[[Sessions, EventFeature], Doubles]
     needs_place: bool = False
     needs_seen: bool = False
+    needs_type: bool = False
 
 
-def _position(sessions: Sessions) -> Doubles:
+def _position(sessions: Sessions, feature: EventFeature) -> Doubles:
     return (np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], sessions.lengths)).astype(np.float64)
 
 
-def _gap(sessions: Sessions) -> Doubles:
+def _gap(sessions: Sessions, feature: EventFeature) -> Doubles:
     gaps = np.diff(sessions.times, prepend=0) / 1000
     gaps[sessions.offsets[:-1][sessions.lengths > 0]] = 0
     return gaps
 
 
-def _repeat(sessions: Sessions) -> Doubles:
+def _repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
     # A stable order by session, then item: within each such group the first event is the first sight.
     order = np.lexsort((sessions.items, sessions.session_of_event))
     owner, items = sessions.session_of_event[order], sessions.items[order]
@@ -61,21 +63,37 @@ def _repeat(sessions: Sessions) -> Doubles:
     return repeats
 
 
+def _type(sessions: Sessions, feature: EventFeature) -> Doubles:
+    if sessions.types is None:
+        return np.zeros(len(sessions.items))
+    return sessions.types.told_by(feature.types or []).astype(np.float64)
+
+
 KINDS: Mapping[str, Kind] = {
     "position": Kind(lambda events: events.position, _position, needs_place=True),
     "gap": Kind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), _gap, needs_place=True),
-    "repeat": Kind(lambda events: events.seen > 0, _repeat, values=2, needs_seen=True),
+    "repeat": Kind(lambda events: events.seen > 0, _repeat, needs_seen=True),
     "hour": Kind(
         lambda events: events.time // HOUR % 24,
-        lambda sessions: (sessions.times // HOUR % 24).astype(np.float64),
-        values=24,
+        lambda sessions, feature: (sessions.times // HOUR % 24).astype(np.float64),
     ),
     "weekday": Kind(
         lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7,
-        lambda sessions: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
-        values=7,
+        lambda sessions, feature: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
     ),
+    "type": Kind(lambda events: events.type, _type, needs_type=True),
 }
+
+
+def with_types(events: Any, features: Sequence[EventFeature]) -> Any:
+    """An event table whose `type`, a text, is made the number that the features tell it by; without one: no `type`."""
+    import ibis
+
+    types = next((feature.types or [] for feature in features if KINDS[feature.kind].needs_type), None)
+    if types is None:
+        return events.drop("type")
+    told = [(events.type == name, ibis.literal(number, type="int16")) for number, name in enumerate(types, 1)]
+    return events.mutate(type=ibis.cases(*told, else_=ibis.literal(0, type="int16")))
 
 
 def column(feature: EventFeature, events: Any) -> Any:
@@ -96,36 +114,33 @@ def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, 
     """
     values: dict[str, NDArray[np.float32]] = {}
     for feature in features:
-        value = KINDS[feature.kind].array(sessions)
+        value = KINDS[feature.kind].array(sessions, feature)
         if feature.buckets is not None:
             value = np.searchsorted(feature.buckets, value, side="right").astype(np.float64)
         values[feature.name] = value.astype(np.float32)
     return values
 
 
-def values(feature: EventFeature) -> int | None:
-    """How many integer values from 0 the feature has; None where it is not bucketed and without limit."""
-    return KINDS[feature.kind].values if feature.buckets is None else len(feature.buckets) + 1
-
-
 def model_features(recommender: Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
-    """The declarations of the features that the recommender's model names, in its order.
+    """The declarations of the features that the recommender's model, or a member of its blend, names; each once.
 
-    Raises SpecError, with every mistake: a feature that the shop does not declare, or one without a limited number
-    of values, which no model can make an embedding of.
+    Raises SpecError, with every mistake, those of the baselines too: a feature that the shop does not declare, or one
+    without a limited number of values, which no model can make an embedding of.
     """
     known = {feature.name: feature for feature in declared}
     problems = []
-    for number, name in enumerate(getattr(recommender.model, "features", [])):
-        key = f"model.features[{number}]"
+    used: dict[str, EventFeature] = {}
+    for key, name in named(recommender.models, "features").items():
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none, the shop declares no event features"
             hint = f"Declare {name!r} under features.events of the shop {recommender.shop!r}, or leave it out"
-            problems.append(Problem(f"recommender {recommender.name}", key, repr(name), allowed, hint))
-        elif values(known[name]) is None:
-            found = f"{name!r}, a {known[name].kind} without buckets"
+            problems.append(Problem(f"recommender {recommender.name}", spelled(key), repr(name), allowed, hint))
+        elif known[name].values is None:
+            found, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
             hint = f"Give the feature {name!r} of the shop {recommender.shop!r} `buckets`"
-            problems.append(Problem(f"recommender {recommender.name}", key, found, "features of limited values", hint))
+            problems.append(Problem(f"recommender {recommender.name}", spelled(key), found, allowed, hint))
+        elif key[0] == "model":
+            used[name] = known[name]
     if problems:
         raise SpecError(problems)
-    return [known[name] for name in getattr(recommender.model, "features", [])]
+    return list(used.values())

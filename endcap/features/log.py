@@ -34,7 +34,8 @@ class CollisionError(Exception):
 class Log:
     """Events of one part, in keys.
 
-    events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order).
+    events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order), and type
+    where the rows have one.
     sessions: key, id, customer (id or null), start, end, events. items: key, id, events, first_seen.
     customers: key, id, events. The three tables say which events are in: those whose keys all stand in them.
     """
@@ -68,7 +69,7 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
     apart = events.mutate(pause=events.time - events.time.lag(), other=events.customer != events.customer.lag())
     cut = (apart.other | (apart.pause > gap // MILLISECOND)).fill_null(True)
     numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()).cast("uint64"))
-    coded = engine.keep(numbered.select("session", "item", "customer", "time", "row"))
+    coded = engine.keep(numbered.select("session", *(name for name in events.columns if name != "session")))
     engine.drop(events)
     sessions = coded.group_by(key=coded.session).aggregate(
         owner=coded.customer.min(), start=coded.time.min(), end=coded.time.max(), events=coded.count()
@@ -90,7 +91,7 @@ def check_keys(engine: Engine, *tables: ir.Table) -> None:
 def _coded(engine: Engine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
     """A log's events, items and customers."""
     coded = events.mutate(item=_key(events.item, salt), customer=_key(events.customer, salt).fill_null(NOBODY))
-    columns = [name for name in ("session", "item", "customer", "time", "row") if name in coded.columns]
+    columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())
     customers = known.group_by(id=known.customer).aggregate(events=known.count())

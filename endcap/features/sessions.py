@@ -12,11 +12,36 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Types:
+    """The types of events. codes: int16 [e], 1 + the type's place in `names`, 0 where it is none or not said."""
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int16]
+
+    def __getitem__(self, events: Ints | NDArray[np.bool_] | slice) -> Types:
+        """The types of these events."""
+        return Types(self.names, self.codes[events])
+
+    def told_by(self, names: Sequence[str]) -> NDArray[np.int16]:
+        """Their codes by other names."""
+        place = {name: number for number, name in enumerate(names, 1)}
+        return np.array([0, *(place.get(name, 0) for name in self.names)], dtype=np.int16)[self.codes]
+
+    @classmethod
+    def of(cls, events: Sequence[str | None]) -> Types:
+        """From each event's type."""
+        names = tuple(dict.fromkeys(name for name in events if name is not None))
+        place: dict[str | None, int] = {name: number for number, name in enumerate(names, 1)} | {None: 0}
+        return cls(names, np.array([place[name] for name in events], dtype=np.int16))
+
+
+@dataclass(frozen=True)
 class Sessions:
     """`n` sessions with `e` events in all, in compressed rows: session i holds events offsets[i]:offsets[i+1].
 
     items: int32 [e], index into the view's vocabulary. times: int64 [e], epoch milliseconds (UTC), not falling within
     a session. offsets: int64 [n+1]. customers: int32 [n], -1 where unknown. features: each [e], by feature name.
+    types: of the events; None where the shop declares no feature of them.
     """
 
     items: NDArray[np.int32]
@@ -24,6 +49,7 @@ class Sessions:
     offsets: Ints
     customers: NDArray[np.int32]
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    types: Types | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,7 +94,8 @@ class Sessions:
 
     def _pick(self, events: Ints, offsets: Ints, customers: NDArray[np.int32]) -> Sessions:
         features = {name: values[events] for name, values in self.features.items()}
-        return Sessions(self.items[events], self.times[events], offsets, customers, features)
+        types = None if self.types is None else self.types[events]
+        return Sessions(self.items[events], self.times[events], offsets, customers, features, types)
 
     @classmethod
     def of(cls, items: Sequence[Sequence[int]], times: Sequence[Sequence[int]] | None = None) -> Sessions:

@@ -67,6 +67,7 @@ def slice_of(sessions: Sessions, first: int, last: int) -> Sessions:
         sessions.offsets[first : last + 1] - begin,
         sessions.customers[first:last],
         {name: values[begin:end] for name, values in sessions.features.items()},
+        None if sessions.types is None else sessions.types[begin:end],
     )
 
 
@@ -74,4 +75,5 @@ def where(sessions: Sessions, kept: NDArray[np.bool_]) -> Sessions:
     """The sessions less the events that are not kept (bool [events]); one may be left without any."""
     offsets = np.concatenate([[0], np.cumsum(kept)])[sessions.offsets]
     features = {name: values[kept] for name, values in sessions.features.items()}
-    return Sessions(sessions.items[kept], sessions.times[kept], offsets, sessions.customers, features)
+    types = None if sessions.types is None else sessions.types[kept]
+    return Sessions(sessions.items[kept], sessions.times[kept], offsets, sessions.customers, features, types)

@@ -83,7 +83,7 @@ def _ordered(
         events.join(sessions.select(session_key="key", session=sessions.session.cast("int32")), "session_key")
         .join(items.select(item_key="key", item="number"), "item_key")
         .join(everybody.select(customer_key="key", customer="number"), "customer_key")
-        .select("session", "item", "customer", "time", "row")
+        .select("session", "item", "customer", "time", "row", *(name for name in ("type",) if name in log.columns))
     )
     if seen:
         same = ibis.window(group_by=["session", "item"], order_by=["time", "row"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.features.declare import evaluate, model_features
-from endcap.features.sessions import Sessions
+from endcap.features.sessions import Sessions, Types
 from endcap.features.split import NEVER, Boundaries, between, boundaries, where
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.base import format_duration
@@ -117,12 +117,17 @@ def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessi
     events = _table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
     sessions = _table(dataset / f"{prefix}sessions.parquet", ["events", "customer"])
     offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
+    typed = next((feature for feature in features if feature.kind == "type"), None)
+    types = None
+    if typed is not None:
+        types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
     return Sessions(
         items=events["item"].to_numpy(),
         times=events["time"].to_numpy(),
         offsets=offsets,
         customers=sessions["customer"].to_numpy(),
         features={name: events[name].to_numpy() for name in names},
+        types=types,
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from endcap.features.items import item_codes
 from endcap.features.sessions import Sessions
 from endcap.features.view import View
 from endcap.models.base import FitReport, Fitting, Model
@@ -50,6 +52,7 @@ def tried(
         workspace=_made(workspace),
         progress=progress,
         observe=observe,
+        item_features=item_codes(view.items, spec),
     )
     return Learned(model, model.fit(view.train, len(view.vocabulary), fitting))
 
@@ -60,13 +63,20 @@ def fitted(
     n_items: int,
     found: Mapping[str, Any],
     *,
+    items: pa.Table | None = None,
     seed: int,
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
 ) -> Model:
-    """Fit on sessions with what an earlier fit found out."""
+    """Fit on sessions with what an earlier fit found out. items: their table, whose attributes the model may name."""
     model = make(spec)
-    fitting = Fitting(seed=seed, found=found, workspace=_made(workspace), progress=progress)
+    fitting = Fitting(
+        seed=seed,
+        found=found,
+        workspace=_made(workspace),
+        progress=progress,
+        item_features=item_codes(items, spec),
+    )
     model.fit(sessions, n_items, fitting)
     return model
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from endcap.features.sessions import Sessions
+from endcap.features.sessions import Sessions, Types
 from endcap.models.base import NO_ITEM, Model, top
 from endcap.ranking.request import Event, RankRequest, parse_instance
 from endcap.spec.recommender import Exclude, Serving
@@ -169,7 +169,7 @@ class Ranker:
 
     def _sessions(self, requests: Sequence[RankRequest], now: int) -> tuple[Sessions, list[int]]:
         """The requests' sessions of known items, and how many events of each the model does not know."""
-        items, times, unknown = [], [], []
+        items, times, types, unknown = [], [], [], []
         for request in requests:
             events = [event for event in request.sequence if self._counts(event)]
             index = [self.vocabulary.index(event.item) for event in events]
@@ -177,10 +177,12 @@ class Ranker:
             moments = (events[place].time for place in known)
             items.append([index[place] for place in known])
             times.append([now if moment is None else moment for moment in moments])
+            types += [events[place].type for place in known]
             unknown.append(len(events) - len(known))
         sessions = Sessions.of(items, times)
         if self.evaluate is None:
             return sessions, unknown
+        sessions = replace(sessions, types=Types.of(types))
         return replace(sessions, features=self.evaluate(sessions)), unknown
 
     def _counts(self, event: Event) -> bool:

@@ -15,17 +15,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from endcap.errors import Problem, SpecError
 from endcap.spec.base import suggest
 from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
-from endcap.spec.model import ModelSpec
-from endcap.spec.nodes import Key, Node, listed, shown, spelled, yaml_names
+from endcap.spec.nodes import Node, listed, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import Shop
+from endcap.spec.side import named
 from endcap.spec.words import problems_of
 
 _Spec = TypeVar("_Spec", Recommender, Shop)
@@ -176,14 +176,16 @@ def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list
         place = document.at(("split", "by")).place
         allowed = f"time; or a source with `part: test` in the shop {shop.name}"
         found.append(Problem(place, "split.by", "'given', and no source of test sessions", allowed))
-    names = [feature.name for feature in shop.features.events if feature.buckets is not None]
-    specs: list[tuple[Key, ModelSpec]] = [(("model",), recommender.model)]
-    specs += [(("baselines", number), baseline) for number, baseline in enumerate(recommender.baselines)]
-    for key, spec in specs:
-        for number, name in enumerate(getattr(spec, "features", [])):
+    events = [feature.name for feature in shop.features.events if feature.values is not None]
+    items = [] if shop.items is None else shop.items.attributes
+    told: dict[Literal["features", "item_features"], tuple[list[str], str]] = {
+        "features": (events, f"features of the shop {shop.name} that have buckets or a limited number of values"),
+        "item_features": (items, f"attributes of the items of the shop {shop.name}"),
+    }
+    for field, (names, what) in told.items():
+        for key, name in named(recommender.models, field).items():
             if name not in names:
-                place = document.at((*key, "features", number)).place
-                allowed = f"features of the shop {shop.name} that have buckets: {listed(names) or 'none'}"
-                where = spelled((*key, "features", number))
-                found.append(Problem(place, where, repr(name), allowed, suggest(name, names)))
+                allowed = f"{what}: {listed(names) or 'none'}"
+                hint = suggest(name, names)
+                found.append(Problem(document.at(key).place, spelled(key), repr(name), allowed, hint))
     return found

@@ -11,8 +11,10 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
-from endcap.spec.model import BlendSpec, ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
+from endcap.spec.nodes import Key
 from endcap.spec.search import Search
+from endcap.spec.side import singled
 
 Exclude = Literal["none", "last", "seen"]
 METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
@@ -175,17 +177,18 @@ class Recommender(Strict):
             raise mistakes(found)
         return gate
 
+    @property
+    def models(self) -> dict[Key, ModelSpec]:
+        """The specs of the model and of the baselines, by their keys."""
+        return {("model",): self.model, **{("baselines", number): one for number, one in enumerate(self.baselines)}}
 
-def _refuse_unlisted(models: Mapping[tuple[str | int, ...], ModelSpec], info: ValidationInfo) -> None:
+
+def _refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
     listed = info.data.get("classes")
-    single = dict(models)
-    for key, model in models.items():
-        if isinstance(model, BlendSpec):
-            single |= {(*key, "members", label): member for label, member in model.members.items()}
     found = [
         Mistake((*key, "class"), repr(model.path), ", ".join(listed) or "none: the list `classes` is empty", hint)
-        for key, model in single.items()
+        for key, model in singled(models).items()
         if isinstance(model, CustomSpec) and listed is not None and model.path not in listed
         for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, model.path])}]"]
     ]

@@ -28,6 +28,10 @@ ItemLayout = Literal[
 ]
 WITHOUT = {"session": ("retailrocket",), "customer": ("yoochoose-clicks", "yoochoose-buys")}
 """Layouts that have no such column."""
+PRICED = ("rees46",)
+"""Item layouts with a price; all have a category."""
+LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
+"""How many integer values from 0 kinds of event features have, where they are not without limit."""
 
 
 class Simulation(Strict):
@@ -140,6 +144,16 @@ class Items(Strict):
     numeric: list[str] = []
     """Further columns kept as numbers."""
 
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the attributes that say what an item is like: those that a model may be given."""
+        layout = self.sources[0].layout
+        if layout == "columns":
+            own = [name for name in ("category", "price") if getattr(self.columns, name) is not None]
+        else:
+            own = ["category", "price"] if layout in PRICED else ["category"]
+        return [*own, *self.categorical, *self.numeric]
+
     @field_validator("sources")
     @classmethod
     def _one_layout(cls, sources: list[ItemSource]) -> list[ItemSource]:
@@ -192,15 +206,36 @@ class EventFeature(Strict):
     """An event-level feature; each kind is declared once, in `endcap.features.declare`."""
 
     name: Name
-    kind: Literal["position", "gap", "repeat", "hour", "weekday"]
+    kind: Literal["position", "gap", "repeat", "hour", "weekday", "type"]
     """position in the session (from 0), seconds since the session's previous event (0 for the first),
-    whether the item was seen before in the session, hour of the day and day of the week (Monday 0), both UTC."""
+    whether the item was seen before in the session, hour of the day and day of the week (Monday 0), both UTC,
+    the event's type (its place in `types` from 1; 0 where it is none of them or not said)."""
     buckets: list[float] | None = None
     """Ascending edges: the value becomes the number of edges that it reaches."""
+    types: list[str] | None = None
+    """Of the kind `type`, which types are told apart; left out: those of `events.types`."""
+
+    @property
+    def values(self) -> int | None:
+        """How many integer values from 0 there are; None where they are not bucketed and without limit."""
+        if self.kind == "type":
+            return len(self.types or []) + 1
+        return LIMITED.get(self.kind) if self.buckets is None else len(self.buckets) + 1
+
+    @field_validator("types")
+    @classmethod
+    def _types_differ(cls, types: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if types is not None and info.data.get("kind", "type") != "type":
+            raise mistakes([Mistake((), str(types), "nothing: only a feature of the kind 'type' has types")])
+        if types is not None and (not types or len(set(types)) < len(types)):
+            raise mistakes([Mistake((), str(types), "one type or more, each once")])
+        return types
 
     @field_validator("buckets")
     @classmethod
-    def _edges_ascend(cls, buckets: list[float] | None) -> list[float] | None:
+    def _edges_ascend(cls, buckets: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        if buckets is not None and info.data.get("kind") == "type":
+            raise mistakes([Mistake((), str(buckets), "nothing: types have no order to cut")])
         if buckets is not None and (not buckets or any(b <= a for a, b in itertools.pairwise(buckets))):
             raise mistakes([Mistake((), str(buckets), "one number or more, each larger than the one before")])
         return buckets
@@ -217,6 +252,10 @@ class Features(Strict):
         if twice:
             allowed = "each name once"
             raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
+        typed = [number for number, feature in enumerate(events) if feature.kind == "type"]
+        if len(typed) > 1:
+            allowed = "one feature of the kind 'type': it tells all types apart"
+            raise mistakes([Mistake((number, "kind"), "'type' again", allowed) for number in typed[1:]])
         return events
 
 
@@ -252,3 +291,22 @@ class Shop(Strict):
             allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
             raise mistakes([Mistake(("by",), found, allowed)])
         return sessions
+
+    @field_validator("features")
+    @classmethod
+    def _types_are_named(cls, features: Features, info: ValidationInfo) -> Features:
+        """A feature of the kind `type` says itself which types it tells apart, wherever it is carried."""
+        events = info.data.get("events")
+        if events is None:
+            return features
+        lacking = [number for number, one in enumerate(features.events) if one.kind == "type" and one.types is None]
+        if lacking and events.types is None:
+            allowed = "a list of event types, here or in events.types"
+            raise mistakes([Mistake(("events", number, "types"), "nothing", allowed) for number in lacking])
+        if not lacking:
+            return features
+        named = [
+            one.model_copy(update={"types": events.types}) if number in lacking else one
+            for number, one in enumerate(features.events)
+        ]
+        return features.model_copy(update={"events": named})

@@ -94,9 +94,18 @@ def _fitted_on_all(
     facts = facts_of(store, trained)
     spec = MODELS.validate_python(facts["model"])
     progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
-    size, seed = len(vocabulary), recommender.seed
-    model = fitted(spec, sessions, size, facts["found"], seed=seed, workspace=work / "fit", progress=progress)
-    return _Fitted(model, vocabulary, item_table(folder, vocabulary, sessions), int(sessions.times.max()))
+    items = item_table(folder, vocabulary, sessions)
+    model = fitted(
+        spec,
+        sessions,
+        len(vocabulary),
+        facts["found"],
+        items=items,
+        seed=recommender.seed,
+        workspace=work / "fit",
+        progress=progress,
+    )
+    return _Fitted(model, vocabulary, items, int(sessions.times.max()))
 
 
 def _as_judged(

@@ -21,6 +21,7 @@ CODE = (
     "endcap.features.sessions",
     "endcap.features.split",
     "endcap.features.declare",
+    "endcap.features.items",
     "endcap.features.vocabulary",
 )
 MODEL, VOCABULARY = "model", "vocabulary.json"
@@ -69,9 +70,10 @@ def _make(recommender: Recommender, dataset: str, store: Store, key: str, work: 
 
 def _learn(recommender: Recommender, view: View, work: Path, progress: Progress) -> Learned:
     spec, seed, n_items = recommender.model, recommender.seed, len(view.vocabulary)
+    given: dict[str, Any] = {"items": view.items, "seed": seed, "progress": progress}
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {len(view.training):,} sessions")
-        model = fitted(spec, view.training, n_items, {}, seed=seed, workspace=work / "training", progress=progress)
+        model = fitted(spec, view.training, n_items, {}, workspace=work / "training", **given)
         return Learned(model, FitReport())
     progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
@@ -82,7 +84,7 @@ def _learn(recommender: Recommender, view: View, work: Path, progress: Progress)
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
     progress(f"fitting anew on the whole training part, {len(view.training):,} sessions{told}")
-    model = fitted(spec, view.training, n_items, found, seed=seed, workspace=work / "training", progress=progress)
+    model = fitted(spec, view.training, n_items, found, workspace=work / "training", **given)
     return Learned(model, first.report)
 
 

@@ -170,6 +170,19 @@ def test_features_are_those_of_the_known_items_as_in_evaluation() -> None:
     assert seen.times.tolist() == [7, 7, 7]
 
 
+def test_the_types_of_known_items_are_there_for_features() -> None:
+    wanted = ranker(evaluate=lambda sessions: {"kind": sessions.types.told_by(["view", "cart"])})
+    events = [
+        {"item": "a", "type": "cart"},
+        {"item": "?", "type": "view"},
+        {"item": "b"},
+        {"item": "c", "type": "wish"},
+    ]
+    wanted.rank([RankRequest.model_validate({"events": events}), RankRequest(items=["c"])])
+    (seen,) = wanted.model.seen  # type: ignore[attr-defined]
+    assert seen.features["kind"].tolist() == [2, 0, 0, 0]
+
+
 def test_parse_uses_the_recommenders_limits_and_the_items_categories() -> None:
     assert ranker().parse({"items": ["a"], "category": "y"}).category == "y"
     with pytest.raises(RequestError, match="instance 3: k: found 9; allowed: 1 to 8"):

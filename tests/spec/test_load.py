@@ -246,3 +246,10 @@ def test_the_example_overlay_loads() -> None:
     assert spec.approval == "person"
     assert isinstance(spec.model, GRU4RecSpec)
     assert spec.model.batch == 512
+
+
+def test_a_feature_of_types_names_those_that_the_shop_keeps(specs: Path) -> None:
+    shop = SHOP.replace("sku}", "sku, type: act}\n  types: [view, cart]")
+    loaded = load_shop(write(specs / "shops" / "t.yaml", shop + "features: {events: [{name: act, kind: type}]}\n"))
+    assert loaded.features.events[0].types == ["view", "cart"]
+    assert Shop.model_validate_json(loaded.model_dump_json()) == loaded

@@ -187,6 +187,14 @@ def test_contradictions_are_reported_beside_other_mistakes(tmp_path: Path) -> No
         ("sessions: {by: gap}\n", "sessions.by"),
         ("features: {events: [{name: a, kind: gap}, {name: a, kind: hour}]}\n", "features.events[1].name"),
         ("features: {events: [{name: a, kind: gap, buckets: [3, 1]}]}\n", "features.events[0].buckets"),
+        ("features: {events: [{name: a, kind: type}]}\n", "features.events[0].types"),
+        ("features: {events: [{name: a, kind: type, types: [x, x]}]}\n", "features.events[0].types"),
+        ("features: {events: [{name: a, kind: gap, types: [x]}]}\n", "features.events[0].types"),
+        ("features: {events: [{name: a, kind: type, types: [x], buckets: [1]}]}\n", "features.events[0].buckets"),
+        (
+            "features: {events: [{name: a, kind: type, types: [x]}, {name: b, kind: type, types: [y]}]}\n",
+            "features.events[1].kind",
+        ),
     ],
 )
 def test_contradictions_of_a_shop_are_named(tmp_path: Path, more: str, key: str) -> None:
@@ -194,12 +202,28 @@ def test_contradictions_of_a_shop_are_named(tmp_path: Path, more: str, key: str)
     assert problem.key == key
 
 
-def test_model_features_must_be_the_shops_and_bucketed(tmp_path: Path) -> None:
-    shop = SHOP + "features:\n  events: [{name: gap, kind: gap, buckets: [1]}, {name: hour, kind: hour}]\n"
-    text = RECOMMENDER.replace("{name: vsknn, neighbours: 50}", "{name: gru4rec, features: [gap, hour, gapp]}")
+def test_model_features_must_be_the_shops_and_of_limited_values(tmp_path: Path) -> None:
+    declared = "{name: gap, kind: gap, buckets: [1]}, {name: place, kind: position}, {name: hour, kind: hour}"
+    shop = SHOP + f"features: {{events: [{declared}]}}\n"
+    text = RECOMMENDER.replace("{name: vsknn, neighbours: 50}", "{name: gru4rec, features: [gap, place, hour, gapp]}")
     first, second = recommender_problems(tmp_path, text, shop)
-    assert (first.key, first.allowed.endswith(": gap")) == ("model.features[1]", True)
-    assert (second.key, second.hint) == ("model.features[2]", "Did you mean 'gap'?")
+    assert (first.key, first.allowed.endswith(": gap, hour")) == ("model.features[1]", True)
+    assert (second.key, second.hint) == ("model.features[3]", "Did you mean 'gap'?")
+
+
+def test_item_features_must_be_attributes_of_the_shops_items(tmp_path: Path) -> None:
+    items = "items: {sources: [{path: i.csv}], columns: {category: c, title: t}, categorical: [brand]}\n"
+    members = "{a: {name: gru4rec, item_features: [category, brnd]}, b: {name: vsknn}}"
+    text = RECOMMENDER.replace("{name: vsknn, neighbours: 50}", f"{{name: blend, members: {members}}}")
+    text += "baselines: [{name: sasrec, item_features: [price, title]}]\n"
+    unpriced, title, slip = recommender_problems(tmp_path, text, SHOP + items)
+    assert (slip.key, slip.hint) == ("model.members.a.item_features[1]", "Did you mean 'brand'?")
+    assert slip.allowed == "attributes of the items of the shop toys: category, brand"
+    assert [unpriced.key, title.key] == ["baselines[0].item_features[0]", "baselines[0].item_features[1]"]
+    assert "home.yaml:" in unpriced.file
+    without = recommender_problems(tmp_path, text, SHOP)
+    assert len(without) == 4
+    assert {problem.allowed.rpartition(": ")[2] for problem in without} == {"none"}
 
 
 @pytest.mark.parametrize(("text", "hint"), [("name: 12", "'12'"), ("name: true", "quotes")])

@@ -1,0 +1,73 @@
+"""Item attributes as numbers that models can make embeddings of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from endcap.errors import DataError
+from endcap.spec.model import ModelSpec
+from endcap.spec.side import named
+
+MOST_VALUES = 1000
+"""Of a categorical attribute; with more, the rarest share the last number."""
+BANDS = 10
+"""Of a numeric attribute, each of about as many items."""
+UNKNOWN = -1
+NOT_ATTRIBUTES = ("item", "title", "events", "first_seen")
+Codes = NDArray[np.int64]
+
+
+def codes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
+    """Each attribute of the items as numbers from 0, int64 [n_items], -1 where an item has none.
+
+    A text becomes its value's place, most items first, equal counts by value; a number the quantile band that it lies
+    in. Values and bands are those of the items given: give those of the training part alone.
+    Raises DataError where the table lacks an attribute.
+    """
+    found = {}
+    for name in names:
+        if name not in items.column_names or name in NOT_ATTRIBUTES:
+            known = [column for column in items.column_names if column not in NOT_ATTRIBUTES]
+            raise DataError(
+                f"item_features: the items have no attribute {name!r}; they have: {', '.join(known) or 'none'}. "
+                "Name it in the shop's `items` and run again, or leave it out of the model"
+            )
+        column = items[name].combine_chunks()
+        numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
+        found[name] = _bands(column) if numeric else _values(column)
+    return found
+
+
+def item_codes(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
+    """The codes of the attributes that a model's spec names, or the members of a blend; items None: none are known."""
+    names = named({(): spec}, "item_features").values()
+    return codes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
+
+
+def _values(column: pa.Array) -> Codes:
+    encoded = column.cast(pa.string()).dictionary_encode()
+    numbers: Codes = encoded.indices.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
+    known = numbers != UNKNOWN
+    counts = np.bincount(numbers[known], minlength=len(encoded.dictionary))
+    by_value = pc.sort_indices(encoded.dictionary).to_numpy()
+    order = by_value[np.argsort(-counts[by_value], kind="stable")]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.minimum(np.arange(len(order)), MOST_VALUES - 1)
+    numbers[known] = place[numbers[known]]
+    return numbers
+
+
+def _bands(column: pa.Array) -> Codes:
+    numbers = column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    known = np.isfinite(numbers)
+    bands = np.full(len(numbers), UNKNOWN, dtype=np.int64)
+    if known.any():
+        edges = np.quantile(numbers[known], np.arange(1, BANDS) / BANDS)
+        # Where many items have one value, some bands are empty: the others are counted.
+        _, bands[known] = np.unique(np.searchsorted(edges, numbers[known], side="right"), return_inverse=True)
+    return bands

@@ -1,0 +1,34 @@
+"""Side information: the event features and item attributes that models of a spec name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
+from endcap.spec.nodes import Key
+
+
+def singled(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
+    """The models by their keys, and beside each blend its members."""
+    single = dict(models)
+    for key, model in models.items():
+        if isinstance(model, BlendSpec):
+            single |= {(*key, "members", label): member for label, member in model.members.items()}
+    return single
+
+
+def named(models: Mapping[Key, ModelSpec], field: Literal["features", "item_features"]) -> dict[Key, str]:
+    """Every name on such a list of the models and of members of blends, by its key.
+
+    Of a class of one's own, its parameters of these names count.
+    """
+    found: dict[Key, str] = {}
+    for key, spec in singled(models).items():
+        if isinstance(spec, CustomSpec):
+            under, names = (*key, "parameters", field), spec.parameters.get(field)
+        else:
+            under, names = (*key, field), getattr(spec, field, None)
+        if isinstance(names, list):
+            found |= {(*under, number): str(name) for number, name in enumerate(names)}
+    return found

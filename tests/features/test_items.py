@@ -1,0 +1,72 @@
+"""Item attributes as numbers: by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from endcap.errors import DataError
+from endcap.events.layouts import PUBLISHED_ITEMS
+from endcap.features.items import BANDS, MOST_VALUES, codes, item_codes
+from endcap.spec.model import BlendSpec
+from endcap.spec.neural import GRU4RecSpec, SASRecSpec
+from endcap.spec.shop import Items
+
+
+def test_a_text_is_numbered_by_how_many_items_have_it() -> None:
+    items = pa.table({"category": ["b", "shoes", None, "a", "shoes"]})
+    found = codes(items, ["category"])["category"]
+    assert (found.tolist(), found.dtype) == ([2, 0, -1, 1, 0], np.dtype(np.int64))
+
+
+def test_the_rarest_of_very_many_values_share_one_number() -> None:
+    values = [f"v{number}" for number in range(MOST_VALUES + 50)] + ["often", "often"]
+    found = codes(pa.table({"brand": values}), ["brand"])["brand"]
+    assert (found[-1], found.max()) == (0, MOST_VALUES - 1)
+    assert np.count_nonzero(found == MOST_VALUES - 1) == 52
+    assert set(np.bincount(found)[1:-1]) == {1}
+
+
+def test_a_number_lies_in_a_band_of_as_many_items_as_any_other() -> None:
+    prices = np.exp(np.random.default_rng(3).normal(size=1000))
+    found = codes(pa.table({"price": prices}), ["price"])["price"]
+    assert np.bincount(found).tolist() == [100] * BANDS
+    assert np.all(np.diff(found[np.argsort(prices)]) >= 0)
+
+
+def test_what_is_no_number_is_unknown_and_few_values_have_few_bands() -> None:
+    prices = pa.array([1.0, float("nan"), None, float("inf"), 1.0, 9.0])
+    assert codes(pa.table({"price": prices}), ["price"])["price"].tolist() == [0, -1, -1, -1, 0, 1]
+    assert codes(pa.table({"stock": [7, 7]}), ["stock"])["stock"].tolist() == [0, 0]
+    nothing = pa.table({"price": pa.array([None, None], pa.float64()), "category": pa.array([None, None], pa.string())})
+    assert {name: found.tolist() for name, found in codes(nothing, ["price", "category"]).items()} == {
+        "price": [-1, -1],
+        "category": [-1, -1],
+    }
+
+
+def test_an_attribute_that_items_lack_is_an_error_that_says_which_there_are() -> None:
+    items = pa.table({"item": ["1"], "events": [3], "title": ["A"], "category": ["x"]})
+    for name in ("price", "title", "events"):
+        with pytest.raises(DataError, match=f"{name!r}; they have: category"):
+            codes(items, [name])
+
+
+def test_a_blend_is_given_what_its_members_name() -> None:
+    items = pa.table({"category": ["x", "y"], "price": [1.0, 2.0], "brand": ["p", "q"]})
+    members = {
+        "one": GRU4RecSpec(item_features=["price"]),
+        "other": SASRecSpec(item_features=["category", "price"]),
+        "third": GRU4RecSpec(),
+    }
+    assert sorted(item_codes(items, BlendSpec(members=members))) == ["category", "price"]
+    assert item_codes(None, GRU4RecSpec()) == {}
+
+
+@pytest.mark.parametrize("layout", PUBLISHED_ITEMS)
+def test_the_attributes_of_a_layout_are_those_that_its_reader_brings(layout: str) -> None:
+    published = PUBLISHED_ITEMS[layout]
+    brought = {"category": published.category or published.flags, "price": published.price}
+    shop_items = Items.model_validate({"sources": [{"path": "i.csv", "layout": layout}], "categorical": ["brand"]})
+    assert shop_items.attributes == [*(name for name, column in brought.items() if column), "brand"]
