@@ -24,6 +24,8 @@ def check(spec: Path, env: str | None, sets: tuple[str, ...]) -> None:
     """Check a recommender and its shop; every mistake is named at once."""
     loaded = load(spec, env=env, sets=sets)
     click.echo(f"✓ {loaded.recommender.name} and its shop {loaded.shop.name}: {', '.join(map(str, loaded.files))}")
+    if loaded.absent:
+        click.echo(f"  not installed here, so their parameters were not checked: {', '.join(loaded.absent)}")
 
 
 @command.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,18 +16,16 @@ from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, Problem, SpecError, UserError
 from endcap.spec.base import Strict
-from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
-from endcap.spec.nodes import Node, parse
+from endcap.spec.model import CustomSpec, ModelSpec
+from endcap.spec.nodes import Key, Node, parse, spelled
+from endcap.spec.side import singled
 from endcap.spec.words import problems_of
 
 
-def own(specs: Iterable[ModelSpec]) -> Iterator[CustomSpec]:
+def own(specs: Iterable[ModelSpec]) -> list[CustomSpec]:
     """The custom models among these and among the members of their blends."""
-    for spec in specs:
-        if isinstance(spec, BlendSpec):
-            yield from own(spec.members.values())
-        elif isinstance(spec, CustomSpec):
-            yield spec
+    models: dict[Key, ModelSpec] = {(number,): spec for number, spec in enumerate(specs)}
+    return [spec for spec in singled(models).values() if isinstance(spec, CustomSpec)]
 
 
 def find_class(path: str) -> type:
@@ -76,9 +74,35 @@ def parameters_of(path: str, found: type, given: Mapping[str, Any]) -> Strict:
         return kind.model_validate(dict(given))
     except ValidationError as error:
         document, _ = parse(json.dumps(given), origin=path)
-        raise SpecError(parameter_problems(error, document or Node({}, None, 0, path), kind, "parameters")) from None
+        raise SpecError(_problems(error, document or Node({}, None, 0, path), kind, "parameters")) from None
 
 
-def parameter_problems(error: ValidationError, document: Node, kind: type[Strict], under: str) -> list[Problem]:
-    """What is wrong with parameters, at their keys below `under`."""
+def check_own(models: Mapping[Key, ModelSpec], document: Node) -> tuple[list[Problem], list[str]]:
+    """What is wrong with the custom models of a document, and the classes that are not installed here, unchecked.
+
+    A laptop that submits a pipeline need not have what the pipeline's image has.
+    """
+    problems: list[Problem] = []
+    absent: dict[str, None] = {}
+    for key, spec in singled(models).items():
+        if not isinstance(spec, CustomSpec):
+            continue
+        given = document.at((*key, "parameters"))
+        try:
+            kind = parameters_class(spec.path, find_class(spec.path))
+            kind.model_validate(spec.parameters)
+        except NotFoundError:
+            absent[spec.path] = None
+        except ValidationError as error:
+            under = given if "parameters" in document.at(key).value else Node({}, given.file, given.line, given.origin)
+            problems += _problems(error, under, kind, f"{spelled(key)}.parameters")
+        except UserError as error:
+            at, why = (*key, "class"), str(error).removeprefix(f"{spec.path}: ")
+            problems.append(
+                Problem(document.at(at).place, spelled(at), repr(spec.path), "a model class", f"It has none: {why}.")
+            )
+    return problems, list(absent)
+
+
+def _problems(error: ValidationError, document: Node, kind: type[Strict], under: str) -> list[Problem]:
     return [replace(one, key=f"{under}.{one.key}") for one in problems_of(error, document, kind)]

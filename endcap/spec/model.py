@@ -102,7 +102,7 @@ class ItemKNNSpec(Strict):
 class CustomSpec(Strict):
     """A class of your own, by its import path; it must be on the recommender's list `classes`."""
 
-    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True)
 
     name: Literal["custom"] = "custom"
     path: ClassPath = Field(alias="class")

@@ -60,6 +60,12 @@ class Shape:
         is_model = isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel)
         return self.annotation if is_model else None
 
+    @property
+    def keys(self) -> dict[str, FieldInfo]:
+        """A model's fields by the keys that a document gives them by."""
+        assert self.model is not None
+        return {field.alias or name: field for name, field in self.model.model_fields.items()}
+
     def tag(self, discriminator: str) -> str:
         """A model's value of the key that tells it from its union's other members."""
         assert self.model is not None
@@ -99,7 +105,7 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
             return key, parent, shape  # alternatives of scalars: the part names one of them
         elif shape.model is not None:
             key, parent = (*key, part), shape
-            field = shape.model.model_fields.get(str(part))
+            field = shape.keys.get(str(part))
             if field is None:
                 return key, parent, None
             shape = Shape.of_field(field)
@@ -122,9 +128,9 @@ def _problems(
         return [_mistaken((*key, *one.at), one, document) for one in detail["ctx"]["mistakes"]]
     if shape is None:
         assert parent.model is not None
-        known = [*parent.model.model_fields, *([EXTENDS] if len(key) == 1 else [])]
+        known = [*parent.keys, *([EXTENDS] if "apiVersion" in parent.keys else [])]
         hint = suggest(key[-1], known)
-        return [(key, Problem(place, spelled(key), "an unknown key", listed(known), hint))]
+        return [(key, Problem(place, spelled(key), "an unknown key", listed(known) or "no key", hint))]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         assert shape.discriminator is not None
         key = (*key, shape.discriminator)
@@ -174,7 +180,7 @@ def describe(shape: Shape) -> str:
     if shape.members:
         return _members(shape)
     if shape.model is not None:
-        return f"a map with the keys {listed(list(shape.model.model_fields))}"
+        return f"a map with the keys {listed(list(shape.keys))}"
     if get_origin(shape.annotation) is list:
         least = next((one.min_length for one in shape.metadata if isinstance(one, annotated_types.MinLen)), 0)
         return f"a list{' of at least one' if least else ''}, each {describe(Shape.of(get_args(shape.annotation)[0]))}"
