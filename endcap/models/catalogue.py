@@ -23,6 +23,9 @@ _PLACES = {
     "ease": ("endcap.models.ease", "EASE"),
     "item-knn": ("endcap.models.item_knn", "ItemKNN"),
     "gru4rec": ("endcap.models.gru4rec", "GRU4Rec"),
+    "neumf": ("endcap.models.neumf", "NeuMF"),
+    "sasrec": ("endcap.models.sasrec", "SASRec"),
+    "blend": ("endcap.models.blend", "Blend"),
 }
 
 

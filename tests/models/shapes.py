@@ -5,22 +5,29 @@ from __future__ import annotations
 from datetime import timedelta
 
 from endcap.spec.model import (
+    BlendSpec,
     GRU4RecSpec,
     ModelSpec,
     PopularitySpec,
     RecentPopularitySpec,
+    SASRecSpec,
     SequentialRulesSpec,
     VSKNNSpec,
 )
 from endcap.testing import N_ITEMS, checkerboard, fitted
 
-__all__ = ["N_ITEMS", "SMALL_GRU", "SPECS", "checkerboard", "fitted"]
+__all__ = ["N_ITEMS", "SMALL_GRU", "SMALL_SASREC", "SPECS", "checkerboard", "fitted"]
 
 SMALL_GRU = GRU4RecSpec(width=16, batch=16, negatives=8, max_epochs=6, dropout_embedding=0.1, dropout_hidden=0.1)
+SMALL_SASREC = SASRecSpec(width=16, blocks=1, batch=16, negatives=8, max_epochs=6, dropout=0.1, learning_rate=0.01)
 SPECS: list[ModelSpec] = [
     PopularitySpec(),
     RecentPopularitySpec(window=timedelta(days=1)),
     SequentialRulesSpec(steps=3),
     VSKNNSpec(sample=50, neighbours=20, last=5),
     SMALL_GRU,
+    SMALL_SASREC,
+    BlendSpec(
+        members={"rules": SequentialRulesSpec(steps=3), "neighbours": VSKNNSpec(sample=50, neighbours=20, last=5)}
+    ),
 ]
