@@ -70,8 +70,10 @@ class Negatives:
         counts[:, self.known] = np.diff(below, axis=1, prepend=np.int32(0))
         return counts
 
-    def block_on(self, device: torch.device, steps: int, generator: torch.Generator) -> Tensor:
-        """The same as `block`, drawn on a device by its own generator: int64 [steps, count]."""
+    def draw(self, device: torch.device, steps: int, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """The same as `block` on a device; drawn there by `generator` unless that is a CPU: int64 [steps, count]."""
+        if device.type == "cpu":
+            return torch.from_numpy(np.ascontiguousarray(self.block(steps, rng)))
         known = torch.from_numpy(self.known).to(device)
         if self.all:
             return known.expand(steps, self.count)

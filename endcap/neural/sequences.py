@@ -111,3 +111,19 @@ class Lanes:
 
     def __len__(self) -> int:
         return len(self.events)
+
+
+def side_by_side(lengths: Ints) -> tuple[Ints, Ints]:
+    """Sessions advancing together, the longest first, so that those still running are always the first ones.
+
+    Returns (positions of events in the flat arrays, step after step: int64 [e]; starts int64 [steps + 1]: step t is
+    positions[starts[t]:starts[t+1]]).
+    """
+    total = int(lengths.sum())
+    rank = np.empty(len(lengths), dtype=np.int64)
+    rank[np.argsort(-lengths, kind="stable")] = np.arange(len(lengths))
+    step = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(step))]).astype(np.int64)
+    order = np.empty(total, dtype=np.int64)
+    order[starts[step] + np.repeat(rank, lengths)] = np.arange(total)
+    return order, starts

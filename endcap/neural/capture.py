@@ -1,0 +1,80 @@
+"""Running the steps of a block: one by one, or on a GPU as one CUDA graph that is replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+
+class Block(Protocol):
+    """Tensors with a row a step."""
+
+    def __len__(self) -> int: ...
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, in an order that is always the same."""
+
+    def like(self, tensors: Sequence[Tensor]) -> Self:
+        """The same kind of thing from other tensors."""
+
+    def steps(self) -> Iterator[Self]:
+        """The steps, as views."""
+
+
+B = TypeVar("B", bound=Block)
+
+
+class Eager(Generic[B]):
+    """Takes a block's steps one by one."""
+
+    def __init__(self, step: Callable[[B], None]) -> None:
+        self.step = step
+
+    def __call__(self, block: B) -> None:
+        for batch in block.steps():
+            self.step(batch)
+
+
+class Replayed(Generic[B]):
+    """Takes them from fixed memory, where a counter on the device says which is next: no step needs the host.
+
+    With `graph` (CUDA only) the step is captured once as a CUDA graph and replayed. The first block is run step by
+    step: it makes the libraries and the memory ready. Every block's tensors must have the shapes of the first one's,
+    but for their number of steps, which may be smaller.
+    """
+
+    def __init__(self, step: Callable[[B], None], *, graph: bool) -> None:
+        self.step, self.captures = step, graph
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._laid_out: list[Tensor] = []
+        self._current: list[Tensor] = []
+        self._batch: B | None = None
+
+    def __call__(self, block: B) -> None:
+        warm = self._batch is not None
+        if not warm:
+            self._laid_out = [
+                torch.empty_like(values, memory_format=torch.contiguous_format) for values in block.tensors()
+            ]
+            self._current = [torch.empty_like(values[:1]) for values in self._laid_out]
+            self._batch = block.like([values[0] for values in self._current])
+            self._next = torch.zeros(1, dtype=torch.int64, device=self._laid_out[0].device)
+        for place, values in zip(self._laid_out, block.tensors(), strict=True):
+            place[: len(block)].copy_(values)
+        if warm and self.captures and self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._advance()
+        self._next.zero_()
+        for _ in range(len(block)):
+            self._advance() if self._graph is None else self._graph.replay()
+
+    def _advance(self) -> None:
+        for place, values in zip(self._current, self._laid_out, strict=True):
+            torch.index_select(values, 0, self._next, out=place)
+        self._next.add_(1)
+        assert self._batch is not None
+        self.step(self._batch)

@@ -1,0 +1,231 @@
+"""What the steps of GRU4Rec are made of, laid out for a block of steps at once.
+
+Each block is tensors with a row a step, so that a step is given views of them and does no work of its own to get them,
+on a CPU as on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from endcap.neural.losses import NEVER
+from endcap.neural.negatives import Negatives
+from endcap.neural.parallel import Exchange
+from endcap.neural.sequences import Ints, Lanes, Pieces, Sequences
+
+_MOST_STEPS = 256
+_BLOCK_NUMBERS = 8_000_000
+"""Of the largest tensor of a block: 32 MB."""
+_COUNTED = 6
+"""Up to so many times as many items as draws, draws are counted by item, and a column stands for all of an item's."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step, or with one more dimension in front a block of them. L lanes (this worker's), C columns (competitors),
+    M rows (items whose embeddings the step reads and changes; the columns are the first C of them).
+
+    rows: int64 [M]. offset: float32 [1, C], added to scores: the sampling's correction, the log of how often a column
+    was drawn, NEVER where it is none. own: float32 [L], to be added to the target's. aims: int64 [L], where the target
+    stands in the scores, flattened. entering: int64 [L], which row goes in. inputs: int64 [all lanes], the items that
+    go in. targets: int64 [L, 1]. kept: float32 [L, 1], 0 where a session begins. scale: float32 [L, 1], 1 / all lanes,
+    0 where the lane has ended. coming, going: float32 [L, width], dropout of the embedding and of the hidden state
+    (empty without). codes: int64 [L], by feature.
+    """
+
+    rows: Tensor
+    offset: Tensor
+    own: Tensor
+    aims: Tensor
+    entering: Tensor
+    inputs: Tensor
+    targets: Tensor
+    kept: Tensor
+    scale: Tensor
+    coming: Tensor
+    going: Tensor
+    codes: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def tensors(self) -> list[Tensor]:
+        return [*(getattr(self, one.name) for one in fields(self) if one.name != "codes"), *self.codes.values()]
+
+    def like(self, tensors: Sequence[Tensor]) -> Batch:
+        """A batch of other tensors, in the order of `tensors()`."""
+        plain = len(fields(self)) - 1
+        codes = dict(zip(self.codes, tensors[plain:], strict=True))
+        return Batch(*tensors[:plain], codes)  # type: ignore[call-arg, arg-type]
+
+    def steps(self) -> Iterator[Batch]:
+        """A block's steps, as views."""
+        return map(self.like, zip(*(values.unbind(0) for values in self.tensors()), strict=True))
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """lanes: sessions side by side, over all workers. width: of the network. separate: whether what goes in has a table
+    of its own. logq: how much of the sampling's bias is taken off, of 1. longest: events of a piece."""
+
+    lanes: int
+    width: int
+    separate: bool
+    logq: float
+    dropout_embedding: float
+    dropout_hidden: float
+    longest: int
+
+
+class Blocks:
+    """The blocks of an epoch. Everything random in it comes from (seed, epoch)."""
+
+    def __init__(
+        self,
+        train: Sequences,
+        item_codes: Mapping[str, Ints],
+        n_items: int,
+        negatives: Negatives,
+        settings: BlockSettings,
+        exchange: Exchange,
+        device: torch.device,
+    ) -> None:
+        self.n_items, self.negatives, self.settings, self.device = n_items, negatives, settings, device
+        self.pieces = Pieces.of(train.offsets, settings.longest)
+        self.transitions = int(self.pieces.lengths.sum())
+        self.lanes = settings.lanes
+        share = self.lanes // exchange.world
+        self.mine = slice(exchange.rank * share, (exchange.rank + 1) * share)
+        self.counted = device.type == "cpu" and n_items <= _COUNTED * negatives.count
+        targets = train.targets
+        popularity = np.bincount(targets, minlength=n_items) / max(len(targets), 1)
+        expected = negatives.expected + self.lanes * popularity
+        correction = -settings.logq * np.log(np.maximum(expected, 1e-30))
+        self.correction = torch.from_numpy(correction.astype(np.float32)).to(device)
+        self.items = torch.from_numpy(train.items.astype(np.int64)).to(device)
+        codes = {f"feature.{name}": torch.from_numpy(values).to(device) for name, values in train.codes.items()}
+        self.event_codes = codes
+        self.item_codes = {
+            f"item-feature.{name}": torch.from_numpy(values).to(device) for name, values in item_codes.items()
+        }
+
+    def steps_of_a_block(self) -> int:
+        widest = max(
+            self.lanes * self.settings.width,
+            self.n_items if self.counted else self.negatives.count + 2 * self.lanes,
+        )
+        return int(np.clip(_BLOCK_NUMBERS // widest, 1, _MOST_STEPS))
+
+    def epoch(self, seed: int, number: int) -> Iterator[Batch]:
+        """The blocks of an epoch (from 0): every transition once, in an order of its own."""
+        rng = np.random.Generator(np.random.SFC64([seed, number]))
+        lanes = Lanes.of(self.pieces, rng.permutation(len(self.pieces.lengths)), self.lanes)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        events, fresh, active = (
+            torch.from_numpy(values).to(self.device) for values in (lanes.events, lanes.fresh, lanes.active)
+        )
+        size = self.steps_of_a_block()
+        for begin in range(0, len(lanes), size):
+            rows = slice(begin, min(begin + size, len(lanes)))
+            yield self._block(events[rows], fresh[rows], active[rows], rng, generator)
+
+    def _block(
+        self, events: Tensor, fresh: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
+    ) -> Batch:
+        steps = len(events)
+        inputs, targets = self.items[events], self.items[(events + 1).clamp_(max=len(self.items) - 1)]
+        compete = self._counted if self.counted else self._drawn
+        rows, offset, own, aims, entering = compete(inputs, targets, active, rng, generator)
+        codes = {name: values[events[:, self.mine]] for name, values in self.event_codes.items()}
+        codes |= {name: values[inputs[:, self.mine]] for name, values in self.item_codes.items()}
+        return Batch(
+            rows,
+            offset[:, None, :],
+            own,
+            aims,
+            entering,
+            inputs,
+            targets[:, self.mine, None],
+            (~fresh[:, self.mine, None]).float(),
+            active[:, self.mine, None].float() / self.lanes,
+            self._dropout(steps, self.settings.dropout_embedding, rng, generator),
+            self._dropout(steps, self.settings.dropout_hidden, rng, generator),
+            codes,
+        )
+
+    def _drawn(
+        self, inputs: Tensor, targets: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Columns as they were drawn: all lanes' targets, then the negatives; an item may stand in several."""
+        steps, lanes = inputs.shape
+        drawn = self.negatives.draw(self.device, steps, rng, generator)
+        columns = torch.cat([targets, drawn], 1)
+        offset = self.correction[columns]
+        offset[:, :lanes][~active] = NEVER
+        rows = columns if self.settings.separate else torch.cat([columns, inputs], 1)
+        lane = torch.arange(lanes, device=self.device)[self.mine]
+        own = torch.zeros(steps, len(lane), device=self.device)
+        aims = (lane - lane[:1]) * columns.shape[1] + lane
+        entering = lane + columns.shape[1]
+        return rows, offset, own, aims.expand(steps, -1), entering.expand(steps, -1)
+
+    def _counted(
+        self, inputs: Tensor, targets: Tensor, active: Tensor, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """A column an item, ascending; what only goes in is a column that never competes."""
+        steps, lanes = inputs.shape
+        aimed, ended = targets.numpy(), ~active.numpy()
+        step = np.arange(steps)[:, None]
+        keys = aimed + step * self.n_items
+        counts = self.negatives.counts(steps, rng).ravel()
+        counts += np.bincount(keys[~ended], minlength=len(counts)).astype(np.int32)
+        there = counts > 0
+        there[keys] = True
+        coming = inputs.numpy() + step * self.n_items
+        if not self.settings.separate:
+            there[coming] = True
+        found = np.flatnonzero(there)
+        row = found // self.n_items
+        each = np.bincount(row, minlength=steps)
+        width = -(-int(each.max()) // 16) * 16
+        place = np.arange(len(found)) - np.repeat(np.cumsum(each) - each, each) + row * width
+        rows = np.full(steps * width, self.n_items)
+        rows[place] = found - row * self.n_items
+        offset = np.full(steps * width, NEVER, dtype=np.float32)
+        drawn = counts[found]
+        known = drawn > 0
+        offset[place[known]] = _LOG[np.minimum(drawn[known], len(_LOG) - 1)]
+        offset[place[known]] += self.correction.numpy()[rows[place[known]]]
+        column = np.empty(len(counts), dtype=np.int32)
+        column[found] = place - row * width
+        own = -_LOG[np.clip(counts[keys], 1, len(_LOG) - 1)]
+        aims = column[keys] + np.arange(lanes) * width
+        mine = self.mine
+        return (
+            torch.from_numpy(rows.reshape(steps, width)),
+            torch.from_numpy(offset.reshape(steps, width)),
+            torch.from_numpy(own[:, mine]),
+            torch.from_numpy(aims[:, mine] - mine.start * width).long(),
+            torch.from_numpy(column[coming][:, mine]).long(),
+        )
+
+    def _dropout(self, steps: int, rate: float, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """What to multiply by: 0 at the given rate, else 1 / (1 - rate)."""
+        if rate == 0.0:
+            return torch.empty(steps, 0, device=self.device)
+        shape = (steps, self.lanes, self.settings.width)
+        if self.device.type == "cpu":
+            # From numpy: on a CPU many times as fast as PyTorch's.
+            draws = np.frombuffer(rng.bytes(2 * steps * self.lanes * self.settings.width), dtype=np.uint16)
+            kept = torch.from_numpy((draws >= round(rate * 65536)).reshape(shape)).float()
+        else:
+            kept = torch.empty(shape, device=self.device).bernoulli_(1 - rate, generator=generator)
+        return kept.div_(1 - rate)[:, self.mine]
+
+
+_LOG = np.log(np.maximum(np.arange(1 << 16), 1)).astype(np.float32)

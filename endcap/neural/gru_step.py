@@ -1,0 +1,314 @@
+"""One training step of GRU4Rec, its gradients written out on memory that is kept.
+
+The steps are small, so what bounds them is the number of operations more than their size: autograd would double it. A
+test holds the gradients equal to autograd's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from endcap.neural.gru import GRUNetwork
+from endcap.neural.gru_blocks import Batch
+from endcap.neural.losses import NEVER, Loss
+from endcap.neural.optimisers import Dense, Rule, Table, combine
+from endcap.neural.parallel import Exchange
+from endcap.neural.scratch import Scratch
+
+_ALIGNED = 16
+"""A row of scored items is its weights, its bias, and padding up to a multiple of so many numbers."""
+
+
+class GRUWeights:
+    """The network's weights as the optimiser keeps them. `network()` is a view of them, not a copy."""
+
+    def __init__(self, network: GRUNetwork, rule: Rule) -> None:
+        self.shape, self.codes = network.shape, network.codes
+        self.known = torch.isfinite(network.bias)
+        dense = self.shape.dense()
+        self.dense = Dense(torch.cat([network.weights[name].reshape(-1) for name in dense]), rule)
+        width = self.shape.width
+        scored = network.items.new_zeros(self.shape.n_items, -(-(width + 1) // _ALIGNED) * _ALIGNED)
+        scored[:, :width] = network.output
+        scored[:, width] = torch.where(self.known, network.bias, 0.0)
+        self.scored = Table(scored, rule)
+        self.entering = Table(network.items, rule) if self.shape.separate else None
+        self.views = self.split(self.dense.values)
+
+    def split(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a vector of all dense weights, by name."""
+        views, begin = {}, 0
+        for name, size in self.shape.dense().items():
+            count = torch.Size(size).numel()
+            views[name] = vector[begin : begin + count].view(size)
+            begin += count
+        return views
+
+    def network(self) -> GRUNetwork:
+        width = self.shape.width
+        output = self.scored.values[:, :width]
+        items = {"items": output} if self.entering is None else {"items": self.entering.values, "output": output}
+        bias = torch.where(self.known, self.scored.values[:, width], -torch.inf)
+        return GRUNetwork({**items, "bias": bias, **self.views}, self.codes)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that training changes, by name: what a checkpoint holds."""
+        tables = {"scored": self.scored} | ({} if self.entering is None else {"entering": self.entering})
+        return {
+            "dense": self.dense.values,
+            "dense.state": self.dense.state,
+            "dense.steps": self.dense.steps,
+            **{name: table.memory for name, table in tables.items()},
+            **{f"{name}.steps": table.steps for name, table in tables.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of one step. dense: [p], all dense weights. scored: [M, row], of the rows Batch.rows. entering: [lanes, width],
+    of the rows Batch.inputs, or None where both uses share a table."""
+
+    dense: Tensor
+    scored: Tensor
+    entering: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        return [self.dense, self.scored] + ([] if self.entering is None else [self.entering])
+
+
+class GRUStep:
+    """Takes batches: the loss, the gradients, their exchange, the update. Keeps the hidden state of the lanes.
+
+    precision: of matrix products, torch.float32 or torch.bfloat16; all else is float32. total: float64 scalar, the sum
+    of the steps' losses since `begin`.
+    """
+
+    def __init__(
+        self,
+        weights: GRUWeights,
+        loss: Loss,
+        lanes: int,
+        mine: slice,
+        exchange: Exchange,
+        *,
+        repeated: bool,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """mine: which of all lanes are this worker's. repeated: whether a batch's columns may name an item twice."""
+        self.weights, self.loss, self.exchange, self.repeated, self.precision = (
+            weights,
+            loss,
+            exchange,
+            repeated,
+            precision,
+        )
+        self.mine, self.lanes, self.width = mine, lanes, weights.shape.width
+        self.device = weights.dense.values.device
+        self.scratch = Scratch(self.device)
+        self.gradient = torch.zeros_like(weights.dense.values)
+        self.by_name = weights.split(self.gradient)
+        self.hidden = torch.zeros(mine.stop - mine.start, self.width, device=self.device)
+        self.total = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._place = torch.zeros(weights.shape.n_items + 1 if repeated else 0, device=self.device, dtype=torch.int64)
+        self._place_in = torch.zeros(
+            0 if weights.entering is None else weights.shape.n_items + 1, device=self.device, dtype=torch.int64
+        )
+
+    def begin(self) -> None:
+        """Forget the lanes' sessions and the loss: an epoch begins."""
+        self.hidden.zero_()
+        self.total.zero_()
+
+    def __call__(self, batch: Batch) -> None:
+        """One step."""
+        gradients = self.gradients(batch)
+        self.exchange.sum(*gradients.tensors())
+        self.update(batch, gradients)
+
+    def update(self, batch: Batch, gradients: Gradients) -> None:
+        """Change the weights by the gradients of a batch, summed over the workers."""
+        weights, scored = self.weights, self.weights.scored
+        weights.dense.update(gradients.dense)
+        rows, gradient = batch.rows, gradients.scored
+        if self.repeated:
+            rows, gradient = combine(rows, gradient, self._place, scored.padding)
+        scored.update(rows, gradient, self._fetched(batch), self.scratch)
+        if weights.entering is not None and gradients.entering is not None:
+            table = weights.entering
+            before = self.scratch("entering.rows", len(batch.inputs), 1 + table.rule.parts, self.width)
+            inputs, by_inputs = combine(batch.inputs, gradients.entering, self._place_in, table.padding)
+            table.update(inputs, by_inputs, before, self.scratch)
+
+    def gradients(self, batch: Batch) -> Gradients:
+        """The gradients of a batch by the weights as they are; the hidden state goes on."""
+        width, weights, scratch = self.width, self.weights, self.scratch
+        lanes, columns = len(self.hidden), batch.offset.shape[1]
+        rows = self._fetched(batch)
+        weights.scored.fetch(batch.rows, rows)
+        items = self._operand("items", rows[:columns, 0, :width])
+        self.hidden.mul_(batch.kept)
+        coming = self._coming(batch, rows)
+        gates = self._forward(coming)
+        going = scratch("going", lanes, width)
+        torch.mul(gates.after, batch.going, out=going) if batch.going.numel() else going.copy_(gates.after)
+
+        scores, by_scores = scratch("scores", lanes, columns), scratch("by_scores", lanes, columns)
+        offset = self._offset(batch)
+        bias = rows[:columns, 0, width]
+        going_ = self._operand("going", going)
+        if self.loss.offset_in_scores and not self.repeated:
+            bias = torch.add(bias, batch.offset[0], out=scratch("bias", columns))
+        self._product(going_, items.T, scores, bias)
+        if self.loss.offset_in_scores:
+            if self.repeated:
+                scores.add_(offset)
+            scores.view(-1).index_add_(0, batch.aims, batch.own)
+        self.total.add_(self.loss(scores, offset, batch.aims, batch.scale, by_scores, scratch))
+
+        by_rows = scratch("by_rows", len(batch.rows), rows.shape[2])
+        by_scores_ = self._operand("by_scores", by_scores)
+        self._product(by_scores_.T, going_, by_rows[:columns, :width])
+        torch.sum(by_scores, 0, out=by_rows[:columns, width])
+        by_rows[columns:].zero_()
+        by_after = scratch("by_after", lanes, width)
+        self._product(by_scores_, items, by_after)
+        if batch.going.numel():
+            by_after.mul_(batch.going)
+        by_coming = self._backward(coming, gates, by_after)
+        self.hidden.copy_(gates.after)
+        return Gradients(self.gradient, by_rows, self._enter(batch, by_coming, by_rows))
+
+    def _fetched(self, batch: Batch) -> Tensor:
+        table = self.weights.scored
+        return self.scratch("rows", len(batch.rows), *table.memory.shape[1:])
+
+    def _offset(self, batch: Batch) -> Tensor:
+        """What is added to scores: [1, C], or [lanes, C] where a lane's target may stand in other columns too."""
+        if not self.repeated:
+            return batch.offset
+        lanes, columns = len(self.hidden), batch.offset.shape[1]
+        same = self.scratch("same", lanes, columns, dtype=torch.bool)
+        torch.eq(batch.rows[:columns], batch.targets, out=same)
+        own = batch.offset.expand(lanes, -1).gather(1, (batch.aims % columns)[:, None])
+        offset = self.scratch("offset", lanes, columns)
+        offset.copy_(batch.offset.expand(lanes, -1)).masked_fill_(same, NEVER)
+        offset.view(-1).index_copy_(0, batch.aims, own[:, 0])
+        return offset
+
+    def _coming(self, batch: Batch, rows: Tensor) -> Tensor:
+        """What goes into the GRU: [lanes, width]."""
+        lanes, width, table = len(self.hidden), self.width, self.weights.entering
+        coming = self.scratch("coming", lanes, width)
+        if table is None:
+            whole = self.scratch("coming.rows", lanes, rows.shape[1] * rows.shape[2])
+            torch.index_select(rows.view(len(rows), -1), 0, batch.entering, out=whole)
+            coming.copy_(whole[:, :width])
+        else:
+            before = self.scratch("entering.rows", len(batch.inputs), 1 + table.rule.parts, width)
+            table.fetch(batch.inputs, before)
+            coming.copy_(before[self.mine, 0])
+        for name, codes in batch.codes.items():
+            coming.add_(self.weights.views[name].index_select(0, codes))
+        return coming.mul_(batch.coming) if batch.coming.numel() else coming
+
+    def _forward(self, coming: Tensor) -> _Gates:
+        width, weights, scratch, lanes = self.width, self.weights.views, self.scratch, len(self.hidden)
+        by_input, by_hidden = scratch("by_input", lanes, 3 * width), scratch("by_hidden", lanes, 3 * width)
+        gates = _Gates(
+            self._operand("w.input", weights["gru.input"]),
+            self._operand("w.hidden", weights["gru.hidden"]),
+            self._operand("coming", coming),
+            self._operand("hidden", self.hidden),
+            scratch("gate", lanes, 2 * width),
+            by_hidden[:, 2 * width :],
+            scratch("new", lanes, width),
+            scratch("after", lanes, width),
+        )
+        self._product(gates.coming, gates.input.T, by_input, weights["gru.input_bias"])
+        self._product(gates.hidden, gates.hidden_weights.T, by_hidden, weights["gru.hidden_bias"])
+        torch.add(by_input[:, : 2 * width], by_hidden[:, : 2 * width], out=gates.gate).sigmoid_()
+        reset, update = gates.gate[:, :width], gates.gate[:, width:]
+        torch.addcmul(by_input[:, 2 * width :], reset, gates.recalled, out=gates.new).tanh_()
+        torch.sub(self.hidden, gates.new, out=gates.after).mul_(update).add_(gates.new)
+        return gates
+
+    def _backward(self, coming: Tensor, gates: _Gates, by_after: Tensor) -> Tensor:
+        """The gradient by what came in, from that by the next hidden state; the GRU's weights' on the way.
+
+        It does not go back into the sessions' past: a step learns from its own loss alone.
+        """
+        width, scratch, lanes = self.width, self.scratch, len(self.hidden)
+        reset, update = gates.gate[:, :width], gates.gate[:, width:]
+        by_input, by_hidden = scratch("d.input", lanes, 3 * width), scratch("d.hidden", lanes, 3 * width)
+        by_new, by_update, by_reset = by_input[:, 2 * width :], by_input[:, width : 2 * width], by_input[:, :width]
+        spare = scratch("spare", lanes, width)
+        torch.mul(by_after, update, out=spare)
+        torch.sub(by_after, spare, out=by_new)
+        # after = new + update (hidden - new), so update (1 - update) (hidden - new) = (1 - update) (after - new).
+        torch.sub(gates.after, gates.new, out=by_update).mul_(by_new)
+        torch.mul(gates.new, gates.new, out=spare)
+        by_new.addcmul_(by_new, spare, value=-1)
+        torch.mul(by_new, gates.recalled, out=by_reset)
+        torch.mul(reset, reset, out=spare)
+        torch.sub(reset, spare, out=spare)
+        by_reset.mul_(spare)
+        by_hidden[:, : 2 * width].copy_(by_input[:, : 2 * width])
+        torch.mul(by_new, reset, out=by_hidden[:, 2 * width :])
+        into = self.by_name
+        d_input, d_hidden = self._operand("d.input", by_input), self._operand("d.hidden", by_hidden)
+        self._product(d_input.T, gates.coming, into["gru.input"])
+        self._product(d_hidden.T, gates.hidden, into["gru.hidden"])
+        torch.sum(by_input, 0, out=into["gru.input_bias"])
+        torch.sum(by_hidden, 0, out=into["gru.hidden_bias"])
+        # As wide as a row of scored items, so that it can be added to one; beyond the width it stays nought.
+        whole = scratch("by_coming", lanes, self.weights.scored.memory.shape[2])
+        by_coming = whole[:, :width]
+        self._product(d_input, gates.input, by_coming)
+        return whole
+
+    def _enter(self, batch: Batch, whole: Tensor, by_rows: Tensor) -> Tensor | None:
+        """Hand on the gradient by what came in, as wide as a row: to features, and to the items."""
+        by_coming = whole[:, : self.width]
+        if batch.coming.numel():
+            by_coming.mul_(batch.coming)
+        for name, codes in batch.codes.items():
+            self.by_name[name].zero_().index_add_(0, codes, by_coming)
+        if self.weights.entering is None:
+            by_rows.index_add_(0, batch.entering, whole)
+            return None
+        by_entering = self.scratch("by_entering", self.lanes, self.width).zero_()
+        by_entering[self.mine] = by_coming
+        return by_entering
+
+    def _operand(self, name: str, values: Tensor) -> Tensor:
+        """Values as they go into matrix products."""
+        if self.precision == torch.float32:
+            return values
+        return self.scratch(f"as.{name}", *values.shape, dtype=self.precision).copy_(values)
+
+    def _product(self, left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None) -> None:
+        """out = left right + bias, float32."""
+        if self.precision == torch.float32:
+            torch.mm(left, right, out=out) if bias is None else torch.addmm(bias, left, right, out=out)
+            return
+        rough = self.scratch("product", *out.shape, dtype=self.precision)
+        torch.mm(left, right, out=rough)
+        out.copy_(rough) if bias is None else torch.add(rough, bias, out=out)
+
+
+@dataclass(frozen=True)
+class _Gates:
+    """A step of the GRU. gate: [lanes, 2 width], reset and update; recalled: what reset lets through; new: candidate;
+    after: the next hidden state. The others: operands of the products."""
+
+    input: Tensor
+    hidden_weights: Tensor
+    coming: Tensor
+    hidden: Tensor
+    gate: Tensor
+    recalled: Tensor
+    new: Tensor
+    after: Tensor

@@ -1,0 +1,130 @@
+"""How GRU4Rec learns: its settings, and epochs of session-parallel steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from endcap.neural.capture import Eager, Replayed
+from endcap.neural.gru import GRUNetwork
+from endcap.neural.gru_blocks import Blocks, BlockSettings
+from endcap.neural.gru_step import GRUStep, GRUWeights
+from endcap.neural.losses import BPRMax, CrossEntropy, Loss
+from endcap.neural.negatives import Negatives
+from endcap.neural.optimisers import Adagrad
+from endcap.neural.parallel import Alone, Exchange
+from endcap.neural.sequences import Sequences
+from endcap.neural.threads import few_threads
+
+
+@dataclass(frozen=True)
+class GRUSettings:
+    """How GRU4Rec is trained; the names are those of its spec.
+
+    bpr_elu: parameter of the elu on bpr-max's scores, 0 without. precision: of matrix products; auto: bfloat16 where
+    the device multiplies it much faster.
+    """
+
+    loss: Literal["cross-entropy", "bpr-max"] = "cross-entropy"
+    batch: int = 128
+    negatives: int = 2048
+    negatives_alpha: float = 0.5
+    logq: float = 1.0
+    bpr_penalty: float = 1.0
+    bpr_elu: float = 0.5
+    learning_rate: float = 0.08
+    momentum: float = 0.0
+    dropout_embedding: float = 0.0
+    dropout_hidden: float = 0.0
+    max_events: int = 50
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def loss_function(self) -> Loss:
+        return CrossEntropy() if self.loss == "cross-entropy" else BPRMax(self.bpr_penalty, self.bpr_elu)
+
+
+class GRUTrainer:
+    """Runs epochs. Each draws everything random from (seed, epoch), so that it can begin at any of them."""
+
+    def __init__(
+        self,
+        network: GRUNetwork,
+        train: Sequences,
+        settings: GRUSettings,
+        seed: int,
+        exchange: Exchange | None = None,
+    ) -> None:
+        """network: where training starts from, on the device to train on. Raises ValueError where the lanes cannot be
+        shared out evenly among the workers."""
+        self.settings, self.seed, self.exchange = settings, seed, exchange or Alone()
+        device, shape = network.device, network.shape
+        self.weights = GRUWeights(network, Adagrad(settings.learning_rate, settings.momentum))
+        events = np.bincount(train.items, minlength=shape.n_items)
+        negatives = Negatives(events, settings.negatives_alpha, settings.negatives)
+        lanes = min(settings.batch, max(1, int(np.maximum(train.lengths - 1, 0).sum())))
+        if lanes % self.exchange.world:
+            raise ValueError(f"{lanes} sessions side by side cannot be shared out among {self.exchange.world} workers")
+        self.blocks = Blocks(
+            train,
+            {name: values.cpu().numpy() for name, values in network.codes.items()},
+            shape.n_items,
+            negatives,
+            BlockSettings(
+                lanes,
+                shape.width,
+                shape.separate,
+                settings.logq if settings.loss == "cross-entropy" else 0.0,
+                settings.dropout_embedding,
+                settings.dropout_hidden,
+                settings.max_events,
+            ),
+            self.exchange,
+            device,
+        )
+        self.step = GRUStep(
+            self.weights,
+            settings.loss_function(),
+            lanes,
+            self.blocks.mine,
+            self.exchange,
+            repeated=not self.blocks.counted,
+            precision=_precision(settings.precision, device, shape.width),
+        )
+        self.run = Replayed(self.step, graph=True) if device.type == "cuda" else Eager(self.step)
+        columns = min(shape.n_items, lanes + settings.negatives)
+        self._work = lanes * shape.width * max(columns, 3 * shape.width)
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch (from 0); its mean loss for an event. 0 where no event follows another."""
+        if not self.blocks.transitions:
+            return 0.0
+        self.step.begin()
+        with torch.inference_mode(), few_threads(self._work):
+            for block in self.blocks.epoch(self.seed, number):
+                self.run(block)
+        self.exchange.sum(self.step.total)
+        return float(self.step.total) * self.blocks.lanes / self.blocks.transitions
+
+    def network(self) -> GRUNetwork:
+        """The network as it stands: a view of what is trained, not a copy."""
+        return self.weights.network()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that the next epochs depend on, by name; on a CPU views, not copies."""
+        return {name: values.cpu().numpy() for name, values in self.weights.state().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` gave."""
+        for name, values in self.weights.state().items():
+            values.copy_(torch.from_numpy(state[name]))
+
+
+def _precision(asked: str, device: torch.device, width: int) -> torch.dtype:
+    if asked == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.bfloat16 if asked == "bfloat16" else torch.float32
