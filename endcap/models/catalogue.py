@@ -29,17 +29,20 @@ _PLACES = {
 }
 
 
-_listed: ContextVar[frozenset[str]] = ContextVar("_listed", default=frozenset())
-"""Classes of one's own that may be imported while a model is loaded: a blend's members are loaded within its load."""
+_listed: ContextVar[frozenset[str] | None] = ContextVar("_listed", default=None)
+"""Classes of one's own that may be imported while a model is loaded, by its members too; None: nothing is loaded."""
 
 
 def make(spec: ModelSpec) -> Model:
     """A model with these parameters, not fitted yet.
 
-    A custom spec's class is imported: a recommender's check has seen it on the list. Raises UserError, SpecError
-    where the class is not here, is no model, or does not take its parameters.
+    A custom spec's class is imported: a recommender's check has seen it on the list. (A spec out of a model's files
+    has passed no such check: while one is loaded, `load`'s list counts.) Raises UserError, SpecError where the class
+    is not listed, not here, is no model, or does not take its parameters.
     """
     if isinstance(spec, CustomSpec):
+        if _listed.get() is not None:
+            _refuse_unlisted(spec.path)
         return make_own(spec)
     return _class(spec.name)(spec)
 
@@ -51,8 +54,8 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
     a blend what that was given. Raises IntegrityError where there is no model, UserError where its class is not on the
     list or not here.
     """
-    if classes is not None:
-        token = _listed.set(frozenset(classes))
+    if classes is not None or _listed.get() is None:
+        token = _listed.set(frozenset(classes or ()))
         try:
             return load(folder)
         finally:
@@ -60,21 +63,22 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
     description = files.describe(folder)
     name = description["name"]
     if name == CUSTOM:
-        return _own(str(description.get("class"))).load(folder)
+        path = str(description.get("class"))
+        _refuse_unlisted(path)
+        return model_class(path).load(folder)
     if name not in _PLACES:
         raise IntegrityError(f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}")
     return _class(name).load(folder)
 
 
-def _own(path: str) -> type[Model]:
-    listed = _listed.get()
+def _refuse_unlisted(path: str) -> None:
+    listed = _listed.get() or frozenset()
     if path not in listed:
         raise UserError(
             f"the model is of the class {path}, which its recommender does not list (it lists "
             f"{', '.join(sorted(listed)) or 'none'}), so it is not imported; if you trust it, add it to the "
             f"recommender's spec, classes: [{', '.join([*sorted(listed), path])}], and run again"
         )
-    return model_class(path)
 
 
 def _class(name: str) -> type[Model]:

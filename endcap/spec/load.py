@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from endcap.errors import Problem, SpecError
 from endcap.spec.base import suggest
+from endcap.spec.custom import check_own
 from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
 from endcap.spec.nodes import Node, listed, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
@@ -40,6 +41,8 @@ class Loaded:
     recommender: Recommender
     shop: Shop
     files: list[Path]
+    absent: tuple[str, ...] = ()
+    """Model classes of one's own that are not installed here: their parameters could not be checked."""
 
 
 def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Loaded:
@@ -58,11 +61,15 @@ def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) 
         shop = _validated(_document(shop_layers, shop_file, env, of_shop), Shop, shop_layers)
         files = [*shop_layers.files, *files]
     _check_environment(env, [one for one in (file, shop_file) if one is not None], problems)
+    absent: list[str] = []
+    if recommender is not None and document is not None:
+        wrong, absent = check_own(recommender.models, document)
+        problems += wrong
     if recommender is not None and shop is not None and document is not None:
         problems += _disagreements(recommender, shop, document)
     if problems or recommender is None or shop is None:
         raise SpecError(problems)
-    return Loaded(recommender, shop, files)
+    return Loaded(recommender, shop, files, tuple(absent))
 
 
 def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:

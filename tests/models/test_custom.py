@@ -15,7 +15,7 @@ from endcap.features.sessions import Sessions
 from endcap.models import Fitting, load, make
 from endcap.models.custom import own_code
 from endcap.spec import Recommender
-from endcap.spec.model import CustomSpec, ModelSpec
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
 from endcap.spec.recommender import Recommender as RecommenderSpec
 from tests.features.logs import recommender
 
@@ -94,6 +94,22 @@ def test_a_class_that_is_not_listed_is_not_imported(
     (folder / "model.json").write_text(json.dumps(description | {"class": "evil:Model"}))
     with pytest.raises(UserError, match=r"class evil:Model.* does not list .*classes: \[.*evil:Model\]"):
         load(folder, classes)
+
+
+def test_members_of_a_blend_are_imported_by_its_list_alone(tmp_path: Path, importable: Path) -> None:
+    members = {"own": custom(smoothing=0.1), "rules": {"name": "sequential-rules"}}
+    blend = make(BlendSpec.model_validate({"name": "blend", "members": members}))
+    blend.fit(Sessions.of(TRAIN), 3, Fitting())
+    folder = tmp_path / "blend"
+    folder.mkdir()
+    blend.save(folder)
+    again = load(folder, ["markov:Markov"])
+    np.testing.assert_array_equal(again.score(Sessions.of(TRAIN)), blend.score(Sessions.of(TRAIN)))
+    (importable / "evil.py").write_text("raise SystemExit('imported')")
+    description = (folder / "model.json").read_text().replace("markov:Markov", "evil:Model")
+    (folder / "model.json").write_text(description)
+    with pytest.raises(UserError, match="class evil:Model, which its recommender does not list"):
+        load(folder, ["markov:Markov"])
 
 
 def test_a_damaged_description_is_no_class(tmp_path: Path) -> None:
