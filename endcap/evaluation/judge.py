@@ -18,6 +18,7 @@ from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
+from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import Package, load_package
@@ -57,7 +58,8 @@ def judge(
     kind = f"verdicts/{recommender.name}"
     registry = open_registry(registry_uri, store)
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
-    question = fingerprint(rules, content_key(dataset), content_key(trained), code_fingerprint(*CODE))
+    code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.baselines))
+    question = fingerprint(rules, content_key(dataset), content_key(trained), code)
     version = registry.champion(recommender.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
@@ -134,7 +136,7 @@ def _challenger(recommender: Recommender, folder: Path, view: View) -> Competito
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     if vocabulary.ids != view.vocabulary.ids:
         raise IntegrityError(f"{folder} was trained on another view of the data; train it again on this dataset")
-    return Competitor(load(folder / "model"), recommender.exclude)
+    return Competitor(load(folder / "model", recommender.classes), recommender.exclude)
 
 
 def _champion(package: Package, view: View) -> Competitor:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
 from endcap.errors import UserError
 from endcap.features.view import declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
+from endcap.models.custom import own_code
 from endcap.models.learn import fitted
 from endcap.registry.package import environment, write_package
 from endcap.spec import ModelSpec, Recommender
@@ -21,7 +22,6 @@ from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
 PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
 ITEMS = "items.parquet"
-MODELS: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 
 
 def refit(
@@ -44,7 +44,8 @@ def refit(
     winner = _winner(recommender, dataset, trained, store, progress)
     kind = f"packages/{recommender.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]
-    key = fingerprint(inputs, recommender.model_dump(mode="json"), code_fingerprint(*PACKAGE_CODE))
+    code = code_fingerprint(*PACKAGE_CODE, *own_code(recommender.model))
+    key = fingerprint(inputs, recommender.model_dump(mode="json"), code)
     found = store.find(kind, key)
     if found:
         return found
@@ -60,7 +61,7 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
     kind = f"refitted/{recommender.name}"
     parameters = recommender.model_dump(mode="json", include={"model", "split", "refit", "seed"})
     inputs = [content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, parameters, code_fingerprint(*CODE))
+    key = fingerprint(inputs, parameters, code_fingerprint(*CODE, *own_code(recommender.model)))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
@@ -92,7 +93,7 @@ def _fitted_on_all(
     folder = store.fetch(dataset)
     vocabulary, sessions = everything(folder, recommender)
     facts = facts_of(store, trained)
-    spec = MODELS.validate_python(facts["model"])
+    spec = _listed(facts["model"], recommender)
     progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
     items = item_table(folder, vocabulary, sessions)
     model = fitted(
@@ -112,16 +113,21 @@ def _as_judged(
     recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
 ) -> _Fitted:
     judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
-    model = load(judged / MODEL)
+    model = load(judged / MODEL, recommender.classes)
     seen = view.train if model.needs_validation else view.training
     return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
+
+
+def _listed(model: dict[str, Any], recommender: Recommender) -> ModelSpec:
+    """The spec that the train step noted, whose classes must be those that this recommender lists."""
+    return Recommender.model_validate({**recommender.model_dump(mode="json"), "model": model}).model
 
 
 def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str, str], store: Store) -> None:
     made_of, folder = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
-        model=load(folder / MODEL),
+        model=load(folder / MODEL, recommender.classes),
         vocabulary=Vocabulary.load(folder / VOCABULARY),
         items=pq.read_table(folder / ITEMS),
         recommender=recommender,

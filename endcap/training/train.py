@@ -9,6 +9,7 @@ from typing import Any
 
 from endcap.features.view import View, open_view
 from endcap.models import FitReport, make
+from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, tried
 from endcap.registry.package import environment
 from endcap.spec import Recommender
@@ -41,7 +42,8 @@ def train(recommender: Recommender, dataset: str, store: Store, *, progress: Pro
     A killed training goes on from its last epoch.
     """
     parameters = recommender.model_dump(mode="json", include={"model", "split", "exclude", "refit", "seed"})
-    key = fingerprint(content_key(dataset), parameters, code_fingerprint(*CODE))
+    code = code_fingerprint(*CODE, *own_code(recommender.model))
+    key = fingerprint(content_key(dataset), parameters, code)
     with store.workspace(kind(recommender), key, progress) as work:
         return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, progress)
 
