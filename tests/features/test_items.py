@@ -8,10 +8,14 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.events.layouts import PUBLISHED_ITEMS
+from endcap.features import build
 from endcap.features.items import BANDS, MOST_VALUES, codes, item_codes
+from endcap.features.view import open_view
 from endcap.spec.model import BlendSpec
 from endcap.spec.neural import GRU4RecSpec, SASRecSpec
 from endcap.spec.shop import Items
+from endcap.store import Store
+from tests.features.logs import recommender, sessions, shop, snapshot
 
 
 def test_a_text_is_numbered_by_how_many_items_have_it() -> None:
@@ -70,3 +74,16 @@ def test_the_attributes_of_a_layout_are_those_that_its_reader_brings(layout: str
     brought = {"category": published.category or published.flags, "price": published.price}
     shop_items = Items.model_validate({"sources": [{"path": "i.csv", "layout": layout}], "categorical": ["brand"]})
     assert shop_items.attributes == [*(name for name, column in brought.items() if column), "brand"]
+
+
+def test_what_only_the_test_has_gives_no_bands_and_no_values(store: Store) -> None:
+    def found(category: str, price: float) -> dict[str, list[int]]:
+        rows = sessions("abc bca cab abz")
+        known = {"item": list("abcz"), "category": ["x", "y", "y", category], "price": [1.0, 2.0, 3.0, price]}
+        folder = store.fetch(build(shop(), snapshot(store, rows, items=known), store))
+        view = open_view(folder, recommender(split={"by": "time", "test": 0.25, "validation": 0.25}))
+        assert sorted(view.vocabulary.ids) == ["a", "b", "c"]
+        spec = GRU4RecSpec(item_features=["category", "price"])
+        return {name: array.tolist() for name, array in item_codes(view.items, spec).items()}
+
+    assert found("x", 2.5) == found("new", 0.01)
