@@ -21,6 +21,7 @@ from endcap.registry import default_uri
 from endcap.spec.base import parse_date
 from endcap.spec.chain import PIPELINES, order
 from endcap.spec.load import Loaded, load, resolved
+from endcap.spec.recommender import P90_MS
 from endcap.store import Store, open_store
 
 _Source = click.core.ParameterSource
@@ -135,8 +136,8 @@ def run_name(loaded: Loaded) -> str:
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR."""
     models = facts["metrics"]
-    cutoff = max(int(name.partition("@")[2]) for name in models["challenger"])
-    shown = [f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")]
+    cutoff = max(int(name.partition("@")[2] or 0) for name in models["challenger"])
+    shown = [*(f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")), P90_MS]
     click.echo(f"Judged on {facts['predictions']:,} predictions of {facts['sessions']:,} test sessions:")
     click.echo(
         f"  {'':<20}" + "".join(f"{name:>14}" for name in shown) + f"   {facts['confidence']:.0%} of mrr@{cutoff}"

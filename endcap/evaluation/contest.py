@@ -12,7 +12,10 @@ import numpy as np
 from endcap.evaluation.bootstrap import Bootstrap, Interval
 from endcap.evaluation.evaluate import Evaluation
 from endcap.evaluation.gate import CHALLENGER, Comparison, Estimate
+from endcap.evaluation.metrics import Doubles
+from endcap.evaluation.timing import PERCENTILE
 from endcap.spec import recommender as spec
+from endcap.spec.recommender import P90_MS
 
 Json = dict[str, Any]
 
@@ -26,8 +29,13 @@ class Contest:
     evaluations: Mapping[str, Evaluation]
 
     @classmethod
-    def of(cls, evaluations: Mapping[str, Evaluation], rules: spec.Evaluation, seed: int) -> Contest:
-        """Put models side by side. One of them is `challenger`; all have the same metrics and sessions."""
+    def of(
+        cls, evaluations: Mapping[str, Evaluation], timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int
+    ) -> Contest:
+        """Put models side by side. One of them is `challenger`; all have the same metrics and sessions.
+
+        timings: of each model, what the same predictions took, ms.
+        """
         first = evaluations[CHALLENGER]
         place = {name: number for number, name in enumerate(evaluations)}
         bootstrap = Bootstrap(
@@ -38,8 +46,13 @@ class Contest:
             confidence=rules.confidence,
             seed=seed,
         )
+        speed = Speed(timings, rules, seed)
         metrics = {
-            name: {**_by_metric(first.names, bootstrap.value(place[name])), **_bare(one.coverage)}
+            name: {
+                **_by_metric(first.names, bootstrap.value(place[name])),
+                **_bare(one.coverage),
+                P90_MS: speed.value(name),
+            }
             for name, one in evaluations.items()
         }
         own, comparisons = place[CHALLENGER], {}
@@ -49,13 +62,21 @@ class Contest:
             differences = {metric: first.coverage[metric] - one.coverage[metric] for metric in one.coverage}
             ratios = {metric: _quotient(first.coverage[metric], one.coverage[metric]) for metric in one.coverage}
             comparisons[name] = Comparison(
-                {**_by_metric(first.names, bootstrap.difference(own, place[name])), **_bare(differences)},
-                {**_by_metric(first.names, bootstrap.ratio(own, place[name])), **_bare(ratios)},
+                {
+                    **_by_metric(first.names, bootstrap.difference(own, place[name])),
+                    **_bare(differences),
+                    P90_MS: speed.difference(CHALLENGER, name),
+                },
+                {
+                    **_by_metric(first.names, bootstrap.ratio(own, place[name])),
+                    **_bare(ratios),
+                    P90_MS: speed.ratio(CHALLENGER, name),
+                },
             )
         return cls(metrics, comparisons, evaluations)
 
     def facts(self) -> Json:
-        """metrics and intervals by model and metric; segments by model, division, length and metric."""
+        """metrics and intervals by model and metric; segments by model, division, segment and metric."""
         return {
             "metrics": {
                 name: {metric: one.value for metric, one in values.items()} for name, values in self.metrics.items()
@@ -79,6 +100,33 @@ class Contest:
                     row["ratio"] = _numbers(comparison.ratio[metric])
                 rows.append(row)
         return rows
+
+
+class Speed:
+    """The 90th percentile of the time of a prediction, with intervals over the predictions that were timed."""
+
+    def __init__(self, timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int) -> None:
+        self._ends = ((1 - rules.confidence) / 2, (1 + rules.confidence) / 2)
+        self._values = {name: float(np.quantile(taken, PERCENTILE)) for name, taken in timings.items()}
+        self._drawn = {
+            name: np.quantile(
+                np.random.default_rng(seed).choice(taken, (rules.bootstrap, len(taken))), PERCENTILE, axis=1
+            )
+            for name, taken in timings.items()
+        }
+
+    def value(self, name: str) -> Estimate:
+        return self._estimate(self._values[name], self._drawn[name])
+
+    def difference(self, name: str, other: str) -> Estimate:
+        return self._estimate(self._values[name] - self._values[other], self._drawn[name] - self._drawn[other])
+
+    def ratio(self, name: str, other: str) -> Estimate:
+        return self._estimate(self._values[name] / self._values[other], self._drawn[name] / self._drawn[other])
+
+    def _estimate(self, value: float, drawn: Doubles) -> Estimate:
+        lower, upper = np.quantile(drawn, self._ends)
+        return Estimate(value, float(lower), float(upper))
 
 
 def _by_metric(names: Sequence[str], interval: Interval) -> dict[str, Estimate]:

@@ -17,13 +17,22 @@ from endcap.evaluation.metrics import (
     metric_names,
     prediction_values,
 )
-from endcap.evaluation.ranks import Competitor, rank_prefixes
+from endcap.evaluation.negatives import Negatives
+from endcap.evaluation.ranks import Block, Competitor, rank_prefixes
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
+from endcap.spec.recommender import Protocol
 
 _SESSION = (("2", 2), ("3-4", 3), ("5-9", 5), ("10+", 10))
-SEGMENTS = {"prefix": (("1", 1), *_SESSION), "session": _SESSION}
-"""By events in the prefix and in the whole test session: name and fewest."""
+DAY = 86_400_000
+AGE = "age"
+SEGMENTS = {
+    "prefix": (("1", 1), *_SESSION),
+    "session": _SESSION,
+    AGE: (("new", 0), ("1-7d", DAY), ("7-28d", 7 * DAY), ("older", 28 * DAY)),
+}
+"""By events in the prefix and in the whole test session, and by how long before the prediction the next item was first
+met, in ms: name and fewest."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Evaluation:
     """names [m]: the metrics that are means over predictions. sums: float64 [sessions, m].
 
     weights: float64 [sessions, 2], a session's predictions, and those of them whose list is not empty; weight_of [m]:
-    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment, for each division of
+    which of the two a metric is divided by. segment_sums, segment_weights: the same by segment, for divisions of
     SEGMENTS. coverage: by name, the share of the model's catalogue that is recommended at least once.
     """
 
@@ -45,12 +54,14 @@ class Evaluation:
 
     @property
     def segments(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The mean metrics, and `predictions`, by `prefix` and by `session` length; what never occurs is left out."""
-        return {division: self._table(division) for division in SEGMENTS}
+        """The mean metrics, and `predictions`, by `prefix` and by `session` length, and by the next item's `age`.
+
+        What never occurs is left out."""
+        return {division: self._table(division) for division in self.segment_sums}
 
     @property
     def predictions(self) -> int:
-        return int(self.weights[:, 0].sum())
+        return round(float(self.weights[:, 0].sum()))
 
     def _table(self, division: str) -> dict[str, dict[str, float]]:
         rows = zip(SEGMENTS[division], self.segment_sums[division], self.segment_weights[division], strict=True)
@@ -65,26 +76,40 @@ class Evaluation:
         return dict(zip(self.names, means.tolist(), strict=True))
 
 
-def evaluate(competitor: Competitor, test: Sessions, cutoffs: Sequence[int], popularity: Popularity) -> Evaluation:
-    """Rank the catalogue after every prefix of the test sessions and measure the lists at the cutoffs."""
+def evaluate(
+    competitor: Competitor,
+    test: Sessions,
+    cutoffs: Sequence[int],
+    popularity: Popularity,
+    *,
+    protocol: Protocol = "every-prefix",
+    negatives: Negatives | None = None,
+    first_seen: NDArray[np.int64] | None = None,
+) -> Evaluation:
+    """Rank the catalogue after the prefixes of the test sessions and measure the lists at the cutoffs.
+
+    protocol, negatives: what is ranked after what, see `rank_prefixes`. first_seen: int64 [items], epoch ms, when each
+    item was first met; with it there are segments by the age of the next item.
+    """
     names = metric_names(cutoffs)
     # An empty list has no popularity: it is no part of that mean.
     weight_of = np.array([name.startswith(POPULARITY_BIAS) for name in names]).astype(np.int64)
     sums, weights = np.zeros((len(test), len(names))), np.zeros((len(test), 2))
-    segment_sums = {division: np.zeros((len(rows), len(names))) for division, rows in SEGMENTS.items()}
-    segment_weights = {division: np.zeros((len(rows), 2)) for division, rows in SEGMENTS.items()}
-    edges = {division: np.array([fewest for _, fewest in rows]) for division, rows in SEGMENTS.items()}
+    divisions = {division: rows for division, rows in SEGMENTS.items() if division != AGE or first_seen is not None}
+    segment_sums = {division: np.zeros((len(rows), len(names))) for division, rows in divisions.items()}
+    segment_weights = {division: np.zeros((len(rows), 2)) for division, rows in divisions.items()}
     shown = np.zeros((len(cutoffs), competitor.model.n_items), dtype=bool)
     rest = Rest(test)
-    for block in rank_prefixes(competitor, test, max(cutoffs)):
-        values = prediction_values(block, rest, cutoffs, popularity)
-        counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM])
+    for block in rank_prefixes(competitor, test, max(cutoffs), protocol=protocol, negatives=negatives):
+        values = prediction_values(block, rest, cutoffs, popularity) * block.weight
+        counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM]) * block.weight
         _add(sums, block.owner, values)
         _add(weights, block.owner, counted)
-        for division, length in (("prefix", block.ends), ("session", test.lengths[block.owner])):
-            segment = np.searchsorted(edges[division], length, side="right") - 1
-            _add(segment_sums[division], segment, values)
-            _add(segment_weights[division], segment, counted)
+        for division, measure in _measures(block, test, first_seen).items():
+            edges = [fewest for _, fewest in divisions[division]]
+            members = _members(np.searchsorted(edges, measure, side="right") - 1, len(edges))
+            segment_sums[division] += members @ values
+            segment_weights[division] += members @ counted
         for row, cutoff in enumerate(cutoffs):
             listed = block.tops[:, :cutoff]
             shown[row, listed[listed != NO_ITEM]] = True
@@ -92,6 +117,23 @@ def evaluate(competitor: Competitor, test: Sessions, cutoffs: Sequence[int], pop
     return Evaluation(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
 
 
+def _measures(block: Block, test: Sessions, first_seen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+    """What each prediction of a block is divided by, int64 [b], for each division."""
+    measures = {"prefix": block.ends, "session": test.lengths[block.owner]}
+    if first_seen is not None:
+        asked = test.times[test.offsets[block.owner] + block.ends]
+        # Where others' later events are trained on, an item may be first met after it is asked for: it is new then.
+        measures[AGE] = np.maximum(asked - first_seen[block.targets], 0)
+    return measures
+
+
+def _members(segment: NDArray[np.int64], count: int) -> Doubles:
+    """Which predictions are of which segment: float64 [count, b], 1 or 0."""
+    members: Doubles = (segment == np.arange(count)[:, None]).astype(np.float64)
+    return members
+
+
 def _add(table: Doubles, rows: NDArray[np.int64], values: Doubles) -> None:
-    for column in range(values.shape[1]):
-        table[:, column] += np.bincount(rows, weights=values[:, column], minlength=len(table))
+    """Add values [b, m] to rows of a table; the rows ascend."""
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    table[rows[starts]] += np.add.reduceat(values, starts, axis=0)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError
+from endcap.evaluation.caveats import caveats
 from endcap.evaluation.contest import Contest
-from endcap.evaluation.evaluate import Evaluation, evaluate
+from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, decide
-from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
@@ -51,9 +50,9 @@ def judge(
 ) -> str:
     """Judge a trained model by the gate of its spec, or find the verdict; returns the verdict's address.
 
-    Every prefix of the view's test sessions is ranked by the model, by the champion with its own vocabulary and
-    exclusions, and by each baseline, fitted on the view's training part. A champion that was made of this very model,
-    by the same rules, keeps the verdict that made it champion.
+    What the protocol asks of the view's test sessions is asked of the model and of the members that it is made of, of
+    the champion with its own vocabulary and exclusions, and of each baseline, fitted on the view's training part.
+    A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
     kind = f"verdicts/{recommender.name}"
     registry = open_registry(registry_uri, store)
@@ -88,30 +87,31 @@ def _judge(
     recommender: Recommender, dataset: str, trained: str, champion: _Champion | None, store: Store, progress: Progress
 ) -> tuple[Json, Json]:
     view = open_view(store.fetch(dataset), recommender)
-    cutoffs = recommender.evaluation.cutoffs
-    popularity = Popularity.of(view.training, len(view.vocabulary))
-    predictions = int((view.test.lengths - 1).sum())
-    competitors = {CHALLENGER: _challenger(recommender, store.fetch(trained, verify=True), view)}
-    if champion is not None:
-        competitors[CHAMPION] = _champion(champion.package, view)
-    evaluations: dict[str, Evaluation] = {}
-    for name, competitor in competitors.items():
-        progress(f"ranking {predictions:,} predictions: {name}")
-        evaluations[name] = evaluate(competitor, view.test, cutoffs, popularity)
-    for spec in recommender.baselines:
-        progress(f"fitting and ranking {predictions:,} predictions: {spec.name}")
-        baseline = _baseline(spec, recommender, view, progress)
-        evaluations[spec.name] = evaluate(baseline, view.test, cutoffs, popularity)
-    progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
-    contest = Contest.of(evaluations, recommender.evaluation, recommender.seed)
-    outcomes = decide(
-        recommender.gate, contest.metrics, contest.comparisons, [spec.name for spec in recommender.baselines]
-    )
-    warnings = [] if champion is None else _warnings(champion, view)
+    warnings = _caveats(recommender, view, champion)
     for warning in warnings:
         progress(f"warning: {warning}")
+    examination = Examination(recommender, view)
+    predictions = f"{examination.predictions:,} predictions"
+    challenger = _challenger(recommender, store.fetch(trained, verify=True), view)
+    competitors = {CHALLENGER: challenger}
+    for label, member in challenger.model.members().items():
+        competitors[f"{CHALLENGER}/{label}"] = Competitor(member, recommender.exclude)
+    if champion is not None:
+        competitors[CHAMPION] = _champion(champion.package, view)
+    for name, competitor in competitors.items():
+        progress(f"ranking {predictions}: {name}")
+        examination.examine(name, competitor)
+    for spec in recommender.compared:
+        progress(f"fitting and ranking {predictions}: {spec.name}")
+        baseline = _baseline(spec, recommender, view, progress)
+        examination.examine(spec.name, baseline)
+    progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
+    contest = examination.contest()
+    baselines = [spec.name for spec in recommender.compared]
+    outcomes = decide(recommender.gate, contest.metrics, contest.comparisons, baselines)
     facts = _facts(outcomes, contest, champion, view, warnings)
-    return {**facts, "confidence": recommender.evaluation.confidence}, {"table": contest.table()}
+    report = {"table": contest.table()}
+    return {**facts, "confidence": recommender.evaluation.confidence}, report
 
 
 def _facts(
@@ -121,6 +121,7 @@ def _facts(
         "passed": all(outcome.passed for outcome in outcomes),
         "conditions": [outcome.to_json() for outcome in outcomes],
         **contest.facts(),
+        "protocol": view.protocol,
         "predictions": contest.evaluations[CHALLENGER].predictions,
         "sessions": len(view.test),
         "items": len(view.vocabulary),
@@ -155,18 +156,10 @@ def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: P
     return Competitor(model, recommender.exclude)
 
 
-def _warnings(champion: _Champion, view: View) -> list[str]:
-    """What makes the comparison with the champion less than fair."""
-    until = champion.package.info.get("fitted_until")
-    starts = view.test.times[view.test.offsets[:-1]]
-    if until is None or not (seen := int((starts <= until).sum())):
-        return []
-    moment = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="seconds")
-    warning = (
-        f"the champion, version {champion.version.version}, learnt from events until {moment}: {seen:,} of "
-        f"{len(starts):,} test sessions begin before that, so its numbers flatter it"
-    )
-    return [warning]
+def _caveats(recommender: Recommender, view: View, champion: _Champion | None) -> list[str]:
+    if champion is None:
+        return caveats(recommender, view, "", None)
+    return caveats(recommender, view, champion.version.version, champion.package.info.get("fitted_until"))
 
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:

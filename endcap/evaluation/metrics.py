@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from endcap.evaluation.ranks import Block
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
+from endcap.spec.recommender import P90_MS
 
 PER_LIST = ("hr", "recall", "precision", "mrr", "ndcg")
 POPULARITY_BIAS = "popularity_bias"
@@ -30,8 +31,8 @@ def metric_names(cutoffs: Sequence[int]) -> list[str]:
 
 
 def lower_is_better(metric: str) -> bool:
-    """True for popularity bias, the only one that is no merit."""
-    return metric.startswith(POPULARITY_BIAS)
+    """True for popularity bias and the time of a prediction: they are no merits."""
+    return metric.startswith(POPULARITY_BIAS) or metric == P90_MS
 
 
 class Rest:

@@ -1,4 +1,4 @@
-"""Every prefix of every test session, ranked over the whole catalogue, in blocks of bounded memory."""
+"""Prefixes of the test sessions, ranked over the whole catalogue or some of it, in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.evaluation.negatives import Negatives
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM, Model, mask_excluded, top
-from endcap.spec.recommender import Exclude
+from endcap.spec.recommender import Exclude, Protocol
 
 SCORE_BYTES = 64 * 2**20
 """Of one block's scores; small enough to stay near the processor, far below what a machine has."""
@@ -49,15 +50,19 @@ class Competitor:
     translation: Translation | None = None
     evaluate: Callable[[Sessions], Mapping[str, NDArray[np.float32]]] | None = None
     """Makes the model's event-level features of what it is asked, where the test sessions do not bring its own."""
+    customers: NDArray[np.int32] | None = None
+    """The model's own index of each of the test's customers, -1 where it does not know one, and a last -1 for those who
+    are unknown to the test too: int32 [c + 1]. None: the test's indices are its own."""
 
 
 @dataclass(frozen=True)
 class Block:
     """Some prefixes of the test sessions and what a model recommends after each.
 
-    owner: int64 [b], the session. ends: int64 [b], the prefix's length, which is the position of the next item.
-    targets: int32 [b], the next item. tops: int32 [b, k], best first, in the model's own vocabulary, -1 where the list
-    is shorter. listed: the same in the test's vocabulary, -1 also for an item that the test does not know.
+    owner: int64 [b], the session, ascending. ends: int64 [b], the prefix's length, which is the position of the next
+    item. targets: int32 [b], the next item. tops: int32 [b, k], best first, in the model's own vocabulary, -1 where the
+    list is shorter. listed: the same in the test's vocabulary, -1 also for an item that the test does not know. weight:
+    what a prediction counts, less than 1 where it is made among several draws of items.
     """
 
     owner: Ints
@@ -65,6 +70,7 @@ class Block:
     targets: Items
     tops: Items
     listed: Items
+    weight: float = 1.0
 
     @property
     def ranks(self) -> Ints:
@@ -73,33 +79,78 @@ class Block:
         return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
 
 
-def rank_prefixes(competitor: Competitor, test: Sessions, k: int) -> Iterator[Block]:
-    """The k best items after every proper prefix of every test session.
+def rank_prefixes(
+    competitor: Competitor,
+    test: Sessions,
+    k: int,
+    *,
+    protocol: Protocol = "every-prefix",
+    negatives: Negatives | None = None,
+) -> Iterator[Block]:
+    """The k best items after every proper prefix of every test session, or after all but its last event.
 
+    negatives: only the next item and these are ranked, a block for each draw; None: the whole catalogue.
     Ties go to the smaller vocabulary index, which is the more popular item. An excluded item is not in the list, so a
     target that is excluded is a miss, and so is one that the model does not know; items of a prefix that it does not
     know are skipped.
     """
     size = max(1, SCORE_BYTES // (4 * competitor.model.n_items))
-    for first, part in _parts(test):
-        prefixes, targets, owner = part.prefixes()
+    for first, part in _parts(test, size):
+        prefixes, targets, owner = part.prefixes(last_only=protocol == "leave-one-out")
+        at_once = protocol == "every-prefix" and competitor.translation is None and len(prefixes) <= size
         for start in range(0, len(prefixes), size):
-            rows = np.arange(start, min(start + size, len(prefixes)))
-            asked = prefixes.take(rows)
-            tops = _recommend(competitor, asked, k)
-            listed = tops
-            if competitor.translation is not None:
-                listed = np.where(tops == NO_ITEM, NO_ITEM, competitor.translation.to_test[tops]).astype(np.int32)
-            yield Block(owner[rows] + first, asked.lengths, targets[rows], tops, listed)
+            rows = slice(start, start + size)
+            asked = prefixes if len(prefixes) <= size else prefixes.take(np.arange(len(prefixes))[rows])
+            scores = _scores(competitor, asked, part if at_once else None)
+            about = (owner[rows] + first, asked.lengths, targets[rows])
+            if negatives is None:
+                tops = top(scores, k).items
+                yield Block(*about, tops, _in_test(competitor, tops))
+                continue
+            for drawn in negatives.of(*about[:2]):
+                tops = _among(competitor, scores, np.column_stack([targets[rows], drawn]), k)
+                yield Block(*about, tops, _in_test(competitor, tops), 1 / negatives.draws)
 
 
-def _recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
+def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
+    """The k best items after each of some histories, in the competitor's own vocabulary: int32 [n, k]."""
+    return top(_scores(competitor, prefixes), k).items
+
+
+def _scores(competitor: Competitor, prefixes: Sessions, whole: Sessions | None = None) -> NDArray[np.float32]:
+    """Scores of the competitor's items after each prefix, -inf for excluded ones.
+
+    whole: the sessions that these are all prefixes of, in order: a model may pass over them once.
+    """
     own = prefixes if competitor.translation is None else _translate(prefixes, competitor.translation.to_own)
+    told = own if whole is None else whole
+    if competitor.customers is not None:
+        told = replace(told, customers=competitor.customers[told.customers])
     if competitor.evaluate is not None:
-        own = replace(own, features=competitor.evaluate(own))
-    scores = competitor.model.score(own)
+        # What is declared of an event looks back only, so that it is the same in a session and in its prefixes.
+        told = replace(told, features=competitor.evaluate(told))
+    scores = competitor.model.score(told) if whole is None else competitor.model.score_prefixes(told)
     mask_excluded(scores, own, competitor.exclude)
-    return top(scores, k).items
+    return scores
+
+
+def _in_test(competitor: Competitor, tops: Items) -> Items:
+    """Listed items in the test's vocabulary."""
+    if competitor.translation is None:
+        return tops
+    return np.where(tops == NO_ITEM, NO_ITEM, competitor.translation.to_test[tops]).astype(np.int32)
+
+
+def _among(competitor: Competitor, scores: NDArray[np.float32], candidates: Items, k: int) -> Items:
+    """The k best of each row's candidates (int32 [b, c], the test's vocabulary, -1 none), in the own vocabulary."""
+    own = candidates
+    if competitor.translation is not None:
+        own = np.where(candidates == NO_ITEM, NO_ITEM, competitor.translation.to_own[candidates])
+    # Ascending, so that the smaller place of a tie is the smaller index.
+    own = np.sort(own, axis=1).astype(np.int32)
+    theirs = np.where(own == NO_ITEM, np.float32(-np.inf), np.take_along_axis(scores, own.astype(np.int64), axis=1))
+    places = top(theirs, k).items
+    return np.where(places == NO_ITEM, NO_ITEM, np.take_along_axis(own, places.astype(np.int64), axis=1))
 
 
 def _translate(sessions: Sessions, to_own: Items) -> Sessions:
@@ -117,12 +168,16 @@ def _translate(sessions: Sessions, to_own: Items) -> Sessions:
     )
 
 
-def _parts(test: Sessions) -> Iterator[tuple[int, Sessions]]:
-    """Runs of sessions whose prefixes together are not too many events, each with its first session's number."""
-    load = np.cumsum(test.lengths * (test.lengths - 1) // 2)
+def _parts(test: Sessions, size: int) -> Iterator[tuple[int, Sessions]]:
+    """Runs of sessions with about `size` prefixes at most, each with its first session's number.
+
+    Their prefixes together are not too many events either.
+    """
+    prefixes, load = np.cumsum(test.lengths), np.cumsum(test.lengths * (test.lengths - 1) // 2)
     start = 0
     while start < len(test):
-        done = load[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(load, done + PREFIX_EVENTS, side="right")))
+        counted, done = (prefixes[start - 1], load[start - 1]) if start else (0, 0)
+        within = np.searchsorted(prefixes, counted + size, side="right")
+        end = max(start + 1, int(min(within, np.searchsorted(load, done + PREFIX_EVENTS, side="right"))))
         yield start, test.take(np.arange(start, end))
         start = end

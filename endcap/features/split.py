@@ -4,6 +4,8 @@ Sessions lie in the order of their starts. A part is what starts in its span, an
 what came before it: events at or after the start of a later part are cut from the sessions of an earlier one.
 A duration counts back from the last event (for the test) or from the test's start (for the validation); a share is
 one of all sessions. Sessions that start at the same moment stay together.
+
+Leave-one-out cuts no time but each session's end, so that events of others may be later than what a model is judged on.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
-from endcap.spec.recommender import GivenSplit, TimeSplit
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 Ints = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 MILLISECOND = timedelta(milliseconds=1)
+LEFT_OUT = 2
+"""Of each session the last event is left out for the test and the one before it for the validation."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,9 @@ class Boundaries:
     test: int
 
 
-def boundaries(split: TimeSplit | GivenSplit, sessions: Sessions) -> Boundaries:
-    """Where the split cuts sessions that are in the order of their starts."""
-    if not len(sessions):
+def boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessions) -> Boundaries:
+    """Where the split cuts sessions that are in the order of their starts; leave-one-out cuts at no time."""
+    if isinstance(split, LeaveOneOutSplit) or not len(sessions):
         return Boundaries(NEVER, NEVER)
     starts = sessions.times[sessions.offsets[:-1]]
     after = int(sessions.times.max()) + 1
@@ -56,6 +60,25 @@ def between(sessions: Sessions, start: int, end: int) -> Sessions:
     taken = slice_of(sessions, int(first), int(last))
     inside = taken.times < end
     return taken if inside.all() else where(taken, inside)
+
+
+def left_out(sessions: Sessions) -> dict[str, Sessions]:
+    """The parts of leave-one-out, by name. Sessions are in time order, equal times in the order of their files.
+
+    train: all but the last two events; training: all but the last; validation: the sessions of `training` whose last
+    event is asked for; test: whole sessions whose last event is. Sessions of fewer than three events are in train and
+    training whole, and in no other part.
+    """
+    enough = sessions.lengths > LEFT_OUT
+    ends = np.repeat(sessions.offsets[1:] - np.where(enough, 0, -LEFT_OUT), sessions.lengths)
+    place = np.arange(len(sessions.items))
+    training = where(sessions, place < ends - 1)
+    return {
+        "train": where(sessions, place < ends - LEFT_OUT),
+        "training": training,
+        "validation": training.take(enough),
+        "test": sessions.take(enough),
+    }
 
 
 def slice_of(sessions: Sessions, first: int, last: int) -> Sessions:

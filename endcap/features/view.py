@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from endcap.errors import DataError
 from endcap.features.declare import evaluate, model_features
 from endcap.features.sessions import Sessions, Types
-from endcap.features.split import NEVER, Boundaries, between, boundaries, where
+from endcap.features.split import LEFT_OUT, NEVER, Boundaries, between, boundaries, left_out, where
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.base import format_duration
-from endcap.spec.recommender import Recommender, TimeSplit
+from endcap.spec.recommender import LeaveOneOutSplit, Protocol, Recommender, TimeSplit
 from endcap.spec.shop import EventFeature
 
 MIN_EVALUATED = 2
@@ -38,8 +38,11 @@ class View:
     the vocabulary is made of; its sessions that reach over the validation's start are whole. test: what is judged.
     Of validation and test, events of items that the vocabulary lacks are dropped, then sessions left with fewer than
     two events; features of a part that lost events are evaluated anew, as they will be on a request without them.
-    items: the item table in the vocabulary's order, `events` counted in the training part. features: those the shop
-    declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch ms).
+    Where the split is leave-one-out, `train` lacks each session's last two events and `training` the last; validation
+    and test are whole histories, and those whose last event is of an unknown item are dropped.
+    items: the item table in the vocabulary's order, `events` and `first_seen` as of the training part. features: those
+    the shop declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch
+    ms). protocol: what is predicted of a validation or test session: each event from those before it, or the last.
     """
 
     vocabulary: Vocabulary
@@ -50,6 +53,7 @@ class View:
     items: pa.Table
     features: list[EventFeature]
     counts: dict[str, Any]
+    protocol: Protocol = "every-prefix"
 
 
 def open_view(dataset: Path, recommender: Recommender) -> View:
@@ -61,31 +65,41 @@ def open_view(dataset: Path, recommender: Recommender) -> View:
     features = declared_features(dataset)
     model_features(recommender, features)
     everyone = _read(dataset, "", features)
-    cuts = boundaries(recommender.split, everyone)
-    training = between(everyone, FOREVER, cuts.test)
+    cuts, raw = _parts(dataset, recommender, everyone, features)
     items = _table(dataset / "items.parquet")
-    vocabulary, recode, counts = _vocabulary(training, items)
-    parts = {
-        "train": _coded(between(everyone, FOREVER, cuts.validation), recode),
-        "training": _coded(training, recode),
-    }
-    given = not isinstance(recommender.split, TimeSplit)
-    judged = {
-        "validation": between(everyone, cuts.validation, cuts.test),
-        "test": _read(dataset, "test_", features) if given else between(everyone, cuts.test, NEVER),
-    }
-    dropped = {}
-    for name, sessions in judged.items():
-        parts[name], dropped[name] = _seen(_coded(sessions, recode), features)
+    vocabulary, recode, counts = _vocabulary(raw["training"], items)
+    parts, dropped = {name: _coded(sessions, recode) for name, sessions in raw.items()}, {}
+    last_only = isinstance(recommender.split, LeaveOneOutSplit)
+    for name in ("validation", "test"):
+        kept = _with_known_end(parts[name]) if last_only else _seen(parts[name], features)
+        parts[name], dropped[name] = kept
     starts = everyone.times[everyone.offsets[:-1]]
-    reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(training.items)
+    reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(raw["training"].items)
     summary: dict[str, Any] = {name: {**_size(part), **dropped.get(name, {})} for name, part in parts.items()}
     summary["all"] = _size(everyone)
-    summary["cut"] = {"events_from_test_on": reaching}
+    summary["cut"] = {"events_from_test_on": 0 if last_only else reaching}
     summary["from"] = {"validation": _known(cuts.validation), "test": _known(cuts.test)}
     _refuse_empty(recommender, everyone, cuts, summary)
-    table = _aligned(items, vocabulary.ids, counts)
-    return View(vocabulary, **parts, items=table, features=features, counts=summary)
+    table = _aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
+    return View(vocabulary, **parts, items=table, features=features, counts=summary, protocol=recommender.protocol)
+
+
+def _parts(
+    dataset: Path, recommender: Recommender, everyone: Sessions, features: Sequence[EventFeature]
+) -> tuple[Boundaries, dict[str, Sessions]]:
+    """Where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
+    split = recommender.split
+    cuts = boundaries(split, everyone)
+    if isinstance(split, LeaveOneOutSplit):
+        return cuts, left_out(everyone)
+    return cuts, {
+        "train": between(everyone, FOREVER, cuts.validation),
+        "training": between(everyone, FOREVER, cuts.test),
+        "validation": between(everyone, cuts.validation, cuts.test),
+        "test": between(everyone, cuts.test, NEVER)
+        if isinstance(split, TimeSplit)
+        else _read(dataset, "test_", features),
+    }
 
 
 def everything(dataset: Path, recommender: Recommender) -> tuple[Vocabulary, Sessions]:
@@ -106,9 +120,16 @@ def declared_features(dataset: Path) -> list[EventFeature]:
 
 
 def item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
-    """The item table in the vocabulary's order, its `events` counted in the sessions (for what `everything` gives)."""
+    """The item table in the vocabulary's order, `events` and `first_seen` as of sessions (of `everything`)."""
     counts = np.bincount(sessions.items, minlength=len(vocabulary))
-    return _aligned(_table(dataset / "items.parquet"), vocabulary.ids, counts)
+    first_seen = _first_seen(sessions, len(vocabulary))
+    return _aligned(_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
+
+
+def customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
+    """The ids of customers, given by their index in the dataset: strings [c]; None: of all of them."""
+    ids = _table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
+    return ids if customers is None else ids.take(pa.array(customers))
 
 
 def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
@@ -168,10 +189,34 @@ def _seen(sessions: Sessions, features: Sequence[EventFeature]) -> tuple[Session
     }
 
 
-def _aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64]) -> pa.Table:
+def _with_known_end(sessions: Sessions) -> tuple[Sessions, dict[str, int]]:
+    """Whole histories whose last event can be judged: one of an unknown item leaves nothing that was not trained on."""
+    known = sessions.items[sessions.offsets[1:] - 1] != UNKNOWN
+    kept = sessions if known.all() else sessions.take(known)
+    dropped = len(sessions) - len(kept)
+    return kept, {
+        "unseen_events": dropped,
+        "short_sessions": dropped,
+        "short_events": len(sessions.items) - len(kept.items) - dropped,
+    }
+
+
+def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
+    """When each item is first met in the sessions: int64 [n_items], epoch ms."""
+    first = np.full(n_items, NEVER, dtype=np.int64)
+    np.minimum.at(first, sessions.items, sessions.times)
+    return first
+
+
+def _aligned(
+    items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]
+) -> pa.Table:
+    """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
     table = items.take(rows)
-    return table.set_column(table.schema.get_field_index("events"), "events", pa.array(counts, pa.int64()))
+    for name, values in (("events", counts), ("first_seen", first_seen)):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.int64()))
+    return table
 
 
 def _size(sessions: Sessions) -> dict[str, int]:
@@ -185,6 +230,14 @@ def _known(moment: int) -> int | None:
 def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
     head = f"recommender {recommender.name!r}: the split leaves no"
     size = f"{len(everyone):,} sessions of {len(everyone.items):,} events"
+    if isinstance(recommender.split, LeaveOneOutSplit):
+        if counts["train"]["sessions"] and counts["test"]["sessions"]:
+            return
+        raise DataError(
+            f"{head} test sessions out of {size}: leave-one-out takes sessions of more than {LEFT_OUT} events whose "
+            f"last item others have met too, and {counts['test']['short_sessions']:,} end with an item of their own; "
+            "set split.by to 'time', or bring a longer log"
+        )
     if isinstance(recommender.split, TimeSplit):
         taken = f"split.test: {_shown(recommender.split.test)} begins {_date(cuts.test)} and "
         longer, test = "set split.test larger", recommender.split.test

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
+from endcap.models.best import best
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
 
@@ -81,6 +82,18 @@ class Model(ABC):
         Sessions may be empty (no events): a session model then has no opinion on anything.
         """
 
+    def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
+        """Scores after every proper prefix of each session: float32 [p, n_items], in the order of `Sessions.prefixes`.
+
+        The same as `score` of those prefixes, to rounding. A model that reads a session event by event overrides it
+        with one pass over the sessions. Callers see to it that the prefixes are no more than what fits into memory.
+        """
+        return self.score(sessions.prefixes()[0])
+
+    def members(self) -> Mapping[str, Model]:
+        """Fitted models that this one is made of, by label; they are shown beside it."""
+        return {}
+
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the fitted model's files into an existing folder: safetensors and JSON, never pickle."""
@@ -89,6 +102,15 @@ class Model(ABC):
     @abstractmethod
     def load(cls, folder: Path) -> Self:
         """The model that `save` wrote. Runs no code from the folder."""
+
+    @property
+    def known_customers(self) -> NDArray[np.int32]:
+        """Customers that the model knows something of, by their index in the dataset, ascending: int32 [c].
+
+        None where it does not ask who a session's customer is; all others are to it as unknown as customer -1.
+        """
+        known = [member.known_customers for member in self.members().values()]
+        return np.unique(np.concatenate([np.zeros(0, dtype=np.int32), *known]))
 
     def recommend(
         self,
@@ -125,20 +147,8 @@ def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Excl
 
 def top(scores: NDArray[np.float32], k: int) -> Ranking:
     """The k largest finite scores of each row of [n, m], ties to the smaller index."""
-    width = min(k, scores.shape[1])
-    if width == scores.shape[1]:
-        order = np.argsort(-scores, axis=1, kind="stable")
-    else:
-        # argpartition breaks ties at the border arbitrarily: find the border's value, then rank all that reach it.
-        border = -np.partition(-scores, width - 1, axis=1)[:, width - 1 : width]
-        order = np.empty((len(scores), width), dtype=np.int64)
-        for row, (values, limit) in enumerate(zip(scores, border[:, 0], strict=True)):
-            reached = np.flatnonzero(values >= limit)
-            order[row] = reached[np.argsort(-values[reached], kind="stable")[:width]]
-    best = np.take_along_axis(scores, order, axis=1)
-    items = np.where(np.isfinite(best), order, NO_ITEM).astype(np.int32)
-    if width < k:
-        pad = ((0, 0), (0, k - width))
-        items = np.pad(items, pad, constant_values=NO_ITEM)
-        best = np.pad(best, pad, constant_values=-np.inf)
-    return Ranking(items, np.where(items == NO_ITEM, np.float32(-np.inf), best).astype(np.float32))
+    order = best(scores, k)
+    highest = np.where(order == NO_ITEM, -np.inf, np.take_along_axis(scores, order, axis=1)).astype(np.float32)
+    pad = ((0, 0), (0, k - order.shape[1]))
+    items = np.pad(order.astype(np.int32), pad, constant_values=NO_ITEM)
+    return Ranking(items, np.pad(highest, pad, constant_values=-np.inf))

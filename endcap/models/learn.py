@@ -87,10 +87,12 @@ def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:
     if not len(sessions):
         return None
     order = np.random.default_rng(seed).permutation(len(sessions))
-    prefixes = np.cumsum(np.maximum(sessions.lengths[order] - 1, 0))
+    last_only = view.protocol == "leave-one-out"
+    asked_of_each = np.maximum(sessions.lengths[order] - 1, 0)
+    prefixes = np.cumsum(np.minimum(asked_of_each, 1) if last_only else asked_of_each)
     most = min(MAX_VALIDATION_PREFIXES, max(1000, MAX_VALIDATION_SCORES // max(1, len(view.vocabulary))))
     enough = int(np.searchsorted(prefixes, most)) + 1
-    asked, wanted, _ = sessions.take(np.sort(order[:enough])).prefixes()
+    asked, wanted, _ = sessions.take(np.sort(order[:enough])).prefixes(last_only=last_only)
     return Validation(asked, wanted, exclude)
 
 

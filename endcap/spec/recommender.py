@@ -14,15 +14,18 @@ from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.nodes import Key
 from endcap.spec.search import Search
+from endcap.spec.tunable import mistakes_of
 from endcap.spec.side import singled
 
 Exclude = Literal["none", "last", "seen"]
 METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
+P90_MS = "p90_ms"
 Metric = Annotated[
     str,
-    Field(pattern=rf"^({'|'.join(METRICS)})@[1-9][0-9]*$"),
-    Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)})"),
+    Field(pattern=rf"^(({'|'.join(METRICS)})@[1-9][0-9]*|{P90_MS})$"),
+    Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)}), or {P90_MS}"),
 ]
+Protocol = Literal["every-prefix", "leave-one-out"]
 
 
 Part = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -54,7 +57,31 @@ class GivenSplit(Strict):
     validation: Duration | Part = Field(default="1d", validate_default=True)
 
 
+class LeaveOneOutSplit(Strict):
+    """Of each session the last event is the test and the one before it the validation; the rest is trained on.
+
+    Sessions of fewer than three events are trained on whole. Others' later events are in the training part: time splits
+    are free of that.
+    """
+
+    by: Literal["leave-one-out"]
+
+
+class SampledNegatives(Strict):
+    """Each next item competes with items drawn uniformly out of those that its session and customer never met."""
+
+    sampled: Annotated[int, Field(ge=1, le=100_000)] = 99
+    """Items of each draw; where fewer were never met, all of those."""
+    draws: Annotated[int, Field(ge=1, le=100)] = 5
+    """Figures are the mean over so many draws."""
+
+
 class Evaluation(Strict):
+    protocol: Protocol | None = None
+    """What is predicted: each event of a test session from those before it, or its last event alone. Left out: as the
+    split: leave-one-out where it is by that, else every-prefix."""
+    negatives: SampledNegatives | None = None
+    """Left out: the whole catalogue is ranked. Figures on sampled items mislead and compare with no others."""
     cutoffs: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [5, 10, 20]
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     """Resamples of the sessions for each interval."""
@@ -115,13 +142,14 @@ class Recommender(Strict):
     shop: str
     """The shop's name (`shops/<name>.yaml` beside this file) or the path of its file."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    split: Annotated[TimeSplit | GivenSplit, Field(discriminator="by")] = TimeSplit()
+    split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")] = TimeSplit()
     classes: list[ClassPath] = []
     """Classes of your own that models may be (`name: custom`), by import path: nothing else is imported."""
     model: ModelSpec
     search: Search | None = None
     """Left out: the model is trained as it is."""
     baselines: list[ModelSpec] = [PopularitySpec(), RecentPopularitySpec()]
+    """What the model is compared with; an empty list: with popularity all the same."""
     exclude: Exclude = "none"
     """Which items of the session are never recommended: none, the last, or all seen."""
     evaluation: Evaluation = Evaluation()
@@ -142,6 +170,15 @@ class Recommender(Strict):
         _refuse_unlisted({(): model}, info)
         return model
 
+    @field_validator("search")
+    @classmethod
+    def _search_is_of_the_model(cls, search: Search | None, info: ValidationInfo) -> Search | None:
+        model = info.data.get("model")
+        found = mistakes_of(search, model) if search is not None and model is not None else []
+        if found:
+            raise mistakes(found)
+        return search
+
     @field_validator("baselines")
     @classmethod
     def _baselines_classes_are_listed(cls, baselines: list[ModelSpec], info: ValidationInfo) -> list[ModelSpec]:
@@ -158,6 +195,14 @@ class Recommender(Strict):
             raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
         return baselines
 
+    @field_validator("evaluation")
+    @classmethod
+    def _protocol_fits_the_split(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        if evaluation.protocol == "every-prefix" and isinstance(info.data.get("split"), LeaveOneOutSplit):
+            found = "'every-prefix', and split.by is 'leave-one-out', which trains on all but each session's last event"
+            raise mistakes([Mistake(("protocol",), found, "'leave-one-out'")])
+        return evaluation
+
     @field_validator("gate")
     @classmethod
     def _gate_names_known_models_and_cutoffs(cls, gate: list[Condition], info: ValidationInfo) -> list[Condition]:
@@ -165,10 +210,11 @@ class Recommender(Strict):
         baselines, evaluation = info.data.get("baselines"), info.data.get("evaluation")
         for number, condition in enumerate(gate):
             if baselines is not None and condition.against is not None:
-                known = ["champion", *["best-baseline"][: len(baselines)], *(baseline.name for baseline in baselines)]
+                known = ["champion", "best-baseline", *(baseline.name for baseline in _compared(baselines))]
                 if condition.against not in known:
                     found.append(Mistake((number, "against"), repr(condition.against), ", ".join(known)))
-            if evaluation is not None and int(condition.metric.partition("@")[2]) not in evaluation.cutoffs:
+            cutoff = condition.metric.partition("@")[2]
+            if evaluation is not None and cutoff and int(cutoff) not in evaluation.cutoffs:
                 cutoffs = ", ".join(str(cutoff) for cutoff in evaluation.cutoffs)
                 hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
                 allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
@@ -181,6 +227,22 @@ class Recommender(Strict):
     def models(self) -> dict[Key, ModelSpec]:
         """The specs of the model and of the baselines, by their keys."""
         return {("model",): self.model, **{("baselines", number): one for number, one in enumerate(self.baselines)}}
+
+    @property
+    def protocol(self) -> Protocol:
+        """What is predicted of a test session."""
+        if self.evaluation.protocol is not None:
+            return self.evaluation.protocol
+        return "leave-one-out" if isinstance(self.split, LeaveOneOutSplit) else "every-prefix"
+
+    @property
+    def compared(self) -> list[ModelSpec]:
+        """The baselines, or popularity where the list is empty: no figure is shown without something beside it."""
+        return _compared(self.baselines)
+
+
+def _compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
+    return baselines or [PopularitySpec()]
 
 
 def _refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:

@@ -42,6 +42,7 @@ def train(recommender: Recommender, dataset: str, store: Store, *, progress: Pro
     A killed training goes on from its last epoch.
     """
     parameters = recommender.model_dump(mode="json", include={"model", "split", "exclude", "refit", "seed"})
+    parameters["protocol"] = recommender.protocol
     code = code_fingerprint(*CODE, *own_code(recommender.model))
     key = fingerprint(content_key(dataset), parameters, code)
     with store.workspace(kind(recommender), key, progress) as work:

@@ -1,0 +1,52 @@
+"""What makes the figures of a verdict less than they seem: said in it, and while it is made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from endcap.features.view import View
+from endcap.spec.recommender import LeaveOneOutSplit, Recommender
+
+
+def caveats(recommender: Recommender, view: View, champion: str, fitted_until: int | None) -> list[str]:
+    """A sentence each. champion: its version; fitted_until: epoch ms of the last event it learnt from, or None."""
+    found = [_later_training(recommender, view), _sampled(recommender), _alone(recommender)]
+    return [told for told in (*found, _flattered(view, champion, fitted_until)) if told]
+
+
+def _later_training(recommender: Recommender, view: View) -> str:
+    if not isinstance(recommender.split, LeaveOneOutSplit):
+        return ""
+    last, asked = int(view.training.times.max()), view.test.times[view.test.offsets[1:] - 1]
+    return (
+        f"split.by is leave-one-out: {(asked < last).sum():,} of {len(asked):,} test events are earlier than the last "
+        "event trained on, so models have seen what others did afterwards. It is the published protocol for such data; "
+        "figures of a split by time are those to expect in service"
+    )
+
+
+def _sampled(recommender: Recommender) -> str:
+    negatives = recommender.evaluation.negatives
+    if negatives is None:
+        return ""
+    return (
+        f"evaluation.negatives: each next item was ranked among {negatives.sampled:,} sampled items (mean of "
+        f"{negatives.draws} draws), not among the catalogue. Such figures mislead: they do not compare with those of "
+        "the whole catalogue, and may put the worse of two models ahead (Krichene and Rendle, 2020)"
+    )
+
+
+def _alone(recommender: Recommender) -> str:
+    if recommender.baselines:
+        return ""
+    return "baselines: the list is empty, so popularity was put in: no figure is shown with nothing beside it"
+
+
+def _flattered(view: View, champion: str, fitted_until: int | None) -> str:
+    last_only = view.protocol == "leave-one-out"
+    begins = view.test.times[view.test.offsets[1:] - 1 if last_only else view.test.offsets[:-1]]
+    if fitted_until is None or not (seen := int((begins <= fitted_until).sum())):
+        return ""
+    moment = datetime.fromtimestamp(fitted_until / 1000, UTC).isoformat(timespec="seconds")
+    told = f"{seen:,} of {len(begins):,} test {'events are' if last_only else 'sessions begin'} before that"
+    return f"the champion, version {champion}, learnt from events until {moment}: {told}, so its numbers flatter it"

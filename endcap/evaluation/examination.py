@@ -1,0 +1,54 @@
+"""What the models of one verdict are asked, all of them the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from endcap.evaluation.contest import Contest
+from endcap.evaluation.evaluate import Evaluation, evaluate
+from endcap.evaluation.metrics import Doubles, Popularity
+from endcap.evaluation.negatives import Negatives
+from endcap.evaluation.ranks import Competitor
+from endcap.evaluation.timing import drawn_prefixes, milliseconds
+from endcap.features.view import View
+from endcap.spec.recommender import Recommender
+
+
+class Examination:
+    """The test sessions of a view, under the recommender's protocol; models are examined one after the other."""
+
+    def __init__(self, recommender: Recommender, view: View) -> None:
+        self._view, self._rules, self._seed = view, recommender.evaluation, recommender.seed
+        size = len(view.vocabulary)
+        self._popularity = Popularity.of(view.training, size)
+        self._first_seen = view.items["first_seen"].to_numpy()
+        self._negatives: Negatives | None = None
+        if self._rules.negatives is not None:
+            self._negatives = Negatives(view.test, view.training, size, self._rules.negatives, self._seed)
+        self._timed = drawn_prefixes(view.test, view.protocol, self._seed)
+        self._evaluations: dict[str, Evaluation] = {}
+        self._timings: dict[str, Doubles] = {}
+
+    @property
+    def predictions(self) -> int:
+        """How many each model is asked for."""
+        counts = self._view.test.lengths - 1
+        return int((np.minimum(counts, 1) if self._view.protocol == "leave-one-out" else counts).sum())
+
+    def examine(self, name: str, competitor: Competitor) -> None:
+        """Measure a model's lists, and the time that it takes."""
+        cutoffs = self._rules.cutoffs
+        self._evaluations[name] = evaluate(
+            competitor,
+            self._view.test,
+            cutoffs,
+            self._popularity,
+            protocol=self._view.protocol,
+            negatives=self._negatives,
+            first_seen=self._first_seen,
+        )
+        self._timings[name] = milliseconds(competitor, self._timed, max(cutoffs))
+
+    def contest(self) -> Contest:
+        """All that were examined, side by side."""
+        return Contest.of(self._evaluations, self._timings, self._rules, self._seed)

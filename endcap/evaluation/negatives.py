@@ -1,0 +1,67 @@
+"""Items that the next item is ranked among, where a protocol asks for a few instead of the whole catalogue.
+
+Figures on sampled items are not those of the whole catalogue scaled: which of two models is ahead may turn with the
+number of items drawn (Krichene and Rendle, 2020, "On sampled metrics for item recommendation"). They are here since
+published figures are stated by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Ints, Sessions
+from endcap.models import NO_ITEM
+from endcap.spec.recommender import SampledNegatives
+
+Items = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Uniform draws, without repetition, out of the items that neither a test session nor its customer ever met.
+
+    test: the sessions that are asked about. training: where their customers' other sessions are. One seed draws
+    the same items for each model, in whatever blocks it is asked.
+    """
+
+    test: Sessions
+    training: Sessions
+    n_items: int
+    rules: SampledNegatives
+    seed: int
+
+    @property
+    def draws(self) -> int:
+        """Over how many draws figures are the mean."""
+        return self.rules.draws
+
+    def of(self, owner: Ints, ends: Ints) -> Items:
+        """Each draw for each prediction: int32 [draws, b, items], padded with -1 where fewer were never met.
+
+        owner: int64 [b], the test session, ascending. ends: int64 [b], the length of the prefix.
+        """
+        drawn = np.full((self.draws, len(owner), self.rules.sampled), NO_ITEM, dtype=np.int32)
+        met, last = np.zeros(0, dtype=np.int64), -1
+        for row, (session, end) in enumerate(zip(owner.tolist(), ends.tolist(), strict=True)):
+            if session != last:
+                met, last = self._met(session), session
+            left = self.n_items - len(met)
+            size = min(self.rules.sampled, left)
+            generator = np.random.default_rng((self.seed, session, end))
+            for draw in range(self.draws):
+                picks = generator.choice(left, size, replace=False, shuffle=False)
+                # The n-th item that was not met: n, and one more for each that was met up to there.
+                drawn[draw, row, :size] = picks + np.searchsorted(met - np.arange(len(met)), picks, side="right")
+        return drawn
+
+    def _met(self, session: int) -> Ints:
+        """The distinct items of a test session and of its customer's training sessions, ascending."""
+        own = self.test.items[self.test.offsets[session] : self.test.offsets[session + 1]]
+        customer = self.test.customers[session]
+        if customer < 0:
+            return np.unique(own).astype(np.int64)
+        theirs = self.training.take(self.training.customers == customer).items
+        return np.unique(np.concatenate([own, theirs])).astype(np.int64)
