@@ -12,18 +12,22 @@ def evaluate(
     trained: str,
     store: str,
     verdict: dsl.OutputPath(str),
+    report: dsl.Output[dsl.HTML],
     registry: str = "",
     run: str = "",
     created: str = "",
     image: str = "",
 ) -> str:
-    """Judge a model on the test part; returns the gate's word, `passed` or `failed`, and the verdict's address.
+    """Judge a model on the test part; returns the gate's word, `passed` or `failed`.
 
-    The word is the component's only return value because KFP's local runner resolves no other in a condition.
+    verdict: the verdict's address. report: what was judged, as a page to look at. The word is the component's only
+    return value because KFP's local runner resolves no other in a condition.
     """
+    import shutil
     from pathlib import Path
 
     from endcap.evaluation import describe, judge
+    from endcap.report import FILE, publish_report
     from endcap.spec import Recommender
     from endcap.store import open_store
     from endcap_components.step import step
@@ -34,5 +38,7 @@ def evaluate(
         address = judge(spec, dataset, trained, opened, registry or None, progress=current.progress)
         facts = opened.manifest(address)["facts"]
         Path(verdict).write_text(address)
+        shown = publish_report(spec.name, address, opened, registry or None, progress=current.progress)
+        shutil.copyfile(opened.fetch(shown) / FILE, report.path)
         current.done(address, describe(facts))
         return "passed" if facts["passed"] else "failed"

@@ -119,6 +119,7 @@ def run_pipeline(
     display.end(steps, time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
     click.echo(f"  logs      {folder}")
     if verdict is not None:
+        print_report(loaded.recommender.name, results["evaluate"], opened)
         print_comparison(verdict)
 
 
@@ -131,6 +132,14 @@ def _logs(store: Store) -> Path:
 def run_name(loaded: Loaded) -> str:
     """A name that no other run has."""
     return f"{loaded.recommender.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+
+
+def print_report(recommender: str, verdict: str, store: Store) -> None:
+    """Where the report of a verdict lies, if there is one."""
+    from endcap.report import find_report, report_file
+
+    if address := find_report(recommender, verdict, store):
+        click.echo(f"  {'report':<9} {report_file(address)}")
 
 
 def print_comparison(facts: dict[str, Any]) -> None:

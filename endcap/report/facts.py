@@ -1,0 +1,131 @@
+"""What a report shows, as the steps noted it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from endcap.evaluation.gate import CHALLENGER, CHAMPION
+
+Json = Mapping[str, Any]
+MAIN_METRIC = "mrr"
+"""What the best other model is chosen by."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval, where it has one."""
+
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+
+    @classmethod
+    def of(cls, numbers: Sequence[float | None] | None) -> Self:
+        """From a row of the verdict's table: estimate, lower and upper end."""
+        return cls(*numbers) if numbers else cls(None)
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the whole interval lies on that side of 0, else 0."""
+        if self.lower is None or self.upper is None:
+            return 0
+        return (self.lower > 0) - (self.upper < 0)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One judged run. models: the challenger first, then the champion where there is one, then the members of a
+    challenger that is a blend (`challenger/vsknn`) and the baselines.
+
+    verdict: the facts of the verdict. trained: those of the trained model, empty where nothing is known of it. values:
+    by model and metric. differences: the challenger's from each other model. samples: see
+    `endcap.evaluation.samples`. lineage: by name, what made the run.
+    """
+
+    recommender: str
+    created: str
+    verdict: Json
+    trained: Json
+    models: Sequence[str]
+    values: Mapping[str, Mapping[str, Estimate]]
+    differences: Mapping[str, Mapping[str, Estimate]]
+    samples: Json | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recommender: str, verdict: Json, trained: Json, report: Json) -> Self:
+        """verdict, trained: manifests of a verdict and of the model it is on. report: the verdict's table and samples.
+
+        Sections that an older verdict says nothing about are empty.
+        """
+        values: dict[str, dict[str, Estimate]] = {}
+        differences: dict[str, dict[str, Estimate]] = {}
+        for row in report["table"]:
+            values.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row["value"])
+            if row["model"] != CHALLENGER:
+                differences.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row.get("difference"))
+        first = [name for name in (CHALLENGER, CHAMPION) if name in values]
+        models = [*first, *(name for name in values if name not in first)]
+        facts, training = verdict["facts"], trained.get("facts", {})
+        places = {name: facts.get(name, "") for name in ("snapshot", "dataset", "trained")}
+        lineage = {**places, "verdict": verdict.get("address", ""), "MLflow run": facts.get("mlflow_run", "")}
+        lineage |= {name: str(version) for name, version in training.get("environment", {}).items()}
+        return cls(
+            recommender,
+            verdict.get("created", ""),
+            facts,
+            training,
+            models,
+            values,
+            differences,
+            report.get("samples"),
+            {name: value for name, value in lineage.items() if value},
+        )
+
+    @property
+    def others(self) -> Sequence[str]:
+        return self.models[1:]
+
+    @property
+    def rivals(self) -> Sequence[str]:
+        """The other models but for the challenger's own members."""
+        return [name for name in self.others if not name.startswith(f"{CHALLENGER}/")]
+
+    @property
+    def model(self) -> str:
+        """The name of the trained model."""
+        return str(self.trained.get("model", {}).get("name", CHALLENGER))
+
+    @property
+    def cutoff(self) -> int:
+        """The deepest cutoff that was measured."""
+        return max(cutoffs) if (cutoffs := self.cutoffs) else 0
+
+    @property
+    def cutoffs(self) -> list[int]:
+        metrics = self.values[CHALLENGER]
+        return sorted({int(at) for _, _, at in (name.partition("@") for name in metrics) if at.isdecimal()})
+
+    def at(self, metric: str) -> str:
+        """The metric at the deepest cutoff: `mrr` as `mrr@20`."""
+        return f"{metric}@{self.cutoff}"
+
+    @property
+    def opponent(self) -> str | None:
+        """Whom the challenger is compared with in few words: the champion, else the best baseline."""
+        if CHAMPION in self.models:
+            return CHAMPION
+        metric = self.at(MAIN_METRIC)
+        known = [name for name in self.rivals if self.values[name].get(metric, Estimate(None)).value is not None]
+        return max(known, key=lambda name: self.values[name][metric].value or 0.0, default=None)
+
+    @property
+    def confidence(self) -> str:
+        return percent(self.verdict.get("confidence", 0.95))
+
+
+def percent(share: float) -> str:
+    """A share in words: 0.95 as `95 %`, 0.999 as `99.9 %`."""
+    return f"{100 * share:.4g} %"

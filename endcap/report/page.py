@@ -1,0 +1,135 @@
+"""From facts to one HTML file that needs nothing else: no server, no network, no fonts of its own.
+
+The page's policy forbids every request, and lets no script run but the two that are its own, named by their hashes: a
+title that would be a script is text, and would not be run even if it were not. Links within the page are followed by
+script, because Kubeflow Pipelines shows it in a sandboxed frame whose addresses are not its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from endcap.evaluation.metrics import lower_is_better
+from endcap.report.chart import NONE, Table, number
+from endcap.report.facts import Estimate, Facts
+from endcap.report.learning import learning
+from endcap.report.performance import beyond, metrics
+from endcap.report.search import search
+from endcap.report.segments import segments
+
+TILES = ("hr", "mrr", "ndcg", "coverage")
+ASSETS = ("report.html", "report.css", "report.js")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number at the top. told: what it is compared with; mood: good, bad or none."""
+
+    title: str
+    value: str
+    told: str
+    mood: str
+
+
+def render(facts: Facts) -> str:
+    """The report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
+    from jinja2 import Environment, StrictUndefined
+
+    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), search(facts)]
+    charts = {chart.name: chart.figure for section in sections for chart in section.charts}
+    scripts = [_plotly(), asset("report.js")]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(asset("report.html"))
+    return page.render(
+        facts=facts,
+        failed=[one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
+        opponent=facts.opponent,
+        created=_moment(facts.created),
+        tiles=tiles(facts),
+        about=_about(facts),
+        sections=sections,
+        style=asset("report.css"),
+        scripts=scripts,
+        policy=_policy(scripts),
+        charts=_embedded(charts),
+    )
+
+
+def tiles(facts: Facts) -> list[Tile]:
+    """The numbers at the top, each beside the champion's, or the best baseline's."""
+    own, other = facts.values[facts.models[0]], facts.opponent
+    names = [facts.at(name) for name in TILES] + ["p90_ms"]
+    made = []
+    for name in (name for name in names if name in own):
+        against = Estimate(None) if other is None else facts.values[other].get(name, Estimate(None))
+        difference = Estimate(None) if other is None else facts.differences[other].get(name, Estimate(None))
+        told, mood = "", ""
+        if against.value is not None and difference.value is not None:
+            change = f"{100 * difference.value / against.value:+.1f} %" if against.value else number(difference.value)
+            told = f"{change.replace('-', chr(0x2212))} against {other}"
+            good = -difference.sign if lower_is_better(name) else difference.sign
+            mood = {1: "good", -1: "bad", 0: ""}[good]
+            told += ", not told apart" if difference.lower is not None and not good else ""
+        digits = 2 if name.endswith("_ms") else 4
+        made.append(Tile(name, number(own[name].value, digits), told, mood))
+    return made
+
+
+def asset(name: str) -> str:
+    """One of the page's own files."""
+    return files("endcap.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _about(facts: Facts) -> dict[str, Table]:
+    """Settings, counts and lineage, by caption."""
+    model = facts.trained.get("model", {})
+    settings = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in model.items()]
+    found = facts.trained.get("found") or {}
+    settings += [[f"found: {name}", json.dumps(value)] for name, value in found.items()]
+    counts = facts.verdict.get("counts", {})
+    parts = [name for name in ("all", "training", "train", "validation", "test") if name in counts]
+    keys = ("sessions", "events", "unseen_events", "short_sessions")
+    rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
+    tables = {
+        "Model": Table(["parameter", "value"], settings),
+        "Data": Table(["part", *(key.replace("_", " ") for key in keys)], rows),
+        "Lineage": Table(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
+    }
+    return {caption: table for caption, table in tables.items() if table.rows}
+
+
+def _moment(created: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return created
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    # Inside a script element, these would end it or begin a comment.
+    script: str = get_plotlyjs()
+    return script.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--").strip()
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
+    )
+
+
+def _embedded(charts: dict[str, Any]) -> str:
+    """JSON that may stand in an element of the page: no character of it can end that element."""
+    text = json.dumps(charts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

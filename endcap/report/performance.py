@@ -1,0 +1,119 @@
+"""How well the models rank: metrics with their intervals, the challenger's differences, coverage, bias and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from endcap.evaluation.metrics import lower_is_better
+from endcap.report.chart import NONE, Chart, Section, Table, number
+from endcap.report.facts import Estimate, Facts
+from endcap.report.whiskers import differences_span, in_words, interval, values_span, whiskers
+
+RANKING = ("mrr", "hr", "ndcg", "recall", "precision")
+DRAWN = RANKING[:3]
+BEYOND = ("coverage", "popularity_bias")
+TIMES = "_ms"
+TITLES = {
+    "mrr": "Mean reciprocal rank",
+    "hr": "Hit rate",
+    "ndcg": "NDCG",
+    "coverage": "Coverage of the catalogue",
+    "popularity_bias": "Popularity bias",
+    "p90_ms": "Time of a prediction, 90th percentile, ms",
+}
+
+
+def metrics(facts: Facts) -> Section:
+    """The metrics at the deepest cutoff, and the challenger's differences with their paired intervals."""
+    own = facts.values[facts.models[0]]
+    names = [facts.at(name) for name in DRAWN if facts.at(name) in own]
+    charts = [_dots(facts, name) for name in names]
+    charts += [_differences(facts, name) for name in names if facts.others]
+    say = (
+        f"{facts.verdict['predictions']:,} predictions of {facts.verdict['sessions']:,} test sessions over "
+        f"{facts.verdict['items']:,} items. Whiskers are {facts.confidence} intervals, from a bootstrap over sessions; "
+        "those of differences are paired: all models are measured on the same resampled sessions."
+    )
+    tables = {f"Metrics at {facts.cutoff}": _summary(facts, facts.cutoff)}
+    folded = {f"Metrics at {cutoff}": _summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
+    folded |= {f"The challenger minus {name}": _against(facts, name) for name in facts.others}
+    return Section("metrics", "Metrics", say, charts, tables, folded)
+
+
+def beyond(facts: Facts) -> Section:
+    """Coverage, popularity bias, and times where they were measured."""
+    own = facts.values[facts.models[0]]
+    times = [name for name in own if TIMES in name]
+    present = [facts.at(name) for name in BEYOND if facts.at(name) in own] + times
+    title = "Coverage, popularity bias and time" if times else "Coverage and popularity bias"
+    if not present:
+        return Section("coverage", title, missing="This verdict has none of them.")
+    say = (
+        "Coverage is the share of the catalogue that is recommended at least once. Popularity bias is the mean number "
+        "of training events of recommended items, as a share of the most popular item's: lower is less biased."
+    )
+    every = [name for name in own if name.startswith(BEYOND) or name in times]
+    return Section(
+        "coverage",
+        title,
+        say,
+        [_dots(facts, name) for name in present],
+        folded={"Numbers at every cutoff": _table(facts, every)},
+    )
+
+
+def _dots(facts: Facts, metric: str) -> Chart:
+    rows = [(name, facts.values[name].get(metric, Estimate(None))) for name in facts.models]
+    known = [(name, one) for name, one in rows if one.value is not None]
+    digits, span = _digits(metric), values_span(known)
+    better = "lower is better" if lower_is_better(metric) or TIMES in metric else "higher is better"
+    name, _, cutoff = metric.partition("@")
+    title = f"{TITLES.get(name, name)}{f' at {cutoff}' if cutoff else ''}"
+    alt = f"{title}, {better}: " + "; ".join(f"{name} {in_words(one, digits)}" for name, one in known)
+    own = facts.values[facts.models[0]][metric].value
+    figure = whiskers(known, facts.models, span, own, digits, sign=False)
+    return Chart(f"dots-{metric}", title, alt, figure, note=_beyond_axis(span.far))
+
+
+def _differences(facts: Facts, metric: str) -> Chart:
+    rows = [(name, facts.differences[name].get(metric, Estimate(None))) for name in facts.others]
+    known = [(name, one) for name, one in rows if one.value is not None]
+    span = differences_span(known)
+    alt = f"Challenger minus each other model, {metric}: "
+    alt += "; ".join(f"{name} {in_words(one, 4)}" for name, one in known)
+    note = "Right of the line the challenger is better; a whisker over the line: not told apart. "
+    figure = whiskers(known, facts.models, span, 0.0, 4, sign=True)
+    title = f"Challenger minus others, {metric}"
+    return Chart(f"differences-{metric}", title, alt, figure, note=note + _beyond_axis(span.far))
+
+
+def _beyond_axis(far: Iterable[str]) -> str:
+    return f"An arrow stands for what lies beyond the axis: {', '.join(sorted(far))}." if far else ""
+
+
+def _summary(facts: Facts, cutoff: int) -> Table:
+    there = facts.values[facts.models[0]]
+    at_cutoff = [f"{name}@{cutoff}" for name in (*RANKING, *BEYOND) if f"{name}@{cutoff}" in there]
+    return _table(facts, [*at_cutoff, *(name for name in there if "@" not in name)])
+
+
+def _table(facts: Facts, columns: list[str]) -> Table:
+    """A row a model, a column a metric, the interval below its number."""
+    rows = []
+    for name in facts.models:
+        estimates = [(metric, facts.values[name].get(metric, Estimate(None))) for metric in columns]
+        rows.append([name, *(in_words(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates)])
+    return Table(["model", *columns], rows)
+
+
+def _against(facts: Facts, other: str) -> Table:
+    told = {1: "higher", -1: "lower", 0: "not told apart"}
+    rows = [
+        [metric, number(one.value), interval(one, 4), NONE if one.lower is None else told[one.sign]]
+        for metric, one in facts.differences[other].items()
+    ]
+    return Table(["metric", "difference", f"{facts.confidence} interval", "the challenger is"], rows)
+
+
+def _digits(metric: str) -> int:
+    return 2 if TIMES in metric else 4

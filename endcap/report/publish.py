@@ -1,0 +1,73 @@
+"""The report as an artifact beside the verdict that it tells of, and a copy of it in the verdict's MLflow run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from endcap.evaluation.judge import REPORT
+from endcap.registry import open_registry
+from endcap.report.facts import Facts
+from endcap.report.page import ASSETS, asset, render
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+FILE = "report.html"
+
+
+def publish_report(
+    recommender: str,
+    verdict: str,
+    store: Store,
+    registry_uri: str | None = None,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Make the report of a verdict, or find it; returns its address. The artifact's only file is `report.html`.
+
+    It is no part of the verdict: a verdict that took an hour must not be lost by what only shows it, and an older one
+    can be shown anew. For the same reason a registry that takes no file is a warning.
+    """
+    if found := find_report(recommender, verdict, store):
+        return found
+    with store.publish(_kind(recommender), _key(verdict)) as draft:
+        facts = gather(recommender, verdict, store)
+        file = draft.path / FILE
+        file.write_text(render(facts), encoding="utf-8")
+        draft.facts["verdict"] = verdict
+        if run := facts.verdict.get("mlflow_run"):
+            try:
+                open_registry(registry_uri, store).client.log_artifact(run, str(file))
+            # Artifacts of runs may lie anywhere, each place with errors of its own.
+            except Exception as error:
+                progress(f"warning: the report is not in MLflow, only in the store: {error}")
+    return draft.address
+
+
+def find_report(recommender: str, verdict: str, store: Store) -> str | None:
+    """The address of a verdict's report, or None where there is none by this code."""
+    return store.find(_kind(recommender), _key(verdict))
+
+
+def report_file(address: str) -> str:
+    """Where the file of a report is: its path, or its address in a bucket."""
+    return f"{address.removeprefix('file://')}/{FILE}"
+
+
+def gather(recommender: str, verdict: str, store: Store) -> Facts:
+    """What the steps noted of a verdict and of the model that it is on."""
+    manifest = store.manifest(verdict)
+    trained = store.manifest(manifest["facts"]["trained"])
+    report = json.loads((store.fetch(verdict) / REPORT).read_text(encoding="utf-8"))
+    return Facts.of(recommender, manifest, trained, report)
+
+
+def _kind(recommender: str) -> str:
+    return f"reports/{recommender}"
+
+
+def _key(verdict: str) -> str:
+    from plotly import __version__
+
+    return fingerprint(
+        content_key(verdict), code_fingerprint("endcap.report"), [asset(name) for name in ASSETS], __version__
+    )

@@ -1,0 +1,194 @@
+"""What a search of settings found: its trials, which parameters mattered, and what failed."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from endcap.report.chart import BAD, MUTED, NONE, Chart, Section, Table, axis, layout, number, shown
+from endcap.report.facts import Facts, percent
+
+SLICES = 6
+"""Parameters that are drawn, the most important first; the table has all."""
+_STATES = {
+    "complete": ("var(--challenger)", "circle"),
+    "pruned": ("var(--baseline-1)", "circle-open"),
+    "failed": (BAD, "x"),
+}
+Trial = Mapping[str, Any]
+
+
+def search(facts: Facts) -> Section:
+    """Trials in their order, the value over each important parameter, importances, and the settings of the best."""
+    found = facts.trained.get("search") or {}
+    trials: Sequence[Trial] = found.get("trials") or []
+    if not trials:
+        return Section("search", "Search", missing="No search: the model was trained with the settings of its spec.")
+    best = next((one for one in trials if one.get("number") == found.get("best")), None)
+    importances = {name: share for name, share in (found.get("importances") or {}).items() if share is not None}
+    charts = [_history(trials, best)]
+    charts += [_importances(importances)] if importances else []
+    charts += [_slice(trials, name, best) for name in _drawn(trials, importances)]
+    tables = {} if best is None else {f"Settings of the best trial, number {best['number']}": _settings(best, trials)}
+    failed = [one for one in trials if one.get("state") == "failed"]
+    tables |= {"Failed trials": _failed(failed)} if failed else {}
+    return Section("search", "Search", _say(trials, best), charts, tables, {"All trials": _table(trials)})
+
+
+def _say(trials: Sequence[Trial], best: Trial | None) -> str:
+    count = {state: sum(one.get("state") == state for one in trials) for state in _STATES}
+    seconds = sum(one.get("seconds") or 0 for one in trials)
+    told = f"{len(trials)} trials, {seconds:,.0f} s of training: " + ", ".join(
+        f"{number} {state}" for state, number in count.items() if number
+    )
+    reached = (
+        ""
+        if best is None
+        else f". Number {best['number']} is the best, {number(best.get('value'))} on validation, ringed below"
+    )
+    return f"{told}{reached}. The search saw validation data only."
+
+
+def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:
+    traces: list[dict[str, Any]] = []
+    for state, (stroke, mark) in _STATES.items():
+        of_state = [one for one in trials if one.get("state") == state and _real(one.get("value"))]
+        if of_state:
+            traces.append(_marks(of_state, [one["number"] for one in of_state], state, stroke, mark))
+    steps: list[tuple[int, float]] = []
+    for one in sorted(trials, key=lambda trial: trial.get("number", 0)):
+        if one.get("state") == "complete" and _real(one.get("value")):
+            steps.append((one["number"], max(one["value"], steps[-1][1]) if steps else one["value"]))
+    line = {"color": MUTED, "width": 1.5, "shape": "hv"}
+    traces.append(
+        {"type": "scatter", "mode": "lines", "name": "best so far", "line": line, "hoverinfo": "skip",
+         "x": [at for at, _ in steps], "y": [value for _, value in steps]}
+    )  # fmt: skip
+    figure = {
+        "data": traces,
+        "layout": layout(
+            320, xaxis=axis("trial", tickformat="d"), yaxis=axis("validation MRR@20", nticks=6), showlegend=True
+        ),
+    }
+    reached = "none completed" if best is None else f"best {number(best.get('value'))} at trial {best['number']}"
+    return Chart("trials", "Trials in their order", f"{len(trials)} trials by number and value; {reached}", figure)
+
+
+def _importances(importances: Mapping[str, float]) -> Chart:
+    rows = sorted(importances.items(), key=lambda row: row[1])
+    bar = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [share for _, share in rows],
+        "y": [shown(name) for name, _ in rows],
+        "text": [percent(round(share, 3)) for _, share in rows],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "textfont": {"color": MUTED},
+        "marker": {"color": "var(--challenger)"},
+        "hoverinfo": "skip",
+    }
+    values = axis(range=[0, 1.2 * max(importances.values()) or 1], showticklabels=False, showgrid=False)
+    names = axis(type="category", showgrid=False)
+    told = "; ".join(f"{name} {percent(round(share, 3))}" for name, share in reversed(rows))
+    figure = {"data": [bar], "layout": layout(60 + 30 * len(rows), xaxis=values, yaxis=names, bargap=0.35)}
+    return Chart("importances", "Importance of parameters", f"Shares of the spread of values: {told}", figure)
+
+
+def _drawn(trials: Sequence[Trial], importances: Mapping[str, float]) -> list[str]:
+    """Parameters that differ between trials, the most important first."""
+    settings = [one.get("parameters") or {} for one in trials if _real(one.get("value"))]
+    names = dict.fromkeys(name for one in settings for name in one)
+    vary = [name for name in names if len({_text(one[name]) for one in settings if name in one}) > 1]
+    return sorted(vary, key=lambda name: -importances.get(name, 0.0))[:SLICES]
+
+
+def _slice(trials: Sequence[Trial], name: str, best: Trial | None) -> Chart:
+    """Value over one parameter: on a logarithmic axis where it spans decades, a place each where it is a choice."""
+    there = [one for one in trials if name in (one.get("parameters") or {}) and _real(one.get("value"))]
+    values = [one["parameters"][name] for one in there]
+    numeric = all(_real(value) for value in values)
+    # What was drawn evenly has its median in the middle; what was drawn by its logarithm far below.
+    spans = numeric and min(values) > 0 and statistics.median(values) < 0.25 * (min(values) + max(values))
+    choices = sorted({_text(value) for value in values})
+    x = (
+        axis(type="log", dtick=1)
+        if spans
+        else axis(nticks=6)
+        if numeric
+        else axis(type="category", categoryarray=choices)
+    )
+    traces = []
+    for state, (stroke, mark) in _STATES.items():
+        of_state = [one for one in there if one.get("state") == state]
+        places = [one["parameters"][name] if numeric else shown(_text(one["parameters"][name])) for one in of_state]
+        if of_state:
+            traces.append(_marks(of_state, places, state, stroke, mark))
+    if best is not None and best in there:
+        place = best["parameters"][name] if numeric else shown(_text(best["parameters"][name]))
+        ring = {"size": 17, "symbol": "circle-open", "color": "var(--champion)", "line": {"width": 2}}
+        traces.append(
+            {"type": "scatter", "mode": "markers", "x": [place], "y": [best["value"]], "marker": ring,
+             "hoverinfo": "skip", "name": "best"}
+        )  # fmt: skip
+    figure = {"data": traces, "layout": layout(250, xaxis=x, yaxis=axis(nticks=5))}
+    told = "" if best is None else f"; the best trial has {_text((best.get('parameters') or {}).get(name))}"
+    return Chart(f"slice-{name}", name, f"Validation value over {name}, {len(there)} trials{told}", figure)
+
+
+def _marks(trials: Sequence[Trial], places: Sequence[Any], state: str, stroke: str, mark: str) -> dict[str, Any]:
+    texts = [f"trial {one['number']}, {state}: {number(one['value'])}" for one in trials]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": state,
+        "x": list(places),
+        "y": [one["value"] for one in trials],
+        "marker": {"size": 8, "color": stroke, "symbol": mark, "line": {"width": 1.4, "color": stroke}},
+        "hovertext": texts,
+        "hoverinfo": "text",
+    }
+
+
+def _settings(best: Trial, trials: Sequence[Trial]) -> Table:
+    """The best trial's settings beside those that the search began with."""
+    first = min(trials, key=lambda one: one.get("number", 0)).get("parameters") or {}
+    found = best.get("parameters") or {}
+    return Table(
+        ["parameter", "best", "first trial"], [[name, _text(found[name]), _text(first.get(name))] for name in found]
+    )
+
+
+def _failed(trials: Sequence[Trial]) -> Table:
+    rows = [[str(one["number"]), str(one.get("error") or "no reason told"), _inline(one)] for one in trials]
+    return Table(["trial", "why", "settings"], rows)
+
+
+def _table(trials: Sequence[Trial]) -> Table:
+    names = list(dict.fromkeys(name for one in trials for name in (one.get("parameters") or {})))
+    rows = []
+    for one in sorted(trials, key=lambda trial: -(trial["value"] if _real(trial.get("value")) else -math.inf)):
+        value = number(one["value"]) if _real(one.get("value")) else NONE
+        seconds = f"{one['seconds']:,.1f}" if _real(one.get("seconds")) else NONE
+        settings = [_text((one.get("parameters") or {}).get(name)) for name in names]
+        rows.append([str(one["number"]), one.get("state", ""), value, _text(one.get("epochs")), seconds, *settings])
+    return Table(["trial", "state", "value", "epochs", "seconds", *names], rows)
+
+
+def _inline(trial: Trial) -> str:
+    return ", ".join(f"{name} {_text(value)}" for name, value in (trial.get("parameters") or {}).items())
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, str):
+        return value
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

@@ -1,0 +1,91 @@
+"""The same metrics over divisions of the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from endcap.evaluation.evaluate import SEGMENTS
+from endcap.report.chart import Chart, Section, Table, axis, colour, layout, number, shown, symbol
+from endcap.report.facts import Estimate, Facts
+from endcap.report.whiskers import values_span
+
+DRAWN = ("mrr", "hr")
+DIVISIONS = {
+    "prefix": "By events in the prefix",
+    "session": "By events in the session",
+    "age": "By how long ago the next item was first met",
+}
+
+
+def segments(facts: Facts) -> Section:
+    """A chart a division and metric, a line a model."""
+    found = facts.verdict.get("segments", {})
+    divisions = sorted({division for one in found.values() for division in one}, key=_order)
+    charts = [_chart(facts, division, facts.at(name)) for division in divisions for name in DRAWN]
+    say = "The same predictions, divided. Under each segment stands its number of predictions: few make for chance."
+    drawn = [chart for chart in charts if chart is not None]
+    return Section("segments", "Segments", say, drawn, missing="" if drawn else "This verdict has no segments.")
+
+
+def _chart(facts: Facts, division: str, metric: str) -> Chart | None:
+    found: dict[str, Mapping[str, Any]] = {
+        name: facts.verdict["segments"].get(name, {}).get(division, {}) for name in facts.models
+    }
+    of_model = {name: rows for name, rows in found.items() if any(metric in row for row in rows.values())}
+    if not of_model:
+        return None
+    names = _sorted({segment for rows in of_model.values() for segment in rows}, division)
+    first = next(iter(of_model.values()))
+    counts = [f"{int(first.get(name, {}).get('predictions', 0)):,}" for name in names]
+    overall = [(name, facts.values[name].get(metric, Estimate(None))) for name in of_model]
+    far = values_span(overall).far
+    values = {model: [rows.get(name, {}).get(metric) for name in names] for model, rows in of_model.items()}
+    traces = [_trace(facts, model, values[model], "legendonly" if model in far else True) for model in of_model]
+    places: dict[str, Any] = {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "range": [-0.4, len(names) - 0.6],
+    }
+    ticks = [f"{shown(name)}<br>{count}" for name, count in zip(names, counts, strict=True)]
+    drawing = layout(320, xaxis=axis(ticktext=ticks, showgrid=False, **places), yaxis=axis(nticks=6), showlegend=True)
+    drawing["legend"]["traceorder"] = "reversed"
+    heading = f"{DIVISIONS.get(division, 'By ' + division.replace('_', ' '))}: {metric}"
+    told = [f"{model} {', '.join(number(one) for one in row)}" for model, row in values.items()]
+    return Chart(
+        f"segments-{division}-{metric}",
+        heading,
+        f"{heading}, over {', '.join(names)}: {'; '.join(told)}",
+        {"data": traces[::-1], "layout": drawing},  # the challenger's line on top
+        Table(
+            ["segment", "predictions", *of_model],
+            [[name, counts[at], *(number(row[at]) for row in values.values())] for at, name in enumerate(names)],
+        ),
+        f"Far below, and drawn on a click in the legend: {', '.join(sorted(far))}." if far else "",
+    )
+
+
+def _trace(facts: Facts, model: str, values: list[float | None], visible: bool | str) -> dict[str, Any]:
+    main, stroke = model == facts.models[0], colour(model, facts.models)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": shown(model),
+        "visible": visible,
+        "x": list(range(len(values))),
+        "y": values,
+        "line": {"color": stroke, "width": 3 if main else 1.6},
+        "marker": {"size": 9 if main else 7, "symbol": symbol(model, facts.models), "color": stroke},
+        "hovertemplate": "%{y:.4f}",
+    }
+
+
+def _sorted(segments: Iterable[str], division: str) -> list[str]:
+    """In the evaluation's order: a manifest keeps none."""
+    known = [name for name, _ in SEGMENTS.get(division, ())]
+    return sorted(segments, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _order(division: str) -> tuple[int, str]:
+    known = list(DIVISIONS)
+    return (known.index(division) if division in known else len(known), division)

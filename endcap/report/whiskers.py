@@ -1,0 +1,109 @@
+"""Dots on their intervals, a row a model: for metrics, and for the challenger's differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.report.chart import INK, MUTED, NONE, Figure, axis, colour, layout, number, shown, symbol
+from endcap.report.facts import Estimate
+
+FAR = 0.5
+"""A model with less than this share of the best value is drawn as an arrow: it would press the others together."""
+Rows = Sequence[tuple[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Both ends of an axis, and the models that lie beyond them."""
+
+    low: float
+    high: float
+    far: frozenset[str]
+
+    def place(self, name: str, value: float) -> float:
+        """Where a model is drawn: at its value, or just inside the end that it lies beyond."""
+        if name not in self.far:
+            return value
+        inside = 0.03 * (self.high - self.low)
+        return self.high - inside if value > self.high else self.low + inside
+
+
+def values_span(rows: Rows) -> Span:
+    """The axis of values: with those that are near the best one."""
+    best = max((one.value or 0.0 for _, one in rows), default=0.0)
+    far = frozenset(name for name, one in rows if (one.value or 0.0) < FAR * best)
+    # Without two models to tell apart closely there is nothing to gain.
+    return _span(rows, far if len(rows) - len(far) > 1 else frozenset())
+
+
+def differences_span(rows: Rows) -> Span:
+    """The axis of differences: with 0, and those that lie near it beside the least of them and the widest interval."""
+    least = min((abs(one.value or 0.0) for _, one in rows), default=0.0)
+    widest = max((one.upper - one.lower for _, one in rows if _whole(one)), default=0.0)  # type: ignore[operator]
+    limit = 4 * max(least, widest)
+    far = frozenset(name for name, one in rows if limit and abs(one.value or 0.0) > limit)
+    return _span(rows, far, 0.0)
+
+
+def whiskers(rows: Rows, models: Sequence[str], span: Span, line: float | None, digits: int, *, sign: bool) -> Figure:
+    """A dot a model on its interval, its number beside it. line: a value that is marked. sign: write + too."""
+    traces, numbers = [], []
+    for name, one in rows:
+        value = one.value or 0.0
+        traces.append(_trace(name, one, models, span, digits))
+        told = ("+" if sign and value > 0 else "") + number(value, digits)
+        beside = {"x": 1.02, "xref": "paper", "xanchor": "left", "showarrow": False, "font": {"size": 12, "color": INK}}
+        numbers.append({"y": shown(name), "text": told, **beside})
+    shapes = []
+    if line is not None and span.low <= line <= span.high:
+        stroke = {"color": MUTED, "width": 1, "dash": "dot"}
+        whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+        shapes = [{"type": "line", "x0": line, "x1": line, "line": stroke, **whole}]
+    names = axis(type="category", autorange="reversed", showgrid=False, ticklen=6, tickcolor="rgba(0,0,0,0)")
+    values = axis(range=[span.low, span.high], nticks=5, tickformat="+.3~g" if sign else ".3~g")
+    more = {"shapes": shapes, "annotations": numbers, "margin": {"l": 8, "r": 62, "t": 8, "b": 8}}
+    return {"data": traces, "layout": layout(56 + 32 * len(rows), xaxis=values, yaxis=names, **more)}
+
+
+def in_words(one: Estimate, digits: int) -> str:
+    """A number and its interval."""
+    return f"{number(one.value, digits)}, {interval(one, digits)}" if _whole(one) else number(one.value, digits)
+
+
+def interval(one: Estimate, digits: int) -> str:
+    """Both ends of an interval, or that there is none."""
+    return f"{number(one.lower, digits)} to {number(one.upper, digits)}" if _whole(one) else NONE
+
+
+def _trace(name: str, one: Estimate, models: Sequence[str], span: Span, digits: int) -> dict[str, Any]:
+    value, stroke = one.value or 0.0, colour(name, models)
+    arrow = "triangle-right" if value > span.high else "triangle-left"
+    far = name in span.far
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [span.place(name, value)],
+        "y": [shown(name)],
+        "cliponaxis": False,
+        "marker": {"size": 10, "color": stroke, "symbol": arrow if far else symbol(name, models)},
+        "hovertext": [f"{shown(name)}: {in_words(one, digits)}"],
+        "hoverinfo": "text",
+    }
+    if one.lower is not None and one.upper is not None and not far:
+        ends = {"array": [one.upper - value], "arrayminus": [value - one.lower], "symmetric": False}
+        trace["error_x"] = {"type": "data", **ends, "color": stroke, "thickness": 1.6, "width": 5}
+    return trace
+
+
+def _span(rows: Rows, far: frozenset[str], *more: float) -> Span:
+    near = [end for name, one in rows if name not in far for end in (one.lower, one.value, one.upper)]
+    ends = [*more, *(end for end in near if end is not None)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    room = (high - low) * 0.16 or abs(high) * 0.1 or 0.1
+    return Span(low - room, high + room, far)
+
+
+def _whole(one: Estimate) -> bool:
+    return one.lower is not None and one.upper is not None
