@@ -1,0 +1,37 @@
+"""Event features as whole numbers that a network has an embedding for each of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.errors import UserError
+from endcap.features.sessions import Sessions
+
+_MOST_BUCKETS = 1000
+
+
+def bucket_counts(train: Sessions, names: Sequence[str]) -> dict[str, int]:
+    """How many buckets each feature has in training. Raises UserError where a feature is missing or not bucketed."""
+    counts = {name: int(_whole(train, name).max(initial=0)) + 1 for name in names}
+    for name, count in counts.items():
+        if count > _MOST_BUCKETS:
+            raise UserError(
+                f"model.features: {name!r} has values up to {count - 1}; at most {_MOST_BUCKETS - 1} is allowed: "
+                "give it `buckets` in the shop's file"
+            )
+    return counts
+
+
+def buckets(sessions: Sessions, counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Each feature's bucket of each event: int64 [e]; values that training did not reach go to its last bucket."""
+    return {name: np.clip(_whole(sessions, name), 0, count - 1) for name, count in counts.items()}
+
+
+def _whole(sessions: Sessions, name: str) -> NDArray[np.int64]:
+    if name not in sessions.features:
+        declared = ", ".join(sessions.features) or "none"
+        raise UserError(f"model.features names {name!r}, which the shop does not declare; declared: {declared}")
+    return sessions.features[name].astype(np.int64)

@@ -1,0 +1,136 @@
+"""Fits that go in epochs: when to stop, which epoch to keep, and how one that was killed goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from endcap.errors import DivergedError
+from endcap.features.sessions import Sessions
+from endcap.models import checkpoint
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.checkpoint import Arrays
+from endcap.models.validation import Validation
+from endcap.store import fingerprint
+
+
+class Learner(Protocol):
+    """What learns an epoch at a time. Everything random in an epoch comes from the seed and the epoch's number."""
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch (from 0); its mean loss."""
+
+    def weights(self) -> Arrays:
+        """A copy of the network's weights, by name."""
+
+    def state(self) -> Arrays:
+        """What else the next epoch depends on, such as the optimiser's moments."""
+
+
+@dataclass
+class Progress:
+    """How far a fit is. epoch: how many are done; best: the best of them (from 1); weights: the network's after it."""
+
+    epoch: int = 0
+    best: int = 0
+    best_validation: float = -math.inf
+    history: list[dict[str, float]] = field(default_factory=list)
+    weights: Arrays = field(default_factory=dict)
+
+    def add(self, row: dict[str, float], seconds: float, learner: Learner) -> None:
+        self.epoch += 1
+        self.history.append({**row, "seconds": round(seconds, 3)})
+        if row.get("validation", -math.inf) > self.best_validation:
+            self.best, self.best_validation, self.weights = self.epoch, row["validation"], learner.weights()
+
+    def done(self, limit: int, patience: int | None) -> bool:
+        return self.epoch >= limit or (patience is not None and self.epoch - self.best >= patience)
+
+    def line(self, limit: int) -> str:
+        row = self.history[-1]
+        measured = "".join(f"  {name} {row[name]:.4f}" for name in row if name not in ("epoch", "loss", "seconds"))
+        return f"epoch {self.epoch}/{limit}  loss {row['loss']:.4f}{measured}  {row['seconds']:.1f} s"
+
+    def state(self) -> dict[str, Any]:
+        best_validation = self.best_validation
+        return {"epoch": self.epoch, "best": self.best, "best_validation": best_validation, "history": self.history}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a killed fit left: how far it was, the network's weights then, and the learner's state."""
+
+    progress: Progress
+    weights: Arrays
+    state: Arrays
+
+
+def resumed(fitting: Fitting, fit: str) -> Checkpoint | None:
+    """The checkpoint of the same fit in its workspace, if there is one. fit: `fit_fingerprint`."""
+    found = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
+    if found is None:
+        return None
+    state, groups = found
+    fitting.progress(f"going on after epoch {state['epoch']}")
+    progress = Progress(**state, weights=groups.get("best", {}))
+    return Checkpoint(progress, groups["network"], groups.get("state", {}))
+
+
+def measured(model: Model, validation: Validation) -> dict[str, float]:
+    """What a fit is steered by: MRR@20 as `validation`."""
+    return {"validation": validation.measure(model)}
+
+
+def learn(
+    model: Model,
+    learner: Learner,
+    progress: Progress,
+    fitting: Fitting,
+    fit: str,
+    *,
+    max_epochs: int,
+    patience: int,
+    measure: Callable[[Model, Validation], Mapping[str, float]] = measured,
+) -> FitReport:
+    """Run epochs to the number that `fitting.found` says, or until the validation stops rising, `max_epochs` at most.
+
+    measure: what each epoch's row of the history has of the validation part, `validation` among it. With validation
+    `progress.weights` are the best epoch's afterwards, which the model is to take. Raises DivergedError where the loss
+    is no number any more.
+    """
+    limit = max_epochs if fitting.found is None else int(fitting.found.get("epochs", max_epochs))
+    validation = fitting.validation if fitting.found is None else None
+    going = True
+    while going and not progress.done(limit, patience if validation else None):
+        started = time.monotonic()
+        loss = learner.epoch(progress.epoch)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss of epoch {progress.epoch + 1} is {loss}; lower model.learning_rate")
+        row = {"epoch": progress.epoch + 1, "loss": loss}
+        if validation:
+            row |= measure(model, validation)
+        progress.add(row, time.monotonic() - started, learner)
+        if fitting.workspace is not None:
+            groups = {"network": learner.weights(), "state": learner.state(), "best": progress.weights}
+            checkpoint.write(fitting.workspace, fit, progress.state(), groups)
+        fitting.progress(progress.line(limit))
+        going = fitting.observe(progress.history[-1])
+    return FitReport({"epochs": progress.best if validation else progress.epoch}, list(progress.history))
+
+
+def fit_fingerprint(parameters: Mapping[str, Any], train: Sessions, n_items: int, fitting: Fitting) -> str:
+    """What a checkpoint belongs to: a model's parameters, its data, and how its end is found."""
+    digest = hashlib.sha256()
+    events = (train.features[name] for name in sorted(train.features))
+    items = (fitting.item_features[name] for name in sorted(fitting.item_features))
+    for values in (train.items, train.offsets, train.customers, *events, *items):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    found = None if fitting.found is None else dict(fitting.found)
+    arguments = [n_items, fitting.seed, found, fitting.validation is not None]
+    return fingerprint(dict(parameters), arguments, digest.hexdigest())

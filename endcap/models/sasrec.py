@@ -1,0 +1,164 @@
+"""SASRec: self-attention over the session (Kang and McAuley, 2018; gSASRec: Petrov and Macdonald, 2023)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from endcap.errors import UserError
+from endcap.features.sessions import Sessions
+from endcap.models import epochs, files
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.buckets import bucket_counts, buckets
+from endcap.neural.attention import AttentionNetwork, AttentionShape
+from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
+from endcap.neural.sequences import Ints, Sequences
+from endcap.spec.neural import SASRecSpec
+
+_CODES = "codes."
+
+
+class SASRec(Model):
+    """See `AttentionNetwork` for the weights and `AttentionTrainer` for how they are learnt. Never opines on items
+    unseen in training."""
+
+    name = "sasrec"
+    needs_validation = True
+
+    def __init__(self, parameters: SASRecSpec) -> None:
+        if parameters.width % parameters.heads:
+            raise UserError(
+                f"model.heads is {parameters.heads}, which does not divide model.width, {parameters.width}; "
+                "choose heads that do, such as 1 or 2"
+            )
+        self.parameters = parameters
+        self.n_items = 0
+        self.network = AttentionNetwork.drawn(self._shape({}, {}), np.zeros(0, dtype=np.int64), {}, 0, _device())
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
+
+        Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
+        """
+        spec, self.n_items = self.parameters, n_items
+        codes = {name: _item_codes(fitting, name, n_items) for name in spec.item_features}
+        sizes = {name: int(values.max(initial=-1)) + 1 for name, values in codes.items()}
+        shape = self._shape(bucket_counts(train, spec.features), sizes)
+        fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
+        found = epochs.resumed(fitting, fit)
+        if found is None:
+            counts = np.bincount(train.items, minlength=n_items)
+            self.network = AttentionNetwork.drawn(shape, counts, codes, fitting.seed, _device())
+        else:
+            self.network = AttentionNetwork.from_arrays(shape, found.weights, codes, _device())
+        trainer = AttentionTrainer(self.network, self._sequences(train), _training(spec), fitting.seed)
+        if found is not None:
+            trainer.adam.take_up(found.state)
+        progress = epochs.Progress() if found is None else found.progress
+        report = epochs.learn(
+            self, _Learner(trainer), progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience
+        )
+        self.network = AttentionNetwork.from_arrays(shape, progress.weights or self.network.arrays(), codes, _device())
+        return report
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        there = np.flatnonzero(sessions.lengths)
+        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
+        if len(there):
+            scores[there] = self.network.scores(self._known_at_end(sessions.take(there)))
+        return scores
+
+    def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
+        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
+        longest = self.parameters.max_events
+        counts = np.maximum(sessions.lengths - 1, 0)
+        known = self.network.known(self._sequences(_beginnings(sessions, np.minimum(counts, longest))))
+        beyond = np.flatnonzero(counts > longest)
+        if not len(beyond):
+            return self.network.scores(known)
+        ends = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+        prefixes, _, _ = sessions.take(beyond).prefixes()
+        every = known.new_empty(len(ends), known.shape[1])
+        every[torch.from_numpy(ends <= longest)] = known
+        every[torch.from_numpy(ends > longest)] = self._known_at_end(prefixes.take(prefixes.lengths > longest))
+        return self.network.scores(every)
+
+    def _known_at_end(self, sessions: Sessions) -> Tensor:
+        """What the network knows after sessions that are not empty: [n, width]."""
+        asked = self._sequences(sessions.last(self.parameters.max_events))
+        return self.network.known(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
+
+    def save(self, folder: Path) -> None:
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+            "features": dict(self.network.shape.features),
+            "item_features": dict(self.network.shape.item_features),
+        }
+        codes = {f"{_CODES}{name}": values.cpu().numpy() for name, values in self.network.codes.items()}
+        files.write(folder, description, self.network.arrays() | codes)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description = files.describe(folder)
+        model = cls(SASRecSpec.model_validate(description["parameters"]))
+        model.n_items = description["n_items"]
+        shape = model._shape(description["features"], description["item_features"])
+        arrays = files.tensors(folder)
+        codes = {name: arrays.pop(f"{_CODES}{name}") for name in shape.item_features}
+        model.network = AttentionNetwork.from_arrays(shape, arrays, codes, _device())
+        return model
+
+    def _shape(self, features: dict[str, int], item_features: dict[str, int]) -> AttentionShape:
+        spec = self.parameters
+        return AttentionShape(
+            self.n_items, spec.width, spec.blocks, spec.heads, spec.max_events, features, item_features
+        )
+
+    def _sequences(self, sessions: Sessions) -> Sequences:
+        return Sequences(sessions.items, sessions.offsets, buckets(sessions, self.network.shape.features))
+
+
+class _Learner:
+    def __init__(self, trainer: AttentionTrainer) -> None:
+        self.epoch = trainer.epoch
+        self.weights = trainer.network.arrays
+        self.state = trainer.adam.arrays
+
+
+def _beginnings(sessions: Sessions, lengths: Ints) -> Sessions:
+    """Each session's first events, so many of them."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    events = np.arange(offsets[-1]) + np.repeat(sessions.offsets[:-1] - offsets[:-1], lengths)
+    features = {name: values[events] for name, values in sessions.features.items()}
+    return Sessions(sessions.items[events], sessions.times[events], offsets, sessions.customers, features)
+
+
+def _training(spec: SASRecSpec) -> AttentionTraining:
+    return AttentionTraining(
+        batch=spec.batch,
+        negatives=spec.negatives,
+        negatives_alpha=spec.negatives_alpha,
+        loss=spec.loss,
+        calibration=spec.calibration,
+        learning_rate=spec.learning_rate,
+        dropout=spec.dropout,
+    )
+
+
+def _item_codes(fitting: Fitting, name: str, n_items: int) -> Ints:
+    if name not in fitting.item_features:
+        given = ", ".join(fitting.item_features) or "none"
+        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
+    return fitting.item_features[name]
+
+
+def _device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
