@@ -58,7 +58,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             dataset = features.output
             chain.made("features", features, dataset=dataset)
 
-            train = chain.step("train", train_step, recommender=recommender, dataset=dataset, store=store)
+            train = chain.step(
+                "train", train_step, recommender=recommender, dataset=dataset, store=store, registry=registry
+            )
             trained = train.output
             chain.made("train", train, trained=trained)
 

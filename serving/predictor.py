@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .cpus import cpu_limit
+from endcap.cpus import cpu_limit
 from .gateway import VARIANTS
 from .process import OWN_ERROR
 

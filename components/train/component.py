@@ -6,16 +6,23 @@ from ..image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def train(recommender: dict, dataset: str, store: str, run: str = "", created: str = "", image: str = "") -> str:
-    """Fit the recommender's model on the training part; goes on from a checkpoint; returns the model's address."""
+def train(
+    recommender: dict,
+    dataset: str,
+    store: str,
+    registry: str = "",
+    run: str = "",
+    created: str = "",
+    image: str = "",
+) -> str:
+    """Find the model's settings where the spec says so, and fit it; goes on where it was; returns its address."""
     from endcap.spec import Recommender
     from endcap.store import open_store
-    from endcap.training import train
+    from endcap.training import describe, train
     from endcap_components.step import step
 
     with step("train", store, run=run, created=created, image=image) as current:
         opened = open_store(store)
-        trained = train(Recommender.model_validate(recommender), dataset, opened, progress=current.progress)
-        facts = opened.manifest(trained)["facts"]
-        epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
-        return current.done(trained, f"{facts['model']['name']}{epochs}, {facts['n_items']:,} items")
+        spec = Recommender.model_validate(recommender)
+        trained = train(spec, dataset, opened, registry or None, progress=current.progress)
+        return current.done(trained, describe(opened.manifest(trained)["facts"]))

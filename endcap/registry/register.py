@@ -101,6 +101,8 @@ def log_run(
         "gate": "passed" if verdict["passed"] else "failed",
         "verdict": _told(verdict["conditions"]),
     }
+    if searched := (trained.get("search") or {}).get("run"):
+        tags["search_run"] = searched
     run = known[0] if known else client.create_run(experiment, tags=tags, run_name=recommender.model.name)
     run_id = str(run.info.run_id)
     # The run's own time: MLflow keeps a value once that is logged again with the same time.
@@ -109,7 +111,7 @@ def log_run(
     for row in trained.get("history", []):
         step = int(row.get("epoch", 0))
         metrics += [Metric(f"train_{_plain(name)}", value, now, step) for name, value in row.items() if name != "epoch"]
-    parameters = recommender.model.model_dump(mode="json")
+    parameters = trained.get("model") or recommender.model.model_dump(mode="json")
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in parameters.items()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from endcap.models.learn import Learned, fitted, tried
 from endcap.registry.package import environment
 from endcap.spec import Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.training.search import Searched, is_searched, search
 
 CODE = (
     "endcap.training",
@@ -34,35 +35,56 @@ def kind(recommender: Recommender) -> str:
     return f"trained/{recommender.name}"
 
 
-def train(recommender: Recommender, dataset: str, store: Store, *, progress: Progress = lambda line: None) -> str:
+def train(
+    recommender: Recommender,
+    dataset: str,
+    store: Store,
+    registry: str | None = None,
+    *,
+    progress: Progress = lambda line: None,
+) -> str:
     """Fit the recommender's model on the training part; returns the trained model's address.
 
     A model that learns in epochs first finds their number on the validation part. With `refit: true` it is then fitted
     anew on the whole training part, validation included, for that many epochs: it has seen what the baselines see.
-    A killed training goes on from its last epoch.
+    With `search` the model's settings are found first, and its trials logged to the registry (left out: the store's
+    own). A killed training goes on from its last epoch, a killed search with its next trial.
     """
-    parameters = recommender.model_dump(mode="json", include={"model", "split", "exclude", "refit", "seed"})
+    parameters = recommender.model_dump(mode="json", include={"model", "search", "split", "exclude", "refit", "seed"})
     parameters["protocol"] = recommender.protocol
     code = code_fingerprint(*CODE, *own_code(recommender.model))
     key = fingerprint(content_key(dataset), parameters, code)
     with store.workspace(kind(recommender), key, progress) as work:
-        return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, progress)
+        return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, registry, progress)
 
 
-def _make(recommender: Recommender, dataset: str, store: Store, key: str, work: Path, progress: Progress) -> str:
+def _make(
+    recommender: Recommender,
+    dataset: str,
+    store: Store,
+    key: str,
+    work: Path,
+    registry: str | None,
+    progress: Progress,
+) -> str:
     begun = time.monotonic()
     view = open_view(store.fetch(dataset), recommender)
-    learned = _learn(recommender, view, work, progress)
+    searched = Searched(recommender.model, None)
+    if is_searched(recommender):
+        place = work / "search"
+        searched = search(recommender, dataset, store, view, work=place, registry_uri=registry, progress=progress)
+    learned = _learn(recommender, searched, view, work, progress)
     with store.publish(kind(recommender), key) as draft:
         (draft.path / MODEL).mkdir()
         learned.model.save(draft.path / MODEL)
         view.vocabulary.save(draft.path / VOCABULARY)
         draft.facts |= {
             "dataset": dataset,
-            "model": recommender.model.model_dump(mode="json"),
+            "model": searched.spec.model_dump(mode="json"),
             "seed": recommender.seed,
             "found": dict(learned.report.found),
             "history": [dict(row) for row in learned.report.history],
+            "search": searched.facts or None,
             "n_items": len(view.vocabulary),
             "counts": view.counts,
             "seconds": round(time.monotonic() - begun, 3),
@@ -71,13 +93,18 @@ def _make(recommender: Recommender, dataset: str, store: Store, key: str, work: 
     return draft.address
 
 
-def _learn(recommender: Recommender, view: View, work: Path, progress: Progress) -> Learned:
-    spec, seed, n_items = recommender.model, recommender.seed, len(view.vocabulary)
+def _learn(recommender: Recommender, searched: Searched, view: View, work: Path, progress: Progress) -> Learned:
+    spec, seed, n_items = searched.spec, recommender.seed, len(view.vocabulary)
     given: dict[str, Any] = {"items": view.items, "seed": seed, "progress": progress}
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {len(view.training):,} sessions")
         model = fitted(spec, view.training, n_items, {}, workspace=work / "training", **given)
         return Learned(model, FitReport())
+    if searched.found is not None:
+        part = view.training if recommender.refit else view.train
+        progress(f"fitting {spec.name} as found, on {len(part):,} sessions")
+        model = fitted(spec, part, n_items, searched.found, workspace=work / "training", **given)
+        return Learned(model, FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
@@ -89,6 +116,16 @@ def _learn(recommender: Recommender, view: View, work: Path, progress: Progress)
     progress(f"fitting anew on the whole training part, {len(view.training):,} sessions{told}")
     model = fitted(spec, view.training, n_items, found, workspace=work / "training", **given)
     return Learned(model, first.report)
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """One line on a trained model's facts: what was fitted, and what a search found."""
+    epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
+    searched = facts.get("search") or {}
+    trials = [trial for part in searched.get("members", {"": searched}).values() for trial in part.get("trials", [])]
+    failed = f" ({searched['failed']} failed)" if searched.get("failed") else ""
+    told = f", the best of {len(trials)} trials{failed}" if trials else ""
+    return f"{facts['model']['name']}{told}{epochs}, {facts['n_items']:,} items"
 
 
 def facts_of(store: Store, address: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving.cpus import cpu_limit
+from endcap.cpus import cpu_limit
 from endcap_serving.predictor import arguments
 from endcap_serving.predictors import free_port
 

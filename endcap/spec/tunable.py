@@ -1,0 +1,150 @@
+"""What a search may try of a recommender's model: the models' own domains, what the `search:` section makes of them,
+and whether every value of them is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from endcap.errors import Problem, SpecError
+from endcap.spec.base import Mistake, Strict, suggest
+from endcap.spec.custom import find_class, parameters_class, parameters_of
+from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec
+from endcap.spec.search import Search
+from endcap.spec.space import Between, Domain
+
+Values = dict[str, Any]
+
+
+def members(model: ModelSpec) -> dict[str, SingleSpec]:
+    """The models that are searched, by the label that keys of `search` begin with; a single model's is empty."""
+    return dict(model.members) if isinstance(model, BlendSpec) else {"": model}
+
+
+def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
+    """By label: the domain of each parameter that is searched. Labels without one are left out.
+
+    Raises SpecError where a class of one's own cannot have what the section asks of it (`mistakes_of` tells of others).
+    """
+    found = {}
+    for label, member in members(model).items():
+        if isinstance(member, CustomSpec):
+            _refuse(search, label, member)
+        given, fixed = _given(label, search)
+        own = {name: domain for name, domain in _tuned(member).space.items() if name not in given}
+        left = {name: domain for name, domain in {**own, **given}.items() if name not in fixed}
+        if left:
+            found[label] = left
+    return found
+
+
+def starts(label: str, member: SingleSpec, search: Search) -> list[Values]:
+    """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
+    given, fixed = _given(label, search)
+    known = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
+    return [start for start in known if all(given[name].holds(start[name]) for name in given.keys() & start.keys())]
+
+
+def parameters(member: SingleSpec) -> Values:
+    """A model's parameters as JSON; those of a class of one's own are what its class makes of them."""
+    if isinstance(member, CustomSpec):
+        return parameters_of(member.path, find_class(member.path), member.parameters).model_dump(mode="json")
+    return {name: value for name, value in member.model_dump(mode="json").items() if name != "name"}
+
+
+def changed(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
+    """The model with other values of some parameters. Raises ValidationError or SpecError where one is not allowed."""
+    document = member.model_dump(mode="json", by_alias=True)
+    if isinstance(member, CustomSpec):
+        document["parameters"] = {**document["parameters"], **values}
+        parameters_of(member.path, find_class(member.path), document["parameters"])
+    else:
+        document |= values
+    return type(member).model_validate(document)
+
+
+def mistakes_of(search: Search, model: ModelSpec) -> list[Mistake]:
+    """What the section asks of this model that it cannot have: parameters it lacks, values it does not allow.
+
+    Classes of one's own are not imported for that, and left to `domains`.
+    """
+    closed = {label: one for label, one in members(model).items() if not isinstance(one, CustomSpec)}
+    known = [_spelled(label, name) for label, one in closed.items() for name in parameters(one)]
+    places: list[tuple[tuple[str | int, ...], str]] = [(("space", key), key) for key in search.space]
+    places += [(("fixed", number), key) for number, key in enumerate(search.fixed)]
+    found = [
+        Mistake(at, repr(key), f"a parameter of the model: {', '.join(sorted(known))}", _near(key, known))
+        for at, key in places
+        if key not in known and key.rpartition(".")[0] not in members(model).keys() - closed.keys()
+    ]
+    for label, member in closed.items():
+        for name, domain in _given(label, search)[0].items():
+            if _spelled(label, name) in known:
+                found += _outside(member, name, ("space", _spelled(label, name)), domain)
+    return found
+
+
+def _refuse(search: Search, label: str, member: CustomSpec) -> None:
+    known = [_spelled(label, name) for name in parameters(member)]
+    given, fixed = _given(label, search)
+    found = [
+        Mistake(("search",), repr(_spelled(label, name)), f"a parameter of {member.path}: {', '.join(known)}")
+        for name in [*given, *fixed]
+        if _spelled(label, name) not in known
+    ]
+    for name, domain in given.items():
+        if _spelled(label, name) in known:
+            found += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
+    if found:
+        raise SpecError([Problem("spec", ".".join(map(str, one.at)), one.found, one.allowed) for one in found])
+
+
+def _tuned(member: SingleSpec) -> Any:
+    """The class whose `space` and `starts` speak for the model; one of one's own may have none."""
+    if not isinstance(member, CustomSpec):
+        return type(member)
+    return _Tuned(parameters_class(member.path, find_class(member.path)))
+
+
+class _Tuned:
+    def __init__(self, parameters: type[Strict]) -> None:
+        self.space: Mapping[str, Domain] = getattr(parameters, "space", {})
+        self.starts: list[Values] = getattr(parameters, "starts", [])
+
+
+def _given(label: str, search: Search) -> tuple[dict[str, Domain], list[str]]:
+    """Of one label: the domains that the section gives, and the parameters that it fixes."""
+    space = {name: domain for key, domain in search.space.items() for of, name in [_split(key)] if of == label}
+    return space, [name for of, name in map(_split, search.fixed) if of == label]
+
+
+def _split(key: str) -> tuple[str, str]:
+    label, _, name = key.rpartition(".")
+    return label, name
+
+
+def _spelled(label: str, name: str) -> str:
+    return f"{label}.{name}" if label else name
+
+
+def _near(key: str, known: list[str]) -> str:
+    of_all = [one for one in known if _split(one)[1] == _split(key)[1]]
+    return suggest(key, known) or (f"Did you mean {of_all[0]!r}?" if of_all else "")
+
+
+def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: Domain) -> Iterator[Mistake]:
+    ends: list[tuple[str | int, ...]] = [("low",), ("high",)]
+    places = ends if isinstance(domain, Between) else [("values", number) for number in range(len(domain.values))]
+    for place, value in zip(places, domain.corners(), strict=True):
+        try:
+            changed(member, {name: value})
+        except (ValidationError, SpecError) as error:
+            yield Mistake((*at, *place), repr(value), f"what {name} may be: {_reason(error)}")
+
+
+def _reason(error: ValidationError | SpecError) -> str:
+    if isinstance(error, SpecError):
+        return error.problems[0].allowed
+    return error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]

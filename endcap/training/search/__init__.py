@@ -1,0 +1,5 @@
+"""Find a model's settings: Ray Tune runs trials, ASHA ends those that fall behind, Optuna says what to try next."""
+
+from endcap.training.search.search import Searched, is_searched, search
+
+__all__ = ["Searched", "is_searched", "search"]

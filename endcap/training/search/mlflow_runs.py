@@ -1,0 +1,156 @@
+"""A search in MLflow: a run, and below it a run a trial. Only the step writes them, never a worker."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from endcap.errors import TransientError
+from endcap.registry.versions import Registry, open_registry
+from endcap.spec.recommender import Recommender
+from endcap.store import Store
+from endcap.training.search.record import Record, Trial
+
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+MAX_BATCH = 1000
+"""MLflow's limit on metrics in one call."""
+_LONGEST = 4000
+"""Letters of a tag's value that every MLflow takes."""
+
+
+class Runs:
+    """Writes trials as they end. Each is found again by its search and number, so that it is there once however often
+    the step is tried. A registry that is away for a while does not end the search: `end` writes what is missing."""
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        store: Store,
+        registry_uri: str | None,
+        key: str,
+        dataset: str,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._recommender, self._store, self._uri = recommender, store, registry_uri
+        self._key, self._dataset, self._tell = key, dataset, progress
+        self._registry: Registry | None = None
+        self._experiment = self._parent = ""
+        self._written: set[tuple[str, int]] = set()
+        self._failing = False
+        # A registry may take its time (the first opening of a new data base is half a minute): trials do not wait.
+        self._aside = ThreadPoolExecutor(1)
+        self._asked: list[Future[None]] = []
+
+    def begin(self) -> None:
+        """Make or find the search's run, and the trials that are written."""
+        self._later(self._open)
+
+    def ended(self, label: str, trial: Trial) -> None:
+        """Write a trial that has ended. Raises what an earlier writing met, such as UserError for a wrong address."""
+        for asked in self._asked:
+            if asked.done():
+                asked.result()
+        kept = copy.deepcopy(trial)
+        self._later(lambda: self._write(label, kept))
+
+    def end(self, record: Record) -> str:
+        """Write what is not there yet, and close the search's run; returns its id. Raises TransientError, UserError."""
+        self._aside.shutdown(wait=True)
+        for asked in self._asked:
+            asked.result()
+        for label, part in record.parts.items():
+            for trial in part.ended:
+                self._write(label, trial)
+        self._close(record)
+        return self._parent
+
+    def abandon(self) -> None:
+        """The search has failed: what was begun is written, and nothing more."""
+        self._aside.shutdown(wait=True, cancel_futures=True)
+
+    def _close(self, record: Record) -> None:
+        from mlflow.entities import Metric
+
+        client = self._client
+        run = client.get_run(self._parent)
+        if run.info.status == "RUNNING":
+            parts = record.parts.items()
+            values = {
+                f"best_{label}" if label else "best": part.best.value or 0.0 for label, part in parts if part.best
+            }
+            values |= {"trials": float(sum(len(part.trials) for _, part in parts)), "seconds": record.seconds}
+            metrics = [Metric(name, value, run.info.start_time, 0) for name, value in values.items()]
+            client.log_batch(self._parent, metrics=metrics)
+            client.set_terminated(self._parent)
+
+    @property
+    def _client(self) -> Any:
+        if self._registry is None or not self._parent:
+            self._open()
+        assert self._registry is not None
+        return self._registry.client
+
+    def _later(self, write: Callable[[], None]) -> None:
+        def attempt() -> None:
+            try:
+                write()
+                self._failing = False
+            except TransientError as error:
+                if not self._failing:
+                    self._tell(f"trials cannot be logged for now: {error}")
+                self._failing = True
+
+        self._asked.append(self._aside.submit(attempt))
+
+    def _open(self) -> None:
+        registry = self._registry = open_registry(self._uri, self._store)
+        name = self._recommender.name
+        self._experiment = registry.experiment(name)
+        known = self._found(registry.client, "search")
+        tags = {"search_key": self._key, "part": "search", "dataset": self._dataset}
+        run = known[0] if known else registry.client.create_run(self._experiment, tags=tags, run_name=f"search {name}")
+        self._parent = str(run.info.run_id)
+        for one in self._found(registry.client, "trial"):
+            if one.info.status != "RUNNING":
+                self._written.add((one.data.tags["member"], int(one.data.tags["trial"])))
+
+    def _found(self, client: Any, part: str) -> list[Any]:
+        where = f"tags.search_key = '{self._key}' and tags.part = '{part}'"
+        return list(client.search_runs([self._experiment], where, max_results=1000))
+
+    def _write(self, label: str, trial: Trial) -> None:
+        from mlflow.entities import Metric, Param
+
+        client = self._client
+        if (label, trial.number) in self._written:
+            return
+        tags = {
+            "mlflow.parentRunId": self._parent,
+            "search_key": self._key,
+            "part": "trial",
+            "member": label,
+            "trial": str(trial.number),
+            "state": trial.state,
+        }
+        if trial.error:
+            tags["error"] = trial.error[:_LONGEST]
+        # Left half written by a kill: another takes its place.
+        for run in self._found(client, "trial"):
+            same = (run.data.tags["member"], run.data.tags["trial"]) == (label, str(trial.number))
+            if same and run.info.status == "RUNNING":
+                client.delete_run(run.info.run_id)
+        title = f"{label} {trial.number}" if label else str(trial.number)
+        run = client.create_run(self._experiment, tags=tags, run_name=f"trial {title}")
+        now, run_id = run.info.start_time, run.info.run_id
+        metrics = [Metric("validation_mrr_at_20", trial.value, now, 0)] if trial.value is not None else []
+        metrics.append(Metric("seconds", trial.seconds, now, 0))
+        for row in trial.history:
+            step = int(row.get("epoch", 0))
+            metrics += [Metric(f"train_{name}", value, now, step) for name, value in row.items() if name != "epoch"]
+        client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.parameters.items()])
+        for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
+            client.log_batch(run_id, metrics=batch)
+        client.set_terminated(run_id, _STATUS[trial.state])
+        self._written.add((label, trial.number))

@@ -1,0 +1,157 @@
+"""The step's hold on the process that has Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from endcap.errors import TransientError, UserError
+from endcap.spec.search import Search
+from endcap.training.search.ray_process import Connection
+from endcap.training.search.stage import Stage
+
+Event = dict[str, Any]
+_LONGEST_TEMP = 40
+"""Letters of Ray's folder: its sockets' paths are 66 longer, and the system allows 107."""
+_TAIL = 1500
+_MAIN = "from endcap.training.search.ray_process import main; main()"
+_ENDS_WITHIN = 1.0
+"""Seconds for Ray to end in order; what is left then is killed."""
+
+
+class RayProcess:
+    """Starts the process, sends it stages, hands on its events, and ends it and all that it started."""
+
+    def __init__(self, work: Path, address: str | None, cpus: int, search: Search) -> None:
+        """address: of a cluster, or None: Ray is started here, with so many cores."""
+        self._address = address
+        self._temp = _temp(work)
+        self._log = work / "ray.log"
+        storage = work / "tune"
+        self._connection = Connection(address, cpus, str(self._temp), str(storage), search.cpu, search.gpu)
+        self._threads = max(1, int(search.cpu))
+        self._events: queue.Queue[Event | None] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
+        # Ray takes an address from there, whatever it is told.
+        environment.pop("RAY_ADDRESS", None)
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _MAIN],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+                env=environment,
+                start_new_session=True,
+            )
+        threading.Thread(target=self._read, daemon=True).start()
+        self._send(dataclasses.asdict(self._connection))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        if kind is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDS_WITHIN * 10)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and Ray with it, whatever they are doing. Ray's own watchman ends what Ray started."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDS_WITHIN)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def run(self, stage: Stage) -> None:
+        """Begin a stage; `event` tells what becomes of it."""
+        self._send(stage.to_json())
+
+    def event(self, timeout: float) -> Event | None:
+        """The next event, or None when there was none in `timeout` seconds. Raises TransientError, UserError."""
+        try:
+            event = self._events.get(timeout=max(0.0, timeout))
+        except queue.Empty:
+            return None
+        if event is None:
+            raise TransientError(self._lost())
+        if event["event"] == "refused":
+            c = self._connection
+            raise UserError(
+                f"a trial asks for {c.cpu:g} cores and {c.gpu:g} GPUs (search.cpu, search.gpu), and Ray has "
+                f"{event['CPU']:g} and {event['GPU']:g}; ask for less, or give it more"
+            )
+        return event
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def _send(self, what: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(what) + "\n")
+        except OSError:
+            raise TransientError(self._lost()) from None
+
+    def _lost(self) -> str:
+        said = self._log.read_text(errors="replace")[-_TAIL:].strip()
+        lines = [line for line in said.splitlines() if line.strip()]
+        where = f"the Ray cluster at {self._address}" if self._address else "Ray, which the search started here,"
+        look = "see that it is there and reachable, then run again" if self._address else "run again"
+        last = f" ({lines[-1].strip()})" if lines else ""
+        return f"{where} is gone{last}; {look}: trials that ended are kept. Its log: {self._log}"
+
+
+def _temp(work: Path) -> Path:
+    """A short folder for Ray's sockets: below the work folder, or where that is too deep, the system's own."""
+    inside = work / "ray"
+    if len(str(inside)) <= _LONGEST_TEMP:
+        inside.mkdir(parents=True, exist_ok=True)
+        return inside
+    return Path(tempfile.mkdtemp(prefix="endcap-ray-"))
+
+
+@contextlib.contextmanager
+def ended_with(process: RayProcess) -> Iterator[RayProcess]:
+    """The process, ended however the block ends, at SIGTERM too (a pod that is taken away)."""
+
+    def at_end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, at_end) if main else None
+    try:
+        with process:
+            yield process
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,123 @@
+"""The process that holds Ray: a child of the step, so that Ray's output, its signal handlers and its end are its own.
+
+It reads JSON lines: how to connect, then a stage each (`Stage`). It writes JSON lines: `ready`, what `drive`
+emits, `over` after each stage; `refused` where a trial can not run there. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Emit = Callable[[dict[str, Any]], None]
+_OBJECT_STORE = 100 * 2**20
+"""Trials read the data from the store, so that little goes through Ray's."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where Ray is, and what a trial needs. address: of a cluster; None: one is started here, for `cpus` cores.
+    temp, storage: folders of one's own."""
+
+    address: str | None
+    cpus: int
+    temp: str
+    storage: str
+    cpu: float
+    gpu: float
+
+
+def main() -> None:
+    """Serve the parent."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    speaking = threading.Lock()
+
+    def emit(event: dict[str, Any]) -> None:
+        with speaking:
+            out.write(json.dumps(event) + "\n")
+
+    connection = Connection(**json.loads(sys.stdin.readline()))
+    # First: it sets what Ray reads when it is imported.
+    from endcap.training.search import tuning  # isort: skip
+    import ray
+
+    from endcap.training.search.stage import Stage
+
+    _connect(ray, connection)
+    try:
+        there = _there(ray)
+        limit = _limit(there, connection)
+        emit({"event": "ready" if limit else "refused", "limit": limit, **there})
+        for line in sys.stdin:
+            stage = Stage.from_json(json.loads(line))
+            if connection.address and connection.address.startswith("ray://"):
+                _drive_there(ray, stage, emit)
+            else:
+                tuning.drive(stage, None if connection.address else connection.storage, emit)
+            emit({"event": "over"})
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, connection: Connection) -> None:
+    import logging
+
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if connection.address is not None:
+        ray.init(connection.address, **quiet)
+        return
+    ray.init(
+        "local",
+        num_cpus=connection.cpus,
+        object_store_memory=_OBJECT_STORE,
+        include_dashboard=False,
+        _temp_dir=connection.temp,
+        _node_ip_address="127.0.0.1",
+        **quiet,
+    )
+
+
+def _there(ray: Any) -> dict[str, float]:
+    """Cores and GPUs of the cluster."""
+    found = ray.cluster_resources()
+    return {name: float(found.get(name, 0.0)) for name in ("CPU", "GPU")}
+
+
+def _limit(there: dict[str, float], connection: Connection) -> int:
+    """How many trials at once."""
+    by_cpu = there["CPU"] / connection.cpu
+    by_gpu = there["GPU"] / connection.gpu if connection.gpu else math.inf
+    return math.floor(min(by_cpu, by_gpu) + 1e-9)
+
+
+def _drive_there(ray: Any, stage: Any, emit: Emit) -> None:
+    """Through a Ray client: Tune runs in the cluster, and speaks by a queue."""
+    from ray.util.queue import Empty, Queue
+
+    queue = Queue(actor_options={"num_cpus": 0})
+    remote = ray.remote(num_cpus=0, max_retries=0)(_driven_there).remote(stage, queue)
+    try:
+        while True:
+            ended = bool(ray.wait([remote], timeout=0)[0])
+            with contextlib.suppress(Empty):
+                while True:
+                    emit(queue.get(block=not ended, timeout=0.5))
+            if ended:
+                ray.get(remote)
+                return
+    finally:
+        queue.shutdown(force=True)
+
+
+def _driven_there(stage: Any, queue: Any) -> None:
+    from endcap.training.search.tuning import drive
+
+    drive(stage, None, queue.put)

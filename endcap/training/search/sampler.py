@@ -1,0 +1,170 @@
+"""Which settings to try next: Optuna's tree-structured Parzen estimator over a model's domains (Bergstra et al., 2011;
+multivariate: Falkner et al., 2018), and how much each parameter mattered (PED-ANOVA: Watanabe et al., 2023)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from endcap.spec.space import Between, Domain
+from endcap.spec.tunable import Values
+from endcap.training.search.record import Trial
+
+_TRIES = 25
+"""Samples drawn for one trial before the space counts as tried out."""
+_RANDOM_SHARE = 4
+"""A quarter of the trials, and ten at most, are drawn at random before the estimator is asked."""
+MIN_IMPORTANCE_TRIALS = 8
+_TOP = 0.25
+"""Importance tells what sets the best quarter of the trials apart."""
+
+
+class Sampler:
+    """An Optuna study of one search. All that is random in the n-th suggestion comes from the seed and n, so that a
+    search that was killed goes on as it would have."""
+
+    def __init__(self, domains: Mapping[str, Domain], base: Values, seed: int, trials: int) -> None:
+        """base: the model's own values, which hold where a setting says nothing. trials: how many there will be."""
+        self._domains = dict(domains)
+        self._base = {name: base.get(name) for name in domains}
+        self._seed = seed
+        self._random = min(10, max(3, trials // _RANDOM_SHARE))
+        self._asked: dict[int, Any] = {}
+        self._tried: set[str] = set()
+        with _quiet():
+            import optuna
+
+            self._distributions = {name: _distribution(domain) for name, domain in domains.items()}
+            self._study = optuna.create_study(direction="maximize")
+
+    def suggest(self, number: int) -> Values | None:
+        """A setting that was not tried yet, for the trial of this number; None: there is none left."""
+        import optuna
+
+        with _quiet():
+            for attempt in range(_TRIES):
+                seed = int(np.random.default_rng([self._seed, number, attempt]).integers(2**31))
+                # Where the estimator repeats itself, chance finds what is left.
+                self._study.sampler = (
+                    optuna.samplers.TPESampler(
+                        seed=seed, multivariate=True, constant_liar=True, n_startup_trials=self._random
+                    )
+                    if attempt < _TRIES // 5
+                    else optuna.samplers.RandomSampler(seed=seed)
+                )
+                trial = self._study.ask(self._distributions)
+                values = {name: _value(self._domains[name], trial.params[name]) for name in self._domains}
+                if self._new(values):
+                    self._asked[number] = trial
+                    return values
+                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return None
+
+    def given(self, number: int, values: Values) -> None:
+        """A setting that is tried without having been suggested. Of one outside the domains nothing is learnt."""
+        self._new(values)
+        full = {**self._base, **values}
+        if all(domain.holds(full[name]) for name, domain in self._domains.items()):
+            with _quiet():
+                self._study.enqueue_trial({name: _coded(self._domains[name], full[name]) for name in self._domains})
+                self._asked[number] = self._study.ask(self._distributions)
+
+    def known(self, trial: Trial) -> None:
+        """The outcome of a trial of an earlier attempt."""
+        self.given(trial.number, trial.parameters)
+        for row in trial.history:
+            if "validation" in row:
+                self.reached(trial.number, int(row["epoch"]), row["validation"])
+        self.ended(trial.number, trial.state, trial.value)
+
+    def reached(self, number: int, epoch: int, value: float) -> None:
+        """A running trial's value after an epoch."""
+        if number in self._asked and np.isfinite(value):
+            with _quiet():
+                self._asked[number].report(value, epoch)
+
+    def ended(self, number: int, state: str, value: float | None) -> None:
+        """The outcome of a trial. What was pruned ranks below all that ran to their end, the later the better."""
+        import optuna
+
+        states = optuna.trial.TrialState
+        trial = self._asked.pop(number, None)
+        if trial is not None:
+            with _quiet():
+                if state == "complete" and value is not None:
+                    self._study.tell(trial, value)
+                else:
+                    self._study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
+
+    def _new(self, values: Values) -> bool:
+        text = json.dumps({**self._base, **values}, sort_keys=True)
+        if text in self._tried:
+            return False
+        self._tried.add(text)
+        return True
+
+
+def importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Trial]) -> dict[str, float]:
+    """How much each parameter had to do with being among the best, shares of 1, largest first; empty where the trials
+    are too few to tell. A pruned trial counts with what it reached: it was stopped because that was low."""
+    valued = [(trial, {**{name: base.get(name) for name in domains}, **trial.parameters}) for trial in trials]
+    usable = [
+        (trial, values)
+        for trial, values in valued
+        if trial.value is not None and all(domain.holds(values[name]) for name, domain in domains.items())
+    ]
+    if len(usable) < MIN_IMPORTANCE_TRIALS or len({trial.value for trial, _ in usable}) < 2:
+        return {}
+    with _quiet():
+        import optuna
+
+        distributions = {name: _distribution(domain) for name, domain in domains.items()}
+        study = optuna.create_study(direction="maximize")
+        for trial, values in usable:
+            coded = {name: _coded(domain, values[name]) for name, domain in domains.items()}
+            study.add_trial(optuna.trial.create_trial(value=trial.value, params=coded, distributions=distributions))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=_TOP)
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: round(float(share), 4) for name, share in found.items()}
+
+
+def _distribution(domain: Domain) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(domain, Between):
+        if domain.integer:
+            return IntDistribution(int(domain.low), int(domain.high), log=domain.log)
+        return FloatDistribution(domain.low, domain.high, log=domain.log)
+    return CategoricalDistribution([_text(value) for value in domain.values])
+
+
+def _value(domain: Domain, coded: Any) -> Any:
+    return coded if isinstance(domain, Between) else json.loads(coded)
+
+
+def _coded(domain: Domain, value: Any) -> Any:
+    if isinstance(domain, Between):
+        return int(value) if domain.integer else float(value)
+    # 64 and 64.0 are equal, and only one of them is among the texts.
+    return _text(next(one for one in domain.values if one == value))
+
+
+def _text(value: Any) -> str:
+    """Values may be lists, which Optuna's categories may not."""
+    return json.dumps(value, sort_keys=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna tells of each trial, and warns of what is experimental in it."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

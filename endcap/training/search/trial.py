@@ -1,0 +1,107 @@
+"""One trial, in a worker process of Ray: a fit on the training part, told of epoch by epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from endcap.features.view import View, open_view
+from endcap.models.learn import tried, validation_of
+from endcap.spec import Recommender
+from endcap.spec.model import SingleSpec
+from endcap.spec.tunable import Values, changed, members
+from endcap.store import Store, fingerprint, open_store
+from endcap.training.search.stage import Task
+
+Report = Callable[[dict[str, Any]], bool]
+"""Takes a row or the outcome; False: the trial is to end."""
+
+
+def run(task: Task, number: int, values: Values, report: Report) -> None:
+    """Fit with these values; reports each epoch as {"row"}, and at last {"state", "value", "found", "history", …}.
+
+    What goes wrong is reported as the state `failed` with its reason: one bad setting does not end the search.
+    """
+    begun = time.monotonic()
+    try:
+        outcome = _tried(task, number, values, report)
+    except MemoryError:
+        outcome = {"state": "failed", "error": "out of memory"}
+    except Exception as error:  # any setting may fail in any way, in code of one's own too
+        outcome = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+    report({**outcome, "seconds": round(time.monotonic() - begun, 3)})
+
+
+def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
+    store, recommender, view = _opened(task.store, task.dataset, task.recommender)
+    spec = changed(members(recommender.model)[task.label], values)
+    going = True
+
+    def observe(row: Mapping[str, float]) -> bool:
+        nonlocal going
+        going = report({"row": {name: float(value) for name, value in row.items()}})
+        return going
+
+    with _workspace(task, store, recommender.name, number, values) as work:
+        learned = tried(spec, view, recommender.exclude, seed=recommender.seed, workspace=work, observe=observe)
+    history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
+    value = _value(history, learned.model, view, recommender)
+    if value is None or not math.isfinite(value):
+        return {"state": "failed", "error": f"its validation MRR@20 is {value}", "history": history}
+    found = dict(learned.report.found)
+    return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
+
+
+def _value(history: list[dict[str, float]], model: Any, view: View, recommender: Recommender) -> float | None:
+    grades = [row["validation"] for row in history if math.isfinite(row.get("validation", math.nan))]
+    if grades:
+        return max(grades)
+    validation = validation_of(view, recommender.exclude, recommender.seed)
+    return None if validation is None else validation.measure(model)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(store: str, dataset: str, recommender: str) -> tuple[Store, Recommender, View]:
+    """Once a worker process: it runs one trial after the other."""
+    opened, spec = open_store(store), Recommender.model_validate_json(recommender)
+    return opened, spec, searchable(open_view(opened.fetch(dataset), spec))
+
+
+def searchable(view: View) -> View:
+    """The view without the test sessions: no trial can look at what the winner is judged on."""
+    return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)))
+
+
+@contextlib.contextmanager
+def _workspace(task: Task, store: Store, name: str, number: int, values: Values) -> Iterator[Path]:
+    """Where the trial's checkpoints are; gone when the trial ended, there again when it was killed."""
+    if task.folder is not None:
+        work = Path(task.folder) / f"{number}-{fingerprint(values)}"
+        try:
+            yield work
+        finally:  # which a kill does not come to
+            shutil.rmtree(work, ignore_errors=True)
+        return
+    failure = None
+    key = fingerprint(task.dataset, task.recommender, task.label, number, values)
+    with store.workspace(f"trials/{name}", key) as work:
+        try:
+            yield work
+        except Exception as error:
+            failure = error  # nobody goes on from there: the workspace is to be left empty
+    if failure is not None:
+        raise failure
+
+
+def member_of(task: Task) -> SingleSpec:
+    """The model that the task searches."""
+    return members(Recommender.model_validate_json(task.recommender).model)[task.label]

@@ -1,0 +1,248 @@
+"""One model's search as Ray Tune runs it. Imported only where Ray is: it costs three seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# Before Ray is imported: it reads them then.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+}
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from endcap.spec.recommender import Recommender
+from endcap.spec.search import Search
+from endcap.spec.tunable import domains, parameters
+from endcap.training.search.sampler import Sampler
+from endcap.training.search.stage import Stage, Task
+from endcap.training.search.trial import member_of, run
+
+Emit = Callable[[dict[str, Any]], None]
+_REDUCTION = 3
+"""ASHA lets the best third of those that reached a rung go on."""
+_DIED_AGAIN = 1
+"""A trial whose worker died is begun again so often, from its checkpoint: another node, or more memory, may do."""
+
+
+def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
+    """Run the stage; `emit` is told of each trial's start, rows and end. Ray is connected.
+
+    storage: a folder for Tune's own files; None: where the cluster has its own.
+    """
+    task = stage.task
+    recommender = Recommender.model_validate_json(task.recommender)
+    search = recommender.search or Search()
+    searcher = _Searcher(stage, task, search, recommender, emit)
+    ending = _Ending(stage.seconds)
+    trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=_scheduler(search, task),
+            num_samples=max(1, stage.trials - len(stage.known)),
+            max_concurrent_trials=stage.concurrency,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=f"search-{time.time_ns()}",
+            storage_path=storage,
+            stop=ending,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=_DIED_AGAIN),
+            callbacks=[_Watch(searcher, ending)],
+        ),
+    )
+    tuner.fit()
+
+
+def _trainable(config: dict[str, Any]) -> None:
+    """What a worker runs: `trial.run`, its reports handed to Tune."""
+    best: float | None = None
+    stopped = False
+
+    def report(what: dict[str, Any]) -> bool:
+        nonlocal best, stopped
+        if stopped:
+            return False
+        row = what.get("row", {})
+        grade = row.get("validation")
+        best = grade if best is None or (grade is not None and grade > best) else best
+        told = {} if "row" not in what or best is None else {"epoch": int(row["epoch"]), "best": best}
+        try:
+            tune.report({"what": what, **told})
+        except SystemExit:  # how Tune stops a trial: the fit ends after this epoch, in order
+            stopped = True
+        return not stopped
+
+    run(Task(**config["task"]), config["number"], config["values"], report)
+    if stopped:
+        sys.exit(0)
+
+
+class _Unkept:
+    """Left out of what Tune keeps for going on: the step has a record of its own."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Searcher(_Unkept, Searcher):
+    """Settings from our sampler for Tune; and the one place that hears of every trial."""
+
+    def __init__(self, stage: Stage, task: Task, search: Search, recommender: Recommender, emit: Emit) -> None:
+        super().__init__(metric="best", mode="max")
+        member = member_of(task)
+        space = domains(recommender.model, search)[task.label]
+        self._sampler = Sampler(space, parameters(member), recommender.seed, stage.trials)
+        for known in stage.known:
+            self._sampler.known(known)
+        self._first = list(stage.first)
+        numbers = [number for number, _ in self._first] + [known.number for known in stage.known]
+        self._next = max(numbers, default=0) + 1
+        self._last = stage.trials
+        self._task, self._emit = dataclasses.asdict(task), emit
+        self._running: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._first:
+            number, values = self._first.pop(0)
+            self._sampler.given(number, values)
+        else:
+            number = self._next
+            suggested = self._sampler.suggest(number) if number <= self._last else None
+            if suggested is None:
+                return str(Searcher.FINISHED)
+            values = suggested
+            self._next += 1
+        self._running[trial_id] = number
+        self._emit({"event": "started", "number": number, "parameters": values})
+        return {"number": number, "values": values, "task": self._task}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        what = unflattened(result).get("what", {})
+        number = self._running.get(trial_id)
+        if number is None:
+            return
+        if "row" in what:
+            if "best" in result:
+                self._sampler.reached(number, result["epoch"], result["best"])
+            self._emit({"event": "row", "number": number, "row": what["row"]})
+        elif "state" in what:
+            self._ended(trial_id, what)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if result:
+            self.on_trial_result(trial_id, result)
+        if trial_id in self._running:
+            self._ended(trial_id, {"state": "pruned"} if not error else {"state": "failed", "error": "its worker died"})
+
+    def died(self, trial_id: str, reason: str) -> None:
+        """The worker of a trial died, and it is not tried again."""
+        if trial_id in self._running:
+            self._ended(trial_id, {"state": "failed", "error": reason})
+
+    def _ended(self, trial_id: str, what: dict[str, Any]) -> None:
+        number = self._running.pop(trial_id)
+        self._sampler.ended(number, what["state"], what.get("value"))
+        self._emit({"event": "ended", "number": number, **what})
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see `_Unkept`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+def unflattened(result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose nested keys Tune has joined by slashes."""
+    what: dict[str, Any] = {}
+    for key, value in result.items():
+        if key.startswith("what/"):
+            at = what
+            *path, last = key.split("/")[1:]
+            for part in path:
+                at = at.setdefault(part, {})
+            at[last] = value
+    return {**result, "what": what} if what else result
+
+
+class _Ending(Stopper):
+    """Ends the stage when its time is up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.over
+
+
+class _Watch(_Unkept, tune.Callback):
+    """Tells why a worker died, and at the stage's end ends those that are in the midst of an epoch."""
+
+    def __init__(self, searcher: _Searcher, ending: _Ending) -> None:
+        self._searcher, self._ending = searcher, ending
+        self._actors: dict[str, Any] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._searcher.died(trial.trial_id, _reason(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._ending.over:
+            # Tune would wait for them.
+            for actor in self._actors.values():
+                if actor is not None:
+                    ray.kill(actor)
+            self._actors.clear()
+
+
+def _reason(trial: Any) -> str:
+    error = trial.get_error()
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or ("memory" in text and "OOM" in text):
+        return "out of memory: Ray ended its worker; fewer trials at once (search.concurrency) leave each more"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"its worker died: {lines[0][:300]}" if lines else "its worker died"
+
+
+def _scheduler(search: Search, task: Task) -> Any:
+    member = member_of(task)
+    most = getattr(member, "max_epochs", None)
+    domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
+    ends = [one for one in [most, *(domain.corners() if domain else [])] if one is not None]
+    if search.scheduler == "none" or not ends:
+        return None
+    # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
+    return tune.schedulers.ASHAScheduler(
+        time_attr="epoch",
+        metric="best",
+        mode="max",
+        grace_period=min(search.grace, max(ends)),
+        reduction_factor=_REDUCTION,
+        max_t=max(ends) + 1,
+    )
