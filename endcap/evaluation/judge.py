@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from endcap.errors import IntegrityError
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, decide
 from endcap.evaluation.ranks import Competitor, Translation
-from endcap.features.view import View, open_view
+from endcap.features.view import View, customer_ids, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
 from endcap.models.custom import own_code
@@ -97,7 +99,7 @@ def _judge(
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = Competitor(member, recommender.exclude)
     if champion is not None:
-        competitors[CHAMPION] = _champion(champion.package, view)
+        competitors[CHAMPION] = _champion(champion.package, view, store.fetch(dataset))
     for name, competitor in competitors.items():
         progress(f"ranking {predictions}: {name}")
         examination.examine(name, competitor)
@@ -140,9 +142,13 @@ def _challenger(recommender: Recommender, folder: Path, view: View) -> Competito
     return Competitor(load(folder / "model", recommender.classes), recommender.exclude)
 
 
-def _champion(package: Package, view: View) -> Competitor:
+def _champion(package: Package, view: View, dataset: Path) -> Competitor:
     translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
-    return Competitor(package.model, package.recommender.exclude, translation, package.ranker.evaluate)
+    customers = None
+    if package.customers:
+        own = (package.customers.get(customer, -1) for customer in customer_ids(dataset).to_pylist())
+        customers = np.array([*own, -1], dtype=np.int32)
+    return Competitor(package.model, package.recommender.exclude, translation, package.ranker.evaluate, customers)
 
 
 def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: Progress) -> Competitor:

@@ -31,9 +31,7 @@ class Validation:
 
     def measure(self, model: Model) -> float:
         """MRR@20 of what came next, among all items: 0 where it is not listed, or where nothing was asked."""
-        ranks = self.ranks(model)
-        listed = ranks[(ranks > 0) & (ranks <= CUTOFF)]
-        return float((1 / listed).sum()) / max(len(ranks), 1)
+        return mrr(self.ranks(model))
 
     def ranks(self, model: Model) -> Ints:
         """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
@@ -47,6 +45,12 @@ class Validation:
             mask_excluded(scores, asked, self.exclude)
             ranks[begin : begin + len(asked)] = places(scores, self.wanted[begin : begin + len(asked)])
         return ranks
+
+
+def mrr(ranks: Ints) -> float:
+    """MRR@20 of ranks from 1, 0 where there is none."""
+    listed = ranks[(ranks > 0) & (ranks <= CUTOFF)]
+    return float((1 / listed).sum()) / max(len(ranks), 1)
 
 
 def places(scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> Ints:

@@ -18,6 +18,8 @@ from endcap.ranking.request import Event, RankRequest, parse_instance
 from endcap.spec.recommender import Exclude, Serving
 
 BLOCK_BYTES = 256 * 2**20
+NOBODY = -1
+"""The customer of a session whose customer is unknown."""
 
 Evaluate = Callable[[Sessions], Mapping[str, NDArray[np.float32]]]
 
@@ -70,11 +72,13 @@ class Ranker:
         serving: Serving | None = None,
         evaluate: Evaluate | None = None,
         event_types: Collection[str] | None = None,
+        customers: Mapping[str, int] | None = None,
     ) -> None:
         """`items`: a row an item, in vocabulary order; its column `category`, if any, is what requests may restrict by.
 
         evaluate: the model's event-level features of sessions, or None where it uses none.
         event_types: events of other types are skipped, as in training; None: all count.
+        customers: the index, to the model, of each customer that it knows, by id; all others are unknown to it.
         """
         self.model = model
         self.vocabulary = vocabulary
@@ -83,6 +87,7 @@ class Ranker:
         self._ids = np.asarray(vocabulary.ids, dtype=object)
         self.evaluate = evaluate
         self._event_types = None if event_types is None else frozenset(event_types)
+        self._customers = customers or {}
         self._categories = _by_category(items)
 
     @property
@@ -179,7 +184,8 @@ class Ranker:
             times.append([now if moment is None else moment for moment in moments])
             types += [events[place].type for place in known]
             unknown.append(len(events) - len(known))
-        sessions = Sessions.of(items, times)
+        customers = [self._customers.get(request.customer or "", NOBODY) for request in requests]
+        sessions = replace(Sessions.of(items, times), customers=np.array(customers, dtype=np.int32))
         if self.evaluate is None:
             return sessions, unknown
         sessions = replace(sessions, types=Types.of(types))

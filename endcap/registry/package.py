@@ -25,7 +25,7 @@ from endcap.ranking import Ranker
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
 
-MODEL, VOCABULARY, ITEMS = "model", "vocabulary.json", "items.parquet"
+MODEL, VOCABULARY, ITEMS, CUSTOMERS = "model", "vocabulary.json", "items.parquet", "customers.parquet"
 SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
 ENVIRONMENT = "environment.json"
 IMAGE = "ENDCAP_IMAGE"
@@ -38,7 +38,8 @@ SCORE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Package:
-    """A loaded package. info: where it comes from. environment: the versions that made it."""
+    """A loaded package. info: where it comes from. environment: the versions that made it. customers: the index, to
+    the model, of each customer that it knows, by id."""
 
     model: Model
     vocabulary: Vocabulary
@@ -48,6 +49,7 @@ class Package:
     info: dict[str, Any]
     environment: dict[str, str]
     example: dict[str, Any]
+    customers: Mapping[str, int]
 
     def check(self) -> None:
         """Rank the example request again. Raises IntegrityError where the answer is not the one of its writing."""
@@ -70,29 +72,35 @@ def write_package(
     shop_features: Sequence[EventFeature] = (),
     event_types: Sequence[str] | None = None,
     fitted_until: int | None = None,
+    customers: pa.Array | None = None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write a package into an existing folder.
 
     items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
     shop's declarations of event-level features; event_types: the types it trains on, None: all. fitted_until: time of
-    the last event that the model learnt from, epoch ms. lineage: JSON values, such as the addresses of dataset and
+    the last event that the model learnt from, epoch ms. customers: ids of the model's `known_customers`, strings in
+    their order; needed where it knows any. lineage: JSON values, such as the addresses of dataset and
     verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
         raise ValueError("the item table is not in the order of the vocabulary")
+    known = _known_customers(model, customers)
     (folder / MODEL).mkdir()
     model.save(folder / MODEL)
     vocabulary.save(folder / VOCABULARY)
     pq.write_table(items, folder / ITEMS)
+    if known:
+        pq.write_table(pa.table({"customer": customers}), folder / CUSTOMERS)
     (folder / SPEC).write_text(recommender.model_dump_json(indent=1) + "\n")
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
     _write(folder / ENVIRONMENT, environment())
     _write(folder / INFO, {"name": recommender.name, "items": len(items), "fitted_until": fitted_until, **lineage})
-    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types)
+    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known)
     events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
-    request = {"events": events, "k": min(5, recommender.serving.max_k)}
+    asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
+    request = {"events": events, "k": min(5, recommender.serving.max_k), **asks}
     _write(folder / EXAMPLE, {"request": request, "answer": _answer(ranker, request)})
 
 
@@ -109,6 +117,7 @@ def load_package(folder: Path) -> Package:
         info, made_with, example = (json.loads((folder / name).read_text()) for name in (INFO, ENVIRONMENT, EXAMPLE))
         vocabulary = Vocabulary.load(folder / VOCABULARY)
         items = pq.read_table(folder / ITEMS)
+        ids = pq.read_table(folder / CUSTOMERS)["customer"] if (folder / CUSTOMERS).exists() else None
     except (OSError, ValueError, KeyError, ValidationError, pa.ArrowException) as error:
         raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
     model = load(folder / MODEL, recommender.classes)
@@ -117,8 +126,12 @@ def load_package(folder: Path) -> Package:
             f"{folder}: model, item table and vocabulary have {model.n_items}, {len(items)} and "
             f"{len(vocabulary.ids)} items; register another version"
         )
-    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"])
-    return Package(model, vocabulary, items, recommender, ranker, info, made_with, example)
+    try:
+        customers = _known_customers(model, ids)
+    except ValueError as error:
+        raise IntegrityError(f"{folder}: {error}; register another version") from error
+    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers)
+    return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
 
 
 def environment() -> dict[str, str]:
@@ -140,6 +153,7 @@ def _ranker(
     recommender: Recommender,
     declared: Sequence[EventFeature],
     event_types: Sequence[str] | None,
+    customers: Mapping[str, int],
 ) -> Ranker:
     used = model_features(recommender, declared)
     return Ranker(
@@ -150,7 +164,16 @@ def _ranker(
         serving=recommender.serving,
         evaluate=partial(evaluate, used) if used else None,
         event_types=event_types,
+        customers=customers,
     )
+
+
+def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> dict[str, int]:
+    """The model's index of each customer that it knows, by id; ids: in the order of its `known_customers`."""
+    known = model.known_customers
+    if len(known) != (0 if ids is None else len(ids)):
+        raise ValueError(f"the model knows {len(known)} customers, and {0 if ids is None else len(ids)} have an id")
+    return {} if ids is None else dict(zip(ids.to_pylist(), known.tolist(), strict=True))
 
 
 def _answer(ranker: Ranker, request: Any) -> dict[str, Any]:

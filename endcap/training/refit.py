@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.features.view import declared_features, everything, item_table, open_view
+from endcap.features.view import customer_ids, declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code
@@ -21,7 +21,7 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
 PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
-ITEMS = "items.parquet"
+ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
 
 def refit(
@@ -73,6 +73,8 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
             winner.model.save(draft.path / MODEL)
             winner.vocabulary.save(draft.path / VOCABULARY)
             pq.write_table(winner.items, draft.path / ITEMS)
+            customers = customer_ids(store.fetch(dataset), winner.model.known_customers)
+            pq.write_table(pa.table({"customer": customers}), draft.path / CUSTOMERS)
             draft.facts |= {"environment": environment(), "fitted_until": winner.until}
     return draft.address
 
@@ -130,6 +132,7 @@ def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str
         model=load(folder / MODEL, recommender.classes),
         vocabulary=Vocabulary.load(folder / VOCABULARY),
         items=pq.read_table(folder / ITEMS),
+        customers=pq.read_table(folder / CUSTOMERS)["customer"],
         recommender=recommender,
         shop_features=declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],

@@ -6,8 +6,11 @@ from datetime import timedelta
 
 from endcap.spec.model import (
     BlendSpec,
+    EASESpec,
     GRU4RecSpec,
+    ItemKNNSpec,
     ModelSpec,
+    NeuMFSpec,
     PopularitySpec,
     RecentPopularitySpec,
     SASRecSpec,
@@ -16,15 +19,19 @@ from endcap.spec.model import (
 )
 from endcap.testing import N_ITEMS, checkerboard, fitted
 
-__all__ = ["N_ITEMS", "SMALL_GRU", "SMALL_SASREC", "SPECS", "checkerboard", "fitted"]
+__all__ = ["N_ITEMS", "SMALL_GRU", "SMALL_NEUMF", "SMALL_SASREC", "SPECS", "checkerboard", "fitted"]
 
 SMALL_GRU = GRU4RecSpec(width=16, batch=16, negatives=8, max_epochs=6, dropout_embedding=0.1, dropout_hidden=0.1)
 SMALL_SASREC = SASRecSpec(width=16, blocks=1, batch=16, negatives=8, max_epochs=6, dropout=0.1, learning_rate=0.01)
+SMALL_NEUMF = NeuMFSpec(width=8, layers=[16, 8], batch=64, max_epochs=10, learning_rate=0.01)
 SPECS: list[ModelSpec] = [
     PopularitySpec(),
     RecentPopularitySpec(window=timedelta(days=1)),
     SequentialRulesSpec(steps=3),
     VSKNNSpec(sample=50, neighbours=20, last=5),
+    EASESpec(regularisation=10.0),
+    ItemKNNSpec(shrink=1.0),
+    SMALL_NEUMF,
     SMALL_GRU,
     SMALL_SASREC,
     BlendSpec(

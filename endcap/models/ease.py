@@ -1,0 +1,159 @@
+"""EASE: linear item-to-item weights in closed form (Steck, 2019, "Embarrassingly shallow autoencoders")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+from scipy.sparse import csr_array
+
+from endcap.errors import DataError
+from endcap.features.sessions import Sessions
+from endcap.models import files
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.histories import Histories, learnt
+from endcap.spec.model import EASESpec
+
+MOST_ITEMS = 30_000
+"""Larger catalogues are refused: the fit holds items x items numbers of 8 bytes, 7.2 GB here."""
+MOST_DENSE = 5_000
+"""Up to so many items all weights are kept, 100 MB of them."""
+KEPT = 1_000
+"""In a larger catalogue, of each item's weights only so many, the strongest, are kept."""
+_BLOCK_NUMBERS = 8_000_000  # of the items x items matrix worked on at a time
+Matrix = NDArray[np.float64]
+
+
+class EASE(Model):
+    """An item's score is the sum of its weights from the items that the session, or its customer, had.
+
+    The weights B minimise |X - XB|² + lambda |B|² with a diagonal of zeros, where X has a one where a row (a session,
+    or a customer's whole history: `history`) holds an item: B = -P / diag(P) by column, off the diagonal, with
+    P = (XᵀX + lambda I)⁻¹ (equation 8 of the paper). With `history: customer` the model remembers customers' rows and
+    scores from what the customer had and the session together; a stranger's session counts alone. It has no opinion
+    where there is neither, nor on items unseen in training.
+    """
+
+    name = "ease"
+
+    def __init__(self, parameters: EASESpec) -> None:
+        self.parameters = parameters
+        self.n_items = 0
+        self.weights: NDArray[np.float32] | csr_array = np.zeros((0, 0), dtype=np.float32)
+        self.seen = np.zeros(0, dtype=np.bool_)
+        self.histories = Histories.none()
+
+    @property
+    def known_customers(self) -> NDArray[np.int32]:
+        return self.histories.customers
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        """Learn; see `Model.fit`. Raises DataError for a catalogue that is too large."""
+        if n_items > MOST_ITEMS:
+            raise DataError(
+                f"model ease: the catalogue has {n_items:,} items, which would take {8 * n_items**2 / 1e9:,.0f} GB of "
+                f"memory; allowed: at most {MOST_ITEMS:,} items. Take `name: item-knn`, whose memory grows with what "
+                "was seen together, or set the shop's filters.min_item_events higher"
+            )
+        self.n_items = n_items
+        rows, self.histories = learnt(train, n_items, self.parameters.history)
+        gram = _gram(rows)
+        self.seen = gram.diagonal() > 0
+        gram[np.diag_indices(n_items)] += self.parameters.regularisation
+        inverse = _inverse(gram)
+        self.weights = _weights(inverse) if n_items <= MOST_DENSE else _strongest(inverse, KEPT)
+        return FitReport()
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        asked = self.histories.asked(sessions, self.n_items)
+        product = asked @ self.weights
+        scores: NDArray[np.float32] = product if isinstance(product, np.ndarray) else product.toarray()
+        scores[:, ~self.seen] = -np.inf
+        scores[asked @ self.seen.astype(np.float32) == 0] = -np.inf
+        return scores
+
+    def save(self, folder: Path) -> None:
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
+        arrays = {"seen": self.seen.astype(np.uint8), **self.histories.arrays()}
+        if isinstance(self.weights, np.ndarray):
+            arrays["weights"] = self.weights
+        else:
+            arrays |= {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
+        files.write(folder, description, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description, arrays = files.describe(folder), files.tensors(folder)
+        model = cls(EASESpec.model_validate(description["parameters"]))
+        model.n_items = description["n_items"]
+        model.seen = arrays["seen"].astype(np.bool_)
+        model.histories = Histories.of_arrays(arrays)
+        model.weights = arrays["weights"] if "weights" in arrays else _sparse(arrays, model.n_items)
+        return model
+
+
+def _gram(rows: csr_array) -> Matrix:
+    """XᵀX, float64 [items, items], of float32 ones: exact while an item has fewer than 2^24 rows."""
+    n_items = rows.shape[1]
+    gram = np.empty((n_items, n_items))
+    columns = rows.T.tocsr()
+    for begin, end in _blocks(n_items):
+        gram[begin:end] = (columns[begin:end] @ rows).toarray()
+    return gram
+
+
+def _inverse(gram: Matrix) -> Matrix:
+    """The inverse of a symmetric positive definite matrix, in its own memory."""
+    if not len(gram):
+        return gram
+    # Of a symmetric matrix the transpose is the same, in the order of memory that LAPACK works in.
+    factor, _ = lapack.dpotrf(gram.T, lower=1, clean=0, overwrite_a=1)
+    inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise ArithmeticError(f"dpotri: {failed}; a matrix with a ridge above 0 has an inverse")
+    for begin, end in _blocks(len(inverse)):
+        inverse[:begin, begin:end] = inverse[begin:end, :begin].T
+        corner = np.tril(inverse[begin:end, begin:end])
+        inverse[begin:end, begin:end] = corner + np.tril(corner, -1).T
+    return np.asarray(inverse)
+
+
+def _weights(inverse: Matrix, begin: int = 0, end: int | None = None) -> NDArray[np.float32]:
+    """Columns begin:end of B: float32 [items, end - begin]."""
+    ends = len(inverse) if end is None else end
+    columns = np.arange(begin, ends)
+    weights = inverse[:, begin:ends] / -inverse[columns, columns]
+    weights[columns, columns - begin] = 0.0
+    return weights.astype(np.float32)
+
+
+def _strongest(inverse: Matrix, count: int) -> csr_array:
+    """B with each column's `count` entries of largest size."""
+    n_items = len(inverse)
+    sources, targets, kept = [], [], []
+    for begin, end in _blocks(n_items):
+        weights = _weights(inverse, begin, end)
+        best = np.argpartition(-np.abs(weights), count, axis=0)[:count]
+        sources.append(best.T.ravel().astype(np.int32))
+        targets.append(np.repeat(np.arange(begin, end, dtype=np.int32), count))
+        kept.append(np.take_along_axis(weights, best, axis=0).T.ravel())
+    place = (np.concatenate(sources), np.concatenate(targets))
+    matrix = csr_array((np.concatenate(kept), place), shape=(n_items, n_items))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _sparse(arrays: dict[str, NDArray[Any]], n_items: int) -> csr_array:
+    return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n_items, n_items))
+
+
+def _blocks(n_items: int) -> list[tuple[int, int]]:
+    step = max(1, _BLOCK_NUMBERS // max(n_items, 1))
+    return [(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]

@@ -1,0 +1,92 @@
+"""What customers or sessions had, as rows of a binary matrix: how user-to-item models see a log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from endcap.features.sessions import Ints, Sessions
+from endcap.spec.model import History
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The distinct items of each customer that a model remembers, in compressed rows.
+
+    customers: int32 [c], indices of the dataset's customers, ascending. Customer number r of them had
+    items[starts[r]:starts[r+1]]: int32, ascending; starts: int64 [c+1].
+    """
+
+    customers: NDArray[np.int32]
+    starts: Ints
+    items: NDArray[np.int32]
+
+    @classmethod
+    def none(cls) -> Self:
+        """Nobody's."""
+        return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int32))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """For the model's file; `of_arrays` takes them back."""
+        return {"customers": self.customers, "history_starts": self.starts, "history_items": self.items}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        return cls(arrays["customers"], arrays["history_starts"], arrays["history_items"])
+
+    def asked(self, sessions: Sessions, n_items: int) -> csr_array:
+        """The rows to score: each session's items and what its customer had, as ones, float32 [n, n_items]."""
+        known, place = find(self.customers, sessions.customers)
+        counts = self.starts[place[known] + 1] - self.starts[place[known]]
+        begins = np.repeat(self.starts[place[known]] - np.cumsum(counts) + counts, counts)
+        had = self.items[begins + np.arange(counts.sum())]
+        rows = np.concatenate([sessions.session_of_event, np.repeat(np.flatnonzero(known), counts)])
+        return ones(rows, np.concatenate([sessions.items, had]), len(sessions), n_items)
+
+
+def learnt(train: Sessions, n_items: int, history: History) -> tuple[csr_array, Histories]:
+    """The rows to learn from, float32 ones [rows, n_items], and what is remembered of customers.
+
+    session: a row is a session, and nothing is remembered. customer: a row is all that a customer had; a session
+    whose customer is unknown is a row of its own.
+    """
+    if history == "session":
+        return ones(train.session_of_event, train.items, len(train), n_items), Histories.none()
+    customers, owner = owners(train)
+    rows = ones(owner[train.session_of_event], train.items, int(owner.max(initial=-1)) + 1, n_items)
+    known = rows[: len(customers)]
+    return rows, Histories(customers, known.indptr.astype(np.int64), known.indices.astype(np.int32))
+
+
+def owners(train: Sessions) -> tuple[NDArray[np.int32], Ints]:
+    """Whose each session is: the customers that occur, ascending, and each session's number among them: int64 [n].
+
+    Sessions of unknown customers are numbered after them, each as an owner of its own.
+    """
+    known = train.customers >= 0
+    customers, number = np.unique(train.customers[known], return_inverse=True)
+    owner = np.empty(len(train), dtype=np.int64)
+    owner[known] = number
+    owner[~known] = len(customers) + np.arange(np.count_nonzero(~known))
+    return customers.astype(np.int32), owner
+
+
+def find(ascending: NDArray[np.int32], wanted: NDArray[np.int32]) -> tuple[NDArray[np.bool_], Ints]:
+    """Which of `wanted` occur in `ascending`, and where each stands (anywhere, if it does not)."""
+    if not len(ascending):
+        return np.zeros(len(wanted), dtype=np.bool_), np.zeros(len(wanted), dtype=np.int64)
+    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return ascending[place] == wanted, place
+
+
+def ones(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr_array:
+    """A one wherever (row, item) occurs, however often: float32 [n_rows, n_items], columns of a row ascending."""
+    pairs = np.unique(rows * np.int64(max(n_items, 1)) + items)
+    row, item = np.divmod(pairs, max(n_items, 1))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
+    return csr_array((np.ones(len(item), np.float32), item, starts), shape=(n_rows, n_items))

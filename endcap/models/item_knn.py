@@ -1,0 +1,105 @@
+"""Item neighbours by cosine (Sarwar et al., 2001; Deshpande and Karypis, 2004)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from endcap.features.sessions import Ints, Sessions
+from endcap.models import files
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.histories import Histories, learnt
+from endcap.spec.model import ItemKNNSpec
+
+_BLOCK_PAIRS = 10_000_000  # of items seen together, counted at a time
+
+
+class ItemKNN(Model):
+    """An item's score is the sum of its similarities to the items that the session, or its customer, had.
+
+    Of rows that hold an item (sessions, or customers' whole histories: `history`), c_i hold item i and c_ij both i and
+    j; they are similar by c_ij / (sqrt(c_i c_j) + shrink). Each item keeps its most similar `neighbours` (ties: the
+    smaller index), and lends its similarity to those alone. With `history: customer` the model remembers customers'
+    rows and scores from what the customer had and the session together; a stranger's session counts alone. It has no
+    opinion on items that none of these is a neighbour of.
+    """
+
+    name = "item-knn"
+
+    def __init__(self, parameters: ItemKNNSpec) -> None:
+        self.parameters = parameters
+        self._adopt(0, csr_array(np.zeros((0, 0), dtype=np.float32)), Histories.none())
+
+    def _adopt(self, n_items: int, similarity: csr_array, histories: Histories) -> None:
+        self.n_items, self.similarity, self.histories = n_items, similarity, histories
+
+    @property
+    def known_customers(self) -> NDArray[np.int32]:
+        return self.histories.customers
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        rows, histories = learnt(train, n_items, self.parameters.history)
+        columns = rows.T.tocsr()
+        held = np.diff(columns.indptr)
+        # A block's product visits, for each row that holds an item, all that the row holds.
+        visits = columns @ np.diff(rows.indptr).astype(np.float64)
+        counts, kept = [np.zeros(0, np.int64)], [(np.zeros(0, np.int32), np.zeros(0, np.float32))]
+        for begin, end in _blocks(visits):
+            together = (columns[begin:end] @ rows).tocoo()
+            item, other = together.row + begin, together.col
+            cosine = together.data / (np.sqrt(held[item] * np.float64(1) * held[other]) + self.parameters.shrink)
+            apart = item != other
+            best = _first_of_each(item[apart], -cosine[apart], other[apart], self.parameters.neighbours)
+            chosen = np.flatnonzero(apart)[best]
+            counts.append(np.bincount(together.row[chosen], minlength=end - begin))
+            kept.append((other[chosen].astype(np.int32), cosine[chosen].astype(np.float32)))
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+        neighbours, similarities = (np.concatenate(part) for part in zip(*kept, strict=True))
+        self._adopt(n_items, csr_array((similarities, neighbours, starts), shape=(n_items, n_items)), histories)
+        return FitReport()
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = (self.histories.asked(sessions, self.n_items) @ self.similarity).toarray()
+        scores[scores == 0] = -np.inf
+        return scores
+
+    def save(self, folder: Path) -> None:
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
+        arrays: dict[str, NDArray[Any]] = {
+            "neighbour_starts": self.similarity.indptr.astype(np.int64),
+            "neighbours": self.similarity.indices.astype(np.int32),
+            "similarities": self.similarity.data,
+        }
+        files.write(folder, description, {**arrays, **self.histories.arrays()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description, arrays = files.describe(folder), files.tensors(folder)
+        model = cls(ItemKNNSpec.model_validate(description["parameters"]))
+        n_items = description["n_items"]
+        parts = (arrays["similarities"], arrays["neighbours"], arrays["neighbour_starts"])
+        model._adopt(n_items, csr_array(parts, shape=(n_items, n_items)), Histories.of_arrays(arrays))
+        return model
+
+
+def _first_of_each(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:
+    """Positions of each group's `count` entries of least `order`, by group and order: int64."""
+    ranked = np.lexsort((tie, order, group))
+    groups = group[ranked]
+    place = np.arange(len(groups)) - np.searchsorted(groups, groups)
+    return ranked[place < count]
+
+
+def _blocks(visits: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Cut items into runs whose visits stay bounded, but for an item that has more alone."""
+    run = np.floor(np.cumsum(visits) / _BLOCK_PAIRS)
+    edges = np.flatnonzero(np.diff(run, append=np.inf)) + 1
+    return list(zip([0, *edges[:-1].tolist()], edges.tolist(), strict=True)) if len(visits) else []

@@ -1,0 +1,149 @@
+"""NeuMF: neural collaborative filtering of customers and items (He et al., 2017)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from endcap.features.sessions import Sessions
+from endcap.models import epochs, files
+from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.checkpoint import Arrays
+from endcap.models.histories import find, ones, owners
+from endcap.models.validation import Validation, mrr
+from endcap.neural.factors import Factors, FactorsShape
+from endcap.neural.factors_training import FactorsTrainer, FactorsTraining, Pairs
+from endcap.spec.neural import NeuMFSpec
+
+TRACKED_CUTOFF = 10
+"""Of the hit rate and NDCG that are measured after each epoch, as in the paper."""
+
+
+class NeuMF(Model):
+    """See `Factors` for the weights and `FactorsTrainer` for how they are learnt.
+
+    While it learns, every customer has an embedding, and so has each session of an unknown customer. Customers'
+    embeddings are kept, and score for their customers whatever the session holds. A customer that was not there has
+    the mean embedding of those who had the items of the session: each item stands for the mean of all who had it, and
+    the session for the mean of its items. So it has no opinion only where neither the customer nor an item of the
+    session was in training, nor on items unseen in training.
+    """
+
+    name = "neumf"
+    needs_validation = True
+
+    def __init__(self, parameters: NeuMFSpec) -> None:
+        self.parameters = parameters
+        self.shape = FactorsShape(parameters.variant, parameters.width, tuple(parameters.layers))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._adopt(0, Factors.drawn(self.shape, 0, 0, 0, self.device), np.zeros(0, np.int32), np.zeros(0))
+
+    def _adopt(self, n_items: int, network: Factors, customers: NDArray[np.int32], events: NDArray[Any]) -> None:
+        """Take a network whose first users are `customers`; events: [n_items], 0 of items unseen in training."""
+        self.n_items, self.network, self.customers, self.seen = n_items, network, customers, events > 0
+        self.typical = np.zeros((n_items, self.shape.embedding), dtype=np.float32)
+
+    @property
+    def known_customers(self) -> NDArray[np.int32]:
+        return self.customers
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
+
+        The history has, of each epoch, the loss, and with a validation part MRR@20 (`validation`), hr@10 and ndcg@10.
+        Raises DivergedError where the loss is no number any more.
+        """
+        spec = self.parameters
+        customers, owner = owners(train)
+        owner_of_event = owner[train.session_of_event]
+        users = int(owner.max(initial=-1)) + 1
+        network = Factors.drawn(self.shape, users, n_items, fitting.seed, self.device)
+        self._adopt(n_items, network, customers, np.bincount(train.items, minlength=n_items))
+        pairs = Pairs(owner_of_event, train.items.astype(np.int64), n_items)
+        trainer = FactorsTrainer(network, pairs, self._training(), fitting.seed)
+        learner = _Learner(self, trainer, ones(owner_of_event, train.items, users, n_items).T.tocsr())
+        fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
+        found = epochs.resumed(fitting, fit)
+        if found is not None:
+            trainer.restore(found.state)
+        progress = epochs.Progress() if found is None else found.progress
+        limits = {"max_epochs": spec.max_epochs, "patience": spec.patience}
+        report = epochs.learn(self, learner, progress, fitting, fit, **limits, measure=_measured)
+        # Only now without the embeddings of sessions, which were for learning.
+        self.network = Factors.of_arrays(self.shape, progress.weights or network.arrays(), self.device)
+        self.typical = learner.typical()
+        self.network.users = self.network.users[: len(customers)].clone()
+        return report
+
+    def _training(self) -> FactorsTraining:
+        spec = self.parameters
+        return FactorsTraining(spec.batch, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        asked = ones(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
+        count = asked @ self.seen.astype(np.float32)
+        users = (asked @ self.typical) / np.maximum(count, 1)[:, None]
+        known, place = find(self.customers, sessions.customers)
+        users[known] = self.network.users.cpu().numpy()[place[known]]
+        scores = self.network.scores(users)
+        scores[:, ~self.seen] = -np.inf
+        scores[(count == 0) & ~known] = -np.inf
+        return scores
+
+    def save(self, folder: Path) -> None:
+        description = {
+            "name": self.name,
+            "parameters": self.parameters.model_dump(mode="json"),
+            "n_items": self.n_items,
+        }
+        own: Arrays = {"customers": self.customers, "seen": self.seen.astype(np.uint8), "typical": self.typical}
+        files.write(folder, description, {**self.network.arrays(), **own})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        description, arrays = files.describe(folder), files.tensors(folder)
+        model = cls(NeuMFSpec.model_validate(description["parameters"]))
+        network = Factors.of_arrays(model.shape, arrays, model.device)
+        model._adopt(description["n_items"], network, arrays["customers"], arrays["seen"])
+        model.typical = arrays["typical"]
+        return model
+
+
+class _Learner:
+    """A trainer as `epochs.learn` runs it. had: ones [n_items, users], who had which item."""
+
+    def __init__(self, model: NeuMF, trainer: FactorsTrainer, had: csr_array) -> None:
+        self.model, self.trainer, self.had = model, trainer, had
+
+    def epoch(self, number: int) -> float:
+        loss = self.trainer.epoch(number)
+        self.model.typical = self.typical()
+        return loss
+
+    def weights(self) -> Arrays:
+        return self.trainer.network.arrays()
+
+    def state(self) -> Arrays:
+        return self.trainer.arrays()
+
+    def typical(self) -> NDArray[np.float32]:
+        """The mean embedding of those who had an item: float32 [n_items, e], 0 where nobody had."""
+        total = self.had @ self.model.network.users.cpu().numpy()
+        return np.asarray(total / np.maximum(np.diff(self.had.indptr), 1)[:, None], dtype=np.float32)
+
+
+def _measured(model: Model, validation: Validation) -> dict[str, float]:
+    """What is tracked while it learns, on the validation part, among all items."""
+    ranks = validation.ranks(model)
+    listed = ranks[(ranks > 0) & (ranks <= TRACKED_CUTOFF)]
+    asked = max(len(ranks), 1)
+    return {
+        "validation": mrr(ranks),
+        f"hr@{TRACKED_CUTOFF}": len(listed) / asked,
+        f"ndcg@{TRACKED_CUTOFF}": float((1 / np.log2(listed + 1)).sum()) / asked,
+    }

@@ -1,0 +1,137 @@
+"""Neural collaborative filtering: users and items as embeddings, GMF, MLP and both fused (He et al., 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import linear, relu
+
+from endcap.neural.threads import few_threads
+
+Ints = NDArray[np.int64]
+_SCORED_NUMBERS = 8_000_000  # of the widest layer, worked on at a time
+
+
+@dataclass(frozen=True)
+class FactorsShape:
+    """variant: gmf, mlp or neumf, both fused. width: of each embedding. layers: sizes of the MLP's hidden layers."""
+
+    variant: Literal["gmf", "mlp", "neumf"] = "neumf"
+    width: int = 32
+    layers: tuple[int, ...] = (64, 32, 16)
+
+    @property
+    def product(self) -> int:
+        """Numbers of an embedding that GMF multiplies; the MLP reads those after them."""
+        return 0 if self.variant == "mlp" else self.width
+
+    @property
+    def read(self) -> int:
+        """Numbers of an embedding that the MLP reads."""
+        return 0 if self.variant == "gmf" else self.width
+
+    @property
+    def embedding(self) -> int:
+        """Numbers of an embedding in all."""
+        return self.product + self.read
+
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each dense weight, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.read:
+            # The first layer reads user and item side by side: its matrix falls into one for each.
+            first = self.layers[0]
+            shapes |= {"user": (first, self.read), "item": (first, self.read), "layer.0.bias": (first,)}
+            for number, (before, after) in enumerate(zip(self.layers, self.layers[1:], strict=False), start=1):
+                shapes |= {f"layer.{number}": (after, before), f"layer.{number}.bias": (after,)}
+        ends = self.product + (self.layers[-1] if self.read else 0)
+        return {**shapes, "out": (ends,), "out.bias": (1,)}
+
+
+class Factors:
+    """users: float32 [u, e] and items: float32 [n, e], embeddings; dense: the other weights, one vector.
+
+    A pair's logit is out · [p * q, MLP(p', q')] + bias (equation 12 of the paper), p and q being the first `product`
+    numbers of the two embeddings, p' and q' the others.
+    """
+
+    def __init__(self, shape: FactorsShape, users: Tensor, items: Tensor, dense: Tensor) -> None:
+        self.shape, self.users, self.items, self.dense = shape, users, items, dense
+        self.device = items.device
+
+    @classmethod
+    def drawn(cls, shape: FactorsShape, users: int, items: int, seed: int, device: torch.device) -> Factors:
+        """Embeddings normal with standard deviation 0.01 (section 4.1 of the paper), matrices uniform (Glorot and
+        Bengio, 2010), biases 0, from a generator of their own."""
+        generator = torch.Generator().manual_seed(seed)
+        tables = [torch.empty(rows, shape.embedding).normal_(0, 0.01, generator=generator) for rows in (users, items)]
+        parts = []
+        for name, size in shape.weights().items():
+            comes_in = 2 * shape.read if name in ("user", "item") else size[-1]
+            goes_out = size[0] if len(size) == 2 else 1
+            bound = 0.0 if name.endswith("bias") else math.sqrt(6 / (comes_in + goes_out))
+            parts.append(torch.empty(math.prod(size)).uniform_(-bound, bound, generator=generator))
+        return cls(shape, tables[0].to(device), tables[1].to(device), torch.cat(parts).to(device))
+
+    @classmethod
+    def of_arrays(cls, shape: FactorsShape, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Factors:
+        """The network whose `arrays` these are."""
+        users, items, dense = (torch.from_numpy(arrays[name]).to(device) for name in ("users", "items", "dense"))
+        return cls(shape, users, items, dense)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """A copy of all weights, by name."""
+        named = {"users": self.users, "items": self.items, "dense": self.dense}
+        return {name: values.detach().cpu().numpy().copy() for name, values in named.items()}
+
+    def parts(self, dense: Tensor) -> dict[str, Tensor]:
+        """The dense weights by name, views of one vector."""
+        shapes = self.shape.weights()
+        pieces = torch.split(dense, [math.prod(size) for size in shapes.values()])
+        return {name: piece.view(size) for (name, size), piece in zip(shapes.items(), pieces, strict=True)}
+
+    def logits(
+        self, users: Tensor, items: Tensor, parts: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """users: [r, e]; items: [r, c, e], or [1, c, e] for the same with every user. Returns [r, c].
+
+        noise: what the MLP's hidden layers are multiplied by, by layer (dropout).
+        """
+        shape = self.shape
+        found = parts["out.bias"].expand(len(users), items.shape[1])
+        product, layered = parts["out"][: shape.product], parts["out"][shape.product :]
+        if shape.product:
+            weighed, theirs = users[:, : shape.product] * product, items[..., : shape.product]
+            # Of few items each with its own user a batch of tiny matrix products would be slower than the sum.
+            found = found + (weighed @ theirs[0].T if len(items) == 1 else (weighed[:, None] * theirs).sum(dim=2))
+        if shape.read:
+            hidden = linear(users[:, shape.product :], parts["user"], parts["layer.0.bias"])[:, None]
+            hidden = relu(hidden + linear(items[..., shape.product :], parts["item"]))
+            hidden = hidden * noise["0"] if noise else hidden
+            for number in range(1, len(shape.layers)):
+                hidden = relu(linear(hidden, parts[f"layer.{number}"], parts[f"layer.{number}.bias"]))
+                hidden = hidden * noise[str(number)] if noise else hidden
+            found = found + hidden @ layered
+        return found
+
+    def scores(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of every item for user embeddings float32 [r, e]: float32 [r, n]."""
+        scores = np.empty((len(users), len(self.items)), dtype=np.float32)
+        widest = max((1, *(self.shape.layers if self.shape.read else ())))
+        columns = max(1, min(len(self.items), _SCORED_NUMBERS // widest))
+        rows = max(1, _SCORED_NUMBERS // (widest * columns))
+        parts = self.parts(self.dense)
+        with torch.inference_mode(), few_threads(min(rows, len(users)) * columns * widest * self.shape.width):
+            for begin in range(0, len(users), rows):
+                asked = torch.from_numpy(users[begin : begin + rows]).to(self.device)
+                for left in range(0, len(self.items), columns):
+                    part = self.logits(asked, self.items[None, left : left + columns], parts)
+                    scores[begin : begin + rows, left : left + columns] = part.cpu().numpy()
+        return scores

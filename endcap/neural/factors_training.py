@@ -1,0 +1,189 @@
+"""How neural collaborative filtering learns: what users had against items that they have none of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from endcap.neural.factors import Factors
+from endcap.neural.optimisers import Adam, Dense, Table, combine
+from endcap.neural.scratch import Scratch
+from endcap.neural.threads import few_threads
+
+Ints = NDArray[np.int64]
+_BLOCK_DRAWS = 2_000_000  # negatives that are drawn together
+_ROUNDS = 50  # of drawing again what a user has
+
+
+@dataclass(frozen=True)
+class FactorsTraining:
+    """batch: pairs of user and item a step, those of negatives included. negatives: of each pair that is true."""
+
+    batch: int = 1024
+    negatives: int = 4
+    learning_rate: float = 0.001
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+
+
+class Pairs:
+    """What users had, each once. users, items: int64 [p], by user and item."""
+
+    def __init__(self, users: Ints, items: Ints, n_items: int) -> None:
+        """users, items: [e], in any order and as often as they come."""
+        self.n_items = max(n_items, 1)
+        self._keys = np.unique(users * self.n_items + items)
+        self.users, self.items = np.divmod(self._keys, self.n_items)
+        self.known = np.unique(self.items)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def had(self, users: Ints, items: Ints) -> NDArray[np.bool_]:
+        """Whether a user had an item."""
+        keys = users * self.n_items + items
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        same: NDArray[np.bool_] = self._keys[place] == keys
+        return same
+
+    def negatives(self, users: Ints, count: int, rng: np.random.Generator) -> Ints:
+        """For each user `count` items that it has none of, evenly among the items that anyone had: int64 [r, count].
+
+        -1 where fifty draws gave none: the user has nearly all.
+        """
+        owner = np.repeat(users, count)
+        drawn = self.known[rng.integers(len(self.known), size=len(owner))]
+        wrong = np.flatnonzero(self.had(owner, drawn))
+        for _ in range(_ROUNDS):
+            if not len(wrong):
+                break
+            drawn[wrong] = self.known[rng.integers(len(self.known), size=len(wrong))]
+            wrong = wrong[self.had(owner[wrong], drawn[wrong])]
+        drawn[wrong] = -1
+        return drawn.reshape(len(users), count)
+
+
+class FactorsTrainer:
+    """Runs epochs. Each draws everything random from (seed, epoch), so that it can begin at any of them.
+
+    A step is a fixed number of true pairs, each with its negatives; the last step's missing ones have no weight, nor
+    has a negative that was not found. Of the embeddings Adam reads and writes the rows of a step alone.
+    """
+
+    def __init__(self, network: Factors, pairs: Pairs, settings: FactorsTraining, seed: int) -> None:
+        self.network, self.pairs, self.settings, self.seed = network, pairs, settings, seed
+        rule = Adam(settings.learning_rate, weight_decay=settings.weight_decay)
+        self.users, self.items = Table(network.users, rule), Table(network.items, rule)
+        self.dense = Dense(network.dense.clone(), rule)
+        self.rows = max(1, settings.batch // (1 + settings.negatives))
+        self._share()
+        self._scratch = {"users": Scratch(network.device), "items": Scratch(network.device)}
+        self._places = {
+            name: torch.zeros(table.padding + 1, dtype=torch.int64, device=network.device)
+            for name, table in (("users", self.users), ("items", self.items))
+        }
+
+    def _share(self) -> None:
+        """The network scores by the very weights that are learnt."""
+        network = self.network
+        network.users, network.items, network.dense = self.users.values, self.items.values, self.dense.values
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that a later epoch depends on, by name."""
+        kept = {
+            "users": self.users.memory,
+            "items": self.items.memory,
+            "dense": self.dense.values,
+            "dense_state": self.dense.state,
+            "steps": self.dense.steps,
+        }
+        return {name: values.cpu().numpy().copy() for name, values in kept.items()}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Go on from what `arrays` gave."""
+        self.users.memory.copy_(torch.from_numpy(arrays["users"]))
+        self.items.memory.copy_(torch.from_numpy(arrays["items"]))
+        self.dense.values.copy_(torch.from_numpy(arrays["dense"]))
+        self.dense.state.copy_(torch.from_numpy(arrays["dense_state"]))
+        for part in (self.users, self.items, self.dense):
+            part.steps.copy_(torch.from_numpy(arrays["steps"]))
+
+    def epoch(self, number: int) -> float:
+        """Train one epoch (from 0); its mean loss for a pair. 0 where nobody had anything."""
+        if not len(self.pairs):
+            return 0.0
+        rng = np.random.default_rng([self.seed, number])
+        noise = torch.Generator(self.network.device).manual_seed(int(rng.integers(2**62)))
+        total = torch.zeros((), device=self.network.device)
+        weight = 0.0
+        with few_threads(self.settings.batch * self.network.shape.embedding * max(self.network.shape.layers)):
+            for users, items, weights, sum_of_weights in self._steps(rng):
+                total += self._step(users, items, weights, noise)
+                weight += sum_of_weights
+        return float(total) * self.rows * (1 + self.settings.negatives) / weight
+
+    def _steps(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, float]]:
+        """users: int64 [r], items: int64 [r, 1 + negatives], the true one first; weights: float32 of the same shape."""
+        order = rng.permutation(len(self.pairs))
+        width = 1 + self.settings.negatives
+        size = max(1, _BLOCK_DRAWS // (width * self.rows)) * self.rows
+        for begin in range(0, len(order), size):
+            chosen = order[begin : begin + size]
+            some = -(-len(chosen) // self.rows) * self.rows
+            users = np.full(some, self.users.padding)
+            items = np.full((some, width), -1)
+            users[: len(chosen)] = self.pairs.users[chosen]
+            items[: len(chosen), 0] = self.pairs.items[chosen]
+            items[: len(chosen), 1:] = self.pairs.negatives(users[: len(chosen)], width - 1, rng)
+            weights = (items >= 0).astype(np.float32)
+            items[items < 0] = self.items.padding
+            sums = weights.reshape(-1, self.rows * width).sum(axis=1).tolist()
+            laid = [torch.from_numpy(values).to(self.network.device) for values in (users, items, weights)]
+            for step, of_step in enumerate(sums):
+                part = slice(step * self.rows, (step + 1) * self.rows)
+                yield laid[0][part], laid[1][part], laid[2][part], of_step
+
+    def _step(self, users: Tensor, items: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
+        """Learn from one step; the sum of its losses by the number of its places."""
+        flat = items.reshape(-1)
+        user_rows = self.users.memory[users, 0].requires_grad_()
+        item_rows = self.items.memory[flat, 0].requires_grad_()
+        dense = self.dense.values.detach().requires_grad_()
+        parts = self.network.parts(dense)
+        logits = self.network.logits(user_rows, item_rows.view(*items.shape, -1), parts, self._noise(items, generator))
+        truth = torch.zeros_like(logits)
+        truth[:, 0] = 1.0
+        loss = binary_cross_entropy_with_logits(logits, truth, weights)
+        of_users, of_items, of_dense = torch.autograd.grad(loss, (user_rows, item_rows, dense))
+        self._update("users", self.users, users, of_users)
+        self._update("items", self.items, flat, of_items)
+        self.dense.update(of_dense)
+        return loss.detach()
+
+    def _update(self, name: str, table: Table, ids: Tensor, gradient: Tensor) -> None:
+        rows, total = combine(ids, gradient, self._places[name], table.padding)
+        scratch = self._scratch[name]
+        before = scratch("before", len(rows), *table.memory.shape[1:])
+        table.fetch(rows, before)
+        table.update(rows, total, before, scratch)
+
+    def _noise(self, items: Tensor, generator: torch.Generator) -> dict[str, Tensor] | None:
+        """What the hidden layers are multiplied by: nought, or what makes up for the noughts."""
+        rate = self.settings.dropout
+        if not rate or not self.network.shape.read:
+            return None
+        kept = 1.0 - rate
+        return {
+            str(number): torch.empty(*items.shape, width, device=self.network.device).bernoulli_(
+                kept, generator=generator
+            )
+            / kept
+            for number, width in enumerate(self.network.shape.layers)
+        }
