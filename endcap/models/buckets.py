@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
@@ -28,6 +29,15 @@ def bucket_counts(train: Sessions, names: Sequence[str]) -> dict[str, int]:
 def buckets(sessions: Sessions, counts: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
     """Each feature's bucket of each event: int64 [e]; values that training did not reach go to its last bucket."""
     return {name: np.clip(_whole(sessions, name), 0, count - 1) for name, count in counts.items()}
+
+
+def silence_unmet(weights: Mapping[str, Tensor], train: Sessions, counts: Mapping[str, int]) -> None:
+    """Make the embeddings of buckets that training has no event of nothing, in place; no step changes them.
+
+    An event that does not say its type, where all of training did, would else be told apart by a random row.
+    """
+    for name, values in buckets(train, counts).items():
+        weights[f"feature.{name}"][np.bincount(values, minlength=counts[name]) == 0] = 0
 
 
 def _whole(sessions: Sessions, name: str) -> NDArray[np.int64]:

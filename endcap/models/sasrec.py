@@ -14,7 +14,7 @@ from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.buckets import bucket_counts, buckets
+from endcap.models.buckets import bucket_counts, buckets, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
 from endcap.neural.sequences import Ints, Sequences
@@ -54,6 +54,7 @@ class SASRec(Model):
         if found is None:
             counts = np.bincount(train.items, minlength=n_items)
             self.network = AttentionNetwork.drawn(shape, counts, codes, fitting.seed, _device())
+            silence_unmet(self.network.weights, train, shape.features)
         else:
             self.network = AttentionNetwork.from_arrays(shape, found.weights, codes, _device())
         trainer = AttentionTrainer(self.network, self._sequences(train), _training(spec), fitting.seed)

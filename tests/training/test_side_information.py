@@ -101,3 +101,13 @@ def test_what_models_are_given_changes_what_they_say(made: tuple[Store, str]) ->
         assert not np.allclose(model.score(other), plain), name
     bare = load(store.fetch(train(of({**SAS, "item_features": []}), dataset, store)) / "model")
     assert not np.allclose(bare.score(view.test), plain)
+
+
+@pytest.mark.parametrize("model", [GRU, SAS], ids=lambda model: model["name"])
+def test_an_event_of_no_type_is_told_by_its_item_alone(made: tuple[Store, str], model: dict[str, Any]) -> None:
+    store, dataset = made
+    fitted = load(store.fetch(train(of(model), dataset, store)) / "model")
+    weights = fitted.network.weights["feature.act"]  # type: ignore[attr-defined]
+    assert weights.shape[0] == 4
+    assert not weights[0].any()
+    assert weights[1:].any(dim=1).all()
