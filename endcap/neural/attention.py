@@ -9,7 +9,7 @@ prefix does not depend on what follows it, nor on where a long session was cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,6 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 from endcap.neural.sequences import Ints, Sequences
 from endcap.neural.threads import few_threads
 
-Dropout = Callable[[Tensor], Tensor]
 _SCORED_EVENTS = 8192  # of sessions that are encoded together
 
 
@@ -41,6 +40,11 @@ class AttentionShape:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+
+    @property
+    def dropped(self) -> int:
+        """Places of dropout: the inputs, and what each block's attention and layers add."""
+        return 1 + 2 * self.blocks
 
     def weights(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight, by name."""
@@ -149,20 +153,20 @@ class AttentionNetwork:
             embedded = embedded + _rows(self.weights[f"item_feature.{name}"], codes[items])
         return embedded
 
-    def encode(
-        self, inputs: Tensor, segments: Tensor | None = None, dropout: Dropout = lambda values: values
-    ) -> Tensor:
+    def encode(self, inputs: Tensor, segments: Tensor | None = None, dropout: Tensor | None = None) -> Tensor:
         """What is known after each event: [r, l, width], from inputs [r, l, width].
 
         segments: int64 [r, l]; an event sees the events up to itself that are of its segment. None: of its row.
+        dropout: [dropped, r, l, width], what to multiply by the inputs, and by what each part of each block adds.
         """
         length = inputs.shape[1]
         sees = self._causal[:length, :length]
         if segments is not None:
             sees = sees & (segments[:, :, None] == segments[:, None, :])[:, None]
-        known = dropout(inputs)
+        dropped = (None,) * self.shape.dropped if dropout is None else dropout.unbind(0)
+        known = _times(inputs, dropped[0])
         for number in range(self.shape.blocks):
-            known = self._block(f"block.{number}.", known, sees, dropout)
+            known = self._block(f"block.{number}.", known, sees, *dropped[1 + 2 * number : 3 + 2 * number])
         return self._norm("last", known)
 
     def known(self, sessions: Sequences) -> Tensor:
@@ -194,7 +198,7 @@ class AttentionNetwork:
             logits: NDArray[np.float32] = torch.addmm(self.bias, known, self.items.T).cpu().numpy()
         return logits
 
-    def _block(self, block: str, known: Tensor, sees: Tensor, dropout: Dropout) -> Tensor:
+    def _block(self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         """Attention, then two layers event by event; each adds to what is known."""
         weights, (rows, length, width) = self.weights, known.shape
         heads = self.shape.heads
@@ -204,11 +208,11 @@ class AttentionNetwork:
         query, key, value = taken.view(rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
         mask = torch.where(sees, by_distance(weights[f"{block}distance"], length), -math.inf).to(query.dtype)
         seen = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).reshape(known.shape)
-        known = known + dropout(linear(seen, weights[f"{block}gather"], weights[f"{block}gather_bias"]))
+        known = known + _times(linear(seen, weights[f"{block}gather"], weights[f"{block}gather_bias"]), first)
         risen = gelu(
             linear(self._norm(f"{block}before_layers", known), weights[f"{block}rise"], weights[f"{block}rise_bias"])
         )
-        return known + dropout(linear(risen, weights[f"{block}fall"], weights[f"{block}fall_bias"]))
+        return known + _times(linear(risen, weights[f"{block}fall"], weights[f"{block}fall_bias"]), second)
 
     def _norm(self, name: str, known: Tensor) -> Tensor:
         return layer_norm(known, known.shape[-1:], self.weights[f"{name}.scale"], self.weights[f"{name}.shift"])
@@ -229,3 +233,7 @@ def by_distance(values: Tensor, length: int) -> Tensor:
 def _rows(table: Tensor, index: Tensor) -> Tensor:
     """[..., width], from [n, width] and int64 [...]; its gradient asks no size of the device."""
     return table.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+
+
+def _times(values: Tensor, by: Tensor | None) -> Tensor:
+    return values if by is None else values * by

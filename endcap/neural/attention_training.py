@@ -1,12 +1,12 @@
 """How SASRec learns: every event of a session is asked what follows it, against negatives that a step's targets share.
 
-A step's rows of pieces have one size, and so has everything in it.
+Every step has the same shapes and asks nothing of the device, so that a GPU replays it as one CUDA graph.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from endcap.neural.attention import AttentionNetwork, Dropout
+from endcap.neural.attention import AttentionNetwork
+from endcap.neural.attention_blocks import AttentionBatch, AttentionBlocks
+from endcap.neural.capture import Eager, Replayed
 from endcap.neural.negatives import Negatives
 from endcap.neural.optimisers import Adam, Dense, Table, combine
-from endcap.neural.packing import PADDING, Rows, packed
 from endcap.neural.scratch import Scratch
-from endcap.neural.sequences import Pieces, Sequences
+from endcap.neural.sequences import Sequences
 from endcap.neural.threads import few_threads
 
-_BLOCK = 64  # steps that are laid out together
 _TABLE_SHARE = 4  # from so many times as many items as a step touches on, rows are updated alone
 
 
@@ -59,38 +59,6 @@ def calibrated_bce(own: Tensor, others: Tensor, beta: float) -> Tensor:
 def calibration_power(share: float, calibration: float) -> float:
     """beta of gBCE (equation 15), from the share of all items that a target competes with and t."""
     return share * (calibration * (1 - 1 / share) + 1 / share)
-
-
-@dataclass(frozen=True)
-class Step:
-    """items, targets: int64 [r, w], the catalogue's size under padding; segments: int64 [r, w] as `Rows` has them;
-    codes: each event feature's, int64 [r, w]; negatives: int64 [n]."""
-
-    items: Tensor
-    targets: Tensor
-    segments: Tensor
-    codes: Mapping[str, Tensor]
-    negatives: Tensor
-
-
-class Noise:
-    """Dropout from a generator of its own: on a CPU numpy's, which is twenty times as fast as PyTorch's."""
-
-    def __init__(self, rate: float, seed: int, device: torch.device) -> None:
-        self.rate = rate
-        self._numpy = np.random.default_rng(seed)
-        self._torch = None if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        if self.rate == 0.0:
-            return values
-        if self._torch is None:
-            draws = np.frombuffer(self._numpy.bytes(2 * values.numel()), dtype=np.uint16)
-            kept = torch.from_numpy((draws >= round(self.rate * 65536)).astype(np.float32)).view(values.shape)
-        else:
-            chance = torch.rand(values.shape, device=values.device, dtype=torch.float32, generator=self._torch)
-            kept = (chance >= self.rate).to(values.dtype)
-        return values * kept.div_(1 - self.rate)
 
 
 class AttentionAdam:
@@ -177,85 +145,69 @@ class AttentionTrainer:
 
     def __init__(self, network: AttentionNetwork, sessions: Sequences, settings: AttentionTraining, seed: int) -> None:
         """sessions: with a code of each event by the name of each event feature of the network."""
-        self.network, self.sessions, self.settings, self.seed = network, sessions, settings, seed
+        self.network, self.settings, self.seed = network, settings, seed
         shape, self.device = network.shape, network.device
-        self.pieces = Pieces.of(sessions.offsets, shape.max_events)
-        self.width = int(self.pieces.lengths.max(initial=1))
-        mean = float(self.pieces.lengths.mean()) if len(self.pieces.lengths) else 1.0
-        self.rows = max(1, round(min(settings.batch, len(self.pieces.lengths)) * mean / self.width))
         events = np.bincount(sessions.items, minlength=shape.n_items)
-        self.negatives = Negatives(events, settings.negatives_alpha, settings.negatives)
-        touched = 2 * self.rows * self.width + self.negatives.count
-        self.adam = AttentionAdam(network, settings.learning_rate, touched)
-        with np.errstate(divide="ignore"):
-            overstated = np.log(self.negatives.expected).astype(np.float32)
-        self.overstated = torch.from_numpy(overstated).to(self.device)
-        share = min(1.0, self.negatives.count / max(1, shape.n_items - 1))
-        self.beta = calibration_power(share, settings.calibration)
+        negatives = Negatives(events, settings.negatives_alpha, settings.negatives)
+        self.blocks = AttentionBlocks(
+            sessions,
+            shape.n_items,
+            negatives,
+            batch=settings.batch,
+            longest=shape.max_events,
+            dropout=settings.dropout,
+            dropped=(shape.dropped, shape.width),
+            device=self.device,
+        )
+        positions = self.blocks.rows * self.blocks.width
+        self.adam = AttentionAdam(network, settings.learning_rate, 2 * positions + negatives.count)
+        self.overstated = torch.from_numpy(np.log(np.maximum(negatives.expected, 1e-30), dtype=np.float32))
+        self.overstated = self.overstated.to(self.device)
+        share = min(1.0, negatives.count / max(1, shape.n_items - 1))
+        self.beta = calibration_power(share, settings.calibration) if share else 1.0
+        self.total = torch.zeros((), device=self.device)
+        most = self.blocks.steps_of_a_block()
+        self.run = Replayed(self.step, graph=True, most=most) if self.device.type == "cuda" else Eager(self.step)
+        self.work = positions * shape.width * max(negatives.count, 4 * shape.width)
 
     def epoch(self, number: int) -> float:
         """Train one epoch (from 0); its mean loss for an event. 0 where no event follows another."""
-        if not len(self.pieces.lengths):
+        if not self.blocks.targets:
             return 0.0
-        work = self.rows * self.width * max(self.negatives.count, 4 * self.network.shape.width)
-        with few_threads(work * self.network.shape.width):
-            return self._epoch(number)
+        self.total.zero_()
+        with few_threads(self.work):
+            for block in self.blocks.epoch(self.seed, number):
+                self.run(block)
+        return float(self.total) / self.blocks.targets
 
-    def _epoch(self, number: int) -> float:
-        rng = np.random.default_rng([self.seed, number])
-        noise = Noise(self.settings.dropout, int(rng.integers(2**62)), self.device)
-        rows = packed(self.pieces, self.width, self.rows, rng)
-        steps, targets = len(rows) // self.rows, int(self.pieces.lengths.sum())
-        total = torch.zeros((), device=self.device)
-        for step in self._steps(rows, rng):
-            # Divided by the mean number of targets, not a step's own: the last step's few do not count more.
-            total += self.step(step, steps / targets, noise)
-        return float(total) / steps
-
-    def _steps(self, rows: Rows, rng: np.random.Generator) -> Iterator[Step]:
-        """The rows' steps in turn, some of them laid out at a time."""
-        size = _BLOCK * self.rows
-        for begin in range(0, len(rows), size):
-            events, segments = rows.events[begin : begin + size], rows.segments[begin : begin + size]
-            there = segments != PADDING
-            following = np.minimum(events + 1, len(self.sessions.items) - 1)
-            padding = self.network.shape.n_items
-            items = np.where(there, self.sessions.items[events], padding)
-            targets = np.where(there, self.sessions.items[following], padding)
-            drawn = self.negatives.block(len(events) // self.rows, rng)
-            laid = [self._tensor(values) for values in (items, targets, segments)]
-            codes = {name: self._tensor(values[events]) for name, values in self.sessions.codes.items()}
-            drawn_there = self._tensor(drawn)
-            for number in range(len(drawn)):
-                part = slice(number * self.rows, (number + 1) * self.rows)
-                of_step = {name: values[part] for name, values in codes.items()}
-                yield Step(laid[0][part], laid[1][part], laid[2][part], of_step, drawn_there[number])
-
-    def step(self, step: Step, scale: float, noise: Dropout) -> Tensor:
-        """Learn from one step; its loss, the targets' sum times `scale`."""
-        network, padding = self.network, self.network.shape.n_items
-        items, targets = step.items.view(-1), step.targets.view(-1)
-        ids = torch.cat([items, targets, step.negatives])
+    def step(self, batch: AttentionBatch) -> None:
+        """Learn from one step, and add its targets' losses to the total."""
+        count = batch.items.numel()
+        targets = batch.targets.view(-1)
+        ids = torch.cat([batch.items.view(-1), targets, batch.negatives])
         fetched = self.adam.fetch(ids)
-        count = len(items)
         coming, own, others = fetched[:count], fetched[count : 2 * count], fetched[2 * count :]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            embedded = coming[:, :-1].view(*step.items.shape, -1)
-            inputs = network.inputs(embedded, step.items.clamp(max=padding - 1), step.codes)
-            known = network.encode(inputs, step.segments, noise).view(count, -1)
-            scores = known @ others[:, :-1].T
-        scores = scores.float() + others[:, -1]
-        own_score = (known.float() * own[:, :-1]).sum(dim=1) + own[:, -1]
-        there = targets != padding
-        itself = targets[:, None] == step.negatives
+        known, scores = self._scores(batch, coming[:, :-1], others[:, :-1])
+        scores = scores + others[:, -1]
+        own_score = (known * own[:, :-1]).sum(dim=1) + own[:, -1]
+        itself = targets[:, None] == batch.negatives
         if self.settings.loss == "gbce":
             losses = calibrated_bce(own_score, scores.masked_fill(itself, -math.inf), self.beta)
         else:
-            corrected = scores - self.overstated[step.negatives]
+            corrected = scores - self.overstated[batch.negatives]
             losses = sampled_softmax(own_score, corrected.masked_fill(itself, -math.inf))
-        loss = torch.where(there, losses, 0.0).sum() * scale
-        self.adam.update(ids, torch.autograd.grad(loss, self.adam.leaves))
-        return loss.detach()
+        loss = torch.where(targets != self.network.shape.n_items, losses, 0.0).sum()
+        # Divided by all positions, not the targets on them: the last step's few do not count more.
+        self.adam.update(ids, torch.autograd.grad(loss / count, self.adam.leaves))
+        self.total += loss.detach()
 
-    def _tensor(self, values: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device)
+    def _scores(self, batch: AttentionBatch, coming: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known after each event, [events, width], and the negatives' scores without bias, [events, n]."""
+        # Nothing is used twice, so there is nothing to cache; a CUDA graph must not hold on to what was.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda", cache_enabled=False):
+            there = batch.items.clamp(max=self.network.shape.n_items - 1)
+            inputs = self.network.inputs(coming.view(*batch.items.shape, -1), there, batch.codes)
+            dropout = batch.dropout if batch.dropout.numel() else None
+            known = self.network.encode(inputs, batch.segments, dropout).view(len(coming), -1)
+            scores = known @ others.T
+        return known.float(), scores.float()

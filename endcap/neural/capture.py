@@ -43,11 +43,11 @@ class Replayed(Generic[B]):
 
     With `graph` (CUDA only) the step is captured once as a CUDA graph and replayed. The first block is run step by
     step: it makes the libraries and the memory ready. Every block's tensors must have the shapes of the first one's,
-    but for their number of steps, which may be smaller.
+    but for their number of steps, which may be smaller, or up to `most`.
     """
 
-    def __init__(self, step: Callable[[B], None], *, graph: bool) -> None:
-        self.step, self.captures = step, graph
+    def __init__(self, step: Callable[[B], None], *, graph: bool, most: int = 0) -> None:
+        self.step, self.captures, self.most = step, graph, most
         self._graph: torch.cuda.CUDAGraph | None = None
         self._laid_out: list[Tensor] = []
         self._current: list[Tensor] = []
@@ -56,9 +56,8 @@ class Replayed(Generic[B]):
     def __call__(self, block: B) -> None:
         warm = self._batch is not None
         if not warm:
-            self._laid_out = [
-                torch.empty_like(values, memory_format=torch.contiguous_format) for values in block.tensors()
-            ]
+            steps = max(len(block), self.most)
+            self._laid_out = [values.new_empty(steps, *values.shape[1:]) for values in block.tensors()]
             self._current = [torch.empty_like(values[:1]) for values in self._laid_out]
             self._batch = block.like([values[0] for values in self._current])
             self._next = torch.zeros(1, dtype=torch.int64, device=self._laid_out[0].device)

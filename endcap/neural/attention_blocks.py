@@ -1,0 +1,127 @@
+"""What the steps of SASRec are made of, laid out for a block of steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from endcap.neural.negatives import Negatives
+from endcap.neural.packing import PADDING, packed
+from endcap.neural.sequences import Pieces, Sequences
+
+_MOST_STEPS = 64
+_BLOCK_NUMBERS = 8_000_000
+"""Of the largest tensor of a block: 32 MB."""
+
+
+@dataclass(frozen=True)
+class AttentionBatch:
+    """One step, or with one more dimension in front a block of them.
+
+    items, targets: int64 [r, w], the catalogue's size under padding. segments: int64 [r, w] as `Rows` has them.
+    negatives: int64 [n]. dropout: float32 [d, r, w, width], what to multiply by at each of the network's d places
+    (empty without). codes: int64 [r, w], by event feature.
+    """
+
+    items: Tensor
+    targets: Tensor
+    segments: Tensor
+    negatives: Tensor
+    dropout: Tensor
+    codes: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def tensors(self) -> list[Tensor]:
+        return [self.items, self.targets, self.segments, self.negatives, self.dropout, *self.codes.values()]
+
+    def like(self, tensors: Sequence[Tensor]) -> AttentionBatch:
+        """A batch of other tensors, in the order of `tensors()`."""
+        items, targets, segments, negatives, dropout, *codes = tensors
+        return AttentionBatch(items, targets, segments, negatives, dropout, dict(zip(self.codes, codes, strict=True)))
+
+    def steps(self) -> Iterator[AttentionBatch]:
+        """A block's steps, as views."""
+        return map(self.like, zip(*(values.unbind(0) for values in self.tensors()), strict=True))
+
+
+class AttentionBlocks:
+    """The blocks of an epoch. Everything random in it comes from (seed, epoch).
+
+    width: of a row. rows: of a step. targets: events of an epoch that follow another.
+    """
+
+    def __init__(
+        self,
+        sessions: Sequences,
+        n_items: int,
+        negatives: Negatives,
+        *,
+        batch: int,
+        longest: int,
+        dropout: float,
+        dropped: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        """batch: pieces a step, on average. dropped: (places of dropout, width of the network)."""
+        self.negatives, self.dropout, self.dropped = negatives, dropout, dropped
+        self.n_items, self.device = n_items, device
+        self.pieces = Pieces.of(sessions.offsets, longest)
+        self.targets = int(self.pieces.lengths.sum())
+        self.width = int(self.pieces.lengths.max(initial=1))
+        count = len(self.pieces.lengths)
+        self.rows = max(1, round(min(batch, count) * self.targets / (max(count, 1) * self.width)))
+        self.items = torch.from_numpy(sessions.items.astype(np.int64)).to(device)
+        self.codes: Mapping[str, Tensor] = {
+            name: torch.from_numpy(values).to(device) for name, values in sessions.codes.items()
+        }
+
+    def steps_of_a_block(self) -> int:
+        places, width = self.dropped
+        return int(np.clip(_BLOCK_NUMBERS // (self.rows * self.width * places * width), 1, _MOST_STEPS))
+
+    def epoch(self, seed: int, number: int) -> Iterator[AttentionBatch]:
+        """The blocks of an epoch (from 0): every piece once, in an order of its own."""
+        rng = np.random.Generator(np.random.SFC64([seed, number]))
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        rows = packed(self.pieces, self.width, self.rows, rng)
+        shape = (-1, self.rows, self.width)
+        events, segments = (
+            torch.from_numpy(values).view(shape).to(self.device) for values in (rows.events, rows.segments)
+        )
+        size = self.steps_of_a_block()
+        for begin in range(0, len(events), size):
+            yield self._block(events[begin : begin + size], segments[begin : begin + size], rng, generator)
+
+    def _block(
+        self, events: Tensor, segments: Tensor, rng: np.random.Generator, generator: torch.Generator
+    ) -> AttentionBatch:
+        padding = segments == PADDING
+        following = (events + 1).clamp_(max=len(self.items) - 1)
+        return AttentionBatch(
+            self.items[events].masked_fill_(padding, self.n_items),
+            self.items[following].masked_fill_(padding, self.n_items),
+            segments,
+            self.negatives.draw(self.device, len(events), rng, generator),
+            self._dropout(len(events), rng, generator),
+            {name: values[events] for name, values in self.codes.items()},
+        )
+
+    def _dropout(self, steps: int, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """0 at the given rate, else 1 / (1 - rate)."""
+        if self.dropout == 0.0:
+            return torch.empty(steps, 0, device=self.device)
+        places, width = self.dropped
+        shape = (steps, places, self.rows, self.width, width)
+        if self.device.type == "cpu":
+            # From numpy: on a CPU many times as fast as PyTorch's.
+            draws = np.frombuffer(rng.bytes(2 * int(np.prod(shape))), dtype=np.uint16)
+            kept = torch.from_numpy((draws >= round(self.dropout * 65536)).reshape(shape)).float()
+        else:
+            kept = torch.empty(shape, device=self.device).bernoulli_(1 - self.dropout, generator=generator)
+        return kept.div_(1 - self.dropout)
