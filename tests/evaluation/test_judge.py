@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from endcap import training as steps
 from endcap.errors import IntegrityError
 from endcap.evaluation import describe, judge
 from endcap.features.view import open_view
@@ -17,7 +18,7 @@ from endcap.registry import Registry, default_uri, register
 from endcap.registry.package import write_package
 from endcap.spec import Recommender
 from endcap.store import Store, fingerprint
-from tests.features.logs import MONDAY, dataset, recommender, sessions
+from tests.features.logs import MONDAY, dataset, event, recommender, sessions
 
 CIRCLE = "abcdef"
 BASELINES = [{"name": "popularity"}]
@@ -139,3 +140,80 @@ def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_
 def test_a_model_of_another_view_is_refused(shop_store: Store) -> None:
     with pytest.raises(IntegrityError, match="trained on another view"):
         judge(spec(), log(shop_store), train(spec(), log(shop_store, "uvwxyz"), shop_store), shop_store)
+
+
+def visits(store: Store, likes: dict[str, str], test: dict[str, str]) -> str:
+    """A log in which customers had these items in one session each; then of the test each saw n, then an item."""
+    parts = {"train": likes, "test": {customer: f"n{item}" for customer, item in test.items()}}
+    rows = [
+        event(f"{part}-{customer}", item, 100_000 * number + 1000 * step, customer, part)
+        for part, had in parts.items()
+        for number, (customer, items) in enumerate(had.items())
+        for step, item in enumerate(items)
+    ]
+    return f"file://{dataset(store, rows)}"
+
+
+def test_the_champion_is_told_who_the_customers_are_by_their_ids(shop_store: Store) -> None:
+    """In the later log those who had much before had little: there all customers have other numbers."""
+    wanted = spec(
+        model={"name": "ease", "history": "customer", "regularisation": 1.0},
+        evaluation={"cutoffs": [4], "bootstrap": 200},
+        gate=[{"metric": "hr@4", "against": "champion", "min": -1.0}],
+    )
+    ps, qs = [f"p{number}" for number in range(4)], [f"q{number}" for number in range(4)]
+    test = {**dict.fromkeys(ps, "a"), **dict.fromkeys(qs, "x")}
+    old = visits(shop_store, {**dict.fromkeys(ps, "nabcabc"), **dict.fromkeys(qs, "nxyz")}, test)
+    later = {**dict.fromkeys(ps, "nabc"), **dict.fromkeys(qs, "nxyzxyz"), "r": "n"}
+    new = visits(shop_store, later, {**test, "r": "a"})
+    trained = steps.train(wanted, old, shop_store)
+    verdict = judge(wanted, old, trained, shop_store)
+    assert register(wanted, steps.refit(wanted, old, trained, verdict, shop_store), verdict, shop_store) == "1"
+    facts = shop_store.manifest(judge(wanted, new, steps.train(wanted, new, shop_store), shop_store))["facts"]
+    # After n alone a and x tie, and only who asks tells them apart; r is unknown to the champion.
+    assert facts["metrics"]["champion"]["hr@4"] >= 8 / 9
+    assert facts["metrics"]["challenger"]["hr@4"] >= 8 / 9
+
+
+def test_the_members_of_a_blend_are_shown_beside_it(shop_store: Store) -> None:
+    members = {"rules": {"name": "sequential-rules"}, "counts": {"name": "popularity"}}
+    blend, data = spec(model={"name": "blend", "members": members}), log(shop_store)
+    verdict = judge(blend, data, train(blend, data, shop_store), shop_store)
+    facts = shop_store.manifest(verdict)["facts"]
+    assert list(facts["metrics"]) == ["challenger", "challenger/rules", "challenger/counts", "popularity"]
+    # The very members, not fitted anew: the counts rank as the baseline does, to the digit.
+    for metric, value in facts["metrics"]["popularity"].items():
+        assert metric == "p90_ms" or facts["metrics"]["challenger/counts"][metric] == value
+    rows = json.loads((shop_store.fetch(verdict) / "report.json").read_text())["table"]
+    assert all("difference" in row for row in rows if row["model"] == "challenger/rules")
+
+
+def test_without_baselines_popularity_is_put_in_and_said(shop_store: Store) -> None:
+    alone, data, said = spec(baselines=[], gate=[GATE[0]]), log(shop_store), []
+    trained = train(alone, data, shop_store)
+    facts = shop_store.manifest(judge(alone, data, trained, shop_store, progress=said.append))["facts"]
+    assert facts["passed"]
+    assert "minus popularity's" in facts["conditions"][0]["text"]
+    assert "popularity was put in" in facts["warnings"][0]
+    assert f"warning: {facts['warnings'][0]}" in said
+
+
+def test_a_gate_may_ask_for_quick_predictions(shop_store: Store) -> None:
+    gate = [{"metric": "p90_ms", "max": 10_000}, {"metric": "p90_ms", "against": "best-baseline", "max": -1000}]
+    quick, data = spec(gate=gate), log(shop_store)
+    facts = shop_store.manifest(judge(quick, data, train(quick, data, shop_store), shop_store))["facts"]
+    assert [one["passed"] for one in facts["conditions"]] == [True, False]
+    lower, upper = facts["intervals"]["challenger"]["p90_ms"]
+    assert 0 < lower <= facts["metrics"]["challenger"]["p90_ms"] <= upper
+
+
+def test_leave_one_out_among_sampled_items_warns_of_both(shop_store: Store) -> None:
+    evaluation = {"cutoffs": [2, 5], "bootstrap": 200, "negatives": {"sampled": 3, "draws": 2}}
+    sampled, data = spec(split={"by": "leave-one-out"}, evaluation=evaluation), log(shop_store)
+    facts = shop_store.manifest(judge(sampled, data, train(sampled, data, shop_store), shop_store))["facts"]
+    assert facts["protocol"] == "leave-one-out"
+    assert facts["predictions"] == facts["sessions"] == 40
+    later, misleading = facts["warnings"]
+    assert "of 40 test events are earlier than the last event trained on" in later
+    assert "among 3 sampled items (mean of 2 draws)" in misleading
+    assert "Krichene and Rendle" in misleading
