@@ -2,95 +2,100 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from endcap.errors import DivergedError
+from endcap.errors import UserError
 from endcap.features.sessions import Sessions
-from endcap.models import checkpoint, files
+from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.checkpoint import Arrays
-from endcap.models.gru4rec_network import Network, best_device, bucket_counts
-from endcap.models.gru4rec_training import Adagrad, Trainer
+from endcap.models.buckets import bucket_counts, buckets, silence_unmet
+from endcap.neural.gru import GRUNetwork, GRUShape
+from endcap.neural.gru_training import GRUSettings, GRUTrainer
+from endcap.neural.parallel import Exchange
+from endcap.neural.sequences import Ints, Sequences
 from endcap.spec.neural import GRU4RecSpec
-from endcap.store import fingerprint
 
 
 class GRU4Rec(Model):
-    """See `Network` for the weights and `Trainer` for how they are learnt. Never opines on items unseen in training."""
+    """See `GRUNetwork` for the weights and `GRUTrainer` for how they are learnt. Never opines on items unseen in
+    training.
+
+    exchange: with whom the gradients are added up where several workers fit one model (`endcap.neural.parallel`).
+    """
 
     name = "gru4rec"
     needs_validation = True
 
-    def __init__(self, parameters: GRU4RecSpec) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: GRU4RecSpec, exchange: Exchange | None = None) -> None:
+        self.parameters, self.exchange = parameters, exchange
         self.n_items = 0
-        self.device = best_device()
-        self.network = Network.drawn(np.zeros(0, dtype=np.int64), parameters.width, {}, 0, self.device)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = GRUNetwork.drawn(GRUShape(0, parameters.width), np.zeros(0, dtype=np.bool_), {}, 0)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
 
-        Raises UserError where a feature is not there or the loss is no number any more.
+        Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
         """
-        self.n_items = n_items
-        fit = _fit_fingerprint(self.parameters, train, n_items, fitting)
-        adagrad, progress = self._start(train, fitting, fit)
-        trainer = Trainer(self.network, adagrad, train, self.parameters, fitting.seed)
-        limit = (
-            self.parameters.max_epochs
-            if fitting.found is None
-            else int(fitting.found.get("epochs", self.parameters.max_epochs))
+        spec, self.n_items = self.parameters, n_items
+        fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
+        found = epochs.resumed(fitting, fit)
+        self.network = (
+            self._drawn(train, fitting) if found is None else GRUNetwork.from_arrays(found.weights, self.device)
         )
-        validate = fitting.validation.measure if fitting.validation and fitting.found is None else None
-        going = True
-        while going and not progress.done(limit, self.parameters.patience if validate else None):
-            started = time.monotonic()
-            loss = trainer.epoch(progress.epoch)
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss of epoch {progress.epoch + 1} is {loss}; lower model.learning_rate "
-                    f"(now {self.parameters.learning_rate})"
-                )
-            row = {"epoch": progress.epoch + 1, "loss": loss}
-            if validate:
-                row["validation"] = validate(self)
-            progress.add(row, time.monotonic() - started, self.network, keep_best=validate is not None)
-            if fitting.workspace is not None:
-                groups = {"network": self.network.arrays(), "adagrad": adagrad.arrays(), "best": progress.weights}
-                checkpoint.write(fitting.workspace, fit, progress.state(), groups)
-            fitting.progress(progress.line(limit))
-            going = fitting.observe(progress.history[-1])
-        if validate and progress.weights:
-            self.network = Network.from_arrays(progress.weights, self.device)
-        return FitReport({"epochs": progress.best if validate else progress.epoch}, list(progress.history))
-
-    def _start(self, train: Sessions, fitting: Fitting, fit: str) -> tuple[Adagrad, _Progress]:
-        """Take up the checkpoint of the same fit, or begin with weights drawn from the seed."""
-        found = checkpoint.read(fitting.workspace, fit) if fitting.workspace is not None else None
+        trainer = GRUTrainer(self.network, self._sequences(train), _settings(spec), fitting.seed, self.exchange)
         if found is not None:
-            state, groups = found
-            self.network = Network.from_arrays(groups["network"], self.device)
-            sums = Network.from_arrays(groups["adagrad"], self.device).weights
-            fitting.progress(f"going on after epoch {state['epoch']}")
-            progress = _Progress(**state, weights=groups.get("best", {}))
-            return Adagrad(self.network, self.parameters.learning_rate, sums), progress
-        counts = np.bincount(train.items, minlength=self.n_items)
-        buckets = bucket_counts(train, self.parameters.features)
-        self.network = Network.drawn(counts, self.parameters.width, buckets, fitting.seed, self.device)
-        return Adagrad.fresh(self.network, self.parameters.learning_rate), _Progress()
+            trainer.restore(found.state)
+        learner = _Learner(self, trainer)
+        progress = epochs.Progress() if found is None else found.progress
+        report = epochs.learn(self, learner, progress, fitting, fit, max_epochs=spec.max_epochs, patience=spec.patience)
+        self.network = GRUNetwork.from_arrays(progress.weights or learner.weights(), self.device)
+        return report
+
+    def _drawn(self, train: Sessions, fitting: Fitting) -> GRUNetwork:
+        spec = self.parameters
+        codes = {name: _item_codes(fitting, name) for name in spec.item_features}
+        shape = GRUShape(
+            self.n_items,
+            spec.width,
+            spec.output_embedding == "separate",
+            bucket_counts(train, spec.features),
+            {name: int(values.max(initial=0)) + 1 for name, values in codes.items()},
+        )
+        known = np.bincount(train.items, minlength=self.n_items) > 0
+        network = GRUNetwork.drawn(shape, known, codes, fitting.seed)
+        silence_unmet(network.weights, train, shape.event_codes)
+        return network.to(self.device)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        scores = self.network.scores(sessions.last(self.parameters.max_events))
-        scores[sessions.lengths == 0] = -np.inf
+        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
+        there = np.flatnonzero(sessions.lengths)
+        if len(there):
+            scores[there] = self.network.scores(self._at_end(sessions.take(there)))
         return scores
+
+    def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
+        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
+        longest = self.parameters.max_events
+        counts = np.maximum(sessions.lengths - 1, 0)
+        number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = torch.from_numpy(np.repeat(sessions.offsets[:-1], counts) + number)
+        after = self.network.hidden(self._sequences(sessions))[ends]
+        beyond = np.flatnonzero(number >= longest)
+        if len(beyond):
+            prefixes, _, _ = sessions.take(counts > longest).prefixes()
+            after[torch.from_numpy(beyond)] = self._at_end(prefixes.take(prefixes.lengths > longest))
+        return self.network.scores(after)
+
+    def _at_end(self, sessions: Sessions) -> torch.Tensor:
+        """The hidden state after sessions that are not empty: [n, width]."""
+        asked = self._sequences(sessions.last(self.parameters.max_events))
+        return self.network.hidden(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
 
     def save(self, folder: Path) -> None:
         description = {
@@ -105,43 +110,36 @@ class GRU4Rec(Model):
         description = files.describe(folder)
         model = cls(GRU4RecSpec.model_validate(description["parameters"]))
         model.n_items = description["n_items"]
-        model.network = Network.from_arrays(files.tensors(folder), model.device)
+        model.network = GRUNetwork.from_arrays(files.tensors(folder), model.device)
         return model
 
-
-@dataclass
-class _Progress:
-    """How far a fit is. epoch: how many are done; best: the best of them (from 1); weights: the network's after it."""
-
-    epoch: int = 0
-    best: int = 0
-    best_validation: float = -math.inf
-    history: list[dict[str, float]] = field(default_factory=list)
-    weights: Arrays = field(default_factory=dict)
-
-    def add(self, row: dict[str, float], seconds: float, network: Network, *, keep_best: bool) -> None:
-        self.epoch += 1
-        self.history.append({**row, "seconds": round(seconds, 3)})
-        if keep_best and row["validation"] > self.best_validation:
-            self.best, self.best_validation, self.weights = self.epoch, row["validation"], network.arrays()
-
-    def done(self, limit: int, patience: int | None) -> bool:
-        return self.epoch >= limit or (patience is not None and self.epoch - self.best >= patience)
-
-    def line(self, limit: int) -> str:
-        row = self.history[-1]
-        validation = f"  validation {row['validation']:.4f}" if "validation" in row else ""
-        return f"epoch {self.epoch}/{limit}  loss {row['loss']:.4f}{validation}  {row['seconds']:.1f} s"
-
-    def state(self) -> dict[str, Any]:
-        best_validation = self.best_validation
-        return {"epoch": self.epoch, "best": self.best, "best_validation": best_validation, "history": self.history}
+    def _sequences(self, sessions: Sessions) -> Sequences:
+        return Sequences(sessions.items, sessions.offsets, buckets(sessions, self.network.shape.event_codes))
 
 
-def _fit_fingerprint(parameters: GRU4RecSpec, train: Sessions, n_items: int, fitting: Fitting) -> str:
-    """What a checkpoint belongs to."""
-    digest = hashlib.sha256()
-    for values in (train.items, train.offsets, *(train.features[name] for name in sorted(train.features))):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    arguments = [n_items, fitting.seed, dict(fitting.found or {}), fitting.validation is not None]
-    return fingerprint(parameters.model_dump(mode="json"), arguments, digest.hexdigest())
+class _Learner:
+    """Lets the model that is validated be the network as it is trained."""
+
+    def __init__(self, model: GRU4Rec, trainer: GRUTrainer) -> None:
+        self.model, self.trainer, self.state = model, trainer, trainer.state
+
+    def epoch(self, number: int) -> float:
+        loss = self.trainer.epoch(number)
+        self.model.network = self.trainer.network()
+        return loss
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        return self.trainer.network().arrays()
+
+
+def _settings(spec: GRU4RecSpec) -> GRUSettings:
+    same = set(GRUSettings.__dataclass_fields__) & set(GRU4RecSpec.model_fields)
+    return GRUSettings(**{name: getattr(spec, name) for name in same})
+
+
+def _item_codes(fitting: Fitting, name: str) -> Ints:
+    """Codes from 0, where 0 is unknown."""
+    if name not in fitting.item_features:
+        given = ", ".join(fitting.item_features) or "none"
+        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
+    return fitting.item_features[name] + 1

@@ -97,14 +97,14 @@ class GRUTrainer:
         )
         self.run = Replayed(self.step, graph=True) if device.type == "cuda" else Eager(self.step)
         columns = min(shape.n_items, lanes + settings.negatives)
-        self._work = lanes * shape.width * max(columns, 3 * shape.width)
+        self.work = lanes * shape.width * max(columns, 3 * shape.width)
 
     def epoch(self, number: int) -> float:
         """Train one epoch (from 0); its mean loss for an event. 0 where no event follows another."""
         if not self.blocks.transitions:
             return 0.0
         self.step.begin()
-        with torch.inference_mode(), few_threads(self._work):
+        with torch.inference_mode(), few_threads(self.work):
             for block in self.blocks.epoch(self.seed, number):
                 self.run(block)
         self.exchange.sum(self.step.total)

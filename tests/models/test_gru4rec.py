@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from endcap.errors import UserError
+from endcap.errors import DivergedError, UserError
 from endcap.features.sessions import Sessions
 from endcap.models import Fitting, Model, Validation
 from endcap.models.gru4rec import GRU4Rec
-from endcap.models.gru4rec_batches import Pieces, shuffled
 from endcap.spec.neural import GRU4RecSpec
 from tests.models.shapes import N_ITEMS, SMALL_GRU, checkerboard
 
@@ -24,24 +23,6 @@ from tests.models.shapes import N_ITEMS, SMALL_GRU, checkerboard
 def same_weights(one: GRU4Rec, other: GRU4Rec) -> bool:
     mine, others = one.network.arrays(), other.network.arrays()
     return all(np.array_equal(mine[name], others[name]) for name in mine)
-
-
-def test_an_epoch_sees_every_transition_once_and_in_order() -> None:
-    sessions = checkerboard(50)
-    pieces = Pieces.of(sessions, longest=3)
-    steps = shuffled(pieces, 8, np.random.default_rng(1))
-    followed = np.setdiff1d(np.arange(len(sessions.items)), sessions.offsets[1:] - 1)
-    assert sorted(steps.events.tolist()) == followed.tolist()
-    assert set(steps.events[steps.fresh].tolist()) == set(pieces.first.tolist())
-    widths = np.diff(steps.starts)
-    assert widths.max() <= 8
-    assert (np.diff(widths) <= 0).all()
-    # On each lane an event follows the one before it, or a new piece begins.
-    for step in range(1, len(steps)):
-        begin, width = steps.starts[step], widths[step]
-        before = steps.events[steps.starts[step - 1] :][:width]
-        here, fresh = steps.events[begin : begin + width], steps.fresh[begin : begin + width]
-        assert ((here == before + 1) | fresh).all()
 
 
 class Graded(Validation):
@@ -95,7 +76,8 @@ def tell(line):
     print(line, flush=True)
     time.sleep(0.1)
 
-GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 60}, workspace=Path(sys.argv[1]), progress=tell))
+given = {"epochs": 60}
+GRU4Rec(SMALL_GRU).fit(checkerboard(), N_ITEMS, Fitting(found=given, workspace=Path(sys.argv[1]), progress=tell))
 """
 
 
@@ -159,3 +141,45 @@ def test_items_without_training_events_are_never_recommended() -> None:
     assert (model.score(Sessions.of([[0]]))[0, N_ITEMS:] == -np.inf).all()
     # Such an item may still stand in a session.
     assert np.isfinite(model.score(Sessions.of([[N_ITEMS + 1]]))[0, :N_ITEMS]).all()
+
+
+def test_features_of_items_count() -> None:
+    # Items 0 and 1 are followed by 4, items 2 and 3 by 5; item 3 has the category of item 2 and is hardly seen.
+    train = Sessions.of([[0, 4], [1, 4], [2, 5]] * 40 + [[3, 3]])
+    spec = GRU4RecSpec(width=8, batch=8, negatives=4, dropout_hidden=0.0, item_features=["category"])
+    model = GRU4Rec(spec)
+    categories = np.array([0, 0, 1, 1, -1, -1])
+    model.fit(train, 6, Fitting(found={"epochs": 10}, item_features={"category": categories}))
+    assert model.recommend(Sessions.of([[0], [2], [3]]), 1, exclude="last").items[:, 0].tolist() == [4, 5, 5]
+    with pytest.raises(UserError, match="item_features names 'category', which the items do not have"):
+        GRU4Rec(spec).fit(train, 6, Fitting())
+
+
+@pytest.mark.parametrize("changes", [{"loss": "bpr-max"}, {"output_embedding": "separate"}, {"negatives": 1000}])
+def test_other_settings_learn_too(changes: dict[str, object], tmp_path: Path) -> None:
+    model = GRU4Rec(SMALL_GRU.model_copy(update={**changes, "learning_rate": 0.1}))
+    model.fit(checkerboard(), N_ITEMS, Fitting(found={"epochs": 6}))
+    asked = Sessions.of([[0, 2], [1, 5, 3], [10], [7]])
+    assert (model.recommend(asked, 5).items % 2 == [[0], [1], [0], [1]]).all()
+    model.save(tmp_path)
+    np.testing.assert_array_equal(GRU4Rec.load(tmp_path).score(asked), model.score(asked))
+
+
+def test_all_prefixes_in_one_pass_score_as_each_for_itself() -> None:
+    model = GRU4Rec(SMALL_GRU.model_copy(update={"max_events": 4}))
+    model.fit(checkerboard(60), N_ITEMS, Fitting(found={"epochs": 1}))
+    sessions = Sessions.of([[3], [0, 2, 4, 6, 8, 10, 0], [], [1, 3], [5, 5, 5, 5, 5]])
+    prefixes, _, _ = sessions.prefixes()
+    np.testing.assert_allclose(model.score_prefixes(sessions), model.score(prefixes), rtol=1e-5, atol=1e-5)
+
+
+def test_sessions_of_a_thousand_events_and_of_one() -> None:
+    train = Sessions.of([[number % 2 for number in range(1000)], [3], [4], [0, 1]])
+    model = GRU4Rec(SMALL_GRU)
+    model.fit(train, 5, Fitting(found={"epochs": 2}))
+    assert model.recommend(Sessions.of([[0, 1] * 500, [0]]), 1, exclude="last").items.tolist() == [[0], [1]]
+
+
+def test_a_loss_that_is_no_number_is_told() -> None:
+    with pytest.raises(DivergedError, match=r"lower model\.learning_rate"):
+        GRU4Rec(SMALL_GRU.model_copy(update={"learning_rate": 1e38})).fit(checkerboard(), N_ITEMS, Fitting())
