@@ -13,6 +13,7 @@ from endcap.cli.options import json_option, opened, print_json, registry_option,
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
+    from endcap.store import Store
 
 
 def _you() -> str:
@@ -51,6 +52,8 @@ def list_versions(recommender: str, store_url: str, registry: str, as_json: bool
             if version.tags.get(tag):
                 click.echo(f"    {tag:<11} {version.tags[tag]}")
         click.echo(f"    {'package':<11} {version.package}")
+        if found := _report(version, opened(store_url)):
+            click.echo(f"    {'report':<11} {found}")
 
 
 @command.command()
@@ -99,6 +102,15 @@ def _registry(store_url: str, registry: str) -> Registry:
     from endcap.registry import open_registry
 
     return open_registry(registry, opened(store_url))
+
+
+def _report(version: Version, store: Store) -> str | None:
+    """Where the report of the verdict that made a version is, if this store has it."""
+    from endcap.report import find_report, report_file
+
+    verdict = version.tags.get("verdict")
+    address = find_report(version.name, verdict, store) if verdict else None
+    return report_file(address) if address else None
 
 
 def _line(version: Version) -> str:

@@ -65,8 +65,9 @@ def beyond(facts: Facts) -> Section:
 def _dots(facts: Facts, metric: str) -> Chart:
     rows = [(name, facts.values[name].get(metric, Estimate(None))) for name in facts.models]
     known = [(name, one) for name, one in rows if one.value is not None]
-    digits, span = _digits(metric), values_span(known)
-    better = "lower is better" if lower_is_better(metric) or TIMES in metric else "higher is better"
+    merit = not (lower_is_better(metric) or TIMES in metric)
+    digits, span = _digits(metric), values_span(known, merit=merit)
+    better = "higher is better" if merit else "lower is better"
     name, _, cutoff = metric.partition("@")
     title = f"{TITLES.get(name, name)}{f' at {cutoff}' if cutoff else ''}"
     alt = f"{title}, {better}: " + "; ".join(f"{name} {in_words(one, digits)}" for name, one in known)

@@ -113,7 +113,7 @@ def _slice(trials: Sequence[Trial], name: str, best: Trial | None) -> Chart:
     numeric = all(_real(value) for value in values)
     # What was drawn evenly has its median in the middle; what was drawn by its logarithm far below.
     spans = numeric and min(values) > 0 and statistics.median(values) < 0.25 * (min(values) + max(values))
-    choices = sorted({_text(value) for value in values})
+    choices = sorted({shown(_text(value)) for value in values})
     x = (
         axis(type="log", dtick=1)
         if spans

@@ -30,12 +30,12 @@ class Span:
         return self.high - inside if value > self.high else self.low + inside
 
 
-def values_span(rows: Rows) -> Span:
-    """The axis of values: with those that are near the best one."""
+def values_span(rows: Rows, *, merit: bool = True) -> Span:
+    """The axis of values: with those that are near the best one. merit: more is better; otherwise all are near."""
     best = max((one.value or 0.0 for _, one in rows), default=0.0)
     far = frozenset(name for name, one in rows if (one.value or 0.0) < FAR * best)
     # Without two models to tell apart closely there is nothing to gain.
-    return _span(rows, far if len(rows) - len(far) > 1 else frozenset())
+    return _span(rows, far if merit and len(rows) - len(far) > 1 else frozenset())
 
 
 def differences_span(rows: Rows) -> Span:
@@ -62,7 +62,7 @@ def whiskers(rows: Rows, models: Sequence[str], span: Span, line: float | None, 
         whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
         shapes = [{"type": "line", "x0": line, "x1": line, "line": stroke, **whole}]
     names = axis(type="category", autorange="reversed", showgrid=False, ticklen=6, tickcolor="rgba(0,0,0,0)")
-    values = axis(range=[span.low, span.high], nticks=5, tickformat="+.3~g" if sign else ".3~g")
+    values = axis(range=[span.low, span.high], nticks=4, tickangle=0, tickformat="+.3~g" if sign else ".3~g")
     more = {"shapes": shapes, "annotations": numbers, "margin": {"l": 8, "r": 62, "t": 8, "b": 8}}
     return {"data": traces, "layout": layout(56 + 32 * len(rows), xaxis=values, yaxis=names, **more)}
 

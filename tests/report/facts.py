@@ -1,0 +1,96 @@
+"""Facts of judged runs, made up: with everything there is to show, and with as little as there can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from endcap.report import Facts
+
+HOSTILE = "</script><script>alert('x')</script><img src=https://evil.example/x onerror=alert(1)>\"'&<b>"
+METRICS = ("mrr", "hr", "ndcg", "recall", "precision", "popularity_bias")
+MODELS = ("challenger", "champion", "popularity", "vsknn")
+
+
+def row(model: str, metric: str, value: float, interval: bool = True) -> dict[str, Any]:
+    def numbers(one: float) -> list[float | None]:
+        return [one, one - 0.01, one + 0.01] if interval else [one, None, None]
+
+    compared = {} if model == "challenger" else {"difference": numbers(0.36 - value), "ratio": numbers(1.1)}
+    return {"model": model, "metric": metric, "value": numbers(value), **compared}
+
+
+def table() -> list[dict[str, Any]]:
+    values = dict(zip(MODELS, (0.36, 0.345, 0.03, 0.355), strict=True))
+    rows = [row(name, f"{metric}@{k}", values[name]) for name in MODELS for metric in METRICS for k in (5, 20)]
+    rows += [row(name, f"coverage@{k}", values[name], interval=False) for name in MODELS for k in (5, 20)]
+    return rows + [row(name, "p90_ms", 3.0, interval=False) for name in MODELS]
+
+
+def trial(number: int, state: str, value: float | None, **more: Any) -> dict[str, Any]:
+    parameters = {
+        "learning_rate": 10.0 ** -(number % 4),
+        "loss": ("bpr-max", HOSTILE)[number % 2],
+        "width": 32 + number,
+    }
+    return {"number": number, "state": state, "value": value, "parameters": parameters, "seconds": 3.5, **more}
+
+
+def search() -> dict[str, Any]:
+    done = [trial(number, "complete", 0.3 + number / 100, epochs=4) for number in range(6)]
+    others = [trial(6, "pruned", 0.2), trial(7, "failed", None, error=f"the loss became NaN {HOSTILE}")]
+    return {"trials": [*done, *others], "importances": {"learning_rate": 0.7, "loss": 0.3}, "best": 5, "failed": 1}
+
+
+def samples() -> dict[str, Any]:
+    def item(number: int) -> dict[str, Any]:
+        return {"item": f"i{number}", "title": f"Lamp {number} {HOSTILE}"} if number % 2 else {"item": f"i{number}"}
+
+    session = {
+        "kind": "challenger",
+        "earlier": 3,
+        "shown": [item(1), item(2)],
+        "next": item(3),
+        "lists": {"challenger": [item(4), item(3)], "champion": [{"item": None}]},
+        "ranks": {"challenger": 2, "champion": 0},
+    }
+    return {"models": ["challenger", "champion"], "cutoff": 10, "sessions": [session]}
+
+
+def verdict(**more: Any) -> dict[str, Any]:
+    facts = {"passed": True, "conditions": [], "warnings": [], "predictions": 100, "sessions": 40, "items": 9}
+    return {"address": "file:///store/verdicts/shop/1", "created": "2026-01-02T03:04:05+00:00", "facts": facts | more}
+
+
+def full() -> Facts:
+    """Everything, and every text that comes from outside is an attack."""
+    lengths = {"1": 0.3, "10+": 0.2, "2": 0.4}
+    rows = {name: {"predictions": 30.0, "mrr@20": value, "hr@20": value} for name, value in lengths.items()}
+    judged = verdict(
+        passed=False,
+        conditions=[
+            {"text": f"mrr@20 minus champion's is -0.01, at least 0 {HOSTILE}", "passed": False},
+            {"text": "hr@20 is 0.36, at least 0.1", "passed": True},
+        ],
+        warnings=[f"the champion knows too much {HOSTILE}"],
+        champion={"version": "3", "package": "file:///store/packages/shop/3"},
+        segments={name: {"prefix": rows, "age": {"new": rows["1"], "older": rows["2"]}} for name in MODELS},
+        counts={"all": {"sessions": 1000, "events": 5000}, "test": {"sessions": 40, "events": 140, "unseen_events": 2}},
+        dataset="file:///store/datasets/shop/1",
+        confidence=0.9,
+    )
+    epochs = [{"epoch": at, "loss": 5.0 / at, "validation": 0.3 + at / 100, "seconds": 1.5} for at in (1, 2, 3)]
+    trained = {
+        "facts": {
+            "model": {"name": "gru4rec", "width": 100, "note": HOSTILE},
+            "found": {"epochs": 2},
+            "history": epochs,
+            "search": search(),
+            "environment": {"python": "3.11.7"},
+        }
+    }
+    return Facts.of("shop", judged, trained, {"table": table(), "samples": samples()})
+
+
+def bare() -> Facts:
+    """One model, a metric, nothing else."""
+    return Facts.of("shop", verdict(), {}, {"table": [row("challenger", "mrr@20", 0.3)]})
