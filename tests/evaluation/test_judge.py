@@ -158,8 +158,8 @@ def test_the_champion_is_told_who_the_customers_are_by_their_ids(shop_store: Sto
     """In the later log those who had much before had little: there all customers have other numbers."""
     wanted = spec(
         model={"name": "ease", "history": "customer", "regularisation": 1.0},
-        evaluation={"cutoffs": [4], "bootstrap": 200},
-        gate=[{"metric": "hr@4", "against": "champion", "min": -1.0}],
+        evaluation={"cutoffs": [3], "bootstrap": 200},
+        gate=[{"metric": "hr@3", "against": "champion", "min": -1.0}],
     )
     ps, qs = [f"p{number}" for number in range(4)], [f"q{number}" for number in range(4)]
     test = {**dict.fromkeys(ps, "a"), **dict.fromkeys(qs, "x")}
@@ -171,8 +171,8 @@ def test_the_champion_is_told_who_the_customers_are_by_their_ids(shop_store: Sto
     assert register(wanted, steps.refit(wanted, old, trained, verdict, shop_store), verdict, shop_store) == "1"
     facts = shop_store.manifest(judge(wanted, new, steps.train(wanted, new, shop_store), shop_store))["facts"]
     # After n alone a and x tie, and only who asks tells them apart; r is unknown to the champion.
-    assert facts["metrics"]["champion"]["hr@4"] >= 8 / 9
-    assert facts["metrics"]["challenger"]["hr@4"] >= 8 / 9
+    assert facts["metrics"]["champion"]["hr@3"] >= 8 / 9
+    assert facts["metrics"]["challenger"]["hr@3"] >= 8 / 9
 
 
 def test_the_members_of_a_blend_are_shown_beside_it(shop_store: Store) -> None:
@@ -180,7 +180,7 @@ def test_the_members_of_a_blend_are_shown_beside_it(shop_store: Store) -> None:
     blend, data = spec(model={"name": "blend", "members": members}), log(shop_store)
     verdict = judge(blend, data, train(blend, data, shop_store), shop_store)
     facts = shop_store.manifest(verdict)["facts"]
-    assert list(facts["metrics"]) == ["challenger", "challenger/rules", "challenger/counts", "popularity"]
+    assert set(facts["metrics"]) == {"challenger", "challenger/rules", "challenger/counts", "popularity"}
     # The very members, not fitted anew: the counts rank as the baseline does, to the digit.
     for metric, value in facts["metrics"]["popularity"].items():
         assert metric == "p90_ms" or facts["metrics"]["challenger/counts"][metric] == value
