@@ -66,7 +66,7 @@ class Evaluation:
     def _table(self, division: str) -> dict[str, dict[str, float]]:
         rows = zip(SEGMENTS[division], self.segment_sums[division], self.segment_weights[division], strict=True)
         return {
-            name: {"predictions": float(weights[0]), **self._by_name(sums, weights)}
+            name: {"predictions": round(float(weights[0]), 6), **self._by_name(sums, weights)}
             for (name, _), sums, weights in rows
             if weights[0]
         }

@@ -78,9 +78,15 @@ def recommender(**keys: Any) -> Recommender:
     return Recommender.model_validate({**head, "model": {"name": "popularity"}, **keys})
 
 
-def dataset(store: Store, rows: Sequence[dict[str, Any]], shop_: Shop | None = None) -> Path:
-    """The folder of the dataset that a shop makes of rows."""
-    return store.fetch(build(shop_ or shop(), snapshot(store, rows), store))
+def dataset(
+    store: Store,
+    rows: Sequence[dict[str, Any]],
+    shop_: Shop | None = None,
+    *,
+    items: dict[str, list[Any]] | None = None,
+) -> Path:
+    """The folder of the dataset that a shop makes of rows, and of an item table."""
+    return store.fetch(build(shop_ or shop(), snapshot(store, rows, items=items), store))
 
 
 def table(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from endcap.evaluation import ranks
+from endcap.evaluation.evaluate import evaluate
+from endcap.evaluation.metrics import Popularity
+from endcap.evaluation.negatives import Negatives
+from endcap.evaluation.ranks import Competitor, Translation, rank_prefixes
+from endcap.features.sessions import Sessions
+from endcap.spec.recommender import SampledNegatives
+from tests.evaluation.conftest import AfterLast, random_sessions
+
+NONE = -np.inf
+
+
+def of_customers(sessions: Sessions, customers: list[int]) -> Sessions:
+    return dataclasses.replace(sessions, customers=np.array(customers, dtype=np.int32))
+
+
+def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> None:
+    training = of_customers(Sessions.of([[0, 1], [2], [3, 4]]), [7, 7, -1])
+    test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
+    drawn = Negatives(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
+    owner, ends = np.array([0, 0, 1]), np.array([1, 2, 1])
+    found = drawn.of(owner, ends)
+    assert found.shape == (100, 3, 8)
+    left = [set(range(20)) - {0, 1, 2, 5, 6}] * 2 + [set(range(20)) - {8, 9}]
+    for row, allowed in enumerate(left):
+        assert set(found[:, row].ravel().tolist()) == allowed
+        assert all(len(set(one)) == 8 for one in found[:, row].tolist())
+        # Uniform: each is drawn about 100 * 8 / size times; 5 standard errors.
+        counts = np.bincount(found[:, row].ravel(), minlength=20)[sorted(allowed)]
+        share = 8 / len(allowed)
+        assert np.abs(counts - 100 * share).max() < 5 * np.sqrt(100 * share * (1 - share))
+    assert (found[:, 0] != found[:, 1]).any()
+    # One at a time they are the same; by another seed they are not.
+    alone = np.concatenate([drawn.of(owner[[row]], ends[[row]]) for row in range(3)], axis=1)
+    assert alone.tolist() == found.tolist()
+    assert dataclasses.replace(drawn, seed=2).of(owner, ends).tolist() != found.tolist()
+
+
+def test_where_few_were_never_met_all_of_them_compete() -> None:
+    test = Sessions.of([[0, 1, 2]])
+    found = Negatives(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(np.array([0]), np.array([1]))
+    assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
+
+
+def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_none() -> None:
+    rng = np.random.default_rng(4)
+    test, model = random_sessions(3, 60, 40), AfterLast(rng.integers(0, 9, (40, 40)))
+    popularity = Popularity.of(test, 40)
+
+    def means(sampled: int, draws: int) -> dict[str, float]:
+        negatives = Negatives(test, test, 40, SampledNegatives(sampled=sampled, draws=draws), seed=1)
+        found = evaluate(Competitor(model), test, [5], popularity, negatives=negatives)
+        assert found.predictions == int((test.lengths - 1).clip(0).sum())
+        return dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
+
+    one, five, many = means(10, 1), means(10, 5), means(39, 1)
+    assert one["mrr@5"] != five["mrr@5"]
+    assert one["mrr@5"] == pytest.approx(five["mrr@5"], abs=0.06)
+    assert many["mrr@5"] < five["mrr@5"] < 1
+    # Drawn once, every item that was not met: as if the met ones were struck from the catalogue, but for the target.
+    expected = []
+    for block in rank_prefixes(Competitor(model), test, 40):
+        for row, owner in enumerate(block.owner.tolist()):
+            met = set(test.items[test.offsets[owner] : test.offsets[owner + 1]].tolist()) - {int(block.targets[row])}
+            rank = [item for item in block.listed[row].tolist() if item not in met].index(int(block.targets[row])) + 1
+            expected.append(1 / rank if rank <= 5 else 0.0)
+    assert many["mrr@5"] == pytest.approx(np.mean(expected))
+
+
+def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> None:
+    """The model's items are c, a, z; the test's a, b, c, d. All that it knows ties, and c comes first to it."""
+    translation = Translation.between(["a", "b", "c", "d"], ["c", "a", "z"])
+    competitor = Competitor(AfterLast(np.ones((3, 3))), translation=translation)
+    test = Sessions.of([[0, 0], [0, 1]])
+    negatives = Negatives(test, test, 4, SampledNegatives(sampled=4, draws=1), seed=1)
+    (block,) = rank_prefixes(competitor, test, 3, negatives=negatives)
+    # First the target a against b, c, d; then b against c and d, where the model knows c alone.
+    assert block.listed.tolist() == [[2, 0, -1], [2, -1, -1]]
+    assert block.ranks.tolist() == [2, 0]
+
+
+def test_blocks_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    test, model = random_sessions(3, 30, 20), AfterLast(np.random.default_rng(1).random((20, 20)))
+    negatives = Negatives(test, test, 20, SampledNegatives(sampled=5, draws=2), seed=1)
+
+    def told() -> object:
+        found = evaluate(Competitor(model, "last"), test, [3], Popularity.of(test, 20), negatives=negatives)
+        return found.sums.round(9).tolist(), found.weights.round(9).tolist(), found.coverage
+
+    once = told()
+    monkeypatch.setattr(ranks, "SCORE_BYTES", 20 * 4 * 3)
+    assert told() == once

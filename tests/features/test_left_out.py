@@ -1,0 +1,80 @@
+"""Leave-one-out: each session's last event is the test, the one before it the validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from endcap.errors import DataError
+from endcap.features.view import everything, open_view
+from endcap.models.learn import validation_of
+from endcap.store import Store
+from tests.features.logs import MONDAY, dataset, event, recommender, sessions, shop
+from tests.features.test_view import letters, parts
+
+LEFT_OUT = {"by": "leave-one-out"}
+
+
+def test_the_last_event_is_the_test_and_the_one_before_it_the_validation(store: Store) -> None:
+    folder = dataset(store, sessions("abcd ab dcb bda a"), shop(filters={"min_session_events": 1}))
+    view = open_view(folder, recommender(split=LEFT_OUT))
+    assert parts(view) == {
+        "train": ["ab", "ab", "d", "b", "a"],
+        "training": ["abc", "ab", "dc", "bd", "a"],
+        "validation": ["abc", "dc", "bd"],
+        "test": ["abcd", "dcb", "bda"],
+    }
+    assert view.protocol == "leave-one-out"
+    assert view.counts["from"] == {"validation": None, "test": None}
+    vocabulary, whole = everything(folder, recommender(split=LEFT_OUT))
+    assert letters(whole, vocabulary) == ["abcd", "ab", "dcb", "bda", "a"]
+    validation = validation_of(view, "none", 1)
+    assert validation is not None
+    assert letters(validation.asked, view.vocabulary) == ["ab", "d", "b"]
+    assert [view.vocabulary.ids[item] for item in validation.wanted] == ["c", "c", "d"]
+
+
+def test_equal_times_are_in_the_order_of_the_file(store: Store) -> None:
+    rows = [event("s", letter, 0) for letter in "cab"] + [event("t", letter, 0) for letter in "bca"]
+    assert parts(open_view(dataset(store, rows), recommender(split=LEFT_OUT)))["training"] == ["ca", "bc"]
+
+
+def test_a_last_item_that_nobody_else_met_cannot_be_judged_and_nothing_is_judged_in_its_place(store: Store) -> None:
+    view = open_view(dataset(store, sessions("abx abc cab")), recommender(split=LEFT_OUT))
+    assert parts(view)["test"] == ["abc", "cab"]
+    assert view.counts["test"] == {
+        "sessions": 2,
+        "events": 6,
+        "unseen_events": 1,
+        "short_sessions": 1,
+        "short_events": 2,
+    }
+
+
+def test_sessions_that_are_all_short_leave_no_test(store: Store) -> None:
+    with pytest.raises(DataError, match="leave-one-out takes sessions of more than 2 events"):
+        open_view(dataset(store, sessions("ab bc")), recommender(split=LEFT_OUT))
+
+
+def test_a_split_by_time_may_be_judged_by_last_events_alone(store: Store) -> None:
+    rows = sessions("abc bca cab", gap=86_400_000)
+    keys: dict[str, Any] = {"split": {"by": "time", "test": "1d", "validation": "1d"}}
+    view = open_view(dataset(store, rows), recommender(**keys, evaluation={"protocol": "leave-one-out"}))
+    assert view.protocol == "leave-one-out"
+    validation = validation_of(view, "none", 1)
+    assert validation is not None
+    assert len(validation) == len(view.validation) == 1
+    assert open_view(dataset(store, rows), recommender(**keys)).protocol == "every-prefix"
+
+
+def test_what_is_trained_on_is_not_asked_for() -> None:
+    with pytest.raises(ValidationError, match="protocol found 'every-prefix'"):
+        recommender(split=LEFT_OUT, evaluation={"protocol": "every-prefix"})
+
+
+def test_the_item_table_says_when_training_first_met_an_item(store: Store) -> None:
+    view = open_view(dataset(store, sessions("abc bca", gap=1000)), recommender(split=LEFT_OUT))
+    firsts = dict(zip(view.vocabulary.ids, view.items["first_seen"].to_pylist(), strict=True))
+    assert firsts == {"a": MONDAY, "b": MONDAY + 1000, "c": MONDAY + 5000}, "c was met first, at 2 s, as a test event"
