@@ -14,8 +14,9 @@ from endcap.errors import IntegrityError
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
-from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, decide
+from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide
 from endcap.evaluation.ranks import Competitor, Translation
+from endcap.evaluation.samples import Samples
 from endcap.features.view import View, customer_ids, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
@@ -100,20 +101,32 @@ def _judge(
         competitors[f"{CHALLENGER}/{label}"] = Competitor(member, recommender.exclude)
     if champion is not None:
         competitors[CHAMPION] = _champion(champion.package, view, store.fetch(dataset))
+    samples = Samples(view, recommender.seed)
     for name, competitor in competitors.items():
         progress(f"ranking {predictions}: {name}")
         examination.examine(name, competitor)
+        samples.ask(name, competitor)
     for spec in recommender.compared:
         progress(f"fitting and ranking {predictions}: {spec.name}")
         baseline = _baseline(spec, recommender, view, progress)
         examination.examine(spec.name, baseline)
+        samples.ask(spec.name, baseline)
     progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
     contest = examination.contest()
     baselines = [spec.name for spec in recommender.compared]
     outcomes = decide(recommender.gate, contest.metrics, contest.comparisons, baselines)
     facts = _facts(outcomes, contest, champion, view, warnings)
-    report = {"table": contest.table()}
+    compared = [CHALLENGER, _opponent(recommender, contest)]
+    report = {"table": contest.table(), "samples": samples.to_json(compared)}
     return {**facts, "confidence": recommender.evaluation.confidence}, report
+
+
+def _opponent(recommender: Recommender, contest: Contest) -> str:
+    """Whom the samples show beside the challenger: the champion, else the best baseline."""
+    if CHAMPION in contest.metrics:
+        return CHAMPION
+    metric = f"mrr@{max(recommender.evaluation.cutoffs)}"
+    return best_baseline(metric, contest.metrics, [spec.name for spec in recommender.compared])
 
 
 def _facts(
