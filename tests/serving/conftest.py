@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,10 @@ from endcap.spec import Recommender
 from endcap.store import Store, open_store
 from endcap_serving.predictors import free_port
 
-MODELS = ["popularity", "recent-popularity", "sequential-rules", "vsknn", "gru4rec"]
+MODELS = ["popularity", "recent-popularity", "sequential-rules", "vsknn", "gru4rec", "ease"]
+OF_CUSTOMERS = ["ease"]
+"""Models that are told to remember what a customer had."""
+CUSTOMERS = 200
 CATEGORIES = ["boots", "sandals", "sneakers"]
 N_ITEMS = 300
 NOON = 1_767_268_800_000
@@ -41,8 +44,8 @@ class Shop:
     """Address by model name."""
 
 
-def sessions(count: int, seed: int) -> Sessions:
-    """Walks of 1 to 12 steps among neighbouring items, a minute a step, popular items more often."""
+def sessions(count: int, seed: int, customers: int = CUSTOMERS) -> Sessions:
+    """Walks of 1 to 12 steps among neighbouring items, a minute a step, popular items more often; customers in turn."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 13, count)
     starts = (N_ITEMS * rng.random(count) ** 2).astype(int)
@@ -50,12 +53,19 @@ def sessions(count: int, seed: int) -> Sessions:
         np.cumsum([start, *rng.integers(-4, 6, n - 1)]) % N_ITEMS for start, n in zip(starts, lengths, strict=True)
     ]
     times = [NOON - 60_000 * (1000 - row % 1000) + 60_000 * np.arange(n) for row, n in enumerate(lengths)]
-    return Sessions.of([list(map(int, row)) for row in items], [list(map(int, row)) for row in times])
+    made = Sessions.of([list(map(int, row)) for row in items], [list(map(int, row)) for row in times])
+    return replace(made, customers=(np.arange(count) % customers).astype(np.int32))
+
+
+def customer(index: int) -> str:
+    """The id of a customer."""
+    return f"customer {index} ö"
 
 
 def recommender(model: str) -> Recommender:
+    parameters = {"name": model, **({"history": "customer"} if model in OF_CUSTOMERS else {})}
     return Recommender.model_validate(
-        {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "demo", "model": {"name": model}}
+        {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "demo", "model": parameters}
     )
 
 
@@ -69,10 +79,16 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     for name in MODELS:
         spec = recommender(name)
         fitted[name] = make(spec.model)
-        fitted[name].fit(train, N_ITEMS, Fitting(seed=1, epochs=1))
+        fitted[name].fit(train, N_ITEMS, Fitting(seed=1, found={"epochs": 1}))
         with store.publish("packages/shoes", name) as draft:
             write_package(
-                draft.path, model=fitted[name], vocabulary=Vocabulary(ids), items=items, recommender=spec, lineage={}
+                draft.path,
+                model=fitted[name],
+                vocabulary=Vocabulary(ids),
+                items=items,
+                recommender=spec,
+                customers=pa.array(map(customer, fitted[name].known_customers), pa.string()),
+                lineage={},
             )
             packages[name] = draft.address
     return Shop(store, ids, fitted, packages)
