@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from endcap.report.chart import BAD, MUTED, NONE, Chart, Section, Table, axis, layout, number, shown
@@ -24,18 +25,37 @@ Trial = Mapping[str, Any]
 def search(facts: Facts) -> Section:
     """Trials in their order, the value over each important parameter, importances, and the settings of the best."""
     found = facts.trained.get("search") or {}
-    trials: Sequence[Trial] = found.get("trials") or []
-    if not trials:
+    searches = {label: one for label, one in found.get("members", {"": found}).items() if one.get("trials")}
+    parts = [_part(label, one) for label, one in searches.items()]
+    if not parts:
         return Section("search", "Search", missing="No search: the model was trained with the settings of its spec.")
+    return Section(
+        "search",
+        "Search",
+        " ".join([*(part.say for part in parts), "The search saw validation data only."]),
+        [chart for part in parts for chart in part.charts],
+        {caption: table for part in parts for caption, table in part.tables.items()},
+        {caption: table for part in parts for caption, table in part.folded.items()},
+    )
+
+
+def _part(label: str, found: Mapping[str, Any]) -> Section:
+    """The search of a model, or of one of a blend's members; its label then stands in all titles and names."""
+    trials: Sequence[Trial] = found["trials"]
     best = next((one for one in trials if one.get("number") == found.get("best")), None)
     importances = {name: share for name, share in (found.get("importances") or {}).items() if share is not None}
     charts = [_history(trials, best)]
     charts += [_importances(importances)] if importances else []
     charts += [_slice(trials, name, best) for name in _drawn(trials, importances)]
-    tables = {} if best is None else {f"Settings of the best trial, number {best['number']}": _settings(best, trials)}
+    of = f"{label}: " if label else ""
+    charts = [
+        replace(chart, name=f"{label}-{chart.name}", title=of + chart.title) if label else chart for chart in charts
+    ]
+    settings = {} if best is None else {f"Settings of the best trial, number {best['number']}": _settings(best, trials)}
+    tables = {of + caption: table for caption, table in settings.items()}
     failed = [one for one in trials if one.get("state") == "failed"]
-    tables |= {"Failed trials": _failed(failed)} if failed else {}
-    return Section("search", "Search", _say(trials, best), charts, tables, {"All trials": _table(trials)})
+    tables |= {f"{of}Failed trials": _failed(failed)} if failed else {}
+    return Section("search", "Search", of + _say(trials, best), charts, tables, {f"{of}All trials": _table(trials)})
 
 
 def _say(trials: Sequence[Trial], best: Trial | None) -> str:
@@ -49,7 +69,7 @@ def _say(trials: Sequence[Trial], best: Trial | None) -> str:
         if best is None
         else f". Number {best['number']} is the best, {number(best.get('value'))} on validation, ringed below"
     )
-    return f"{told}{reached}. The search saw validation data only."
+    return f"{told}{reached}."
 
 
 def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:

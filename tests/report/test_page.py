@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from endcap.report import Facts, render
 from endcap.report.performance import metrics
-from tests.report.facts import HOSTILE, bare, full
+from tests.report.facts import HOSTILE, bare, full, search
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 MB = 1_000_000
@@ -162,6 +162,13 @@ def test_failed_trials_and_the_best_settings_are_told(page: Read) -> None:
     assert "the loss became NaN" in text
     assert "Settings of the best trial, number 5" in text
     assert figures(page)["importances"]["data"][0]["y"] == ["loss", "learning_rate"]
+
+
+def test_a_blends_members_are_each_shown_with_their_search() -> None:
+    facts = full()
+    blend = replace(facts, trained={**facts.trained, "search": {"members": {"gru": search(), "sas": search()}}})
+    drawn = figures(read(blend))
+    assert {"gru-trials", "sas-trials", "gru-slice-width", "sas-importances"} <= set(drawn)
 
 
 def test_segments_stand_in_their_order(page: Read) -> None:
