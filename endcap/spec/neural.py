@@ -67,22 +67,24 @@ class SASRecSpec(Strict):
 
     name: Literal["sasrec"] = "sasrec"
     width: Positive = 64
-    blocks: Positive = 2
+    blocks: Positive = 1
     heads: Positive = 1
     """Divides the width."""
     max_events: Positive = 50
     """Of a longer session the last events count."""
     batch: Positive = 128
-    """Sessions a step."""
+    """Sessions a step, on average; short ones share a row."""
     negatives: Positive = 512
     """Items that every target of a step competes with."""
     negatives_alpha: Power = 0.5
+    """Negatives are drawn by popularity to this power: 0 uniform (as gSASRec has it), 1 by popularity."""
     loss: Literal["cross-entropy", "gbce"] = "cross-entropy"
     calibration: Power = 0.75
     """Of gbce: 0 is binary cross-entropy, 1 makes up for all that sampling overstates (t of gSASRec)."""
-    learning_rate: LearningRate = 0.001
+    learning_rate: LearningRate = 0.008
     """Of Adam."""
     dropout: Rate = 0.3
+    """Of what goes in, and of what each part of a block adds."""
     max_epochs: Positive = 30
     patience: Positive = 3
     features: list[str] = []
@@ -91,11 +93,14 @@ class SASRecSpec(Strict):
     space: ClassVar[Space] = {
         "width": choice(32, 64, 128),
         "blocks": choice(1, 2),
-        "learning_rate": between(0.0003, 0.01, log=True),
-        "dropout": between(0.0, 0.6),
+        "learning_rate": between(0.001, 0.02, log=True),
+        "dropout": between(0.1, 0.6),
         "negatives_alpha": between(0.0, 0.8),
     }
-    starts: ClassVar[list[dict[str, Any]]] = []
+    starts: ClassVar[list[dict[str, Any]]] = [
+        {"dropout": 0.5},
+        {"blocks": 2, "learning_rate": 0.004},
+    ]
 
 
 class NeuMFSpec(Strict):
@@ -107,21 +112,26 @@ class NeuMFSpec(Strict):
     width: Positive = 32
     """Of each embedding."""
     layers: Annotated[list[Positive], Field(min_length=1)] = [64, 32, 16]
-    batch: Positive = 1024
-    negatives: Positive = 4
-    """Items drawn for each event, which the customer has none of."""
-    learning_rate: LearningRate = 0.001
+    batch: Positive = 2048
+    """Pairs of customer and item a step, those of negatives included."""
+    negatives: Positive = 8
+    """Items drawn for each that the customer had, of which the customer has none."""
+    learning_rate: LearningRate = 0.003
     """Of Adam."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     dropout: Rate = 0.0
+    """Of the hidden layers."""
     max_epochs: Positive = 30
     patience: Positive = 3
 
     space: ClassVar[Space] = {
         "variant": choice("gmf", "mlp", "neumf"),
         "width": choice(16, 32, 64),
-        "learning_rate": between(0.0003, 0.01, log=True),
-        "negatives": choice(4, 8),
+        "learning_rate": between(0.001, 0.01, log=True),
+        "negatives": choice(4, 8, 16),
         "dropout": between(0.0, 0.5),
     }
-    starts: ClassVar[list[dict[str, Any]]] = []
+    starts: ClassVar[list[dict[str, Any]]] = [
+        {"learning_rate": 0.004, "negatives": 16},
+        {"variant": "gmf", "learning_rate": 0.004},
+    ]
