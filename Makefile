@@ -35,6 +35,9 @@ compile: $(INSTALLED) ## write the generated files: compiled pipelines and JSON 
 bench: $(INSTALLED) ## measure; writes build/bench/*.json and prints a table
 	$(BIN)/python -m tests.bench
 
+bench-gpu: ## measure training on a CUDA device; needs Python, torch and numpy alone; writes build/bench/gpu.json
+	$(PYTHON) tests/bench/gpu.py
+
 images: ## build the images with `docker buildx bake`; ARGS=--push pushes them, REPOSITORY=… names them
 	@grep -q '@sha256:' $(IMAGE)/images.json || echo "The base image is named by its tag alone; make pin resolves its digest."
 	mkdir -p build
@@ -60,4 +63,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster check compile bench images test-image pin lock clean
+.PHONY: help demo test test-cluster check compile bench bench-gpu images test-image pin lock clean

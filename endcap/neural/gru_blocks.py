@@ -98,6 +98,8 @@ class Blocks:
         self.n_items, self.negatives, self.settings, self.device = n_items, negatives, settings, device
         self.pieces = Pieces.of(train.offsets, settings.longest)
         self.transitions = int(self.pieces.lengths.sum())
+        self._first = torch.from_numpy(self.pieces.first).to(device)
+        self._lengths = torch.from_numpy(self.pieces.lengths).to(device)
         self.lanes = settings.lanes
         share = self.lanes // exchange.world
         self.mine = slice(exchange.rank * share, (exchange.rank + 1) * share)
@@ -124,11 +126,10 @@ class Blocks:
     def epoch(self, seed: int, number: int) -> Iterator[Batch]:
         """The blocks of an epoch (from 0): every transition once, in an order of its own."""
         rng = np.random.Generator(np.random.SFC64([seed, number]))
-        lanes = Lanes.of(self.pieces, rng.permutation(len(self.pieces.lengths)), self.lanes)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        events, fresh, active = (
-            torch.from_numpy(values).to(self.device) for values in (lanes.events, lanes.fresh, lanes.active)
-        )
+        order = torch.randperm(len(self.pieces.lengths), device=self.device, generator=generator)
+        lanes = Lanes.of(self._first[order], self._lengths[order], self.lanes)
+        events, fresh, active = lanes.events, lanes.fresh, lanes.active
         size = self.steps_of_a_block()
         for begin in range(0, len(lanes), size):
             rows = slice(begin, min(begin + size, len(lanes)))

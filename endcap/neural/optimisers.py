@@ -161,4 +161,4 @@ def combine(ids: Tensor, gradient: Tensor, place: Tensor, padding: int) -> tuple
     place.index_copy_(0, ids, own)
     chosen = place.index_select(0, ids)
     total = torch.zeros_like(gradient).index_add_(0, chosen, gradient)
-    return torch.where(chosen == own, ids, padding), total
+    return ids.masked_fill(chosen != own, padding), total

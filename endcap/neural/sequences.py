@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -81,33 +83,28 @@ class Lanes:
     the hidden state is forgotten before the event. active: bool [steps, lanes].
     """
 
-    events: Ints
-    fresh: Bools
-    active: Bools
+    events: Tensor
+    fresh: Tensor
+    active: Tensor
 
     @classmethod
-    def of(cls, pieces: Pieces, order: Ints, lanes: int) -> Lanes:
-        """The pieces in this order, one after the other, cut into `lanes` runs of equal length.
+    def of(cls, first: Tensor, lengths: Tensor, lanes: int) -> Lanes:
+        """Pieces (see `Pieces`, int64 [p] each) in the order given, one after the other, cut into `lanes` equal runs.
 
         A piece that a cut falls into goes on at another lane's top without its beginning: at most `lanes` of them, and
         for that every step has the same size and none runs with a few lanes only.
         """
-        lengths = pieces.lengths[order]
+        begin = torch.cumsum(lengths, 0) - lengths
         total = int(lengths.sum())
         steps = -(-total // lanes)
-        begin = np.cumsum(lengths) - lengths
-        events, fresh = np.zeros(steps * lanes, dtype=np.int64), np.ones(steps * lanes, dtype=np.bool_)
-        events[:total] = np.arange(total) + np.repeat(pieces.first[order] - begin, lengths)
-        fresh[:total] = False
+        number = torch.arange(steps * lanes, device=first.device)
+        events = torch.zeros_like(number)
+        events[:total] = number[:total] + torch.repeat_interleave(first - begin, lengths, output_size=total)
+        fresh = number >= total
         fresh[begin] = True
-        fresh[:: steps or 1] = True
-        active = np.arange(steps * lanes) < total
+        fresh[:: max(steps, 1)] = True
         across = (lanes, steps)
-        return cls(
-            np.ascontiguousarray(events.reshape(across).T),
-            np.ascontiguousarray(fresh.reshape(across).T),
-            np.ascontiguousarray(active.reshape(across).T),
-        )
+        return cls(*(values.view(across).T.contiguous() for values in (events, fresh, number < total)))
 
     def __len__(self) -> int:
         return len(self.events)

@@ -53,16 +53,18 @@ def test_an_epoch_has_every_transition_once_and_in_order() -> None:
     lengths = np.random.default_rng(1).integers(0, 9, 50)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     pieces = Pieces.of(offsets, longest=3)
-    lanes = Lanes.of(pieces, np.random.default_rng(2).permutation(len(pieces.lengths)), 8)
+    order = np.random.default_rng(2).permutation(len(pieces.lengths))
+    laid_out = Lanes.of(torch.from_numpy(pieces.first[order]), torch.from_numpy(pieces.lengths[order]), 8)
+    events, fresh, active = laid_out.events.numpy(), laid_out.fresh.numpy(), laid_out.active.numpy()
     followed = np.setdiff1d(np.arange(offsets[-1]), offsets[1:][lengths > 0] - 1)
-    assert sorted(lanes.events[lanes.active].tolist()) == followed.tolist()
-    assert lanes.active[:-1, :-1].all()
-    assert lanes.fresh[0].all()
+    assert sorted(events[active].tolist()) == followed.tolist()
+    assert active[:-1, :-1].all()
+    assert fresh[0].all()
     # On each lane an event follows the one above it, or a piece begins.
-    goes_on = lanes.events[1:] == lanes.events[:-1] + 1
-    assert (goes_on | lanes.fresh[1:] | ~lanes.active[1:]).all()
-    begins = np.isin(lanes.events, pieces.first) & lanes.active
-    assert lanes.fresh[begins].all()
+    goes_on = events[1:] == events[:-1] + 1
+    assert (goes_on | fresh[1:] | ~active[1:]).all()
+    begins = np.isin(events, pieces.first) & active
+    assert fresh[begins].all()
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
