@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from endcap.features.view import View
-from endcap.spec.recommender import LeaveOneOutSplit, Recommender
+from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, Recommender, SampledNegatives
 
 
 def caveats(recommender: Recommender, view: View, champion: str, fitted_until: int | None) -> list[str]:
@@ -29,11 +29,16 @@ def _sampled(recommender: Recommender) -> str:
     negatives = recommender.evaluation.negatives
     if negatives is None:
         return ""
+    among = f"the items that {negatives.given} names" if isinstance(negatives, GivenNegatives) else _drawn(negatives)
     return (
-        f"evaluation.negatives: each next item was ranked among {negatives.sampled:,} sampled items (mean of "
-        f"{negatives.draws} draws), not among the catalogue. Such figures mislead: they do not compare with those of "
-        "the whole catalogue, and may put the worse of two models ahead (Krichene and Rendle, 2020)"
+        f"evaluation.negatives: each next item was ranked among {among}, not among the catalogue. Such figures "
+        "mislead: they do not compare with those of the whole catalogue, and may put the worse of two models ahead "
+        "(Krichene and Rendle, 2020)"
     )
+
+
+def _drawn(negatives: SampledNegatives) -> str:
+    return f"{negatives.sampled:,} sampled items (mean of {negatives.draws} draws)"
 
 
 def _alone(recommender: Recommender) -> str:

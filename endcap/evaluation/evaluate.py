@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.evaluation.given import GivenItems
 from endcap.evaluation.metrics import (
     COVERAGE,
     POPULARITY_BIAS,
@@ -83,7 +84,7 @@ def evaluate(
     popularity: Popularity,
     *,
     protocol: Protocol = "every-prefix",
-    negatives: Negatives | None = None,
+    negatives: Negatives | GivenItems | None = None,
     first_seen: NDArray[np.int64] | None = None,
 ) -> Evaluation:
     """Rank the catalogue after the prefixes of the test sessions and measure the lists at the cutoffs.

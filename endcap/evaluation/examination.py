@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evaluate import Evaluation, evaluate
+from endcap.evaluation.given import GivenItems, given_items
 from endcap.evaluation.metrics import Doubles, Popularity
 from endcap.evaluation.negatives import Negatives
 from endcap.evaluation.ranks import Competitor
 from endcap.evaluation.timing import drawn_prefixes, milliseconds
-from endcap.features.view import View
-from endcap.spec.recommender import Recommender
+from endcap.features.view import View, customer_ids
+from endcap.spec.recommender import Recommender, SampledNegatives
 
 
 class Examination:
     """The test sessions of a view, under the recommender's protocol; models are examined one after the other."""
 
-    def __init__(self, recommender: Recommender, view: View) -> None:
+    def __init__(self, recommender: Recommender, view: View, dataset: Path) -> None:
+        """dataset: the folder that the view is of. Raises DataError: see `given_items`."""
         self._view, self._rules, self._seed = view, recommender.evaluation, recommender.seed
         size = len(view.vocabulary)
         self._popularity = Popularity.of(view.training, size)
         self._first_seen = view.items["first_seen"].to_numpy()
-        self._negatives: Negatives | None = None
-        if self._rules.negatives is not None:
-            self._negatives = Negatives(view.test, view.training, size, self._rules.negatives, self._seed)
+        self._negatives: Negatives | GivenItems | None = None
+        rules = self._rules.negatives
+        if isinstance(rules, SampledNegatives):
+            self._negatives = Negatives(view.test, view.training, size, rules, self._seed)
+        elif rules is not None:
+            self._negatives = given_items(rules, view.test, customer_ids(dataset), view.vocabulary)
         self._timed = drawn_prefixes(view.test, view.protocol, self._seed)
         self._evaluations: dict[str, Evaluation] = {}
         self._timings: dict[str, Doubles] = {}

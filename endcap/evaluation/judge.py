@@ -15,6 +15,7 @@ from endcap.evaluation.caveats import caveats
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide
+from endcap.evaluation.given import given_files
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.evaluation.samples import Samples
 from endcap.features.view import View, customer_ids, open_view
@@ -25,7 +26,7 @@ from endcap.models.learn import fitted, tried
 from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import Package, load_package
 from endcap.spec.model import ModelSpec
-from endcap.spec.recommender import Recommender
+from endcap.spec.recommender import GivenNegatives, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ def judge(
     registry = open_registry(registry_uri, store)
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
     code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.baselines))
-    question = fingerprint(rules, content_key(dataset), content_key(trained), code)
+    question = fingerprint(rules, content_key(dataset), content_key(trained), code, *_files(recommender))
     version = registry.champion(recommender.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
@@ -93,7 +94,7 @@ def _judge(
     warnings = _caveats(recommender, view, champion)
     for warning in warnings:
         progress(f"warning: {warning}")
-    examination = Examination(recommender, view)
+    examination = Examination(recommender, view, store.fetch(dataset))
     predictions = f"{examination.predictions:,} predictions"
     challenger = _challenger(recommender, store.fetch(trained, verify=True), view)
     competitors = {CHALLENGER: challenger}
@@ -173,6 +174,12 @@ def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: P
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
     return Competitor(model, recommender.exclude)
+
+
+def _files(recommender: Recommender) -> list[str]:
+    """Digests of the files that a verdict depends on beside the dataset."""
+    negatives = recommender.evaluation.negatives
+    return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
 def _caveats(recommender: Recommender, view: View, champion: _Champion | None) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.evaluation.given import GivenItems
 from endcap.evaluation.negatives import Negatives
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM, Model, mask_excluded, top
@@ -85,7 +86,7 @@ def rank_prefixes(
     k: int,
     *,
     protocol: Protocol = "every-prefix",
-    negatives: Negatives | None = None,
+    negatives: Negatives | GivenItems | None = None,
 ) -> Iterator[Block]:
     """The k best items after every proper prefix of every test session, or after all but its last event.
 

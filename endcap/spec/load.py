@@ -92,7 +92,7 @@ def _document(layers: Layers, file: Path, env: str | None, sets: Sequence[Settin
         return None
     for setting in sets:
         document = applied(document, setting, layers.problems)
-    return _with_paths(document, layers.problems) if layers.kind == "Shop" else document
+    return (_with_paths if layers.kind == "Shop" else _with_given_path)(document, layers.problems)
 
 
 def _validated(document: Node | None, model: type[_Spec], layers: Layers) -> _Spec | None:
@@ -154,14 +154,25 @@ def _with_paths(document: Node, problems: list[Problem]) -> Node:
     return replace(document, value=tables)
 
 
-def _with_path(source: Node, key: str, problems: list[Problem]) -> Node:
-    path = source.value.get("path") if isinstance(source.value, dict) else None
+def _with_given_path(document: Node, problems: list[Problem]) -> Node:
+    """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
+    keys = ("evaluation", "negatives", "given")
+    if document.at(keys) is document.at(keys[:2]):
+        return document
+    evaluation = document.at(keys[:1])
+    changed = _with_path(document.at(keys[:2]), ".".join(keys), problems, "given")
+    evaluation = replace(evaluation, value=evaluation.value | {"negatives": changed})
+    return replace(document, value=document.value | {"evaluation": evaluation})
+
+
+def _with_path(source: Node, key: str, problems: list[Problem], name: str = "path") -> Node:
+    path = source.value.get(name) if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str):
         return source
     expanded = _expanded(path, key, problems)
     if not _ADDRESS.match(expanded):
         expanded = str(absolute(_folder(path) / Path(expanded).expanduser()))
-    return replace(source, value=source.value | {"path": replace(path, value=expanded)})
+    return replace(source, value=source.value | {name: replace(path, value=expanded)})
 
 
 def _expanded(path: Node, key: str, problems: list[Problem]) -> str:

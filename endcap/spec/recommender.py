@@ -76,12 +76,23 @@ class SampledNegatives(Strict):
     """Figures are the mean over so many draws."""
 
 
+class GivenNegatives(Strict):
+    """Each next item competes with the items that a file names for its customer, as some papers publish them."""
+
+    given: str
+    """A file with a row for each customer and item, in a format that events may have: a path, from the spec's file on,
+    or an address in a bucket."""
+    customer: str = "customer"
+    """The column of the customer's id."""
+    item: str = "item"
+
+
 class Evaluation(Strict):
     protocol: Protocol | None = None
     """What is predicted: each event of a test session from those before it, or its last event alone. Left out: as the
     split: leave-one-out where it is by that, else every-prefix."""
-    negatives: SampledNegatives | None = None
-    """Left out: the whole catalogue is ranked. Figures on sampled items mislead and compare with no others."""
+    negatives: SampledNegatives | GivenNegatives | None = None
+    """Left out: the whole catalogue is ranked. Figures on a few items mislead and compare with no others."""
     cutoffs: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [5, 10, 20]
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     """Resamples of the sessions for each interval."""

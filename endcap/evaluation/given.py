@@ -1,0 +1,90 @@
+"""Items that a file names for each customer: what the next item is ranked among where a paper publishes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from endcap.errors import DataError
+from endcap.events.read import read
+from endcap.events.sources import SourceFile, find_files
+from endcap.features.sessions import Ints, Sessions
+from endcap.features.vocabulary import UNKNOWN, Vocabulary
+from endcap.models import NO_ITEM
+from endcap.spec.recommender import GivenNegatives
+from endcap.spec.shop import Source
+
+Items = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class GivenItems:
+    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]. test: what is asked about."""
+
+    test: Sessions
+    items: Items
+    offsets: Ints
+    draws: int = 1
+
+    def of(self, owner: Ints, ends: Ints) -> Items:
+        """The items of each prediction's customer, less the next one itself: int32 [1, b, most], see `Negatives.of`."""
+        customers = self.test.customers[owner]
+        starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
+        place = np.arange(counts.max(initial=0))
+        inside = place < counts[:, None]
+        found = np.where(inside, self.items[np.where(inside, starts[:, None] + place, 0)], NO_ITEM)
+        targets = self.test.items[self.test.offsets[owner] + ends]
+        found[found == targets[:, None]] = NO_ITEM
+        return found.astype(np.int32)[None]
+
+
+def given_files(rules: GivenNegatives) -> list[SourceFile]:
+    """The files that the spec names. Raises DataError where there is none, or none that can be read."""
+    return find_files(Source(path=rules.given)).files
+
+
+def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary) -> GivenItems:
+    """Read the files. customers: the ids of the dataset's customers, by their number.
+
+    Items that the vocabulary lacks cannot be ranked and are left out. Raises DataError where a row is bad, a column is
+    not there, or a test session's customer has no item: its next item would compete with nothing.
+    """
+    named = [_columns(file, rules) for file in given_files(rules)]
+    owners = pa.concat_arrays([one[0] for one in named])
+    owner = pc.index_in(owners, value_set=customers).fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
+    item = vocabulary.indices(pa.concat_arrays([one[1] for one in named]).to_pylist())
+    known = (owner != UNKNOWN) & (item != UNKNOWN)
+    pairs = np.unique(np.column_stack([owner[known], item[known]]), axis=0)
+    counts = np.bincount(pairs[:, 0], minlength=len(customers))
+    # Customers unknown to the dataset have the number -1: the place behind all others.
+    without = int((np.append(counts, 0)[test.customers] == 0).sum())
+    if without:
+        raise DataError(
+            f"{rules.given}: {without:,} of {len(test):,} test sessions are of customers without an item of the "
+            "vocabulary in it; give each customer's items, or set evaluation.negatives to {sampled: 99}"
+        )
+    return GivenItems(test, pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:
+    """A file's customers and items, as text."""
+    import duckdb
+
+    wanted = [rules.customer, rules.item]
+    with duckdb.connect() as connection:
+        rows = read(file, Source(path=rules.given), wanted, connection)
+        names = [] if rows is None else list(rows.names)
+        if missing := [name for name in wanted if name not in names]:
+            there = ", ".join(names) or "none"
+            raise DataError(f"{file.name}: no column {missing[0]!r}; there are: {there}. See evaluation.negatives")
+        assert rows is not None
+        batches = list(rows.batches)
+    if rejects := [reject for batch in batches for reject in batch.rejects]:
+        raise DataError(f"{file.name}, line {rejects[0].line}: {rejects[0].reason}")
+    tables = [batch.table.select([names.index(name) for name in wanted]) for batch in batches if len(batch.lines)]
+    both = [pa.chunked_array([chunk for t in tables for chunk in t.column(n).chunks], pa.string()) for n in (0, 1)]
+    return both[0].combine_chunks(), both[1].combine_chunks()

@@ -1,0 +1,87 @@
+"""The next item among the items that a file names for its customer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from endcap.errors import DataError
+from endcap.evaluation.caveats import caveats
+from endcap.evaluation.examination import Examination
+from endcap.evaluation.given import given_items
+from endcap.evaluation.ranks import Competitor, rank_prefixes
+from endcap.features.sessions import Sessions
+from endcap.features.view import open_view
+from endcap.features.vocabulary import Vocabulary
+from endcap.spec.load import load
+from endcap.spec.recommender import GivenNegatives
+from endcap.store import Store
+from tests.evaluation.conftest import AfterLast
+from tests.evaluation.test_negatives import of_customers
+from tests.features.logs import dataset, event, recommender
+
+CUSTOMERS = pa.array(["ann", "bob", "cid"])
+ITEMS = Vocabulary(["a", "b", "c", "d", "e"])
+ALL_TIED = AfterLast(np.ones((5, 5)))
+
+
+def given(file: Path, text: str, **columns: str) -> GivenNegatives:
+    file.write_text(text)
+    return GivenNegatives(given=str(file), **columns)
+
+
+def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path: Path) -> None:
+    text = "user\titem\nbob\te\nbob\tb\nbob\tb\nann\tc\nnobody\ta\nann\tunknown\nbob\td\n"
+    rules = given(tmp_path / "test.tsv", text, customer="user")
+    test = of_customers(Sessions.of([[0, 3], [0, 1, 4]]), [0, 1])
+    items = given_items(rules, test, CUSTOMERS, ITEMS)
+    assert items.of(np.array([0, 1, 1]), np.array([1, 1, 2])).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
+    (block,) = rank_prefixes(Competitor(ALL_TIED), test, 3, protocol="leave-one-out", negatives=items)
+    # All tie, so lists are in the items' order: d among c and d, e among b, d and e.
+    assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]
+    assert block.ranks.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("customers", [[0, 2], [0, -1]])
+def test_a_customer_without_items_would_win_for_nothing_and_is_refused(tmp_path: Path, customers: list[int]) -> None:
+    rules = given(tmp_path / "test.csv", "customer,item\nann,c\nbob,d\n")
+    test = of_customers(Sessions.of([[0, 3], [0, 1]]), customers)
+    with pytest.raises(DataError, match="1 of 2 test sessions are of customers without an item"):
+        given_items(rules, test, CUSTOMERS, ITEMS)
+
+
+def test_a_file_without_the_columns_says_which_there_are(tmp_path: Path) -> None:
+    rules = given(tmp_path / "test.csv", "user,item\nann,c\n")
+    with pytest.raises(DataError, match="no column 'customer'; there are: user, item"):
+        given_items(rules, of_customers(Sessions.of([[0, 3]]), [0]), CUSTOMERS, ITEMS)
+
+
+def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "negatives.csv").write_text("customer,item\nc1,b\nc2,a\n")
+    (tmp_path / "shop.yaml").write_text(
+        "apiVersion: endcap/v1\nkind: Shop\nname: shop\nevents: {sources: [{path: x.csv}], columns: {session: s}}\n"
+    )
+    (tmp_path / "test.yaml").write_text(
+        "apiVersion: endcap/v1\nkind: Recommender\nname: test\nshop: ./shop.yaml\nmodel: {name: popularity}\n"
+        "split: {by: leave-one-out}\nevaluation: {cutoffs: [1], negatives: {given: negatives.csv}}\n"
+        "gate: []\n"
+    )
+    loaded = load(tmp_path / "test.yaml").recommender
+    rules = loaded.evaluation.negatives
+    assert isinstance(rules, GivenNegatives)
+    assert rules.given == str(tmp_path / "negatives.csv")
+    rows: list[dict[str, Any]] = [event("s1", item, place, "c1") for place, item in enumerate("bca")]
+    rows += [event("s2", item, place, "c2") for place, item in enumerate("abc")]
+    folder = dataset(store, rows)
+    wanted = recommender(split={"by": "leave-one-out"}, evaluation=loaded.evaluation.model_dump(), gate=[])
+    view = open_view(folder, wanted)
+    examination = Examination(wanted, view, folder)
+    # Of the vocabulary b, a, c: b before a for c1, a before c for c2.
+    assert view.vocabulary.ids == ["b", "a", "c"]
+    examination.examine("challenger", Competitor(AfterLast(np.ones((3, 3)))))
+    assert examination.contest().metrics["challenger"]["hr@1"].value == 0
+    assert any("among the items that" in told for told in caveats(wanted, view, "", None))
