@@ -79,7 +79,7 @@ class EASESpec(Strict):
     """A row of the matrix: a session, or all that a customer had."""
 
     space: ClassVar[Space] = {"regularisation": between(10.0, 3000.0, log=True)}
-    starts: ClassVar[list[dict[str, Any]]] = []
+    starts: ClassVar[list[dict[str, Any]]] = [{"regularisation": 100.0}, {"regularisation": 500.0}]
 
 
 class ItemKNNSpec(Strict):
