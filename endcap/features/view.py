@@ -208,9 +208,7 @@ def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
     return first
 
 
-def _aligned(
-    items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]
-) -> pa.Table:
+def _aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
     """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
     table = items.take(rows)

@@ -84,12 +84,20 @@ class Blend(Model):
         progress("weights: " + ", ".join(f"{label} {weight:.3f}" for label, weight in self._weights.items()))
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        total = np.zeros((len(sessions), self.n_items), dtype=np.float32)
+        return self._pooled(len(sessions), lambda member: member.score(sessions))
+
+    def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
+        """See `Model.score_prefixes`: each member in its own way."""
+        prefixes = int(np.maximum(sessions.lengths - 1, 0).sum())
+        return self._pooled(prefixes, lambda member: member.score_prefixes(sessions))
+
+    def _pooled(self, rows: int, asked: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The pool of what the members that have a weight answer: float32 [rows, n_items]."""
+        total = np.zeros((rows, self.n_items), dtype=np.float32)
         opinion = np.zeros(total.shape, dtype=np.bool_)
         for label, weight in self._weights.items():
             if weight > 0:
-                scores = self._members[label].score(sessions)
-                self._scales[label].add_log(total, opinion, scores, weight)
+                self._scales[label].add_log(total, opinion, asked(self._members[label]), weight)
         total[~opinion] = -np.inf
         return total
 

@@ -116,6 +116,12 @@ class ModelContract:
         alone = np.concatenate([model.score(sessions.take(np.array([row]))) for row in range(len(sessions))])
         np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
 
+    def test_prefixes_are_scored_as_sessions_of_their_own(self, model: Model) -> None:
+        long = list(range(0, N_ITEMS, 2)) * 10
+        sessions = Sessions.of([*ASKED, [], [3], long])
+        at_once = model.score_prefixes(sessions)
+        np.testing.assert_allclose(at_once, model.score(sessions.prefixes()[0]), rtol=1e-4, atol=1e-5)
+
     def test_saved_and_loaded_it_scores_the_same_without_pickle(
         self, spec: ModelSpec, model: Model, tmp_path: Path
     ) -> None:
