@@ -10,25 +10,9 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
-from endcap.store.s3_settings import MOUNT
+from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
 from endcap_components.step import DEADLINE
 
-SECRET_KEYS = (
-    "ENDCAP_S3_ENDPOINT",
-    "AWS_ENDPOINT_URL",
-    "S3_ENDPOINT",
-    "S3_USE_HTTPS",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "ENDCAP_S3_REGION",
-    "AWS_DEFAULT_REGION",
-    "ENDCAP_S3_CA",
-)
-"""Keys of the store's Secret, those that KServe reads among them; what it lacks is not set."""
-MOUNTED = "/var/run/secrets/endcap/store"
-"""Where the store's Secret lies as files, for the certificates that it may hold."""
 _UNSAID = {"deploy": {"retries": Retries(count=0)}}
 """Deploy asks a busy API server again itself and waits for pods for `ready_within`; what fails then, a right that is
 missing or a model that does not start, would fail again after as long a wait."""

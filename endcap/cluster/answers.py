@@ -47,6 +47,7 @@ class UnreachableError(TransientError):
 BRINGS = {
     "serving.kserve.io": "KServe (https://kserve.github.io/website/docs/admin-guide/overview)",
     "gateway.networking.k8s.io": "the Gateway API (https://gateway-api.sigs.k8s.io/guides)",
+    "ray.io": "KubeRay (https://docs.ray.io/en/latest/cluster/kubernetes)",
     "serving.knative.dev": "Knative Serving (https://knative.dev/docs/install)",
 }
 _RBAC = re.compile(

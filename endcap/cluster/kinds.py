@@ -45,6 +45,7 @@ INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "infer
 SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 KNATIVE_ROUTE = Kind("serving.knative.dev/v1", "Route", "routes")
+RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
 
 _KNOWN = (
     NAMESPACE,
@@ -58,6 +59,7 @@ _KNOWN = (
     SERVING_RUNTIME,
     HTTP_ROUTE,
     KNATIVE_ROUTE,
+    RAY_CLUSTER,
 )
 
 

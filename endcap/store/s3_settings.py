@@ -19,6 +19,22 @@ CAS = ("ENDCAP_S3_CA", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
 MOUNT = "ENDCAP_S3_SECRET"
 """A folder with the Secret's keys as files: certificates of a private authority are its key `ca.crt`."""
 CA_KEY = "ca.crt"
+SECRET_KEYS = (
+    "ENDCAP_S3_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "S3_ENDPOINT",
+    "S3_USE_HTTPS",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "ENDCAP_S3_REGION",
+    "AWS_DEFAULT_REGION",
+    "ENDCAP_S3_CA",
+)
+"""Keys of the store's Secret, those that KServe reads among them; what it lacks is not set."""
+MOUNTED = "/var/run/secrets/endcap/store"
+"""Where the store's Secret lies as files, for the certificates that it may hold."""
 
 
 @dataclass(frozen=True)

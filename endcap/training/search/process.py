@@ -16,12 +16,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from endcap.errors import TransientError, UserError
-from endcap.spec.search import Search
 from endcap.training.search.ray_process import Connection
-from endcap.training.search.stage import Stage
 
 Event = dict[str, Any]
 _LONGEST_TEMP = 40
@@ -32,17 +30,40 @@ _ENDS_WITHIN = 1.0
 """Seconds for Ray to end in order; what is left then is killed."""
 
 
+class Needs(Protocol):
+    """What a worker needs: cores and GPUs."""
+
+    @property
+    def cpu(self) -> float: ...
+
+    @property
+    def gpu(self) -> float: ...
+
+
+class Stage(Protocol):
+    """What the process is to do."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 class RayProcess:
     """Starts the process, sends it stages, hands on its events, and ends it and all that it started."""
 
-    def __init__(self, work: Path, address: str | None, cpus: int, search: Search) -> None:
+    driver: ClassVar[str] = "endcap.training.search.tuning"
+    """The module whose `drive` carries out a stage."""
+    section: ClassVar[str] = "search"
+    """Of the recommender: what says where Ray is and what a worker gets."""
+    worker: ClassVar[str] = "trial"
+    kept: ClassVar[str] = "trials that ended are kept"
+
+    def __init__(self, work: Path, address: str | None, cpus: int, needs: Needs) -> None:
         """address: of a cluster, or None: Ray is started here, with so many cores."""
         self._address = address
         self._temp = _temp(work)
         self._log = work / "ray.log"
         storage = work / "tune"
-        self._connection = Connection(address, cpus, str(self._temp), str(storage), search.cpu, search.gpu)
-        self._threads = max(1, int(search.cpu))
+        self._connection = Connection(address, cpus, str(self._temp), str(storage), needs.cpu, needs.gpu)
+        self._threads = max(1, int(needs.cpu))
         self._events: queue.Queue[Event | None] = queue.Queue()
 
     def __enter__(self) -> Self:
@@ -52,7 +73,7 @@ class RayProcess:
         environment.pop("RAY_ADDRESS", None)
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN],
+                [sys.executable, "-c", _MAIN, self.driver],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -103,8 +124,9 @@ class RayProcess:
         if event["event"] == "refused":
             c = self._connection
             raise UserError(
-                f"a trial asks for {c.cpu:g} cores and {c.gpu:g} GPUs (search.cpu, search.gpu), and Ray has "
-                f"{event['CPU']:g} and {event['GPU']:g}; ask for less, or give it more"
+                f"a {self.worker} asks for {c.cpu:g} cores and {c.gpu:g} GPUs "
+                f"({self.section}.cpu, {self.section}.gpu), and Ray has {event['CPU']:g} and {event['GPU']:g}; ask for "
+                "less, or give it more"
             )
         return event
 
@@ -125,10 +147,11 @@ class RayProcess:
     def _lost(self) -> str:
         said = self._log.read_text(errors="replace")[-_TAIL:].strip()
         lines = [line for line in said.splitlines() if line.strip()]
-        where = f"the Ray cluster at {self._address}" if self._address else "Ray, which the search started here,"
+        here = f"Ray, which the {self.section} started here,"
+        where = f"the Ray cluster at {self._address}" if self._address else here
         look = "see that it is there and reachable, then run again" if self._address else "run again"
         last = f" ({lines[-1].strip()})" if lines else ""
-        return f"{where} is gone{last}; {look}: trials that ended are kept. Its log: {self._log}"
+        return f"{where} is gone{last}; {look}: {self.kept}. Its log: {self._log}"
 
 
 def _temp(work: Path) -> Path:
@@ -141,17 +164,27 @@ def _temp(work: Path) -> Path:
 
 
 @contextlib.contextmanager
-def ended_with(process: RayProcess) -> Iterator[RayProcess]:
-    """The process, ended however the block ends, at SIGTERM too (a pod that is taken away)."""
+def ended_by_signal() -> Iterator[None]:
+    """SIGTERM, by which a pod is taken away, ends the block in order."""
 
     def at_end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, at_end) if main else None
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, at_end)
     try:
-        with process:
-            yield process
+        yield
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before)
+
+
+Ended = TypeVar("Ended", bound=RayProcess)
+
+
+@contextlib.contextmanager
+def ended_with(process: Ended) -> Iterator[Ended]:
+    """The process, ended however the block ends, at SIGTERM too."""
+    with ended_by_signal(), process:
+        yield process

@@ -1,15 +1,146 @@
-"""Where Ray is: on this machine, at an address, or in a cluster of the search's own."""
+"""Where Ray is: on this machine, at an address, or in a cluster of the search's own, which goes when it ends."""
 
 from __future__ import annotations
 
 import contextlib
+import socket
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from endcap.cluster import Cluster, ForbiddenError, connect
+from endcap.cluster.kinds import POD, RAY_CLUSTER
+from endcap.errors import ClusterError, EndcapError
+from endcap.spec.base import format_duration
 from endcap.spec.recommender import Recommender
+from endcap.spec.search import RayCluster
+from endcap.training.search.kuberay import EXPIRES, SELECTOR, address_of, own_namespace, owner_of, ray_cluster
+from endcap.training.search.process import ended_by_signal as ended_by_signal
+
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+_LOOK = 2.0
+"""Seconds between two looks at a cluster that is being made."""
+_SPARE = timedelta(minutes=30)
 
 
 @contextlib.contextmanager
-def cluster_of(recommender: Recommender, key: str, progress: Callable[[str], None]) -> Iterator[str | None]:
-    """The address of the Ray cluster that the recommender's search uses; None: one is to be started here."""
+def cluster_of(recommender: Recommender, key: str, progress: Progress) -> Iterator[str | None]:
+    """The address of the Ray cluster that the recommender's search uses; None: one is to be started here.
+
+    Raises ClusterError where a cluster of its own is not ready in time, with what keeps it.
+    """
     search = recommender.search
-    yield search.address if search is not None else None
+    if search is None or search.cluster is None:
+        yield None if search is None else search.address
+        return
+    lives = search.time_budget + search.cluster.ready_within + _SPARE
+    with own_cluster(connect(), recommender, search.cluster, key, lives, progress) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def own_cluster(
+    cluster: Cluster,
+    recommender: Recommender,
+    wanted: RayCluster,
+    key: str,
+    lives: timedelta,
+    progress: Progress,
+    look: float = _LOOK,
+) -> Iterator[str]:
+    """Make a Ray cluster, wait until it is ready, and remove it when the block ends, at an error and SIGTERM too.
+
+    A kill -9 of the step's pod is seen by Kubernetes, since the pod owns the cluster where both are in one namespace;
+    elsewhere the same step removes it when it is tried again, and any later search what has expired.
+    """
+    namespace = wanted.namespace
+    thing = ray_cluster(recommender, wanted, key, owner_of(_own_pod(cluster), namespace), lives)
+    name = thing["metadata"]["name"]
+    _remove_expired(cluster, namespace, progress)
+    with ended_by_signal():
+        try:
+            cluster.apply(thing, force=True)
+            progress(f"RayCluster {name} in namespace {namespace}: waiting for its {wanted.workers} workers")
+            _wait(cluster, name, wanted, look, progress)
+            yield address_of(name, namespace)
+        finally:
+            _remove(cluster, name, namespace, progress)
+
+
+def _own_pod(cluster: Cluster) -> Json | None:
+    """The pod that this runs in: a pod's host name is its name."""
+    namespace = own_namespace()
+    if namespace is None:
+        return None
+    try:
+        return cluster.find(POD, socket.gethostname(), namespace)
+    except ForbiddenError:
+        return None
+
+
+def _wait(cluster: Cluster, name: str, wanted: RayCluster, look: float, progress: Progress) -> None:
+    end = time.monotonic() + wanted.ready_within.total_seconds()
+    told = ""
+    while True:
+        live = cluster.get(RAY_CLUSTER, name, wanted.namespace)
+        status = live.get("status") or {}
+        if status.get("state") == "ready" and status.get("readyWorkerReplicas", 0) >= wanted.workers:
+            return
+        why = _why_not(cluster, live)
+        if why and why != told:
+            progress(f"RayCluster {name}: {why}")
+            told = why
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"the RayCluster {name} in namespace {wanted.namespace} was not ready within "
+                f"{format_duration(wanted.ready_within)} (search.cluster.ready_within): "
+                f"{why or 'nothing is seen of it; is KubeRay installed, and does it look at this namespace?'}"
+            )
+        time.sleep(look)
+
+
+def _why_not(cluster: Cluster, live: Json) -> str:
+    """What is seen to keep a Ray cluster from being ready."""
+    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
+    status = live.get("status") or {}
+    found = [status["reason"]] if status.get("reason") else []
+    found += [
+        f"{one['type']}: {one['message']}"
+        for one in status.get("conditions") or []
+        if one.get("status") == "False" and one.get("message")
+    ]
+    try:
+        pods = cluster.every(POD, namespace, labels=f"ray.io/cluster={name}")
+    except ForbiddenError:
+        pods = []
+    for pod in pods:
+        found += [f"{pod['metadata']['name']}: {words}" for words in _troubles(pod.get("status") or {})]
+    return "; ".join(found[:3])
+
+
+def _troubles(status: Json) -> Iterator[str]:
+    for one in status.get("conditions") or []:
+        if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
+            yield f"no node takes it: {one.get('message', '')}"
+    for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            yield f"{waiting['reason']} {waiting.get('message', '')}".strip()
+
+
+def _remove_expired(cluster: Cluster, namespace: str, progress: Progress) -> None:
+    for one in cluster.every(RAY_CLUSTER, namespace, labels=SELECTOR):
+        expires = (one["metadata"].get("annotations") or {}).get(EXPIRES, "")
+        with contextlib.suppress(ValueError):
+            if expires and datetime.fromisoformat(expires) < datetime.now(UTC):
+                _remove(cluster, one["metadata"]["name"], namespace, progress)
+
+
+def _remove(cluster: Cluster, name: str, namespace: str, progress: Progress) -> None:
+    try:
+        if cluster.delete(RAY_CLUSTER, name, namespace):
+            progress(f"RayCluster {name} is removed")
+    except EndcapError as error:
+        progress(f"warning: RayCluster {name} in namespace {namespace} could not be removed: {error}")

@@ -1,12 +1,14 @@
 """The process that holds Ray: a child of the step, so that Ray's output, its signal handlers and its end are its own.
 
-It reads JSON lines: how to connect, then a stage each (`Stage`). It writes JSON lines: `ready`, what `drive`
-emits, `over` after each stage; `refused` where a trial can not run there. It ends when its input does.
+It reads JSON lines: how to connect, then a stage each. What a stage is, and how it is driven, says a module with a
+`Stage` and a `drive`: it is named to the process when it starts. It writes JSON lines: `ready`, what `drive` emits,
+`over` after each stage; `refused` where not even one worker can run there. It ends when its input does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -18,12 +20,12 @@ from typing import Any
 
 Emit = Callable[[dict[str, Any]], None]
 _OBJECT_STORE = 100 * 2**20
-"""Trials read the data from the store, so that little goes through Ray's."""
+"""Workers read the data from the store, so that little goes through Ray's."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where Ray is, and what a trial needs. address: of a cluster; None: one is started here, for `cpus` cores.
+    """Where Ray is, and what a worker needs. address: of a cluster; None: one is started here, for `cpus` cores.
     temp, storage: folders of one's own."""
 
     address: str | None
@@ -35,7 +37,7 @@ class Connection:
 
 
 def main() -> None:
-    """Serve the parent."""
+    """Serve the parent, by the module that the command line names."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     speaking = threading.Lock()
@@ -46,10 +48,8 @@ def main() -> None:
 
     connection = Connection(**json.loads(sys.stdin.readline()))
     # First: it sets what Ray reads when it is imported.
-    from endcap.training.search import tuning  # isort: skip
+    driver = importlib.import_module(sys.argv[1])
     import ray
-
-    from endcap.training.search.stage import Stage
 
     _connect(ray, connection)
     try:
@@ -57,11 +57,11 @@ def main() -> None:
         limit = _limit(there, connection)
         emit({"event": "ready" if limit else "refused", "limit": limit, **there})
         for line in sys.stdin:
-            stage = Stage.from_json(json.loads(line))
+            stage = driver.Stage.from_json(json.loads(line))
             if connection.address and connection.address.startswith("ray://"):
-                _drive_there(ray, stage, emit)
+                _drive_there(ray, driver.__name__, stage, emit)
             else:
-                tuning.drive(stage, None if connection.address else connection.storage, emit)
+                driver.drive(stage, None if connection.address else connection.storage, emit)
             emit({"event": "over"})
     finally:
         ray.shutdown()
@@ -92,18 +92,18 @@ def _there(ray: Any) -> dict[str, float]:
 
 
 def _limit(there: dict[str, float], connection: Connection) -> int:
-    """How many trials at once."""
+    """How many workers at once."""
     by_cpu = there["CPU"] / connection.cpu
     by_gpu = there["GPU"] / connection.gpu if connection.gpu else math.inf
     return math.floor(min(by_cpu, by_gpu) + 1e-9)
 
 
-def _drive_there(ray: Any, stage: Any, emit: Emit) -> None:
-    """Through a Ray client: Tune runs in the cluster, and speaks by a queue."""
+def _drive_there(ray: Any, driver: str, stage: Any, emit: Emit) -> None:
+    """Through a Ray client: the module's `drive` runs in the cluster, and speaks by a queue."""
     from ray.util.queue import Empty, Queue
 
     queue = Queue(actor_options={"num_cpus": 0})
-    remote = ray.remote(num_cpus=0, max_retries=0)(_driven_there).remote(stage, queue)
+    remote = ray.remote(num_cpus=0, max_retries=0)(_driven_there).remote(driver, stage, queue)
     try:
         while True:
             ended = bool(ray.wait([remote], timeout=0)[0])
@@ -117,7 +117,5 @@ def _drive_there(ray: Any, stage: Any, emit: Emit) -> None:
         queue.shutdown(force=True)
 
 
-def _driven_there(stage: Any, queue: Any) -> None:
-    from endcap.training.search.tuning import drive
-
-    drive(stage, None, queue.put)
+def _driven_there(driver: str, stage: Any, queue: Any) -> None:
+    importlib.import_module(driver).drive(stage, None, queue.put)

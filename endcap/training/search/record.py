@@ -37,10 +37,11 @@ class Trial:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Take an epoch's row; one that is known, because the trial began anew, is replaced."""
-        self.history = [known for known in self.history if known["epoch"] < row["epoch"]] + [dict(row)]
+        others = [known for known in self.history if known["epoch"] != row["epoch"]]
+        self.history = sorted([*others, dict(row)], key=lambda known: known["epoch"])
         grade = row.get("validation")
         if grade is not None and math.isfinite(grade):
-            grades = [known["validation"] for known in self.history if math.isfinite(known["validation"])]
+            grades = [value for known in self.history if math.isfinite(value := known.get("validation", math.nan))]
             self.value = max(grades)
 
     @property
@@ -117,12 +118,18 @@ class Record:
         """Wall time of the search so far, that of earlier attempts included."""
         return self._before + time.monotonic() - self._begun
 
+    def start_clock(self) -> None:
+        """Count from now: the wait for a cluster's nodes is no time of the search."""
+        self._begun = time.monotonic()
+
     def forget_failures(self) -> None:
-        """For another attempt: what failed may be tried again."""
+        """For another attempt: what failed may be tried again, and where nothing else is left, with all the time."""
         for part in self.parts.values():
             kept = {number: trial for number, trial in part.trials.items() if trial.state != "failed"}
             part.over = part.over and len(kept) == len(part.trials)
             part.trials = kept
+        if not any(part.trials for part in self.parts.values()):
+            self._before, self._begun = 0.0, time.monotonic()
         self.save()
 
     def save(self) -> None:

@@ -115,8 +115,9 @@ class _Search:
     def _try_all(self) -> None:
         self._told_beginning()
         with cluster_of(self._recommender, self._key, self._tell) as address:
-            process = RayProcess(self._work, address, self._cpus(), self._spec)
-            with ended_with(process):
+            if self._spec.cluster is not None:
+                self._record.start_clock()
+            with ended_with(RayProcess(self._work, address, self._cpus(), self._spec)) as process:
                 # While Ray starts: it makes the models, and for that imports what they need.
                 shared = shares(self._members, self._spec.trials)
                 concurrency = self._concurrency(process)
@@ -207,12 +208,12 @@ class _Search:
         real = [trial for trial in failed if trial.error != CUT_OFF]
         if part.best is not None and len(real) <= self._spec.max_failed * max(tried, 1):
             return
+        self._record.forget_failures()
         if not real:
             raise UserError(
                 f"the search{of} ended after {format_duration(self._spec.time_budget)} before any trial ended its "
                 "first epoch; set search.time_budget longer, search.concurrency smaller, or try a smaller model"
             )
-        self._record.forget_failures()
         raise UserError(
             f"{len(real)} of {tried} trials{of} failed, and search.max_failed allows {self._spec.max_failed:.0%}: "
             f"{told}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)"
@@ -284,7 +285,8 @@ def _taken(event: dict[str, Any], part: Part) -> Trial | None:
         trial.seconds += float(event["row"].get("seconds", 0.0))
         return trial
     trial.state, trial.error = event["state"], event.get("error")
-    trial.history = event.get("history") or trial.history
+    for row in event.get("history", []):
+        trial.add(row)
     trial.value, trial.found = event.get("value", trial.value), event.get("found")
     trial.seconds = max(trial.seconds, event.get("seconds", 0.0))
     if trial.state == "pruned" and trial.value is None:

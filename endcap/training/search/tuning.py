@@ -35,6 +35,8 @@ from endcap.training.search.trial import member_of, run
 Emit = Callable[[dict[str, Any]], None]
 _REDUCTION = 3
 """ASHA lets the best third of those that reached a rung go on."""
+_MANY_EPOCHS = 100
+"""Of a model that does not say how many at most."""
 _DIED_AGAIN = 1
 """A trial whose worker died is begun again so often, from its checkpoint: another node, or more memory, may do."""
 
@@ -149,8 +151,9 @@ class _Searcher(_Unkept, Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result:
             self.on_trial_result(trial_id, result)
-        if trial_id in self._running:
-            self._ended(trial_id, {"state": "pruned"} if not error else {"state": "failed", "error": "its worker died"})
+        # Of one whose worker died `died` is called as well, which knows why.
+        if trial_id in self._running and not error:
+            self._ended(trial_id, {"state": "pruned"})
 
     def died(self, trial_id: str, reason: str) -> None:
         """The worker of a trial died, and it is not tried again."""
@@ -231,18 +234,17 @@ def _reason(trial: Any) -> str:
 
 
 def _scheduler(search: Search, task: Task) -> Any:
-    member = member_of(task)
-    most = getattr(member, "max_epochs", None)
-    domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
-    ends = [one for one in [most, *(domain.corners() if domain else [])] if one is not None]
-    if search.scheduler == "none" or not ends:
+    """ASHA (Li et al., 2020). Trials of a model without epochs tell nothing before their end, and it leaves them be."""
+    if search.scheduler == "none":
         return None
+    domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
+    most = max([parameters(member_of(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
     return tune.schedulers.ASHAScheduler(
         time_attr="epoch",
         metric="best",
         mode="max",
-        grace_period=min(search.grace, max(ends)),
+        grace_period=min(search.grace, most),
         reduction_factor=_REDUCTION,
-        max_t=max(ends) + 1,
+        max_t=most + 1,
     )

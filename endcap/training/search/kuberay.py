@@ -1,0 +1,154 @@
+"""A Ray cluster of the search's own, as KubeRay makes it out of a RayCluster object."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from endcap.cluster.kinds import RAY_CLUSTER
+from endcap.errors import UserError
+from endcap.registry.package import IMAGE
+from endcap.spec.kubernetes import Pod
+from endcap.spec.recommender import Recommender
+from endcap.spec.search import RayCluster
+from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
+
+Json = dict[str, Any]
+MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "endcap"
+SELECTOR = f"{MANAGED_BY}={MANAGER},app.kubernetes.io/component=search"
+EXPIRES = "endcap.dev/expires"
+"""When nobody can want the cluster any more: the next search removes what is older, should all else have failed."""
+CLIENT_PORT = 10001
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_HEALTHY = "ray health-check --address"
+_LONGEST = 30
+"""Letters of the recommender's name that go into the cluster's: KubeRay makes longer names of it."""
+
+
+def name_of(recommender: Recommender, key: str) -> str:
+    """The cluster's name: the same for the same search, so that a step that is tried again finds and removes it."""
+    return f"{recommender.name[:_LONGEST].rstrip('-')}-search-{key[:8]}"
+
+
+def address_of(name: str, namespace: str) -> str:
+    """Where a Ray client reaches it."""
+    return f"ray://{name}-head-svc.{namespace}.svc:{CLIENT_PORT}"
+
+
+def ray_cluster(recommender: Recommender, wanted: RayCluster, key: str, owner: Json | None, lives: timedelta) -> Json:
+    """The object. owner: the step's pod as `owner_of` has it. lives: how long it may be wanted.
+
+    Raises UserError where neither the spec nor the step says which image its pods run.
+    """
+    image = wanted.image or os.environ.get(IMAGE)
+    if not image:
+        raise UserError("search.cluster.image: none, and this is no step of a pipeline, whose image would be taken")
+    secret = recommender.pipeline.secret
+    metadata: Json = {
+        "name": name_of(recommender, key),
+        "namespace": wanted.namespace,
+        "labels": {
+            "app.kubernetes.io/name": recommender.name,
+            MANAGED_BY: MANAGER,
+            "app.kubernetes.io/part-of": "endcap",
+            "app.kubernetes.io/component": "search",
+        },
+        "annotations": {EXPIRES: (datetime.now(UTC) + lives).isoformat(timespec="seconds")},
+    }
+    if owner is not None:
+        metadata["ownerReferences"] = [owner]
+    head = _pod(wanted.head, image, secret, "ray-head", f"{_HEALTHY} localhost:6379")
+    head["spec"]["containers"][0]["ports"] = [
+        {"containerPort": port, "name": name} for name, port in (("gcs-server", 6379), ("client", CLIENT_PORT))
+    ]
+    worker = _pod(wanted.worker, image, secret, "ray-worker", f"{_HEALTHY} ${{FQ_RAY_IP}}:6379")
+    return {
+        "apiVersion": RAY_CLUSTER.api_version,
+        "kind": RAY_CLUSTER.name,
+        "metadata": metadata,
+        "spec": {
+            "rayVersion": version("ray"),
+            # Trials run on the workers: what the head must not lack is memory.
+            "headGroupSpec": {"rayStartParams": {"num-cpus": "0", "include-dashboard": "false"}, "template": head},
+            "workerGroupSpecs": [
+                {
+                    "groupName": "trials",
+                    "replicas": wanted.workers,
+                    "minReplicas": wanted.workers,
+                    "maxReplicas": wanted.workers,
+                    "rayStartParams": {},
+                    "template": worker,
+                }
+            ],
+        },
+    }
+
+
+def owner_of(pod: Json | None, namespace: str) -> Json | None:
+    """The step's own pod as owner, so that Kubernetes removes the cluster with it however the step ends; None where
+    the cluster is to be in another namespace: owners cannot be there."""
+    if pod is None or pod["metadata"]["namespace"] != namespace:
+        return None
+    metadata = pod["metadata"]
+    return {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+
+
+def own_namespace() -> str | None:
+    """Of the pod that this runs in; None outside of pods."""
+    try:
+        return _ACCOUNT.read_text().strip()
+    except OSError:
+        return None
+
+
+def _pod(pod: Pod, image: str, secret: str, name: str, healthy: str) -> Json:
+    cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
+    limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
+    requests = {"cpu": cpu, "memory": memory}
+    if pod.gpu is not None and pod.gpu.count:
+        limits[pod.gpu.resource] = requests[pod.gpu.resource] = str(pod.gpu.count)
+    keys: list[Json] = [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
+        for key in SECRET_KEYS
+    ]
+    # KubeRay's own probes ask the dashboard, with a program that the image has not.
+    probe = {
+        "exec": {"command": ["/bin/sh", "-c", healthy]},
+        "periodSeconds": 15,
+        "timeoutSeconds": 15,
+        "failureThreshold": 20,
+    }
+    container: Json = {
+        "name": name,
+        "image": image,
+        "env": [
+            *keys,
+            {"name": MOUNT, "value": MOUNTED},
+            {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
+            {"name": "RAY_CHDIR_TO_TRIAL_DIR", "value": "0"},
+        ],
+        "resources": {"requests": requests, "limits": limits},
+        "readinessProbe": probe,
+        "livenessProbe": probe,
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [
+            {"name": "store", "mountPath": MOUNTED, "readOnly": True},
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod's own
+        ],
+    }
+    spec: Json = {
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [
+            {"name": "store", "secret": {"secretName": secret, "optional": True}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    if pod.nodeSelector:
+        spec["nodeSelector"] = dict(pod.nodeSelector)
+    if bears := pod.borne():
+        spec["tolerations"] = [one.model_dump(exclude_none=True) for one in bears]
+    return {"spec": spec}

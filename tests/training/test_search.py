@@ -1,0 +1,137 @@
+"""The search as the train step calls it, with Ray; its models are stand-ins that cost a known time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.errors import UserError
+from endcap.registry.versions import open_registry
+from endcap.store import Store
+from endcap.training import describe, train
+from tests.conftest import ROOT
+from tests.training.given import little_dataset, sleeper
+
+pytestmark = pytest.mark.slow
+FAULTS = {"fault": {"values": ["dies-once", "none", "needs-memory", "diverges", "dies"]}}
+
+
+@pytest.fixture
+def dataset(store: Store) -> str:
+    return little_dataset(store)
+
+
+def test_the_best_is_chosen_and_every_trial_told_and_logged_once(store: Store, dataset: str) -> None:
+    search = {"trials": 10, "max_failed": 1.0, "space": FAULTS, "time_budget": "4m"}
+    spec, lines = sleeper(search, max_epochs=9, seconds=0.02, fault="dies-once"), list[str]()
+    facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]
+    found = facts["search"]
+    by_number = {trial["number"]: trial for trial in found["trials"]}
+    assert [by_number[1]["parameters"], by_number[2]["parameters"]] == [
+        {"x": 0.1, "fault": "dies-once"},
+        {"x": 0.5, "fault": "dies-once"},
+    ]
+    assert {row["began_at"] for row in by_number[2]["history"]} == {0, 1}, "it went on from its checkpoint"
+    valued = {number: trial["value"] for number, trial in by_number.items() if trial["value"] is not None}
+    assert found["best"] == max(valued, key=lambda number: valued[number])
+    assert facts["model"]["parameters"]["x"] == by_number[found["best"]]["parameters"]["x"]
+    assert facts["found"] == {"epochs": by_number[found["best"]]["epochs"]}
+    states = [trial["state"] for trial in found["trials"]]
+    assert found["failed"] == states.count("failed")
+    assert len(states) == 10
+    assert {"x", "fault"} >= set(found["importances"])
+    reasons = " ".join(trial.get("error", "") for trial in found["trials"])
+    assert sum(" failed" in line for line in lines) == found["failed"]
+    for fault, words in (("diverges", "the loss of epoch 1 is nan"), ("needs-memory", "out of memory")):
+        assert (words in reasons) == any(trial["parameters"]["fault"] == fault for trial in found["trials"])
+    assert "the best of 10 trials" in describe(facts)
+    runs = _runs(store)
+    assert sum(run.data.tags.get("mlflow.parentRunId") == found["run"] for run in runs) == 10
+    assert {run.data.tags["state"] for run in runs if run.data.tags["part"] == "trial"} == set(states)
+    assert all(run.info.status != "RUNNING" for run in runs)
+
+
+def test_the_time_is_kept_by_trials_whose_epochs_are_long(store: Store, dataset: str) -> None:
+    spec = sleeper({"trials": 50, "time_budget": "40s", "concurrency": 2}, max_epochs=1000, seconds=3.0)
+    begun = time.monotonic()
+    lines: list[str] = []
+    facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]
+    assert facts["seconds"] <= 40 * 1.05
+    assert time.monotonic() - begun >= 40 * 0.9
+    assert all(trial["state"] in ("pruned", "failed") for trial in facts["trials"])
+    assert facts["trials"][facts["best"] - 1]["value"] > 0
+
+
+# Trains, telling every line; killed by the test.
+SEARCHER = """
+import sys
+from endcap.spec import Recommender
+from endcap.store import open_store
+from endcap.training import train
+spec = Recommender.model_validate_json(sys.argv[1])
+print(train(spec, sys.argv[2], open_store(sys.argv[3]), progress=lambda line: print(line, flush=True)))
+"""
+
+
+def test_a_killed_search_goes_on_and_leaves_no_ray_behind(store: Store, dataset: str) -> None:
+    spec = sleeper({"trials": 6, "time_budget": "4m", "concurrency": 2, "scheduler": "none"}, seconds=0.5)
+    command = [sys.executable, "-c", SEARCHER, spec.model_dump_json(by_alias=True), dataset, store.root]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        assert process.stdout is not None
+        ended = [next(line for line in process.stdout if " complete" in line) for _ in range(2)]
+        children = _descendants(process.pid)
+        process.send_signal(signal.SIGKILL)
+    assert _gone(children, within=30.0)
+    lines: list[str] = []
+    facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]
+    assert any(line.startswith("going on after 2 trials") for line in lines)
+    numbers = [_number(line) for line in ended]
+    assert not [line for line in lines if " complete" in line and _number(line) in numbers]
+    assert [trial["number"] for trial in facts["trials"]] == [1, 2, 3, 4, 5, 6]
+    assert sum(run.data.tags["part"] == "trial" for run in _runs(store)) == 6
+
+
+def test_too_many_failures_end_the_step_with_the_reasons(store: Store, dataset: str) -> None:
+    spec = sleeper({"trials": 4, "time_budget": "4m", "max_failed": 0.25}, fault="diverges")
+    with pytest.raises(UserError, match=r"2 of \d trials failed.*the loss of epoch 1 is nan"):
+        train(spec, dataset, store)
+
+
+def _runs(store: Store) -> list[Any]:
+    registry = open_registry(None, store)
+    return list(registry.client.search_runs([registry.experiment("test")], "tags.part != ''"))
+
+
+def _number(line: str) -> str:
+    return line.split("/")[0].rpartition(" ")[2]
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *_descendants(int(child))]
+    return found
+
+
+def _gone(processes: list[int], within: float) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if not any(_lives(one) for one in processes):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

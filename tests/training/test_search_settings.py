@@ -1,0 +1,180 @@
+"""What a search may try and chooses from, without Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from endcap.errors import DataError, SpecError
+from endcap.features.view import open_view
+from endcap.spec import ModelSpec, Recommender
+from endcap.spec.search import Search
+from endcap.spec.space import Between, Choice
+from endcap.spec.tunable import changed, domains, members, starts
+from endcap.store import Store
+from endcap.training import train
+from endcap.training.search import is_searched
+from endcap.training.search.record import Part, Record, Trial
+from endcap.training.search.sampler import Sampler, importances
+from endcap.training.search.shares import shares
+from endcap.training.search.trial import searchable
+from tests.conftest import ROOT
+from tests.features.logs import recommender
+from tests.training.given import SPLIT, little_dataset, sleeper
+
+SPACE: dict[str, Between | Choice] = {
+    "rate": Between(low=0.001, high=1.0, log=True),
+    "size": Between(low=1, high=64, integer=True),
+    "kind": Choice(values=["a", [1, 2], None]),
+}
+BASE: dict[str, Any] = {"rate": 0.1, "size": 8, "kind": "a"}
+MODELS: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
+BLEND = {
+    "name": "blend",
+    "members": {"own": {"name": "gru4rec"}, "near": {"name": "vsknn"}, "pop": {"name": "popularity"}},
+}
+
+
+def of(search: dict[str, Any], model: dict[str, Any] | None = None) -> Recommender:
+    return recommender(model=model or {"name": "vsknn"}, split=SPLIT, search=search)
+
+
+@pytest.mark.parametrize(
+    "name", ["recent-popularity", "sequential-rules", "vsknn", "ease", "item-knn", "gru4rec", "sasrec", "neumf"]
+)
+def test_every_value_of_a_default_space_and_of_the_starts_is_allowed(name: str) -> None:
+    spec = MODELS.validate_python({"name": name})
+    own = domains(spec, Search())[""]
+    assert own
+    for parameter, domain in own.items():
+        for value in domain.corners():
+            changed(members(spec)[""], {parameter: value})
+    for start in starts("", members(spec)[""], Search()):
+        changed(members(spec)[""], start)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"space": {"neighbors": {"values": [1]}}}, "Did you mean 'neighbours'"),
+        ({"space": {"neighbours": {"low": 0, "high": 10, "integer": True}}}, "greater than or equal to 1"),
+        ({"space": {"last": {"values": [2, "many"]}}}, "valid integer"),
+        ({"fixed": ["width"]}, "a parameter of the model"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused_before_anything_runs(search: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        of(search)
+    assert words in "".join(f"{one.found} {one.allowed} {one.hint}" for one in _mistakes(refused.value))
+    assert {one.at[0] for one in _mistakes(refused.value)} <= {"space", "fixed"}
+
+
+def _mistakes(error: ValidationError) -> list[Any]:
+    return [one for detail in error.errors() for one in detail.get("ctx", {}).get("mistakes", [])]
+
+
+def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) -> None:
+    with pytest.raises(SpecError, match=r"a parameter of .*: x, seconds"):
+        train(sleeper({"space": {"y": {"values": [1]}}}), little_dataset(store), store)
+
+
+def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
+    search = Search.model_validate({"space": {"near.last": {"values": [3]}}, "fixed": ["own.loss"]})
+    found = domains(MODELS.validate_python(BLEND), search)
+    assert set(found) == {"own", "near"}
+    assert "loss" not in found["own"]
+    assert found["near"]["last"].corners() == [3]
+    first, second = shares({label: members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
+    assert (first.label, first.trials, second.label, second.trials) == ("near", 5, "own", 15)
+
+
+def test_the_n_th_suggestion_comes_from_the_seed_and_what_is_known() -> None:
+    def tried(stop: int, sampler: Sampler, begin: int = 1) -> list[Trial]:
+        done = []
+        for number in range(begin, stop):
+            values = sampler.suggest(number)
+            assert values is not None
+            done.append(Trial(number, values, "complete", -abs(values["size"] - 20)))
+            sampler.ended(number, "complete", done[-1].value)
+        return done
+
+    def fresh(seed: int = 1) -> Sampler:
+        return Sampler(SPACE, BASE, seed, 24)
+
+    whole = tried(25, fresh())
+    assert [trial.parameters for trial in tried(25, fresh())] == [trial.parameters for trial in whole]
+    assert [trial.parameters for trial in tried(6, fresh(2))] != [trial.parameters for trial in whole[:5]]
+    killed = fresh()
+    for trial in whole[:12]:
+        killed.known(trial)
+    assert [trial.parameters for trial in tried(25, killed, 13)] == [trial.parameters for trial in whole[12:]]
+    assert all(SPACE[name].holds(value) for trial in whole for name, value in trial.parameters.items())
+    shares_of = importances(SPACE, BASE, whole)
+    assert max(shares_of, key=lambda name: shares_of[name]) == "size"
+    assert sum(shares_of.values()) == pytest.approx(1, abs=0.01)
+    assert importances(SPACE, BASE, whole[:5]) == {}
+
+
+def test_no_setting_is_tried_twice_and_a_small_space_ends() -> None:
+    sampler = Sampler({"kind": Choice(values=["a", "b", "c"])}, {"kind": "a"}, 1, 20)
+    sampler.given(1, {"kind": "a"})
+    found = [sampler.suggest(number) for number in range(2, 6)]
+    assert sorted(one["kind"] for one in found if one) == ["b", "c"]
+    assert found[2:] == [None, None]
+
+
+def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tmp_path: Path) -> None:
+    record = Record(tmp_path, "key", [""])
+    trial = Trial(1, {"x": 1})
+    for row in ({"epoch": 1, "validation": 0.2}, {"epoch": 2, "validation": 0.3}, {"epoch": 3, "validation": 0.1}):
+        trial.add(row)
+    record.parts[""].trials = {1: trial, 2: Trial(2, {"x": 2}, "failed", error="no"), 3: Trial(3, {"x": 3})}
+    record.save()
+    again = Record(tmp_path, "key", [""]).parts[""]
+    assert again.trials == record.parts[""].trials
+    assert Record(tmp_path, "other", [""]).parts[""] == Part()
+    again.end()
+    assert [one.state for one in again.trials.values()] == ["pruned", "failed", "failed"]
+    assert again.best is again.trials[1]
+    assert again.best.outcome() == {"epochs": 2}
+
+
+def test_trials_see_nothing_of_the_test(store: Store) -> None:
+    spec = of({"trials": 3})
+    view = open_view(store.fetch(little_dataset(store)), spec)
+    seen = searchable(view)
+    assert len(view.test)
+    assert not len(seen.test)
+    assert len(seen.validation) == len(view.validation)
+
+
+def test_without_validation_sessions_nothing_is_started(store: Store) -> None:
+    spec = recommender(model={"name": "vsknn"}, split={**SPLIT, "validation": 0.0}, search={"trials": 3})
+    with pytest.raises(DataError, match=r"set split\.validation larger"):
+        train(spec, little_dataset(store), store)
+
+
+ALONE = """
+import sys
+from endcap.spec import Recommender
+from endcap.store import open_store
+from endcap.training import train
+store = open_store(sys.argv[3])
+facts = store.manifest(train(Recommender.model_validate_json(sys.argv[1]), sys.argv[2], store))["facts"]
+assert facts["search"] is None and facts["found"] == {"epochs": 3}, facts
+assert not {"ray", "optuna", "mlflow"} & sys.modules.keys()
+"""
+
+
+def test_one_trial_is_the_model_as_it_is_and_starts_no_ray(store: Store) -> None:
+    spec = sleeper({"trials": 1})
+    assert not is_searched(spec)
+    assert not is_searched(of({"trials": 9}, {"name": "popularity"}))
+    command = [sys.executable, "-c", ALONE, spec.model_dump_json(by_alias=True), little_dataset(store), store.root]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
