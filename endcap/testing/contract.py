@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -158,6 +159,20 @@ class ModelContract:
         customers = np.arange(len(ASKED), dtype=np.int32)
         strangers = Sessions(known.items, known.times, known.offsets, customers + 1_000_000)
         np.testing.assert_array_equal(model.score(known), model.score(strangers))
+
+    def test_it_knows_customers_of_its_training_alone(self, spec: ModelSpec, tmp_path: Path) -> None:
+        train = replace(checkerboard(20), customers=np.arange(20, dtype=np.int32) // 2 * 3)
+        model, asked = fitted(spec, train), Sessions.of(ASKED)
+        known = model.known_customers
+        assert (np.diff(known) > 0).all()
+        assert set(known) <= set(train.customers)
+        strangers = replace(asked, customers=np.full(len(ASKED), 1_000_000, dtype=np.int32))
+        np.testing.assert_array_equal(model.score(asked), model.score(strangers))
+        model.save(tmp_path)
+        again = load(tmp_path, [one.path for one in own([spec])])
+        np.testing.assert_array_equal(again.known_customers, known)
+        theirs = replace(asked, customers=train.customers[: len(ASKED)])
+        np.testing.assert_array_equal(again.score(theirs), model.score(theirs))
 
     def test_scores_are_the_caller_s_to_change(self, model: Model) -> None:
         asked = Sessions.of([[0, 2]])
