@@ -23,7 +23,7 @@ __all__ = ["N_ITEMS", "SMALL_GRU", "SMALL_NEUMF", "SMALL_SASREC", "SPECS", "chec
 
 SMALL_GRU = GRU4RecSpec(width=16, batch=16, negatives=8, max_epochs=6, dropout_embedding=0.1, dropout_hidden=0.1)
 SMALL_SASREC = SASRecSpec(width=16, blocks=1, batch=16, negatives=8, max_epochs=6, dropout=0.1, learning_rate=0.01)
-SMALL_NEUMF = NeuMFSpec(width=8, layers=[16, 8], batch=64, max_epochs=10, learning_rate=0.01)
+SMALL_NEUMF = NeuMFSpec(width=8, layers=[16, 8], batch=256, max_epochs=12, learning_rate=0.02)
 SPECS: list[ModelSpec] = [
     PopularitySpec(),
     RecentPopularitySpec(window=timedelta(days=1)),
