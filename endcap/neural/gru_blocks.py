@@ -21,6 +21,8 @@ from endcap.neural.sequences import Ints, Lanes, Pieces, Sequences
 _MOST_STEPS = 256
 _BLOCK_NUMBERS = 8_000_000
 """Of the largest tensor of a block: 32 MB."""
+_COUNTED_NUMBERS = 250_000
+"""Of a block's counts by item, so that they stay near the processor."""
 _COUNTED = 6
 """Up to so many times as many items as draws, draws are counted by item, and a column stands for all of an item's."""
 
@@ -117,11 +119,11 @@ class Blocks:
         }
 
     def steps_of_a_block(self) -> int:
-        widest = max(
-            self.lanes * self.settings.width,
-            self.n_items if self.counted else self.negatives.count + 2 * self.lanes,
-        )
-        return int(np.clip(_BLOCK_NUMBERS // widest, 1, _MOST_STEPS))
+        lanes, settings = self.lanes, self.settings
+        most = _BLOCK_NUMBERS // max(lanes * settings.width, self.negatives.count + 2 * lanes)
+        if self.counted:
+            most = min(most, _COUNTED_NUMBERS // self.n_items)
+        return int(np.clip(most, 1, _MOST_STEPS))
 
     def epoch(self, seed: int, number: int) -> Iterator[Batch]:
         """The blocks of an epoch (from 0): every transition once, in an order of its own."""

@@ -296,7 +296,9 @@ class GRUStep:
             return
         rough = self.scratch("product", *out.shape, dtype=self.precision)
         torch.mm(left, right, out=rough)
-        out.copy_(rough) if bias is None else torch.add(rough, bias, out=out)
+        out.copy_(rough)  # an addition of two precisions is many times slower
+        if bias is not None:
+            out.add_(bias)
 
 
 @dataclass(frozen=True)

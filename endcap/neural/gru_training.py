@@ -21,6 +21,8 @@ from endcap.neural.parallel import Alone, Exchange
 from endcap.neural.sequences import Sequences
 from endcap.neural.threads import few_threads
 
+_WIDE = 256
+
 
 @dataclass(frozen=True)
 class GRUSettings:
@@ -125,6 +127,10 @@ class GRUTrainer:
 
 
 def _precision(asked: str, device: torch.device, width: int) -> torch.dtype:
-    if asked == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return torch.bfloat16 if asked == "bfloat16" else torch.float32
+    if asked != "auto":
+        return torch.bfloat16 if asked == "bfloat16" else torch.float32
+    if device.type == "cpu":
+        # A CPU's bfloat16 instructions pay where products outweigh the conversions.
+        there = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        return torch.bfloat16 if there and width >= _WIDE else torch.float32
+    return torch.bfloat16

@@ -92,8 +92,6 @@ class BPRMax:
         gradient.addcmul_(weights, spread, value=-self.penalty)
         gradient.view(-1).index_copy_(0, aims, by_own.neg_())
         if self.elu > 0:
-            # elu' is 1 above nought and elu + its parameter below.
-            torch.add(scores, self.elu, out=better)
-            gradient.mul_(better.masked_fill_(scores > 0, 1.0))
+            torch.ops.aten.elu_backward.grad_input(gradient, self.elu, 1.0, 1.0, True, scores, grad_input=gradient)
         gradient.mul_(scale)
         return (spread.mul_(self.penalty) - chance.log_()).mul_(scale).sum()

@@ -19,30 +19,33 @@ class GRU4RecSpec(Strict):
     """A GRU over the session, on session-parallel batches (Hidasi et al., 2016; Hidasi and Karatzoglou, 2018)."""
 
     name: Literal["gru4rec"] = "gru4rec"
-    loss: Literal["cross-entropy", "bpr-max"] = "cross-entropy"
+    loss: Literal["cross-entropy", "bpr-max"] = "bpr-max"
     """cross-entropy: softmax over sampled items; bpr-max: pairwise, against the strongest of them."""
     width: Positive = 100
     """Size of the hidden state and of the item embeddings."""
     output_embedding: Literal["shared", "separate"] = "shared"
     """Whether the table that items are scored by is the one that the session is read by."""
-    batch: Positive = 128
+    batch: Positive = 48
     """Sessions trained side by side."""
-    negatives: Positive = 512
+    negatives: Positive = 2048
     """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
     items or more: every item competes."""
-    negatives_alpha: Power = 0.5
+    negatives_alpha: Power = 0.2
     """Negatives are drawn by popularity to this power: 0 uniform, 1 by popularity."""
     logq: Power = 1.0
     """How much of the sampling's bias is taken off the logits of cross-entropy: 1 all, 0 none."""
     bpr_penalty: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of bpr-max's penalty on the scores of negatives."""
-    learning_rate: LearningRate = 0.08
+    bpr_elu: Annotated[float, Field(ge=0.0)] = 0.5
+    """Parameter of the elu that scores pass through in bpr-max; 0: none."""
+    learning_rate: LearningRate = 0.05
     """Of Adagrad."""
     momentum: Rate = 0.0
-    dropout_embedding: Rate = 0.25
-    dropout_hidden: Rate = 0.3
+    """Of Adagrad's steps."""
+    dropout_embedding: Rate = 0.6
+    dropout_hidden: Rate = 0.2
     max_epochs: Positive = 20
-    patience: Positive = 2
+    patience: Positive = 3
     """Epochs without a better validation MRR@20 before training stops."""
     max_events: Positive = 50
     """Of a longer session the last events count when it is scored."""
@@ -52,14 +55,53 @@ class GRU4RecSpec(Strict):
     """Attributes of the item table, each added as an embedding to the item's: category, price (in bands) and others."""
 
     space: ClassVar[Space] = {
-        "loss": choice("cross-entropy", "bpr-max"),
+        "loss": choice("bpr-max", "cross-entropy"),
         "width": choice(64, 100, 192),
-        "learning_rate": between(0.02, 0.3, log=True),
+        "batch": choice(32, 48, 96),
+        "learning_rate": between(0.02, 0.2, log=True),
+        "momentum": between(0.0, 0.5),
         "dropout_embedding": between(0.0, 0.7),
         "dropout_hidden": between(0.0, 0.5),
         "negatives_alpha": between(0.0, 0.8),
+        "bpr_penalty": between(0.3, 2.0),
     }
-    starts: ClassVar[list[dict[str, Any]]] = []
+    starts: ClassVar[list[dict[str, Any]]] = [
+        # Cross-entropy for a small shop: strong dropout, large steps.
+        {
+            "loss": "cross-entropy",
+            "width": 100,
+            "batch": 48,
+            "learning_rate": 0.1,
+            "momentum": 0.0,
+            "dropout_embedding": 0.5,
+            "dropout_hidden": 0.2,
+            "negatives_alpha": 0.5,
+        },
+        # A wider network, for more data.
+        {
+            "loss": "bpr-max",
+            "width": 192,
+            "batch": 96,
+            "learning_rate": 0.06,
+            "momentum": 0.3,
+            "dropout_embedding": 0.5,
+            "dropout_hidden": 0.1,
+            "negatives_alpha": 0.4,
+            "bpr_penalty": 1.9,
+        },
+        # A narrow one, for little data.
+        {
+            "loss": "bpr-max",
+            "width": 64,
+            "batch": 32,
+            "learning_rate": 0.08,
+            "momentum": 0.0,
+            "dropout_embedding": 0.5,
+            "dropout_hidden": 0.2,
+            "negatives_alpha": 0.2,
+            "bpr_penalty": 1.0,
+        },
+    ]
 
 
 class SASRecSpec(Strict):
