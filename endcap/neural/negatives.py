@@ -81,32 +81,3 @@ class Negatives:
         shares = torch.rand(steps, self.count, device=device, generator=generator, dtype=torch.float64)
         shares.add_(torch.arange(self.count, device=device)).div_(self.count)
         return known[torch.searchsorted(until, shares, right=True).clamp_(max=len(self.known) - 1)]
-
-
-def distinct(ids: Ints, padding: int, multiple: int = 16) -> tuple[Ints, Ints, Ints]:
-    """The distinct ids of each row, ascending, and where each row's ids went.
-
-    ids: int64 [s, k], below `padding`. Returns (kept int64 [s, m], filled up with `padding`, m a multiple of
-    `multiple`; first int64 [u]: the positions of the distinct ids in `kept`, flattened; keys int64 [u]:
-    row * (padding + 1) + id, ascending, for `places`).
-    """
-    steps, width = ids.shape
-    keys = ids + np.arange(steps, dtype=np.int64)[:, None] * (padding + 1)
-    ordered = np.sort(keys, axis=1)
-    new = np.ones((steps, width), dtype=np.bool_)
-    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
-    each = new.sum(axis=1)
-    most = -(-int(each.max(initial=0)) // multiple) * multiple
-    unique = ordered[new]
-    row = np.repeat(np.arange(steps), each)
-    first = np.arange(len(unique)) - np.repeat(np.cumsum(each) - each, each) + row * most
-    kept = np.full((steps, most), padding, dtype=np.int64)
-    kept.ravel()[first] = unique - row * (padding + 1)
-    return kept, first, unique
-
-
-def places(keys: Ints, first: Ints, ids: Ints, padding: int, width: int) -> Ints:
-    """Which column of its row each id has among `distinct` ones: int64 [s, q], for ids int64 [s, q] that are there."""
-    rows = np.arange(len(ids), dtype=np.int64)[:, None]
-    found = np.searchsorted(keys, (ids + rows * (padding + 1)).ravel())
-    return first[found].reshape(ids.shape) - rows * width

@@ -39,13 +39,6 @@ class Sequences:
         followed[self.offsets[:-1][self.lengths > 0]] = False
         return self.items[followed]
 
-    def last(self, count: int) -> Sequences:
-        """Each session's last `count` events."""
-        lengths = np.minimum(self.lengths, count)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        events = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths)
-        return Sequences(self.items[events], offsets, {name: values[events] for name, values in self.codes.items()})
-
 
 @dataclass(frozen=True)
 class Pieces:
@@ -66,13 +59,6 @@ class Pieces:
         number = np.arange(len(session)) - np.repeat(np.cumsum(counts) - counts, counts)
         begin = number * longest
         return cls(offsets[:-1][session] + begin, np.minimum(transitions[session] - begin, longest))
-
-    def padded(self, chosen: Ints, width: int) -> tuple[Ints, Bools]:
-        """Positions of the events of some pieces, right-aligned: int64 [c, width], 0 under the padding; and where
-        events stand: bool [c, width]. Of a longer piece the last `width` events."""
-        columns = np.arange(width)[None, :] - (width - self.lengths[chosen, None])
-        there = columns >= 0
-        return np.where(there, self.first[chosen, None] + columns, 0), there
 
 
 @dataclass(frozen=True)
