@@ -121,6 +121,7 @@ def test_it_is_made_waited_for_and_removed(
         assert workers["replicas"] == 2
         container = workers["template"]["spec"]["containers"][0]
         assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert len({one["name"]: one for one in container["env"]}["RAY_AUTH_TOKEN"]["value"]) == 64
         assert "/var/run/secrets/endcap/store" in [one["mountPath"] for one in container["volumeMounts"]]
         says(control_plane, namespace, {"state": "ready", "readyWorkerReplicas": 2})
         assert process.stdout is not None
@@ -169,10 +170,10 @@ def test_kubernetes_removes_it_with_the_step_s_pod_and_the_next_search_what_has_
     owner = owner_of(pod, namespace)
     assert owner is not None
     assert owner_of(pod, "elsewhere") is None
-    api.apply(ray_cluster(spec, spec.search.cluster, KEY, owner, timedelta(hours=1)))
+    api.apply(ray_cluster(spec, spec.search.cluster, KEY, owner, timedelta(hours=1), {}))
     control_plane.kubectl("-n", namespace, "delete", "pod", "step", "--grace-period=0", "--force")
     eventually(lambda: names(control_plane, namespace) == [])
-    api.apply(ray_cluster(spec, spec.search.cluster, "f" * 20, None, timedelta(hours=-1)))
+    api.apply(ray_cluster(spec, spec.search.cluster, "f" * 20, None, timedelta(hours=-1), {}))
     with (
         pytest.raises(ClusterError),
         own_cluster(api, spec, spec.search.cluster, KEY, timedelta(hours=1), lambda line: None, 0.2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +39,16 @@ def address_of(name: str, namespace: str) -> str:
     return f"ray://{name}-head-svc.{namespace}.svc:{CLIENT_PORT}"
 
 
-def ray_cluster(recommender: Recommender, wanted: RayCluster, key: str, owner: Json | None, lives: timedelta) -> Json:
-    """The object. owner: the step's pod as `owner_of` has it. lives: how long it may be wanted.
+def ray_cluster(
+    recommender: Recommender,
+    wanted: RayCluster,
+    key: str,
+    owner: Json | None,
+    lives: timedelta,
+    environment: Mapping[str, str],
+) -> Json:
+    """The object. owner: the step's pod as `owner_of` has it. lives: how long it may be wanted. environment: further
+    variables of its pods.
 
     Raises UserError where neither the spec nor the step says which image its pods run.
     """
@@ -60,11 +69,11 @@ def ray_cluster(recommender: Recommender, wanted: RayCluster, key: str, owner: J
     }
     if owner is not None:
         metadata["ownerReferences"] = [owner]
-    head = _pod(wanted.head, image, secret, "ray-head", f"{_HEALTHY} localhost:6379")
+    head = _pod(wanted.head, image, secret, environment, "ray-head", f"{_HEALTHY} localhost:6379")
     head["spec"]["containers"][0]["ports"] = [
         {"containerPort": port, "name": name} for name, port in (("gcs-server", 6379), ("client", CLIENT_PORT))
     ]
-    worker = _pod(wanted.worker, image, secret, "ray-worker", f"{_HEALTHY} ${{FQ_RAY_IP}}:6379")
+    worker = _pod(wanted.worker, image, secret, environment, "ray-worker", f"{_HEALTHY} ${{FQ_RAY_IP}}:6379")
     return {
         "apiVersion": RAY_CLUSTER.api_version,
         "kind": RAY_CLUSTER.name,
@@ -104,7 +113,7 @@ def own_namespace() -> str | None:
         return None
 
 
-def _pod(pod: Pod, image: str, secret: str, name: str, healthy: str) -> Json:
+def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name: str, healthy: str) -> Json:
     cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
     limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
     requests = {"cpu": cpu, "memory": memory}
@@ -129,6 +138,7 @@ def _pod(pod: Pod, image: str, secret: str, name: str, healthy: str) -> Json:
             {"name": MOUNT, "value": MOUNTED},
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
             {"name": "RAY_CHDIR_TO_TRIAL_DIR", "value": "0"},
+            *({"name": variable, "value": value} for variable, value in environment.items()),
         ],
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": probe,

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import queue
+import secrets
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,9 @@ class RayProcess:
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
         # Ray takes an address from there, whatever it is told.
         environment.pop("RAY_ADDRESS", None)
+        if self._address is None:
+            # Left to itself Ray would write one into the home folder, which may be no place to write.
+            environment |= authentication(secrets.token_hex(32))
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, self.driver],
@@ -152,6 +156,11 @@ class RayProcess:
         look = "see that it is there and reachable, then run again" if self._address else "run again"
         last = f" ({lines[-1].strip()})" if lines else ""
         return f"{where} is gone{last}; {look}: {self.kept}. Its log: {self._log}"
+
+
+def authentication(token: str) -> dict[str, str]:
+    """What makes Ray ask for a token, and give it: without, whoever reaches its ports may run code there."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
 
 
 def _temp(work: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +18,14 @@ from endcap.spec.base import format_duration
 from endcap.spec.recommender import Recommender
 from endcap.spec.search import RayCluster
 from endcap.training.search.kuberay import EXPIRES, SELECTOR, address_of, own_namespace, owner_of, ray_cluster
+from endcap.training.search.process import authentication
 from endcap.training.search.process import ended_by_signal as ended_by_signal
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 _LOOK = 2.0
 """Seconds between two looks at a cluster that is being made."""
+_GONE_WITHIN = 30.0
 _SPARE = timedelta(minutes=30)
 
 
@@ -56,10 +60,13 @@ def own_cluster(
     elsewhere the same step removes it when it is tried again, and any later search what has expired.
     """
     namespace = wanted.namespace
-    thing = ray_cluster(recommender, wanted, key, owner_of(_own_pod(cluster), namespace), lives)
+    known = authentication(secrets.token_hex(32))
+    thing = ray_cluster(recommender, wanted, key, owner_of(_own_pod(cluster), namespace), lives, known)
     name = thing["metadata"]["name"]
     _remove_expired(cluster, namespace, progress)
-    with ended_by_signal():
+    # What a killed attempt has left has another token.
+    _remove(cluster, name, namespace, progress)
+    with ended_by_signal(), _environment(known):
         try:
             cluster.apply(thing, force=True)
             progress(f"RayCluster {name} in namespace {namespace}: waiting for its {wanted.workers} workers")
@@ -67,6 +74,21 @@ def own_cluster(
             yield address_of(name, namespace)
         finally:
             _remove(cluster, name, namespace, progress)
+
+
+@contextlib.contextmanager
+def _environment(known: dict[str, str]) -> Iterator[None]:
+    """Variables that the process which has Ray inherits."""
+    before = {name: os.environ.get(name) for name in known}
+    os.environ |= known
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _own_pod(cluster: Cluster) -> Json | None:
@@ -140,7 +162,11 @@ def _remove_expired(cluster: Cluster, namespace: str, progress: Progress) -> Non
 
 def _remove(cluster: Cluster, name: str, namespace: str, progress: Progress) -> None:
     try:
-        if cluster.delete(RAY_CLUSTER, name, namespace):
-            progress(f"RayCluster {name} is removed")
+        if not cluster.delete(RAY_CLUSTER, name, namespace):
+            return
+        end = time.monotonic() + _GONE_WITHIN
+        while cluster.find(RAY_CLUSTER, name, namespace) is not None and time.monotonic() < end:
+            time.sleep(0.2)
+        progress(f"RayCluster {name} is removed")
     except EndcapError as error:
         progress(f"warning: RayCluster {name} in namespace {namespace} could not be removed: {error}")
