@@ -30,6 +30,8 @@ class Fitting:
     """What to find the number of epochs, or weights, by; None: as `found` says, or to the model's own limit."""
     workspace: Path | None = None
     """Where checkpoints of an unfinished fit are kept; a fit with the same arguments goes on from there."""
+    keeps: bool = True
+    """False: it goes on from a checkpoint there, but writes none. Of workers that share a fit, one writes them."""
     progress: Callable[[str], None] = lambda line: None
     """Takes a line now and then while a long fit runs."""
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True

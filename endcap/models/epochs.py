@@ -116,7 +116,7 @@ def learn(
         if validation:
             row |= measure(model, validation)
         progress.add(row, time.monotonic() - started, learner)
-        if fitting.workspace is not None:
+        if fitting.workspace is not None and fitting.keeps:
             groups = {"network": learner.weights(), "state": learner.state(), "best": progress.weights}
             checkpoint.write(fitting.workspace, fit, progress.state(), groups)
         fitting.progress(progress.line(limit))

@@ -14,8 +14,9 @@ from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.nodes import Key
 from endcap.spec.search import Search
-from endcap.spec.tunable import mistakes_of
 from endcap.spec.side import singled
+from endcap.spec.training import Training, training_mistakes
+from endcap.spec.tunable import mistakes_of
 
 Exclude = Literal["none", "last", "seen"]
 METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
@@ -159,6 +160,8 @@ class Recommender(Strict):
     model: ModelSpec
     search: Search | None = None
     """Left out: the model is trained as it is."""
+    training: Training = Training()
+    """Left out: by one process."""
     baselines: list[ModelSpec] = [PopularitySpec(), RecentPopularitySpec()]
     """What the model is compared with; an empty list: with popularity all the same."""
     exclude: Exclude = "none"
@@ -189,6 +192,15 @@ class Recommender(Strict):
         if found:
             raise mistakes(found)
         return search
+
+    @field_validator("training")
+    @classmethod
+    def _workers_can_share_the_model(cls, training: Training, info: ValidationInfo) -> Training:
+        model = info.data.get("model")
+        found = training_mistakes(training, model) if model is not None else []
+        if found:
+            raise mistakes(found)
+        return training
 
     @field_validator("baselines")
     @classmethod

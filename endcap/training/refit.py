@@ -18,6 +18,7 @@ from endcap.models.learn import fitted
 from endcap.registry.package import environment, write_package
 from endcap.spec import ModelSpec, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.training.distributed import Workers
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
 PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
@@ -60,6 +61,7 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
     kind = f"refitted/{recommender.name}"
     parameters = recommender.model_dump(mode="json", include={"model", "split", "refit", "seed"})
+    parameters["workers"] = recommender.training.workers
     inputs = [content_key(address) for address in (dataset, trained)]
     key = fingerprint(inputs, parameters, code_fingerprint(*CODE, *own_code(recommender.model)))
     with store.workspace(kind, key, progress) as work:
@@ -67,7 +69,7 @@ def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, 
         if found:
             return found
         fit = _fitted_on_all if recommender.refit else _as_judged
-        winner = fit(recommender, dataset, trained, store, work, progress)
+        winner = fit(recommender, dataset, trained, store, key, work, progress)
         with store.publish(kind, key) as draft:
             (draft.path / MODEL).mkdir()
             winner.model.save(draft.path / MODEL)
@@ -90,7 +92,7 @@ class _Fitted:
 
 
 def _fitted_on_all(
-    recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
+    recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
     folder = store.fetch(dataset)
     vocabulary, sessions = everything(folder, recommender)
@@ -98,21 +100,25 @@ def _fitted_on_all(
     spec = _listed(facts["model"], recommender)
     progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
     items = item_table(folder, vocabulary, sessions)
-    model = fitted(
-        spec,
-        sessions,
-        len(vocabulary),
-        facts["found"],
-        items=items,
-        seed=recommender.seed,
-        workspace=work / "fit",
-        progress=progress,
-    )
+    if recommender.training.workers > 1:
+        with Workers(recommender, dataset, store, key, work / "workers", progress) as workers:
+            model = workers.fit(spec, "everything", facts["found"]).model
+    else:
+        model = fitted(
+            spec,
+            sessions,
+            len(vocabulary),
+            facts["found"],
+            items=items,
+            seed=recommender.seed,
+            workspace=work / "fit",
+            progress=progress,
+        )
     return _Fitted(model, vocabulary, items, int(sessions.times.max()))
 
 
 def _as_judged(
-    recommender: Recommender, dataset: str, trained: str, store: Store, work: Path, progress: Progress
+    recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
     judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
     model = load(judged / MODEL, recommender.classes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from endcap.models import FitReport, make
 from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, tried
 from endcap.registry.package import environment
-from endcap.spec import Recommender
+from endcap.spec import ModelSpec, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.training.distributed import Workers
+from endcap.training.distributed.stage import Part
 from endcap.training.search import Searched, is_searched, search
 
 CODE = (
@@ -28,6 +32,8 @@ CODE = (
 )
 MODEL, VOCABULARY = "model", "vocabulary.json"
 Progress = Callable[[str], None]
+Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
+"""Fits a model on a part of the data, as found; with None watched by the validation part."""
 
 
 def kind(recommender: Recommender) -> str:
@@ -48,10 +54,11 @@ def train(
     A model that learns in epochs first finds their number on the validation part. With `refit: true` it is then fitted
     anew on the whole training part, validation included, for that many epochs: it has seen what the baselines see.
     With `search` the model's settings are found first, and its trials logged to the registry (left out: the store's
-    own). A killed training goes on from its last epoch, a killed search with its next trial.
+    own). A killed training goes on from its last epoch, a killed search with its next trial. With more than one of
+    `training.workers` the fits, not the search's, are shared by that many processes.
     """
     parameters = recommender.model_dump(mode="json", include={"model", "search", "split", "exclude", "refit", "seed"})
-    parameters["protocol"] = recommender.protocol
+    parameters |= {"protocol": recommender.protocol, "workers": recommender.training.workers}
     code = code_fingerprint(*CODE, *own_code(recommender.model))
     key = fingerprint(content_key(dataset), parameters, code)
     with store.workspace(kind(recommender), key, progress) as work:
@@ -73,7 +80,8 @@ def _make(
     if is_searched(recommender):
         place = work / "search"
         searched = search(recommender, dataset, store, view, work=place, registry_uri=registry, progress=progress)
-    learned = _learn(recommender, searched, view, work, progress)
+    with _fits(recommender, dataset, store, key, view, work, progress) as fit:
+        learned = _learn(recommender, searched, view, fit, progress)
     with store.publish(kind(recommender), key) as draft:
         (draft.path / MODEL).mkdir()
         learned.model.save(draft.path / MODEL)
@@ -93,29 +101,56 @@ def _make(
     return draft.address
 
 
-def _learn(recommender: Recommender, searched: Searched, view: View, work: Path, progress: Progress) -> Learned:
-    spec, seed, n_items = searched.spec, recommender.seed, len(view.vocabulary)
-    given: dict[str, Any] = {"items": view.items, "seed": seed, "progress": progress}
+@contextlib.contextmanager
+def _fits(
+    recommender: Recommender, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
+) -> Iterator[Fit]:
+    """How the step fits: here, or over workers."""
+    if recommender.training.workers == 1:
+        yield functools.partial(_fit_here, recommender, view, work, progress)
+        return
+    with Workers(recommender, dataset, store, key, work / "workers", progress) as workers:
+        yield workers.fit
+
+
+def _fit_here(
+    recommender: Recommender,
+    view: View,
+    work: Path,
+    progress: Progress,
+    spec: ModelSpec,
+    part: Part,
+    found: Mapping[str, Any] | None,
+) -> Learned:
+    seed = recommender.seed
+    if found is None:
+        return tried(spec, view, recommender.exclude, seed=seed, workspace=work / "tried", progress=progress)
+    sessions, place = view.train if part == "train" else view.training, work / "training"
+    n_items, items = len(view.vocabulary), view.items
+    model = fitted(spec, sessions, n_items, found, items=items, seed=seed, workspace=place, progress=progress)
+    return Learned(model, FitReport(found))
+
+
+def _learn(recommender: Recommender, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
+    spec = searched.spec
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {len(view.training):,} sessions")
-        model = fitted(spec, view.training, n_items, {}, workspace=work / "training", **given)
-        return Learned(model, FitReport())
+        return Learned(fit(spec, "training", {}).model, FitReport())
     if searched.found is not None:
-        part = view.training if recommender.refit else view.train
-        progress(f"fitting {spec.name} as found, on {len(part):,} sessions")
-        model = fitted(spec, part, n_items, searched.found, workspace=work / "training", **given)
-        return Learned(model, FitReport(searched.found, searched.history))
+        part: Part = "training" if recommender.refit else "train"
+        sessions = view.training if recommender.refit else view.train
+        progress(f"fitting {spec.name} as found, on {len(sessions):,} sessions")
+        return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
-    first = tried(spec, view, recommender.exclude, seed=seed, workspace=work / "tried", progress=progress)
+    first = fit(spec, "train", None)
     if not recommender.refit:
         return first
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
     progress(f"fitting anew on the whole training part, {len(view.training):,} sessions{told}")
-    model = fitted(spec, view.training, n_items, found, workspace=work / "training", **given)
-    return Learned(model, first.report)
+    return Learned(fit(spec, "training", found).model, first.report)
 
 
 def describe(facts: Mapping[str, Any]) -> str:

@@ -1,0 +1,60 @@
+"""Where the model is fitted: in the step itself, or over several workers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from endcap.spec.base import Mistake, Strict, mistakes
+from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
+from endcap.spec.search import RayCluster
+
+SHARED = ("gru4rec",)
+"""Models whose steps workers can share."""
+_QUICK = ("popularity", "recent-popularity", "sequential-rules", "vsknn", "ease", "item-knn")
+"""Models that each worker of a blend fits for itself."""
+
+
+class Training(Strict):
+    """The fits of the train step and of refit. A search's trials have one worker each, whatever stands here."""
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that share each step of a fit, on this machine or on several; with 1 Ray is not started for it."""
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    """Cores of a worker."""
+    gpu: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs of a worker."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """So often workers that died are begun anew from the last epoch, before the step fails."""
+    address: str | None = None
+    """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
+    cluster: RayCluster | None = None
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
+        if cluster is not None and info.data.get("address"):
+            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two")])
+        return cluster
+
+
+def training_mistakes(training: Training, model: ModelSpec) -> list[Mistake]:
+    """What several workers cannot do with this model."""
+    if training.workers == 1:
+        return []
+    members: dict[str, SingleSpec] = dict(model.members) if isinstance(model, BlendSpec) else {"": model}
+    shared = {label: one for label, one in members.items() if one.name in SHARED}
+    foreign = [one.name for one in members.values() if one.name not in (*SHARED, *(_QUICK if shared else ()))]
+    found = f"{training.workers} workers"
+    if foreign or not shared:
+        hint = "Leave `training` out: other models are fitted by one process."
+        allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
+        return [Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint)]
+    batches = {label: getattr(one, "batch", training.workers) for label, one in shared.items()}
+    return [
+        Mistake(("workers",), f"{found} for {spelled}, {batch}", f"what divides {spelled}: its sessions are shared out")
+        for label, batch in batches.items()
+        for spelled in [f"model.members.{label}.batch" if label else "model.batch"]
+        if batch % training.workers
+    ]

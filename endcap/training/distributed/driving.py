@@ -1,0 +1,112 @@
+"""A fit as Ray Train runs it. Imported only where Ray is: it costs seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Before Ray is imported: it reads them then.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+}
+
+import ray
+from ray.train import TrainingFailedError, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+# ray.train has these by the same names; its types, though, are those of the version before.
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.util.queue import Empty, Queue
+
+from endcap.training.distributed.stage import Stage
+from endcap.training.distributed.worker import work
+
+__all__ = ["Stage", "drive"]
+
+Emit = Callable[[dict[str, Any]], None]
+_LOOK = 0.5
+
+
+def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
+    """Run the stage; `emit` is told what `work` tells, and {"event": "failed"} where workers died too often. Ray is
+    connected.
+
+    storage: a folder for Ray Train's own files; None: where the cluster has its own.
+    """
+    with _told(emit) as queue:
+        trainer = TorchTrainer(
+            functools.partial(work, stage, queue.put),
+            torch_config=TorchConfig(backend="nccl" if stage.gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=stage.workers,
+                use_gpu=stage.gpu > 0,
+                resources_per_worker={"CPU": stage.cpu} | ({"GPU": stage.gpu} if stage.gpu else {}),
+            ),
+            run_config=RunConfig(  # type: ignore[arg-type]
+                name=f"fit-{time.time_ns()}",
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=stage.max_failures),
+                callbacks=[_Failures(queue, stage.max_failures)],
+                worker_runtime_env=None if stage.gpu else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            queue.put({"event": "failed", "reason": reason(error)})
+
+
+class _Failures(UserCallback):
+    """Tells that workers failed, and what is done about it. Runs in Ray Train's controller."""
+
+    def __init__(self, queue: Queue, allowed: int) -> None:
+        self._queue, self._allowed, self._count = queue, allowed, 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self._count += 1
+        told = "; ".join(f"worker {rank}: {reason(error)}" for rank, error in sorted(worker_exceptions.items()))
+        then = f"beginning anew from the last epoch, {self._count} of at most {self._allowed} times"
+        self._queue.put(
+            {"event": "died", "reason": told, "then": then if self._count <= self._allowed else "giving up"}
+        )
+
+
+@contextlib.contextmanager
+def _told(emit: Emit) -> Iterator[Queue]:
+    """A queue that workers may write to, whose content is emitted; all of it by the end of the block."""
+    queue, over = Queue(actor_options={"num_cpus": 0}), threading.Event()
+
+    def hand_on() -> None:
+        while True:
+            last = over.is_set()
+            with contextlib.suppress(Empty):
+                while True:
+                    emit(queue.get(block=not last, timeout=_LOOK))
+            if last:
+                return
+
+    thread = threading.Thread(target=hand_on, daemon=True)
+    thread.start()
+    try:
+        yield queue
+    finally:
+        over.set()
+        thread.join()
+        queue.shutdown(force=True)
+
+
+def reason(error: BaseException) -> str:
+    """What a person is told of it: one line."""
+    text = str(error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError) or ("memory" in text and "OOM" in text):
+        return "out of memory: Ray ended its worker"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

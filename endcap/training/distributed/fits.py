@@ -1,0 +1,161 @@
+"""The step's hold on workers that fit a model together."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from endcap import errors
+from endcap.cluster import connect
+from endcap.cpus import cpu_limit
+from endcap.errors import EndcapError, TransientError, UserError
+from endcap.models import FitReport, load
+from endcap.models.learn import Learned
+from endcap.spec.model import ModelSpec
+from endcap.spec.recommender import Recommender
+from endcap.spec.training import training_mistakes
+from endcap.store import Store, fingerprint
+from endcap.training.distributed.stage import MODEL, Part, Stage, kind
+from endcap.training.search.process import RayProcess, ended_with
+from endcap.training.search.ray_cluster import own_cluster
+
+_LIVES = timedelta(days=7)
+"""After so long a Ray cluster that a killed step left counts as forgotten."""
+_KEPT = "it goes on after its last whole epoch"
+
+
+class _Process(RayProcess):
+    driver: ClassVar[str] = "endcap.training.distributed.driving"
+    section: ClassVar[str] = "training"
+    worker: ClassVar[str] = "worker"
+    kept: ClassVar[str] = _KEPT
+
+
+class Workers:
+    """Fits over the workers that a recommender's `training` asks for. Ray is started, or connected, at the first fit,
+    and left when the block ends."""
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        dataset: str,
+        store: Store,
+        key: str,
+        work: Path,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files."""
+        self._recommender, self._dataset, self._store, self._key = recommender, dataset, store, key
+        self._spec, self._work, self._tell = recommender.training, work, progress
+        self._held = contextlib.ExitStack()
+        self._process: RayProcess | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.__exit__(kind, error, trace)
+
+    def fit(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Learned:
+        """Fit on a part: as found, or where that is None watched by the validation part.
+
+        A fit that was killed goes on after its last whole epoch, one that ended is found again. Raises UserError where
+        workers cannot share the model, and what its fit raises; TransientError where more workers died than
+        `training.max_failures` allows, or Ray went away.
+        """
+        stage = self._stage(model, part, found)
+        address = self._store.find(kind(self._recommender.name), stage.key)
+        if address is None:
+            process = self._started()
+            process.run(stage)
+            address = self._followed(process)
+        facts = self._store.manifest(address)["facts"]
+        fitted = load(self._store.fetch(address, verify=True) / MODEL, self._recommender.classes)
+        return Learned(fitted, FitReport(facts["found"], facts["history"]))
+
+    def _stage(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Stage:
+        for wrong in training_mistakes(self._spec, model):
+            raise UserError(f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip())
+        document = self._recommender.model_dump(mode="json", by_alias=True)
+        document["model"] = model.model_dump(mode="json", by_alias=True)
+        # Of a parsed one: what is checked over several keys is checked here, not in the workers.
+        recommender = Recommender.model_validate(document).model_dump_json(by_alias=True)
+        spec, known = self._spec, None if found is None else dict(found)
+        return Stage(
+            store=self._store.root,
+            dataset=self._dataset,
+            recommender=recommender,
+            part=part,
+            found=known,
+            key=fingerprint(self._key, document["model"], part, known),
+            workers=spec.workers,
+            cpu=spec.cpu,
+            gpu=spec.gpu,
+            max_failures=spec.max_failures,
+        )
+
+    def _started(self) -> RayProcess:
+        """Ray, with room for all workers."""
+        if self._process is not None:
+            return self._process
+        spec = self._spec
+        self._work.mkdir(parents=True, exist_ok=True)
+        cpus = max(cpu_limit(), math.ceil(spec.workers * spec.cpu))
+        process = self._held.enter_context(ended_with(_Process(self._work, self._address(), cpus, spec)))
+        ready = _next(process)
+        if ready["limit"] < spec.workers:
+            raise UserError(
+                f"training.workers asks for {spec.workers} workers of {spec.cpu:g} cores and {spec.gpu} GPUs each, and "
+                f"Ray has {ready['CPU']:g} cores and {ready['GPU']:g} GPUs; ask for less, or give it more"
+            )
+        self._process = process
+        return process
+
+    def _address(self) -> str | None:
+        """Of the Ray cluster to use; None: one is started here."""
+        if self._spec.cluster is None:
+            return self._spec.address
+        on = own_cluster(connect(), self._recommender, self._spec.cluster, self._key, _LIVES, self._tell)
+        return self._held.enter_context(on)
+
+    def _followed(self, process: RayProcess) -> str:
+        """The address of what the workers fitted."""
+        address, failure = None, "they ended without a model"
+        while (event := _next(process))["event"] != "over":
+            if event["event"] == "line":
+                self._tell(event["line"])
+            elif event["event"] == "died":
+                self._tell(f"warning: {event['reason']}; {event['then']}")
+            elif event["event"] == "fitted":
+                address = event["address"]
+            elif event["event"] == "failed":
+                failure = event["reason"]
+            elif event["event"] == "error":
+                # Ray Train would try again what ends the same.
+                raise _error(event["kind"], event["message"])
+        if address is None:
+            raise TransientError(
+                f"the workers failed more often than training.max_failures allows ({self._spec.max_failures}); the last "
+                f"time: {failure}. Correct the cause (where it is memory: fewer workers a machine, or a smaller "
+                f"model), then run again: {_KEPT}"
+            )
+        return str(address)
+
+
+def _next(process: RayProcess) -> dict[str, Any]:
+    while (event := process.event(1.0)) is None:
+        continue
+    return event
+
+
+def _error(name: str, message: str) -> EndcapError:
+    """A worker's error, of its own class where that is one that a message makes."""
+    found = getattr(errors, name, UserError)
+    return found(message) if found is not errors.SpecError else UserError(message)

@@ -1,0 +1,154 @@
+"""What each worker does: it reads the data from the store, and fits the model together with the others.
+
+All have the same seed, data and weights; each computes the gradients of its own lanes of every step
+(`endcap.neural.parallel`). The first, rank 0, alone validates, keeps checkpoints and writes the fitted model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from endcap.errors import IntegrityError, UserError
+from endcap.features.items import item_codes
+from endcap.features.sessions import Sessions
+from endcap.features.view import everything, item_table, open_view
+from endcap.models import Fitting, Model, make
+from endcap.models.learn import validation_of
+from endcap.models.validation import Validation
+from endcap.neural.parallel import AllReduce
+from endcap.spec import Recommender
+from endcap.store import CHECKPOINT, open_store
+from endcap.training.distributed.stage import MODEL, Stage, kind
+
+Tell = Callable[[dict[str, Any]], None]
+HOPELESS = (UserError, IntegrityError, ValueError)
+"""What begins anew ends the same."""
+
+
+def work(stage: Stage, tell: Tell) -> None:
+    """Fit. Of the process group's workers each calls this; `tell` is given {"event": "line" | "fitted" | "error"}."""
+    # Beside the gradients' group: small things and files go over the processors, also where gradients are on GPUs.
+    group = dist.new_group(backend="gloo")
+    try:
+        _Worker(stage, tell, group).run()
+    except HOPELESS as error:
+        tell({"event": "error", "kind": type(error).__name__, "message": str(error)})
+        raise
+
+
+class _Worker:
+    def __init__(self, stage: Stage, tell: Tell, group: dist.ProcessGroup) -> None:
+        self._stage, self._tell, self._group = stage, tell, group
+        self._rank, self._world = dist.get_rank(), dist.get_world_size()
+        self._recommender = Recommender.model_validate_json(stage.recommender)
+        self._store = open_store(stage.store)
+
+    def run(self) -> None:
+        self._introduce()
+        model = make(self._recommender.model)
+        for one in (model, *model.members().values()):
+            if hasattr(one, "exchange"):
+                one.exchange = AllReduce()
+        sessions, n_items, given = self._data()
+        with self._workspace() as place:
+            fitting = Fitting(
+                seed=self._recommender.seed,
+                found=self._stage.found,
+                workspace=place,
+                keeps=self._rank == 0,
+                progress=self._progress,
+                **given,
+            )
+            report = model.fit(sessions, n_items, fitting)
+            if self._rank == 0:
+                self._publish(model, {"found": dict(report.found), "history": [dict(row) for row in report.history]})
+
+    def _introduce(self) -> None:
+        who = [f"process {os.getpid()} on {socket.gethostname()}"] * self._world
+        dist.all_gather_object(who, who[0], group=self._group)
+        self._progress(f"{self._world} workers: {', '.join(who)}")
+
+    def _progress(self, line: str) -> None:
+        if self._rank == 0:
+            self._tell({"event": "line", "line": line})
+
+    def _data(self) -> tuple[Sessions, int, dict[str, Any]]:
+        """The sessions of the stage's part, how many items there are, and what else a `Fitting` is to have."""
+        recommender, folder = self._recommender, self._store.fetch(self._stage.dataset)
+        if self._stage.part == "everything":
+            vocabulary, sessions = everything(folder, recommender)
+            items = item_table(folder, vocabulary, sessions)
+            return sessions, len(vocabulary), {"item_features": item_codes(items, recommender.model)}
+        view = open_view(folder, recommender)
+        sessions = view.train if self._stage.part == "train" else view.training
+        given: dict[str, Any] = {"item_features": item_codes(view.items, recommender.model)}
+        if self._stage.found is None:
+            measured = validation_of(view, recommender.exclude, recommender.seed)
+            given["validation"] = measured and Told(
+                measured.asked, measured.wanted, measured.exclude, group=self._group
+            )
+        return sessions, len(view.vocabulary), given
+
+    @contextlib.contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        """Where a checkpoint is found, the same one by all workers: rank 0 has it from the store, others from it."""
+        with contextlib.ExitStack() as held:
+            if self._rank == 0:
+                name, key = kind(self._recommender.name), self._stage.key
+                place = held.enter_context(self._store.workspace(name, key, self._progress))
+            else:
+                place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="endcap-worker-")))
+            hand_out(place, self._group)
+            yield place
+
+    def _publish(self, model: Model, facts: dict[str, Any]) -> None:
+        with self._store.publish(kind(self._recommender.name), self._stage.key) as draft:
+            (draft.path / MODEL).mkdir()
+            model.save(draft.path / MODEL)
+            draft.facts |= facts
+        self._tell({"event": "fitted", "address": draft.address})
+
+
+@dataclass(frozen=True)
+class Told(Validation):
+    """Measured by rank 0, which tells the others: all end after the same epoch."""
+
+    group: dist.ProcessGroup | None = None
+
+    def measure(self, model: Model) -> float:
+        """See `Validation.measure`."""
+        value = torch.zeros(1, dtype=torch.float64)
+        if dist.get_rank(self.group) == 0:
+            value[0] = super().measure(model)
+        dist.broadcast(value, 0, group=self.group)
+        return float(value)
+
+
+def hand_out(place: Path, group: dist.ProcessGroup) -> None:
+    """Give rank 0's checkpoints below its `place` to the other workers, below theirs."""
+    rank = dist.get_rank(group)
+    names: list[Any] = [sorted(str(one.relative_to(place)) for one in place.rglob(CHECKPOINT))] if rank == 0 else [None]
+    dist.broadcast_object_list(names, 0, group=group)
+    for name in names[0]:
+        file = place / name
+        size = torch.tensor([file.stat().st_size if rank == 0 else 0])
+        dist.broadcast(size, 0, group=group)
+        content = torch.from_file(str(file), size=int(size), dtype=torch.uint8) if rank == 0 else _empty(int(size))
+        dist.broadcast(content, 0, group=group)
+        if rank != 0:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content.numpy().tobytes())
+
+
+def _empty(size: int) -> torch.Tensor:
+    return torch.empty(size, dtype=torch.uint8)

@@ -1,0 +1,227 @@
+"""Fits over several workers: in threads, and by Ray Train with real processes, which are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+from pydantic import ValidationError
+from torch import Tensor
+
+from endcap.errors import DataError, TransientError
+from endcap.features import build
+from endcap.features.view import everything, open_view
+from endcap.models import Fitting, Model, load, make
+from endcap.models.learn import tried, validation_of
+from endcap.neural.gru import GRUNetwork, GRUShape
+from endcap.neural.gru_training import GRUSettings, GRUTrainer
+from endcap.neural.sequences import Sequences
+from endcap.spec import Recommender
+from endcap.store import Store
+from endcap.training import train
+from endcap.training.distributed.stage import Stage
+from endcap.training.distributed.worker import work
+from tests.features.logs import recommender, sessions, shop, snapshot
+
+LOG = " ".join(["abcab", "xyzxy", "acb", "zyx"] * 40)
+GRU = {"name": "gru4rec", "width": 8, "batch": 8, "negatives": 4, "max_epochs": 40, "patience": 40}
+SPLIT = {"by": "time", "test": 0.1, "validation": 0.2}
+
+
+def of(model: dict[str, Any] = GRU) -> Recommender:
+    training = {"workers": 2, "max_failures": 1}
+    return recommender(model=model, split=SPLIT, training=training, refit=False)
+
+
+@pytest.fixture
+def dataset(store: Store) -> str:
+    return build(shop(), snapshot(store, sessions(LOG)), store)
+
+
+class Counted:
+    """Two workers in threads of one process, whose gradients gloo adds up. bytes: what each exchange was."""
+
+    world = 2
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.rank, self.bytes = rank, [0]
+        self._group = dist.ProcessGroupGloo(dist.FileStore(str(folder / "store"), self.world), rank, self.world)
+
+    def sum(self, *tensors: Tensor) -> None:
+        self.bytes.append(sum(tensor.nbytes for tensor in tensors))
+        for tensor in tensors:
+            self._group.allreduce([tensor]).wait()
+
+
+def in_threads(folder: Path, run: Callable[[Counted], None]) -> None:
+    threads = [threading.Thread(target=lambda rank=rank: run(Counted(folder, rank))) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def arrays(model: Any) -> dict[str, Any]:
+    found: dict[str, Any] = model.network.arrays()
+    return found
+
+
+def test_after_each_step_all_workers_have_the_same_weights_and_only_rows_were_exchanged(tmp_path: Path) -> None:
+    n_items, width = 5000, 16
+    rng = np.random.default_rng(0)
+    log = Sequences(rng.integers(n_items, size=2000).astype(np.int32), np.arange(0, 2001, 4))
+    settings = GRUSettings(batch=16, negatives=32, dropout_hidden=0.2)
+    weights: dict[int, list[str]] = {0: [], 1: []}
+    most = []
+
+    def run(exchange: Counted) -> None:
+        network = GRUNetwork.drawn(GRUShape(n_items, width), np.ones(n_items, dtype=np.bool_), {}, 1)
+        trainer = GRUTrainer(network, log, settings, 1, exchange)
+        step = trainer.run.step
+
+        def watched(batch: Any) -> None:
+            step(batch)
+            state = b"".join(values.tobytes() for values in trainer.state().values())
+            weights[exchange.rank].append(hashlib.sha256(state).hexdigest())
+
+        trainer.run.step = watched
+        trainer.epoch(0)
+        most.append(max(exchange.bytes))
+
+    in_threads(tmp_path, run)
+    assert weights[0] == weights[1]
+    assert len(set(weights[0])) == len(weights[0]) > 50
+    assert max(most) < n_items * width * 4 / 10
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"name": "vsknn"}, "2 workers for vsknn; allowed: 1, or as the model gru4rec"),
+        ({"name": "blend", "members": {"a": GRU, "b": {"name": "sasrec"}}}, "2 workers for sasrec"),
+        ({**GRU, "batch": 9}, "2 workers for model.batch, 9; allowed: what divides model.batch"),
+    ],
+    ids=["no-steps", "blend", "batch"],
+)
+def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        of(model)
+    (mistake,) = refused.value.errors()
+    assert said in str(mistake)
+
+
+def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
+    store: Store, dataset: str, tmp_path: Path
+) -> None:
+    def stage(model: dict[str, Any]) -> Stage:
+        document = of(model).model_dump_json(by_alias=True)
+        return Stage(store.root, dataset, document, "everything", {"epochs": 2}, "key", 1, 1.0, 0, 0)
+
+    told: list[dict[str, Any]] = []
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        work(stage(GRU), told.append)
+        with pytest.raises(DataError):
+            work(stage({**GRU, "item_features": ["colour"]}), told.append)
+    finally:
+        dist.destroy_process_group()
+    (fitted,) = [event for event in told if event["event"] == "fitted"]
+    assert (told[-1]["event"], told[-1]["kind"]) == ("error", "DataError")
+    vocabulary, events = everything(store.fetch(dataset), of())
+    alone = make(of().model)
+    alone.fit(events, len(vocabulary), Fitting(seed=of().seed, found={"epochs": 2}))
+    shared = load(store.fetch(fitted["address"]) / "model")
+    for name, values in arrays(alone).items():
+        np.testing.assert_array_equal(values, arrays(shared)[name])
+
+
+class Heard:
+    """The lines of progress, and what is killed when such lines begin as said, in turn."""
+
+    def __init__(self, **then: Callable[[Heard], None]) -> None:
+        self.lines: list[str] = []
+        self._then = list(then.items())
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if self._then and line.startswith(f"epoch {self._then[0][0].removeprefix('at_')}/"):
+            self._then.pop(0)[1](self)
+
+    def said(self, part: str) -> list[str]:
+        return [line for line in self.lines if part in line]
+
+    def kill(self, rank: int) -> None:
+        """A worker, of those that were begun last."""
+        pids = re.findall(r"process (\d+)", self.said("workers: process")[-1])
+        os.kill(int(pids[rank]), signal.SIGKILL)
+
+
+def end_ray(heard: Heard) -> None:
+    """All of Ray but the step's own process, as where a cluster goes away."""
+    for own, _ in below(os.getpid()):
+        for pid, _ in list(below(own)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def below(pid: int) -> Iterator[tuple[int, str]]:
+    """The processes that a process started, and theirs: id and name."""
+    told = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    for child, parent, name in (line.split(maxsplit=2) for line in told.splitlines()):
+        if parent == str(pid):
+            yield int(child), name
+            yield from below(int(child))
+
+
+@pytest.mark.slow
+def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, dataset: str, tmp_path: Path) -> None:
+    spec = of()
+    # Each worker may die once; the second death ends the step.
+    heard = Heard(at_3=lambda heard: heard.kill(0), at_12=lambda heard: heard.kill(1))
+    with pytest.raises(TransientError, match=r"training.max_failures allows \(1\).*run again: it goes on after"):
+        train(spec, dataset, store, progress=heard)
+    assert len(heard.said("beginning anew from the last epoch, 1 of at most 1 times")) == 1
+    assert len(heard.said("going on after epoch")) == 1
+
+    heard = Heard(at_20=end_ray)
+    with pytest.raises(TransientError, match=r"Ray, which the training started here, is gone.*run again"):
+        train(spec, dataset, store, progress=heard)
+    assert int(heard.said("going on after epoch")[0].split()[-1]) >= 12
+    assert store.list("trained/test") == []
+
+    heard = Heard()
+    address = train(spec, dataset, store, progress=heard)
+    assert int(heard.said("going on after epoch")[0].split()[-1]) >= 20
+    assert len(heard.said("epoch 40/40")) == 1
+
+    shared = load(store.fetch(address) / "model")
+    undisturbed: dict[int, Model] = {}
+    view = open_view(store.fetch(dataset), spec)
+
+    def run(exchange: Counted) -> None:
+        model: Any = make(spec.model)
+        model.exchange = exchange
+        undisturbed[exchange.rank] = model
+        validation = validation_of(view, spec.exclude, spec.seed)
+        model.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, validation=validation))
+
+    in_threads(tmp_path, run)
+    alone = tried(spec.model, view, spec.exclude, seed=spec.seed)
+    for name, values in arrays(shared).items():
+        np.testing.assert_array_equal(values, arrays(undisturbed[0])[name])
+        np.testing.assert_array_equal(values, arrays(undisturbed[1])[name])
+    facts = store.manifest(address)["facts"]
+    for name in ("epoch", "loss", "validation"):
+        values = [[row[name] for row in history] for history in (facts["history"], alone.report.history)]
+        np.testing.assert_allclose(*values, rtol=1e-2)
