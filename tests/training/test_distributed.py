@@ -56,7 +56,7 @@ class Counted:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self.bytes = rank, [0]
-        self._group = dist.ProcessGroupGloo(dist.FileStore(str(folder / "store"), self.world), rank, self.world)
+        self._group = dist.ProcessGroupGloo(dist.FileStore(str(folder / "group"), self.world), rank, self.world)
 
     def sum(self, *tensors: Tensor) -> None:
         self.bytes.append(sum(tensor.nbytes for tensor in tensors))
@@ -129,7 +129,7 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
         return Stage(store.root, dataset, document, "everything", {"epochs": 2}, "key", 1, 1.0, 0, 0)
 
     told: list[dict[str, Any]] = []
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
         work(stage(GRU), told.append)
         with pytest.raises(DataError):
@@ -189,9 +189,9 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, datase
     spec = of()
     # Each worker may die once; the second death ends the step.
     heard = Heard(at_3=lambda heard: heard.kill(0), at_12=lambda heard: heard.kill(1))
-    with pytest.raises(TransientError, match=r"training.max_failures allows \(1\).*run again: it goes on after"):
+    with pytest.raises(TransientError, match=r"allows \(1\).*worker 1: its process died.*run again: it goes on after"):
         train(spec, dataset, store, progress=heard)
-    assert len(heard.said("beginning anew from the last epoch, 1 of at most 1 times")) == 1
+    assert heard.said("worker 0: its process died; beginning anew from the last epoch, 1 of at most 1 times")
     assert len(heard.said("going on after epoch")) == 1
 
     heard = Heard(at_20=end_ray)

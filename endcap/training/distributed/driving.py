@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 # Before Ray is imported: it reads them then.
@@ -19,7 +19,8 @@ os.environ |= {
 }
 
 import ray
-from ray.train import TrainingFailedError, UserCallback
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 # ray.train has these by the same names; its types, though, are those of the version before.
@@ -55,13 +56,20 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
                 storage_path=storage,
                 failure_config=FailureConfig(max_failures=stage.max_failures),
                 callbacks=[_Failures(queue, stage.max_failures)],
-                worker_runtime_env=None if stage.gpu else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
+                worker_runtime_env=_without_gpus() if not stage.gpu else None,
             ),
         )
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            queue.put({"event": "failed", "reason": reason(error)})
+            failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+            queue.put({"event": "failed", "reason": reasons(failures) or _reason(error)})
+
+
+def _without_gpus() -> dict[str, Any] | None:
+    """Hide GPUs that are there: Ray leaves all of them to workers that ask for none."""
+    there = ray.cluster_resources().get("GPU", 0)
+    return {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if there else None
 
 
 class _Failures(UserCallback):
@@ -72,11 +80,9 @@ class _Failures(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self._count += 1
-        told = "; ".join(f"worker {rank}: {reason(error)}" for rank, error in sorted(worker_exceptions.items()))
-        then = f"beginning anew from the last epoch, {self._count} of at most {self._allowed} times"
-        self._queue.put(
-            {"event": "died", "reason": told, "then": then if self._count <= self._allowed else "giving up"}
-        )
+        anew = f"beginning anew from the last epoch, {self._count} of at most {self._allowed} times"
+        then = anew if self._count <= self._allowed else "giving up"
+        self._queue.put({"event": "died", "reason": reasons(worker_exceptions), "then": then})
 
 
 @contextlib.contextmanager
@@ -103,10 +109,26 @@ def _told(emit: Emit) -> Iterator[Queue]:
         queue.shutdown(force=True)
 
 
-def reason(error: BaseException) -> str:
-    """What a person is told of it: one line."""
+def reasons(failures: Mapping[int, BaseException]) -> str:
+    """Why workers failed, by their ranks: one line. Where one died, others only say that the connection is lost."""
+    deaths = (RayActorError, OutOfMemoryError)
+    died = {rank: error for rank, error in failures.items() if isinstance(_cause(error), deaths)}
+    told = {rank: _reason(_cause(error)) for rank, error in sorted((died or failures).items())}
+    return "; ".join(f"worker {rank}: {why}" for rank, why in told.items())
+
+
+def _cause(error: BaseException) -> BaseException:
+    found: BaseException = getattr(error, "health_check_failure", error)
+    return found
+
+
+def _reason(error: BaseException) -> str:
     text = str(error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or ("memory" in text and "OOM" in text):
-        return "out of memory: Ray ended its worker"
+    # Ray's words on any death speak of memory as a possible cause; these are those of its own watch over it.
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return "out of memory: Ray ended its process"
+    if isinstance(error, RayActorError):
+        return "its process died"
+    # Of a traceback the last line says what it was.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    return lines[-1][:300] if lines else type(error).__name__

@@ -142,8 +142,8 @@ class Workers:
                 raise _error(event["kind"], event["message"])
         if address is None:
             raise TransientError(
-                f"the workers failed more often than training.max_failures allows ({self._spec.max_failures}); the last "
-                f"time: {failure}. Correct the cause (where it is memory: fewer workers a machine, or a smaller "
+                f"the workers failed more often than training.max_failures allows ({self._spec.max_failures}); the "
+                f"last time: {failure}. Correct the cause (where it is memory: fewer workers a machine, or a smaller "
                 f"model), then run again: {_KEPT}"
             )
         return str(address)
