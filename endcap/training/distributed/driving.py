@@ -68,7 +68,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
 
 def _without_gpus() -> dict[str, Any] | None:
     """Hide GPUs that are there: Ray leaves all of them to workers that ask for none."""
-    there = ray.cluster_resources().get("GPU", 0)
+    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
     return {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}} if there else None
 
 
