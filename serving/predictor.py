@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.cpus import cpu_limit
+
 from .gateway import VARIANTS
 from .process import OWN_ERROR
 

@@ -83,7 +83,7 @@ def resumed(fitting: Fitting, fit: str) -> Checkpoint | None:
 
 
 def measured(model: Model, validation: Validation) -> dict[str, float]:
-    """What a fit is steered by: MRR@20 as `validation`."""
+    """What a fit is steered by: NDCG@20 as `validation`."""
     return {"validation": validation.measure(model)}
 
 

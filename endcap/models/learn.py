@@ -20,7 +20,7 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import Exclude
 
 MAX_VALIDATION_PREFIXES = 20_000
-"""Sessions are drawn until they have about so many: enough for a steady MRR, and an epoch does not wait for it."""
+"""Sessions are drawn until they have about so many: enough for a steady NDCG, and an epoch does not wait for it."""
 MAX_VALIDATION_SCORES = 2_000_000_000
 """With very many items fewer: so many scores at most."""
 Progress = Callable[[str], None]

@@ -15,7 +15,7 @@ from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.checkpoint import Arrays
 from endcap.models.histories import find, ones, owners
-from endcap.models.validation import Validation, mrr
+from endcap.models.validation import Validation, ndcg
 from endcap.neural.factors import Factors, FactorsShape
 from endcap.neural.factors_training import FactorsTrainer, FactorsTraining, Pairs
 from endcap.spec.neural import NeuMFSpec
@@ -55,7 +55,7 @@ class NeuMF(Model):
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
 
-        The history has, of each epoch, the loss, and with a validation part MRR@20 (`validation`), hr@10 and ndcg@10.
+        The history has, of each epoch, the loss, and with a validation part NDCG@20 (`validation`), hr@10 and ndcg@10.
         Raises DivergedError where the loss is no number any more.
         """
         spec = self.parameters
@@ -143,7 +143,7 @@ def _measured(model: Model, validation: Validation) -> dict[str, float]:
     listed = ranks[(ranks > 0) & (ranks <= TRACKED_CUTOFF)]
     asked = max(len(ranks), 1)
     return {
-        "validation": mrr(ranks),
+        "validation": ndcg(ranks),
         f"hr@{TRACKED_CUTOFF}": len(listed) / asked,
         f"ndcg@{TRACKED_CUTOFF}": float((1 / np.log2(listed + 1)).sum()) / asked,
     }

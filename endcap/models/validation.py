@@ -30,8 +30,8 @@ class Validation:
         return len(self.wanted)
 
     def measure(self, model: Model) -> float:
-        """MRR@20 of what came next, among all items: 0 where it is not listed, or where nothing was asked."""
-        return mrr(self.ranks(model))
+        """NDCG@20 of what came next, among all items: 0 where it is not listed, or where nothing was asked."""
+        return ndcg(self.ranks(model))
 
     def ranks(self, model: Model) -> Ints:
         """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
@@ -47,10 +47,14 @@ class Validation:
         return ranks
 
 
-def mrr(ranks: Ints) -> float:
-    """MRR@20 of ranks from 1, 0 where there is none."""
+def ndcg(ranks: Ints) -> float:
+    """NDCG@20 of one item, of ranks from 1, 0 where there is none: the mean of 1 / log2(1 + rank).
+
+    MRR all but ignores whether an item is 10th or not listed, the hit rate whether it is first or 20th: settings that
+    are chosen by one of them lose the other. This lies between.
+    """
     listed = ranks[(ranks > 0) & (ranks <= CUTOFF)]
-    return float((1 / listed).sum()) / max(len(ranks), 1)
+    return float((1 / np.log2(1 + listed)).sum()) / max(len(ranks), 1)
 
 
 def places(scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> Ints:

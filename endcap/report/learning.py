@@ -9,7 +9,7 @@ from endcap.report.chart import BASELINE_COLOURS, MUTED, NONE, Chart, Section, T
 from endcap.report.facts import Facts
 
 SKIPPED = ("epoch", "seconds", "member")
-NAMES = {"loss": "Training loss", "validation": "Validation MRR@20"}
+NAMES = {"loss": "Training loss", "validation": "Validation NDCG@20"}
 Row = Mapping[str, Any]
 
 

@@ -27,7 +27,7 @@ class RayCluster(Strict):
 class Search(Strict):
     """Trials of the model's parameters on the training part, judged on the validation part."""
 
-    trials: Annotated[int, Field(ge=1)] = 20
+    trials: Annotated[int, Field(ge=1)] = 40
     """At most so many. The first is the model as the spec has it, then settings known to be good, then samples. With 1
     nothing is searched."""
     time_budget: Duration = Field(default="30m", validate_default=True)
@@ -43,8 +43,8 @@ class Search(Strict):
     fixed: list[str] = []
     """Parameters that stay as the model has them."""
     scheduler: Literal["asha", "none"] = "asha"
-    """asha: trials that fall behind others at the same epoch are stopped."""
-    grace: Annotated[int, Field(ge=1)] = 2
+    """asha: of the sampled settings, those that fall behind others at the same epoch are stopped."""
+    grace: Annotated[int, Field(ge=1)] = 4
     """Epochs that a trial runs before it may be stopped."""
     max_failed: Share = 0.5
     """The step fails when a larger share of the trials has failed."""

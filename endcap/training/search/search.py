@@ -138,6 +138,7 @@ class _Search:
                 trials=share.trials,
                 known=part.ended,
                 first=self._first(share, part),
+                spared=len(self._points(share.label)),
                 concurrency=concurrency,
             )
             process.run(stage)
@@ -165,13 +166,17 @@ class _Search:
 
     def _first(self, share: Share, part: Part) -> list[tuple[int, Values]]:
         """What is tried before anything is sampled: trials that were cut off, the model as it is, known settings."""
-        own = parameters(self._members[share.label])
-        base = {name: own.get(name) for name in self._domains[share.label]}
-        known = starts(share.label, self._members[share.label], self._spec)
-        points = list({repr(point): point for point in [base, *({**base, **one} for one in known)]}.values())
+        points = self._points(share.label)
         cut_off = [(trial.number, trial.parameters) for trial in part.of("running")]
         fresh = [(number, point) for number, point in enumerate(points, 1) if number not in part.trials]
         return [*cut_off, *fresh][: share.trials - len(part.ended)]
+
+    def _points(self, label: str) -> list[Values]:
+        """The model as it is, and known settings."""
+        own = parameters(self._members[label])
+        base = {name: own.get(name) for name in self._domains[label]}
+        known = starts(label, self._members[label], self._spec)
+        return list({repr(point): point for point in [base, *({**base, **one} for one in known)]}.values())
 
     def _task(self, label: str) -> Task:
         elsewhere = self._spec.address is not None or self._spec.cluster is not None
@@ -264,7 +269,7 @@ class _Search:
     def _line(self, share: Share, trial: Trial, part: Part) -> str:
         name = f"{share.label} trial" if share.label else "trial"
         epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
-        value = f", MRR@20 {trial.value:.4f}" if trial.value is not None else ""
+        value = f", NDCG@20 {trial.value:.4f}" if trial.value is not None else ""
         why = f": {trial.error}" if trial.error else ""
         best = f"best {part.best.value:.4f} of trial {part.best.number}" if part.best else "none has a value yet"
         left = format_duration(timedelta(seconds=max(0, round(self._left()))))

@@ -25,13 +25,14 @@ class Task:
 @dataclass(frozen=True)
 class Stage:
     """seconds: when it is ended. trials: how many in all. known: those of earlier attempts that ended. first: numbers
-    and settings that are tried before any is sampled."""
+    and settings that are tried before any is sampled. spared: up to this number no trial is stopped early."""
 
     task: Task
     seconds: float
     trials: int
     known: list[Trial]
     first: list[tuple[int, Values]]
+    spared: int
     concurrency: int
 
     def to_json(self) -> dict[str, Any]:

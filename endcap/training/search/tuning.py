@@ -56,7 +56,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(search, task),
+            scheduler=_scheduler(search, stage),
             num_samples=max(1, stage.trials - len(stage.known)),
             max_concurrent_trials=stage.concurrency,
             reuse_actors=True,
@@ -233,14 +233,32 @@ def _reason(trial: Any) -> str:
     return f"its worker died: {lines[0][:300]}" if lines else "its worker died"
 
 
-def _scheduler(search: Search, task: Task) -> Any:
-    """ASHA (Li et al., 2020). Trials of a model without epochs tell nothing before their end, and it leaves them be."""
+class _Halving(tune.schedulers.ASHAScheduler):
+    """ASHA (Li et al., 2020) that lets the first `spared` trials run to their end, as rivals to all others.
+
+    They are settings known to be good for one kind of shop or another; some rise late, and at an early epoch two of
+    them tell little of each other.
+    """
+
+    def __init__(self, spared: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._spared = spared
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        decided = super().on_trial_result(tune_controller, trial, result)
+        return self.CONTINUE if trial.config["number"] <= self._spared else decided
+
+
+def _scheduler(search: Search, stage: Stage) -> Any:
+    """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
     if search.scheduler == "none":
         return None
+    task = stage.task
     domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
     most = max([parameters(member_of(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
-    return tune.schedulers.ASHAScheduler(
+    return _Halving(
+        stage.spared,
         time_attr="epoch",
         metric="best",
         mode="max",
