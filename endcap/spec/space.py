@@ -54,6 +54,11 @@ class Between(Strict):
         """The values at the ends: what must be allowed for the whole domain to be."""
         return [int(end) if self.integer else float(end) for end in (self.low, self.high)]
 
+    def inner(self) -> float:
+        """A number between the ends that is not whole: what a parameter of whole numbers does not allow."""
+        middle = (self.low + self.high) / 2
+        return middle + min(0.25, (self.high - self.low) / 4) if middle.is_integer() else middle
+
 
 class Choice(Strict):
     """One of the values."""

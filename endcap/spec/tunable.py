@@ -142,6 +142,13 @@ def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: D
             changed(member, {name: value})
         except (ValidationError, SpecError) as error:
             yield Mistake((*at, *place), repr(value), f"what {name} may be: {_reason(error)}")
+    if isinstance(domain, Between) and not domain.integer:
+        try:
+            changed(member, {name: domain.inner()})
+        except (ValidationError, SpecError) as error:
+            found = f"{domain.low:g} to {domain.high:g}, which holds {domain.inner():g}"
+            hint = f"If {name} takes whole numbers, add integer: true."
+            yield Mistake(at, found, f"what {name} may be: {_reason(error)}", hint)
 
 
 def _reason(error: ValidationError | SpecError) -> str:
