@@ -197,7 +197,7 @@ class Recommender(Strict):
     @classmethod
     def _workers_can_share_the_model(cls, training: Training, info: ValidationInfo) -> Training:
         model = info.data.get("model")
-        found = training_mistakes(training, model) if model is not None else []
+        found = training_mistakes(training, model, info.data.get("search")) if model is not None else []
         if found:
             raise mistakes(found)
         return training

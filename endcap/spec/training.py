@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from endcap.spec.base import Mistake, Strict, mistakes
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
-from endcap.spec.search import RayCluster
+from endcap.spec.neural import GRU4RecSpec
+from endcap.spec.search import RayCluster, Search
+from endcap.spec.space import Choice
+from endcap.spec.tunable import domains, starts
 
 SHARED = ("gru4rec",)
 """Models whose steps workers can share."""
@@ -39,22 +43,42 @@ class Training(Strict):
         return cluster
 
 
-def training_mistakes(training: Training, model: ModelSpec) -> list[Mistake]:
-    """What several workers cannot do with this model."""
+def training_mistakes(training: Training, model: ModelSpec, search: Search | None = None) -> list[Mistake]:
+    """What several workers cannot do with this model, nor with those that a search may make of it."""
     if training.workers == 1:
         return []
     members: dict[str, SingleSpec] = dict(model.members) if isinstance(model, BlendSpec) else {"": model}
-    shared = {label: one for label, one in members.items() if one.name in SHARED}
+    shared = {label: one for label, one in members.items() if isinstance(one, GRU4RecSpec)}
     foreign = [one.name for one in members.values() if one.name not in (*SHARED, *(_QUICK if shared else ()))]
     found = f"{training.workers} workers"
     if foreign or not shared:
         hint = "Leave `training` out: other models are fitted by one process."
         allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
         return [Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint)]
-    batches = {label: getattr(one, "batch", training.workers) for label, one in shared.items()}
+    own = [(_key("model.members." if label else "model.", label), one.batch) for label, one in shared.items()]
+    hint = "Give search.space such values of it, or list it in search.fixed."
     return [
-        Mistake(("workers",), f"{found} for {spelled}, {batch}", f"what divides {spelled}: its sessions are shared out")
-        for label, batch in batches.items()
-        for spelled in [f"model.members.{label}.batch" if label else "model.batch"]
+        Mistake(("workers",), f"{found} for {key}, {batch}", f"what divides {key}: its sessions are shared out", said)
+        for batches, said in ((own, ""), (_searched(shared, model, search), hint))
+        for key, batch in batches
         if batch % training.workers
     ]
+
+
+def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Search | None) -> Iterator[tuple[str, int]]:
+    """The batches that a search may choose, each by the key of its domain; of a range two neighbours."""
+    if search is None or search.trials == 1:
+        return
+    own = domains(model, search)
+    for label, member in shared.items():
+        domain = own.get(label, {}).get("batch")
+        if domain is None:
+            continue
+        values = domain.values if isinstance(domain, Choice) else [int(domain.low), int(domain.low) + 1]
+        known = [start["batch"] for start in starts(label, member, search) if "batch" in start]
+        for value in dict.fromkeys([*values, *known]):
+            yield _key("search.space.", label), int(value)
+
+
+def _key(above: str, label: str) -> str:
+    return f"{above}{label}.batch" if label else f"{above}batch"

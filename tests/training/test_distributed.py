@@ -121,6 +121,25 @@ def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any
     assert said in str(mistake)
 
 
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ({}, "3 workers for search.space.batch, 32"),
+        ({"space": {"batch": {"low": 30, "high": 60, "integer": True}}}, "3 workers for search.space.batch, 31"),
+        ({"space": {"batch": {"values": [3, 9]}}}, None),
+        ({"fixed": ["batch"]}, None),
+    ],
+)
+def test_a_search_finds_no_batch_that_workers_cannot_share(search: dict[str, Any], found: str | None) -> None:
+    document = {"model": {**GRU, "batch": 9}, "split": SPLIT, "training": {"workers": 3}, "search": search}
+    if found is None:
+        recommender(**document)
+        return
+    with pytest.raises(ValidationError) as refused:
+        recommender(**document)
+    assert found in str(refused.value.errors())
+
+
 def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     store: Store, dataset: str, tmp_path: Path
 ) -> None:
