@@ -14,7 +14,8 @@ from endcap.spec.space import Domain
 class RayCluster(Strict):
     """A Ray cluster of the search's own, through KubeRay: made when it begins, removed however it ends."""
 
-    namespace: Name = "endcap-pipelines"
+    namespace: Name | None = None
+    """Left out: the step's own, where its pod owns the cluster, so that it goes with it."""
     workers: Annotated[int, Field(ge=1)] = 2
     head: Pod = Pod()
     worker: Pod = Pod()

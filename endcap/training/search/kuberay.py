@@ -23,6 +23,8 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},app.kubernetes.io/component=search"
 EXPIRES = "endcap.dev/expires"
 """When nobody can want the cluster any more: the next search removes what is older, should all else have failed."""
 CLIENT_PORT = 10001
+USER = 10001
+"""The image's."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HEALTHY = "ray health-check --address"
 _LONGEST = 30
@@ -50,15 +52,16 @@ def ray_cluster(
     """The object. owner: the step's pod as `owner_of` has it. lives: how long it may be wanted. environment: further
     variables of its pods.
 
-    Raises UserError where neither the spec nor the step says which image its pods run.
+    Raises UserError where neither the spec nor the step says which image its pods run, or in which namespace.
     """
+    namespace = namespace_of(wanted)
     image = wanted.image or os.environ.get(IMAGE)
     if not image:
         raise UserError("search.cluster.image: none, and this is no step of a pipeline, whose image would be taken")
     secret = recommender.pipeline.secret
     metadata: Json = {
         "name": name_of(recommender, key),
-        "namespace": wanted.namespace,
+        "namespace": namespace,
         "labels": {
             "app.kubernetes.io/name": recommender.name,
             MANAGED_BY: MANAGER,
@@ -105,6 +108,17 @@ def owner_of(pod: Json | None, namespace: str) -> Json | None:
     return {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
 
 
+def namespace_of(wanted: RayCluster) -> str:
+    """Where the cluster is made. Raises UserError where neither the spec nor a pod says it."""
+    namespace = wanted.namespace or own_namespace()
+    if namespace is None:
+        raise UserError(
+            "the Ray cluster's namespace: none, and this runs in no pod, whose namespace would be taken; set "
+            "cluster.namespace beside the cluster's other keys"
+        )
+    return namespace
+
+
 def own_namespace() -> str | None:
     """Of the pod that this runs in; None outside of pods."""
     try:
@@ -143,18 +157,36 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": probe,
         "livenessProbe": probe,
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        # KubeRay gives it to the container that it puts before a worker's.
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "volumeMounts": [
             {"name": "store", "mountPath": MOUNTED, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod's own
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the pod's own
         ],
     }
     spec: Json = {
         "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [container],
         "volumes": [
             {"name": "store", "secret": {"secretName": secret, "optional": True}},
             {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+            {"name": "tmp", "emptyDir": {}},
         ],
     }
     if pod.nodeSelector:

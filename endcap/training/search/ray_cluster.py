@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,15 @@ from endcap.errors import ClusterError, EndcapError
 from endcap.spec.base import format_duration
 from endcap.spec.recommender import Recommender
 from endcap.spec.search import RayCluster
-from endcap.training.search.kuberay import EXPIRES, SELECTOR, address_of, own_namespace, owner_of, ray_cluster
+from endcap.training.search.kuberay import (
+    EXPIRES,
+    SELECTOR,
+    address_of,
+    namespace_of,
+    own_namespace,
+    owner_of,
+    ray_cluster,
+)
 from endcap.training.search.process import authentication
 from endcap.training.search.process import ended_by_signal as ended_by_signal
 
@@ -59,7 +69,7 @@ def own_cluster(
     A kill -9 of the step's pod is seen by Kubernetes, since the pod owns the cluster where both are in one namespace;
     elsewhere the same step removes it when it is tried again, and any later search what has expired.
     """
-    namespace = wanted.namespace
+    namespace = namespace_of(wanted)
     known = authentication(secrets.token_hex(32))
     thing = ray_cluster(recommender, wanted, key, owner_of(_own_pod(cluster), namespace), lives, known)
     name = thing["metadata"]["name"]
@@ -70,10 +80,24 @@ def own_cluster(
         try:
             cluster.apply(thing, force=True)
             progress(f"RayCluster {name} in namespace {namespace}: waiting for its {wanted.workers} workers")
-            _wait(cluster, name, wanted, look, progress)
+            _wait(cluster, name, namespace, wanted, look, progress)
             yield address_of(name, namespace)
         finally:
-            _remove(cluster, name, namespace, progress)
+            with _undisturbed():
+                _remove(cluster, name, namespace, progress)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A further SIGTERM, as whoever waits for the first may send it, does not cut the removal off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -92,21 +116,29 @@ def _environment(known: dict[str, str]) -> Iterator[None]:
 
 
 def _own_pod(cluster: Cluster) -> Json | None:
-    """The pod that this runs in: a pod's host name is its name."""
-    namespace = own_namespace()
+    """The pod that this runs in; None outside of pods, or where it may not be looked at.
+
+    A pod's host name is its name, cut where that is longer than a host name may be; then the address tells.
+    """
+    namespace, host = own_namespace(), socket.gethostname()
     if namespace is None:
         return None
     try:
-        return cluster.find(POD, socket.gethostname(), namespace)
-    except ForbiddenError:
+        if found := cluster.find(POD, host, namespace):
+            return found
+        pods = cluster.every(POD, namespace)
+        own = socket.gethostbyname(host)
+    except (ForbiddenError, OSError):
         return None
+    alike = [one for one in pods if one["metadata"]["name"].startswith(host)]
+    return next((one for one in alike if (one.get("status") or {}).get("podIP") == own), None)
 
 
-def _wait(cluster: Cluster, name: str, wanted: RayCluster, look: float, progress: Progress) -> None:
+def _wait(cluster: Cluster, name: str, namespace: str, wanted: RayCluster, look: float, progress: Progress) -> None:
     end = time.monotonic() + wanted.ready_within.total_seconds()
     told = ""
     while True:
-        live = cluster.get(RAY_CLUSTER, name, wanted.namespace)
+        live = cluster.get(RAY_CLUSTER, name, namespace)
         status = live.get("status") or {}
         if status.get("state") == "ready" and status.get("readyWorkerReplicas", 0) >= wanted.workers:
             return
@@ -116,7 +148,7 @@ def _wait(cluster: Cluster, name: str, wanted: RayCluster, look: float, progress
             told = why
         if time.monotonic() > end:
             raise ClusterError(
-                f"the RayCluster {name} in namespace {wanted.namespace} was not ready within "
+                f"the RayCluster {name} in namespace {namespace} was not ready within "
                 f"{format_duration(wanted.ready_within)} (search.cluster.ready_within): "
                 f"{why or 'nothing is seen of it; is KubeRay installed, and does it look at this namespace?'}"
             )

@@ -1,0 +1,143 @@
+"""A Ray cluster of the search's own, as it is asked for; with Kubernetes played by a few dictionaries."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from endcap.errors import UserError
+from endcap.spec import Recommender
+from endcap.spec.search import RayCluster
+from endcap.training.search import kuberay, ray_cluster
+from endcap.training.search.ray_process import Connection, _limit
+from tests.features.logs import recommender
+
+HOUR = timedelta(hours=1)
+POD = "shoes-training-with-a-name-longer-than-any-host-may-have-x7k2p-1234567"
+
+
+class Kubernetes:
+    """Objects by name, and pods; RayClusters are ready at once."""
+
+    def __init__(self, *pods: dict[str, Any], at_delete: Callable[[], None] = lambda: None) -> None:
+        self.there: dict[str, Any] = {pod["metadata"]["name"]: pod for pod in pods}
+        self.made: list[dict[str, Any]] = []
+        self._at_delete = at_delete
+
+    def apply(self, thing: dict[str, Any], force: bool = False) -> None:
+        status = {"state": "ready", "readyWorkerReplicas": 100}
+        self.made.append(thing)
+        self.there[thing["metadata"]["name"]] = {**thing, "status": status}
+
+    def find(self, kind: Any, name: str, namespace: str) -> Any:
+        return self.there.get(name)
+
+    get = find
+
+    def every(self, kind: Any, namespace: str, labels: str = "") -> list[Any]:
+        return [one for one in self.there.values() if one["kind"] == kind.name]
+
+    def delete(self, kind: Any, name: str, namespace: str) -> bool:
+        known = self.there.get(name)
+        if known is None:
+            return False
+        self._at_delete()
+        del self.there[name]
+        return True
+
+
+def of(**cluster: Any) -> Recommender:
+    return recommender(search={"cluster": {"image": "endcap:1", **cluster}})
+
+
+def wanted(spec: Recommender) -> RayCluster:
+    assert spec.search is not None
+    assert spec.search.cluster is not None
+    return spec.search.cluster
+
+
+def used(there: Kubernetes, spec: Recommender) -> str:
+    with ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
+        return address
+
+
+def step_pod(name: str, address: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "kubeflow", "uid": f"uid-of-{name}"}
+    return {"kind": "Pod", "metadata": metadata, "status": {"podIP": address}}
+
+
+@pytest.fixture
+def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kuberay, "own_namespace", lambda: "kubeflow")
+    monkeypatch.setattr(ray_cluster, "own_namespace", lambda: "kubeflow")
+    monkeypatch.setattr("socket.gethostname", lambda: POD[:63])
+    monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.7")
+
+
+@pytest.mark.usefixtures("in_a_pod")
+def test_it_is_made_in_the_step_s_namespace_and_its_pod_owns_it_however_long_its_name() -> None:
+    before = step_pod(f"{POD[:-1]}9", "10.0.0.6")
+    there = Kubernetes(before, step_pod(POD, "10.0.0.7"))
+    assert used(there, of()).endswith(".kubeflow.svc:10001")
+    (made,) = there.made
+    assert made["metadata"]["namespace"] == "kubeflow"
+    assert [one["name"] for one in made["metadata"]["ownerReferences"]] == [POD]
+    elsewhere = Kubernetes(step_pod(POD, "10.0.0.7"))
+    assert used(elsewhere, of(namespace="rays")).endswith(".rays.svc:10001")
+    assert "ownerReferences" not in elsewhere.made[0]["metadata"]
+
+
+def test_outside_of_pods_the_namespace_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kuberay, "own_namespace", lambda: None)
+    with pytest.raises(UserError, match=r"cluster\.namespace"):
+        used(Kubernetes(), of())
+
+
+def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
+    spec = of(namespace="rays")
+    groups = kuberay.ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        # Ray's own files, and the store's cache.
+        assert "/tmp" in [one["mountPath"] for one in container["volumeMounts"]]
+        assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+
+
+def test_a_second_request_to_end_does_not_leave_it() -> None:
+    there = Kubernetes(at_delete=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    spec = of(namespace="rays")
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(SystemExit),
+        ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None),  # type: ignore[arg-type]
+    ):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert there.there == {}
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "there", "limit"),
+    [
+        (1.0, 0.0, {"CPU": 4.0, "GPU": 1.0}, 4),
+        (0.1, 0.0, {"CPU": 0.3, "GPU": 0.0}, 3),
+        (1.0, 0.5, {"CPU": 8.0, "GPU": 1.0}, 2),
+        (1.0, 2.0, {"CPU": 8.0, "GPU": 1.0}, 0),
+        (2.0, 0.0, {"CPU": 1.0, "GPU": 0.0}, 0),
+    ],
+    ids=["cores", "shares-of-cores", "shares-of-gpus", "no-gpus", "no-cores"],
+)
+def test_so_many_trials_run_at_once_as_cores_and_gpus_allow(
+    cpu: float, gpu: float, there: dict[str, float], limit: int
+) -> None:
+    assert _limit(there, Connection(None, 1, "", "", cpu, gpu)) == limit
