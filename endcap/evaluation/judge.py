@@ -21,6 +21,7 @@ from endcap.evaluation.samples import Samples
 from endcap.features.view import View, customer_ids, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
+from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.registry import Version, log_run, open_registry
@@ -34,7 +35,7 @@ Progress = Callable[[str], None]
 REPORT = "report.json"
 JUDGED_BY = ("split", "model", "baselines", "exclude", "evaluation", "gate", "seed")
 """The parts of a recommender's spec that a verdict depends on."""
-CODE = ("endcap.evaluation", "endcap.features", "endcap.models")
+CODE = ("endcap.evaluation", "endcap.features", *MODELS)
 
 
 @dataclass(frozen=True)

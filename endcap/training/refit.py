@@ -13,6 +13,7 @@ from endcap.errors import UserError
 from endcap.features.view import customer_ids, declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
+from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted
 from endcap.registry.package import environment, write_package
@@ -21,7 +22,7 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
-PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", "endcap.models")
+PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", *MODELS)
 ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
 

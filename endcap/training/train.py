@@ -11,6 +11,7 @@ from typing import Any
 
 from endcap.features.view import View, open_view
 from endcap.models import FitReport, make
+from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, tried
 from endcap.registry.package import environment
@@ -21,8 +22,9 @@ from endcap.training.distributed.stage import Part
 from endcap.training.search import Searched, is_searched, search
 
 CODE = (
+    *MODELS,
+    "endcap.spec.tunable",
     "endcap.training",
-    "endcap.models",
     "endcap.features.view",
     "endcap.features.sessions",
     "endcap.features.split",
