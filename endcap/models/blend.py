@@ -69,7 +69,7 @@ class Blend(Model):
                 "weights": self._weights,
                 "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
             },
-            _side_by_side(reports),
+            side_by_side(reports),
         )
 
     def _weigh(self, validation: Validation, progress: Callable[[str], None]) -> None:
@@ -163,8 +163,8 @@ def _labelled(label: str, row: Mapping[str, float]) -> dict[str, float]:
     return {name if name == "epoch" else f"{label}/{name}": value for name, value in row.items()}
 
 
-def _side_by_side(reports: Mapping[str, FitReport]) -> list[Mapping[str, float]]:
-    """The members' histories by epoch."""
+def side_by_side(reports: Mapping[str, FitReport]) -> list[Mapping[str, float]]:
+    """The members' histories by epoch: each quantity is named `label/quantity`."""
     rows: dict[float, dict[str, float]] = {}
     for label, report in reports.items():
         for row in report.history:

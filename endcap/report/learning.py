@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from endcap.report.chart import BASELINE_COLOURS, MUTED, NONE, Chart, Section, Table, axis, layout, number, shown
 from endcap.report.facts import Facts
 
-SKIPPED = ("epoch", "seconds", "member")
+SKIPPED = ("epoch", "seconds")
 NAMES = {"loss": "Training loss", "validation": "Validation NDCG@20"}
 Row = Mapping[str, Any]
+Curves = dict[str, list[tuple[float, float]]]
+"""Points (epoch, value) by member; those of a model that is no blend under an empty label."""
 
 
 def learning(facts: Facts) -> Section:
     """A chart a quantity of the history, a curve a member where a blend was trained."""
     history: Sequence[Row] = facts.trained.get("history", [])
     curves = _curves(history)
-    kept = facts.trained.get("found", {}).get("epochs") or facts.trained.get("epochs")
-    kept = kept if isinstance(kept, int) and len({row.get("member") for row in history}) == 1 else None
+    kept = _kept(facts.trained.get("found") or {})
     charts = [_chart(name, of_member, kept) for name, of_member in curves.items()]
-    say = f"{facts.model}, {len(history)} epochs in {sum(row.get('seconds', 0) for row in history):,.0f} s"
-    say += f"; {kept} were kept, by the validation part." if kept and "validation" in curves else "."
+    say = f"{facts.model}: {'; '.join(_told(history, kept, curves.get('validation', {})))}."
     return Section(
         "learning",
         "Learning curves",
@@ -32,17 +33,47 @@ def learning(facts: Facts) -> Section:
     )
 
 
-def _curves(history: Sequence[Row]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Epoch and value, by quantity and member."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+def _kept(found: Mapping[str, Any]) -> dict[str, int]:
+    """The number of epochs that was kept, by member; that of a model alone under an empty label."""
+    members = found.get("members") or {"": found}
+    return {label: one["epochs"] for label, one in members.items() if isinstance(one.get("epochs"), int)}
+
+
+def _values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
+    """Each finite number of a history: (member, quantity, epoch, value). A blend writes `member/quantity`."""
     for row in history:
-        for name, value in row.items():
-            if name not in SKIPPED and isinstance(value, int | float) and "epoch" in row:
-                curves.setdefault(name, {}).setdefault(str(row.get("member", "")), []).append((row["epoch"], value))
+        for key, value in row.items():
+            member, _, name = key.rpartition("/")
+            if "epoch" in row and isinstance(value, int | float) and math.isfinite(value):
+                yield member, name, row["epoch"], value
+
+
+def _curves(history: Sequence[Row]) -> dict[str, Curves]:
+    """Epoch and value, by quantity and member."""
+    curves: dict[str, Curves] = {}
+    for member, name, epoch, value in _values(history):
+        if name not in SKIPPED:
+            curves.setdefault(name, {}).setdefault(member, []).append((epoch, value))
     return curves
 
 
-def _chart(name: str, of_member: Mapping[str, Sequence[tuple[float, float]]], kept: int | None) -> Chart:
+def _told(history: Sequence[Row], kept: Mapping[str, int], validated: Curves) -> Iterator[str]:
+    """What each member's training took, and how much of it was kept."""
+    epochs: dict[str, set[float]] = {}
+    seconds: dict[str, float] = {}
+    for member, name, epoch, value in _values(history):
+        if name != "epoch":
+            epochs.setdefault(member, set()).add(epoch)
+            seconds[member] = seconds.get(member, 0.0) + (value if name == "seconds" else 0.0)
+    for member in epochs:
+        said = f"{member} {len(epochs[member])} epochs in {seconds[member]:,.0f} s".strip()
+        by_validation = member in kept and member in validated
+        yield f"{said}, {kept[member]} of them kept by the validation part" if by_validation else said
+
+
+def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
+    """A curve a member; the kept epoch is drawn where there is one member only."""
+    line_at = kept.get(next(iter(of_member))) if len(of_member) == 1 else None
     traces, told = [], []
     for at, (member, points) in enumerate(of_member.items()):
         stroke = "var(--challenger)" if at == 0 else f"var(--baseline-{at % BASELINE_COLOURS + 1})"
@@ -61,7 +92,16 @@ def _chart(name: str, of_member: Mapping[str, Sequence[tuple[float, float]]], ke
         first, last = points[0], points[-1]
         told.append(f"{member} {number(first[1])} after epoch {first[0]}, {number(last[1])} after {last[0]}".strip())
     dots = {"color": MUTED, "width": 1, "dash": "dot"}
-    line = {"type": "line", "x0": kept, "x1": kept, "yref": "paper", "y0": 0, "y1": 1, "line": dots, "layer": "below"}
+    line = {
+        "type": "line",
+        "x0": line_at,
+        "x1": line_at,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": dots,
+        "layer": "below",
+    }
     epochs = [epoch for points in of_member.values() for epoch, _ in points]
     step = max(1, round((max(epochs) - min(epochs)) / 8))
     whole: dict[str, Any] = {"tickformat": "d", "tick0": min(epochs), "dtick": step}
@@ -71,19 +111,17 @@ def _chart(name: str, of_member: Mapping[str, Sequence[tuple[float, float]]], ke
             280,
             xaxis=axis("epoch", **whole, showgrid=False),
             yaxis=axis(nticks=6),
-            shapes=[line] if kept else [],
+            shapes=[line] if line_at else [],
             showlegend=len(of_member) > 1,
         ),
     }
     title = NAMES.get(name, name)
-    note = f"The dotted line is the epoch that was kept, {kept}." if kept else ""
+    note = f"The dotted line is the epoch that was kept, {line_at}." if line_at else ""
     return Chart(f"learning-{name}", title, f"{title}: {'; '.join(told)}", figure, note=note)
 
 
 def _table(history: Sequence[Row]) -> Table:
-    names = list(dict.fromkeys(name for row in history for name in row))
-    first = [name for name in ("member", "epoch") if name in names]
-    names = first + [name for name in names if name not in first]
+    names = list(dict.fromkeys(["epoch", *(name for row in history for name in row)]))
     return Table(names, [[_cell(row.get(name)) for name in names] for row in history])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -11,6 +12,8 @@ from typing import Any
 import plotly.graph_objects
 import pytest
 
+from endcap.models import FitReport
+from endcap.models.blend import side_by_side
 from endcap.report import Facts, render
 from endcap.report.performance import metrics
 from tests.report.facts import HOSTILE, bare, full, search
@@ -169,6 +172,36 @@ def test_a_blends_members_are_each_shown_with_their_search() -> None:
     blend = replace(facts, trained={**facts.trained, "search": {"members": {"gru": search(), "sas": search()}}})
     drawn = figures(read(blend))
     assert {"gru-trials", "sas-trials", "gru-slice-width", "sas-importances"} <= set(drawn)
+
+
+def of_a_blend() -> dict[str, Any]:
+    """What the train step notes of a blend whose members learnt for 3 and for 2 epochs."""
+    rows = {
+        label: [{"epoch": at, "loss": 5.0 / at, "validation": at / 10, "seconds": 2.0} for at in range(1, epochs + 1)]
+        for label, epochs in (("gru", 3), ("sas", 2))
+    }
+    reports = {label: FitReport({"epochs": 2}, history) for label, history in rows.items()} | {"vsknn": FitReport()}
+    found = {"members": {label: dict(report.found) for label, report in reports.items()}, "weights": {"gru": 1.0}}
+    return {"model": {"name": "blend"}, "found": found, "history": [dict(row) for row in side_by_side(reports)]}
+
+
+def test_a_blends_members_are_curves_of_one_chart() -> None:
+    page = read(replace(full(), trained=of_a_blend()))
+    drawn = {name: figure for name, figure in figures(page).items() if name.startswith("learning-")}
+    assert {name: [one["name"] for one in figure["data"]] for name, figure in drawn.items()} == {
+        "learning-loss": ["gru", "sas"],
+        "learning-validation": ["gru", "sas"],
+    }
+    text = " ".join(page.text.split())
+    assert "gru 3 epochs in 6 s, 2 of them kept by the validation part; sas 2 epochs in 4 s, 2 of them kept" in text
+
+
+def test_a_quantity_that_is_no_number_at_an_epoch_has_no_point_there() -> None:
+    facts = full()
+    history = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": math.nan}, {"epoch": 3, "loss": 1.0, "own": math.inf}]
+    drawn = figures(read(replace(facts, trained={**facts.trained, "history": history})))
+    assert [name for name in drawn if name.startswith("learning-")] == ["learning-loss"]
+    assert drawn["learning-loss"]["data"][0]["x"] == [1, 3]
 
 
 def test_segments_stand_in_their_order(page: Read) -> None:
