@@ -1,4 +1,5 @@
-"""How many processors this process may use: those of the machine, or fewer where a container's limit says so."""
+"""How many processors and how much memory this process may use: the machine's, or less where a container's limit says
+so."""
 
 from __future__ import annotations
 
@@ -29,3 +30,14 @@ def _quota(cgroup: Path) -> float | None:
         return float(granted) / float(period) if granted != "max" and float(granted) > 0 else None
     except (OSError, ValueError):
         return None
+
+
+def memory_limit(cgroup: Path = _CGROUP) -> int:
+    """Bytes."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
+        try:
+            return min(machine, int(file.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return machine

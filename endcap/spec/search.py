@@ -34,7 +34,8 @@ class Search(Strict):
     time_budget: Duration = Field(default="30m", validate_default=True)
     """When it is used up, the best so far is taken."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Trials at the same time; left out: as many as the cores, or the GPUs by `gpu`, allow."""
+    """Trials at the same time; left out: as many as the cores, the GPUs by `gpu`, and in the step itself its
+    memory, a GiB each, allow."""
     cpu: Annotated[float, Field(gt=0)] = 1.0
     """Cores of a trial."""
     gpu: Annotated[float, Field(ge=0)] = 0.0

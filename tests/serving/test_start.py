@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap.cpus import cpu_limit
+from endcap.cpus import cpu_limit, memory_limit
 from endcap_serving.predictor import arguments
 from endcap_serving.predictors import free_port
 
@@ -111,3 +111,21 @@ def test_threads_follow_the_limit_of_the_container(files: dict[str, str], limit:
         (tmp_path / name).write_text(text + "\n")
     cores = len(os.sched_getaffinity(0))
     assert cpu_limit(tmp_path) == (cores if limit is None else min(limit, cores))
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "4096"}, 4096),
+        ({"memory/memory.limit_in_bytes": "8192"}, 8192),
+        ({"memory.max": "max"}, None),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        ({}, None),
+    ],
+)
+def test_memory_is_the_container_s_or_the_machine_s(files: dict[str, str], limit: int | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_limit(tmp_path) == (limit or machine)

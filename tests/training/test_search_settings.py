@@ -21,6 +21,7 @@ from endcap.training import train
 from endcap.training.search import is_searched
 from endcap.training.search.record import Part, Record, Trial
 from endcap.training.search.sampler import Sampler, importances
+from endcap.training.search.search import trials_here
 from endcap.training.search.shares import shares
 from endcap.training.search.trial import searchable
 from tests.conftest import ROOT
@@ -141,6 +142,24 @@ def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tm
     assert [one.state for one in again.trials.values()] == ["pruned", "failed", "failed"]
     assert again.best is again.trials[1]
     assert again.best.outcome() == {"epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("search", "cores", "gibibytes", "at_once"),
+    [
+        ({}, 64, 4, 3),
+        ({}, 2, 16, 2),
+        ({"cpu": 2}, 5, 64, 2),
+        ({"cpu": 0.5}, 2, 64, 4),
+        ({"trials": 6}, 64, 256, 6),
+        ({}, 1, 1, 1),
+    ],
+    ids=["little-memory", "cores", "two-cores-each", "half-a-core-each", "trials", "least"],
+)
+def test_so_many_trials_run_at_once_as_memory_and_cores_allow(
+    search: dict[str, Any], cores: int, gibibytes: int, at_once: int
+) -> None:
+    assert trials_here(Search.model_validate(search), cores, gibibytes * 2**30) == at_once
 
 
 def test_trials_see_nothing_of_the_test(store: Store) -> None:

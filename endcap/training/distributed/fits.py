@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Self
 
 from endcap import errors
 from endcap.cluster import connect
-from endcap.cpus import cpu_limit
 from endcap.errors import EndcapError, TransientError, UserError
 from endcap.models import FitReport, load
 from endcap.models.learn import Learned
@@ -107,7 +106,7 @@ class Workers:
             return self._process
         spec = self._spec
         self._work.mkdir(parents=True, exist_ok=True)
-        cpus = max(cpu_limit(), math.ceil(spec.workers * spec.cpu))
+        cpus = math.ceil(spec.workers * spec.cpu)
         process = self._held.enter_context(ended_with(_Process(self._work, self._address(), cpus, spec)))
         ready = _next(process)
         if ready["limit"] < spec.workers:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from endcap.cpus import cpu_limit
+from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError, UserError
 from endcap.features.view import View
 from endcap.spec.base import format_duration
@@ -31,6 +31,8 @@ Progress = Callable[[str], None]
 _RESERVE, _RESERVE_SHARE = 2.0, 0.03
 """Of the time, kept for ending Ray: seconds at most, and share of it."""
 _SHOWN_REASONS = 5
+_STEP_BYTES, _TRIAL_BYTES = 2**30, 2**30
+"""Memory that the step and Ray's own processes take, and that a trial is given."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,15 @@ def search(
             "validation sessions in it; set split.validation larger, or leave `search` out"
         )
     return _Search(recommender, dataset, store, work, registry_uri, progress).run()
+
+
+def trials_here(search: Search, cores: int, memory: int) -> int:
+    """Trials at once that a machine or container of so many cores and bytes allows; at least one.
+
+    A container may have a small limit of memory and none of cores, on a machine of very many.
+    """
+    by_memory = (memory - _STEP_BYTES) // _TRIAL_BYTES
+    return max(1, min(math.floor(cores / search.cpu + 1e-9), by_memory, search.trials))
 
 
 class _Search:
@@ -179,8 +190,7 @@ class _Search:
         return list({repr(point): point for point in [base, *({**base, **one} for one in known)]}.values())
 
     def _task(self, label: str) -> Task:
-        elsewhere = self._spec.address is not None or self._spec.cluster is not None
-        folder = None if elsewhere else str(self._work / "fits" / (label or "model"))
+        folder = None if self._elsewhere else str(self._work / "fits" / (label or "model"))
         document = self._recommender.model_dump_json(by_alias=True)
         return Task(self._store.root, self._dataset, document, label, folder)
 
@@ -191,12 +201,20 @@ class _Search:
             if event is not None and event["event"] == "ready":
                 if event["GPU"] and not self._spec.gpu:
                     self._tell(f"warning: search.gpu is 0, so that trials leave {event['GPU']:g} GPUs unused")
-                return min(self._spec.concurrency or int(event["limit"]), int(event["limit"]))
+                limit = int(event["limit"])
+                return min(self._spec.concurrency or (limit if self._elsewhere else self._here()), limit)
         return 1
 
     def _cpus(self) -> int:
-        """Cores for a Ray of one's own: those there are, or as many as what was asked for needs."""
-        return max(cpu_limit(), math.ceil((self._spec.concurrency or 1) * self._spec.cpu))
+        """Cores for a Ray of one's own: it starts a process for each before there is anything to do."""
+        return math.ceil((self._spec.concurrency or self._here()) * self._spec.cpu)
+
+    def _here(self) -> int:
+        return trials_here(self._spec, cpu_limit(), memory_limit())
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self._spec.address is not None or self._spec.cluster is not None
 
     def _left(self) -> float:
         """Seconds of the budget, less what ending takes."""
