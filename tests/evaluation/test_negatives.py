@@ -22,7 +22,7 @@ def of_customers(sessions: Sessions, customers: list[int]) -> Sessions:
 
 
 def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> None:
-    training = of_customers(Sessions.of([[0, 1], [2], [3, 4]]), [7, 7, -1])
+    training = of_customers(Sessions.of([[0, 1], [3, 4], [2], [9]]), [7, -1, 7, 5])
     test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
     drawn = Negatives(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
     owner, ends = np.array([0, 0, 1]), np.array([1, 2, 1])
