@@ -13,9 +13,12 @@ import pytest
 from endcap.errors import UserError
 from endcap.spec import Recommender
 from endcap.spec.search import RayCluster
+from endcap.store import Store
+from endcap.training import train
 from endcap.training.search import kuberay, ray_cluster
 from endcap.training.search.ray_process import Connection, _limit
 from tests.features.logs import recommender
+from tests.training.given import SPLIT, little_dataset
 
 HOUR = timedelta(hours=1)
 POD = "shoes-training-with-a-name-longer-than-any-host-may-have-x7k2p-1234567"
@@ -124,6 +127,35 @@ def test_a_second_request_to_end_does_not_leave_it() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     assert there.there == {}
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("section", ["search", "training"])
+@pytest.mark.parametrize("where", [{"address": "ray://head:10001"}, {"cluster": {"image": "endcap:1"}}])
+def test_other_machines_do_not_get_a_store_that_they_cannot_read(
+    section: str, where: dict[str, Any], store: Store
+) -> None:
+    model = {"name": "gru4rec", "width": 8, "batch": 8, "max_epochs": 1}
+    sections: dict[str, dict[str, Any]] = {"search": {}, "training": {"workers": 2}}
+    sections[section] |= where
+    spec = recommender(model=model, split=SPLIT, **sections)
+    with pytest.raises(UserError, match=rf"{section}\.{next(iter(where))}.*file://"):
+        train(spec, little_dataset(store), store)
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("ray://127.0.0.1:10001", True),
+        ("localhost:6379", True),
+        ("ray://[::1]:10001", True),
+        ("auto", True),
+        ("local", True),
+        ("ray://head:10001", False),
+        ("10.0.0.1:6379", False),
+    ],
+)
+def test_an_address_of_this_machine_is_told_from_others(address: str, here: bool) -> None:
+    assert ray_cluster.is_here(address) is here
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from endcap.spec.training import training_mistakes
 from endcap.store import Store, fingerprint
 from endcap.training.distributed.stage import MODEL, Part, Stage, kind
 from endcap.training.search.process import RayProcess, ended_with
-from endcap.training.search.ray_cluster import own_cluster
+from endcap.training.search.ray_cluster import own_cluster, refuse_own_folder
 
 _LIVES = timedelta(days=7)
 """After so long a Ray cluster that a killed step left counts as forgotten."""
@@ -48,7 +48,12 @@ class Workers:
         work: Path,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files."""
+        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files.
+
+        Raises UserError where the workers' machines cannot read the store.
+        """
+        if recommender.training.workers > 1:
+            refuse_own_folder("training", recommender.training, store)
         self._recommender, self._dataset, self._store, self._key = recommender, dataset, store, key
         self._spec, self._work, self._tell = recommender.training, work, progress
         self._held = contextlib.ExitStack()

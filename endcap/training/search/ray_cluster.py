@@ -15,10 +15,12 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
-from endcap.errors import ClusterError, EndcapError
+from endcap.errors import ClusterError, EndcapError, UserError
 from endcap.spec.base import format_duration
 from endcap.spec.recommender import Recommender
-from endcap.spec.search import RayCluster
+from endcap.spec.search import RayCluster, Search
+from endcap.spec.training import Training
+from endcap.store import Store
 from endcap.training.search.kuberay import (
     EXPIRES,
     SELECTOR,
@@ -37,6 +39,28 @@ _LOOK = 2.0
 """Seconds between two looks at a cluster that is being made."""
 _GONE_WITHIN = 30.0
 _SPARE = timedelta(minutes=30)
+
+
+def is_here(address: str) -> bool:
+    """Whether a Ray cluster's address is of this machine."""
+    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
+    return address in ("auto", "local") or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def refuse_own_folder(section: str, asked: Search | Training, store: Store) -> None:
+    """Raise UserError where other machines are to read a store that is a folder of this one.
+
+    section: of the recommender, for the words.
+    """
+    if not store.root.startswith("file://"):
+        return
+    if asked.cluster is None and (asked.address is None or is_here(asked.address)):
+        return
+    key = "cluster" if asked.cluster is not None else "address"
+    raise UserError(
+        f"{section}.{key}: other machines than this one, and the store is a folder, {store.root}, which they cannot "
+        f"read; give the step a store such as s3://bucket/prefix (--store, ENDCAP_STORE), or leave {section}.{key} out"
+    )
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from endcap.spec.tunable import Values, changed, domains, members, parameters, s
 from endcap.store import Store, content_key, fingerprint
 from endcap.training.search.mlflow_runs import Runs
 from endcap.training.search.process import RayProcess, ended_with
-from endcap.training.search.ray_cluster import cluster_of
+from endcap.training.search.ray_cluster import cluster_of, refuse_own_folder
 from endcap.training.search.record import CUT_OFF, Part, Record, Trial
 from endcap.training.search.sampler import importances
 from endcap.training.search.shares import Share, shares
@@ -66,14 +66,19 @@ def search(
 
     A search that was killed goes on with what `work` keeps of it; its time counts from where it was. A blend's members
     are searched one after the other, those without epochs first, since what they leave of the time is the others'.
-    Raises DataError without validation sessions; UserError where more than `search.max_failed` of the trials failed,
-    or none came to the end of an epoch in time; TransientError where Ray went away.
+    Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
+    `search.max_failed` of the trials failed, or none came to the end of an epoch in time; TransientError where Ray went
+    away.
     """
     if not len(view.validation):
         raise DataError(
             f"recommender {recommender.name!r}: a search judges its trials on the validation part, and there are no "
             "validation sessions in it; set split.validation larger, or leave `search` out"
         )
+    if recommender.search is not None:
+        refuse_own_folder("search", recommender.search, store)
+    if recommender.training.workers > 1:  # not after half an hour of trials
+        refuse_own_folder("training", recommender.training, store)
     return _Search(recommender, dataset, store, work, registry_uri, progress).run()
 
 
