@@ -29,6 +29,7 @@ from ray.util.queue import Empty, Queue
 
 from endcap.training.distributed.stage import Stage
 from endcap.training.distributed.worker import work
+from endcap.training.search.ray_process import reason_of
 
 __all__ = ["Stage", "drive"]
 
@@ -63,7 +64,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
             trainer.fit()
         except TrainingFailedError as error:
             failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
-            queue.put({"event": "failed", "reason": reasons(failures) or _reason(error)})
+            queue.put({"event": "failed", "reason": reasons(failures) or reason_of(error)})
 
 
 def _without_gpus() -> dict[str, Any] | None:
@@ -113,22 +114,10 @@ def reasons(failures: Mapping[int, BaseException]) -> str:
     """Why workers failed, by their ranks: one line. Where one died, others only say that the connection is lost."""
     deaths = (RayActorError, OutOfMemoryError)
     died = {rank: error for rank, error in failures.items() if isinstance(_cause(error), deaths)}
-    told = {rank: _reason(_cause(error)) for rank, error in sorted((died or failures).items())}
+    told = {rank: reason_of(_cause(error)) for rank, error in sorted((died or failures).items())}
     return "; ".join(f"worker {rank}: {why}" for rank, why in told.items())
 
 
 def _cause(error: BaseException) -> BaseException:
     found: BaseException = getattr(error, "health_check_failure", error)
     return found
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error)
-    # Ray's words on any death speak of memory as a possible cause; these are those of its own watch over it.
-    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return "out of memory: Ray ended its process"
-    if isinstance(error, RayActorError):
-        return "its process died"
-    # Of a traceback the last line says what it was.
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

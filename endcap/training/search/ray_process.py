@@ -67,6 +67,20 @@ def main() -> None:
         ray.shutdown()
 
 
+def reason_of(error: BaseException | str | None) -> str:
+    """Why a worker was lost, in a line; given as Ray's error, or as what Ray said of it."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    text = str(error or "")
+    # Ray's words on any death speak of memory as a possible cause; these are those of its own watch over it.
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return "out of memory: Ray ended its process"
+    if isinstance(error, RayActorError) or not text.strip():
+        return "its process died"
+    # Of a traceback the last line says what it was.
+    return [line.strip() for line in text.splitlines() if line.strip()][-1][:300]
+
+
 def _connect(ray: Any, connection: Connection) -> None:
     import logging
 

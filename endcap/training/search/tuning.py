@@ -28,6 +28,7 @@ from ray.tune.stopper import Stopper
 from endcap.spec.recommender import Recommender
 from endcap.spec.search import Search
 from endcap.spec.tunable import domains, parameters
+from endcap.training.search.ray_process import reason_of
 from endcap.training.search.sampler import Sampler
 from endcap.training.search.stage import Stage, Task
 from endcap.training.search.trial import member_of, run
@@ -75,6 +76,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
 
 def _trainable(config: dict[str, Any]) -> None:
     """What a worker runs: `trial.run`, its reports handed to Tune."""
+    see_gpus(config["gpu"])
     best: float | None = None
     stopped = False
 
@@ -95,6 +97,12 @@ def _trainable(config: dict[str, Any]) -> None:
     run(Task(**config["task"]), config["number"], config["values"], report)
     if stopped:
         sys.exit(0)
+
+
+def see_gpus(share: float) -> None:
+    """Hide GPUs from a worker that was given none of them, before it uses any: Ray leaves it all that there are."""
+    if not share:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class _Unkept:
@@ -118,7 +126,7 @@ class _Searcher(_Unkept, Searcher):
         numbers = [number for number, _ in self._first] + [known.number for known in stage.known]
         self._next = max(numbers, default=0) + 1
         self._last = stage.trials
-        self._task, self._emit = dataclasses.asdict(task), emit
+        self._task, self._gpu, self._emit = dataclasses.asdict(task), search.gpu, emit
         self._running: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -134,7 +142,7 @@ class _Searcher(_Unkept, Searcher):
             self._next += 1
         self._running[trial_id] = number
         self._emit({"event": "started", "number": number, "parameters": values})
-        return {"number": number, "values": values, "task": self._task}
+        return {"number": number, "values": values, "task": self._task, "gpu": self._gpu}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         what = unflattened(result).get("what", {})
@@ -225,12 +233,9 @@ class _Watch(_Unkept, tune.Callback):
 
 
 def _reason(trial: Any) -> str:
-    error = trial.get_error()
-    text = str(error)
-    if isinstance(error, ray.exceptions.OutOfMemoryError) or ("memory" in text and "OOM" in text):
-        return "out of memory: Ray ended its worker; fewer trials at once (search.concurrency) leave each more"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"its worker died: {lines[0][:300]}" if lines else "its worker died"
+    # `get_error` is the text of all its failures, and of any death that speaks of memory.
+    why = reason_of(trial.get_pickled_error() or trial.get_error())
+    return f"{why}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in why else why
 
 
 class _Halving(tune.schedulers.ASHAScheduler):
