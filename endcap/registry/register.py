@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -107,10 +108,12 @@ def log_run(
     run_id = str(run.info.run_id)
     # The run's own time: MLflow keeps a value once that is logged again with the same time.
     now = run.info.start_time
-    metrics = [Metric(_plain(name), value, now, 0) for name, value in verdict["metrics"]["challenger"].items()]
+    metrics = [Metric(metric_name(name), value, now, 0) for name, value in verdict["metrics"]["challenger"].items()]
     for row in trained.get("history", []):
         step = int(row.get("epoch", 0))
-        metrics += [Metric(f"train_{_plain(name)}", value, now, step) for name, value in row.items() if name != "epoch"]
+        metrics += [
+            Metric(metric_name(f"train_{name}"), value, now, step) for name, value in row.items() if name != "epoch"
+        ]
     parameters = trained.get("model") or recommender.model.model_dump(mode="json")
     client.log_batch(
         run_id,
@@ -140,9 +143,9 @@ def _told(conditions: list[dict[str, Any]]) -> str:
     return "\n".join(lines) or "the gate has no conditions"
 
 
-def _plain(metric: str) -> str:
-    """MLflow allows no @ in names."""
-    return metric.replace("@", "_at_")
+def metric_name(metric: str) -> str:
+    """As MLflow allows it: letters, digits and _-.:/ and spaces; `mrr@20` becomes `mrr_at_20`."""
+    return re.sub(r"[^/\w.\- :]", "_", metric.replace("@", "_at_"))
 
 
 def _commit() -> str:

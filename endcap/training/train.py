@@ -81,7 +81,9 @@ def _make(
     searched = Searched(recommender.model, None)
     if is_searched(recommender):
         place = work / "search"
-        searched = search(recommender, dataset, store, view, work=place, registry_uri=registry, progress=progress)
+        searched = search(
+            recommender, dataset, store, view, key=key, work=place, registry_uri=registry, progress=progress
+        )
     with _fits(recommender, dataset, store, key, view, work, progress) as fit:
         learned = _learn(recommender, searched, view, fit, progress)
     with store.publish(kind(recommender), key) as draft:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
-from endcap.errors import TransientError
+from endcap.errors import EndcapError, TransientError
+from endcap.registry.register import MAX_BATCH, metric_name
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.recommender import Recommender
 from endcap.store import Store
 from endcap.training.search.record import Record, Trial
 
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
-MAX_BATCH = 1000
-"""MLflow's limit on metrics in one call."""
 _LONGEST = 4000
 """Letters of a tag's value that every MLflow takes."""
 
 
 class Runs:
     """Writes trials as they end. Each is found again by its search and number, so that it is there once however often
-    the step is tried. A registry that is away for a while does not end the search: `end` writes what is missing."""
+    the step is tried, as the last attempt at it left it. A registry that is away for a while does not end the search:
+    `end` writes what is missing."""
 
     def __init__(
         self,
@@ -33,11 +34,13 @@ class Runs:
         dataset: str,
         progress: Callable[[str], None],
     ) -> None:
+        """key: of this search alone (`Record.identity`): another of the same settings has runs of its own."""
         self._recommender, self._store, self._uri = recommender, store, registry_uri
         self._key, self._dataset, self._tell = key, dataset, progress
         self._registry: Registry | None = None
         self._experiment = self._parent = ""
-        self._written: set[tuple[str, int]] = set()
+        self._written: set[tuple[str, int, int]] = set()
+        """Label, number and attempt."""
         self._failing = False
         # A registry may take its time (the first opening of a new data base is half a minute): trials do not wait.
         self._aside = ThreadPoolExecutor(1)
@@ -66,9 +69,13 @@ class Runs:
         self._close(record)
         return self._parent
 
-    def abandon(self) -> None:
-        """The search has failed: what was begun is written, and nothing more."""
+    def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
+        """The search ends here: what was begun is written, and nothing more. Another attempt opens its run again."""
         self._aside.shutdown(wait=True, cancel_futures=True)
+        # The search's own error is what is to be told, not the registry's.
+        with contextlib.suppress(EndcapError):
+            if self._registry is not None and self._parent:
+                self._registry.client.set_terminated(self._parent, status)
 
     def _close(self, record: Record) -> None:
         from mlflow.entities import Metric
@@ -109,12 +116,15 @@ class Runs:
         name = self._recommender.name
         self._experiment = registry.experiment(name)
         known = self._found(registry.client, "search")
-        tags = {"search_key": self._key, "part": "search", "dataset": self._dataset}
-        run = known[0] if known else registry.client.create_run(self._experiment, tags=tags, run_name=f"search {name}")
+        named = {"search_key": self._key, "part": "search", "dataset": self._dataset}
+        run = known[0] if known else registry.client.create_run(self._experiment, tags=named, run_name=f"search {name}")
         self._parent = str(run.info.run_id)
+        if run.info.status in ("FAILED", "KILLED"):
+            registry.client.update_run(self._parent, status="RUNNING")
         for one in self._found(registry.client, "trial"):
             if one.info.status != "RUNNING":
-                self._written.add((one.data.tags["member"], int(one.data.tags["trial"])))
+                tags = one.data.tags
+                self._written.add((tags["member"], int(tags["trial"]), int(tags["attempt"])))
 
     def _found(self, client: Any, part: str) -> list[Any]:
         where = f"tags.search_key = '{self._key}' and tags.part = '{part}'"
@@ -124,7 +134,7 @@ class Runs:
         from mlflow.entities import Metric, Param
 
         client = self._client
-        if (label, trial.number) in self._written:
+        if (label, trial.number, trial.attempt) in self._written:
             return
         tags = {
             "mlflow.parentRunId": self._parent,
@@ -132,14 +142,14 @@ class Runs:
             "part": "trial",
             "member": label,
             "trial": str(trial.number),
+            "attempt": str(trial.attempt),
             "state": trial.state,
         }
         if trial.error:
             tags["error"] = trial.error[:_LONGEST]
-        # Left half written by a kill: another takes its place.
+        # Left half written by a kill, or failed in an attempt before: another takes its place.
         for run in self._found(client, "trial"):
-            same = (run.data.tags["member"], run.data.tags["trial"]) == (label, str(trial.number))
-            if same and run.info.status == "RUNNING":
+            if (run.data.tags["member"], run.data.tags["trial"]) == (label, str(trial.number)):
                 client.delete_run(run.info.run_id)
         title = f"{label} {trial.number}" if label else str(trial.number)
         run = client.create_run(self._experiment, tags=tags, run_name=f"trial {title}")
@@ -148,9 +158,11 @@ class Runs:
         metrics.append(Metric("seconds", trial.seconds, now, 0))
         for row in trial.history:
             step = int(row.get("epoch", 0))
-            metrics += [Metric(f"train_{name}", value, now, step) for name, value in row.items() if name != "epoch"]
+            metrics += [
+                Metric(metric_name(f"train_{name}"), value, now, step) for name, value in row.items() if name != "epoch"
+            ]
         client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.parameters.items()])
         for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
             client.log_batch(run_id, metrics=batch)
         client.set_terminated(run_id, _STATUS[trial.state])
-        self._written.add((label, trial.number))
+        self._written.add((label, trial.number, trial.attempt))

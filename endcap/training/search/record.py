@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ class Trial:
     """What its fit found out; None where it was stopped before it could say."""
     seconds: float = 0.0
     error: str | None = None
+    """Why it failed: in an attempt before, where it runs again."""
+    attempt: int = 1
+    """Counts up each time that it is put back after a failed search."""
 
     def add(self, row: Mapping[str, float]) -> None:
         """Take an epoch's row; one that is known, because the trial began anew, is replaced."""
@@ -48,6 +52,18 @@ class Trial:
     def epochs(self) -> int:
         """How many epochs it ran."""
         return len(self.history)
+
+    def put_back(self) -> None:
+        """After a failure: to be tried again, from its beginning. The reason stays until it gets further."""
+        self.state, self.value, self.history, self.found, self.seconds = "running", None, [], None, 0.0
+        self.attempt += 1
+
+    def cut_off(self) -> None:
+        """It was stopped before its end, and counts with what it reached."""
+        if self.value is not None:
+            self.state, self.error = "pruned", None
+        else:
+            self.state, self.error = "failed", self.error or CUT_OFF
 
     def outcome(self) -> Found:
         """What its fit found out, or for a fit that was cut off: the epoch of its best value."""
@@ -95,8 +111,7 @@ class Part:
     def end(self) -> None:
         """It is over: what still runs was stopped, and counts with what it reached."""
         for trial in self.of("running"):
-            trial.state = "pruned" if trial.value is not None else "failed"
-            trial.error = None if trial.value is not None else CUT_OFF
+            trial.cut_off()
         self.over = True
 
 
@@ -109,9 +124,14 @@ class Record:
         self._folder, self._key = folder, key
         self._saved, self._begun = -math.inf, time.monotonic()
         found = checkpoint.read(folder, key)
-        state: dict[str, Any] = found[0] if found is not None else {"seconds": 0.0, "parts": {}}
+        fresh = {"identity": secrets.token_hex(8), "seconds": 0.0, "parts": {}}
+        state: dict[str, Any] = found[0] if found is not None else fresh
+        self.identity: str = state["identity"]
+        """Of this search, over all attempts; one that begins anew, of the same settings even, has another."""
         self._before = float(state["seconds"])
         self.parts = {label: _part(state["parts"].get(label, {})) for label in labels}
+        if found is None:
+            self.save()
 
     @property
     def seconds(self) -> float:
@@ -122,14 +142,20 @@ class Record:
         """Count from now: the wait for a cluster's nodes is no time of the search."""
         self._begun = time.monotonic()
 
-    def forget_failures(self) -> None:
-        """For another attempt: what failed may be tried again, and where nothing else is left, with all the time."""
+    def put_back_failures(self) -> None:
+        """For another attempt: what failed is tried again, under its number, with as large a share of the time.
+
+        So the same cause fails the search again. What never came to run stays so, where others had the time.
+        """
+        tried = back = 0
         for part in self.parts.values():
-            kept = {number: trial for number, trial in part.trials.items() if trial.state != "failed"}
-            part.over = part.over and len(kept) == len(part.trials)
-            part.trials = kept
-        if not any(part.trials for part in self.parts.values()):
-            self._before, self._begun = 0.0, time.monotonic()
+            again = [one for one in part.of("failed") if one.error != CUT_OFF or part.best is None]
+            for trial in again:
+                trial.put_back()
+            part.over = part.over and not again
+            tried, back = tried + len(part.trials), back + len(again)
+        if tried:
+            self._before, self._begun = self.seconds * (1 - back / tried), time.monotonic()
         self.save()
 
     def save(self) -> None:
@@ -137,7 +163,9 @@ class Record:
         parts = {label: dataclasses.asdict(part) for label, part in self.parts.items()}
         # JSON has no keys that are numbers.
         lists = {label: {**part, "trials": list(part["trials"].values())} for label, part in parts.items()}
-        checkpoint.write(self._folder, self._key, {"seconds": self.seconds, "parts": lists}, {})
+        checkpoint.write(
+            self._folder, self._key, {"identity": self.identity, "seconds": self.seconds, "parts": lists}, {}
+        )
         self._saved = time.monotonic()
 
     def save_soon(self) -> None:

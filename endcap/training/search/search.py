@@ -18,7 +18,7 @@ from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
 from endcap.spec.recommender import Recommender
 from endcap.spec.search import Search
 from endcap.spec.tunable import Values, changed, domains, members, parameters, starts
-from endcap.store import Store, content_key, fingerprint
+from endcap.store import Store
 from endcap.training.search.mlflow_runs import Runs
 from endcap.training.search.process import RayProcess, ended_with
 from endcap.training.search.ray_cluster import cluster_of, refuse_own_folder
@@ -58,14 +58,16 @@ def search(
     store: Store,
     view: View,
     *,
+    key: str,
     work: Path,
     registry_uri: str | None = None,
     progress: Progress = lambda line: None,
 ) -> Searched:
     """Try settings on the training part, judged by the validation part, and choose the best.
 
-    A search that was killed goes on with what `work` keeps of it; its time counts from where it was. A blend's members
-    are searched one after the other, those without epochs first, since what they leave of the time is the others'.
+    key: of the trained model that the search is for. A search that was killed goes on with what `work` keeps of it; its
+    time counts from where it was. One that was refused tries again what failed. A blend's members are searched one
+    after the other, those without epochs first, since what they leave of the time is the others'.
     Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
     `search.max_failed` of the trials failed, or none came to the end of an epoch in time; TransientError where Ray went
     away.
@@ -79,7 +81,7 @@ def search(
         refuse_own_folder("search", recommender.search, store)
     if recommender.training.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", recommender.training, store)
-    return _Search(recommender, dataset, store, work, registry_uri, progress).run()
+    return _Search(recommender, dataset, store, key, work, registry_uri, progress).run()
 
 
 def trials_here(search: Search, cores: int, memory: int) -> int:
@@ -97,23 +99,20 @@ class _Search:
         recommender: Recommender,
         dataset: str,
         store: Store,
+        key: str,
         work: Path,
         registry_uri: str | None,
         progress: Progress,
     ) -> None:
         self._recommender, self._dataset, self._store = recommender, dataset, store
-        self._work, self._tell = work, progress
+        self._key, self._work, self._tell = key, work, progress
         self._spec: Search = recommender.search or Search()
         self._domains = domains(recommender.model, self._spec)
         self._members = {label: members(recommender.model)[label] for label in self._domains}
-        self._key = fingerprint(
-            content_key(dataset),
-            recommender.model_dump(mode="json", include={"model", "search", "split", "exclude", "seed"}),
-        )
         self._budget = self._spec.time_budget.total_seconds()
         self._work.mkdir(parents=True, exist_ok=True)
         self._record = Record(self._work / "record", self._key, self._domains)
-        self._runs = Runs(recommender, store, registry_uri, self._key, dataset, progress)
+        self._runs = Runs(recommender, store, registry_uri, self._record.identity, dataset, progress)
 
     def run(self) -> Searched:
         self._runs.begin()
@@ -122,9 +121,9 @@ class _Search:
                 self._try_all()
             for label, part in self._record.parts.items():
                 self._refuse(label, part)
-        except BaseException:
+        except BaseException as error:
             self._record.save()
-            self._runs.abandon()
+            self._runs.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         return self._chosen()
 
@@ -236,7 +235,7 @@ class _Search:
         real = [trial for trial in failed if trial.error != CUT_OFF]
         if part.best is not None and len(real) <= self._spec.max_failed * max(tried, 1):
             return
-        self._record.forget_failures()
+        self._record.put_back_failures()
         if not real:
             raise UserError(
                 f"the search{of} ended after {format_duration(self._spec.time_budget)} before any trial ended its "
@@ -312,11 +311,13 @@ def _taken(event: dict[str, Any], part: Part) -> Trial | None:
         trial.add(event["row"])
         trial.seconds += float(event["row"].get("seconds", 0.0))
         return trial
-    trial.state, trial.error = event["state"], event.get("error")
+    trial.state = event["state"]
     for row in event.get("history", []):
         trial.add(row)
     trial.value, trial.found = event.get("value", trial.value), event.get("found")
     trial.seconds = max(trial.seconds, event.get("seconds", 0.0))
-    if trial.state == "pruned" and trial.value is None:
-        trial.state, trial.error = "failed", CUT_OFF
+    if trial.state == "pruned":
+        trial.cut_off()
+    else:
+        trial.error = event.get("error")
     return trial

@@ -1,0 +1,116 @@
+"""What a search leaves in MLflow and in its record when it is tried again, without Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from endcap.registry.versions import Registry, default_uri
+from endcap.spec import Recommender
+from endcap.store import Store
+from endcap.training.search.mlflow_runs import Runs
+from endcap.training.search.ray_process import reason_of
+from endcap.training.search.record import CUT_OFF, Record, Trial
+from tests.features.logs import recommender
+from tests.training.given import SPLIT
+
+
+@pytest.fixture
+def spec() -> Recommender:
+    return recommender(model={"name": "vsknn"}, split=SPLIT, search={"trials": 3})
+
+
+@pytest.mark.slow
+def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
+    store: Store, spec: Recommender, tmp_path: Path
+) -> None:
+    rows = [{"epoch": 1, "validation": 0.2, "hr@10": 0.3, "loss %": 1.0}]
+    good = Trial(1, {"last": 3}, "complete", 0.2, rows)
+    record = Record(tmp_path / "one", "key", [""])
+    record.parts[""].trials = {1: good, 2: Trial(2, {"last": 4}, "failed", error="no memory")}
+
+    def begun(of: Record) -> Runs:
+        runs = Runs(spec, store, None, of.identity, "file:///dataset", lambda line: None)
+        runs.begin()
+        for trial in of.parts[""].ended:
+            runs.ended("", trial)
+        return runs
+
+    def states() -> list[tuple[str, str, str]]:
+        client = Registry(default_uri(store)).client
+        experiment = client.get_experiment_by_name("test").experiment_id
+        found = [(run.data.tags, run.info.status) for run in client.search_runs([experiment])]
+        return sorted((tags["part"], tags.get("trial", ""), status) for tags, status in found)
+
+    refused = begun(record)
+    refused._aside.shutdown(wait=True)
+    refused.abandon("FAILED")
+    assert states() == [("search", "", "FAILED"), ("trial", "1", "FINISHED"), ("trial", "2", "FAILED")]
+    record.put_back_failures()
+    record = Record(tmp_path / "one", "key", [""])
+    record.parts[""].trials[2].state, record.parts[""].trials[2].value = "complete", 0.1
+    first = begun(record).end(record)
+    assert states() == [("search", "", "FINISHED"), ("trial", "1", "FINISHED"), ("trial", "2", "FINISHED")]
+    run = Registry(default_uri(store)).client.get_run(first)
+    assert run.data.metrics["best"] == 0.2
+    anew = Record(tmp_path / "two", "key", [""])
+    anew.parts[""].trials = {1: Trial(1, {"last": 3}, "complete", 0.5)}
+    second = begun(anew).end(anew)
+    assert second != first
+    assert Registry(default_uri(store)).client.get_run(second).data.metrics["best"] == 0.5
+    assert len(states()) == 5
+
+
+def test_what_failed_is_tried_again_under_its_number_with_its_share_of_the_time(tmp_path: Path) -> None:
+    record = Record(tmp_path, "key", [""])
+    record._before = 100.0
+    part = record.parts[""]
+    part.trials = {
+        1: Trial(1, {"x": 1}, "complete", 0.4),
+        2: Trial(2, {"x": 2}, "failed", history=[{"epoch": 1}], error="no memory"),
+        3: Trial(3, {"x": 3}, "failed", error="no memory"),
+        4: Trial(4, {"x": 4}, "failed", error=CUT_OFF),
+    }
+    part.over = True
+    record.put_back_failures()
+    again = Record(tmp_path, "key", [""])
+    assert again.seconds == pytest.approx(50, abs=5)
+    assert not again.parts[""].over
+    assert [(one.number, one.attempt, one.history) for one in again.parts[""].of("running")] == [(2, 2, []), (3, 2, [])]
+    # Without time to try them they are what they were: the search is refused again.
+    again.parts[""].end()
+    assert [one.error for one in again.parts[""].of("failed")] == ["no memory", "no memory", CUT_OFF]
+
+
+def test_a_trial_that_gets_further_leaves_its_earlier_failure_behind() -> None:
+    trial = Trial(1, {}, "failed", error="no memory")
+    trial.put_back()
+    trial.add({"epoch": 1, "validation": 0.2})
+    trial.cut_off()
+    assert (trial.state, trial.error, trial.value) == ("pruned", None, 0.2)
+
+
+def test_a_trial_without_a_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from endcap.training.search.tuning import see_gpus
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    see_gpus(0.5)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    see_gpus(0)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_death_is_told_as_one_of_memory_only_where_ray_s_watch_over_it_says_so() -> None:
+    from ray.exceptions import ActorDiedError, OutOfMemoryError
+
+    died = ActorDiedError()
+    died.error_msg = "The actor died. (1) killed by the OOM killer due to high memory usage, (2) killed by SIGKILL"
+    assert reason_of(died) == "its process died"
+    assert reason_of(OutOfMemoryError("2 workers were killed")).startswith("out of memory")
+    assert reason_of("a first line\nTask was killed due to the node running low on memory\n").startswith(
+        "out of memory"
+    )
+    assert reason_of("Traceback\n  in f\nValueError: no\n") == "ValueError: no"
+    assert reason_of(None) == "its process died"
