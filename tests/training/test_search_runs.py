@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,32 @@ def test_a_trial_without_a_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPa
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
     see_gpus(0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+STAGES = """
+import subprocess, time
+from endcap.training.search.ray_process import orders
+for line in orders():
+    print(subprocess.Popen(["sleep", line.strip()]).pid, flush=True)
+    time.sleep(float(line))
+print("in order", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("stage", "status", "last"), [("60", -signal.SIGKILL, ""), ("0", 0, "in order\n")])
+def test_ray_s_process_ends_with_its_input_in_the_midst_of_a_stage_too(stage: str, status: int, last: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STAGES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{stage}\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdin.close()
+        # The child holds the output as well: it ends when both are gone.
+        assert process.stdout.read() == last
+        assert process.wait(10) == status
 
 
 def test_a_death_is_told_as_one_of_memory_only_where_ray_s_watch_over_it_says_so() -> None:

@@ -2,7 +2,8 @@
 
 It reads JSON lines: how to connect, then a stage each. What a stage is, and how it is driven, says a module with a
 `Stage` and a `drive`: it is named to the process when it starts. It writes JSON lines: `ready`, what `drive` emits,
-`over` after each stage; `refused` where not even one worker can run there. It ends when its input does.
+`over` after each stage; `refused` where not even one worker can run there. It ends when its input does, in the midst of
+a stage too: its parent is dead then, and another attempt may be at work in the same folders.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ import importlib
 import json
 import math
 import os
+import queue
+import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 Emit = Callable[[dict[str, Any]], None]
 _OBJECT_STORE = 100 * 2**20
 """Workers read the data from the store, so that little goes through Ray's."""
+
+_ENDS_BUSY, _ENDS_IDLE = 2.0, 10.0
+"""Seconds for ending in order when the input has ended: in the midst of a stage, of which a living parent takes care
+itself, and else."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ def main() -> None:
         with speaking:
             out.write(json.dumps(event) + "\n")
 
-    connection = Connection(**json.loads(sys.stdin.readline()))
+    given = orders()
+    connection = Connection(**json.loads(next(given)))
     # First: it sets what Ray reads when it is imported.
     driver = importlib.import_module(sys.argv[1])
     import ray
@@ -56,7 +65,7 @@ def main() -> None:
         there = _there(ray)
         limit = _limit(there, connection)
         emit({"event": "ready" if limit else "refused", "limit": limit, **there})
-        for line in sys.stdin:
+        for line in given:
             stage = driver.Stage.from_json(json.loads(line))
             if connection.address and connection.address.startswith("ray://"):
                 _drive_there(ray, driver.__name__, stage, emit)
@@ -65,6 +74,32 @@ def main() -> None:
             emit({"event": "over"})
     finally:
         ray.shutdown()
+
+
+def orders() -> Iterator[str]:
+    """Lines of the standard input. Where it ends while one is carried out, the whole process group is killed."""
+    read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    idle = threading.Event()
+
+    def listen() -> None:
+        # Not sys.stdin: what a thread still reads then keeps Python from ending in order.
+        with os.fdopen(os.dup(0)) as lines:
+            for line in lines:
+                read.put(line)
+        read.put(None)
+        time.sleep(_ENDS_BUSY)
+        if idle.is_set():
+            time.sleep(_ENDS_IDLE)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        idle.set()
+        line = read.get()
+        if line is None:
+            return
+        idle.clear()
+        yield line
 
 
 def reason_of(error: BaseException | str | None) -> str:
@@ -116,20 +151,20 @@ def _drive_there(ray: Any, driver: str, stage: Any, emit: Emit) -> None:
     """Through a Ray client: the module's `drive` runs in the cluster, and speaks by a queue."""
     from ray.util.queue import Empty, Queue
 
-    queue = Queue(actor_options={"num_cpus": 0})
-    remote = ray.remote(num_cpus=0, max_retries=0)(_driven_there).remote(driver, stage, queue)
+    told = Queue(actor_options={"num_cpus": 0})
+    remote = ray.remote(num_cpus=0, max_retries=0)(_driven_there).remote(driver, stage, told)
     try:
         while True:
             ended = bool(ray.wait([remote], timeout=0)[0])
             with contextlib.suppress(Empty):
                 while True:
-                    emit(queue.get(block=not ended, timeout=0.5))
+                    emit(told.get(block=not ended, timeout=0.5))
             if ended:
                 ray.get(remote)
                 return
     finally:
-        queue.shutdown(force=True)
+        told.shutdown(force=True)
 
 
-def _driven_there(driver: str, stage: Any, queue: Any) -> None:
-    importlib.import_module(driver).drive(stage, None, queue.put)
+def _driven_there(driver: str, stage: Any, told: Any) -> None:
+    importlib.import_module(driver).drive(stage, None, told.put)
