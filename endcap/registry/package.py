@@ -31,6 +31,8 @@ ENVIRONMENT = "environment.json"
 IMAGE = "ENDCAP_IMAGE"
 """The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
 _DECLARATIONS = TypeAdapter(list[EventFeature])
+FORMAT = 1
+"""Of the files in a package and what they mean; counted up by a change that the code before, or after, cannot read."""
 EXAMPLE_TIME = 1_577_836_800_000
 """2020-01-01: the example's answer must not depend on when it is asked."""
 SCORE_TOLERANCE = 1e-3
@@ -96,7 +98,8 @@ def write_package(
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
     _write(folder / ENVIRONMENT, environment())
-    _write(folder / INFO, {"name": recommender.name, "items": len(items), "fitted_until": fitted_until, **lineage})
+    about = {"format": FORMAT, "name": recommender.name, "items": len(items), "fitted_until": fitted_until}
+    _write(folder / INFO, {**about, **lineage})
     ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known)
     events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
@@ -105,11 +108,12 @@ def write_package(
 
 
 def load_package(folder: Path) -> Package:
-    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged.
+    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged or of another format.
 
     A model of a class of one's own is made by that class as it is installed here, if the package's recommender lists
     it; else UserError says what to do.
     """
+    _check_format(folder)
     try:
         recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
         features = json.loads((folder / FEATURES).read_text())
@@ -132,6 +136,23 @@ def load_package(folder: Path) -> Package:
         raise IntegrityError(f"{folder}: {error}; register another version") from error
     ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers)
     return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
+
+
+def _check_format(folder: Path) -> None:
+    """Before anything else is read, which in another format may be missing or mean something else."""
+    try:
+        # The first format did not tell its number at the beginning.
+        found = json.loads((folder / INFO).read_text(encoding="utf-8")).get("format", 1)
+        written_by = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get("endcap")
+    except (OSError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
+    if found == FORMAT:
+        return
+    newer = not isinstance(found, int) or found > FORMAT
+    told = f"{folder} is a package of {'a newer' if newer else 'an older'} format, {found!r}, written by Endcap "
+    told += f"{written_by}; this is Endcap {environment()['endcap']}, which reads format {FORMAT}: "
+    here = "install a newer Endcap here" if newer else "use the Endcap that wrote it"
+    raise IntegrityError(f"{told}{here}, or register a version that is made by this one")
 
 
 def environment() -> dict[str, str]:

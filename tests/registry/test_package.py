@@ -44,7 +44,7 @@ def test_a_package_ranks_as_the_model_that_it_was_made_of(package: Path) -> None
     assert loaded.vocabulary.ids == IDS
     assert loaded.items.equals(ITEMS)
     assert loaded.recommender.exclude == "last"
-    assert loaded.info == {"name": "demo", "items": 4, "fitted_until": 5, "dataset": "file:///d"}
+    assert loaded.info == {"format": 1, "name": "demo", "items": 4, "fitted_until": 5, "dataset": "file:///d"}
     assert {"python", "torch", "numpy", "endcap"} == set(loaded.environment)
     answer = loaded.ranker.rank([loaded.ranker.parse({"items": ["ü"], "k": 3})])[0]
     expected = loaded.model.score(Sessions.of([[0]]))[0]
@@ -67,7 +67,9 @@ def test_it_holds_data_only(package: Path) -> None:
     assert suffixes == {".json", ".parquet", ".safetensors"}
 
 
-@pytest.mark.parametrize("name", ["spec.json", "vocabulary.json", "items.parquet", "features.json", "example.json"])
+@pytest.mark.parametrize(
+    "name", ["spec.json", "vocabulary.json", "items.parquet", "features.json", "example.json", "info.json"]
+)
 def test_a_package_with_a_part_missing_or_damaged_is_refused(package: Path, name: str) -> None:
     (package / name).write_bytes(b"[")
     with pytest.raises(IntegrityError, match="is no whole package"):
@@ -75,6 +77,23 @@ def test_a_package_with_a_part_missing_or_damaged_is_refused(package: Path, name
     (package / name).unlink()
     with pytest.raises(IntegrityError, match="is no whole package"):
         load_package(package)
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "an older format, 0,"), (2, "a newer format, 2,")])
+def test_a_package_of_another_format_is_refused_as_such(package: Path, number: int, told: str) -> None:
+    info = json.loads((package / "info.json").read_text())
+    assert info["format"] == 1
+    (package / "info.json").write_text(json.dumps({**info, "format": number}))
+    # What another format has instead is not even looked at.
+    (package / "spec.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=f"{told} written by Endcap .* which reads format 1: .*register a version"):
+        load_package(package)
+
+
+def test_a_package_from_before_formats_had_numbers_is_of_the_first(package: Path) -> None:
+    info = json.loads((package / "info.json").read_text())
+    (package / "info.json").write_text(json.dumps({name: value for name, value in info.items() if name != "format"}))
+    load_package(package).check()
 
 
 def test_parts_of_different_sizes_are_refused(package: Path) -> None:
