@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from endcap import __version__
+from endcap.cluster.security import USER, container_security
 from endcap.deploy.state import Target
 from endcap.deploy.variants import MASK, MODE, VERSION, Mode, labels, predictor_service
 from endcap.errors import UserError
@@ -20,7 +21,6 @@ from endcap.store import fingerprint
 IMAGE = f"endcap:{__version__}"
 RUNTIME = "endcap"
 FORMAT = {"name": "endcap", "version": "1"}
-USER = 10001
 PORT = 8080
 PACKAGE = "/mnt/models"
 """Where KServe lays the package."""
@@ -207,15 +207,7 @@ def _container(image: str) -> Json:
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (the pod's own)
     }
 

@@ -1,4 +1,4 @@
-"""Event features as whole numbers that a network has an embedding for each of."""
+"""Event features and item attributes as whole numbers that a network has an embedding for each of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
+from endcap.models.base import Fitting
 
 _MOST_BUCKETS = 1000
 
@@ -38,6 +39,14 @@ def silence_unmet(weights: Mapping[str, Tensor], train: Sessions, counts: Mappin
     """
     for name, values in buckets(train, counts).items():
         weights[f"feature.{name}"][np.bincount(values, minlength=counts[name]) == 0] = 0
+
+
+def item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
+    """An attribute's code of each item: int64 [n_items], -1 unknown. Raises UserError where items do not have it."""
+    if name not in fitting.item_features:
+        given = ", ".join(fitting.item_features) or "none"
+        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
+    return fitting.item_features[name]
 
 
 def _whole(sessions: Sessions, name: str) -> NDArray[np.int64]:

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.buckets import bucket_counts, buckets, silence_unmet
+from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.parallel import Exchange
-from endcap.neural.sequences import Ints, Sequences
+from endcap.neural.sequences import Sequences
 from endcap.spec.neural import GRU4RecSpec
 
 
@@ -59,7 +58,8 @@ class GRU4Rec(Model):
 
     def _drawn(self, train: Sessions, fitting: Fitting) -> GRUNetwork:
         spec = self.parameters
-        codes = {name: _item_codes(fitting, name) for name in spec.item_features}
+        # Its embeddings begin with that of unknown.
+        codes = {name: item_codes(fitting, name) + 1 for name in spec.item_features}
         shape = GRUShape(
             self.n_items,
             spec.width,
@@ -135,11 +135,3 @@ class _Learner:
 def _settings(spec: GRU4RecSpec) -> GRUSettings:
     same = set(GRUSettings.__dataclass_fields__) & set(GRU4RecSpec.model_fields)
     return GRUSettings(**{name: getattr(spec, name) for name in same})
-
-
-def _item_codes(fitting: Fitting, name: str) -> Ints:
-    """Codes from 0, where 0 is unknown."""
-    if name not in fitting.item_features:
-        given = ", ".join(fitting.item_features) or "none"
-        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
-    return fitting.item_features[name] + 1

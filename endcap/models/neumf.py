@@ -140,10 +140,9 @@ class _Learner:
 def _measured(model: Model, validation: Validation) -> dict[str, float]:
     """What is tracked while it learns, on the validation part, among all items."""
     ranks = validation.ranks(model)
-    listed = ranks[(ranks > 0) & (ranks <= TRACKED_CUTOFF)]
-    asked = max(len(ranks), 1)
+    listed = np.count_nonzero((ranks > 0) & (ranks <= TRACKED_CUTOFF))
     return {
         "validation": ndcg(ranks),
-        f"hr@{TRACKED_CUTOFF}": len(listed) / asked,
-        f"ndcg@{TRACKED_CUTOFF}": float((1 / np.log2(listed + 1)).sum()) / asked,
+        f"hr@{TRACKED_CUTOFF}": listed / max(len(ranks), 1),
+        f"ndcg@{TRACKED_CUTOFF}": ndcg(ranks, TRACKED_CUTOFF),
     }

@@ -14,7 +14,7 @@ from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.buckets import bucket_counts, buckets, silence_unmet
+from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
 from endcap.neural.sequences import Ints, Sequences
@@ -46,7 +46,7 @@ class SASRec(Model):
         Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
         """
         spec, self.n_items = self.parameters, n_items
-        codes = {name: _item_codes(fitting, name, n_items) for name in spec.item_features}
+        codes = {name: item_codes(fitting, name) for name in spec.item_features}
         sizes = {name: int(values.max(initial=-1)) + 1 for name, values in codes.items()}
         shape = self._shape(bucket_counts(train, spec.features), sizes)
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
@@ -151,13 +151,6 @@ def _training(spec: SASRecSpec) -> AttentionTraining:
         learning_rate=spec.learning_rate,
         dropout=spec.dropout,
     )
-
-
-def _item_codes(fitting: Fitting, name: str, n_items: int) -> Ints:
-    if name not in fitting.item_features:
-        given = ", ".join(fitting.item_features) or "none"
-        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
-    return fitting.item_features[name]
 
 
 def _device() -> torch.device:

@@ -47,13 +47,13 @@ class Validation:
         return ranks
 
 
-def ndcg(ranks: Ints) -> float:
-    """NDCG@20 of one item, of ranks from 1, 0 where there is none: the mean of 1 / log2(1 + rank).
+def ndcg(ranks: Ints, cutoff: int = CUTOFF) -> float:
+    """NDCG at a cutoff of one item, of ranks from 1, 0 where there is none: the mean of 1 / log2(1 + rank).
 
     MRR all but ignores whether an item is 10th or not listed, the hit rate whether it is first or 20th: settings that
     are chosen by one of them lose the other. This lies between.
     """
-    listed = ranks[(ranks > 0) & (ranks <= CUTOFF)]
+    listed = ranks[(ranks > 0) & (ranks <= cutoff)]
     return float((1 / np.log2(1 + listed)).sum()) / max(len(ranks), 1)
 
 

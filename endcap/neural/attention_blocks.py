@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from endcap.neural.dropout import factors
 from endcap.neural.negatives import Negatives
 from endcap.neural.packing import PADDING, packed
 from endcap.neural.sequences import Pieces, Sequences
@@ -117,11 +118,4 @@ class AttentionBlocks:
         if self.dropout == 0.0:
             return torch.empty(steps, 0, device=self.device)
         places, width = self.dropped
-        shape = (steps, places, self.rows, self.width, width)
-        if self.device.type == "cpu":
-            # From numpy: on a CPU many times as fast as PyTorch's.
-            draws = np.frombuffer(rng.bytes(2 * int(np.prod(shape))), dtype=np.uint16)
-            kept = torch.from_numpy((draws >= round(self.dropout * 65536)).reshape(shape)).float()
-        else:
-            kept = torch.empty(shape, device=self.device).bernoulli_(1 - self.dropout, generator=generator)
-        return kept.div_(1 - self.dropout)
+        return factors((steps, places, self.rows, self.width, width), self.dropout, self.device, rng, generator)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from endcap.neural.dropout import factors
 from endcap.neural.losses import NEVER
 from endcap.neural.negatives import Negatives
 from endcap.neural.parallel import Exchange
@@ -222,13 +223,7 @@ class Blocks:
         if rate == 0.0:
             return torch.empty(steps, 0, device=self.device)
         shape = (steps, self.lanes, self.settings.width)
-        if self.device.type == "cpu":
-            # From numpy: on a CPU many times as fast as PyTorch's.
-            draws = np.frombuffer(rng.bytes(2 * steps * self.lanes * self.settings.width), dtype=np.uint16)
-            kept = torch.from_numpy((draws >= round(rate * 65536)).reshape(shape)).float()
-        else:
-            kept = torch.empty(shape, device=self.device).bernoulli_(1 - rate, generator=generator)
-        return kept.div_(1 - rate)[:, self.mine]
+        return factors(shape, rate, self.device, rng, generator)[:, self.mine]
 
 
 _LOG = np.log(np.maximum(np.arange(1 << 16), 1)).astype(np.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.cluster.kinds import RAY_CLUSTER
+from endcap.cluster.security import USER, container_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.spec.kubernetes import Pod
@@ -23,8 +24,6 @@ SELECTOR = f"{MANAGED_BY}={MANAGER},app.kubernetes.io/component=search"
 EXPIRES = "endcap.dev/expires"
 """When nobody can want the cluster any more: the next search removes what is older, should all else have failed."""
 CLIENT_PORT = 10001
-USER = 10001
-"""The image's."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HEALTHY = "ray health-check --address"
 _LONGEST = 30
@@ -158,15 +157,7 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
         "readinessProbe": probe,
         "livenessProbe": probe,
         # KubeRay gives it to the container that it puts before a worker's.
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": container_security(),
         "volumeMounts": [
             {"name": "store", "mountPath": MOUNTED, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod's own
