@@ -10,6 +10,7 @@ EndcapError
 ├── IntegrityError        something stored is damaged or half there
 ├── StorageError          the disk or object store refused: full, read-only, no permission
 ├── ClusterError          a Kubernetes cluster refused, lacks what is needed, or what was started there failed
+├── OnlineStoreError      the online store is away, slow or full: serving goes on without it
 └── TransientError        may pass: the caller may try again
 
 A message says what was wrong, what is allowed, and the next thing to do.
@@ -80,6 +81,10 @@ class StorageError(EndcapError):
 
 class ClusterError(EndcapError):
     """A Kubernetes cluster refused, lacks what is needed, or what was started there failed."""
+
+
+class OnlineStoreError(EndcapError):
+    """The online store is away, slow or full."""
 
 
 class TransientError(EndcapError):

@@ -16,7 +16,7 @@ from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
 from endcap.spec.recommender import GivenNegatives
-from endcap.spec.shop import Source
+from endcap.spec.source import Source
 
 Items = NDArray[np.int32]
 

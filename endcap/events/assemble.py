@@ -29,7 +29,8 @@ from endcap.events.plan import (
 )
 from endcap.events.snapshot import EVENTS
 from endcap.events.sources import SourceFile
-from endcap.spec.shop import Customers, EventSource, Items, ItemSource, Shop, Source
+from endcap.spec.shop import Customers, EventSource, Items, ItemSource, Shop
+from endcap.spec.source import Source
 
 Json = dict[str, Any]
 Files = Sequence[tuple[Source, Sequence[SourceFile]]]

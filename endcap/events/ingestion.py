@@ -15,7 +15,8 @@ from endcap.events.quarantine import Quarantine
 from endcap.events.simulated import simulated_files
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.sources import Found, find_files
-from endcap.spec.shop import Shop, Source
+from endcap.spec.shop import Shop
+from endcap.spec.source import Source
 from endcap.store import Store, code_fingerprint, fingerprint, storage_errors
 
 TABLES = ("events", "items", "customers")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout, Source
+from endcap.spec.shop import EventSource, ItemLayout, ItemSource, Layout
+from endcap.spec.source import Source
 
 _Source = TypeVar("_Source", EventSource, ItemSource)
 

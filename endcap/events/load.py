@@ -18,7 +18,8 @@ from endcap.events.plan import Plan, Wanted, locate
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
 from endcap.events.sources import SourceFile
-from endcap.spec.shop import Layout, Source
+from endcap.spec.shop import Layout
+from endcap.spec.source import Source
 
 Progress = Callable[[str], None]
 PlanOf = Callable[[Mapping[str, str], frozenset[str]], Plan]

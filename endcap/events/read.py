@@ -12,7 +12,7 @@ from endcap.events.read_csv import read_csv
 from endcap.events.read_json import read_json
 from endcap.events.read_parquet import read_parquet
 from endcap.events.sources import SourceFile
-from endcap.spec.shop import Source
+from endcap.spec.source import Source
 
 
 def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: Any) -> Rows | None:

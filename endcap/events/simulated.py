@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from endcap.spec.shop import Shop, Simulation, Source
+from endcap.spec.shop import Shop
+from endcap.spec.source import Simulation, Source
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import pyarrow as pa
 from endcap.errors import DataError
 from endcap.events.spool import SCHEME, fetch_objects, find_objects
 from endcap.events.utf8 import Utf8
-from endcap.spec.shop import Source
+from endcap.spec.source import Source
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 FORMATS = {

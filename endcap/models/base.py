@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -83,6 +83,19 @@ class Model(ABC):
 
         Sessions may be empty (no events): a session model then has no opinion on anything.
         """
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Scores of some items after each session: for session i float32 [len(items[i])], in that order.
+
+        The same as `score` says of them, to rounding. A model that can score few items for less than all overrides it.
+        """
+        scores = self.score(sessions)
+        return [scores[row, asked] for row, asked in enumerate(items)]
+
+    def prepare(self) -> None:
+        """Make ready what costs memory and makes answers quick; whoever serves calls it once, before the first one."""
+        for member in self.members().values():
+            member.prepare()
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
         """Scores after every proper prefix of each session: float32 [p, n_items], in the order of `Sessions.prefixes`.

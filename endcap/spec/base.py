@@ -17,8 +17,15 @@ from endcap.errors import UserError
 
 EARLIEST_MS = 631_152_000_000
 """1990-01-01 UTC in epoch ms: an earlier time of an event is a mistake of unit or of parsing."""
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = r"^[0-9]+(\.[0-9]+)?[smhdw]$"
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_DURATION = r"^[0-9]+(\.[0-9]+)?(ms|[smhdw])$"
 
 
 def _whole(value: Any) -> Any:
@@ -72,22 +79,26 @@ def mistakes(found: Sequence[Mistake]) -> PydanticCustomError:
 
 def _parse_duration(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(_DURATION, value):
+        number = value.rstrip("mshdw")
+        unit = _UNITS[value.removeprefix(number)]
         try:
-            return timedelta(microseconds=int(Decimal(value[:-1]) * _SECONDS[value[-1]] * 1_000_000))
+            return timedelta(microseconds=int(Decimal(number) * (unit // timedelta(microseconds=1))))
         except OverflowError:
             raise ValueError("a duration of less than 2.7 million years") from None
     if isinstance(value, timedelta):
         return value
-    raise ValueError("a number and a unit out of s, m, h, d, w, such as 30m")
+    raise ValueError("a number and a unit out of ms, s, m, h, d, w, such as 30m")
 
 
 def format_duration(value: timedelta) -> str:
     """The shortest exact form: ``timedelta(minutes=30)`` is ``30m``."""
+    if value == timedelta(0):
+        return "0s"
     seconds, rest = divmod(value, timedelta(seconds=1))
-    if rest:
+    if rest and (seconds or rest % _UNITS["ms"]):
         return f"{seconds}.{rest.microseconds:06d}".rstrip("0") + "s"
-    unit = next((unit for unit in "wdhm" if seconds and seconds % _SECONDS[unit] == 0), "s")
-    return f"{seconds // _SECONDS[unit]}{unit}"
+    name = next(name for name in ("w", "d", "h", "m", "s", "ms") if not value % _UNITS[name])
+    return f"{value // _UNITS[name]}{name}"
 
 
 def parse_date(text: str) -> datetime:
@@ -106,7 +117,7 @@ Duration = Annotated[
     BeforeValidator(_parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _DURATION, "examples": ["30m", "7d"]}),
-    Allowed("a duration such as 30m or 7d (units: s, m, h, d, w)"),
+    Allowed("a duration such as 30m or 7d (units: ms, s, m, h, d, w)"),
 ]
 Name = Annotated[
     str,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.batch import Batch
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
@@ -133,6 +134,14 @@ class Serving(Strict):
     max_events: Annotated[int, Field(ge=1)] = 10_000
     """Largest number of events in one request."""
     max_candidates: Annotated[int, Field(ge=1)] = 10_000
+    recent_events: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Of the online store: how many of a customer's or a session's last events are ranked for."""
+    max_wait: Duration = Field(default="100ms", validate_default=True)
+    """A request that would wait longer for its turn is answered 503 at once, with Retry-After."""
+    timeout: Duration = Field(default="2s", validate_default=True)
+    """The gateway gives a request up after so long."""
+    fallback: Literal["popular", "refuse"] = "popular"
+    """Where no variant answers: the gateway lists the most popular items, marked as fallback, or answers 503."""
     canary: Canary = Canary()
     kubernetes: KubernetesServing = KubernetesServing()
 
@@ -175,6 +184,7 @@ class Recommender(Strict):
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
     serving: Serving = Serving()
+    batch: Batch = Batch()
     pipeline: Pipeline = Pipeline()
 
     # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.

@@ -6,9 +6,11 @@ import itertools
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes, suggest
+from endcap.spec.rules import Rules
+from endcap.spec.source import Source
 
 Layout = Literal[
     "columns",
@@ -32,45 +34,6 @@ PRICED = ("rees46",)
 """Item layouts with a price; all have a category."""
 LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
 """How many integer values from 0 kinds of event features have, where they are not without limit."""
-
-
-class Simulation(Strict):
-    """A simulated shop's log, for trials that have no files: the same numbers are the same log."""
-
-    events: Annotated[int, Field(ge=1)] = 60_000
-    """About so many."""
-    days: Annotated[int, Field(ge=1)] = 14
-    items: Annotated[int, Field(ge=10)] = 2_000
-    customers: Annotated[int, Field(ge=1)] = 5_000
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-
-
-class Source(Strict):
-    """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz or zst; or a simulated log."""
-
-    path: str = ""
-    """A file, a folder or a glob; relative to the spec file that names it."""
-    simulated: Simulation | None = None
-    """Instead of a path: events, or an item table, made where they are read."""
-    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
-    """Left out: by the file's suffix."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Left out: a comma for csv, a tab for tsv."""
-    header: list[str] | None = None
-    """Column names of files that carry no header line."""
-
-    @field_validator("simulated")
-    @classmethod
-    def _one_origin(cls, simulated: Simulation | None, info: ValidationInfo) -> Simulation | None:
-        if simulated is not None and info.data.get("path"):
-            raise mistakes([Mistake((), "a path as well", "one of path and simulated")])
-        return simulated
-
-    @model_validator(mode="after")
-    def _has_an_origin(self) -> Source:
-        if not self.path and self.simulated is None:
-            raise mistakes([Mistake(("path",), "nothing", "a file, a folder or a glob")])
-        return self
 
 
 class EventSource(Source):
@@ -273,6 +236,8 @@ class Shop(Strict):
     window: Duration | None = None
     """Look-back window that ends at the run's logical date; left out: everything before that date."""
     features: Features = Features()
+    rules: Rules = Rules()
+    """What may be shown to whom, whatever a model thinks of it."""
 
     # On the later key, so that it speaks also when unrelated keys are wrong.
     @field_validator("sessions")
@@ -310,3 +275,19 @@ class Shop(Strict):
             for number, one in enumerate(features.events)
         ]
         return features.model_copy(update={"events": named})
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_speak_of_known_attributes(cls, rules: Rules, info: ValidationInfo) -> Rules:
+        items = info.data.get("items")
+        known = items.attributes if items is not None else []
+        named: list[tuple[tuple[str | int, ...], str]] = [
+            (("attributes", number, "attribute"), rule.attribute) for number, rule in enumerate(rules.attributes)
+        ]
+        if rules.stock is not None:
+            named.append((("stock", "attribute"), rules.stock.attribute))
+        allowed = f"an attribute of the shop's items: {', '.join(known) or 'none, the shop has no `items`'}"
+        found = [Mistake(key, repr(name), allowed, suggest(name, known)) for key, name in named if name not in known]
+        if found:
+            raise mistakes(found)
+        return rules

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from endcap.registry.package import load_package
-from endcap_serving.model import RankingModel
-from endcap_serving.predictor import serve
+from endcap_serving.predictor.__main__ import serve
+from endcap_serving.predictor.model import RankingModel
 
 
 def main(port: str, *named: str) -> None:

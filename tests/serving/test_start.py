@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from endcap.cpus import cpu_limit, memory_limit
-from endcap_serving.predictor import arguments
+from endcap_serving.predictor.__main__ import arguments
 from endcap_serving.predictors import free_port
 
 from .conftest import Shop, running, wait_until_ready

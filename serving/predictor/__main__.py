@@ -18,8 +18,8 @@ from typing import Any
 
 from endcap.cpus import cpu_limit
 
-from .gateway import VARIANTS
-from .process import OWN_ERROR
+from ..gateway import VARIANTS
+from ..process import OWN_ERROR
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from endcap.errors import RequestError
 from endcap.ranking import Ranker, RankRequest
 
-from .gateway import VARIANT_HEADER, VARIANTS
+from ..gateway import VARIANT_HEADER, VARIANTS
 
 MAX_INSTANCES = 1024
 REQUEST_TENSOR = "request"

@@ -1,0 +1,1 @@
+"""Recommendations made ahead of time."""

@@ -1,0 +1,48 @@
+"""Where a table comes from: files, or a simulated shop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from endcap.spec.base import Mistake, Strict, mistakes
+
+
+class Simulation(Strict):
+    """A simulated shop's log, for trials that have no files: the same numbers are the same log."""
+
+    events: Annotated[int, Field(ge=1)] = 60_000
+    """About so many."""
+    days: Annotated[int, Field(ge=1)] = 14
+    items: Annotated[int, Field(ge=10)] = 2_000
+    customers: Annotated[int, Field(ge=1)] = 5_000
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+
+
+class Source(Strict):
+    """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz or zst; or a simulated log."""
+
+    path: str = ""
+    """A file, a folder or a glob; relative to the spec file that names it."""
+    simulated: Simulation | None = None
+    """Instead of a path: events, or an item table, made where they are read."""
+    format: Literal["csv", "tsv", "jsonl", "parquet"] | None = None
+    """Left out: by the file's suffix."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Left out: a comma for csv, a tab for tsv."""
+    header: list[str] | None = None
+    """Column names of files that carry no header line."""
+
+    @field_validator("simulated")
+    @classmethod
+    def _one_origin(cls, simulated: Simulation | None, info: ValidationInfo) -> Simulation | None:
+        if simulated is not None and info.data.get("path"):
+            raise mistakes([Mistake((), "a path as well", "one of path and simulated")])
+        return simulated
+
+    @model_validator(mode="after")
+    def _has_an_origin(self) -> Source:
+        if not self.path and self.simulated is None:
+            raise mistakes([Mistake(("path",), "nothing", "a file, a folder or a glob")])
+        return self

@@ -1,0 +1,1 @@
+"""The event intake: what shoppers did, taken durably."""
