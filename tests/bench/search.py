@@ -34,7 +34,7 @@ def measure() -> list[dict[str, Any]]:
         dataset = little_dataset(store)
         view = open_view(store.fetch(dataset), spec)
         begun = time.monotonic()
-        found = search(spec, dataset, store, view, work=Path(folder) / "work", progress=print)
+        found = search(spec, dataset, store, view, key="bench", work=Path(folder) / "work", progress=print)
         searched = time.monotonic() - begun
     assert len(found.facts["trials"]) == TRIALS
     how = f"{TRIALS} trials of {seconds:g} s, {AT_ONCE} at once: a search {searched:.1f} s, a plain loop {plain:.1f} s"
