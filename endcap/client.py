@@ -1,1 +1,287 @@
-"""A client for those who ask for rankings and report what shoppers did."""
+"""A client for those who ask for rankings and report what shoppers did: ``endcap.Client``, ``endcap.AsyncClient``.
+
+Both ask the gateway over kept connections. What failed in a way that may pass (no connection, a broken one, 429, 502,
+503, 504) is tried again after a wait that grows and is never quite the same, within the one time limit that a call has.
+That is safe for rankings, which change nothing, and for events, whose ids the intake keeps apart for a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError
+
+SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
+_PASSING = (429, 502, 503, 504)
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
+
+Json = dict[str, Any]
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    """score: the model's; None for a fallback, which the model had no opinion on."""
+
+    item: str
+    score: float | None = None
+
+    @property
+    def fallback(self) -> bool:
+        return self.score is None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Items, best first, and who ranked them. `id` goes back with impressions; `raw` is the answer as it came.
+
+    variant: ``stable``, ``canary``, or ``fallback`` where no model answered. unknown: how many of the items asked with
+    are not known. removed: what the shop's rules took away, where it was asked for. degraded: parts of the service that
+    were away while it was made.
+    """
+
+    items: list[RankedItem]
+    id: str
+    request_id: str
+    variant: str
+    model_version: str | None = None
+    unknown: int = 0
+    removed: list[Json] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    raw: Json = field(default_factory=dict, repr=False)
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.item for one in self.items]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the intake has taken, durably. rejected: what was wrong with the others, with their place in the call."""
+
+    accepted: int
+    duplicates: int = 0
+    rejected: list[Json] = field(default_factory=list)
+
+
+class _Plan:
+    """What both clients do alike: what is sent where, when it is tried again, and what an answer means."""
+
+    def __init__(self, url: str, recommender: str, timeout: float, retries: int) -> None:
+        self.url = url.rstrip("/")
+        self.recommender = recommender
+        self.timeout, self.retries = timeout, retries
+
+    def ranking(self, instances: Sequence[Record], shopper: str | None, request_id: str | None) -> tuple[str, Json]:
+        headers = {REQUEST_ID: request_id or str(uuid.uuid4()), **({SHOPPER: shopper} if shopper else {})}
+        path = f"{self.url}/{self.recommender}/v1/models/{self.recommender}:predict"
+        return path, {"json": {"instances": [dict(one) for one in instances]}, "headers": headers}
+
+    def report(self, kind: str, records: Sequence[Record], request_id: str | None) -> tuple[str, Json]:
+        # Named here, once: the same call tried again must not count twice.
+        named = [{"id": str(uuid.uuid4()), **one} for one in records]
+        headers = {REQUEST_ID: request_id} if request_id else {}
+        return f"{self.url}/v1/{kind}", {"json": named, "headers": headers}
+
+    def tries(self, url: str) -> _Tries:
+        return _Tries(url, self.timeout, self.retries)
+
+
+class _Tries:
+    """The tries of one call: what is left of its time, and whether there is another."""
+
+    def __init__(self, url: str, timeout: float, retries: int) -> None:
+        self._url, self._timeout = url, timeout
+        self._deadline = time.monotonic() + timeout
+        self._waits = (min(_FIRST_WAIT * 2**number, _LONGEST_WAIT) for number in range(retries))
+
+    @property
+    def left(self) -> float:
+        """Seconds, more than 0."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+        """Seconds to wait before the next try; None where this outcome is the last one and an answer.
+
+        Raises TransientError where it is the last one and none.
+        """
+        response = outcome if isinstance(outcome, httpx.Response) else None
+        if response is not None and response.status_code not in _PASSING:
+            return None
+        longest = next(self._waits, None)
+        if longest is not None:
+            # Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
+            wait = random.uniform(0, longest)  # noqa: S311
+            asked = "" if response is None else response.headers.get("retry-after", "")
+            wait = max(wait, float(asked)) if asked.isdigit() else wait
+            if wait < self.left:
+                return wait
+        if response is not None:
+            return None
+        why = f"{type(outcome).__name__}: {outcome}"
+        raise TransientError(f"{self._url} did not answer within {self._timeout:g} s ({why}); try again later")
+
+
+def _rankings(response: httpx.Response) -> list[Ranking]:
+    return [
+        Ranking(
+            [RankedItem(item["item"], item["score"]) for item in one["items"]],
+            one.get("ranking_id", ""),
+            one.get("request_id", ""),
+            one.get("variant", ""),
+            one.get("model_version"),
+            one.get("unknown", 0),
+            one.get("removed", []),
+            one.get("degraded", []),
+            one,
+        )
+        for one in response.json()["predictions"]
+    ]
+
+
+def _receipt(response: httpx.Response) -> Receipt:
+    told = response.json()
+    return Receipt(told["accepted"], told.get("duplicates", 0), told.get("rejected", []))
+
+
+def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
+    """The answer, where it is a good one; `_Tries.after` has raised where there is none."""
+    assert isinstance(response, httpx.Response)
+    if response.is_success:
+        return response
+    try:
+        told = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        told = response.text[:300]
+    text = f"{response.request.url} answered {response.status_code}: {told}"
+    kinds: dict[int, type[EndcapError]] = {404: NotFoundError, **dict.fromkeys(_PASSING, TransientError)}
+    default = RequestError if response.status_code < 500 else EndcapError
+    raise kinds.get(response.status_code, default)(text)
+
+
+def _instance(given: Record) -> Json:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+class Client:
+    """Asks one gateway; from any number of threads. Close it, or use it as a context manager.
+
+    url: the gateway's, such as ``http://localhost:8080``. timeout: seconds that a call may take in all, further tries
+    included. retries: how many of these there may be.
+    Calls raise RequestError (what was given is wrong), NotFoundError (no such recommender), TransientError (nobody
+    answered in time).
+    """
+
+    def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
+        self._plan = _Plan(url, recommender, timeout, retries)
+        self._http = httpx.Client()
+
+    def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
+        """One ranking. instance: a request's keys, such as items, customer, candidates, k, filter, surface.
+
+        shopper: who is shared out to the variants by it; the same shopper always meets the same variant.
+        """
+        return self.rank_many([_instance(instance)], shopper=shopper, request_id=request_id)[0]
+
+    def rank_many(
+        self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
+    ) -> list[Ranking]:
+        """A ranking for each instance, in one call."""
+        return _rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
+
+    def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """Report events. Each has `item`, `customer` or `session`, and may have `id`, `time`, `type`; see the guide."""
+        return _receipt(self._post(*self._plan.report("events", records, request_id)))
+
+    def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """Report items that were seen: each has `ranking_id`, `item`, `position`."""
+        return _receipt(self._post(*self._plan.report("impressions", records, request_id)))
+
+    def orders(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """Report orders: each has `customer` and `items`."""
+        return _receipt(self._post(*self._plan.report("orders", records, request_id)))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _post(self, url: str, request: Json) -> httpx.Response:
+        tries = self._plan.tries(url)
+        while True:
+            try:
+                outcome: httpx.Response | httpx.TransportError = self._http.post(url, **request, timeout=tries.left)
+            except httpx.TransportError as error:
+                outcome = error
+            wait = tries.after(outcome)
+            if wait is None:
+                return _checked(outcome)
+            time.sleep(wait)
+
+
+class AsyncClient:
+    """The same for asyncio: every call is awaited."""
+
+    def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
+        self._plan = _Plan(url, recommender, timeout, retries)
+        self._http = httpx.AsyncClient()
+
+    async def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
+        """See `Client.rank`."""
+        return (await self.rank_many([_instance(instance)], shopper=shopper, request_id=request_id))[0]
+
+    async def rank_many(
+        self, instances: Sequence[Record], *, shopper: str | None = None, request_id: str | None = None
+    ) -> list[Ranking]:
+        """See `Client.rank_many`."""
+        return _rankings(await self._post(*self._plan.ranking(instances, shopper, request_id)))
+
+    async def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """See `Client.events`."""
+        return _receipt(await self._post(*self._plan.report("events", records, request_id)))
+
+    async def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """See `Client.impressions`."""
+        return _receipt(await self._post(*self._plan.report("impressions", records, request_id)))
+
+    async def orders(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
+        """See `Client.orders`."""
+        return _receipt(await self._post(*self._plan.report("orders", records, request_id)))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _post(self, url: str, request: Json) -> httpx.Response:
+        tries = self._plan.tries(url)
+        while True:
+            try:
+                outcome: httpx.Response | httpx.TransportError = await self._http.post(
+                    url, **request, timeout=tries.left
+                )
+            except httpx.TransportError as error:
+                outcome = error
+            wait = tries.after(outcome)
+            if wait is None:
+                return _checked(outcome)
+            await asyncio.sleep(wait)

@@ -1,0 +1,148 @@
+"""The client against a server that fails in turn: what is tried again, how long, and what is told in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+import endcap
+from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError
+
+RANKED = {
+    "items": [{"item": "b", "score": 1.5}, {"item": "c", "score": None, "fallback": True}],
+    "unknown": 1,
+    "model_version": "3",
+    "variant": "canary",
+    "request_id": "r1",
+    "ranking_id": "r1.0",
+}
+Answer = tuple[int, Any, dict[str, str]]
+
+
+class Shop:
+    """A server that gives the answers it was told, one after the other, then the last one for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer | None] = []
+        self.asked: list[tuple[str, dict[str, str], Any]] = []
+        shop = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                shop.asked.append((self.path, {key.lower(): value for key, value in self.headers.items()}, body))
+                answer = shop.answers.pop(0) if len(shop.answers) > 1 else shop.answers[0]
+                if answer is None:  # hang up without a word
+                    self.close_connection = True
+                    return
+                status, content, headers = answer
+                text = json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(text))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    shop = Shop()
+    thread = threading.Thread(target=shop.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield shop
+    shop.server.shutdown()
+    thread.join()
+    shop.server.server_close()
+
+
+def rank(shop: Shop, **options: Any) -> Any:
+    with endcap.Client(shop.url, "shoes", **options) as client:
+        return client.rank(items=["a"], k=2, shopper="s1", request_id="r1")
+
+
+def rank_awaited(shop: Shop, **options: Any) -> Any:
+    async def ask() -> Any:
+        async with endcap.AsyncClient(shop.url, "shoes", **options) as client:
+            return await client.rank(items=["a"], k=2, shopper="s1", request_id="r1")
+
+    return asyncio.run(ask())
+
+
+both = pytest.mark.parametrize("ask", [rank, rank_awaited])
+Ask = Callable[..., Any]
+
+
+@both
+def test_a_ranking_comes_back_typed(shop: Shop, ask: Ask) -> None:
+    shop.answers = [(200, {"predictions": [RANKED]}, {})]
+    ranking = ask(shop)
+    assert ranking.ids == ["b", "c"]
+    assert [item.fallback for item in ranking.items] == [False, True]
+    assert (ranking.id, ranking.variant, ranking.model_version, ranking.unknown) == ("r1.0", "canary", "3", 1)
+    path, headers, body = shop.asked[0]
+    assert path == "/shoes/v1/models/shoes:predict"
+    assert (headers["x-endcap-shopper"], headers["x-request-id"]) == ("s1", "r1")
+    assert body == {"instances": [{"items": ["a"], "k": 2}]}
+
+
+@both
+def test_what_may_pass_is_tried_again_with_the_same_request_id(shop: Shop, ask: Ask) -> None:
+    shop.answers = [None, (503, {"error": "busy"}, {}), (200, {"predictions": [RANKED]}, {})]
+    assert ask(shop, timeout=5.0).id == "r1.0"
+    assert [headers["x-request-id"] for _, headers, _ in shop.asked] == ["r1"] * 3
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, RequestError), (404, NotFoundError), (500, EndcapError)]
+)
+def test_what_will_not_pass_is_told_at_once(shop: Shop, ask: Ask, status: int, error: type[Exception]) -> None:
+    shop.answers = [(status, {"error": "instance 0: k: found 0"}, {})]
+    with pytest.raises(error, match=rf"answered {status}: instance 0: k: found 0"):
+        ask(shop)
+    assert len(shop.asked) == 1
+
+
+@both
+def test_a_server_that_asks_for_more_time_than_there_is_ends_the_call(shop: Shop, ask: Ask) -> None:
+    shop.answers = [(503, {"error": "busy"}, {"retry-after": "30"})]
+    begun = time.monotonic()
+    with pytest.raises(TransientError, match="busy"):
+        ask(shop, timeout=5.0)
+    assert time.monotonic() - begun < 1
+    assert len(shop.asked) == 1
+
+
+@both
+def test_nobody_there_is_told_within_the_time(shop: Shop, ask: Ask) -> None:
+    shop.answers = [None]
+    with pytest.raises(TransientError, match=r"did not answer within 0\.5 s"):
+        ask(shop, timeout=0.5, retries=3)
+    assert len(shop.asked) == 4
+
+
+def test_reported_events_keep_their_ids_when_tried_again(shop: Shop) -> None:
+    shop.answers = [(503, {"error": "disk full"}, {}), (200, {"accepted": 2, "duplicates": 0}, {})]
+    with endcap.Client(shop.url, "shoes", timeout=5.0) as client:
+        receipt = client.events([{"item": "a", "session": "s"}, {"id": "mine", "item": "b", "session": "s"}])
+    assert receipt.accepted == 2
+    (path, _, first), (_, _, second) = shop.asked
+    assert path == "/v1/events"
+    assert first == second
+    assert first[1]["id"] == "mine"
+    assert first[0]["id"]
