@@ -13,6 +13,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from endcap.spec.base import Duration, Mistake, Name, Strict, mistakes
 from endcap.spec.source import Source
 
+BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
+"""What the rules that have no name of their own are called where it is told what took an item away."""
+
 
 class Blacklist(Strict):
     """Items that are never shown."""
@@ -70,7 +73,8 @@ class Rules(Strict):
     @classmethod
     def _names_differ(cls, attributes: list[AttributeRule], info: ValidationInfo) -> list[AttributeRule]:
         names = [rule.name for rule in attributes]
-        twice = [number for number, name in enumerate(names) if name in names[:number]]
+        twice = [number for number, name in enumerate(names) if name in [BLACKLIST, STOCK, OWNED, *names[:number]]]
         if twice:
-            raise mistakes([Mistake((n, "name"), f"{names[n]!r} again", "each name once") for n in twice])
+            allowed = f"each name once, and none of {BLACKLIST}, {STOCK}, {OWNED}"
+            raise mistakes([Mistake((n, "name"), f"{names[n]!r} again", allowed) for n in twice])
         return attributes

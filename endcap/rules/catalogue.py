@@ -1,0 +1,87 @@
+"""What the rules need to know, as of one moment: the rules themselves, the item table, the blacklist."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Self
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from endcap.errors import IntegrityError
+from endcap.spec.rules import Rules
+from endcap.store import fingerprint
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Rule data and item table of a shop, as they are published together.
+
+    items: a row an item, each once: `item` and the attributes that the shop has, texts as strings, numbers as floats.
+    blacklist: ids of items that are never shown. made: when all this was read, epoch ms.
+    """
+
+    rules: Rules
+    items: pa.Table = field(default_factory=pa.schema([("item", pa.string())]).empty_table)
+    blacklist: frozenset[str] = frozenset()
+    made: int = 0
+
+    @functools.cached_property
+    def version(self) -> str:
+        """The fingerprint of what stands in it: neither of when it was read nor of where from."""
+        digest = hashlib.sha256()
+        with pa.ipc.new_stream(_Hashed(digest), self.items.schema.remove_metadata()) as writer:
+            writer.write_table(self.items.replace_schema_metadata(None).combine_chunks())
+        rules = self.rules.model_dump(mode="json", exclude={"blacklist": {"sources"}})
+        return fingerprint(rules, sorted(self.blacklist), digest.hexdigest())
+
+    def to_bytes(self) -> bytes:
+        """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
+        about = {"format": FORMAT, "made": self.made, "rules": self.rules.model_dump(mode="json")}
+        items = self.items.replace_schema_metadata({"endcap": json.dumps(about)})
+        sink = pa.BufferOutputStream()
+        for table in (items, pa.table({"item": pa.array(sorted(self.blacklist), pa.string())})):
+            with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+                writer.write_table(table)
+        written: bytes = sink.getvalue().to_pybytes()
+        return written
+
+    @classmethod
+    def from_bytes(cls, written: bytes) -> Self:
+        """What `to_bytes` wrote. Raises IntegrityError where it is damaged or of another format."""
+        source = pa.BufferReader(written)
+        try:
+            items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
+            about = json.loads(items.schema.metadata[b"endcap"])
+            if about["format"] != FORMAT:
+                raise ValueError(f"its format is {about['format']!r}, this Endcap reads {FORMAT}")
+            rules = Rules.model_validate_json(json.dumps(about["rules"]))
+            listed = frozenset(blacklist["item"].to_pylist())
+            return cls(rules, items.replace_schema_metadata(None), listed, about["made"])
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            raise IntegrityError(
+                f"the published catalogue cannot be read ({error}); publish it again: endcap refresh SPEC"
+            ) from error
+
+
+class _Hashed:
+    """A file that keeps nothing but the hash of what is written to it."""
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        self.closed = True
