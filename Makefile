@@ -13,7 +13,7 @@ demo: $(INSTALLED) ## run the main job on a simulated shop: train, judge, regist
 	$(BIN)/endcap demo
 
 test: $(INSTALLED) ## run every test that needs no cluster
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFIG's, or one built out of Go modules
 	@if [ -z "$$KUBECONFIG" ] && command -v go >/dev/null; then $(BIN)/python -m tests.cluster.build; fi

@@ -26,6 +26,7 @@ from endcap_components.runs import step_document
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.store.servers import S3Place, Server, moto
 
+pytestmark = pytest.mark.slow
 PACKAGE = Path(__file__).parents[2] / "pipelines" / "compiled" / "training.yaml"
 LOG = " ".join(["abcab", "xyzxy"] * 9 + ["abcan", "xyzxn"])
 EPOCHS = 150

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
 DEMO = [sys.executable, "-c", "from endcap.cli.main import main; main()", "demo"]
 
 

@@ -14,6 +14,7 @@ from endcap.spec.load import load
 from endcap.store import Store
 from endcap.training import train
 
+pytestmark = pytest.mark.slow
 SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 SHOP = """
 apiVersion: endcap/v1
 kind: Shop
