@@ -147,6 +147,18 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
     return Plan(select, checks)
 
 
+def list_columns(column: str, key: str) -> list[Wanted]:
+    """The column that a list of items must have. key: where the shop's file names it."""
+    return [Wanted(column, key, required=True)]
+
+
+def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
+    """The plan of a list of items: their ids alone, as `item`."""
+    return Plan(
+        {"item": _text(located[column])}, [("item IS NULL", "item is empty"), (_is_float("item"), f"item {AS_FLOAT}")]
+    )
+
+
 def published_items(table: Items | Customers) -> PublishedItems | None:
     """The published layout of an item table, or None: its columns are named by the shop."""
     return PUBLISHED_ITEMS.get(table.sources[0].layout) if isinstance(table, Items) else None

@@ -18,6 +18,7 @@ from endcap.events.batch import Reject
 EARLY = 1_000_000
 LONGEST_TEXT = 10_000
 _DIGEST_BYTES = 16
+_TOLD = 5
 # What the bad times of most rows say of the declared unit.
 UNIT_HINTS = {
     ("s", plan.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
@@ -31,8 +32,14 @@ UNIT_HINTS = {
 class Quarantine:
     """Writes ``quarantine.jsonl``, an object a bad row: table, source, line (1-based), reason, and values or text."""
 
-    def __init__(self, file: Path, limit: float, unit: str) -> None:
+    def __init__(
+        self, file: Path, limit: float, unit: str, *, setting: str = "events.max_bad_share", kept: bool = True
+    ) -> None:
+        """limit: the share of a table's rows that may be bad, as `setting` says. kept: the file can be looked at when
+        the run has stopped; else the error itself names the first of the bad rows."""
         self.file, self._limit, self._unit = file, limit, unit
+        self._setting, self._kept = setting, kept
+        self._first: dict[str, list[str]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
         self.bad: dict[str, Counter[str]] = {}
@@ -79,10 +86,11 @@ class Quarantine:
         counts = self.bad[table]
         lines = [f"  - {count:,}: {reason}" for reason, count in counts.most_common()]
         hint = next((UNIT_HINTS[self._unit, why] for why in counts if self._tells(why, counts[why], rows, table)), None)
-        allowed = f"allowed: {self._limit:.1%}, events.max_bad_share"
+        allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
         advice = [f"Probably {hint}."] if hint else []
-        raise DataError("\n".join([head, *lines, *advice, f"Each with its line and reason: {self.file}"]))
+        places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
+        raise DataError("\n".join([head, *lines, *advice, *places]))
 
     def _tells(self, reason: str, count: int, rows: int, table: str) -> bool:
         return table == "events" and count * 2 > rows and (self._unit, reason) in UNIT_HINTS
@@ -93,5 +101,8 @@ class Quarantine:
         content = json.dumps([table, reason, raw], sort_keys=True).encode()
         hashed = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
         self._digest = (self._digest + hashed) % 2 ** (8 * _DIGEST_BYTES)  # a sum, as in `endcap.events.digest`
+        first = self._first.setdefault(table, [])
+        if len(first) < _TOLD:
+            first.append(f"{source}, line {line}: {reason}")
         row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")

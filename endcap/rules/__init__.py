@@ -1,6 +1,10 @@
-"""The business rules of a shop, applied alike in evaluation, batch and serving."""
+"""The business rules of a shop, applied alike in evaluation, batch and serving.
+
+`endcap.rules.read` reads a shop's files; it is apart, for its engine is nothing that a server needs.
+"""
 
 from endcap.rules.catalogue import Catalogue
-from endcap.rules.rulebook import Rulebook
+from endcap.rules.publish import fetch_catalogue, publish_catalogue
+from endcap.rules.rulebook import Ids, Rulebook
 
-__all__ = ["Catalogue", "Rulebook"]
+__all__ = ["Catalogue", "Ids", "Rulebook", "fetch_catalogue", "publish_catalogue"]

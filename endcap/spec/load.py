@@ -142,16 +142,22 @@ def _folder(node: Node) -> Path:
 
 def _with_paths(document: Node, problems: list[Problem]) -> Node:
     """The shop's document with each source's path expanded and absolute."""
-    tables = dict(document.value)
-    for table in ("events", "items", "customers"):
-        sources = document.at((table, "sources"))
-        if table not in tables or not isinstance(sources.value, list) or sources is document.at((table,)):
+    for table in (("events",), ("items",), ("customers",), ("rules", "blacklist")):
+        key = (*table, "sources")
+        sources = document.at(key)
+        if not isinstance(sources.value, list) or sources is document.at(table):
             continue
-        changed = [_with_path(source, f"{table}.sources[{n}].path", problems) for n, source in enumerate(sources.value)]
-        under = tables[table]
-        children = under.value | {"sources": replace(sources, value=changed)}
-        tables[table] = replace(under, value=children)
-    return replace(document, value=tables)
+        name = spelled(key)
+        changed = [_with_path(source, f"{name}[{n}].path", problems) for n, source in enumerate(sources.value)]
+        document = _with_value(document, key, changed)
+    return document
+
+
+def _with_value(node: Node, key: tuple[str, ...], value: Any) -> Node:
+    """The document with another value under a key that is there."""
+    if not key:
+        return replace(node, value=value)
+    return replace(node, value=node.value | {key[0]: _with_value(node.value[key[0]], key[1:], value)})
 
 
 def _with_given_path(document: Node, problems: list[Problem]) -> Node:
@@ -159,10 +165,8 @@ def _with_given_path(document: Node, problems: list[Problem]) -> Node:
     keys = ("evaluation", "negatives", "given")
     if document.at(keys) is document.at(keys[:2]):
         return document
-    evaluation = document.at(keys[:1])
     changed = _with_path(document.at(keys[:2]), ".".join(keys), problems, "given")
-    evaluation = replace(evaluation, value=evaluation.value | {"negatives": changed})
-    return replace(document, value=document.value | {"evaluation": evaluation})
+    return _with_value(document, keys[:2], changed.value)
 
 
 def _with_path(source: Node, key: str, problems: list[Problem], name: str = "path") -> Node:

@@ -24,6 +24,14 @@ class Blacklist(Strict):
     """Tables with a row an item."""
     column: str = "item"
 
+    @field_validator("sources")
+    @classmethod
+    def _lie_in_files(cls, sources: list[Source]) -> list[Source]:
+        simulated = [number for number, source in enumerate(sources) if source.simulated is not None]
+        if simulated:
+            raise mistakes([Mistake((n, "simulated"), "a simulated shop", "files, named by path") for n in simulated])
+        return sources
+
 
 class Stock(Strict):
     """Items of which there is too little are not shown. An item that says nothing of it is shown."""

@@ -117,6 +117,11 @@ class Items(Strict):
             own = ["category", "price"] if layout in PRICED else ["category"]
         return [*own, *self.categorical, *self.numeric]
 
+    @property
+    def numbers(self) -> list[str]:
+        """Those of the attributes that are numbers."""
+        return [name for name in self.attributes if name in ("price", *self.numeric)]
+
     @field_validator("sources")
     @classmethod
     def _one_layout(cls, sources: list[ItemSource]) -> list[ItemSource]:
@@ -279,15 +284,21 @@ class Shop(Strict):
     @field_validator("rules")
     @classmethod
     def _rules_speak_of_known_attributes(cls, rules: Rules, info: ValidationInfo) -> Rules:
-        items = info.data.get("items")
-        known = items.attributes if items is not None else []
-        named: list[tuple[tuple[str | int, ...], str]] = [
-            (("attributes", number, "attribute"), rule.attribute) for number, rule in enumerate(rules.attributes)
+        items: Items | None = info.data.get("items")
+        attributes, numbers = (items.attributes, items.numbers) if items is not None else ([], [])
+        texts = [name for name in attributes if name not in numbers]
+        named: list[tuple[tuple[str | int, ...], str, list[str], str]] = [
+            (("attributes", number, "attribute"), rule.attribute, texts, "a categorical attribute")
+            for number, rule in enumerate(rules.attributes)
         ]
         if rules.stock is not None:
-            named.append((("stock", "attribute"), rules.stock.attribute))
-        allowed = f"an attribute of the shop's items: {', '.join(known) or 'none, the shop has no `items`'}"
-        found = [Mistake(key, repr(name), allowed, suggest(name, known)) for key, name in named if name not in known]
+            named.append((("stock", "attribute"), rules.stock.attribute, numbers, "a numeric attribute"))
+        without = "none" if items is not None else "none, the shop has no `items`"
+        found = [
+            Mistake(key, repr(name), f"{kind} of the shop's items: {', '.join(known) or without}", suggest(name, known))
+            for key, name, known, kind in named
+            if name not in known
+        ]
         if found:
             raise mistakes(found)
         return rules

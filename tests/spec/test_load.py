@@ -175,12 +175,17 @@ def test_source_paths_start_from_the_file_that_names_them(specs: Path, monkeypat
     write(specs / "common" / "base.yaml", "items: {sources: [{path: ../tables/items.csv}]}\n")
     write(specs / "shops" / "toys.yaml", SHOP + "extends: ../common/base.yaml\n")
     monkeypatch.chdir(specs / "common")
-    shop = load(specs / "home.yaml", sets=["shop.customers.sources=[{path: mine.csv}]"]).shop
+    shop = load(
+        specs / "home.yaml",
+        sets=["shop.customers.sources=[{path: mine.csv}]", "shop.rules.blacklist.sources=[{path: black.csv}]"],
+    ).shop
     assert shop.events.sources[0].path == str(specs / "shops" / "data" / "events.csv")
     assert shop.items is not None
     assert shop.items.sources[0].path == str(specs / "tables" / "items.csv")
     assert shop.customers is not None
     assert shop.customers.sources[0].path == str(specs / "common" / "mine.csv")
+    assert shop.rules.blacklist is not None
+    assert shop.rules.blacklist.sources[0].path == str(specs / "common" / "black.csv")
 
 
 @pytest.mark.parametrize(

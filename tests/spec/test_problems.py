@@ -237,3 +237,32 @@ def test_scalars_are_read_as_yaml_1_2_has_them(tmp_path: Path) -> None:
     assert shop.events.columns.session == "no"
     assert shop.items is not None
     assert shop.items.sources[0].path.endswith("12:30")
+
+
+def test_rules_speak_of_attributes_of_their_kind_and_have_names_of_their_own(tmp_path: Path) -> None:
+    items = "items: {sources: [{path: i.csv}], columns: {category: c, price: p}, categorical: [brand]}\n"
+    rules = """\
+rules:
+  stock: {attribute: brand}
+  blacklist: {sources: [{simulated: {}}]}
+  attributes:
+    - {name: cheap, attribute: price, only: ["1"]}
+    - {name: cheap, attribute: brnd, never: [x]}
+"""
+    found = shop_problems(tmp_path, SHOP + items + rules)
+    assert {problem.key: problem.allowed for problem in found} == {
+        "rules.blacklist.sources[0].simulated": "files, named by path",
+        "rules.attributes[1].name": "each name once, and none of blacklist, stock, owned",
+    }
+    right = rules.replace("{simulated: {}}", "{path: b.csv}").replace(
+        "- {name: cheap, attribute: b", "- {name: c, attribute: b"
+    )
+    found = shop_problems(tmp_path, SHOP + items + right)
+    assert {problem.key: (problem.allowed, problem.hint) for problem in found} == {
+        "rules.stock.attribute": ("a numeric attribute of the shop's items: price", ""),
+        "rules.attributes[0].attribute": ("a categorical attribute of the shop's items: category, brand", ""),
+        "rules.attributes[1].attribute": (
+            "a categorical attribute of the shop's items: category, brand",
+            "Did you mean 'brand'?",
+        ),
+    }

@@ -1,0 +1,56 @@
+"""The catalogue in the online store: published whole, read by whoever serves, without a restart."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from endcap.rules.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from endcap.online import OnlineStore
+
+CATALOGUE, MADE = "catalogue", "catalogue/made"
+"""Tables of one row each, named as `CATALOGUE` and `MADE` too. The first one's version is the content's, so that the
+same content is neither sent nor read again; when it was last read is told by the second, small one."""
+
+
+def publish_catalogue(store: OnlineStore, catalogue: Catalogue) -> bool:
+    """Publish in one step; the catalogue before it is kept, for going back.
+
+    Returns whether anything but `made` changed. Raises OnlineStoreError; what was published stays then.
+    """
+    version = catalogue.version
+    changed = store.published(CATALOGUE) != version
+    if changed:
+        store.write(CATALOGUE, version, {CATALOGUE: catalogue.to_bytes()})
+        store.publish(CATALOGUE, version)
+    made = json.dumps({"version": version, "made": catalogue.made}).encode()
+    store.write(MADE, f"{catalogue.made}-{version}", {MADE: made})
+    store.publish(MADE, f"{catalogue.made}-{version}")
+    return changed
+
+
+def fetch_catalogue(store: OnlineStore, have: Catalogue | None = None) -> Catalogue | None:
+    """What is published, or None. `have`: what was fetched before; the same content is not read again, and comes back
+    with the new `made`: the same object where that is no other either.
+
+    Raises OnlineStoreError; IntegrityError where what is published cannot be read: what one has stays right then.
+    """
+    version = store.published(CATALOGUE)
+    if version is None:
+        return None
+    found = have
+    if found is None or found.version != version:
+        (row,) = store.rows(CATALOGUE, [CATALOGUE], version)
+        if row is None:  # another was published meanwhile, twice
+            return have
+        found = Catalogue.from_bytes(row)
+    (told,) = store.rows(MADE, [MADE])
+    about = json.loads(told) if told else {}
+    if about.get("version") != found.version or about["made"] == found.made:
+        return found
+    same = replace(found, made=about["made"])
+    same.__dict__["version"] = found.version  # of the content, which is the same
+    return same

@@ -1,0 +1,93 @@
+"""The shop's rule data and item table as they lie in its files now."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.events.assemble import write_table
+from endcap.events.engine import engine
+from endcap.events.layouts import completed
+from endcap.events.load import Loader
+from endcap.events.plan import list_columns, list_plan
+from endcap.events.quarantine import Quarantine
+from endcap.events.simulated import simulated_files
+from endcap.events.sources import find_files
+from endcap.rules.catalogue import Catalogue
+from endcap.spec.rules import Blacklist
+from endcap.spec.shop import Items, Shop
+
+Progress = Callable[[str], None]
+
+
+def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalogue:
+    """Read the item table's sources and the blacklist's, now.
+
+    Bad rows of the item table are left out, and told, up to the shop's `events.max_bad_share`; a blacklist has none.
+    Raises DataError, with file, line and reason, where there are mistakes; StorageError.
+    """
+    made = int(time.time() * 1000)
+    blacklist = read_blacklist(shop, progress)
+    if shop.items is None:
+        return Catalogue(shop.rules, blacklist=blacklist, made=made)
+    with simulated_files(shop, progress) as written:
+        assert written.items is not None
+        return Catalogue(shop.rules, _items(written, written.items, made, progress), blacklist, made)
+
+
+def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozenset[str]:
+    """The ids that the blacklist's sources hold, none without a blacklist. Raises DataError, StorageError."""
+    listed = shop.rules.blacklist
+    if listed is None:
+        return frozenset()
+    found: set[str] = set()
+    with _loader("blacklist", shop, 0.0, "rules.blacklist", progress) as loader:
+        for rows in _listed(listed, loader):
+            found.update(rows["item"].to_pylist())
+    return frozenset(found)
+
+
+def _listed(blacklist: Blacklist, loader: Loader) -> Iterator[pa.Table]:
+    wanted = list_columns(blacklist.column, "rules.blacklist.column")
+    plan_of = functools.partial(list_plan, blacklist.column)
+    for source in blacklist.sources:
+        files = find_files(source, loader.progress).files
+        # A list may have come to be empty; a file without even its header is one that is being written.
+        headless = [file.name for file in files if not file.bytes and file.format != "jsonl" and source.header is None]
+        if headless:
+            raise DataError(f"{headless[0]} is empty, it lacks even its header; an empty blacklist has one")
+        yield from loader.load(source, files, wanted, plan_of)
+    loader.quarantine.check(loader.table, end=True)
+
+
+def _items(shop: Shop, items: Items, now: int, progress: Progress) -> pa.Table:
+    with _loader("items", shop, shop.events.max_bad_share, "events.max_bad_share", progress) as loader:
+        sources = [completed(source) for source in items.sources]
+        files = [(source, find_files(source, progress).files) for source in sources]
+        folder = loader.quarantine.file.parent
+        write_table(items, files, folder, loader, now)
+        bad = loader.quarantine.bad.get("items")
+        if bad:
+            told = ", ".join(f"{count:,} because {reason}" for reason, count in bad.most_common())
+            progress(f"rows of the item table that are left out: {told}")
+        # Without this, folders above the file that are named like `a=b` would become columns.
+        return pq.read_table(folder / "items.parquet", columns=["item", *items.attributes], partitioning=None)
+
+
+@contextmanager
+def _loader(table: str, shop: Shop, limit: float, setting: str, progress: Progress) -> Iterator[Loader]:
+    time_rule = shop.events.time
+    with (
+        tempfile.TemporaryDirectory(prefix="endcap-rules-") as place,
+        engine(Path(place) / "spill", time_rule.zone) as connection,
+        Quarantine(Path(place) / "bad.jsonl", limit, time_rule.unit, setting=setting, kept=False) as quarantine,
+    ):
+        yield Loader(table, connection, quarantine, progress)
