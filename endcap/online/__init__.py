@@ -1,5 +1,65 @@
 """The online store: recent events, what customers own, published rows and lists."""
 
-from endcap.online.base import OnlineStore, RecentEvent
+from __future__ import annotations
 
-__all__ = ["OnlineStore", "RecentEvent"]
+import os
+from pathlib import Path
+
+from endcap.errors import UserError
+from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online.guard import Guarded, LookUp, Rows
+
+ONLINE = "ENDCAP_ONLINE"
+"""The environment variable that holds the store's address."""
+FILE = "online.sqlite"
+
+__all__ = [
+    "ONLINE",
+    "Found",
+    "Guarded",
+    "Keys",
+    "LookUp",
+    "OnlineStore",
+    "RecentEvent",
+    "Rows",
+    "Wanted",
+    "default_online",
+    "online_url",
+    "open_online",
+]
+
+
+def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
+    """The online store of a shop at ``redis://``, ``rediss://`` (with TLS) or ``sqlite:///path/of/a.file``.
+
+    timeout: seconds that the server may take for an answer or a connection, or that SQLite waits for another writer.
+    The default is a ranking's; give who writes and may wait some seconds. Nothing is connected to yet.
+    Raises UserError where the address is none.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and rest.strip("/"):
+        from endcap.online.sqlite import SQLiteStore
+
+        return SQLiteStore(Path("/" + rest.lstrip("/") if rest.startswith("/") else rest), shop, timeout)
+    if scheme in ("redis", "rediss") and separator:
+        from endcap.online.redis import RedisStore
+
+        return RedisStore(url, shop, timeout)
+    shown = f"{scheme}://…" if separator else repr(url)
+    raise UserError(
+        f"online store {shown}: not an address of one; allowed: redis://HOST:PORT, rediss://HOST:PORT (with TLS), "
+        "sqlite:///PATH/online.sqlite"
+    )
+
+
+def default_online(store_root: str) -> str | None:
+    """The laptop's online store: a file in the store's folder. None for a bucket."""
+    scheme, separator, place = store_root.partition("://")
+    if not separator:
+        scheme, place = "file", store_root
+    return f"sqlite://{Path(place).resolve() / FILE}" if scheme == "file" else None
+
+
+def online_url(given: str = "", store_root: str = "") -> str | None:
+    """Which online store is meant: the one given (`--online`), else the environment's, else the store's default."""
+    return given or os.environ.get(ONLINE) or (default_online(store_root) if store_root else None)

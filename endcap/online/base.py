@@ -6,21 +6,55 @@ Every call may raise OnlineStoreError; whoever serves goes on without, and says 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+
+import orjson
+
+from endcap.errors import NotFoundError
 
 
-@dataclass(frozen=True)
-class RecentEvent:
+class RecentEvent(NamedTuple):
     """One event of a session or a customer. time: epoch ms."""
 
     item: str
     time: int
     type: str | None = None
+
+
+class Keys(NamedTuple):
+    """Rows of a table. version: None for the published one."""
+
+    table: str
+    keys: Sequence[str]
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one reading is to find.
+
+    events: owners, whose last `most` events are wanted. sets: names of sets, each with owners.
+    """
+
+    events: Sequence[str] = ()
+    most: int = 0
+    sets: Sequence[tuple[str, Sequence[str]]] = ()
+    rows: Sequence[Keys] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reading found: all in the order in which it was wanted."""
+
+    events: list[list[RecentEvent]] = field(default_factory=list)
+    sets: list[list[set[str]]] = field(default_factory=list)
+    rows: list[list[bytes | None]] = field(default_factory=list)
 
 
 class OnlineStore(ABC):
@@ -29,11 +63,21 @@ class OnlineStore(ABC):
     Owners of events and sets are ``customer:<id>`` or ``session:<id>``. A *table* is a map from keys to bytes that is
     written whole under a version and then published in one step: who reads what is published sees the old version or
     the new one, never a mixture. The version before it is kept, for going back; older ones are dropped.
-    Safe to use from several threads.
+    Safe to use from several threads, and opening does not connect: a store that is down is met by the first call.
     """
 
     MOST_EVENTS = 1000
     """The last events of an owner that are kept."""
+    MOST_MEMBERS = 10_000
+    """The members of an owner's set that are kept: those that would be forgotten last."""
+    UNPUBLISHED = timedelta(days=7)
+    """A version that is not published so long after its last row was written is forgotten: its writer died."""
+
+    # All reading: one call, one round trip
+
+    @abstractmethod
+    def read(self, wanted: Wanted) -> Found:
+        """Recent events, sets and rows together, in one round trip and as of one moment."""
 
     # Recent events
 
@@ -44,29 +88,41 @@ class OnlineStore(ABC):
         An event that is there already (item, time and type) is not added again.
         """
 
-    @abstractmethod
     def recent(self, owners: Sequence[str], most: int) -> list[list[RecentEvent]]:
         """The last `most` events of each owner, oldest first by time; of unknown owners none."""
+        return self.read(Wanted(events=owners, most=most)).events
 
     # Sets with expiry, such as what a customer bought
 
     @abstractmethod
     def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
-        """Add members to each owner's set `name`; each is forgotten after `keep` (None: never)."""
+        """Add members to each owner's set `name`; each is forgotten after `keep` (None: never).
 
-    @abstractmethod
+        A member that is there already is forgotten at the later of both times.
+        """
+
     def members(self, name: str, owners: Sequence[str]) -> list[set[str]]:
         """The members of each owner's set that are not forgotten yet."""
+        return self.read(Wanted(sets=[(name, owners)])).sets[0]
 
     # Tables, published by version
 
     @abstractmethod
-    def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> None:
-        """Add rows to a version that is not published yet, or replace them; `keep`: forgotten after that."""
+    def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
+        """Add rows to a version that is not published yet, or replace them. Call it as often as there are rows.
+
+        keep: the version is forgotten so long after it was published last (None: never); the last call's counts.
+        Returns False, and does nothing, where the version was published already and is kept: versions are immutable,
+        and two writers of one version write the same rows.
+        """
 
     @abstractmethod
     def publish(self, table: str, version: str) -> None:
-        """Make a version the one that is read. Also the way back: to a version that was kept."""
+        """Make a version the one that is read. Also the way back: to a version that was kept.
+
+        Of a version that is published already only `keep` begins anew. Raises NotFoundError where nothing was written
+        under the version, or it is forgotten.
+        """
 
     @abstractmethod
     def published(self, table: str) -> str | None:
@@ -76,13 +132,16 @@ class OnlineStore(ABC):
     def versions(self, table: str) -> list[str]:
         """Versions that are kept, the published one first, then the one before it, then those not published yet."""
 
-    @abstractmethod
     def rows(self, table: str, keys: Sequence[str], version: str | None = None) -> list[bytes | None]:
-        """Rows of a version (None: the published one) by their keys; None where there is none."""
+        """Rows of a version (None: the published one) by their keys; None where there is none.
+
+        A version that is named is read as it is, half-written too.
+        """
+        return self.read(Wanted(rows=[Keys(table, keys, version)])).rows[0]
 
     @abstractmethod
     def drop(self, table: str, version: str) -> None:
-        """Forget a version."""
+        """Forget a version; of the published one, there is none published then."""
 
     # The rest
 
@@ -101,3 +160,40 @@ class OnlineStore(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+# What both stores share
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,250}")
+
+
+def checked(name: str) -> str:
+    """A table's, a version's or a set's name, which is part of keys. Raises ValueError where it could be mistaken."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"online store: found the name {name!r}; allowed: letters, digits and . _ / @ + -, at most 251"
+        )
+    return name
+
+
+def packed(event: RecentEvent) -> bytes:
+    """An event as a JSON list: equal events are equal bytes, and a list of them is made by commas."""
+    return orjson.dumps(event[:2] if event.type is None else event[:])
+
+
+def unpacked(events: bytes) -> list[RecentEvent]:
+    """Events out of a JSON list of such."""
+    return [RecentEvent(*event) for event in orjson.loads(events)]
+
+
+def milliseconds(keep: timedelta) -> int:
+    """At least one: what is kept for no time at all is forgotten at once, not for ever."""
+    return max(1, keep // timedelta(milliseconds=1))
+
+
+def nothing_written(table: str, version: str, versions: Sequence[str]) -> NotFoundError:
+    """That a version cannot be published. versions: the table's."""
+    there = ", ".join(versions) or "none"
+    return NotFoundError(
+        f"online store: the table {table} has no version {version} to publish, it has: {there}; write its rows first"
+    )

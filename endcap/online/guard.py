@@ -1,0 +1,157 @@
+"""An online store as serving asks it: a bounded time, no error, and no call for a while after one that failed.
+
+A call runs on a thread of its own, since sockets' time limits bound neither the look-up of a host's name nor an answer
+that comes byte by byte. After a failure the store is left alone for `rest` seconds; then one caller tries it again,
+while the others go on without.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import orjson
+
+from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
+
+OWNED = "owned"
+"""The set of what a customer, or a session, bought."""
+THREADS = 4
+Outcome = Literal["ok", "failed", "skipped"]
+Observe = Callable[[Outcome, float], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """What the store says of each request.
+
+    events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
+    time; the rest then is empty.
+    """
+
+    events: list[list[RecentEvent]]
+    owned: list[set[str]]
+    degraded: bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Published rows by their keys; degraded: the store was not asked, or did not answer in time, and all are None."""
+
+    rows: list[bytes | None]
+    degraded: bool
+
+
+class Guarded:
+    """A store behind a circuit breaker. Safe to use from several threads.
+
+    timeout: seconds that a call may take in all. rest: seconds without a call after a failure. history: a table of
+    `publish_features` that says what a customer had as of the version that the model was trained on, used where the
+    store has nothing more recent. observe: told of each call how it ended and its seconds (skipped: 0), for metrics.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        *,
+        timeout: float = 0.05,
+        rest: float = 1.0,
+        history: str | None = None,
+        observe: Observe = lambda outcome, seconds: None,
+    ) -> None:
+        self._store, self._timeout, self._rest = store, timeout, rest
+        self._history, self._observe = history, observe
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="online-store")
+        self._lock = threading.Lock()
+        self._next = 0.0
+        """When the store may be asked again; 0: now."""
+        self.error = ""
+        """Of the last call that failed, until one succeeds."""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the last call failed."""
+        return self._next > 0
+
+    def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> LookUp:
+        """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
+
+        A session's own events where it has some, else the customer's, else those of the customer's history; `most` of
+        them. Owned is what the customer or the session bought. One round trip; none where no request has an id.
+        """
+        pairs = list(zip(customers, sessions, strict=True))
+        owners = list(dict.fromkeys(owner for pair in pairs for owner in _owners(*pair)))
+        if not owners:
+            return LookUp([[] for _ in pairs], [set() for _ in pairs], False)
+        known = list(dict.fromkeys(customer for customer in customers if customer is not None)) if self._history else []
+        past = [Keys(self._history, known)] if self._history and known else []
+        found = self._ask(Wanted(owners, most, [(OWNED, owners)], past))
+        if found is None:
+            return LookUp([[] for _ in pairs], [set() for _ in pairs], True)
+        events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
+        rows = dict(zip(known, found.rows[0], strict=True)) if past else {}
+        recent = [[events[owner] for owner in _owners(*pair) if events[owner]] for pair in pairs]
+        return LookUp(
+            [
+                some[0] if some else _past(rows, customer, most)
+                for some, customer in zip(recent, customers, strict=True)
+            ],
+            [set().union(*(owned[owner] for owner in _owners(*pair))) for pair in pairs],
+            False,
+        )
+
+    def rows(self, table: str, keys: Sequence[str]) -> Rows:
+        """Rows of a table's published version, such as lists made in advance."""
+        found = self._ask(Wanted(rows=[Keys(table, keys)]))
+        return Rows([None for _ in keys], True) if found is None else Rows(found.rows[0], False)
+
+    def close(self) -> None:
+        """Let go of threads and of the store's connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
+
+    def _ask(self, wanted: Wanted) -> Found | None:
+        """What the store answers within its time, or None."""
+        if not self._allowed():
+            self._observe("skipped", 0.0)
+            return None
+        begun = time.monotonic()
+        try:
+            found = self._threads.submit(self._store.read, wanted).result(self._timeout)
+        except Exception as error:  # whatever it is, a ranking does not fail for it
+            late = isinstance(error, LateError)
+            self.error = f"no answer in {self._timeout:g} s" if late else str(error) or type(error).__name__
+            self._next = time.monotonic() + self._rest
+            self._observe("failed", time.monotonic() - begun)
+            return None
+        self._next, self.error = 0.0, ""
+        self._observe("ok", time.monotonic() - begun)
+        return found
+
+    def _allowed(self) -> bool:
+        """Whether this caller may ask; after a failure one may, once the rest is over, and the others wait for it."""
+        if not self._next:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if self._next > now:
+                return False
+            self._next = now + self._rest
+            return True
+
+
+def _owners(customer: str | None, session: str | None) -> list[str]:
+    """Whose events and sets count, the more particular first."""
+    ids = (("session", session), ("customer", customer))
+    return [f"{kind}:{id_}" for kind, id_ in ids if id_ is not None]
+
+
+def _past(rows: dict[str, bytes | None], customer: str | None, most: int) -> list[RecentEvent]:
+    row = rows.get(customer) if customer is not None else None
+    return [RecentEvent(*event) for event in orjson.loads(row)["recent"][-most:]] if row else []

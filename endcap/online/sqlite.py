@@ -1,0 +1,314 @@
+"""The online store in one file of this machine (SQLite), for a laptop: readers and a writer do not wait for each other.
+
+Several processes may have it open, but not over a network's file system, which SQLite's locks do not reach. What all
+shops have lies in the same tables, by names that start with the shop's. Times are by this machine's clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+from endcap.errors import OnlineStoreError
+from endcap.online.base import (
+    Found,
+    Keys,
+    OnlineStore,
+    RecentEvent,
+    Wanted,
+    checked,
+    milliseconds,
+    nothing_written,
+    packed,
+    unpacked,
+)
+
+LAYOUT = 1
+"""Raised where the tables below change."""
+OPENING = 5.0
+"""Seconds that the first to open a file may take to lay it out, and the others wait for that."""
+AT_ONCE = 1000
+"""Rows that one transaction writes or deletes: another writer waits for no more than those."""
+PURGED = 100
+"""Owners and members that are looked through for forgotten ones with each addition."""
+NEVER = 2**62
+TABLES = """
+CREATE TABLE owners (owner TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX owners_until ON owners (until);
+CREATE TABLE events (
+    owner TEXT NOT NULL, time INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (owner, time, event)
+) WITHOUT ROWID;
+CREATE TABLE members (
+    owner TEXT NOT NULL, member TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (owner, member)
+) WITHOUT ROWID;
+CREATE INDEX members_until ON members (until);
+CREATE TABLE versions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, version TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    keep INTEGER, until INTEGER NOT NULL, UNIQUE (name, version)
+);
+CREATE TABLE table_rows (id INTEGER NOT NULL, key TEXT NOT NULL, row BLOB NOT NULL, UNIQUE (id, key));
+"""
+PUBLISHED, PREVIOUS, UNPUBLISHED, DROPPED = 0, 1, 2, 3
+"""A version's place. The rows of one that is dropped are still to be deleted, part by part."""
+EVENTS = "SELECT event FROM events WHERE owner = ? ORDER BY time DESC, event DESC LIMIT ?"
+FORGET_EVENTS = """
+DELETE FROM events WHERE owner = ?1 AND EXISTS (SELECT 1 FROM owners WHERE owner = ?1 AND until <= ?2)
+"""
+TRIM_EVENTS = """
+DELETE FROM events WHERE owner = ?1 AND (time, event) <
+    (SELECT time, event FROM events WHERE owner = ?1 ORDER BY time DESC, event DESC LIMIT 1 OFFSET ?2 - 1)
+"""
+ADD_MEMBER = """
+INSERT INTO members VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = max(until, excluded.until)
+"""
+FORGET_MEMBERS = """
+DELETE FROM members WHERE (owner, member) IN (SELECT owner, member FROM members WHERE until <= ? LIMIT ?)
+"""
+TRIM_MEMBERS = """
+DELETE FROM members WHERE owner = ?1 AND member IN
+    (SELECT member FROM members WHERE owner = ?1 ORDER BY until DESC, member DESC LIMIT -1 OFFSET ?2)
+"""
+DROP = "UPDATE versions SET place = 3, version = version || ':' || id WHERE place < 3 AND "
+"""Its name may be written anew at once, so the one that is dropped takes another, which no version can have."""
+UNPUBLISHED_VERSION = """
+INSERT INTO versions (name, version, place, keep, until) VALUES (?, ?, 2, ?, ?)
+    ON CONFLICT DO UPDATE SET keep = excluded.keep, until = excluded.until WHERE place = 2
+"""
+SOME_ROWS = "DELETE FROM table_rows WHERE rowid IN (SELECT rowid FROM table_rows WHERE id = ? LIMIT ?)"
+
+
+class SQLiteStore(OnlineStore):
+    """See the module. timeout: seconds that a writer waits for another, readers but while the file is laid out."""
+
+    def __init__(self, file: Path, shop: str, timeout: float) -> None:
+        self._file, self._shop, self._timeout = file, checked(shop), timeout
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._process = os.getpid()
+
+    def read(self, wanted: Wanted) -> Found:
+        now = _now()
+        # One transaction reads as of one moment: a version's name and its rows too.
+        with self._connection() as db, _transaction(db, "DEFERRED"):
+            return Found(
+                [self._recent(db, owner, wanted.most, now) for owner in wanted.events],
+                [[self._members(db, checked(name), owner, now) for owner in owners] for name, owners in wanted.sets],
+                [self._rows(db, asked, now) for asked in wanted.rows],
+            )
+
+    def _recent(self, db: sqlite3.Connection, owner: str, most: int, now: int) -> list[RecentEvent]:
+        name = self._name(owner)
+        if db.execute("SELECT 1 FROM owners WHERE owner = ? AND until > ?", (name, now)).fetchone() is None:
+            return []
+        found = [event for (event,) in db.execute(EVENTS, (name, max(most, 0)))]
+        return unpacked(b"[" + b",".join(reversed(found)) + b"]")
+
+    def _members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
+        found = db.execute("SELECT member FROM members WHERE owner = ? AND until > ?", (self._name(name, owner), now))
+        return {member for (member,) in found}
+
+    def _rows(self, db: sqlite3.Connection, asked: Keys, now: int) -> list[bytes | None]:
+        which, value = ("place", PUBLISHED) if asked.version is None else ("version", checked(asked.version))
+        version = db.execute(
+            f"SELECT id FROM versions WHERE name = ? AND {which} = ? AND until > ?",  # noqa: S608 (one of two words)
+            (self._name(checked(asked.table)), value, now),
+        ).fetchone()
+        if version is None:
+            return [None for _ in asked.keys]
+        rows = (
+            db.execute("SELECT row FROM table_rows WHERE id = ? AND key = ?", (*version, key)) for key in asked.keys
+        )
+        return [row[0] if row else None for row in (found.fetchone() for found in rows)]
+
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
+        now = _now()
+        owners = [self._name(owner) for owner, some in events.items() if some]
+        rows = [(self._name(owner), event.time, packed(event)) for owner, some in events.items() for event in some]
+        with self._writing() as db:
+            old = db.execute("SELECT owner FROM owners WHERE until <= ? LIMIT ?", (now, PURGED)).fetchall()
+            db.executemany(FORGET_EVENTS, [(owner, now) for owner in [*owners, *(owner for (owner,) in old)]])
+            db.executemany("DELETE FROM owners WHERE owner = ?", old)
+            db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", rows)
+            db.executemany(TRIM_EVENTS, [(owner, self.MOST_EVENTS) for owner in owners])
+            until = now + milliseconds(keep)
+            db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?)", [(owner, until) for owner in owners])
+
+    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+        now = _now()
+        until = NEVER if keep is None else now + milliseconds(keep)
+        owners = [self._name(checked(name), owner) for owner in members]
+        rows = [(owner, one, until) for owner, some in zip(owners, members.values(), strict=True) for one in some]
+        with self._writing() as db:
+            db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
+            db.executemany(ADD_MEMBER, rows)
+            db.executemany(TRIM_MEMBERS, [(owner, self.MOST_MEMBERS) for owner in owners])
+
+    def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
+        name, left = self._name(checked(table)), iter(rows.items())
+        kept = None if keep is None else milliseconds(keep)
+        part = list(islice(left, AT_ONCE))
+        while True:  # once without rows too: a version may be empty
+            with self._writing() as db:
+                now = _now()
+                db.execute(DROP + "name = ? AND version = ? AND until <= ?", (name, checked(version), now))
+                db.execute(UNPUBLISHED_VERSION, (name, version, kept, now + milliseconds(self.UNPUBLISHED)))
+                found = "SELECT id FROM versions WHERE name = ? AND version = ? AND place = ?"
+                number = db.execute(found, (name, version, UNPUBLISHED)).fetchone()
+                if number is None:
+                    return False
+                values = [(*number, key, row) for key, row in part]
+                db.executemany("INSERT OR REPLACE INTO table_rows VALUES (?, ?, ?)", values)
+            part = list(islice(left, AT_ONCE))
+            if not part:
+                return True
+
+    def publish(self, table: str, version: str) -> None:
+        name, now = self._name(checked(table)), _now()
+        with self._writing() as db:
+            found = db.execute(
+                "SELECT id, place, keep FROM versions WHERE name = ? AND version = ? AND until > ?",
+                (name, version, now),
+            ).fetchone()
+            if found is not None:
+                number, place, keep = found
+                if place != PUBLISHED:
+                    self._make_room(db, name, number)
+                until = NEVER if keep is None else now + keep
+                db.execute("UPDATE versions SET place = ?, until = ? WHERE id = ?", (PUBLISHED, until, number))
+        if found is None:
+            raise nothing_written(table, version, self.versions(table))
+        self._sweep()
+
+    def _make_room(self, db: sqlite3.Connection, name: str, number: int) -> None:
+        """Move the published version, if there is one, to the place of the one before it."""
+        published = db.execute("SELECT id FROM versions WHERE name = ? AND place = ?", (name, PUBLISHED)).fetchone()
+        if published is not None:
+            db.execute(DROP + "name = ? AND place = ? AND id <> ?", (name, PREVIOUS, number))
+            db.execute("UPDATE versions SET place = ? WHERE id = ?", (PREVIOUS, *published))
+
+    def published(self, table: str) -> str | None:
+        places = self._versions(table)
+        return next((version for version, place in places if place == PUBLISHED), None)
+
+    def versions(self, table: str) -> list[str]:
+        return [version for version, _ in self._versions(table)]
+
+    def _versions(self, table: str) -> list[tuple[str, int]]:
+        found = "SELECT version, place FROM versions WHERE name = ? AND place < ? AND until > ? ORDER BY place, version"
+        with self._connection() as db:
+            return db.execute(found, (self._name(checked(table)), DROPPED, _now())).fetchall()
+
+    def drop(self, table: str, version: str) -> None:
+        with self._writing() as db:
+            db.execute(DROP + "name = ? AND version = ?", (self._name(checked(table)), checked(version)))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what is dropped or forgotten of tables, a part a transaction, so that other writers get in."""
+        with self._connection() as db:
+            old = db.execute("SELECT id FROM versions WHERE place = ? OR until <= ?", (DROPPED, _now())).fetchall()
+        for number in old:
+            deleted = AT_ONCE
+            while deleted == AT_ONCE:
+                with self._writing() as db:
+                    deleted = db.execute(SOME_ROWS, (*number, AT_ONCE)).rowcount
+                    if deleted < AT_ONCE:
+                        db.execute("DELETE FROM versions WHERE id = ?", number)
+
+    def ping(self) -> None:
+        with self._connection() as db:
+            db.execute("SELECT 1 FROM versions LIMIT 1").fetchone()
+
+    def close(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread took the last
+                self._idle.pop().close()
+
+    def _name(self, *parts: str) -> str:
+        return ":".join((self._shop, *parts))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as db, _transaction(db, "IMMEDIATE"):
+            yield db
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection that no other thread uses meanwhile. Raises OnlineStoreError for all that goes wrong with it."""
+        if self._process != os.getpid():
+            # A fork's connections are its parent's, and must not even be closed here.
+            self._process, self._idle = os.getpid(), deque()
+        try:
+            try:
+                db = self._idle.pop()
+            except IndexError:
+                db = self._open()
+            try:
+                yield db
+            except sqlite3.Error:
+                db.close()
+                raise
+            self._idle.append(db)
+        except (sqlite3.Error, OSError) as error:
+            raise OnlineStoreError(f"online store {self._file}: {_told(error)}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._file, timeout=OPENING, isolation_level=None, check_same_thread=False)
+        try:
+            _lay_out(db)
+            db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine may cost the last second, never the file
+            db.execute(f"PRAGMA busy_timeout = {round(self._timeout * 1000)}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _lay_out(db: sqlite3.Connection) -> None:
+    if db.execute("PRAGMA user_version").fetchone() == (LAYOUT,):
+        return
+    db.execute("PRAGMA journal_mode = WAL")
+    with _transaction(db, "EXCLUSIVE"):
+        (found,) = db.execute("PRAGMA user_version").fetchone()  # another may have been first
+        if found not in (0, LAYOUT):
+            raise sqlite3.DatabaseError(
+                f"its layout is {found}, and this Endcap's is {LAYOUT}; remove the file: what it holds is made again"
+            )
+        if not found:
+            for statement in TABLES.split(";")[:-1]:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {LAYOUT}")
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
+    db.execute(f"BEGIN {kind}")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back by itself
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _told(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    if "locked" in text or "busy" in text:
+        return f"another process was writing for too long ({text})"
+    if "full" in text:
+        return f"its disk is full ({text})"
+    return text
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
