@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -87,9 +87,13 @@ class Rulebook:
         rules = (self.rules.attributes[number] for number in holding)
         return next((rule.name for rule in rules if rule.only is not None), None)
 
-    def counts(self, surface: str | None = None) -> dict[str, int]:
-        """How many items of the vocabulary each rule takes away there; an item counts with the first that does."""
-        found = np.bincount(self._codes(self._holding(surface))[: self.n_items], minlength=len(self._names))
+    def counts(self, surface: str | None = None, among: NDArray[np.integer[Any]] | None = None) -> dict[str, int]:
+        """How many items of the vocabulary each rule takes away there; an item counts with the first that does.
+
+        among: vocabulary indices; only these items count.
+        """
+        codes = self._codes(self._holding(surface))
+        found = np.bincount(codes[: self.n_items] if among is None else codes[among], minlength=len(self._names))
         return {name: int(n) for name, n in zip(self._names[1:], found[1:], strict=True) if n}
 
     def where(self, attribute: str, values: Collection[str]) -> NDArray[np.int64]:

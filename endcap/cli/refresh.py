@@ -1,0 +1,131 @@
+"""endcap refresh: the shop's rule data and item table to whoever serves, without a restart or a training."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.options import env_option, json_option, opened, print_json, set_option, spec_argument, store_option
+from endcap.errors import EndcapError, IntegrityError, UserError
+from endcap.spec.load import load
+
+if TYPE_CHECKING:
+    from endcap.online import OnlineStore
+    from endcap.rules import Catalogue
+    from endcap.spec import Shop
+
+TIMEOUT = 30.0
+"""Seconds for the online store: nobody waits for a ranking here."""
+
+
+@click.command()
+@spec_argument
+@env_option
+@set_option
+@store_option
+@click.option("--online", "online_given", default="", help="Online store [default: $ENDCAP_ONLINE, else the store's].")
+@click.option("--watch", type=click.FloatRange(min=1.0), metavar="SECONDS", help="Again and again, so often.")
+@json_option
+def command(
+    spec: Path,
+    env: str | None,
+    sets: tuple[str, ...],
+    store_url: str,
+    online_given: str,
+    watch: float | None,
+    as_json: bool,
+) -> None:
+    """Publish the shop's blacklist, item table and rules, as its files are now; all its recommenders follow.
+
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs: its shop's are published. Where the spec
+    or the files hold a mistake nothing is published, and what was published before stays.
+    """
+    shop = _shop(spec, env, sets)
+    with _online(store_url, online_given, shop) as online:
+        if watch is None:
+            _tell(_refreshed(online, shop), as_json)
+            return
+        while True:
+            begun = time.monotonic()
+            try:
+                found = _refreshed(online, _again(_shop(spec, env, sets), shop))
+                if found["changed"]:
+                    _tell(found, as_json, on_a_line=True)
+            except EndcapError as error:
+                click.echo(f"{click.style('!', fg='yellow')} {datetime.now(UTC):%H:%M:%S} {error}", err=True)
+            time.sleep(max(0.0, watch - (time.monotonic() - begun)))
+
+
+def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
+    try:
+        return load(spec, env=env, sets=sets).shop
+    except UserError as error:
+        raise UserError(f"{error}\nNothing was published; what was published before stays") from error
+
+
+def _online(store_url: str, given: str, shop: Shop) -> OnlineStore:
+    from endcap.online import online_url, open_online
+
+    url = online_url(given, opened(store_url).root)
+    if url is None:
+        raise UserError(
+            "which online store? A bucket holds none: give --online redis://HOST:PORT, or set ENDCAP_ONLINE"
+        )
+    return open_online(url, shop=shop.name, timeout=TIMEOUT)
+
+
+def _again(now: Shop, first: Shop) -> Shop:
+    if now.name != first.name:
+        raise UserError(f"the shop is called {now.name!r} now, and was {first.name!r}; start again to follow it")
+    return now
+
+
+def _refreshed(online: OnlineStore, shop: Shop) -> dict[str, Any]:
+    """Read and publish; what is published now, and what that changed. Raises EndcapError: nothing was published."""
+    from endcap.rules import publish_catalogue
+    from endcap.rules.changes import Changes
+    from endcap.rules.read import read_catalogue
+
+    before = _published(online)
+    try:
+        catalogue = read_catalogue(shop, lambda line: click.echo(f"  {line}", err=True))
+    except UserError as error:
+        stays = "nothing was before" if before is None else f"what was read at {_moment(before.made)} stays"
+        raise UserError(f"{error}\nNothing was published; {stays}") from error
+    changed = publish_catalogue(online, catalogue)
+    about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
+    return {**about, **Changes.between(before, catalogue).to_json()}
+
+
+def _published(online: OnlineStore) -> Catalogue | None:
+    from endcap.rules import fetch_catalogue
+
+    try:
+        return fetch_catalogue(online)
+    except IntegrityError as error:
+        click.echo(f"{click.style('!', fg='yellow')} {error}", err=True)
+        return None
+
+
+def _tell(found: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> None:
+    if as_json:
+        click.echo(json.dumps(found, sort_keys=True)) if on_a_line else print_json(found)
+        return
+    what = "published" if found["changed"] else "as it was"
+    click.echo(f"{click.style('✓', fg='green')} shop {found['shop']}, read at {_moment(found['made'])}: {what}")
+    others = f", {found['other_values']:,} with other values" if found["other_values"] else ""
+    for name, more in (("items", others), ("blacklisted", ""), ("out_of_stock", "")):
+        one = found[name]
+        told = f"{one['came']:,} new, {one['went']:,} gone{more}"
+        click.echo(f"  {name.replace('_', ' '):<13}{one['now']:>9,}   {told}")
+    if found["rules"]:
+        click.echo("  the rules themselves are others")
+
+
+def _moment(made: int) -> str:
+    return f"{datetime.fromtimestamp(made / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

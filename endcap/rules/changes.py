@@ -1,0 +1,77 @@
+"""What a new catalogue changes, in numbers that a person looks at before the shoppers do."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.rules.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many there are now, and how many came and went."""
+
+    now: int
+    came: int
+    went: int
+
+    @classmethod
+    def between(cls, before: Set[str], after: Set[str]) -> Change:
+        return cls(len(after), len(after - before), len(before - after))
+
+
+@dataclass(frozen=True)
+class Changes:
+    """items: those of the item table. other_values: how many of them stayed and have another price, stock, category …
+    out_of_stock: by the rule, none without one. rules: whether the rules themselves are others."""
+
+    items: Change
+    other_values: int
+    blacklisted: Change
+    out_of_stock: Change
+    rules: bool
+
+    @classmethod
+    def between(cls, before: Catalogue | None, after: Catalogue) -> Changes:
+        """before: None where nothing was published."""
+        old = before or Catalogue(after.rules)
+        stayed = pc.is_in(after.items["item"], value_set=old.items["item"].combine_chunks())
+        count = pc.sum(stayed).as_py() or 0
+        return cls(
+            Change(len(after.items), len(after.items) - count, len(old.items) - count),
+            _other_values(old.items, after.items.filter(stayed)),
+            Change.between(old.blacklist, after.blacklist),
+            Change.between(_out_of_stock(old), _out_of_stock(after)),
+            old.rules != after.rules,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _out_of_stock(catalogue: Catalogue) -> Set[str]:
+    rule, items = catalogue.rules.stock, catalogue.items
+    if rule is None or rule.attribute not in items.column_names:
+        return frozenset()
+    return frozenset(items["item"].filter(pc.less(items[rule.attribute], rule.at_least)).to_pylist())
+
+
+def _other_values(before: pa.Table, after: pa.Table) -> int:
+    """How many items have a value that differs. after: its items are all in `before`."""
+    old = before.take(pc.index_in(after["item"], value_set=before["item"].combine_chunks()))
+    differs = np.zeros(len(after), dtype=bool)
+    for name in {*before.column_names, *after.column_names} - {"item"}:
+        one, other = (
+            table[name].cast(pa.string()) if name in table.column_names else pa.nulls(len(after), pa.string())
+            for table in (old, after)
+        )
+        unequal = pc.fill_null(pc.not_equal(one, other), True)  # but where both say nothing
+        both_silent = pc.and_(pc.is_null(one), pc.is_null(other))
+        differs |= pc.and_not(unequal, both_silent).to_numpy()
+    return int(differs.sum())
