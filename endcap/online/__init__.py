@@ -8,6 +8,7 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
 from endcap.online.guard import Guarded, LookUp, Rows
+from endcap.online.names import OWNED, feature_table
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
@@ -15,6 +16,7 @@ FILE = "online.sqlite"
 
 __all__ = [
     "ONLINE",
+    "OWNED",
     "Found",
     "Guarded",
     "Keys",
@@ -24,6 +26,7 @@ __all__ = [
     "Rows",
     "Wanted",
     "default_online",
+    "feature_table",
     "online_url",
     "open_online",
 ]

@@ -18,9 +18,8 @@ from typing import Literal, TypeVar
 import orjson
 
 from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online.names import OWNED
 
-OWNED = "owned"
-"""The set of what a customer, or a session, bought."""
 THREADS = 4
 Outcome = Literal["ok", "failed", "skipped"]
 Observe = Callable[[Outcome, float], None]

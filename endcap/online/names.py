@@ -1,0 +1,14 @@
+"""What is kept under which name, where more than one room must know it."""
+
+from __future__ import annotations
+
+OWNED = "owned"
+"""The set of what a customer, or a session, bought."""
+
+
+def feature_table(of: str, dataset: str) -> str:
+    """The table of a dataset's item or customer rows. of: `items` or `customers`; dataset: its address or its key.
+
+    A predictor reads that of the dataset which its model was trained on.
+    """
+    return f"features/{of}/{dataset.rsplit('/', 1)[-1]}"

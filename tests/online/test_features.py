@@ -1,0 +1,143 @@
+"""A dataset's rows in the online store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import endcap.features.publishing as publishing
+from endcap.errors import OnlineStoreError
+from endcap.features import build
+from endcap.features.publishing import publish_features, publish_where_asked
+from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
+from endcap.store import Store
+from tests.features.logs import DAY, MONDAY, event, shop, snapshot
+
+ITEMS = {"item": ["a", "b", "never seen"], "category": ["pans", None, "pots"], "price": [12.5, None, 1.0]}
+ROWS = [
+    {**event("s1", "a", 0, "ann"), "type": "view"},
+    event("s2", "b", 5, "bob"),
+    event("s2", "b", 6, "bob"),
+    {**event("s1", "b", 10, "ann"), "type": "purchase"},
+    event("s3", "c", 10),
+    event("s3", "c", 11),
+    {**event("s4", "c", DAY, "ann"), "type": "view"},
+    {**event("s4", "a", DAY, "ann"), "type": "view"},
+]
+TYPED = shop(
+    features={"events": [{"name": "kind", "kind": "type", "types": ["purchase", "view"]}]},
+)
+
+
+@pytest.fixture
+def online(store: Store) -> Iterator[OnlineStore]:
+    url = default_online(store.root)
+    assert url is not None
+    with open_online(url, shop="shop", timeout=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+def dataset(store: Store) -> Path:
+    return store.fetch(build(TYPED, snapshot(store, ROWS, items=ITEMS), store))
+
+
+def row(online: OnlineStore, of: str, key: str, id_: str) -> Any:
+    (found,) = online.rows(feature_table(of, key), [id_])
+    return found and orjson.loads(found)
+
+
+def test_a_row_says_what_the_dataset_knows_of_an_item_or_a_customer(dataset: Path, online: OnlineStore) -> None:
+    assert publish_features(dataset, "k1", online) == {"items": 3, "customers": 2}
+    assert row(online, "items", "k1", "a") == {
+        "attributes": {"category": "pans", "price": 12.5},
+        "events": 2,
+        "first_seen": MONDAY,
+    }
+    assert row(online, "items", "k1", "c")["attributes"] == {"category": None, "price": None}
+    assert row(online, "customers", "k1", "ann") == {
+        "attributes": {},
+        "events": 4,
+        "recent": [
+            ["a", MONDAY, "view"],
+            ["b", MONDAY + 10, "purchase"],
+            ["c", MONDAY + DAY, "view"],
+            ["a", MONDAY + DAY, "view"],
+        ],
+    }
+    assert row(online, "customers", "k1", "bob")["recent"] == [["b", MONDAY + 5], ["b", MONDAY + 6]]
+    assert row(online, "customers", "k1", "zoe") is None
+    assert row(online, "customers", "k2", "ann") is None
+
+
+def test_customers_that_do_not_fit_into_memory_together_are_gone_through_in_turn(
+    dataset: Path, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_features(dataset, "whole", online)
+    monkeypatch.setattr(publishing, "EVENTS_AT_ONCE", 1)
+    monkeypatch.setattr(publishing, "AT_ONCE", 1)
+    assert publish_features(dataset, "parts", online) == {"items": 3, "customers": 2}
+    for of, id_ in (("items", "a"), ("items", "c"), ("customers", "ann"), ("customers", "bob")):
+        assert row(online, of, "parts", id_) == row(online, of, "whole", id_)
+
+
+def test_only_a_customers_last_events_are_published(
+    dataset: Path, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "HISTORY", 2)
+    publish_features(dataset, "k1", online)
+    assert [item for item, *_ in row(online, "customers", "k1", "ann")["recent"]] == ["c", "a"]
+
+
+def test_what_is_published_is_not_written_again_and_what_was_cut_off_is_gone_on_from(
+    dataset: Path, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "AT_ONCE", 1)
+    write, calls = online.write, []
+
+    def cut_off(*arguments: Any) -> bool:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OnlineStoreError("gone")
+        return write(*arguments)
+
+    monkeypatch.setattr(online, "write", cut_off)
+    with pytest.raises(OnlineStoreError):
+        publish_features(dataset, "k1", online)
+    assert row(online, "items", "k1", "a") is None
+    assert publish_features(dataset, "k1", online) == {"items": 3, "customers": 2}
+    calls.clear()
+    assert publish_features(dataset, "k1", online) == {"items": 0, "customers": 0}
+    assert calls == []
+
+
+def test_a_predictor_finds_a_customers_history_where_nothing_more_recent_is_there(
+    dataset: Path, online: OnlineStore
+) -> None:
+    publish_features(dataset, "k1", online)
+    guarded = Guarded(online, history=feature_table("customers", "datasets/shop/k1"), timeout=5)
+    found = guarded.look_up(["ann", "zoe"], [None, None], 2)
+    assert found.events == [[RecentEvent("c", MONDAY + DAY, "view"), RecentEvent("a", MONDAY + DAY, "view")], []]
+    guarded.close()
+
+
+def test_the_step_publishes_where_it_is_told_of_an_online_store(
+    store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset = build(TYPED, snapshot(store, ROWS), store)
+    key = store.manifest(dataset)["facts"]["fingerprint"]
+    monkeypatch.delenv(ONLINE, raising=False)
+    assert publish_where_asked("shop", dataset, store) == ""
+    assert row(online, "items", key, "a") is None
+    monkeypatch.setenv(ONLINE, default_online(store.root) or "")
+    assert publish_where_asked("shop", dataset, store) == "; rows in the online store"
+    assert row(online, "items", dataset, "a")["events"] == 2
+    (tmp_path / "no-folder").touch()
+    monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/no-folder/online.sqlite")
+    said: list[str] = []
+    assert publish_where_asked("shop", dataset, store, said.append) == "; not in the online store, which failed"
+    assert "the next run tries it again" in said[-1]
