@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ class Vocabulary:
 
     def indices(self, items: Sequence[str]) -> NDArray[np.int32]:
         """The index of each item, int32 [len(items)], -1 where it is not in the vocabulary."""
-        positions = self._positions
-        return np.fromiter((positions.get(item, UNKNOWN) for item in items), np.int32, len(items))
+        # Without a step of Python for an item: a ranking looks hundreds up.
+        return np.fromiter(map(self._positions.get, items, itertools.repeat(UNKNOWN)), np.int32, len(items))
 
     def save(self, file: Path) -> None:
         """Write the ids as JSON."""

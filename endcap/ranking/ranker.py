@@ -2,64 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from endcap.features.sessions import Sessions, Types
-from endcap.models.base import NO_ITEM, Model, top
-from endcap.ranking.request import Event, RankRequest, parse_instance
+from endcap.features.sessions import Sessions
+from endcap.models.base import Model
+from endcap.models.best import NONE, best
+from endcap.ranking.answer import Answer, Names, head, write_items
+from endcap.ranking.pool import Pool, Pools
+from endcap.ranking.request import RankRequest, parse_instance
+from endcap.ranking.session import Asked, Evaluate, Ids, Known, Reader
+from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Exclude, Serving
+from endcap.spec.rules import Rules
 
 BLOCK_BYTES = 256 * 2**20
-NOBODY = -1
-"""The customer of a session whose customer is unknown."""
-
-Evaluate = Callable[[Sessions], Mapping[str, NDArray[np.float32]]]
-
-
-class Ids(Protocol):
-    """What a ranker needs of a vocabulary: ids by index, most popular first, and back."""
-
-    @property
-    def ids(self) -> Sequence[str]: ...
-
-    def index(self, item: str) -> int:
-        """The item's index, or -1."""
+FEW = 0.25
+"""Up to this share of the catalogue is scored by itself; for more, a model's one pass over all items is cheaper."""
+ORDERED_WHOLE = 1000
+"""So many scores are put in order whole; of more only the best are."""
+_NOTHING = Known()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Item ids, best first. A score of None marks a fallback: an item that the model had no opinion on."""
+class _Picked:
+    """Indices of items, best first, and their scores."""
 
-    ids: list[str]
-    scores: list[float | None]
-    unknown: int = 0
-    """How many of the request's session items and candidates the model does not know."""
-
-    def to_json(self) -> dict[str, Any]:
-        """``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n}``."""
-        items = [
-            {"item": item, "score": score} if score is not None else {"item": item, "score": None, "fallback": True}
-            for item, score in zip(self.ids, self.scores, strict=True)
-        ]
-        return {"items": items, "unknown": self.unknown}
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    precomputed: bool = False
 
 
 class Ranker:
     """Ranks the items of one model. Its answer to a request does not depend on what else is in the batch.
 
-    Items that the model scores come first, by score, ties to the smaller vocabulary index (the more popular item).
-    Where that gives fewer than k, the most popular items not yet listed fill up, without a score. `category` and
-    `candidates` restrict both, `exclude` (the request's and the recommender's) removes from both.
-    Session items that the model does not know are skipped. Candidates that it does not know come last, in the order
-    given, unless a category is asked for: theirs is not known. Both are counted as `unknown`.
+    What may be listed at all is said by the request (candidates, filters, exclusions), by the recommender (`exclude`),
+    by the shop's rules, and by what the customer owns. Of that, items that the model scores come first, by score, ties
+    to the smaller vocabulary index (the more popular item). Where they are fewer than k, the most popular items not
+    yet listed fill up, without a score. Candidates that the model does not know come last, in the order given.
+    Session items that it does not know are skipped. Both are counted as `unknown`.
+
+    Nothing in it changes after `prepare`: one thread may check requests while another ranks.
     """
 
     def __init__(
@@ -73,147 +64,140 @@ class Ranker:
         evaluate: Evaluate | None = None,
         event_types: Collection[str] | None = None,
         customers: Mapping[str, int] | None = None,
+        rulebook: Rulebook | None = None,
     ) -> None:
-        """`items`: a row an item, in vocabulary order; its column `category`, if any, is what requests may restrict by.
+        """`items`: a row an item, in vocabulary order, with the attributes that requests may filter by.
 
         evaluate: the model's event-level features of sessions, or None where it uses none.
         event_types: events of other types are skipped, as in training; None: all count.
         customers: the index, to the model, of each customer that it knows, by id; all others are unknown to it.
+        rulebook: the shop's rules on this vocabulary; None: no rules, and the attributes of `items`.
         """
         self.model = model
         self.vocabulary = vocabulary
         self.exclude: Exclude = exclude
         self.serving = serving or Serving()
-        self._ids = np.asarray(vocabulary.ids, dtype=object)
         self.evaluate = evaluate
-        self._event_types = None if event_types is None else frozenset(event_types)
-        self._customers = customers or {}
-        self._categories = _by_category(items)
+        self._items = items
+        self._names = Names(vocabulary.ids)
+        self._follow(rulebook or Rulebook(vocabulary, items, Rules()))
+        self._reader = Reader(vocabulary, evaluate=evaluate, event_types=event_types, customers=customers)
 
-    @property
-    def categories(self) -> Collection[str]:
-        """The categories that a request may name."""
-        return self._categories.keys()
+    def _follow(self, rulebook: Rulebook) -> None:
+        self.rulebook = rulebook
+        self.attributes: Mapping[str, Collection[str]] = rulebook.attributes
+        """The attributes that a request may filter by, and the values of each."""
+        self._pools = Pools(self.vocabulary, rulebook, self.exclude)
+
+    def with_catalogue(self, catalogue: Catalogue) -> Ranker:
+        """A ranker with these rules and item attributes; the model and all that belongs to it are shared."""
+        other = copy.copy(self)
+        other._follow(Rulebook(self.vocabulary, self._items, catalogue))
+        other.rulebook.prepare()
+        return other
+
+    def prepare(self) -> None:
+        """Work out what the first requests would else wait for; whoever serves calls it once, before the first."""
+        self.model.prepare()
+        self.rulebook.prepare()
+        _ = self._names.heads
 
     def parse(self, instance: Any, number: int = 0) -> RankRequest:
         """The request of a V1 instance, checked against this recommender's limits. Raises RequestError."""
-        return parse_instance(instance, number, self.serving, self.categories)
+        return parse_instance(instance, number, self.serving, self.attributes)
 
-    def rank(self, requests: Sequence[RankRequest], *, now: int | None = None) -> list[Answer]:
-        """One answer a request. `now`: epoch milliseconds, the time of events that carry none."""
+    def rank(
+        self, requests: Sequence[RankRequest], *, now: int | None = None, known: Sequence[Known] | None = None
+    ) -> list[Answer]:
+        """One answer a request.
+
+        now: epoch milliseconds, the time of events that carry none. known: what the online store says, one a request.
+        """
         moment = int(time.time() * 1000) if now is None else now
         size = max(1, BLOCK_BYTES // (4 * max(1, self.model.n_items)))
-        waiting = iter(requests)
+        waiting = zip(requests, known or [_NOTHING] * len(requests), strict=True)
         answers: list[Answer] = []
         while block := list(islice(waiting, size)):
-            answers += self._rank_block(block, moment)
+            answers += self._rank_block([request for request, _ in block], [told for _, told in block], moment)
         return answers
 
-    def _rank_block(self, requests: Sequence[RankRequest], now: int) -> list[Answer]:
-        sessions, unknown = self._sessions(requests, now)
-        scores = self.model.score(sessions)
-        allowed = np.ones(scores.shape, dtype=bool)
-        for row, request in enumerate(requests):
-            self._restrict(allowed[row], request)
-        _forbid_own(allowed, sessions, self.exclude)
-        scores[~allowed] = -np.inf
-        k = [request.k or self.serving.k for request in requests]
-        best = top(scores, max(k))
+    def _rank_block(self, requests: Sequence[RankRequest], known: Sequence[Known], now: int) -> list[Answer]:
+        asked = self._reader.read(requests, known, now)
+        rows = range(len(requests))
+        pools = [self._pools.of(requests[row], known[row], asked.own(row)) for row in rows]
+        count = [request.k or self.serving.k for request in requests]
+        picked = [self._listed(requests[row], known[row], pools[row], count[row]) for row in rows]
+        few = [row for row in rows if picked[row] is None and self._is_few(pools[row])]
+        whole = [row for row in rows if picked[row] is None and not self._is_few(pools[row])]
+        if few:
+            places = [places for row in few if (places := pools[row].places) is not None]
+            scores = self.model.score_items(_part(asked.sessions, few), places)
+            for row, items, own in zip(few, places, scores, strict=True):
+                picked[row] = _best(items, own, count[row])
+        if whole:
+            for row, own in zip(whole, self.model.score(_part(asked.sessions, whole)), strict=True):
+                picked[row] = _best_of_all(pools[row], own, count[row])
         return [
-            self._answer(request, best.items[row, : k[row]], best.scores[row], allowed[row], k[row], unknown[row])
-            for row, request in enumerate(requests)
+            self._answer(requests[row], known[row], pools[row], one, asked, row, count[row])
+            for row, one in enumerate(picked)
+            if one is not None
         ]
 
+    def _is_few(self, pool: Pool) -> bool:
+        return pool.places is not None and len(pool.places) <= FEW * self.model.n_items
+
+    def _listed(self, request: RankRequest, known: Known, pool: Pool, k: int) -> _Picked | None:
+        """The best k of the customer's list, where the request takes it and it has so many that may be listed."""
+        if not request.precomputed or known.listed is None:
+            return None
+        items = self.vocabulary.indices(known.listed.items)
+        scores = np.asarray(known.listed.scores, dtype=np.float32)[items >= 0]
+        items = items[items >= 0]
+        kept = np.flatnonzero(pool.keep(items))[:k]
+        return _Picked(items[kept], scores[kept], precomputed=True) if len(kept) == k else None
+
     def _answer(
-        self,
-        request: RankRequest,
-        ranked: NDArray[np.int32],
-        scores: NDArray[np.float32],
-        allowed: NDArray[np.bool_],
-        k: int,
-        unknown: int,
+        self, request: RankRequest, known: Known, pool: Pool, picked: _Picked, asked: Asked, row: int, k: int
     ) -> Answer:
-        listed = ranked[ranked != NO_ITEM]
-        strangers = self._strangers(request)
-        ids: list[str] = self._ids[listed].tolist()
-        if len(ids) < k:
-            allowed[listed] = False
-            ids += self._ids[np.flatnonzero(allowed)[: k - len(ids)]].tolist()
-            if request.category is None:
-                hidden = self._never_listed(request)
-                ids += list(islice((item for item in strangers if item not in hidden), k - len(ids)))
-        known: list[float | None] = scores[: len(listed)].tolist()
-        return Answer(ids, known + [None] * (len(ids) - len(known)), unknown + len(strangers))
-
-    def _strangers(self, request: RankRequest) -> list[str]:
-        """Candidates outside the vocabulary, each once, in the order given."""
-        if request.candidates is None:
-            return []
-        return [item for item in dict.fromkeys(request.candidates) if self.vocabulary.index(item) < 0]
-
-    def _never_listed(self, request: RankRequest) -> set[str]:
-        """What `_restrict` and `_forbid_own` hide, by id: strangers have no place in the mask."""
-        own = [event.item for event in request.sequence if self._counts(event)]
-        excluded = {"none": [], "last": own[-1:], "seen": own}[self.exclude]
-        return {*_asked_to_hide(request), *excluded}
-
-    def _restrict(self, allowed: NDArray[np.bool_], request: RankRequest) -> None:
-        if request.category is not None:
-            allowed[:] = False
-            allowed[self._categories[request.category]] = True
-        if request.candidates is not None:
-            candidates = np.zeros_like(allowed)
-            candidates[self._indices(request.candidates)] = True
-            allowed &= candidates
-        allowed[self._indices(_asked_to_hide(request))] = False
-
-    def _indices(self, ids: Collection[str]) -> NDArray[np.int64]:
-        """Vocabulary indices of the ids that are known."""
-        index = np.fromiter(map(self.vocabulary.index, ids), dtype=np.int64, count=len(ids))
-        return index[index >= 0]
-
-    def _sessions(self, requests: Sequence[RankRequest], now: int) -> tuple[Sessions, list[int]]:
-        """The requests' sessions of known items, and how many events of each the model does not know."""
-        items, times, types, unknown = [], [], [], []
-        for request in requests:
-            events = [event for event in request.sequence if self._counts(event)]
-            index = [self.vocabulary.index(event.item) for event in events]
-            known = [place for place, item in enumerate(index) if item >= 0]
-            moments = (events[place].time for place in known)
-            items.append([index[place] for place in known])
-            times.append([now if moment is None else moment for moment in moments])
-            types += [events[place].type for place in known]
-            unknown.append(len(events) - len(known))
-        customers = [self._customers.get(request.customer or "", NOBODY) for request in requests]
-        sessions = replace(Sessions.of(items, times), customers=np.array(customers, dtype=np.int32))
-        if self.evaluate is None:
-            return sessions, unknown
-        sessions = replace(sessions, types=Types.of(types))
-        return replace(sessions, features=self.evaluate(sessions)), unknown
-
-    def _counts(self, event: Event) -> bool:
-        return event.type is None or self._event_types is None or event.type in self._event_types
+        items, scores = picked.items, picked.scores
+        if len(items) < k:
+            items = np.concatenate([items, pool.others(items, k - len(items))])
+        ids: list[str] = self._names.ids[items].tolist()
+        heads: list[bytes] = self._names.heads[items].tolist()
+        if len(ids) < k and pool.strangers:
+            admitted = self._pools.admitted(pool.strangers, request, known, asked.ids[row])
+            strangers = list(islice(admitted, k - len(ids)))
+            ids += strangers
+            heads += map(head, strangers)
+        return Answer(
+            ids,
+            [*scores.tolist(), *[None] * (len(ids) - len(scores))],
+            asked.unknown(row) + len(pool.strangers),
+            self._pools.removed(request, known, asked.ids[row]) if request.explain else None,
+            picked.precomputed,
+            write_items(heads, scores),
+        )
 
 
-def _asked_to_hide(request: RankRequest) -> list[str]:
-    return request.exclude if request.item is None else [*request.exclude, request.item]
+def _part(sessions: Sessions, rows: Sequence[int]) -> Sessions:
+    return sessions if len(rows) == len(sessions) else sessions.take(np.array(rows, dtype=np.int64))
 
 
-def _forbid_own(allowed: NDArray[np.bool_], sessions: Sessions, exclude: Exclude) -> None:
-    """What `mask_excluded` does to scores, on the mask that fallbacks are drawn from too."""
-    if exclude == "none":
-        return
-    picked = sessions.last(1) if exclude == "last" else sessions
-    allowed[picked.session_of_event, picked.items] = False
+def _best_of_all(pool: Pool, scores: NDArray[np.float32], k: int) -> _Picked:
+    """scores: of every item, float32 [n_items]; changed."""
+    if pool.places is not None:
+        return _best(pool.places, scores[pool.places], k)
+    pool.forbid(scores)
+    places = best(scores[None], k)[0]
+    places = places[places != NONE].astype(np.int32)
+    return _Picked(places, scores[places])
 
 
-def _by_category(items: pa.Table) -> dict[str, NDArray[np.int64]]:
-    """Rows of each category."""
-    if "category" not in items.column_names:
-        return {}
-    column = items.column("category").combine_chunks().dictionary_encode()
-    codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    order = np.argsort(codes, kind="stable")
-    edges = np.searchsorted(codes[order], np.arange(len(column.dictionary) + 1))
-    names: list[str] = column.dictionary.to_pylist()
-    return {name: order[start:end] for name, start, end in zip(names, edges, edges[1:], strict=False)}
+def _best(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> _Picked:
+    """The best of items that ascend, as `endcap.models.best` has it: ties to the smaller index, none at -inf or NaN."""
+    if len(scores) > ORDERED_WHOLE:
+        order = best(scores[None], k)[0]
+        order = order[order != NONE]
+    else:
+        order = np.argsort(-scores, kind="stable")[: min(k, int((scores > -np.inf).sum()))]
+    return _Picked(items[order], scores[order])

@@ -1,67 +1,83 @@
-"""A ranking request: one instance of the V1 protocol, checked before anything is scored."""
+"""A ranking request: one instance of the V1 protocol, checked before anything is scored.
+
+Checking is the event loop's work, so it is bounded: what is too long is refused before its elements are looked at, a
+list ends at its first mistake, and pydantic's core does the rest.
+"""
 
 from __future__ import annotations
 
-import difflib
-import itertools
-import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from endcap.errors import RequestError
+from endcap.ranking.refusal import ID_LENGTH, describe, nearest, plain, show, unknown_key
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.recommender import Serving
 
 CLOCK_SKEW_MS = 86_400_000
-ID_LENGTH = 1024
-_SHOWN = 60
-
-_ALLOWED = {
-    "items": "a list of item ids (strings), oldest first",
-    "events": 'a list of objects {"item": id, "time": epoch milliseconds or ISO 8601 with a zone, "type": text}',
-    "item": 'an item id as a string; a number is written in quotes, such as "1234"',
-    "candidates": "a list of item ids (strings)",
-    "exclude": "a list of item ids (strings)",
-    "customer": "a string",
-    "category": "a string",
-    "k": "a whole number",
-    "time": "epoch milliseconds as a whole number, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z",
-    "type": "a string",
-}
+SURFACE_LENGTH = 64
+MAX_ATTRIBUTES = 16
+"""Attributes that one request may filter by."""
+CATEGORY = "category"
 
 
-def _parse_time(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise PydanticCustomError("time", "not an ISO 8601 time") from None
-        if moment.tzinfo is None:
-            raise PydanticCustomError("time", "a time without a zone")
-        value = (moment - datetime.fromtimestamp(0, moment.tzinfo)) // timedelta(milliseconds=1)
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < EARLIEST_MS:
-            raise PydanticCustomError("time", "a time before 1990; epoch seconds are not taken")
-        if value > time.time() * 1000 + CLOCK_SKEW_MS:
-            raise PydanticCustomError("time", "a time more than a day ahead")
+def _milliseconds(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PydanticCustomError("time", "not an ISO 8601 time") from None
+    if moment.tzinfo is None:
+        raise PydanticCustomError("time", "a time without a zone")
+    # Not astimezone: the first and last years leave no room for another zone.
+    value = (moment - datetime.fromtimestamp(0, moment.tzinfo)) // timedelta(milliseconds=1)
+    if value < EARLIEST_MS:
+        raise PydanticCustomError("time", "a time before 1990")
     return value
 
 
-def _not_falling(events: list[Event]) -> list[Event]:
+def _in_order(events: list[Event]) -> list[Event]:
     times = [event.time for event in events if event.time is not None]
-    if len(times) not in (0, len(events)):
+    if not times:
+        return events
+    if len(times) != len(events):
         raise PydanticCustomError("times", "times for some events only; give one for each event, or for none")
-    if any(after < before for before, after in itertools.pairwise(times)):
+    if sorted(times) != times:
         raise PydanticCustomError("times", "times that fall; give events oldest first")
+    latest = time.time() * 1000 + CLOCK_SKEW_MS
+    if times[-1] > latest:
+        first = next(number for number, moment in enumerate(times) if moment > latest)
+        raise PydanticCustomError("ahead", "a time more than a day ahead", {"event": first})
     return events
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 Id = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
+IdList = Annotated[list[Id], Field(fail_fast=True)]
+_Number = Annotated[int, Field(ge=EARLIEST_MS)]
+_Text = Annotated[str, Field(max_length=ID_LENGTH), AfterValidator(_milliseconds)]
+
+
+class _NumberOrText:
+    """An int that may be given as a text; pydantic's core looks at a number without a step of Python."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(Annotated[_Number | _Text | None, Field(union_mode="left_to_right")])
 
 
 class _Part(BaseModel):
@@ -70,114 +86,151 @@ class _Part(BaseModel):
 
 class Event(_Part):
     item: Id
-    time: Annotated[int | None, BeforeValidator(_parse_time)] = None
+    time: Annotated[int | None, _NumberOrText()] = None
     """Epoch milliseconds; without times, events count as happening when the request arrives."""
-    type: str | None = None
+    type: Annotated[str, Field(max_length=ID_LENGTH)] | None = None
     """An event of a type that the shop does not train on is skipped; without a type it counts."""
 
 
 class RankRequest(_Part):
-    """Exactly one of `items`, `events` and `item` says what is ranked for; an empty session is a fresh shopper's."""
+    """What is ranked for is said by exactly one of `items`, `events` and `item`; an empty session is a fresh shopper's.
 
-    items: list[Id] | None = None
+    Or by none of them, where `session` or `customer` is given: the recent events are then the online store's.
+    """
+
+    items: IdList | None = None
     """The session's item ids, oldest first."""
-    events: Annotated[list[Event], AfterValidator(_not_falling)] | None = None
+    events: Annotated[list[Event], Field(fail_fast=True), AfterValidator(_in_order)] | None = None
+    """The session's events, oldest first, with times for all or for none."""
     item: Id | None = None
     """Ask for items related to this one; it is never in its own answer."""
-    customer: str | None = None
-    category: str | None = None
-    """Only items of this category."""
-    candidates: Annotated[list[Id], Field(min_length=1)] | None = None
+    customer: Id | None = None
+    """The shopper: what a model remembers of a customer counts, and what the customer owns is left out."""
+    session: Id | None = None
+    """The visit, whose recent events are looked up where the request brings none."""
+    category: Id | None = None
+    """Only items of this category; the same as `filter` by the attribute `category`."""
+    filter: (
+        dict[Id, Annotated[IdList, Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Id | list[Id])]]
+        | None
+    ) = None
+    """Only items that have, of each of these attributes, one of the values: a text or a list of texts."""
+    candidates: Annotated[IdList, Field(min_length=1)] | None = None
     """Only these items."""
     k: int | None = None
     """How many items; left out: the recommender's `serving.k`."""
-    exclude: list[Id] = []
+    exclude: IdList = []
     """Never these items."""
+    surface: Annotated[str, Field(min_length=1, max_length=SURFACE_LENGTH)] | None = None
+    """Where the ranking is shown, such as `home`: rules may hold there only, and logs and metrics name it."""
+    explain: bool = False
+    """The answer tells what rules took away."""
+    precomputed: bool = False
+    """The customer's list of the last batch will do, where it holds enough that may be shown."""
 
     @property
-    def sequence(self) -> list[Event]:
-        """The session as events, oldest first."""
-        if self.events is not None:
-            return self.events
-        # Ids are checked already: building without checking again is ten times as fast for a long session.
-        ids = [self.item] if self.item is not None else self.items or []
-        return [Event.model_construct(item=item, time=None, type=None) for item in ids]
+    def owners(self) -> list[str]:
+        """Whose recent events the online store is asked for, as it names them; the first that has any counts.
+
+        None where the request brings its own.
+        """
+        if self.items is not None or self.events is not None or self.item is not None:
+            return []
+        named = (("session", self.session), ("customer", self.customer))
+        return [f"{kind}:{identity}" for kind, identity in named if identity is not None]
+
+    @property
+    def filters(self) -> Mapping[str, list[str]]:
+        """Attributes and the values of each that are asked for, without `category`."""
+        return self.filter or {}
 
 
-def parse_instance(value: Any, number: int, limits: Serving, categories: Collection[str] | None = None) -> RankRequest:
-    """One checked request. `categories`: those of the shop's items, or None where items have none.
+_KEYS = frozenset(RankRequest.model_fields)
+_validate = RankRequest.__pydantic_validator__.validate_python
+
+
+def parse_instance(
+    value: Any, number: int, limits: Serving, attributes: Mapping[str, Collection[str]] | None = None
+) -> RankRequest:
+    """One checked request. `attributes`: the categorical attributes of the shop's items, and the values of each.
 
     Raises RequestError, which names the instance, the key, what was found and what is allowed.
     """
-    where = f"instance {number}"
+    try:
+        _check_sizes(value, limits)
+        try:
+            request: RankRequest = _validate(value)
+        except ValidationError as error:
+            raise RequestError(_describe(error, value)) from None
+        _check_session(request)
+        if request.k is not None and not 1 <= request.k <= limits.max_k:
+            raise RequestError(f"k: found {plain(request.k)}; allowed: 1 to {limits.max_k:,}")
+        if request.category is not None:
+            _check_value(CATEGORY, CATEGORY, request.category, attributes or {})
+        for name, values in request.filters.items():
+            for one in values:
+                _check_value(f"filter.{name}", name, one, attributes or {})
+    except RequestError as error:
+        raise RequestError(f"instance {number}: {error}") from None
+    return request
+
+
+def _check_sizes(value: Any, limits: Serving) -> None:
+    """Refuse what is too much before each element is looked at."""
     if not isinstance(value, dict):
-        raise RequestError(f"{where}: found {_show(value)}; allowed: an object with one of items, events, item")
-    # Too long lists are refused before each element is looked at.
+        raise RequestError(f"found {show(value)}; allowed: an object with one of items, events, item")
+    if not value.keys() <= _KEYS:
+        raise RequestError(unknown_key((), next(key for key in value if key not in _KEYS), RankRequest.model_fields))
     for key, limit in (
         ("items", limits.max_events),
         ("events", limits.max_events),
         ("candidates", limits.max_candidates),
         ("exclude", limits.max_candidates),
     ):
-        if isinstance(value.get(key), list) and len(value[key]) > limit:
-            raise RequestError(f"{where}: {key}: found {len(value[key]):,} entries; allowed: at most {limit:,}")
-    try:
-        request = RankRequest.model_validate(value)
-    except ValidationError as error:
-        raise RequestError(f"{where}: {_describe(error.errors(include_url=False)[0])}") from None
+        _check_size(key, value.get(key), limit)
+    wanted = value.get("filter")
+    if isinstance(wanted, dict):
+        if len(wanted) > MAX_ATTRIBUTES:
+            raise RequestError(f"filter: found {len(wanted):,} attributes; allowed: at most {MAX_ATTRIBUTES}")
+        for name, values in wanted.items():
+            _check_size(f"filter.{show(name)}", values, limits.max_candidates)
+
+
+def _check_size(key: str, value: Any, limit: int) -> None:
+    if isinstance(value, list) and len(value) > limit:
+        raise RequestError(f"{key}: found {len(value):,} entries; allowed: at most {limit:,}")
+
+
+def _describe(error: ValidationError, value: dict[str, Any]) -> str:
+    """What the error says of the request; an event's unknown keys first, of which there may be very many."""
+    events = value.get("events")
+    for place, event in enumerate(events if isinstance(events, list) else []):
+        if isinstance(event, dict) and not event.keys() <= Event.model_fields.keys():
+            unknown = next(key for key in event if key not in Event.model_fields)
+            return unknown_key(("events", place), unknown, Event.model_fields)
+    return describe(error)
+
+
+def _check_session(request: RankRequest) -> None:
     given = [key for key in ("items", "events", "item") if getattr(request, key) is not None]
-    if len(given) != 1:
+    if len(given) > 1 or not (given or request.session or request.customer):
         raise RequestError(
-            f"{where}: found {' and '.join(given) or 'none of items, events, item'}; allowed: exactly one of them "
-            '("items": [] asks for a fresh shopper)'
+            f"found {' and '.join(given) or 'none of items, events, item'}; allowed: exactly one of them "
+            '("items": [] asks for a fresh shopper), or none with session or customer, whose recent events then count'
         )
-    if request.k is not None and not 1 <= request.k <= limits.max_k:
-        raise RequestError(f"{where}: k: found {request.k}; allowed: 1 to {limits.max_k:,}")
-    if request.category is not None:
-        _check_category(where, request.category, categories)
-    return request
+    if request.precomputed and request.customer is None:
+        raise RequestError("precomputed: found no customer; allowed: with customer, whose list it is")
 
 
-def _check_category(where: str, category: str, categories: Collection[str] | None) -> None:
-    if not categories:
-        raise RequestError(f"{where}: category: found {_show(category)}; this shop's items have no category")
-    if category not in categories:
-        near = difflib.get_close_matches(category, list(categories), n=3, cutoff=0.0)
-        names = ", ".join(repr(name) for name in near)
+def _check_value(key: str, attribute: str, value: str, attributes: Mapping[str, Collection[str]]) -> None:
+    if attribute not in attributes:
+        if key == CATEGORY:
+            raise RequestError(f"category: found {show(value)}; this shop's items have no category")
+        known = nearest(attribute, attributes, 5)
+        allowed = f"one of {len(attributes)}, nearest: {known}" if known else "none, items have no attributes of texts"
+        raise RequestError(f"filter: the attribute {show(attribute)} is not known; allowed: {allowed}")
+    values = attributes[attribute]
+    if value not in values:
         raise RequestError(
-            f"{where}: category: {_show(category)} is not known; allowed: one of {len(categories)}, nearest: {names}"
+            f"{key}: {show(value)} is not known; allowed: one of {len(values):,}, nearest: {nearest(value, values)}"
         )
-
-
-def _describe(error: ErrorDetails) -> str:
-    """Where, what was found, what is allowed: from pydantic's first error."""
-    place = error["loc"]
-    key = ".".join(str(part) for part in place) or "request"
-    named = next((part for part in reversed(place) if isinstance(part, str)), "")
-    if error["type"] == "extra_forbidden":
-        allowed = list(Event.model_fields if "events" in place else RankRequest.model_fields)
-        near = difflib.get_close_matches(named, allowed, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{key}: unknown key; allowed: {', '.join(allowed)}{hint}"
-    if error["type"] == "missing":
-        return f"{key}: missing; allowed: {_ALLOWED.get(named, 'a value')}"
-    if error["type"] in ("time", "times"):
-        return f"{key}: found {error['msg']}; allowed: {_ALLOWED['time']}"
-    if error["type"] == "too_short":
-        return f"{key}: found an empty list; allowed: one id or more (leave the key out to rank the whole catalogue)"
-    if error["type"] in ("string_too_short", "string_too_long"):
-        return f"{key}: found a text of {len(error['input'])} characters; allowed: 1 to {ID_LENGTH}"
-    # A number within a list stands for an id.
-    named = "item" if place and isinstance(place[-1], int) and named != "events" else named
-    return f"{key}: found {_show(error['input'])}; allowed: {_ALLOWED.get(named, 'see the request reference')}"
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "an infinite number"
-    if isinstance(value, dict):
-        return f"an object with keys {sorted(map(str, value))[:5]}"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    text = repr(value)
-    return f"{text[:_SHOWN]}… ({type(value).__name__})" if len(text) > _SHOWN else f"{text} ({type(value).__name__})"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import RequestError
 from endcap.features.sessions import Sessions
+from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.spec.recommender import Serving
@@ -46,13 +47,6 @@ class FixedScores(Model):
         raise NotImplementedError
 
 
-class Vocabulary:
-    ids = IDS
-
-    def index(self, item: str) -> int:
-        return IDS.index(item) if item in IDS else -1
-
-
 TABLE = [
     [1, 2, 2, NONE, NONE],  # after a: b and c tie
     [NONE, NONE, 3, NONE, 9],
@@ -64,7 +58,7 @@ ITEMS = pa.table({"item": IDS, "category": ["x", "y", "x", "y", None]})
 
 
 def ranker(**settings: Any) -> Ranker:
-    return Ranker(FixedScores(TABLE), Vocabulary(), ITEMS, **settings)
+    return Ranker(FixedScores(TABLE), Vocabulary(IDS), ITEMS, **settings)
 
 
 def ask(settings: dict[str, Any] | None = None, **request: Any) -> Answer:

@@ -10,25 +10,38 @@ from endcap.ranking.request import parse_instance
 from endcap.spec.recommender import Serving
 
 LIMITS = Serving(k=5, max_k=50, max_events=4, max_candidates=3)
-CATEGORIES = ["shoes", "shirts", "hats"]
+ATTRIBUTES = {"category": ["shoes", "shirts", "hats"], "brand": ["Fen", "Orn"]}
 NOON = 1_767_268_800_000
 
 
 def parse(value: Any) -> Any:
-    return parse_instance(value, 2, LIMITS, CATEGORIES)
+    return parse_instance(value, 2, LIMITS, ATTRIBUTES)
 
 
-def test_each_of_the_three_ways_to_ask_gives_a_session() -> None:
-    assert [event.item for event in parse({"items": ["a", "b"]}).sequence] == ["a", "b"]
-    assert [event.item for event in parse({"item": "a"}).sequence] == ["a"]
+def test_a_session_is_items_or_events_or_one_item() -> None:
+    assert parse({"items": ["a", "b"]}).items == ["a", "b"]
+    assert parse({"items": []}).items == []
+    assert parse({"item": "a"}).item == "a"
     timed = parse({"events": [{"item": "a", "time": NOON}, {"item": "b", "time": "2026-01-01T13:00:01+01:00"}]})
-    assert [event.time for event in timed.sequence] == [NOON, NOON + 1000]
-    assert parse({"items": []}).sequence == []
+    assert [(event.item, event.time) for event in timed.events] == [("a", NOON), ("b", NOON + 1000)]
+
+
+def test_without_a_session_the_online_store_is_asked_for_the_visits_events_and_then_for_the_customers() -> None:
+    assert parse({"customer": "c"}).owners == ["customer:c"]
+    assert parse({"customer": "c", "session": "s"}).owners == ["session:s", "customer:c"]
+    assert parse({"customer": "c", "session": "s", "items": []}).owners == []
 
 
 def test_odd_characters_in_ids_are_kept() -> None:
     odd = ['a"b', "ü\n", "日本 ', ;"]
-    assert [event.item for event in parse({"items": odd}).sequence] == odd
+    assert parse({"items": odd}).items == odd
+
+
+def test_a_filter_takes_a_value_or_several() -> None:
+    assert parse({"items": [], "filter": {"brand": "Fen", "category": ["hats", "shoes"]}}).filters == {
+        "brand": ["Fen"],
+        "category": ["hats", "shoes"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,7 +70,7 @@ def test_odd_characters_in_ids_are_kept() -> None:
         ({"events": [{"item": "a", "time": NOON}, {"item": "b"}]}, "events: found times for some events only"),
         ({"events": [{"time": NOON}]}, "events.0.item: missing; allowed: an item id"),
         ({"events": [{"item": "a", "tiem": 1}]}, "events.0.tiem: unknown key; allowed: item, time, type; did you mean"),
-        ({"itmes": ["a"]}, "itmes: unknown key; allowed: items, events, item, customer, category, candidates, k"),
+        ({"itmes": ["a"]}, "itmes: unknown key; allowed: items, events, item, customer, session, category"),
         (
             {"items": [], "category": "shoos"},
             "category: 'shoos' (str) is not known; allowed: one of 3, nearest: 'shoes'",

@@ -50,7 +50,7 @@ def test_a_package_ranks_as_the_model_that_it_was_made_of(package: Path) -> None
     expected = loaded.model.score(Sessions.of([[0]]))[0]
     assert (answer.ids[0], answer.scores[0]) == ('b"', pytest.approx(expected[1]))
     assert "ü" not in answer.ids
-    assert loaded.ranker.categories == {"x", "y"}
+    assert loaded.ranker.attributes["category"] == {"x", "y"}
 
 
 def test_the_example_is_answered_as_at_writing(package: Path) -> None:

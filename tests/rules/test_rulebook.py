@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -60,6 +61,7 @@ def test_each_rule_takes_its_items_away_and_is_named():
     assert rules.why("knife", "home") == "no-blades-at-home"
     assert rules.why("lamp", "camping") == "camping-page"
     assert rules.counts("home") == {"blacklist": 1, "stock": 1, "no-blades-at-home": 1}
+    assert rules.counts("home", np.array([0, 2])) == {"no-blades-at-home": 1}
 
 
 def test_items_outside_the_vocabulary_are_judged_by_the_catalogue():

@@ -1,0 +1,139 @@
+"""The sessions of requests as arrays: what a model is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions, Types
+from endcap.online.base import RecentEvent
+from endcap.ranking.request import Event, RankRequest
+
+NOBODY = -1
+"""The customer of a session whose customer is unknown."""
+
+Evaluate = Callable[[Sessions], Mapping[str, NDArray[np.float32]]]
+
+
+class Ids(Protocol):
+    """What a ranker needs of a vocabulary: ids by index, most popular first, and back."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    def index(self, item: str) -> int:
+        """The item's index, or -1."""
+
+    def indices(self, items: Sequence[str]) -> NDArray[np.int32]:
+        """The index of each item, int32 [len(items)], -1 where it is not in the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Precomputed:
+    """A customer's list of the last batch: item ids, best first, and their scores."""
+
+    items: Sequence[str]
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the online store knows of one request's shopper.
+
+    events: the recent ones of the first of `RankRequest.owners` that has any, oldest first; a request's own events
+    count before them. owned: the items that the customer has. listed: the customer's list, for `precomputed`.
+    """
+
+    events: Sequence[Event | RecentEvent] = ()
+    owned: Collection[str] = ()
+    listed: Precomputed | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Sessions of n requests, of the items that the model knows. ids: each session's items, unknown ones too."""
+
+    sessions: Sessions
+    ids: list[list[str]]
+
+    def own(self, row: int) -> NDArray[np.int32]:
+        """The known items of a session, oldest first."""
+        start, end = self.sessions.offsets[row : row + 2]
+        return self.sessions.items[start:end]
+
+    def unknown(self, row: int) -> int:
+        """How many of its events are of items that the model does not know."""
+        return len(self.ids[row]) - len(self.own(row))
+
+
+class Reader:
+    """Reads sessions out of requests, as the model's training read them out of the log."""
+
+    def __init__(
+        self,
+        vocabulary: Ids,
+        *,
+        evaluate: Evaluate | None = None,
+        event_types: Collection[str] | None = None,
+        customers: Mapping[str, int] | None = None,
+    ) -> None:
+        """See `Ranker`."""
+        self._vocabulary = vocabulary
+        self._evaluate = evaluate
+        self._event_types = None if event_types is None else frozenset([None, *event_types])
+        self._customers = customers or {}
+
+    def read(self, requests: Sequence[RankRequest], known: Sequence[Known], now: int) -> Asked:
+        """The requests' sessions. `now`: epoch ms, the time of events that carry none."""
+        events = [self._events(request, told) for request, told in zip(requests, known, strict=True)]
+        ids = [_ids(request, happened) for request, happened in zip(requests, events, strict=True)]
+        flat = [item for session in ids for item in session]
+        index = self._vocabulary.indices(flat)
+        there = index >= 0
+        edges = np.array([0, *accumulate(map(len, ids))], dtype=np.int64)
+        # How many known items stand before each place.
+        before = np.concatenate([[0], np.cumsum(there)])
+        times, types = _times(ids, events, now), None
+        if self._evaluate is not None:
+            types = Types.of([kind for session in zip(ids, events, strict=True) for kind in _types(*session)])[there]
+        customers = [self._customers.get(request.customer or "", NOBODY) for request in requests]
+        sessions = Sessions(index[there], times[there], before[edges], np.array(customers, dtype=np.int32), types=types)
+        if self._evaluate is not None:
+            sessions = replace(sessions, features=self._evaluate(sessions))
+        return Asked(sessions, ids)
+
+    def _events(self, request: RankRequest, known: Known) -> Sequence[Event | RecentEvent] | None:
+        """A session's events that count; None where it is of items alone."""
+        if request.items is not None or request.item is not None:
+            return None
+        events = known.events if request.events is None else request.events
+        if self._event_types is None:
+            return events
+        return [event for event in events if event.type in self._event_types]
+
+
+def _ids(request: RankRequest, events: Sequence[Event | RecentEvent] | None) -> list[str]:
+    if events is not None:
+        return [event.item for event in events]
+    return request.items if request.items is not None else [request.item or ""]
+
+
+def _times(
+    ids: Sequence[list[str]], events: Sequence[Sequence[Event | RecentEvent] | None], now: int
+) -> NDArray[np.int64]:
+    times: list[int] = []
+    for session, happened in zip(ids, events, strict=True):
+        if happened is None:
+            times += [now] * len(session)
+        else:
+            times += [now if event.time is None else event.time for event in happened]
+    return np.array(times, dtype=np.int64)
+
+
+def _types(ids: list[str], events: Sequence[Event | RecentEvent] | None) -> list[str | None]:
+    return [None] * len(ids) if events is None else [event.type for event in events]
