@@ -39,16 +39,18 @@ Files = Sequence[tuple[Source, Sequence[SourceFile]]]
 def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
     """Write ``events/day=…/part-….parquet`` below `folder` and return the facts of them.
 
-    Raises DataError, also where no event is left.
+    Kept are the events of the types that models learn from, and of those that make an item a customer's.
+    Raises DataError, also where no event is left to learn from.
     """
-    types, kept, read = shop.events.types, 0, 0
+    kept, read, learnt = 0, 0, 0
     with DayWriter(folder / "events") as writer:
         for part, table in _good_events(shop, files, loader):
-            rows = table if types is None else table.filter(pc.is_in(table["type"], pa.array(types)))
+            rows = _of_types(table, shop.kept_types)
+            learnt += _of_types(rows, shop.events.types).num_rows
             writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
             read, kept = read + table.num_rows, kept + rows.num_rows
         loader.quarantine.check(loader.table, end=True)
-        if not kept:
+        if not learnt:
             raise DataError(f"no event is left: {_why_none(shop, files, read)}")
         writer.close()
     if shop.events.drop_duplicates:
@@ -90,6 +92,10 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     if not count:
         raise _no_row(files, key, " that is not later than the log's last event" if TIME in first.schema.names else "")
     return {"rows": count, "schema": schema, "content": [found, schema], **until}
+
+
+def _of_types(table: pa.Table, types: Sequence[str] | None) -> pa.Table:
+    return table if types is None else table.filter(pc.is_in(table["type"], pa.array(types)))
 
 
 def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str, pa.Table]]:

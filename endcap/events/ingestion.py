@@ -108,6 +108,7 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
         "items": shop.items and shop.items.model_dump(mode="json", exclude={"sources"}),
         "customers": shop.customers and shop.customers.model_dump(mode="json", exclude={"sources"}),
         "sessions": shop.sessions.by,
+        "types": shop.kept_types,
     }
     return fingerprint("ingest", shop.name, files, declared, code_fingerprint(*CODE))
 

@@ -18,6 +18,7 @@ from endcap.features.declare import with_types
 from endcap.features.engine import Engine, open_engine
 from endcap.features.filters import to_fixed_point
 from endcap.features.log import CollisionError, Log, by_gap, given
+from endcap.features.owned import OWNED, write_owned
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
 from endcap.features.window import cut, milliseconds, nothing_left
 from endcap.spec.shop import Shop
@@ -26,7 +27,8 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 CODE = [
-    f"endcap.features.{module}" for module in ("dataset", "declare", "engine", "filters", "log", "tables", "window")
+    f"endcap.features.{module}"
+    for module in ("dataset", "declare", "engine", "filters", "log", "owned", "tables", "window")
 ]
 CUSTOMERS = "customers.parquet"
 SALTS = ("", "1", "2", "3")
@@ -45,11 +47,14 @@ def build(
     until: the logical date (UTC where it names no zone): events before it count, and of those not older than the
     shop's window; None: just after the snapshot's last event. Events outside are cut first, and sessions are made of
     what is left. Events of `part: test` become sessions of their own; no filter takes them, nor the window's start.
+    What customers own, by the shop's rule, is told of all events before `until`, however long ago.
     Raises DataError where no events are left, SpecError where names of the shop's columns are taken.
     """
     _refuse_reserved_names(shop)
     kind = f"datasets/{shop.name}"
     used = shop.model_dump(mode="json", include={"name", "sessions", "filters", "window", "features"})
+    if shop.rules.owned is not None:
+        used["owned"] = [shop.rules.owned.types, shop.events.types]
     end = None if until is None else milliseconds(until)
     key = fingerprint(content_key(snapshot), used, end, code_fingerprint(*CODE))
     with store.workspace(kind, key, progress) as work:
@@ -129,6 +134,9 @@ def _write_salted(
     write_events(engine, test, (test_sessions, items, customers), features, out / "test_events.parquet")
     write_catalogue(engine, items, "item", ("events", "first_seen"), snapshot / "items.parquet", out / "items.parquet")
     write_catalogue(engine, customers, "customer", ("events",), snapshot / CUSTOMERS, out / CUSTOMERS)
+    owned = {}
+    if shop.rules.owned is not None:
+        owned = {"owned": write_owned(engine, shop.rules.owned, snapshot, window.end, items, customers, out / OWNED)}
     declarations = [feature.model_dump(mode="json") for feature in features]
     (out / "features.json").write_text(json.dumps(declarations, indent=1) + "\n")
     return {
@@ -140,6 +148,7 @@ def _write_salted(
         "before_filters": before,
         "rounds": filtered.rounds,
         "features": declarations,
+        **owned,
     }
 
 

@@ -53,10 +53,14 @@ def cut(engine: Engine, shop: Shop, snapshot: Path, end: int | None) -> Window:
     start = None if shop.window is None else end - shop.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
     rows = engine.read(files)
+    mixed = shop.kept_types != shop.events.types  # also events that only make an item a customer's
+    if mixed:
+        rows = rows.filter(rows.type.isin(shop.events.types))
     before = rows if about.last < end else rows.filter(rows.time < end)
     train = before.filter(before.part == "train") if about.test else before
     test = before.filter(before.part == "test") if about.test else before.limit(0)
-    total = engine.count(rows.filter(rows.part == "train")) if about.test else about.rows
+    training = rows.filter(rows.part == "train") if about.test else rows
+    total = engine.count(training) if about.test or mixed else about.rows
     train = train if start is None or about.first >= start else train.filter(train.time >= start)
     dropped = {"outside_window": total - engine.count(train), f"without_{needed}": 0}
     if about.unnamed:

@@ -244,6 +244,14 @@ class Shop(Strict):
     rules: Rules = Rules()
     """What may be shown to whom, whatever a model thinks of it."""
 
+    @property
+    def kept_types(self) -> list[str] | None:
+        """Types of the events that a snapshot keeps: those trained on, and those that make an item a customer's; None:
+        all."""
+        if self.events.types is None or self.rules.owned is None:
+            return self.events.types
+        return [*self.events.types, *(name for name in self.rules.owned.types if name not in self.events.types)]
+
     # On the later key, so that it speaks also when unrelated keys are wrong.
     @field_validator("sessions")
     @classmethod
@@ -299,6 +307,11 @@ class Shop(Strict):
             for key, name, known, kind in named
             if name not in known
         ]
+        events: Events | None = info.data.get("events")
+        layouts = set() if events is None or events.columns.type else {source.layout for source in events.sources}
+        if rules.owned is not None and layouts == {"columns"}:
+            allowed = "such a rule where events have types: name events.columns.type"
+            found.append(Mistake(("owned", "types"), str(rules.owned.types), allowed))
         if found:
             raise mistakes(found)
         return rules

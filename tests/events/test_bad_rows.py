@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from endcap.errors import DataError
 from endcap.events import ingest
@@ -210,3 +211,15 @@ def test_types_to_keep(tmp_path: Path, store: Store) -> None:
     assert facts(store, address)["other_types"] == 3
     with pytest.raises(DataError, match=r"none of 4 events is of the types \['buy'\]"):
         ingest(make_shop(log, events={"types": ["buy"]}), store)
+
+
+def test_types_that_make_an_item_a_customers_are_kept_too(tmp_path: Path, store: Store) -> None:
+    log = write_csv(tmp_path / "log.csv", [*ROWS, "s2,c2,i3,2024-03-02T09:00:00Z,buy"])
+    owned = {"owned": {"types": ["buy"]}}
+    address = ingest(make_shop(log, events={"types": ["cart"]}, rules=owned), store)
+    assert sorted(stored(store, address, "type")) == [("buy",), ("cart",)]
+    assert facts(store, address)["other_types"] == 3
+    with pytest.raises(DataError, match=r"none of 5 events is of the types \['look'\]"):
+        ingest(make_shop(log, events={"types": ["look"]}, rules=owned), store)
+    with pytest.raises(ValidationError, match=r"name events\.columns\.type"):
+        make_shop(log, events={"columns": {"session": "session"}}, rules=owned)

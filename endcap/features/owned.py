@@ -1,0 +1,35 @@
+"""What customers own: the events that make an item a customer's, in a dataset's numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ibis.expr.types as ir
+
+from endcap.features.engine import Engine
+from endcap.spec.rules import Owned
+
+OWNED = "owned.parquet"
+"""A row for each such event: customer, item (int32, numbers of the dataset's tables), time (epoch ms); in that order.
+An item that was bought twice has two rows, for as of a moment between them it is owned too."""
+
+
+def write_owned(
+    engine: Engine, rule: Owned, snapshot: Path, end: int, items: ir.Table, customers: ir.Table, file: Path
+) -> int:
+    """Write a snapshot's events of the rule's types before `end` (epoch ms); returns how many rows there are.
+
+    Of both parts, and of all times before: what was bought before the shop's window is owned too. Events of items or
+    customers that the dataset does not hold are left out: who ranks does not meet them.
+    """
+    rows = engine.read(sorted((snapshot / "events").glob("*/*.parquet")))
+    bought = rows.filter(rows.type.isin(rule.types), rows.time < end, rows.customer.notnull())
+    bought = bought.select("time", owner="customer", product="item")
+    found = bought.join(items.select(product="id", item="number"), "product").join(
+        customers.select(owner="id", customer="number"), "owner"
+    )
+    kept = engine.keep(found.select("customer", "item", "time").distinct().order_by("customer", "item", "time"))
+    engine.write(kept, file)
+    count = engine.count(kept)
+    engine.drop(kept)
+    return count
