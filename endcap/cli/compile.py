@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +22,7 @@ DEFAULT = "trial"
 """The spec whose documents are the defaults of the packages that are checked in: it needs no files."""
 SCHEMAS = Path("pipelines/specs/schemas")
 MANIFESTS = Path("manifests")
+OPENAPI = Path("docs/openapi.json")
 
 
 @click.command()
@@ -66,6 +68,7 @@ def _generated(check: bool) -> None:
         raise UserError(f"there is no folder {COMPILED.parent} here: run this in the repository's root")
     stale = []
     generated = {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}, **guide(), **_manifests()}
+    generated[OPENAPI] = json.dumps(entry_points(group="endcap.compiler")["openapi"].load()(), indent=1) + "\n"
     for file, text in generated.items():
         if file.is_file() and _meaning(file, file.read_text()) == _meaning(file, text):
             continue
