@@ -1,0 +1,178 @@
+"""The event intake: ``python -m endcap_serving.intake --folder DIR --out FOLDER|s3://BUCKET/PREFIX``
+
+Takes events, impressions and orders over HTTP, and answers when they are durable in DIR. A minute or a few later they
+are Parquet in FOLDER or the bucket; an online store (--online, or ENDCAP_ONLINE) follows within a moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import EndcapError, UserError
+
+from .. import tracing
+from ..json_log import log_json_lines
+from ..process import OWN_ERROR
+
+if TYPE_CHECKING:
+    from endcap.online import OnlineStore
+
+    from .app import App
+
+STORE_SECONDS = 5.0
+"""That the online store may take for a write: nobody waits for it."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds(text: str) -> float:
+    """A duration such as 30s, 5m or 7d."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a duration such as 30s, 5m or 7d")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def mebibytes(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"found {text}; allowed: mebibytes, 0 or more")
+    return number << 20
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m endcap_serving.intake", description="Take a shop's events.")
+    parser.add_argument("--folder", type=Path, required=True, help="segments and ids: a volume of this process alone")
+    parser.add_argument("--out", required=True, help="where Parquet goes: a folder or s3://bucket/prefix")
+    parser.add_argument("--online", default="", help="address of the online store [default: $ENDCAP_ONLINE, or none]")
+    parser.add_argument(
+        "--shop", default="", help="the shop's name, under which the online store keeps what it is told"
+    )
+    parser.add_argument("--instance", help="stands in the names of Parquet files [default: the host's name]")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on [default: 127.0.0.1]")
+    parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--segment-mib", type=mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]")
+    parser.add_argument("--segment-age", type=seconds, default=300.0, metavar="DURATION", help="and age [5m]")
+    parser.add_argument(
+        "--reserve-mib",
+        type=mebibytes,
+        default=256 << 20,
+        metavar="MIB",
+        help="of the disk, left free for sealing [256]",
+    )
+    parser.add_argument("--keep-events", type=seconds, default=604_800.0, metavar="DURATION", help="online [7d]")
+    parser.add_argument(
+        "--keep-owned", type=seconds, metavar="DURATION", help="what a customer owns, online [for good]"
+    )
+    parser.add_argument(
+        "--owned-types",
+        default="",
+        help="event types, with commas, by which an item is the customer's; orders always are",
+    )
+    parser.add_argument("--connections", type=int, default=1000, help="at most so many [1000]")
+    parser.add_argument(
+        "--body-timeout", type=seconds, default=15.0, metavar="DURATION", help="for a body to come [15s]"
+    )
+    parser.add_argument(
+        "--drain-wait", type=seconds, default=0.0, metavar="DURATION", help="on SIGTERM, take requests for so long [0s]"
+    )
+    parser.add_argument("--end-limit", type=seconds, default=30.0, metavar="DURATION", help="to seal at the end [30s]")
+    return parser.parse_args(words)
+
+
+def settings(given: argparse.Namespace) -> Any:
+    """The intake's `Settings` that the arguments say."""
+    from .following import Keeping
+    from .intake import Settings
+
+    keeping = Keeping(
+        timedelta(seconds=given.keep_events),
+        None if given.keep_owned is None else timedelta(seconds=given.keep_owned),
+        frozenset(filter(None, given.owned_types.split(","))),
+    )
+    named = {"instance": given.instance} if given.instance else {}
+    return Settings(
+        given.folder,
+        given.out,
+        segment_bytes=given.segment_mib,
+        segment_seconds=given.segment_age,
+        reserve=given.reserve_mib,
+        end_seconds=given.end_limit,
+        keeping=keeping,
+        **named,
+    )
+
+
+def online(given: argparse.Namespace) -> OnlineStore | None:
+    """The online store, if one is named. Raises UserError where the address is none of a store's."""
+    from endcap.online import online_url, open_online
+
+    address = online_url(given.online)
+    if address is None:
+        return None
+    if not given.shop:
+        raise UserError("--shop: found nothing, and an online store is named; give the shop's name, as in its file")
+    return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
+
+
+def serve(app: App, given: argparse.Namespace) -> None:
+    """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends."""
+    import uvicorn
+
+    from .limits import LimitedProtocol
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            # Not ready first, so that no more comes, and only then deaf; asked a second time, at once.
+            deaf = super().handle_exit
+            if app.ending or not given.drain_wait:
+                deaf(sig, frame)
+                return
+            app.ending = True
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, given.drain_wait, deaf, sig, frame)
+
+    # Uvicorn raises the signal again when it has ended; it has done its work by then.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    config = uvicorn.Config(
+        app,
+        host=given.host,
+        port=given.port,
+        http=type("Protocol", (LimitedProtocol,), {"most": given.connections}),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=30,
+        backlog=1024,
+        proxy_headers=False,
+        server_header=False,
+    )
+    Server(config).run()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    given = arguments(words)
+    log_json_lines()
+    from .app import App
+    from .intake import Intake
+
+    try:
+        intake = Intake(settings(given), online(given))
+    except EndcapError as error:
+        print(f"{OWN_ERROR}{error}", file=sys.stderr)
+        return 1
+    serve(App(intake, tracing.from_environment("endcap-intake"), given.body_timeout), given)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

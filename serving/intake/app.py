@@ -1,0 +1,280 @@
+"""The intake over HTTP: a plain ASGI application, because a framework costs more than the work itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ..tracing import Tracing
+from . import metrics
+from .commit import Batch
+from .intake import Intake, count
+from .records import KINDS, NAMES, RefusedError, shown
+from .seen import hash_of
+
+log = logging.getLogger("endcap.intake")
+Json = dict[str, Any]
+Receive = Callable[[], Awaitable[Json]]
+Send = Callable[[Json], Awaitable[None]]
+
+MOST_BODY = 4 << 20
+MOST_RECORDS = 10_000
+MOST_HELD = 128 << 20
+"""Bytes of bodies that are held at once, of all requests."""
+BODY_SECONDS = 15.0
+MOST_ID = 128
+REQUEST_ID = b"x-request-id"
+PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
+_PERSONS = [name.encode() for name in NAMES]
+_PIECE = 500
+"""Records that are checked before others get their turn."""
+
+
+class AnsweredError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, error: str, *, close: bool = False, retry: int = 0, **more: Any) -> None:
+        super().__init__(error)
+        self.status, self.close, self.retry = status, close, retry
+        self.body = {"error": error, **more}
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class App:
+    """See docs/intake.md for what is answered when."""
+
+    def __init__(self, intake: Intake, tracing: Tracing | None = None, body_seconds: float = BODY_SECONDS) -> None:
+        self.intake, self._tracing, self._body_seconds = intake, tracing, body_seconds
+        self.ending = False
+        """Set while it still answers and shall get no new connections."""
+        self.held = 0
+        """Bytes of bodies that are being worked on."""
+
+    async def __call__(self, scope: Json, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        path = scope["path"]
+        kind = PATHS.get(path)
+        if kind is None:
+            answer = self._look(path, scope["method"])
+        else:
+            answer = await self._post(kind, scope, receive)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        await receive()
+        try:
+            await loop.run_in_executor(None, self.intake.start)
+        except Exception as error:
+            log.exception("it cannot start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await loop.run_in_executor(None, self.intake.end)
+        if self._tracing is not None:
+            self._tracing.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _look(self, path: str, method: str) -> Answer:
+        """What a kubelet, a scraper or a person looks at."""
+        if path == "/metrics":
+            return Answer(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+        if path == "/healthz":
+            return _json(200, {"alive": True}) if self.intake.alive else _json(503, {"error": "a thread has ended"})
+        if path == "/readyz":
+            why = "it ends" if self.ending else self.intake.writer.failure
+            return _json(503, {"error": why}) if why else _json(200, {"ready": True})
+        known = ", ".join([*(f"POST {one}" for one in PATHS), "GET /healthz, /readyz, /metrics"])
+        return _json(404, {"error": f"{method} {path[:80]}: there is no such path; there are {known}"})
+
+    async def _post(self, kind: int, scope: Json, receive: Receive) -> Answer:
+        begun = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request = _request_id(headers.get(REQUEST_ID, b""))
+        span = None
+        if self._tracing is not None:
+            parent = {name: headers[name.encode()].decode("latin-1") for name in _CONTEXT if name.encode() in headers}
+            span = self._tracing.start(f"POST {scope['path']}", parent, **{"endcap.request_id": request})
+        try:
+            answer = await self._take(kind, scope, headers, receive, request)
+        except AnsweredError as error:
+            answer = _json(error.status, error.body)
+            if error.close:
+                answer.headers.append((b"connection", b"close"))
+            if error.retry:
+                answer.headers.append((b"retry-after", str(error.retry).encode()))
+            told = {"path": scope["path"], "status": error.status, "request_id": request, "why": str(error)}
+            log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=told)
+        answer.headers.append((REQUEST_ID, request.encode()))
+        metrics.REQUESTS.labels(scope["path"], answer.status).inc()
+        metrics.REQUEST_TIME.observe(time.perf_counter() - begun)
+        if span is not None and self._tracing is not None:
+            self._tracing.finish(span, answer.status)
+        return answer
+
+    async def _take(
+        self, kind: int, scope: Json, headers: dict[bytes, bytes], receive: Receive, request: str
+    ) -> Answer:
+        """Records that are right become durable; then the answer. Raises AnsweredError."""
+        if scope["method"] != "POST":
+            raise AnsweredError(405, f"{scope['method']}: found; allowed: POST", close=True)
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise AnsweredError(415, "content-encoding: found one; allowed: none, the body as it is", close=True)
+        body = _Body(self)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                await body.read(headers, receive)
+            records, single = _records(kind, bytes(body.content))
+            batch, rejected = await _checked(kind, records, request)
+            if single and rejected:
+                raise AnsweredError(400, f"{NAMES[kind][:-1]}: {rejected[0]['reason']}")
+            if rejected and not batch.records:
+                first = f"{NAMES[kind]}[{rejected[0]['index']}]: {rejected[0]['reason']}"
+                error = f"none of {len(rejected):,} is right; the first, {first}"
+                raise AnsweredError(400, error, accepted=0, duplicates=0, rejected=rejected)
+            if batch.records:
+                await self._commit(batch)
+        except TimeoutError:
+            raise AnsweredError(408, f"the body has not come within {self._body_seconds:g} s", close=True) from None
+        finally:
+            self.held -= len(body.content)
+        told: Json = {"accepted": len(batch.accepted), "duplicates": batch.duplicates}
+        if not rejected:
+            return _json(200, told)
+        first = f"{NAMES[kind]}[{rejected[0]['index']}]: {rejected[0]['reason']}"
+        log.info("refused in part", extra={"request_id": request, "records": len(rejected), "why": first})
+        return _json(207, {**told, "rejected": rejected})
+
+    async def _commit(self, batch: Batch) -> None:
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def told() -> None:
+            loop.call_soon_threadsafe(settle)
+
+        batch.told = told
+        self.intake.writer.submit(batch)
+        await done
+        if batch.failure:
+            raise AnsweredError(503, f"{batch.failure}; nothing of this request was kept, send it again later", retry=2)
+        count(batch)
+
+
+class _Body:
+    """A request's body, while it comes and is worked on; what all hold together is bounded."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.content = bytearray()
+
+    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> None:
+        """Raises AnsweredError: too large, or too much is held already."""
+        # Uvicorn has refused a length that is no number.
+        if int(headers.get(b"content-length", b"0")) > MOST_BODY:
+            raise self._too_large()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise AnsweredError(400, "the connection ended before the body did", close=True)
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            self.content += piece
+            self._app.held += len(piece)
+            if len(self.content) > MOST_BODY:
+                raise self._too_large()
+            if self._app.held > MOST_HELD:
+                raise AnsweredError(503, "too many large requests at once; send it again later", close=True, retry=1)
+
+    @staticmethod
+    def _too_large() -> AnsweredError:
+        return AnsweredError(
+            413, f"the body: found more than {MOST_BODY >> 20} MiB; allowed: that, in one request", close=True
+        )
+
+
+def _records(kind: int, body: bytes) -> tuple[list[Any], bool]:
+    """The records of a body, and whether it is one alone. Raises AnsweredError."""
+    name = NAMES[kind]
+    allowed = f'allowed: one object, a list of them, or {{"{name}": […]}}'
+    try:
+        read = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise AnsweredError(
+            400, f"the body is not JSON: {error}; {allowed}" if body.strip() else f"the body is empty; {allowed}"
+        ) from None
+    if type(read) is dict and name in read:
+        if len(read) > 1:
+            raise AnsweredError(400, f"the body: found {name!r} and other keys beside it; {allowed}")
+        read = read[name]
+        if type(read) is not list:
+            raise AnsweredError(400, f"{name}: found {shown(read)}; allowed: a list")
+    if type(read) is dict:
+        return [read], True
+    if type(read) is not list:
+        raise AnsweredError(400, f"the body: found {shown(read)}; {allowed}")
+    if len(read) > MOST_RECORDS:
+        raise AnsweredError(
+            413, f"the body: found {len(read):,} {name}; allowed: up to {MOST_RECORDS:,} in one request"
+        )
+    return read, False
+
+
+async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, list[Json]]:
+    """Those that are right as a batch, and of the others place and reason."""
+    check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
+    batch, rejected = Batch(kind, [], [], []), []
+    for index, given in enumerate(records):
+        try:
+            record = check(given, now)
+        except RefusedError as error:
+            rejected.append({"index": index, "reason": str(error)})
+            continue
+        record["request_id"], record["received"] = request, now
+        batch.hashes.append(hash_of(person, record["id"]))
+        batch.lines.append(orjson.dumps(record))
+        batch.records.append(record)
+        if index % _PIECE == _PIECE - 1:
+            await asyncio.sleep(0)
+    if rejected:
+        metrics.REJECTED.labels(NAMES[kind]).inc(len(rejected))
+    return batch, rejected
+
+
+def _request_id(given: bytes) -> str:
+    """What the gateway, or the shop, calls this request; where nothing fit is given, a new id."""
+    if 0 < len(given) <= MOST_ID:
+        text = given.decode("latin-1")
+        if text.isascii() and text.isprintable():
+            return text
+    return str(uuid.uuid4())
+
+
+def _json(status: int, body: Json) -> Answer:
+    content = orjson.dumps(body)
+    length = str(len(content)).encode()
+    return Answer(status, content, [(b"content-type", b"application/json"), (b"content-length", length)])
+
+
+_CONTEXT = ("traceparent", "tracestate")

@@ -1,0 +1,168 @@
+"""The online store follows what was taken: recent events by customer and session, and what a customer owns.
+
+It is told after the answer, by a thread of its own, from a bounded queue. While the store is away the queue fills, and
+then its oldest are dropped and counted: they are in the segments all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from endcap.errors import OnlineStoreError
+from endcap.online import OnlineStore, RecentEvent
+
+from . import metrics
+from .records import NAMES
+from .segments import Frame, records
+
+log = logging.getLogger("endcap.intake")
+EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
+OWNED = "owned"
+PURCHASE = "purchase"
+MOST_WAITING = 100_000
+MOST_AT_ONCE = 2_000
+WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a store that failed is asked again; the last for ever."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long the store keeps what, and which events make an item the customer's."""
+
+    events: timedelta = timedelta(days=7)
+    owned: timedelta | None = None
+    """None: for good."""
+    owned_types: Collection[str] = ()
+    """Besides orders."""
+
+
+@dataclass
+class _Told:
+    """What one call tells the store."""
+
+    events: dict[str, list[RecentEvent]] = field(default_factory=lambda: defaultdict(list))
+    owned: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+
+class Follower:
+    def __init__(self, store: OnlineStore, keeping: Keeping, most_waiting: int = MOST_WAITING) -> None:
+        self._store, self._keeping, self._most = store, keeping, most_waiting
+        self._waiting: deque[tuple[float, int, dict[str, Any]]] = deque()
+        self._wake = threading.Condition()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest record was taken that the store has not got."""
+        with self._wake:
+            return time.monotonic() - self._waiting[0][0] if self._waiting else 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def offer(self, kind: int, taken: Sequence[dict[str, Any]]) -> None:
+        """Have the store told of these records, soon. Never waits."""
+        if kind not in (EVENTS, ORDERS):
+            return
+        now = time.monotonic()
+        with self._wake:
+            self._waiting.extend((now, kind, record) for record in taken)
+            over = len(self._waiting) - self._most
+            for _ in range(over):
+                self._waiting.popleft()
+            metrics.ONLINE_WAITING.set(len(self._waiting))
+            self._wake.notify()
+        if over > 0:
+            metrics.ONLINE_DROPPED.inc(over)
+
+    def replay(self, frames: Sequence[Frame]) -> None:
+        """Offer a segment's records again: a store has what it has, and adds the rest."""
+        for kind, line in records(frames):
+            if kind in (EVENTS, ORDERS):
+                self.offer(kind, [orjson.loads(line)])
+
+    def end(self, patience: float) -> None:
+        """Tell what waits, for so many seconds at most."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify()
+        self._thread.join(patience)
+        if self._waiting:
+            metrics.ONLINE_DROPPED.inc(len(self._waiting))
+            log.warning("the online store has not got all", extra={"records": len(self._waiting)})
+
+    def _run(self) -> None:
+        tries = 0
+        while True:
+            with self._wake:
+                while not self._waiting and not self._ending:
+                    self._wake.wait()
+                # They stay in the queue until the store has them.
+                group = [self._waiting[at] for at in range(min(len(self._waiting), MOST_AT_ONCE))]
+            if not group:
+                self._store.close()
+                return
+            try:
+                self._tell(group)
+                tries = 0
+            except OnlineStoreError as error:
+                tries += 1
+                metrics.ONLINE_FAILED.inc()
+                if tries == 1:
+                    log.warning("the online store does not follow", extra={"why": str(error)})
+                with self._wake:
+                    if self._ending:
+                        self._store.close()
+                        return
+                    self._wake.wait_for(lambda: self._ending, WAITS[min(tries, len(WAITS)) - 1])
+                continue
+            except Exception:
+                # Not of the store's being away: the same again would fail again.
+                log.exception("records cannot be told to the online store")
+                metrics.ONLINE_DROPPED.inc(len(group))
+            self._done(group)
+
+    def _done(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
+        """Take a group out of the queue, but for what was dropped from its head meanwhile."""
+        last = group[-1]
+        with self._wake:
+            place = next((at for at in range(min(len(self._waiting), len(group))) if self._waiting[at] is last), -1)
+            for _ in range(place + 1):
+                self._waiting.popleft()
+            metrics.ONLINE_WAITING.set(len(self._waiting))
+
+    def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
+        told = self._sorted_by_owner(group)
+        if told.events:
+            self._store.append(told.events, self._keeping.events)
+        if told.owned:
+            self._store.add(OWNED, told.owned, self._keeping.owned)
+
+    def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
+        told = _Told()
+        # A late event that the store would have forgotten by now is not made recent by its coming late.
+        forgotten = (time.time() - self._keeping.events.total_seconds()) * 1000
+        for _, kind, record in group:
+            type_ = PURCHASE if kind == ORDERS else record.get("type")
+            items = [line["item"] for line in record["items"]] if kind == ORDERS else [record["item"]]
+            if record["time"] >= forgotten:
+                for owner in _owners(record):
+                    told.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
+            customer = record.get("customer")
+            if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
+                told.owned[f"customer:{customer}"].update(items)
+        return told
+
+
+def _owners(record: Mapping[str, Any]) -> list[str]:
+    return [f"{who}:{record[who]}" for who in ("customer", "session") if record.get(who) is not None]

@@ -1,0 +1,137 @@
+"""The parts of an intake together: what is taken, written, sealed and told to the online store."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endcap.errors import StorageError, TransientError, UserError
+from endcap.online import OnlineStore
+
+from . import metrics
+from .commit import Batch, Writer
+from .following import Follower, Keeping
+from .outlet import Outlet, open_outlet
+from .records import NAMES
+from .sealing import Sealer, recover
+from .seen import Seen
+from .segments import replace
+
+log = logging.getLogger("endcap.intake")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one intake."""
+
+    folder: Path
+    """Where segments and ids lie: a volume of its own."""
+    out: str
+    """Where Parquet goes: a folder or ``s3://bucket/prefix``."""
+    instance: str = field(default_factory=lambda: socket.gethostname())
+    """Stands in files' names, before a mark of the folder."""
+    segment_bytes: int = 64 << 20
+    segment_seconds: float = 300.0
+    reserve: int = 256 << 20
+    """Bytes of the disk that are left free for sealing."""
+    end_seconds: float = 30.0
+    """How long the end may take to seal, and to tell the online store."""
+    keeping: Keeping = field(default_factory=Keeping)
+
+
+class Intake:
+    """Raises UserError or StorageError where it cannot start. One process at a time has a folder."""
+
+    def __init__(self, settings: Settings, online: OnlineStore | None = None) -> None:
+        """online: the online store that follows; it is closed at the end."""
+        self.settings = settings
+        folder = settings.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            instance = f"{settings.instance}-{_mark(folder)}"
+            outlet = _now_or_later(settings.out, folder)
+        except BlockingIOError:
+            raise UserError(f"--folder {folder}: another intake has it; give each its own") from None
+        except OSError as error:
+            raise StorageError(
+                f"cannot use {error.filename or folder}: {error.strerror}; name another folder"
+            ) from error
+        self.seen = Seen(folder)
+        self.follower = Follower(online, settings.keeping) if online is not None else None
+        self.sealer = Sealer(folder, self.seen, outlet, instance)
+        self.writer = Writer(
+            folder,
+            self.seen,
+            closed=self.sealer.add,
+            accepted=self._accepted,
+            most_bytes=settings.segment_bytes,
+            most_seconds=settings.segment_seconds,
+            reserve=settings.reserve,
+        )
+        metrics.SEALING_LAG.set_function(lambda: self.sealer.lag)
+        metrics.ONLINE_LAG.set_function(lambda: self.follower.lag if self.follower else 0.0)
+
+    @property
+    def alive(self) -> bool:
+        return self.writer.alive and self.sealer.alive
+
+    def start(self) -> None:
+        """Take up what an earlier process left, and begin."""
+        left = recover(self.settings.folder, self.seen, self.follower.replay if self.follower else lambda frames: None)
+        for file in left:
+            self.sealer.add(file)
+        for part in (self.follower, self.sealer, self.writer):
+            if part is not None:
+                part.start()
+        log.info("started", extra={"folder": str(self.settings.folder), "segments": len(left)})
+
+    def end(self) -> None:
+        """Commit, seal and tell what there is; what takes too long is gone on with at the next start."""
+        self.writer.end()
+        sealed = self.sealer.end(self.settings.end_seconds)
+        if self.follower is not None:
+            self.follower.end(self.settings.end_seconds / 4)
+        log.info("ended" if sealed else "ended; segments are left to seal", extra={"lag": round(self.sealer.lag, 1)})
+        self._lock.close()
+
+    def _accepted(self, group: Sequence[Batch]) -> None:
+        if self.follower is not None:
+            for batch in group:
+                if batch.accepted:
+                    self.follower.offer(batch.kind, batch.accepted)
+
+
+def count(batch: Batch) -> None:
+    """A batch that was taken, in the metrics."""
+    metrics.ACCEPTED.labels(NAMES[batch.kind]).inc(len(batch.accepted))
+    if batch.duplicates:
+        metrics.DUPLICATES.labels(NAMES[batch.kind]).inc(batch.duplicates)
+
+
+def _mark(folder: Path) -> str:
+    """Of this folder and no other: a pod that comes back with an empty volume begins to count anew, and must not write
+    over the files of the one before it.
+    """
+    file = folder / "mark"
+    with contextlib.suppress(FileNotFoundError):
+        return file.read_text()
+    replace(file, secrets.token_hex(4).encode())
+    return file.read_text()
+
+
+def _now_or_later(out: str, staging: Path) -> Callable[[], Outlet]:
+    """What opens the outlet. A wrong address is told now; a bucket that is away is asked again when there is a need."""
+    try:
+        opened = open_outlet(out, staging)
+    except TransientError as error:
+        log.warning("the bucket is away; segments wait for it", extra={"why": str(error)})
+        return lambda: open_outlet(out, staging)
+    return lambda: opened

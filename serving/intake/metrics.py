@@ -1,0 +1,27 @@
+"""What the intake counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+REQUESTS = Counter("endcap_intake_requests_total", "Requests by path and status.", ["path", "status"])
+ACCEPTED = Counter("endcap_intake_accepted_total", "Records that are durable and were new.", ["kind"])
+DUPLICATES = Counter("endcap_intake_duplicates_total", "Records whose id was taken within 24 hours.", ["kind"])
+REJECTED = Counter("endcap_intake_rejected_total", "Records that are wrong; each was told to who sent it.", ["kind"])
+REQUEST_TIME = Histogram("endcap_intake_request_seconds", "From a request's head to its answer.", buckets=LATENCIES)
+COMMIT = Histogram("endcap_intake_commit_seconds", "Writing and flushing a group of requests.", buckets=LATENCIES)
+FAILED = Counter("endcap_intake_failed_commits_total", "Groups that could not be written and were answered 503.")
+OPEN_BYTES = Gauge("endcap_intake_open_segment_bytes", "Size of the segment that is written to.")
+SEALED = Counter("endcap_intake_sealed_segments_total", "Segments that are in Parquet.")
+SEALING_FAILED = Counter(
+    "endcap_intake_failed_sealings_total", "Tries to seal a segment that failed; it is tried again."
+)
+SEALING_WAITING = Gauge("endcap_intake_closed_segments", "Segments that are closed and not in Parquet yet.")
+SEALING_LAG = Gauge("endcap_intake_sealing_lag_seconds", "Since the oldest of these was closed; 0 where there is none.")
+DAMAGED = Counter("endcap_intake_damaged_segments_total", "Segments in which the disk has changed something.")
+ONLINE_WAITING = Gauge("endcap_intake_online_waiting", "Records that the online store has not got yet.")
+ONLINE_LAG = Gauge("endcap_intake_online_lag_seconds", "Since the oldest of these was durable; 0 where there is none.")
+ONLINE_DROPPED = Counter("endcap_intake_online_dropped_total", "Records that the online store never got.")
+ONLINE_FAILED = Counter("endcap_intake_online_failures_total", "Calls to the online store that failed.")

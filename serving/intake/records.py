@@ -1,0 +1,170 @@
+"""What a record may hold: checks by hand, because each one stands in the way of every event.
+
+A check goes through a record once and says nothing; only where one fails is it looked at again, slowly, for words that
+name the place, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from endcap.spec.base import EARLIEST_MS
+
+Json = dict[str, Any]
+
+MOST_TEXT = 256
+MOST_LINES = 1000
+MOST_POSITION = 1_000_000
+DAY_MS = 86_400_000
+
+TEXTS = f"a text of 1 to {MOST_TEXT} characters without control characters"
+TIMES = "epoch milliseconds as an integer, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z"
+LINE = '{"item": id, "quantity"?: 1, "price"?: 9.95}'
+_OPTIONAL = ("customer", "session", "surface", "ranking_id", "type")
+_EVENT = {"id", "item", "time", *_OPTIONAL}
+_IMPRESSION = {"id", "ranking_id", "item", "position", "time", "surface", "customer", "session"}
+_ORDER = {"id", "customer", "session", "items", "time"}
+_LINE = {"item", "quantity", "price"}
+
+
+class RefusedError(ValueError):
+    """A record that is not taken; in words: the key, what was found, what is allowed."""
+
+
+def event(record: Any, now: int) -> Json:
+    """The record, its time in epoch ms (now where it says none). Raises RefusedError."""
+    _known(record, _EVENT, "an event")
+    for key in ("id", "item"):
+        _needed(record, key)
+    for key in _OPTIONAL:
+        if record.get(key) is not None:
+            _needed(record, key)
+    if record.get("customer") is None and record.get("session") is None:
+        raise RefusedError(
+            "customer, session: found neither; allowed: at least one of them, so that it is somebody's event"
+        )
+    record["time"] = _time(record.get("time"), now)
+    return record  # type: ignore[no-any-return]
+
+
+def impression(record: Any, now: int) -> Json:
+    """As `event`: an item that was seen, at a position of a ranking, counted from 0."""
+    _known(record, _IMPRESSION, "an impression")
+    for key in ("id", "ranking_id", "item"):
+        _needed(record, key)
+    for key in ("surface", "customer", "session"):
+        if record.get(key) is not None:
+            _needed(record, key)
+    position = record.get("position")
+    if type(position) is not int or not 0 <= position <= MOST_POSITION:
+        _wrong(record, "position", f"an integer from 0, the first place, to {MOST_POSITION:,}")
+    record["time"] = _time(record.get("time"), now)
+    return record  # type: ignore[no-any-return]
+
+
+def order(record: Any, now: int) -> Json:
+    """As `event`: what a customer bought, a line an item; `quantity` 1 where a line says none."""
+    _known(record, _ORDER, "an order")
+    for key in ("id", "customer"):
+        _needed(record, key)
+    if record.get("session") is not None:
+        _needed(record, "session")
+    lines = record.get("items")
+    if type(lines) is not list or not 1 <= len(lines) <= MOST_LINES:
+        found = f"{len(lines):,} lines" if type(lines) is list else found_in(record, "items")
+        raise RefusedError(f"items: found {found}; allowed: a list of 1 to {MOST_LINES:,} lines {LINE}")
+    for number, line in enumerate(lines):
+        try:
+            _line(line)
+        except RefusedError as refused:
+            raise RefusedError(f"items[{number}].{refused}") from None
+    record["time"] = _time(record.get("time"), now)
+    return record  # type: ignore[no-any-return]
+
+
+def _line(line: Any) -> None:
+    _known(line, _LINE, "a line")
+    _needed(line, "item")
+    quantity, price = line.setdefault("quantity", 1), line.get("price")
+    if type(quantity) is not int or not 1 <= quantity <= 1_000_000:
+        _wrong(line, "quantity", "an integer from 1 to 1,000,000")
+    if price is not None and (type(price) not in (int, float) or not 0 <= price <= 1e12):
+        _wrong(line, "price", "a number from 0 to 1e12, of one piece")
+
+
+def _known(record: Any, keys: set[str], what: str) -> None:
+    if type(record) is not dict:
+        raise RefusedError(f"found {shown(record)}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}")
+    if not record.keys() <= keys:
+        unknown = min(record.keys() - keys)
+        raise RefusedError(f"{shown(unknown)[1:-1]}: no such key; allowed in {what}: {', '.join(sorted(keys))}")
+
+
+def _needed(record: Json, key: str) -> None:
+    text = record.get(key)
+    # isprintable is quick and too strict; what it refuses is looked at again.
+    if type(text) is not str or not 0 < len(text) <= MOST_TEXT or not (text.isprintable() or _plain(text)):
+        _wrong(record, key, TEXTS)
+
+
+def _plain(text: str) -> bool:
+    return not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in text)
+
+
+def _time(given: Any, now: int) -> int:
+    if given is None:
+        return now
+    moment = given
+    if type(given) is str:
+        moment = _iso(given)
+    elif type(given) is not int:
+        raise RefusedError(f"time: found {shown(given)}; allowed: {TIMES}")
+    if moment > now + DAY_MS:
+        raise RefusedError(f"time: found {shown(given)}, more than a day ahead of {_text(now)}; allowed: {TIMES}")
+    if moment < EARLIEST_MS:
+        raise RefusedError(f"time: found {shown(given)}, which is before 1990 (are these seconds?); allowed: {TIMES}")
+    return int(moment)
+
+
+def _iso(given: str) -> int:
+    try:
+        read = datetime.fromisoformat(given)
+        if read.tzinfo is not None:
+            # Not `timestamp`, which rounds as floats do.
+            since = read.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+            return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
+    except (ValueError, OverflowError):
+        pass
+    raise RefusedError(f"time: found {shown(given)}; allowed: {TIMES}")
+
+
+def _text(moment: int) -> str:
+    return datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _wrong(record: Json, key: str, allowed: str) -> NoReturn:
+    raise RefusedError(f"{key}: found {found_in(record, key)}; allowed: {allowed}")
+
+
+def found_in(record: Json, key: str) -> str:
+    return shown(record[key]) if record.get(key) is not None else "nothing"
+
+
+def shown(value: Any) -> str:
+    """A value in an error: what it is, and a text's or number's beginning."""
+    if type(value) is str:
+        return repr(value if len(value) <= 40 else f"{value[:40]}…") + (
+            f" of {len(value):,}" if len(value) > 40 else ""
+        )
+    if type(value) in (int, float):
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:40]}…"
+    names = {dict: "an object", list: "a list", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "something else")
+
+
+KINDS: dict[str, Callable[[Any, int], Json]] = {"events": event, "impressions": impression, "orders": order}
+"""Each kind's check, by the name that its path, its batch's key and its folder have."""
+NAMES = list(KINDS)

@@ -1,0 +1,145 @@
+"""Closed segments become Parquet files, one after the other; only then is a segment removed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import metrics
+from .outlet import Outlet
+from .parquet import tables
+from .seen import Seen
+from .segments import Folder, Frame, cut_torn_tail, read, sequence_of
+
+log = logging.getLogger("endcap.intake")
+WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
+"""Seconds before a segment that could not be sealed is tried again; the last for ever."""
+TIDYING = 60.0
+
+
+class Sealer:
+    """A thread that seals segments in the order of their numbers, and tries again until it goes."""
+
+    def __init__(self, folder: Path, seen: Seen, outlet: Callable[[], Outlet], instance: str) -> None:
+        """outlet: opens it, or raises as the outlet itself does: it may be away when the intake starts.
+
+        instance: the part of files' names that no other intake's files have.
+        """
+        self._folder, self._seen, self._open, self._instance = Folder(folder), seen, outlet, instance
+        self._outlet: Outlet | None = None
+        self._waiting: deque[tuple[Path, float]] = deque()
+        self._wake = threading.Condition()
+        self._ending = False
+        self._tidied = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="seal", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest segment that is not sealed was closed."""
+        with self._wake:
+            return time.monotonic() - self._waiting[0][1] if self._waiting else 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add(self, file: Path) -> None:
+        with self._wake:
+            self._waiting.append((file, time.monotonic()))
+            metrics.SEALING_WAITING.set(len(self._waiting))
+            self._wake.notify()
+
+    def end(self, patience: float) -> bool:
+        """Seal what waits, for so many seconds at most; whether all is. The rest is left for the next start."""
+        with self._wake:
+            self._ending = True
+            self._wake.notify()
+        self._thread.join(patience)
+        return not self._waiting
+
+    def _run(self) -> None:
+        tries = 0
+        while True:
+            with self._wake:
+                if not self._waiting:
+                    if self._ending:
+                        return
+                    self._wake.wait(TIDYING)
+                file = self._waiting[0][0] if self._waiting else None
+            try:
+                if file is not None:
+                    self._seal(file)
+                self._tidy(sealed=file is not None)
+            except Exception as error:
+                # A full disk, a bucket that is away: the segment stays, and is the truth until it goes.
+                tries += 1
+                metrics.SEALING_FAILED.inc()
+                log.error("a segment is not sealed yet", extra={"segment": file and file.name, "why": str(error)})
+                with self._wake:
+                    if self._ending:
+                        return
+                    self._wake.wait(WAITS[min(tries, len(WAITS)) - 1])
+                continue
+            tries = 0
+            if file is not None:
+                with self._wake:
+                    self._waiting.popleft()
+                    metrics.SEALING_WAITING.set(len(self._waiting))
+
+    def _seal(self, file: Path) -> None:
+        """Done again after a kill it makes the same files under the same names."""
+        if not file.exists():
+            return
+        begun, content, sequence = time.monotonic(), read(file), sequence_of(file)
+        self._seen.keep(sequence, [one.hashes for one in content.frames])
+        if self._outlet is None:
+            self._outlet = self._open()
+        day = datetime.fromtimestamp(content.opened / 1000, UTC).date()
+        made = tables(content.frames)
+        for kind, table in made.items():
+            self._outlet.put(f"{kind}/date={day}/{self._instance}-{sequence:012d}.parquet", table)
+        if content.damaged:
+            metrics.DAMAGED.inc()
+            kept = file.replace(file.with_suffix(".damaged"))
+            log.error("the disk has changed a segment; what is good of it is sealed", extra={"kept": str(kept)})
+        else:
+            self._folder.remove(file)
+        metrics.SEALED.inc()
+        rows = {kind: len(table) for kind, table in made.items()}
+        seconds = round(time.monotonic() - begun, 3)
+        log.info("sealed", extra={"segment": file.name, **rows, "seconds": seconds})
+
+    def _tidy(self, *, sealed: bool) -> None:
+        if sealed or time.monotonic() >= self._tidied + TIDYING:
+            self._seen.tidy()
+            self._tidied = time.monotonic()
+
+
+def recover(folder: Path, seen: Seen, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:
+    """What an earlier process left: torn tails are cut off, ids are known again; the segments that are to be sealed.
+
+    replay: is given the records of the newest, which the online store may not have got.
+    """
+    segments = Folder(folder)
+    left = []
+    newest: Sequence[Frame] = ()
+    for file in segments.there():
+        content = read(file)
+        if torn := cut_torn_tail(file, content):
+            log.warning("a torn tail was cut off", extra={"segment": file.name, "bytes": torn})
+        if not content.frames:
+            segments.remove(file)
+            continue
+        seen.keep(sequence_of(file), [one.hashes for one in content.frames])
+        newest = content.frames
+        left.append(file)
+    replay(newest)
+    return left

@@ -1,0 +1,188 @@
+"""Which ids were taken in the last 24 hours, by 64-bit hashes.
+
+The open segment's are in a set; each closed segment's are a sorted array on the disk, memory-mapped
+(``ids/<stamp>-<first>-<last>.ids``), and an hour's arrays become one. So memory is bounded by a segment's size, and by
+1 to 2 bytes an id for a bitmap in front of each array, without which every look-up would go through all of them.
+
+Two ids of one hash: a new one is taken for a duplicate with the chance (ids of 24 h) / 2**64. At a thousand million
+ids a day that is one event in 18 thousand million. The hash is BLAKE2b, which nobody finds ids of one hash for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from .segments import replace
+
+REMEMBERED_MS = 86_400_000
+HOUR_MS = 3_600_000
+MOST_ARRAYS = 8
+"""Arrays of the hour that has not ended; more are merged."""
+SUFFIX = ".ids"
+FEW = 40
+"""Up to so many hashes are looked up one by one."""
+_CHUNK = 1 << 20
+Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+NONE: Hashes = np.empty(0, np.uint64)
+
+
+def hash_of(kind: bytes, identity: str) -> int:
+    """Of an id among the records of a kind."""
+    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8, person=kind).digest(), "little")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """stamp: when the newest was taken, by `Seen`'s clock (ms); first, last: sequence numbers of its segments."""
+
+    stamp: int
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, file: Path) -> Stamp:
+        return cls(*map(int, file.stem.split("-")))
+
+    @property
+    def name(self) -> str:
+        return f"{self.stamp:015d}-{self.first:012d}-{self.last:012d}{SUFFIX}"
+
+
+class Array:
+    """Sorted hashes in a file, and a bitmap that answers most look-ups."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.of = Stamp.of(file)
+        with file.open("rb") as handle:
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        self.hashes: Hashes = np.frombuffer(mapped, np.uint64)
+        bits = max(10, int(8 * len(self.hashes) - 1).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._bitmap = np.zeros(1 << (bits - 3), np.uint8)
+        for begin in range(0, len(self.hashes), _CHUNK):
+            place, bit = self._places(self.hashes[begin : begin + _CHUNK])
+            starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
+            self._bitmap[place[starts]] |= np.bitwise_or.reduceat(bit, starts)
+        self._quick = self._bitmap.data
+
+    def holds(self, hashes: Hashes) -> Hashes:
+        """Those that are among its own."""
+        place, bit = self._places(hashes)
+        return self._held(hashes[(self._bitmap[place] & bit) != 0])
+
+    def holds_of_few(self, hashes: Sequence[int]) -> Hashes:
+        """As `holds`; of a few numbers, Python asks the bitmap before NumPy has begun."""
+        bitmap, shift = self._quick, int(self._shift)
+        likely = [one for one in hashes if bitmap[one >> shift >> 3] >> (one >> shift & 7) & 1]
+        return self._held(np.array(likely, np.uint64)) if likely else NONE
+
+    def _held(self, likely: Hashes) -> Hashes:
+        if not len(likely):
+            return NONE
+        at = np.minimum(self.hashes.searchsorted(likely), len(self.hashes) - 1)
+        found: Hashes = likely[self.hashes[at] == likely]
+        return found
+
+    def _places(self, hashes: Hashes) -> tuple[Hashes, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
+        position = hashes >> self._shift
+        bit = np.left_shift(np.uint8(1), (position & np.uint64(7)).astype(np.uint8))
+        return position >> np.uint64(3), bit
+
+
+class Seen:
+    """Asked and added to by the one thread that commits; arrays are made and merged by the one that seals."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "ids"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
+        self._closing: dict[int, set[int]] = {}
+        files = {Stamp.of(file): file for file in self._folder.glob(f"*{SUFFIX}")}
+        for stamp, file in list(files.items()):
+            # A merge that was cut off after its array was written leaves what went into it.
+            if any(other != stamp and other.first <= stamp.first and stamp.last <= other.last for other in files):
+                file.unlink()
+                del files[stamp]
+        self._arrays = tuple(Array(file) for _, file in sorted(files.items(), key=lambda one: one[0].first))
+        # This clock goes forward only, by itself while the process lives: where the machine's is set back, nothing is
+        # forgotten early.
+        begun = max([time.time_ns() // 1_000_000, *(array.of.stamp for array in self._arrays)])
+        self._begun = begun - time.monotonic_ns() // 1_000_000
+
+    @property
+    def now(self) -> int:
+        return self._begun + time.monotonic_ns() // 1_000_000
+
+    def has(self, sequence: int) -> bool:
+        """Whether a segment's ids are in an array."""
+        return any(array.of.first <= sequence <= array.of.last for array in self._arrays)
+
+    def known(self, hashes: Sequence[int]) -> set[int]:
+        """Those that were taken."""
+        with self._lock:
+            sets, arrays = [self._open, *self._closing.values()], self._arrays
+        found: set[int] = set()
+        for one in sets:
+            found.update(one.intersection(hashes))
+        if arrays and len(hashes) <= FEW:
+            for array in arrays:
+                found.update(array.holds_of_few(hashes).tolist())
+        elif arrays:
+            asked = np.array(hashes, np.uint64)
+            for array in arrays:
+                found.update(array.holds(asked).tolist())
+        return found
+
+    def add(self, hashes: Iterable[int]) -> None:
+        """Of records that are durable now."""
+        self._open.update(hashes)
+
+    def close(self, sequence: int) -> None:
+        """The open segment ends: its ids wait for their array."""
+        with self._lock:
+            self._closing[sequence], self._open = self._open, set()
+
+    def keep(self, sequence: int, hashes: Sequence[Hashes]) -> None:
+        """Write a closed segment's array, if it is not there. Raises OSError."""
+        if hashes and not self.has(sequence):
+            self._write(Stamp(self.now, sequence, sequence), hashes, replaced=())
+        with self._lock:
+            self._closing.pop(sequence, None)
+
+    def tidy(self) -> None:
+        """Forget what is older than 24 hours, and make one array of an hour's. Raises OSError."""
+        now = self.now
+        old = [array for array in self._arrays if array.of.stamp < now - REMEMBERED_MS]
+        with self._lock:
+            self._arrays = tuple(array for array in self._arrays if array not in old)
+        for array in old:
+            array.file.unlink(missing_ok=True)
+        for hour, of_hour in groupby(self._arrays, key=lambda array: array.of.stamp // HOUR_MS):
+            together = list(of_hour)
+            if len(together) > (MOST_ARRAYS if hour == now // HOUR_MS else 1):
+                stamp = Stamp(max(one.of.stamp for one in together), together[0].of.first, together[-1].of.last)
+                self._write(stamp, [one.hashes for one in together], together)
+
+    def _write(self, stamp: Stamp, hashes: Sequence[Hashes], replaced: Sequence[Array]) -> None:
+        joined = np.concatenate(hashes)
+        joined.sort()
+        file = self._folder / stamp.name
+        replace(file, joined.tobytes())
+        made = Array(file)
+        with self._lock:
+            kept = [array for array in self._arrays if array not in replaced]
+            self._arrays = tuple(sorted([*kept, made], key=lambda array: array.of.first))
+        for array in replaced:
+            array.file.unlink(missing_ok=True)
