@@ -43,13 +43,13 @@ class Pool:
     def keep(self, items: Places) -> NDArray[np.bool_]:
         """Which of some items may be listed: bool, like `items`."""
         if self.places is not None:
-            return np.isin(items, self.places)
-        return self.allowed[items] & ~np.isin(items, self.hidden)
+            return _found(items, self.places)
+        return self.allowed[items] & ~_found(items, np.sort(self.hidden))
 
     def others(self, listed: Places, count: int) -> Places:
         """The first, that is the most popular, of the items that may be listed and are not."""
         if self.places is not None:
-            return self.places[~np.isin(self.places, listed)][:count]
+            return self.places[~_found(self.places, np.sort(listed))][:count]
         rest = self.allowed.copy()
         rest[self.hidden] = rest[listed] = False
         return np.flatnonzero(rest)[:count].astype(np.int32)
@@ -68,11 +68,11 @@ class Pools:
         places, strangers = self._having(request), list[str]()
         if request.candidates is not None:
             candidates, strangers = self._candidates(request.candidates)
-            places = candidates if places is None else np.intersect1d(places, candidates, assume_unique=True)
+            places = candidates if places is None else candidates[_found(candidates, places)]
         if places is not None:
             places = places[allowed[places]]
             if len(hidden):
-                places = places[~np.isin(places, hidden)]
+                places = places[~_found(places, np.sort(hidden))]
         return Pool(places, allowed, hidden, strangers)
 
     def admitted(
@@ -115,7 +115,7 @@ class Pools:
         places: Places | None = None
         for name, values in wanted(request):
             having = self.rulebook.where(name, values).astype(np.int32)
-            places = having if places is None else np.intersect1d(places, having, assume_unique=True)
+            places = having if places is None else places[_found(places, having)]
         return places
 
     def _candidates(self, candidates: Sequence[str]) -> tuple[Places, list[str]]:
@@ -141,6 +141,16 @@ class Pools:
 
     def _left_out(self, ids: Sequence[str]) -> Sequence[str]:
         return {"none": ids[:0], "last": ids[-1:], "seen": ids}[self.exclude]
+
+
+def _found(items: Places, places: Places) -> NDArray[np.bool_]:
+    """Which of the items are among places that ascend: bool, like `items`."""
+    if not len(places):
+        return np.zeros(len(items), dtype=np.bool_)
+    at = np.searchsorted(places, items)
+    at[at == len(places)] = 0
+    found: NDArray[np.bool_] = places[at] == items
+    return found
 
 
 def wanted(request: RankRequest) -> Iterator[tuple[str, Collection[str]]]:

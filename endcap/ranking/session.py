@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -90,19 +89,33 @@ class Reader:
 
     def read(self, requests: Sequence[RankRequest], known: Sequence[Known], now: int) -> Asked:
         """The requests' sessions. `now`: epoch ms, the time of events that carry none."""
-        events = [self._events(request, told) for request, told in zip(requests, known, strict=True)]
-        ids = [_ids(request, happened) for request, happened in zip(requests, events, strict=True)]
-        flat = [item for session in ids for item in session]
-        index = self._vocabulary.indices(flat)
-        there = index >= 0
-        edges = np.array([0, *accumulate(map(len, ids))], dtype=np.int64)
-        # How many known items stand before each place.
-        before = np.concatenate([[0], np.cumsum(there)])
-        times, types = _times(ids, events, now), None
-        if self._evaluate is not None:
-            types = Types.of([kind for session in zip(ids, events, strict=True) for kind in _types(*session)])[there]
+        ids: list[list[str]] = []
+        flat: list[str] = []
+        times: list[int] = []
+        kinds: list[str | None] = []
+        edges = [0]
+        for request, told in zip(requests, known, strict=True):
+            events = self._events(request, told)
+            if events is None:
+                own = request.items if request.items is not None else [request.item or ""]
+                times += [now] * len(own)
+                kinds += [None] * len(own)
+            else:
+                own = [event.item for event in events]
+                times += [now if event.time is None else event.time for event in events]
+                kinds += [event.type for event in events]
+            ids.append(own)
+            flat += own
+            edges.append(len(flat))
         customers = [self._customers.get(request.customer or "", NOBODY) for request in requests]
-        sessions = Sessions(index[there], times[there], before[edges], np.array(customers, dtype=np.int32), types=types)
+        sessions = Sessions(
+            self._vocabulary.indices(flat),
+            np.array(times, dtype=np.int64),
+            np.array(edges, dtype=np.int64),
+            np.array(customers, dtype=np.int32),
+            types=None if self._evaluate is None else Types.of(kinds),
+        )
+        sessions = _known_only(sessions)
         if self._evaluate is not None:
             sessions = replace(sessions, features=self._evaluate(sessions))
         return Asked(sessions, ids)
@@ -117,23 +130,18 @@ class Reader:
         return [event for event in events if event.type in self._event_types]
 
 
-def _ids(request: RankRequest, events: Sequence[Event | RecentEvent] | None) -> list[str]:
-    if events is not None:
-        return [event.item for event in events]
-    return request.items if request.items is not None else [request.item or ""]
-
-
-def _times(
-    ids: Sequence[list[str]], events: Sequence[Sequence[Event | RecentEvent] | None], now: int
-) -> NDArray[np.int64]:
-    times: list[int] = []
-    for session, happened in zip(ids, events, strict=True):
-        if happened is None:
-            times += [now] * len(session)
-        else:
-            times += [now if event.time is None else event.time for event in happened]
-    return np.array(times, dtype=np.int64)
-
-
-def _types(ids: list[str], events: Sequence[Event | RecentEvent] | None) -> list[str | None]:
-    return [None] * len(ids) if events is None else [event.type for event in events]
+def _known_only(sessions: Sessions) -> Sessions:
+    """Without the events of unknown items."""
+    there = sessions.items >= 0
+    if there.all():
+        return sessions
+    # How many known items stand before each place.
+    before = np.concatenate([[0], np.cumsum(there)])
+    types = None if sessions.types is None else sessions.types[there]
+    return replace(
+        sessions,
+        items=sessions.items[there],
+        times=sessions.times[there],
+        offsets=before[sessions.offsets],
+        types=types,
+    )
