@@ -26,7 +26,14 @@ from urllib.parse import urlsplit
 import orjson
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    OutOfMemoryError,
+    RedisError,
+)
 from redis.retry import Retry
 
 from endcap.errors import OnlineStoreError, UserError
@@ -168,11 +175,11 @@ class RedisStore(OnlineStore):
 def _told(error: Exception) -> str:
     """What a server's or the client's error means, and what to do."""
     text = str(error).strip() or type(error).__name__
-    if "OOM" in text:
-        return "it is full (maxmemory); give it more memory, or write less"
-    if text.startswith("MOVED") or "CROSSSLOT" in text:
-        return "it is a Redis Cluster, which is not supported; use one primary, with replicas if you like"
-    if "NOAUTH" in text or "WRONGPASS" in text or "invalid username-password" in text:
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
+        return f"it is full; give it more memory, or write less ({text})"
+    if isinstance(error, (MovedError, ClusterCrossSlotError, ClusterDownError)):
+        return f"Redis Cluster is not supported; use one primary, with replicas if you like ({text})"
+    if isinstance(error, AuthenticationError):
         return f"it wants another user or password, which are part of the address ({text})"
     return text
 

@@ -16,13 +16,13 @@ READY = 10.0
 
 
 class RedisServer:
-    """Ends with `stop`, by its process. memory: bytes that it may hold; it refuses writes beyond."""
+    """Ends with `stop`, by its process. options: further ones of the program."""
 
-    def __init__(self, folder: Path, memory: int = 0) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._folder, self._memory = folder, memory
+        self._folder, self._options = folder, options
         self._folder.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -30,17 +30,10 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("no redis-server on the PATH: the store on a server is tested where there is one")
-        options = {
-            "--port": str(self.port),
-            "--bind": "127.0.0.1",
-            "--dir": str(self._folder),
-            "--save": "",
-            "--maxmemory": str(self._memory),
-            "--maxmemory-policy": "noeviction",
-        }
-        words = [word for option in options.items() for word in option]
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        command = [program, *place, *self._options]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([program, *words], stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         limit = time.monotonic() + READY
         with redis.Redis(port=self.port) as client:
             while True:

@@ -1,0 +1,122 @@
+"""An online store as serving asks it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.errors import OnlineStoreError
+from endcap.online import OWNED, Found, Guarded, LookUp, OnlineStore, RecentEvent, Rows, Wanted, open_online
+
+DAY = timedelta(days=1)
+AWAY = LookUp([[], []], [set(), set()], True)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[OnlineStore]:
+    with open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5) as opened:
+        yield opened
+
+
+class Fault:
+    """Makes a store's reading fail, or take its time, as long as it is told to; counts the calls."""
+
+    def __init__(self, store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.seconds, self.error = 0, 0.0, None
+        self._read = store.read
+        monkeypatch.setattr(store, "read", self)
+
+    error: Exception | None
+
+    def __call__(self, wanted: Wanted) -> Found:
+        self.calls += 1
+        time.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return self._read(wanted)
+
+
+@pytest.fixture
+def fault(store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> Fault:
+    return Fault(store, monkeypatch)
+
+
+def guarded(store: OnlineStore, **keys: Any) -> Guarded:
+    return Guarded(store, **{"timeout": 1.0, "rest": 0.2, **keys})
+
+
+def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fault: Fault) -> None:
+    for owner, item in (("customer:1", "a"), ("customer:2", "b"), ("session:2", "c")):
+        store.append({owner: [RecentEvent(item, 1), RecentEvent(item, 2)]}, DAY)
+    store.add(OWNED, {"customer:1": ["x"], "customer:2": ["y"], "session:2": ["z"]}, None)
+    found = guarded(store).look_up(["1", "2", "2", None, "9", None], [None, None, "2", "2", "9", None], 1)
+    a, b, c = ([RecentEvent(item, 2)] for item in "abc")
+    assert found == LookUp([a, b, c, c, [], []], [{"x"}, {"y"}, {"y", "z"}, {"z"}, set(), set()], False)
+    assert fault.calls == 1
+
+
+def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
+    fault.error = OnlineStoreError("down")
+    assert guarded(store).look_up([None], [None], 5) == LookUp([[]], [set()], False)
+    assert fault.calls == 0
+
+
+@pytest.mark.parametrize("error", [OnlineStoreError("down"), RuntimeError("a mistake in the store")])
+def test_after_a_failure_the_store_is_left_alone_for_a_while(
+    store: OnlineStore, fault: Fault, error: Exception
+) -> None:
+    seen: list[str] = []
+    asked = guarded(store, observe=lambda outcome, seconds: seen.append(outcome))
+    fault.error = error
+    assert [asked.look_up(["1", "2"], [None, None], 5) for _ in range(3)] == [AWAY] * 3
+    assert asked.rows("lists", ["1"]) == Rows([None], True)
+    assert (fault.calls, seen) == (1, ["failed", "skipped", "skipped", "skipped"])
+    assert asked.degraded
+    assert asked.error == str(error)
+    time.sleep(0.25)
+    assert asked.look_up(["1", "2"], [None, None], 5).degraded
+    assert fault.calls == 2
+    fault.error = None
+    time.sleep(0.25)
+    assert not asked.look_up(["1", "2"], [None, None], 5).degraded
+    assert (asked.degraded, asked.error, seen[-1]) == (False, "", "ok")
+
+
+def test_a_slow_store_costs_its_time_once(store: OnlineStore, fault: Fault) -> None:
+    asked = guarded(store, timeout=0.05, rest=10)
+    fault.seconds = 0.5
+    begun = time.monotonic()
+    assert asked.look_up(["1", "2"], [None, None], 5) == AWAY
+    first = time.monotonic() - begun
+    for _ in range(100):
+        assert asked.look_up(["1", "2"], [None, None], 5) == AWAY
+    assert 0.05 <= first < 0.3
+    assert time.monotonic() - begun - first < 0.05
+    assert asked.error == "no answer in 0.05 s"
+
+
+def test_one_of_many_tries_the_store_again(store: OnlineStore, fault: Fault) -> None:
+    asked = guarded(store, rest=0.1)
+    fault.error = OnlineStoreError("down")
+    asked.rows("lists", ["1"])
+    time.sleep(0.15)
+    fault.seconds, fault.calls = 0.05, 0
+    threads = [threading.Thread(target=asked.rows, args=("lists", ["1"])) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert fault.calls == 1
+
+
+def test_rows_are_those_of_the_published_version(store: OnlineStore) -> None:
+    store.write("lists", "v1", {"1": b"one"})
+    store.publish("lists", "v1")
+    store.write("lists", "v2", {"1": b"two"})
+    assert guarded(store).rows("lists", ["2", "1"]) == Rows([None, b"one"], False)
