@@ -38,7 +38,7 @@ class Batch:
     stands in the scores, flattened. entering: int64 [L], which row goes in. inputs: int64 [all lanes], the items that
     go in. targets: int64 [L, 1]. kept: float32 [L, 1], 0 where a session begins. scale: float32 [L, 1], 1 / all lanes,
     0 where the lane has ended. coming, going: float32 [L, width], dropout of the embedding and of the hidden state
-    (empty without). codes: int64 [L], by feature.
+    (empty without); the state goes on to the next step, too, as dropout has left it. codes: int64 [L], by feature.
     """
 
     rows: Tensor

@@ -178,7 +178,7 @@ class GRUStep:
         if batch.going.numel():
             by_after.mul_(batch.going)
         by_coming = self._backward(coming, gates, by_after)
-        self.hidden.copy_(gates.after)
+        self.hidden.copy_(going)
         return Gradients(self.gradient, by_rows, self._enter(batch, by_coming, by_rows))
 
     def _fetched(self, batch: Batch) -> Tensor:

@@ -28,6 +28,8 @@ _WIDE = 256
 class GRUSettings:
     """How GRU4Rec is trained; the names are those of its spec.
 
+    dropout_hidden: of the hidden state, for its step's scores and for the next step alike, as the authors have it: on
+    RSC15 the next step's part is worth more than a point of HR@20 and of MRR@20 with cross-entropy at 0.4.
     bpr_elu: parameter of the elu on bpr-max's scores, 0 without. precision: of matrix products; auto: bfloat16 where
     the device multiplies it much faster.
     """

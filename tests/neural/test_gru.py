@@ -57,8 +57,8 @@ def trainer(settings: GRUSettings = SETTINGS, *, separate: bool = False, counted
     return made
 
 
-def by_autograd(made: GRUTrainer, batch: Batch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and gradients of a batch, from the formulas of the papers, on whole tables."""
+def by_autograd(made: GRUTrainer, batch: Batch, hidden: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Loss and gradients of a batch, from the formulas of the papers, on whole tables, and the next hidden state."""
     settings, network = made.settings, made.network()
     leaves = {name: values.clone().requires_grad_() for name, values in network.weights.items() if name != "bias"}
     bias = torch.zeros(N_ITEMS, requires_grad=True)
@@ -82,7 +82,9 @@ def by_autograd(made: GRUTrainer, batch: Batch, hidden: Tensor) -> tuple[Tensor,
         losses = -(weights * torch.sigmoid(own - out)).sum(1).log() + settings.bpr_penalty * (weights * out**2).sum(1)
     loss = (losses * batch.scale[:, 0]).sum()
     loss.backward()
-    return loss.detach(), {name: leaf.grad for name, leaf in {**leaves, "bias": bias}.items() if leaf.grad is not None}
+    leaves["bias"] = bias
+    gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    return loss.detach(), gradients, after.detach()
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counted", "drawn"])
@@ -94,10 +96,12 @@ def test_gradients_are_those_of_autograd(loss: str, separate: bool, counted: boo
     with torch.no_grad():
         table.values[:, WIDTH] = 0.0
     for batch in list(next(made.blocks.epoch(3, 0)).steps())[:5]:
-        expected_loss, expected = by_autograd(made, batch, step.hidden.clone())
+        expected_loss, expected, after = by_autograd(made, batch, step.hidden.clone())
         step.total.zero_()
         found = step.gradients(batch)
         assert step.total.item() == pytest.approx(expected_loss.item(), rel=1e-5)
+        # Dropout and all: so much of the state goes on.
+        torch.testing.assert_close(step.hidden, after)
         whole = torch.zeros(N_ITEMS + 1, table.memory.shape[2]).index_add_(0, batch.rows, found.scored)[:N_ITEMS]
         scored = "output" if separate else "items"
         torch.testing.assert_close(whole[:, :WIDTH], expected[scored], rtol=1e-4, atol=1e-6)
