@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 
 from endcap.registry.package import load_package
-from endcap_serving.predictor.__main__ import serve
-from endcap_serving.predictor.model import RankingModel
+from endcap_serving.predictor.engine import Engine, Served
+from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.server import serve
+from endcap_serving.predictor.workers import listen
 
 
 def main(port: str, *named: str) -> None:
-    models = []
+    metrics = Metrics()
+    engines = []
     for one in named:
         name, _, folder = one.partition("=")
-        model = RankingModel(name, load_package(Path(folder)).ranker, version="7", variant="stable")
-        model.load()
-        models.append(model)
-    serve(models, "127.0.0.1", int(port))
+        ranker = load_package(Path(folder)).ranker
+        ranker.prepare()
+        engines.append(Engine(Served(name, "7", "stable"), ranker, metrics))
+    serve(engines, metrics, listen("127.0.0.1", int(port)))
 
 
 if __name__ == "__main__":

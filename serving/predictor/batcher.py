@@ -1,0 +1,172 @@
+"""Requests that come while others are ranked make the next batch: none waits for company, none ranks alone in a crowd.
+
+One thread ranks. A ranking is computation, and two at once on one core only make both late; a GPU takes one batch at a
+time anyway, and a larger one for little more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from queue import SimpleQueue
+from typing import Generic, Protocol, TypeVar
+
+from .admission import Admission
+
+MOST = 128
+"""Requests in one batch."""
+SLICE = 0.025
+"""Seconds that a batch should not take longer than: whoever arrives meanwhile waits for its end."""
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Watch(Protocol):
+    """Is told what happens, on the ranking thread."""
+
+    def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+        """A batch of so many requests took so long; the calls that it began with had waited so long."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Q, A]):
+    """What one caller asked, and what of it is answered. weight: the requests that others must wait for."""
+
+    requests: Sequence[Q]
+    future: asyncio.Future[list[A]]
+    weight: int
+    arrived: float
+    answers: list[A] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or len(self.answers) == len(self.requests)
+
+
+class Batcher(Generic[Q, A]):
+    """Hands requests to `work` on a thread of its own, in batches. Calls of many requests take turns with others."""
+
+    def __init__(self, work: Callable[[list[Q]], list[A]], admission: Admission, watch: Watch) -> None:
+        """work: one answer a request, in order. An error of it is the answer to the calls that cause it alone."""
+        self._work = work
+        self._admission = admission
+        self._watch = watch
+        self._queue: SimpleQueue[_Call[Q, A] | None] = SimpleQueue()
+        self._waiting: deque[_Call[Q, A]] = deque()
+        self._died: BaseException | None = None
+        self._began = 0.0
+        self._thread = threading.Thread(target=self._live, name="ranking", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the batch of the moment has taken so far."""
+        began = self._began
+        return time.monotonic() - began if began else 0.0
+
+    def submit(self, requests: Sequence[Q]) -> asyncio.Future[list[A]]:
+        """The answers, to be awaited on the running loop; call from no other thread than the loop's."""
+        future: asyncio.Future[list[A]] = asyncio.get_running_loop().create_future()
+        if not self.alive:
+            future.set_exception(RuntimeError(f"the ranking thread has ended: {self._died!r}"))
+            return future
+        call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room()), time.perf_counter())
+        self._admission.waiting += call.weight
+        self._queue.put(call)
+        return future
+
+    def close(self, patience: float = 5.0) -> None:
+        """End the thread when it has ranked what waits."""
+        self._queue.put(None)
+        self._thread.join(patience)
+
+    def _room(self) -> int:
+        return max(1, min(MOST, int(SLICE / self._admission.each)))
+
+    def _live(self) -> None:
+        try:
+            while self._gather():
+                self._rank()
+        except BaseException as error:
+            self._died = error
+            for call in self._waiting:
+                call.error = RuntimeError(f"the ranking thread has ended: {error!r}")
+            self._hand_over(list(self._waiting))
+            raise
+
+    def _gather(self) -> bool:
+        """Take all that has come in; wait for it where there is nothing to do. False at the end."""
+        while not self._waiting or not self._queue.empty():
+            call = self._queue.get()
+            if call is None:
+                # After what came before the end, and never waiting again.
+                self._queue.put(None)
+                return bool(self._waiting)
+            self._waiting.append(call)
+        return True
+
+    def _rank(self) -> None:
+        parts, began = self._fill(), time.perf_counter()
+        self._began = time.monotonic()
+        waits = [began - call.arrived for call, _ in parts if not call.answers]
+        try:
+            answers = iter(self._work([request for _, part in parts for request in part]))
+            for call, part in parts:
+                call.answers += islice(answers, len(part))
+        except Exception:
+            self._rank_singly(parts)
+        took, count = time.perf_counter() - began, sum(len(part) for _, part in parts)
+        self._began = 0.0
+        self._admission.took(took, count)
+        self._watch.ranked(count, took, waits)
+        # What is not done goes to the back: a call of many takes turns with others.
+        self._waiting.extend(call for call, _ in parts if not call.done)
+        self._hand_over([call for call, _ in parts if call.done])
+
+    def _fill(self) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
+        """The next batch: calls, first come first, each with those of its requests that are its next."""
+        room, parts = self._room(), []
+        while room > 0 and self._waiting:
+            call = self._waiting.popleft()
+            start = len(call.answers)
+            part = call.requests[start : start + room]
+            parts.append((call, part))
+            room -= len(part)
+        return parts
+
+    def _rank_singly(self, parts: Sequence[tuple[_Call[Q, A], Sequence[Q]]]) -> None:
+        """After an error: each call on its own, so that only who causes it meets it."""
+        for call, part in parts:
+            try:
+                call.answers += self._work(list(part))
+            except Exception as error:
+                call.error = error
+
+    def _hand_over(self, done: list[_Call[Q, A]]) -> None:
+        if done:
+            # The loop has gone where the server gave up on its last requests.
+            with contextlib.suppress(RuntimeError):
+                done[0].future.get_loop().call_soon_threadsafe(self._deliver, done)
+
+    def _deliver(self, done: Sequence[_Call[Q, A]]) -> None:
+        """On the event loop, once a batch."""
+        for call in done:
+            self._admission.waiting -= call.weight
+            if call.future.cancelled():
+                continue
+            if call.error is not None:
+                call.future.set_exception(call.error)
+            else:
+                call.future.set_result(call.answers)

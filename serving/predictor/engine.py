@@ -1,0 +1,90 @@
+"""What ranks: the ranker of the moment, what the online store adds to a batch, and the thread that does it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from endcap.ranking import Answer, Ranker, RankRequest
+
+from .admission import Admission
+from .batcher import Batcher
+from .lookups import Lookups
+from .metrics import Metrics
+from .seldom import Seldom
+
+ONLINE_STORE = "online-store"
+"""What a degraded ranking was made without."""
+log = logging.getLogger("endcap.predictor")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served, as every answer tells it. mismatches: by library, with which version the package was made and
+    which is here, where they differ."""
+
+    name: str
+    version: str
+    variant: str
+    mismatches: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Ranked(NamedTuple):
+    """degraded: the online store did not say what it was asked."""
+
+    answer: Answer
+    degraded: bool
+
+
+class Engine:
+    """Ranks for one recommender. `ranker` may be replaced at any time: each batch is ranked by one of them."""
+
+    def __init__(self, served: Served, ranker: Ranker, metrics: Metrics, lookups: Lookups | None = None) -> None:
+        """lookups: what asks the online store; None where there is none."""
+        self.served = served
+        self.ranker = ranker
+        self._metrics = metrics
+        self._lookups = lookups
+        self._without_store = Seldom(log, logging.WARNING, "rankings are made without the online store")
+        self.admission = Admission(ranker.serving.max_wait.total_seconds())
+        self.batcher: Batcher[RankRequest, Ranked] = Batcher(self._rank, self.admission, metrics)
+
+    def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[Ranked]]:
+        """One answer a request, to be awaited on the event loop."""
+        return self.batcher.submit(requests)
+
+    def written(self, ranked: Sequence[Ranked], surfaces: Sequence[str | None], call: str, variant: str) -> list[bytes]:
+        """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
+        told = {"model_version": self.served.version, "variant": variant, "request_id": call}
+        texts = []
+        for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
+            extra: dict[str, object] = {**told, "ranking_id": ranking_id(call, number)}
+            if surface is not None:
+                extra["surface"] = surface
+            if degraded:
+                extra["degraded"] = [ONLINE_STORE]
+            texts.append(answer.to_bytes(extra))
+        return texts
+
+    def _rank(self, requests: list[RankRequest]) -> list[Ranked]:
+        """On the ranking thread."""
+        ranker = self.ranker
+        if self._lookups is None:
+            # What a request leaves to a store that there is none of is missing all the same.
+            degraded = [bool(request.owners) for request in requests]
+            answers = ranker.rank(requests)
+        else:
+            known, degraded = self._lookups.known(requests, owned=ranker.rulebook.rules.owned is not None)
+            answers = ranker.rank(requests, known=known)
+            if any(degraded):
+                self._without_store(reason=self._lookups.error)
+        if lacking := sum(degraded):
+            self._metrics.degraded(ONLINE_STORE, lacking)
+        return list(map(Ranked, answers, degraded))
+
+
+def ranking_id(call: str, number: int) -> str:
+    return f"{call}.{number}"

@@ -1,0 +1,77 @@
+"""What the online store says of a micro-batch of requests, in one round trip and a bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import orjson
+
+from endcap.online import Guarded, OnlineStore
+from endcap.online.guard import Observe
+from endcap.online.names import feature_table
+from endcap.ranking import Known, Precomputed, RankRequest
+from endcap.registry.package import Package
+
+
+class Lookups:
+    """Asks for what requests leave to the store, and for nothing where they leave nothing."""
+
+    def __init__(self, store: Guarded, lists: str, most: int) -> None:
+        """lists: the table of the lists that a batch made with the version that is served. most: recent events."""
+        self._store = store
+        self._lists = lists
+        self._most = most
+
+    @property
+    def error(self) -> str:
+        """Of the last time that the store did not answer."""
+        return self._store.error
+
+    def known(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[Known], list[bool]]:
+        """What is known for each request, and whether the store should have said and did not.
+
+        owned: whether the shop's rules ask what a customer has.
+        """
+        asks = [bool(request.owners) or (owned and request.customer is not None) for request in requests]
+        customers = [request.customer if ask else None for request, ask in zip(requests, asks, strict=True)]
+        sessions = [request.session if ask else None for request, ask in zip(requests, asks, strict=True)]
+        found = self._store.look_up(customers, sessions, self._most)
+        listed, lists_away = self._listed(requests)
+        has = found.owned if owned else [()] * len(requests)
+        known = [Known(*told) for told in zip(found.events, has, listed, strict=True)]
+        degraded = [
+            (found.degraded and ask) or (lists_away and request.precomputed)
+            for request, ask in zip(requests, asks, strict=True)
+        ]
+        return known, degraded
+
+    def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[Precomputed | None], bool]:
+        """The batch's list for each request that will do with it."""
+        customers = [request.customer for request in requests if request.precomputed and request.customer]
+        if not customers:
+            return [None] * len(requests), False
+        found = self._store.rows(self._lists, customers)
+        rows = dict(zip(customers, found.rows, strict=True))
+        return [_list_of(rows.get(one.customer or "") if one.precomputed else None) for one in requests], found.degraded
+
+
+def _list_of(row: bytes | None) -> Precomputed | None:
+    if row is None:
+        return None
+    read = orjson.loads(row)
+    return Precomputed(read["items"], read["scores"])
+
+
+def lookups(store: OnlineStore, package: Package, version: str, timeout: float, observe: Observe) -> Lookups:
+    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch."""
+    dataset = package.info.get("dataset")
+    history = feature_table("customers", dataset) if dataset else None
+    guarded = Guarded(store, timeout=timeout, history=history, observe=observe)
+    return Lookups(guarded, f"lists/{package.recommender.name}/{version}", package.recommender.serving.recent_events)
+
+
+def shop_of(package: Package) -> str:
+    """The shop's name, under which the online store keeps what is its own: its datasets lie under it too."""
+    dataset = str(package.info.get("dataset") or "").split("/")
+    return dataset[-2] if len(dataset) > 1 else PurePath(package.recommender.shop).stem

@@ -1,0 +1,142 @@
+"""What Prometheus reads at /metrics: of this process, or of all workers together.
+
+Where several workers serve, each writes its numbers into a file of the folder that PROMETHEUS_MULTIPROC_DIR names, and
+whichever is asked adds all of them up. So the numbers do not depend on who was asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SECONDS = [
+    *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),
+    *(0.04, 0.05, 0.065, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
+]
+"""Fine, because a coarse histogram does not show that a latency doubled."""
+BATCHES = [1, 2, 4, 8, 16, 32, 64, 128]
+NO_SURFACE, OTHER_SURFACE = "none", "other"
+MOST_SURFACES = 50
+"""Label values that callers can make; further surfaces are counted as `other`."""
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Metrics:
+    """Counted from the event loop, the ranking thread and the refresh thread."""
+
+    def __init__(self) -> None:
+        self._on = True
+        self._surfaces: set[str] = set()
+        self._requests = _Children(
+            Counter("endcap_requests", "Calls, by status and by the first request's surface", ["status", "surface"])
+        )
+        self._rankings = _Children(Counter("endcap_rankings", "Rankings given, by surface", ["surface"]))
+        about = "From a call's head to its answer, where that is 200"
+        self._latency = Histogram("endcap_request_seconds", about, buckets=SECONDS)
+        self._wait = Histogram("endcap_queue_seconds", "What a call waited for its turn", buckets=SECONDS)
+        self._ranking = Histogram("endcap_batch_seconds", "What a batch took", buckets=SECONDS)
+        self._batch = Histogram("endcap_batch_requests", "Requests in a batch", buckets=BATCHES)
+        self._degraded = _Children(Counter("endcap_degraded", "Rankings made without what is named", ["without"]))
+        self._online = _Children(
+            Histogram("endcap_online_store_seconds", "Questions to the online store", ["outcome"], buckets=SECONDS)
+        )
+        self._rejected = Counter("endcap_rejected", "Calls that would have waited too long")
+        self._age = Gauge(
+            "endcap_catalogue_age_seconds", "Since the catalogue in use was made", multiprocess_mode="livemax"
+        )
+        self._refreshes = _Children(Counter("endcap_catalogue_refreshes", "Looks for a new catalogue", ["outcome"]))
+        about = "1 for the model that is served"
+        self._info = Gauge("endcap_model_info", about, ["model", "version", "variant"], multiprocess_mode="livemax")
+        about = "1 where a package was made with another version than what serves it"
+        labels = ["library", "made_with", "here"]
+        self._mismatch = Gauge("endcap_package_mismatch", about, labels, multiprocess_mode="livemax")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing: the requests of a warm-up are nobody's."""
+        self._on = False
+        try:
+            yield
+        finally:
+            self._on = True
+
+    def answered(self, status: int, surfaces: Sequence[str | None], seconds: float) -> None:
+        """A call was answered: with so many rankings, each for a surface."""
+        if not self._on:
+            return
+        names = [self._surface(name) for name in surfaces] or [NO_SURFACE]
+        self._requests[str(status), names[0]].inc()
+        if status != 200:
+            return
+        self._latency.observe(seconds)
+        for name in names:
+            self._rankings[(name,)].inc()
+
+    def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
+        if not self._on:
+            return
+        self._batch.observe(requests)
+        self._ranking.observe(seconds)
+        for wait in waits:
+            self._wait.observe(wait)
+
+    def degraded(self, without: str, rankings: int) -> None:
+        if self._on:
+            self._degraded[(without,)].inc(rankings)
+
+    def asked_store(self, outcome: str, seconds: float) -> None:
+        """outcome: `ok`, `failed`, or `skipped` where the store is left alone after a failure."""
+        if self._on:
+            self._online[(outcome,)].observe(seconds)
+
+    def rejected(self) -> None:
+        if self._on:
+            self._rejected.inc()
+
+    def refreshed(self, outcome: str) -> None:
+        """outcome: `taken`, `refused` or `unreachable`; a look that finds nothing new is not counted."""
+        self._refreshes[(outcome,)].inc()
+
+    def catalogue_age(self, seconds: float) -> None:
+        self._age.set(seconds)
+
+    def serves(self, model: str, version: str, variant: str, mismatches: Mapping[str, tuple[str, str]]) -> None:
+        """mismatches: by library, the version that made the package and the one here."""
+        self._info.labels(model, version, variant).set(1)
+        for library, (made_with, here) in mismatches.items():
+            self._mismatch.labels(library, made_with, here).set(1)
+
+    def _surface(self, name: str | None) -> str:
+        if name is None:
+            return NO_SURFACE
+        if name not in self._surfaces and len(self._surfaces) < MOST_SURFACES:
+            self._surfaces.add(name)
+        return name if name in self._surfaces else OTHER_SURFACE
+
+
+class _Children(dict[tuple[str, ...], Any]):
+    """A metric's children by label values: looking them up in the metric takes a lock and longer than counting."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+
+    def __missing__(self, values: tuple[str, ...]) -> Any:
+        self[values] = self._metric.labels(*values)
+        return self[values]
+
+
+def exposition(accept: str) -> tuple[bytes, str]:
+    """All metrics as text, and its content type."""
+    registry = REGISTRY
+    if os.environ.get(FOLDER):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    encode: Callable[[CollectorRegistry], bytes]
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

@@ -1,0 +1,62 @@
+"""What a predictor is told, by its command line and by the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from endcap.cpus import cpu_limit
+from endcap.online import ONLINE
+
+from ..names import VARIANTS
+
+MOUNT = Path("/mnt/models")
+"""Where KServe's storage initializer puts what the InferenceService's storageUri names."""
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options are spelt as KServe's own servers spell them too; what differs between InferenceServices comes by the
+    environment."""
+    version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m endcap_serving.predictor",
+        description="Serve a package.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--package", "--model_dir", type=Path, default=MOUNT, help="the package's folder")
+    add("--model-name", "--model_name", required=True, help="its name in the protocols' paths: the recommender's")
+    add("--version", default=version, help="the registered version, told in every answer; or $ENDCAP_VERSION")
+    add("--variant", default=variant, help=f"told in every answer: {', '.join(VARIANTS)}; or $ENDCAP_VARIANT")
+    add("--port", "--http_port", type=int, default=8080, help="where it listens")
+    add("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
+    add("--workers", type=_at_least(1, int), default=1, help="processes that share the port, each with the whole model")
+    threads = "threads that one ranking may use; left out: the CPU limit, shared by the workers"
+    add("--threads", type=_at_least(1, int), default=None, help=threads)
+    add("--online", default=os.environ.get(ONLINE, ""), help=f"the online store's address; or ${ONLINE}; '': none")
+    add("--online-timeout", type=_at_least(0.001, float), default=0.05, help="seconds that the online store may take")
+    add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
+    add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
+    add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
+    add("--fd", type=int, default=None, help=argparse.SUPPRESS)
+    given = parser.parse_args(words)
+    # What the environment says is not checked by the parser.
+    if not given.version:
+        parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
+    if given.variant not in VARIANTS:
+        parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
+    given.threads = given.threads or max(1, cpu_limit() // given.workers)
+    return given
+
+
+def _at_least(least: float, kind: type) -> type:
+    def number(text: str) -> float:
+        value = kind(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"found {text}; allowed: at least {least:g}")
+        return value
+
+    number.__name__ = "a number"
+    return number  # type: ignore[return-value]

@@ -1,0 +1,83 @@
+"""The catalogue in use follows the one that is published: rules and item attributes change without a restart."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from endcap.errors import EndcapError, OnlineStoreError
+from endcap.online import OnlineStore
+from endcap.rules import Catalogue, fetch_catalogue
+
+from .engine import Engine
+from .metrics import Metrics
+from .seldom import Seldom
+
+EVERY = 5.0
+"""Seconds between two looks."""
+log = logging.getLogger("endcap.predictor")
+
+
+class Refresh:
+    """Looks for a new catalogue, and gives each engine a ranker that keeps it, in one assignment.
+
+    What is published and cannot be used is refused: the one before stays in use, and log and metric say so.
+    """
+
+    def __init__(self, store: OnlineStore, engines: Sequence[Engine], metrics: Metrics, every: float = EVERY) -> None:
+        self._store = store
+        self._engines = engines
+        self._metrics = metrics
+        self._every = every
+        self._have: Catalogue | None = None
+        self._refused: str | None = None
+        self._away = Seldom(log, logging.WARNING, "the catalogue cannot be looked for: the online store is away")
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="refresh", daemon=True)
+
+    def start(self) -> None:
+        """Look once, so that the first ranking keeps the rules of today, and from then on now and then."""
+        self.look()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end.set()
+
+    def look(self) -> None:
+        """One look. Raises nothing: a look that fails is followed by another."""
+        try:
+            found = fetch_catalogue(self._store, self._have)
+            if found is not None and found is not self._have:
+                self._take(found)
+            self._refused = None
+        except OnlineStoreError as error:
+            self._metrics.refreshed("unreachable")
+            self._away(error=None, reason=str(error))
+        except Exception as error:  # a damaged catalogue, or one that does not fit what is served
+            self._refuse(error)
+        if self._have is not None:
+            self._metrics.catalogue_age(time.time() - self._have.made / 1000)
+
+    def _take(self, found: Catalogue) -> None:
+        if self._have is None or self._have.version != found.version:
+            rankers = [engine.ranker.with_catalogue(found) for engine in self._engines]
+            for engine, ranker in zip(self._engines, rankers, strict=True):
+                engine.ranker = ranker
+            self._metrics.refreshed("taken")
+            told = {"catalogue": found.version, "items": found.items.num_rows, "blacklist": len(found.blacklist)}
+            log.info("a new catalogue is in use", extra={**told, "made": found.made})
+        self._have = found
+
+    def _refuse(self, error: Exception) -> None:
+        self._metrics.refreshed("refused")
+        if str(error) != self._refused:
+            self._refused = str(error)
+            known = error if not isinstance(error, EndcapError) else None
+            kept = self._have.version if self._have else "the package's own"
+            log.error("the published catalogue is refused", exc_info=known, extra={"reason": str(error), "kept": kept})
+
+    def _run(self) -> None:
+        while not self._end.wait(self._every):
+            self.look()

@@ -1,0 +1,167 @@
+"""KServe's model server with the fast lane in front, and an end at which nobody who was let in is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+
+import kserve
+import uvicorn
+import uvloop
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
+from kserve.model_server import app
+
+from endcap.errors import RequestError
+
+from ..names import REQUEST_ID
+from ..tracing import from_environment
+from .bodies import describe_validation
+from .engine import Engine
+from .health import Health
+from .lane import Lane
+from .metrics import Metrics
+from .model import Plane, RankingModel
+from .protocol import BoundedHeads
+from .warm import warm_up
+
+SWITCH = 0.0005
+"""Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""
+BACKLOG = 2048
+"""Connections that wait to be taken on; the kernel may allow fewer."""
+_ANSWERED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
+"""Errors that KServe answers well, and logs with a trace all the same."""
+log = logging.getLogger("endcap.predictor")
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, which asked to end first says that it is not ready, and for a while answers what still comes.
+
+    Each answer then closes its connection: whoever asks again comes in by the front door, which leads elsewhere.
+    """
+
+    def __init__(self, config: uvicorn.Config, health: Health, wait: float) -> None:
+        super().__init__(config)
+        self._health = health
+        self._wait = wait
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._drain, sig)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def _drain(self, sig: int) -> None:
+        if self._health.draining:
+            # Asked twice: no more waiting for who may still come.
+            self.should_exit = True
+            return
+        log.info("asked to end", extra={"signal": signal.Signals(sig).name, "drain_wait": self._wait})
+        self._health.draining = True
+        close = (b"connection", b"close")
+        self.config.encoded_headers.append(close)
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
+        self._loop.call_later(self._wait, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+
+class Server(kserve.ModelServer):
+    """KServe's, around engines instead of models."""
+
+    def __init__(
+        self, engines: Sequence[Engine], metrics: Metrics, listener: socket.socket, *, wait: float, limit: int
+    ) -> None:
+        """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that."""
+        super().__init__(
+            http_port=listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
+        )
+        self._engines = engines
+        self._metrics = metrics
+        self._listener = listener
+        self._wait = wait
+        self.grace_period = limit
+        self.health = Health()
+        self.health.watch([engine.batcher for engine in engines])
+        self.dataplane = Plane(self.registered_models, self.health)
+
+    def register_signal_handler(self) -> None:
+        """uvicorn's are the only ones: KServe's would unload the models under those who are being answered."""
+
+    async def _serve(self) -> None:
+        for start in self.servers:
+            start.close()
+        rest = self._rest_server
+        rest.create_application()
+        lane = Lane(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
+        await warm_up(lane, self._engines, self._metrics)
+        # What was made so far stays: the collector need not look at it with every new generation.
+        gc.collect()
+        gc.freeze()
+        rest.config.app, rest.config.http = lane, BoundedHeads
+        rest.config.backlog = BACKLOG
+        self.health.warm = True
+        log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
+        await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[self._listener])
+        if tracing:
+            tracing.close()
+        log.info("ended")
+
+
+def serve(
+    engines: Sequence[Engine], metrics: Metrics, listener: socket.socket, *, wait: float = 0.0, limit: int = 10
+) -> None:
+    """Serve until a signal; answer what came before it. See `Server`."""
+    sys.setswitchinterval(SWITCH)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    server = Server(engines, metrics, listener, wait=wait, limit=limit)
+    app.add_exception_handler(RequestError, _bad_request)
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    _quieten()
+    models = [RankingModel(engine) for engine in engines]
+    for model in models:
+        # KServe would load, and so answer, only after it has begun to listen.
+        model.load()
+    server.start(models)
+    for engine in engines:
+        engine.batcher.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, on which nobody listens yet: whoever knocks is refused until the server is ready."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+async def _bad_request(request: Request, error: Exception) -> JSONResponse:
+    """400 with what is wrong, in the same shape as all of KServe's errors."""
+    text = describe_validation(error.errors()) if isinstance(error, RequestValidationError) else str(error)
+    identity = request.headers.get(REQUEST_ID)
+    return JSONResponse({"error": text}, status_code=400, headers={REQUEST_ID: identity} if identity else {})
+
+
+def _quieten() -> None:
+    """One format for all lines, and none a request: KServe's three halve the throughput."""
+    warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
+    levels = {"kserve": logging.ERROR, "kserve.trace": logging.CRITICAL, "uvicorn": logging.ERROR}
+    for name in (*levels, "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(levels.get(name, logging.NOTSET))
+        logger.propagate = name != "uvicorn.access"
+    logging.getLogger("kserve").addFilter(lambda line: not (line.exc_info and isinstance(line.exc_info[1], _ANSWERED)))

@@ -1,0 +1,136 @@
+"""Several workers on one port: processes of their own that share a listening socket, started and watched by the first.
+
+KServe's own way to several processes sends its application to them by pickling, which engines with their threads and
+weights do not survive. Each worker maps the same files of weights; what they count is added up (metrics.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from endcap.errors import UserError
+
+from .metrics import FOLDER
+
+LOOK = 0.1
+PROVEN = 60.0
+"""A worker that lived for so many seconds is started again at once; otherwise the waits double."""
+LONGEST_WAIT = 30.0
+_LEASH = Path(__file__).parents[1] / "leash.py"
+log = logging.getLogger("endcap.predictor")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, on which nobody listens yet: whoever knocks is refused until a server is ready."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UserError(f"{host}:{port} cannot be listened on: {error}; give another by --host and --port") from None
+    return listener
+
+
+@dataclass
+class Worker:
+    """One worker: its process, and how often in a row it ended early."""
+
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    again_at: float = 0.0
+
+
+class Workers:
+    """Keeps so many workers alive until it is told to stop."""
+
+    def __init__(self, command: Sequence[str], count: int, listener: socket.socket, folder: str) -> None:
+        """folder: where the workers write what they count."""
+        self._command = list(command)
+        self._listener = listener
+        self._folder = folder
+        self._workers = [Worker(number) for number in range(count)]
+
+    def tend(self) -> int | None:
+        """Start what does not run. The exit status, where a worker says that it must not serve."""
+        for worker in self._workers:
+            if worker.process is not None and (status := worker.process.poll()) is not None:
+                if status in (1, 2):
+                    # A worker's own word, which another start would not change: a refused package, a wrong option.
+                    return status
+                self._bury(worker, status)
+            if worker.process is None and time.monotonic() >= worker.again_at:
+                self._start(worker)
+        return None
+
+    def end(self, patience: float) -> None:
+        """Ask all to end, and end those that have not within `patience` seconds."""
+        running = [worker.process for worker in self._workers if worker.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + patience
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("a worker did not end in time", extra={"pid": process.pid})
+                process.kill()
+                process.wait()
+
+    def _start(self, worker: Worker) -> None:
+        # It dies with this process, however that ends.
+        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+        environment = {**os.environ, FOLDER: self._folder}
+        own = [sys.executable, "-m", "endcap_serving.predictor", *self._command]
+        worker.process = subprocess.Popen([*leash, *own], env=environment, pass_fds=[self._listener.fileno()])
+        worker.started = time.monotonic()
+        log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
+
+    def _bury(self, worker: Worker, status: int) -> None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        assert worker.process is not None
+        mark_process_dead(worker.process.pid, self._folder)
+        lived = time.monotonic() - worker.started
+        worker.failures = 0 if lived > PROVEN else worker.failures + 1
+        wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
+        told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
+        log.error("a worker died", extra=told)
+        worker.process, worker.again_at = None, time.monotonic() + wait
+
+
+def supervise(words: Sequence[str], given: argparse.Namespace, listener: socket.socket) -> int:
+    """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
+    stop = threading.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, lambda *_: stop.set())
+    listener.set_inheritable(True)
+    own = [*words, "--workers", "1", "--threads", str(given.threads), "--fd", str(listener.fileno())]
+    folder = tempfile.mkdtemp(prefix="endcap-metrics-")
+    workers = Workers(own, given.workers, listener, folder)
+    try:
+        status = workers.tend()
+        while status is None and not stop.wait(LOOK):
+            status = workers.tend()
+        # Else connections would wait in it for workers that have gone.
+        listener.close()
+        workers.end(given.drain_wait + given.drain_limit + 2)
+        return status or 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
