@@ -23,6 +23,7 @@ DISPLAY_NAMES = {
     "refit": "Refit on all data",
     "register": "Register",
     "deploy": "Deploy",
+    "recommend": "Recommend",
     "report": "Report",
 }
 """As KFP's pages show them; a step of one's own is shown by its name."""

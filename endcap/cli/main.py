@@ -19,6 +19,7 @@ COMMANDS = {
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
     "events": ("endcap.cli.events", "Event logs: convert published layouts, simulate a shop."),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
+    "recommend": ("endcap.cli.recommend", "Make every customer's list ahead of time, and publish it."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to whoever serves."),
     "registry": ("endcap.cli.registry", "Versions of a recommender: list, approve, reject, promote."),
     "run": ("endcap.cli.run", "Run a pipeline for a recommender, here on this machine."),

@@ -32,10 +32,15 @@ def check_sources(shop: Shop) -> None:
 
 
 def check_addresses(arguments: dict[str, Any]) -> None:
-    """Raises UserError where a run's store or registry is a place of this machine."""
+    """Raises UserError where a run's store or registry, or what else it is to read, is a place of this machine."""
     store, registry = arguments["store"], arguments.get("registry")
     if "://" not in store or store.startswith("file:"):
         raise UserError(f"--store {store}: a cluster cannot reach a folder of this machine; give s3://bucket/prefix")
+    if (customers := arguments.get("customers")) is not None and not customers.startswith(_BUCKET):
+        raise UserError(f"--customers {customers}: a cluster cannot reach a file of this machine; give s3://bucket/…")
+    online = arguments.get("online", "")
+    if online.startswith("sqlite:") or urlsplit(online).hostname in _LOOPBACK:
+        raise UserError("--online: a cluster cannot reach an online store of this machine; give its address there")
     if registry is not None:
         parts = urlsplit(registry)
         if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:

@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -86,18 +86,30 @@ def command(
 
 
 def run_pipeline(
-    loaded: Loaded, pipeline: str, *, store_url: str, registry: str, logical_date: str, verbose: bool, again: str
+    loaded: Loaded,
+    pipeline: str,
+    *,
+    store_url: str,
+    registry: str,
+    logical_date: str,
+    verbose: bool,
+    again: str,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run a pipeline locally and print its lines. Raises EndcapError naming cause, log and `again`, how to go on."""
+    """Run a pipeline locally and print its lines. asked: further arguments of the pipeline. Raises EndcapError naming
+    cause, log and `again`, how to go on."""
     opened = open_store(store_url)
     name = run_name(loaded)
     folder = _logs(opened) / name
     documents = resolved(loaded)
     arguments: dict[str, Any] = {"shop": documents["shop"], "store": opened.root, "logical_date": logical_date}
-    if pipeline == "training":
+    if pipeline != "features":
         if not registry:
-            default_uri(opened)  # told now, not by the fourth step, where the store has none
-        arguments |= {"recommender": documents["recommender"], "registry": registry, "namespace": ""}
+            default_uri(opened)  # told now, not by a later step, where the store has none
+        arguments |= {"recommender": documents["recommender"], "registry": registry}
+    if pipeline == "training":
+        arguments["namespace"] = ""
+    arguments |= asked or {}
     click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
     display = Display(
         verbose=verbose,

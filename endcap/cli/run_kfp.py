@@ -39,8 +39,8 @@ def run_on_kfp(
     follow: str | None,
     end: str | None,
 ) -> None:
-    """Submit a run and follow it, or follow or end one that was submitted. `arguments`: what was given of store,
-    registry and logical_date; the package's defaults stand for the rest.
+    """Submit a run and follow it, or follow or end one that was submitted. `arguments`: what was given of the
+    pipeline's parameters, such as store and registry; the package's defaults stand for the rest.
     """
     arguments = {"store": STORE, **arguments}
     check_addresses(arguments)
@@ -106,6 +106,8 @@ def _parameters(
     if pipeline == "features":
         given = {key: value for key, value in arguments.items() if key != "registry"}
         return {"shop": documents["shop"], **given}
+    if pipeline != "training":
+        return {**documents, **arguments}
     namespace = loaded.recommender.serving.kubernetes.namespace if serving_namespace is None else serving_namespace
     return {**documents, **arguments, "namespace": namespace}
 

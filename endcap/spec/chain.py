@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from endcap.spec.kubernetes import BUILT_IN, Pipeline
 
-PIPELINES = {"training": BUILT_IN, "features": BUILT_IN[:2]}
+PIPELINES = {
+    "training": tuple(name for name in BUILT_IN if name != "recommend"),
+    "features": BUILT_IN[:2],
+    "recommend": ("ingest", "features", "recommend"),
+}
 """Endcap's own steps of each pipeline."""
 
 

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
 
-BUILT_IN = ("ingest", "features", "train", "evaluate", "refit", "register", "deploy")
-"""Steps of Endcap's own, in their order."""
+BUILT_IN = ("ingest", "features", "train", "evaluate", "refit", "register", "deploy", "recommend")
+"""Steps of Endcap's own, in their order; the last is of a pipeline of its own."""
 _NEEDED = ("ingest", "features", "train", "evaluate", "refit")
 _REPORT = "report"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -159,6 +159,8 @@ def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]
         ]
         if not step.enabled and name in _NEEDED:
             found.append(Mistake((name, "enabled"), "false", f"true: the steps after {name} need what it makes"))
+        if name == "recommend" and not step.enabled:
+            found.append(Mistake((name, "enabled"), "false", "true: whoever wants no lists does not run its pipeline"))
         deploy = steps.get("deploy", Step())
         if name == "register" and not step.enabled and deploy.enabled:
             hint = "Switch deploy off as well."

@@ -1,0 +1,108 @@
+"""For which customers of a dataset lists are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from endcap.batch.histories import last_events
+from endcap.errors import DataError
+from endcap.events.read import read
+from endcap.events.sources import SourceFile, find_files
+from endcap.features.view import customer_ids
+from endcap.spec.base import format_duration
+from endcap.spec.batch import Batch
+from endcap.spec.source import Source
+from endcap.store import Store, fingerprint
+
+COLUMN = "customer"
+_SHOWN, _TOLD = 10, 1000
+_NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """customers: int32 [c], by their number in the dataset, ascending. ids: of all the dataset's customers, strings by
+    number. fingerprint: of the choice. warnings: lines to tell. facts: to be noted with the lists."""
+
+    customers: NDArray[np.int32]
+    ids: pa.Array
+    fingerprint: str
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) -> Chosen:
+    """Those that a file names (then `batch.active` does not count), else those active, else all that have an event.
+
+    Customers of the file that the dataset lacks are told, and the rest goes on. Raises DataError where nobody is left,
+    or the file cannot be read.
+    """
+    folder = store.fetch(dataset)
+    ids = customer_ids(folder)
+    if not len(ids):
+        raise DataError(
+            f"{dataset} names no customers, for whom lists could be made; name their column in the shop's "
+            "events.columns.customer"
+        )
+    if file is not None:
+        return _named(file, ids)
+    last = last_events(folder, len(ids))
+    since = _NEVER + 1
+    if batch.active is not None:
+        until = int(store.manifest(dataset)["facts"]["until"])
+        since = until - batch.active // timedelta(milliseconds=1)
+    customers = np.flatnonzero(last >= since).astype(np.int32)
+    if not len(customers):
+        raise DataError(_nobody(batch, since))
+    active = None if batch.active is None else format_duration(batch.active)
+    return Chosen(customers, ids, fingerprint("active", active), facts={"active": active})
+
+
+def _nobody(batch: Batch, since: int) -> str:
+    if batch.active is None:
+        return "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log"
+    moment = datetime.fromtimestamp(since / 1000, UTC).isoformat(timespec="seconds")
+    active = format_duration(batch.active)
+    return f"batch.active: {active}: nobody had an event since {moment}; give a longer time, or newer events"
+
+
+def _named(file: str, ids: pa.Array) -> Chosen:
+    names = pc.unique(pa.concat_arrays([_column(one) for one in find_files(Source(path=file)).files]))
+    numbers = pc.index_in(names, value_set=ids)
+    known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
+    unknown = sorted(names.filter(pc.is_null(numbers)).drop_null().to_pylist())
+    warnings = []
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        warnings.append(f"warning: {len(unknown):,} customers of {file} are not in the dataset: {shown}")
+    if not len(known):
+        raise DataError(f"{file}: none of its {len(names):,} customers is in the dataset; give ids as the log has them")
+    facts = {"unknown": {"count": len(unknown), "customers": unknown[:_TOLD]}}
+    return Chosen(known, ids, fingerprint("named", ids.take(pa.array(known)).to_pylist()), warnings, facts)
+
+
+def _column(file: SourceFile) -> pa.Array:
+    """A file's customers, as text."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        rows = read(file, Source(path=file.name), [COLUMN], connection)
+        names = [] if rows is None else list(rows.names)
+        if COLUMN not in names:
+            there = ", ".join(names) or "none"
+            raise DataError(
+                f"{file.name}: no column {COLUMN!r}; there are: {there}. Its ids stand in a column of this name"
+            )
+        assert rows is not None
+        batches = list(rows.batches)
+    if rejects := [reject for batch in batches for reject in batch.rejects]:
+        raise DataError(f"{file.name}, line {rejects[0].line}: {rejects[0].reason}")
+    chunks = [chunk for one in batches if len(one.lines) for chunk in one.table.column(names.index(COLUMN)).chunks]
+    return pa.chunked_array(chunks, pa.string()).combine_chunks()

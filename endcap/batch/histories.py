@@ -1,0 +1,99 @@
+"""What each customer of a dataset did last, and what each owns, in the dataset's own numbering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.features.sessions import Sessions, Types
+from endcap.features.view import customer_ids, declared_features
+
+OWNED = "owned.parquet"
+"""customer, item (by number) and time of each event that makes an item a customer's; where the shop has such a rule."""
+NOBODY = -1
+"""The customer of an event whose customer is unknown, and of a session, to a model that does not know the customer."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The customers of a dataset, by number.
+
+    recent: customer i's last events as session i, oldest first, of whichever sessions. owned: the events by which
+    customer i owns items, as session i. ids: strings [c].
+    """
+
+    ids: pa.Array
+    recent: Sessions
+    owned: Sessions
+
+    @classmethod
+    def read(cls, dataset: Path, most: int, owned_since: int | None) -> Histories:
+        """Of a dataset's folder. most: events of each customer at most. owned_since: what was bought from then on
+        (epoch ms) is owned; None: there is no such rule.
+
+        Sessions that the shop gives for the test alone are left out, as they are of what a package learnt from. Raises
+        DataError where the dataset was made without that rule.
+        """
+        ids = customer_ids(dataset)
+        typed = next((one for one in declared_features(dataset) if one.kind == "type"), None)
+        events = _table(dataset / "events.parquet", ["customer", "item", "time", *([typed.name] if typed else [])])
+        types = None
+        if typed is not None:
+            types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
+        recent = by_customer(events, len(ids), types).last(most)
+        bought = events.slice(0, 0)
+        if owned_since is not None:
+            if not (dataset / OWNED).is_file():
+                raise DataError(
+                    f"{dataset} does not tell what customers own: it was made before the shop had rules.owned; make "
+                    "another: endcap run SPEC --pipeline features"
+                )
+            bought = _table(dataset / OWNED, ["customer", "item", "time"])
+            bought = bought.filter(pc.field("time") >= owned_since)
+        return cls(ids, recent, by_customer(bought, len(ids)))
+
+
+def by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> Sessions:
+    """Rows with the columns customer, item and time (epoch ms) as one session a customer, in the order of time.
+
+    Events at the same time stay in the order of the rows. Rows without a customer (-1) are left out.
+    """
+    owner = rows["customer"].to_numpy()
+    times = rows["time"].to_numpy()
+    order = np.lexsort((times, owner))  # stable
+    order = order[np.searchsorted(owner[order], NOBODY, side="right") :]
+    counts = np.bincount(owner[order], minlength=customers)
+    return Sessions(
+        items=rows["item"].to_numpy()[order],
+        times=times[order],
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        customers=np.arange(customers, dtype=np.int32),
+        types=None if types is None else types[order],
+    )
+
+
+def last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The time of each customer's last event, epoch ms: int64 [customers]; the smallest integer where there is none."""
+    events = _table(dataset / "events.parquet", ["customer", "time"])
+    owner, times = events["customer"].to_numpy(), events["time"].to_numpy()
+    last = np.full(customers, np.iinfo(np.int64).min, dtype=np.int64)
+    known = owner != NOBODY
+    np.maximum.at(last, owner[known], times[known])
+    return last
+
+
+def dataset_items(dataset: Path) -> list[str]:
+    """The ids of a dataset's items, by their number."""
+    ids: list[str] = _table(dataset / "items.parquet", ["item"])["item"].cast(pa.string()).to_pylist()
+    return ids
+
+
+def _table(file: Path, columns: list[str]) -> pa.Table:
+    # Without this, folders above the file that are named like `a=b` would become columns.
+    return pq.read_table(file, columns=columns, partitioning=None)

@@ -1,0 +1,85 @@
+"""The best items of many customers at once, as the ranker would list them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Sessions
+from endcap.models import NO_ITEM, Model, top
+from endcap.spec.recommender import Exclude
+
+SCORE_BYTES = 64 * 2**20
+"""Of one block's scores: the product of all customers and items would not fit into memory, and need not."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """items: int32 [n, k], vocabulary indices, best first, -1 behind a list's end. scores: float32 [n, k], NaN where a
+    popular item fills up what the model has no opinion on."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Lister:
+    """Lists by one model, with what may not be shown left out.
+
+    What the model scores comes first, by score; then, as fallback, the most popular items that may be shown and are
+    not listed yet, without a score. A list is shorter than k only where no more items may be shown.
+    """
+
+    def __init__(self, model: Model, exclude: Exclude, allowed: NDArray[np.bool_], k: int) -> None:
+        """allowed: bool [n_items], what the shop's rules leave to everyone. exclude: of a session's own items."""
+        self._model, self._exclude = model, exclude
+        self._k = min(k, model.n_items)
+        self._forbidden = np.flatnonzero(~allowed)
+        # The vocabulary is in the order of popularity. An item that is forbidden has the place behind the last.
+        self._popular = np.flatnonzero(allowed).astype(np.int32)
+        self._place = np.full(model.n_items, len(self._popular), dtype=np.int64)
+        self._place[self._popular] = np.arange(len(self._popular))
+
+    def lists(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> Lists:
+        """The lists after each session. owned: of the same length, items that session i's customer is not shown again.
+
+        tell: is given the number of sessions of each block that is done.
+        """
+        shape = (len(sessions), self._k)
+        found = Lists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
+        size = max(1, SCORE_BYTES // (4 * max(1, self._model.n_items)))
+        for start in range(0, len(sessions), size):
+            rows = np.arange(start, min(start + size, len(sessions)))
+            block = self._block(sessions.take(rows), owned.take(rows))
+            found.items[rows], found.scores[rows] = block.items, block.scores
+            tell(len(rows))
+        return found
+
+    def _block(self, sessions: Sessions, owned: Sessions) -> Lists:
+        hidden = [owned]
+        if self._exclude != "none":
+            hidden.append(sessions.last(1) if self._exclude == "last" else sessions)
+        scores = self._model.score(sessions)
+        scores[:, self._forbidden] = -np.inf
+        for one in hidden:
+            scores[one.session_of_event, one.items] = -np.inf
+        best = top(scores, self._k)
+        for row in np.flatnonzero(best.items[:, -1] == NO_ITEM):
+            self._fill(best.items[row], [one.items[one.offsets[row] : one.offsets[row + 1]] for one in hidden])
+        # Padding has -inf; an item of the model's own has a finite score.
+        return Lists(best.items, np.where(np.isfinite(best.scores), best.scores, np.float32(np.nan)))
+
+    def _fill(self, listed: NDArray[np.int32], hidden: list[NDArray[np.int32]]) -> None:
+        """Put the most popular items behind a list's end, in place."""
+        count = int(np.count_nonzero(listed != NO_ITEM))
+        taken = self._place[np.concatenate([listed[:count], *hidden])]
+        # Of so many at least as many as are needed are not taken, if there are so many.
+        free = np.ones(min(len(self._popular), len(listed) - count + len(taken)), dtype=bool)
+        free[taken[taken < len(free)]] = False
+        found = self._popular[: len(free)][free][: len(listed) - count]
+        listed[count : count + len(found)] = found

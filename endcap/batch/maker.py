@@ -1,0 +1,86 @@
+"""Makes parts of one version's lists: by the step itself, or by each of its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.batch.histories import NOBODY, Histories, dataset_items
+from endcap.batch.lists import Lister, Lists
+from endcap.batch.parts import Plan
+from endcap.features.sessions import Sessions
+from endcap.features.split import where
+from endcap.models import NO_ITEM
+from endcap.registry.package import load_package
+from endcap.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one version's lists are made of. JSON, since it travels. store, package, dataset: addresses. key: the
+    artifact's. k: items of a list. partition: customers of a part. owned_since: see `Histories.read`."""
+
+    store: str
+    package: str
+    dataset: str
+    key: str
+    k: int
+    partition: int
+    owned_since: int | None
+
+
+class Maker:
+    """Loads a job's package and its customers' histories once, then makes any of its parts.
+
+    A customer is ranked for as a request would be that names only the customer: by the last `serving.recent_events`
+    events, of whichever sessions, oldest first; items that the model does not know are skipped. Models that remember
+    customers rank by what this one had before, too.
+    """
+
+    def __init__(self, job: Job, plan: Plan, store: Store) -> None:
+        self._job, self._plan = job, plan
+        dataset = store.fetch(job.dataset)
+        self._package = load_package(store.fetch(job.package, verify=True))
+        recommender = self._package.recommender
+        self._histories = Histories.read(dataset, recommender.serving.recent_events, job.owned_since)
+        self._own = self._package.vocabulary.indices(dataset_items(dataset))
+        self._lister = Lister(self._package.model, recommender.exclude, plan.allowed, job.k)
+
+    def part(self, number: int, tell: Callable[[int], None] = lambda rows: None) -> Lists:
+        """The lists of a part's customers; `tell` as in `Lister.lists`."""
+        begin = number * self._job.partition
+        customers = self._plan.customers[begin : begin + self._job.partition].astype(np.int64)
+        sessions = self._translated(self._histories.recent.take(customers))
+        sessions = replace(sessions, customers=self._customers(customers))
+        evaluate = self._package.ranker.evaluate
+        if evaluate is not None:
+            sessions = replace(sessions, features=evaluate(sessions))
+        return self._lister.lists(sessions, self._translated(self._histories.owned.take(customers)), tell)
+
+    def _translated(self, sessions: Sessions) -> Sessions:
+        """In the package's vocabulary, without the items that it lacks."""
+        own = replace(sessions, items=self._own[sessions.items])
+        return where(own, own.items != NO_ITEM)
+
+    def _customers(self, customers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The model's own index of each customer."""
+        known = self._package.customers
+        if not known:
+            return np.full(len(customers), NOBODY, dtype=np.int32)
+        ids = self._histories.ids.take(customers).to_pylist()
+        return np.fromiter((known.get(one, NOBODY) for one in ids), np.int32, len(ids))
+
+
+_makers: dict[str, Maker] = {}
+"""Of this process, by the job's key: at most one, which a worker goes on with."""
+
+
+def made_by_worker(job: Job, plan: Plan, number: int) -> Lists:
+    """A part, by a worker that keeps what it has loaded for its next one."""
+    if job.key not in _makers:
+        _makers.clear()
+        _makers[job.key] = Maker(job, plan, open_store(job.store))
+    return _makers[job.key].part(number)

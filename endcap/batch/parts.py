@@ -1,0 +1,123 @@
+"""Parts of unfinished lists as a workspace keeps them, and as they are published in Parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from endcap.batch.lists import Lists
+from endcap.models import NO_ITEM, checkpoint
+from endcap.store import CHECKPOINT
+
+SCHEMA = pa.schema(
+    {
+        "customer": pa.string(),
+        "items": pa.list_(pa.string()),
+        "scores": pa.list_(pa.float32()),
+        "model_version": pa.string(),
+        "made": pa.timestamp("ms", tz="UTC"),
+    }
+)
+"""Of the published parts: items best first; their scores, null for a fallback; `made`: when the lists were begun."""
+_LISTS, _PLAN = "lists", "plan"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all parts of one version's lists have in common, fixed when they are begun.
+
+    made: when that was, epoch ms. customers: int32 [c], by their number in the dataset, ascending. allowed: bool
+    [n_items], what the rules that hold everywhere leave.
+    """
+
+    made: int
+    customers: NDArray[np.int32]
+    allowed: NDArray[np.bool_]
+
+    def save(self, work: Path, key: str) -> None:
+        """Keep it in a workspace."""
+        arrays: checkpoint.Arrays = {"customers": self.customers, "allowed": self.allowed.astype(np.uint8)}
+        checkpoint.write(_folder(work, _PLAN), key, {"made": self.made}, {_PLAN: arrays})
+
+    @classmethod
+    def load(cls, work: Path, key: str) -> Plan | None:
+        """What was kept for this key, or None."""
+        found = checkpoint.read(work / _PLAN, key)
+        if found is None:
+            return None
+        arrays = found[1][_PLAN]
+        return cls(found[0]["made"], arrays["customers"], arrays["allowed"].astype(bool))
+
+
+def keep(work: Path, key: str, number: int, lists: Lists) -> None:
+    """Keep a whole part in a workspace."""
+    checkpoint.write(_part(work, number), key, {}, {_LISTS: {"items": lists.items, "scores": lists.scores}})
+
+
+def kept(work: Path, key: str, number: int) -> Lists:
+    """A part that is there."""
+    found = checkpoint.read(work / f"{number:05d}", key)
+    if found is None:
+        raise FileNotFoundError(f"{work}: part {number} of {key}")
+    return Lists(**found[1][_LISTS])
+
+
+def is_kept(work: Path, key: str, number: int) -> bool:
+    """Whether a whole part of this key is there; its content is not read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # What was cut short does not open: the header tells the length.
+        with safe_open(work / f"{number:05d}" / CHECKPOINT, framework="np") as file:
+            return (file.metadata() or {}).get("fit") == key
+    except (FileNotFoundError, SafetensorError):
+        return False
+
+
+def table(lists: Lists, customers: pa.Array, vocabulary: pa.Array, version: str, made: int) -> pa.Table:
+    """A part as it is published. customers: their ids, strings [n]. vocabulary: ids by index, strings."""
+    listed = lists.items != NO_ITEM
+    offsets = pa.array(np.concatenate([[0], np.cumsum(listed.sum(axis=1))]).astype(np.int32))
+    scores = lists.scores[listed]
+    columns: list[Any] = [
+        customers,
+        pa.ListArray.from_arrays(offsets, vocabulary.take(pa.array(lists.items[listed]))),
+        pa.ListArray.from_arrays(offsets, pa.array(scores, mask=np.isnan(scores))),
+        pa.repeat(version, len(lists)),
+        pa.repeat(pa.scalar(made, SCHEMA.field("made").type), len(lists)),
+    ]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def filled(lists: Lists) -> float:
+    """The share of the listed items that are fallbacks."""
+    listed = lists.items != NO_ITEM
+    return float(np.isnan(lists.scores[listed]).mean()) if listed.any() else 0.0
+
+
+def write(file: Path, part: pa.Table) -> None:
+    """Write a published part."""
+    # Scores hardly repeat: a dictionary of them costs time and saves nothing.
+    texts = ["customer", "items.list.element", "model_version"]
+    pq.write_table(part, file, compression="zstd", use_dictionary=texts)
+
+
+def files(folder: Path) -> list[Path]:
+    """The parts of a published artifact, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _part(work: Path, number: int) -> Path:
+    return _folder(work, f"{number:05d}")
+
+
+def _folder(work: Path, name: str) -> Path:
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

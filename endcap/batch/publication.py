@@ -1,0 +1,104 @@
+"""Lists in the online store, published by model version in one step; and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+
+from endcap.batch import parts
+from endcap.batch.recommend import Made
+from endcap.deploy.state import Target
+from endcap.errors import NotFoundError, OnlineStoreError
+from endcap.online import OnlineStore, online_url
+from endcap.spec import Recommender
+from endcap.store import Store
+
+NONE = "none"
+PATIENCE = 10.0
+"""Seconds that a call of the store may take: nobody waits for it as for a ranking."""
+AT_ONCE = 1000
+"""Rows that are written at a time."""
+Progress = Callable[[str], None]
+
+
+def table(recommender: str, version: str) -> str:
+    """The table of a model version's lists: customers' ids to `row`."""
+    return f"lists/{recommender}/{version}"
+
+
+def online_address(given: str, store: Store) -> str | None:
+    """The online store's address: as given, the environment's, or the one beside a store in a folder. None: there is
+    none, or `none` was given."""
+    return None if given == NONE else online_url(given, store.root)
+
+
+def publish_lists(
+    recommender: Recommender,
+    made: Sequence[Made],
+    store: Store,
+    online: OnlineStore,
+    *,
+    progress: Progress = lambda line: None,
+) -> None:
+    """Publish each version's lists under their artifact's key, all customers' at once; those before are kept.
+
+    What is published already is not written again, only kept for another `batch.keep`. So long after its last
+    publication a version's table is forgotten. Raises OnlineStoreError, with what to do; what was published stays.
+    """
+    for one in made:
+        name = table(recommender.name, one.version)
+        try:
+            for done, rows in _rows(store.fetch(one.address)):
+                if not online.write(name, one.key, rows, recommender.batch.keep):
+                    break  # these very rows are there, published before
+                progress(f"version {one.version}: {done:,} of {one.facts['customers']:,} lists are in the online store")
+            online.publish(name, one.key)
+        except OnlineStoreError as error:
+            raise OnlineStoreError(
+                f"{error}. The lists of version {one.version} are made and stay in {one.address}, and what was "
+                "published before is as it was: when the online store is back, run the same command again, which then "
+                "only publishes"
+            ) from error
+
+
+def roll_back(recommender: Recommender, targets: Sequence[Target], online: OnlineStore) -> list[str]:
+    """Publish the lists that were published before, of each version that has such; returns a line a version.
+
+    Once more goes forth again. Raises NotFoundError where no version has lists before its last ones.
+    """
+    found = {target.version: _before(online, table(recommender.name, target.version)) for target in targets}
+    back = {version: key for version, key in found.items() if key is not None}
+    if not back:
+        raise NotFoundError(
+            f"{recommender.name}: no version ({', '.join(found)}) has lists from before its last publication in the "
+            f"online store; they are kept for batch.keep. `endcap recommend` makes new ones"
+        )
+    for version, key in back.items():
+        online.publish(table(recommender.name, version), key)
+    told = {version: f"the lists {key} are published again" for version, key in back.items()}
+    return [f"version {version}: {told.get(version, 'it has no lists from before')}" for version in found]
+
+
+def _before(online: OnlineStore, name: str) -> str | None:
+    """The version that was published before the present one."""
+    kept = online.versions(name)
+    if online.published(name) is None or len(kept) < 2:
+        return None
+    # Behind the present one stand that and others that never were published: only those may still be written.
+    return None if online.write(name, kept[1], {}) else kept[1]
+
+
+def _rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
+    """The artifact's rows, some at a time, with how many there were up to then."""
+    done = 0
+    for file in parts.files(folder):
+        for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
+            customers, items, scores = (batch.column(name).to_pylist() for name in ("customer", "items", "scores"))
+            made = batch.column("made").cast("int64").to_pylist()
+            told = zip(items, scores, made, strict=True)
+            rows = [orjson.dumps({"items": one, "scores": its, "made": when}) for one, its, when in told]
+            done += len(rows)
+            yield done, dict(zip(customers, rows, strict=True))

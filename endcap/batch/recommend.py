@@ -1,0 +1,214 @@
+"""The lists of every customer by the versions that serve: an artifact each, gone on with where it was broken off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from endcap.batch import parts
+from endcap.batch.customers import Chosen, chosen
+from endcap.batch.maker import Job, Maker
+from endcap.batch.pace import Pace
+from endcap.batch.parts import Plan
+from endcap.batch.versions import served
+from endcap.batch.workers import share
+from endcap.deploy.state import Target
+from endcap.errors import NotFoundError
+from endcap.models.catalogue import CODE as MODELS
+from endcap.models.custom import own_code
+from endcap.registry.package import load_package
+from endcap.rules import Catalogue, Rulebook
+from endcap.spec import Recommender, Shop
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+Progress = Callable[[str], None]
+CODE = (
+    *(f"endcap.batch.{module}" for module in ("customers", "histories", "lists", "maker", "parts")),
+    "endcap.rules.rulebook",
+    "endcap.features.declare",
+    "endcap.features.sessions",
+    *MODELS,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the spec. dataset: an address; None: the shop's newest. version: this one alone, as it
+    is registered; None: the champion, and what else serves. customers: a file that names them (its column `customer`);
+    None: all. now: what counts as the present, epoch ms; None: it is."""
+
+    dataset: str | None = None
+    version: str | None = None
+    customers: str | None = None
+    now: int | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """The lists of one version. address: of the artifact; facts: its own."""
+
+    version: str
+    address: str
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The artifact's key."""
+        return self.address.rpartition("/")[2]
+
+
+def kind(recommender: str) -> str:
+    """Where a recommender's lists lie in a store."""
+    return f"recommendations/{recommender}"
+
+
+def recommend(
+    recommender: Recommender,
+    shop: Shop,
+    store: Store,
+    registry_uri: str | None = None,
+    *,
+    wanted: Wanted | None = None,
+    progress: Progress = lambda line: None,
+) -> list[Made]:
+    """Make the lists of each version that serves, or find them; the champion's first.
+
+    A customer's list is what a ranking for that customer would be at the dataset's end: see `Maker`. The rules of the
+    shop that hold everywhere are applied, by its rule files and item table as they are now. The same package, dataset,
+    rules, settings and code have the same artifact. Raises NotFoundError where there is no champion, version or
+    dataset; DataError where nobody is left to make a list for, or a file has mistakes; IntegrityError where a package
+    is damaged or of another format.
+    """
+    from endcap.rules.read import read_catalogue
+
+    wanted = wanted or Wanted()
+    targets = served(recommender, store, registry_uri, wanted.version)
+    dataset = wanted.dataset or newest_dataset(shop.name, store)
+    who = chosen(recommender.batch, dataset, store, wanted.customers)
+    for line in who.warnings:
+        progress(line)
+    catalogue = read_catalogue(shop, progress)
+    asked = _Asked(recommender, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
+    return [asked.of(target) for target in targets]
+
+
+def newest_dataset(shop: str, store: Store) -> str:
+    """The address of a shop's dataset that was made last. Raises NotFoundError."""
+    there = store.list(f"datasets/{shop}")
+    if not there:
+        raise NotFoundError(
+            f"the shop {shop} has no dataset in {store.root}; `endcap run SPEC --pipeline features` makes one"
+        )
+    return there[-1]
+
+
+def describe(made: Sequence[Made], *, published: bool) -> str:
+    """One line on what was made."""
+    told = []
+    for one in made:
+        filled = one.facts["filled"]
+        told.append(f"version {one.version}: {one.facts['customers']:,} lists of up to {one.facts['k']:,}")
+        told[-1] += f", {filled:.1%} of the places filled up" if filled else ""
+    return f"{'; '.join(told)}{'; published' if published else ''}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of each version alike."""
+
+    recommender: Recommender
+    store: Store
+    dataset: str
+    who: Chosen
+    catalogue: Catalogue
+    now: int
+    progress: Progress
+
+    def of(self, target: Target) -> Made:
+        """The lists of one version, made or found."""
+        name = kind(self.recommender.name)
+        key = self._key(target)
+        with self.store.workspace(name, key, self.progress) as work:
+            address = self.store.find(name, key) or self._make(target, key, work)
+        return Made(target.version, address, self.store.manifest(address)["facts"])
+
+    def _key(self, target: Target) -> str:
+        settings = self.recommender.batch.model_dump(mode="json", include={"k", "partition"})
+        made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
+        code = code_fingerprint(*CODE, *own_code(self.recommender.model))
+        return fingerprint(made_of, settings, self.who.fingerprint, code)
+
+    def _make(self, target: Target, key: str, work: Path) -> str:
+        batch = self.recommender.batch
+        job = Job(self.store.root, target.package, self.dataset, key, batch.k, batch.partition, self._owned_since())
+        package = load_package(self.store.fetch(target.package, verify=True))
+        plan = Plan.load(work, key)
+        if plan is None:
+            allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed()
+            plan = Plan(self.now, self.who.customers, np.array(allowed))
+            plan.save(work, key)
+        vocabulary = pa.array(package.vocabulary.ids, pa.string())
+        del package  # each maker has its own
+        count = -(-len(plan.customers) // batch.partition)
+        self._make_parts(job, plan, target, work, count)
+        with self.store.publish(kind(self.recommender.name), key) as draft:
+            self.progress(f"version {target.version}: writing {count:,} parts")
+            filled = 0.0
+            for number in range(count):
+                lists = parts.kept(work, key, number)
+                rows = plan.customers[number * batch.partition :][: batch.partition]
+                ids = self.who.ids.take(pa.array(rows))
+                part = parts.table(lists, ids, vocabulary, target.version, plan.made)
+                parts.write(draft.path / f"part-{number:05d}.parquet", part)
+                filled += parts.filled(lists)
+            draft.facts |= self._facts(target, plan, count, filled)
+        return draft.address
+
+    def _owned_since(self) -> int | None:
+        """What customers bought from then on they own, as of the dataset's end, epoch ms; None: no such rule."""
+        rule = self.catalogue.rules.owned
+        if rule is None:
+            return None
+        if rule.keep is None:
+            return 0
+        return int(self.store.manifest(self.dataset)["facts"]["until"]) - rule.keep // timedelta(milliseconds=1)
+
+    def _make_parts(self, job: Job, plan: Plan, target: Target, work: Path, count: int) -> None:
+        """Make the parts that the workspace lacks."""
+        missing = [number for number in range(count) if not parts.is_kept(work, job.key, number)]
+        sizes = [len(plan.customers[number * job.partition :][: job.partition]) for number in range(count)]
+        if len(missing) < count:
+            self.progress(f"version {target.version}: going on, {count - len(missing):,} of {count:,} parts are whole")
+        pace = Pace(f"version {target.version}", sizes, missing, self.progress)
+        if not missing:
+            return
+        if self.recommender.batch.workers > 1 and len(missing) > 1:
+            share(job, missing, self.recommender.batch.workers, work, pace)
+            return
+        maker = Maker(job, plan, self.store)
+        for number in missing:
+            parts.keep(work, job.key, number, maker.part(number, pace.listed))
+            pace.whole()
+
+    def _facts(self, target: Target, plan: Plan, count: int, filled: float) -> dict[str, Any]:
+        batch = self.recommender.batch
+        return {
+            "recommender": self.recommender.name,
+            "version": target.version,
+            "package": target.package,
+            "dataset": self.dataset,
+            "catalogue": self.catalogue.version,
+            "k": batch.k,
+            "customers": len(plan.customers),
+            "parts": count,
+            "filled": filled / max(count, 1),
+            "made": plan.made,
+            **self.who.facts,
+        }

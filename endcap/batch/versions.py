@@ -1,0 +1,31 @@
+"""Whose lists are made: the versions that shoppers meet."""
+
+from __future__ import annotations
+
+from endcap.deploy.state import Target, find_state
+from endcap.errors import NotFoundError
+from endcap.registry import open_registry
+from endcap.spec import Recommender
+from endcap.store import Store
+
+
+def served(recommender: Recommender, store: Store, registry_uri: str | None, version: str | None) -> list[Target]:
+    """The versions that shoppers meet: the registry's champion, then what else the desired state serves, which is the
+    challenger while it is rolled out; or the version that is named. Raises NotFoundError where there is none."""
+    name = recommender.name
+    registry = open_registry(registry_uri, store)
+    if version is not None:
+        one = registry.version(name, version)
+        return [Target(version=one.version, package=one.package)]
+    champion = registry.champion(name)
+    if champion is None:
+        raise NotFoundError(
+            f"{name} has no champion in {registry.uri}: `endcap run` of its spec trains the first one; or name a "
+            "registered one by --version"
+        )
+    state = find_state(name, store)
+    others = [] if state is None else [state.stable, *([state.canary] if state.canary else [])]
+    found = {champion.version: Target(version=champion.version, package=champion.package)}
+    for other in others:
+        found.setdefault(other.version, Target(version=other.version, package=other.package))
+    return list(found.values())

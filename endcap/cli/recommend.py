@@ -1,0 +1,170 @@
+"""endcap recommend: every customer's list, made ahead of time and published; and the way back."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.options import (
+    env_option,
+    kfp_options,
+    opened,
+    registry_option,
+    set_option,
+    spec_argument,
+    store_option,
+)
+from endcap.errors import UserError
+from endcap.spec.base import parse_date
+from endcap.spec.load import Loaded, load
+
+if TYPE_CHECKING:
+    from endcap.store import Store
+
+_Source = click.core.ParameterSource
+
+
+@click.command()
+@spec_argument
+@env_option
+@set_option
+@click.option(
+    "--version", default="", help="Of this registered version alone [default: the champion, and what serves]."
+)
+@click.option(
+    "--customers", default="", help="A file whose column `customer` names them [default: all, or batch.active]."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that share the work [default: batch.workers].")
+@click.option(
+    "--online",
+    default="",
+    help="Online store: redis://…, rediss://…, sqlite:///…, or none [default: ENDCAP_ONLINE, or a file in the store].",
+)
+@click.option("--dataset", default="", help="Of this dataset, or `newest`, without looking for new events.")
+@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@click.option("--roll-back", is_flag=True, help="Make nothing: publish the lists that were published before.")
+@store_option
+@registry_option
+@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
+@kfp_options
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    spec: Path,
+    env: str | None,
+    sets: tuple[str, ...],
+    version: str,
+    customers: str,
+    workers: int | None,
+    online: str,
+    dataset: str,
+    logical_date: str,
+    roll_back: bool,
+    store_url: str,
+    registry: str,
+    verbose: bool,
+    on: str,
+    **kfp: Any,
+) -> None:
+    """Make the list of every customer by the versions that serve, and publish the lists all at once.
+
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs. New events are taken in first, as by
+    `endcap run SPEC --pipeline features`. The same command goes on after a failure, with the first part that is not
+    whole.
+    """
+    loaded = load(spec, env=env, sets=sets if workers is None else (*sets, f"batch.workers={workers}"))
+    if logical_date:
+        parse_date(logical_date)
+    given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
+    _refuse_surplus(given, on, roll_back, dataset, set(kfp))
+    if roll_back:
+        _roll_back(loaded, opened(store_url), registry, online, version)
+    elif on == "kfp":
+        from endcap.cli.run_kfp import run_on_kfp
+
+        asked = {"online": online, "version": version, "customers": customers, "logical_date": logical_date}
+        asked |= {"registry": registry}
+        arguments = {name: value for name, value in asked.items() if value}
+        if context.get_parameter_source("store_url") is not _Source.DEFAULT:
+            arguments["store"] = store_url
+        run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), verbose=verbose, **kfp)
+    elif dataset:
+        _make(loaded, opened(store_url), registry, online, version, customers, "" if dataset == "newest" else dataset)
+    else:
+        from endcap.cli.run import run_pipeline
+
+        run_pipeline(
+            loaded,
+            "recommend",
+            store_url=store_url,
+            registry=registry,
+            logical_date=logical_date,
+            verbose=verbose,
+            again=_again(),
+            asked={"online": online, "version": version, "customers": _absolute(customers)},
+        )
+
+
+def _again() -> str:
+    return f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)"
+
+
+def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp: set[str]) -> None:
+    """Raise UserError for options that would be passed over."""
+    rules = [
+        (kfp, on == "kfp", "only with --on kfp"),
+        ({"dataset"}, on == "here", "not with --on kfp: the run makes its own"),
+        ({"logical_date"}, not dataset, "not with --dataset, which is made already"),
+        (
+            {"dataset", "customers", "workers", "logical_date"},
+            not roll_back,
+            "not with --roll-back, which makes nothing",
+        ),
+        ({"on"}, not roll_back, "not with --roll-back, which publishes from here"),
+    ]
+    for names, allowed, why in rules:
+        if not allowed and (surplus := sorted(names & given)):
+            raise UserError(f"--{', --'.join(surplus).replace('_', '-')}: {why}")
+
+
+def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str) -> None:
+    """Make and publish in this process, of a dataset that is there."""
+    from endcap.batch import PATIENCE, Wanted, describe, online_address, publish_lists, recommend
+    from endcap.online import open_online
+
+    def told(line: str) -> None:
+        click.echo(f"  … {line}", err=True)
+
+    wanted = Wanted(dataset=dataset or None, version=version or None, customers=_absolute(customers) or None)
+    made = recommend(loaded.recommender, loaded.shop, store, registry or None, wanted=wanted, progress=told)
+    for one in made:
+        click.echo(f"version {one.version}  {one.address}")
+    address = online_address(online, store)
+    if address is not None:
+        with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
+            publish_lists(loaded.recommender, made, store, published, progress=told)
+    click.echo(f"✓ {describe(made, published=address is not None)}")
+
+
+def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> None:
+    from endcap.batch import PATIENCE, online_address, roll_back, served
+    from endcap.online import open_online
+
+    address = online_address(online, store)
+    if address is None:
+        raise UserError("no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE")
+    targets = served(loaded.recommender, store, registry or None, version or None)
+    with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
+        for line in roll_back(loaded.recommender, targets, published):
+            click.echo(f"✓ {line}")
+
+
+def _absolute(customers: str) -> str:
+    """A file of this machine by its whole path: the step runs in a folder of its own."""
+    return customers if not customers or "://" in customers else str(Path(customers).expanduser().resolve())

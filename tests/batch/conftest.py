@@ -1,0 +1,40 @@
+"""A store with a log and a package that tests share, and a registry whose versions each says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from endcap.batch import versions
+from endcap.store import Store, open_store
+from tests.batch.given import Registered, log, of, package
+
+
+@dataclass(frozen=True)
+class Little:
+    """dataset: the last one of the shop there. package: of it. Lists of recommenders of other names do not meet."""
+
+    store: Store
+    dataset: str
+    package: str
+
+
+@pytest.fixture(scope="session")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Little:
+    store = open_store(str(tmp_path_factory.mktemp("little")))
+    dataset = log(store)
+    return Little(store, dataset, package(store, of("little"), dataset))
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registered:
+    """MLflow's first use costs ten seconds; what is asked of it here has tests of its own."""
+    known = Registered()
+
+    def opened(uri: str | None, store: Any) -> Registered:
+        return known
+
+    monkeypatch.setattr(versions, "open_registry", opened)
+    return known
