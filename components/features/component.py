@@ -27,4 +27,4 @@ def features(
         dataset = build(spec, snapshot, opened, until=until, progress=current.progress)
         facts = opened.manifest(dataset)["facts"]
         made = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
-        return current.done(dataset, made + publish_where_asked(spec.name, dataset, opened, current.progress))
+        return current.done(dataset, made + publish_where_asked(spec, dataset, opened, current.progress))

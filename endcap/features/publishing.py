@@ -3,10 +3,12 @@
 Tables ``features/items/<dataset key>`` and ``features/customers/<dataset key>``, a row an id, JSON:
 
     item      {"attributes": {name: value}, "events": n, "first_seen": epoch ms}
-    customer  {"attributes": {name: value}, "events": n, "recent": [[item, epoch ms, type?], …]}
+    customer  {"attributes": {name: value}, "events": n, "recent": [[item, epoch ms, type?], …],
+               "owned": [[item, epoch ms or null], …]}
 
 `recent` are the customer's last HISTORY events of the dataset's training part, oldest first, as
-`endcap.online.RecentEvent` has them; the type is said where the shop declares a feature of it.
+`endcap.online.RecentEvent` has them; the type is said where the shop declares a feature of it. `owned` is there where
+the shop has a rule of it: what the customer bought, and until when that counts (null: for good).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,20 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import NotFoundError, OnlineStoreError
+from endcap.features.owned import OWNED
 from endcap.features.view import declared_features
 from endcap.online import OnlineStore, feature_table, online_url, open_online
+from endcap.spec.rules import Owned
+from endcap.spec.shop import Shop
 from endcap.store import Store
 
 VERSION = "rows"
-"""The only version of each table: a dataset is immutable."""
+"""The only version of each table, since a dataset is immutable, with what it does not know: how long owned is kept."""
 HISTORY = 50
 """Events of each customer, as `serving.recent_events` has it by default."""
 KEEP = timedelta(days=30)
@@ -48,7 +53,7 @@ Progress = Callable[[str], None]
 Row = tuple[str, bytes]
 
 
-def publish_where_asked(shop: str, dataset: str, store: Store, progress: Progress = lambda line: None) -> str:
+def publish_where_asked(shop: Shop, dataset: str, store: Store, progress: Progress = lambda line: None) -> str:
     """Publish the rows of a dataset of the shop in the online store that the environment names; nothing without one.
 
     Returns what to add to a line on the dataset. A store that is down costs the rows, which the next run publishes,
@@ -59,8 +64,8 @@ def publish_where_asked(shop: str, dataset: str, store: Store, progress: Progres
         return ""
     key = store.manifest(dataset)["facts"]["fingerprint"]
     try:
-        with open_online(url, shop=shop, timeout=PATIENCE) as online:
-            publish_features(store.fetch(dataset), key, online, progress)
+        with open_online(url, shop=shop.name, timeout=PATIENCE) as online:
+            publish_features(store.fetch(dataset), key, online, progress, owned=shop.rules.owned)
     except OnlineStoreError as error:
         progress(f"the rows are not published, the next run tries it again: {error}")
         return "; not in the online store, which failed"
@@ -68,40 +73,46 @@ def publish_where_asked(shop: str, dataset: str, store: Store, progress: Progres
 
 
 def publish_features(
-    dataset: Path, key: str, online: OnlineStore, progress: Progress = lambda line: None
+    dataset: Path,
+    key: str,
+    online: OnlineStore,
+    progress: Progress = lambda line: None,
+    *,
+    owned: Owned | None = None,
 ) -> dict[str, int]:
     """Write the rows of the dataset in this folder, and publish them.
 
-    Returns the rows written of `items` and of `customers`, 0 where all were there.
-
-    key: the dataset's fingerprint, the last part of its address. What is there already is kept for KEEP from now on.
+    key: the dataset's fingerprint, the last part of its address. owned: the shop's rule. Returns the rows written of
+    `items` and of `customers`, 0 where all were there; those are kept for KEEP from now on.
     Raises OnlineStoreError; nothing half-written is read, and the same call then begins anew. Several may publish the
     same at once.
     """
     items = _Entries(dataset / "items.parquet", "item")
-    made = {"items": items.rows("events", "first_seen"), "customers": _customers(dataset, items.ids)}
-    return {name: _publish(feature_table(name, key), rows, online, progress) for name, rows in made.items()}
+    for_ms = None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
+    customers = _customers(dataset, items.ids, for_ms)
+    version = VERSION if for_ms is None else f"{VERSION}-{for_ms}"
+    tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
+    return {name: _publish(feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
-def _publish(table: str, rows: Iterator[Row], online: OnlineStore, progress: Progress) -> int:
-    if online.published(table) == VERSION:
+def _publish(table: str, version: str, rows: Iterator[Row], online: OnlineStore, progress: Progress) -> int:
+    if online.published(table) == version:
         with contextlib.suppress(NotFoundError):  # forgotten between the two calls
-            online.publish(table, VERSION)
+            online.publish(table, version)
             progress(f"{table} is in the online store")
             return 0
     written, said = 0, time.monotonic()
     while True:  # once without rows too: a table may be empty
         part = dict(itertools.islice(rows, AT_ONCE))
-        if (part or not written) and not online.write(table, VERSION, part, KEEP):
-            progress(f"{table}: another has published it meanwhile")
-            return 0
+        if (part or not written) and not online.write(table, version, part, KEEP):
+            break  # it was published before, or another has done so meanwhile
         written += len(part)
         if len(part) < AT_ONCE:
             break
         if time.monotonic() - said > SAY_EVERY:
             progress(f"{table}: {written:,} rows are in the online store")
             said = time.monotonic()
-    online.publish(table, VERSION)
+    online.publish(table, version)
     progress(f"{table}: {written:,} rows published in the online store")
     return written
 
@@ -127,14 +138,22 @@ class _Entries:
             yield id_, orjson.dumps(fields, default=str)
 
 
-def _customers(dataset: Path, items: Sequence[str]) -> Iterator[Row]:
-    """items: ids of the dataset's items, by their numbers in it."""
+def _customers(dataset: Path, items: Sequence[str], owned_for: int | None) -> Iterator[Row]:
+    """items: ids of the dataset's items, by their numbers in it. owned_for: how long an item is owned, ms."""
     customers = _Entries(dataset / "customers.parquet", "customer")
-    rows = zip(customers.ids, customers.fields("events"), strict=True)
+    fields = customers.fields("events")
     for first, last in _blocks(customers.table["events"].to_numpy()):
-        found = _events(dataset, first, last)
-        for (id_, fields), recent in zip(itertools.islice(rows, last - first), found.recent(items), strict=True):
-            yield id_, orjson.dumps({**fields, "recent": recent}, default=str)
+        rows: list[Iterator[Any]] = [
+            itertools.islice(customers.ids, first, last),
+            itertools.islice(fields, last - first),
+        ]
+        names = ["recent"]
+        rows.append(_recent(dataset, first, last, items))
+        if (dataset / OWNED).is_file():
+            names.append("owned")
+            rows.append(_owned(dataset, first, last, items, owned_for))
+        for id_, known, *more in zip(*rows, strict=True):
+            yield id_, orjson.dumps({**known, **dict(zip(names, more, strict=True))}, default=str)
 
 
 def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -148,42 +167,46 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = last
 
 
-@dataclass(frozen=True)
-class _Events:
-    """Events of the customers first … last - 1, in the order of the file. types: codes, 1 + the place in `names`."""
-
-    first: int
-    last: int
-    items: NDArray[np.int32]
-    customers: NDArray[np.int32]
-    times: NDArray[np.int64]
-    types: NDArray[np.float32] | None
-    names: list[str]
-
-    def recent(self, ids: Sequence[str]) -> Iterator[list[list[Any]]]:
-        """The last events of each customer, oldest first."""
-        order = np.lexsort((self.times, self.customers))  # stable: equal times stay in the order of the file
-        ends = np.searchsorted(self.customers[order], np.arange(self.first, self.last + 1))
-        for begin, end in itertools.pairwise(ends.tolist()):
-            mine = order[max(begin, end - HISTORY) : end]
-            times = self.times[mine].tolist()
-            recent = [[ids[item], moment] for item, moment in zip(self.items[mine].tolist(), times, strict=True)]
-            if self.types is not None:
-                for event, code in zip(recent, self.types[mine].astype(int).tolist(), strict=True):
-                    event += [self.names[code - 1]] if code else []
-            yield recent
-
-
-def _events(dataset: Path, first: int, last: int) -> _Events:
-    """Reads the file part by part, and keeps what is of these customers."""
+def _recent(dataset: Path, first: int, last: int, ids: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """The last events of the customers first … last - 1, oldest first."""
     kind = next((feature for feature in declared_features(dataset) if feature.kind == "type"), None)
-    columns = ["item", "customer", "time", *([kind.name] if kind else [])]
-    parts = []
-    with pq.ParquetFile(dataset / "events.parquet") as file:
-        for batch in file.iter_batches(columns=columns):
-            owners = batch["customer"].to_numpy()
-            parts.append(batch.filter(pa.array((owners >= first) & (owners < last))))
-        found = pa.Table.from_batches(parts, schema=pa.schema([file.schema_arrow.field(name) for name in columns]))
-    items, customers, times, *types = (found[name].to_numpy() for name in columns)
-    names = (kind.types or []) if kind else []
-    return _Events(first, last, items, customers, times, types[0] if types else None, names)
+    types = (kind.types or []) if kind else []
+    customers, items, times, *codes = _events(dataset / "events.parquet", first, last, [kind.name] if kind else [])
+    order = np.lexsort((times, customers))  # stable: equal times stay in the order of the file
+    ends = np.searchsorted(customers[order], np.arange(first, last + 1))
+    for begin, end in itertools.pairwise(ends.tolist()):
+        mine = order[max(begin, end - HISTORY) : end]
+        found = [[ids[item], time] for item, time in zip(items[mine].tolist(), times[mine].tolist(), strict=True)]
+        if codes:
+            for event, code in zip(found, codes[0][mine].astype(int).tolist(), strict=True):
+                event += [types[code - 1]] if code else []
+        yield found
+
+
+def _owned(
+    dataset: Path, first: int, last: int, ids: Sequence[str], owned_for: int | None
+) -> Iterator[list[list[Any]]]:
+    """What the customers first … last - 1 own, each item with the time until which it is owned, by the last buying."""
+    customers, items, times = _events(dataset / OWNED, first, last, [])
+    if len(items):  # in the order of customer, item, time
+        final = np.append((np.diff(customers) != 0) | (np.diff(items) != 0), True)
+        customers, items, times = customers[final], items[final], times[final]
+    ends = np.searchsorted(customers, np.arange(first, last + 1))
+    for begin, end in itertools.pairwise(ends.tolist()):
+        bought = zip(items[begin:end].tolist(), times[begin:end].tolist(), strict=True)
+        yield [[ids[item], None if owned_for is None else time + owned_for] for item, time in bought]
+
+
+def _events(file: Path, first: int, last: int, more: Sequence[str]) -> list[NDArray[Any]]:
+    """Customer, item, time and more columns of the events of the customers first … last - 1, in the file's order.
+
+    Reads it part by part, and keeps what is of these customers.
+    """
+    columns = ["customer", "item", "time", *more]
+    with pq.ParquetFile(file) as parquet:
+        parts = [
+            batch.filter(pc.and_(pc.greater_equal(batch["customer"], first), pc.less(batch["customer"], last)))
+            for batch in parquet.iter_batches(columns=columns)
+        ]
+        schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
+    return [column.to_numpy() for column in pa.Table.from_batches(parts, schema=schema).columns]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 
@@ -23,7 +23,6 @@ from endcap.online.names import OWNED
 THREADS = 4
 Outcome = Literal["ok", "failed", "skipped"]
 Observe = Callable[[Outcome, float], None]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,9 @@ class Guarded:
     """A store behind a circuit breaker. Safe to use from several threads.
 
     timeout: seconds that a call may take in all. rest: seconds without a call after a failure. history: a table of
-    `publish_features` that says what a customer had as of the version that the model was trained on, used where the
-    store has nothing more recent. observe: told of each call how it ended and its seconds (skipped: 0), for metrics.
+    `endcap.features.publishing` that says what a customer had as of the version that the model was trained on: those
+    events count where the store has none more recent, what it says to be owned always. observe: told of each call how
+    it ended and its seconds (skipped: 0), for metrics.
     """
 
     def __init__(
@@ -82,28 +82,28 @@ class Guarded:
         """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
 
         A session's own events where it has some, else the customer's, else those of the customer's history; `most` of
-        them. Owned is what the customer or the session bought. One round trip; none where no request has an id.
+        them. Owned is what the customer or the session bought, by the history too. One round trip; none where no
+        request has an id.
         """
         pairs = list(zip(customers, sessions, strict=True))
         owners = list(dict.fromkeys(owner for pair in pairs for owner in _owners(*pair)))
         if not owners:
             return LookUp([[] for _ in pairs], [set() for _ in pairs], False)
         known = list(dict.fromkeys(customer for customer in customers if customer is not None)) if self._history else []
-        past = [Keys(self._history, known)] if self._history and known else []
-        found = self._ask(Wanted(owners, most, [(OWNED, owners)], past))
+        history = [Keys(self._history, known)] if self._history and known else []
+        found, now = self._ask(Wanted(owners, most, [(OWNED, owners)], history)), time.time_ns() // 1_000_000
         if found is None:
             return LookUp([[] for _ in pairs], [set() for _ in pairs], True)
         events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
-        rows = dict(zip(known, found.rows[0], strict=True)) if past else {}
-        recent = [[events[owner] for owner in _owners(*pair) if events[owner]] for pair in pairs]
-        return LookUp(
-            [
-                some[0] if some else _past(rows, customer, most)
-                for some, customer in zip(recent, customers, strict=True)
-            ],
-            [set().union(*(owned[owner] for owner in _owners(*pair))) for pair in pairs],
-            False,
-        )
+        rows = zip(known, found.rows[0], strict=True) if history else ()
+        pasts: dict[str | None, dict[str, Any]] = {customer: orjson.loads(row) for customer, row in rows if row}
+        answers = LookUp([], [], False)
+        for pair in pairs:
+            own, past = _owners(*pair), pasts.get(pair[0], {})
+            recent = [events[owner] for owner in own if events[owner]]
+            answers.events.append(recent[0] if recent else _recent(past, most))
+            answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in own)))
+        return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> Rows:
         """Rows of a table's published version, such as lists made in advance."""
@@ -151,6 +151,11 @@ def _owners(customer: str | None, session: str | None) -> list[str]:
     return [f"{kind}:{id_}" for kind, id_ in ids if id_ is not None]
 
 
-def _past(rows: dict[str, bytes | None], customer: str | None, most: int) -> list[RecentEvent]:
-    row = rows.get(customer) if customer is not None else None
-    return [RecentEvent(*event) for event in orjson.loads(row)["recent"][-most:]] if row else []
+def _recent(past: Mapping[str, Any], most: int) -> list[RecentEvent]:
+    """The last events of a customer's row of `endcap.features.publishing`."""
+    return [RecentEvent(*event) for event in past.get("recent", ())[-most:]] if most > 0 else []
+
+
+def _owned(past: Mapping[str, Any], now: int) -> set[str]:
+    """What such a row says that the customer owns, now (epoch ms)."""
+    return {item for item, until in past.get("owned", ()) if until is None or until > now}

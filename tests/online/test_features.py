@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from endcap.errors import OnlineStoreError
 from endcap.features import build
 from endcap.features.publishing import publish_features, publish_where_asked
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
+from endcap.spec.rules import Owned
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot
 
@@ -31,6 +34,11 @@ ROWS = [
 TYPED = shop(
     features={"events": [{"name": "kind", "kind": "type", "types": ["purchase", "view"]}]},
 )
+
+COLUMNS = {"session": "session", "customer": "customer", "type": "type"}
+OWNING = {"owned": {"types": ["buy"]}}
+OWNED_FOR = {"a": 6, "b": 4}
+"""Items that were bought, by days ago."""
 
 
 @pytest.fixture
@@ -122,6 +130,23 @@ def test_a_predictor_finds_a_customers_history_where_nothing_more_recent_is_ther
     guarded = Guarded(online, history=feature_table("customers", "datasets/shop/k1"), timeout=5)
     found = guarded.look_up(["ann", "zoe"], [None, None], 2)
     assert found.events == [[RecentEvent("c", MONDAY + DAY, "view"), RecentEvent("a", MONDAY + DAY, "view")], []]
+    online.append({"customer:ann": [RecentEvent("d", MONDAY)]}, timedelta(days=1))
+    assert guarded.look_up(["ann"], [None], 2).events == [[RecentEvent("d", MONDAY)]]
+    guarded.close()
+
+
+def test_what_was_bought_is_owned_for_as_long_as_the_rule_says(store: Store, online: OnlineStore) -> None:
+    now = int(time.time() * 1000)
+    rows = [{**one, "time": one["time"] - MONDAY + now - 10 * DAY, "type": "view"} for one in ROWS]
+    rows += [{**rows[0], "item": item, "time": now - days * DAY, "type": "buy"} for item, days in OWNED_FOR.items()]
+    selling = shop(events={"sources": [{"path": "e.csv"}], "columns": COLUMNS, "types": ["view"]}, rules=OWNING)
+    folder = store.fetch(build(selling, snapshot(store, rows), store))
+    guarded = Guarded(online, history=feature_table("customers", "k1"), timeout=5)
+    for keep, owned in ((None, {"a", "b"}), ("5d", {"b"})):
+        rule = Owned.model_validate({"types": ["buy"], "keep": keep})
+        assert publish_features(folder, "k1", online, owned=rule)["customers"] == 2
+        online.add("owned", {"customer:bob": ["z"]}, None)
+        assert guarded.look_up(["ann", "bob"], [None, None], 1).owned == [owned, {"z"}]
     guarded.close()
 
 
@@ -131,13 +156,13 @@ def test_the_step_publishes_where_it_is_told_of_an_online_store(
     dataset = build(TYPED, snapshot(store, ROWS), store)
     key = store.manifest(dataset)["facts"]["fingerprint"]
     monkeypatch.delenv(ONLINE, raising=False)
-    assert publish_where_asked("shop", dataset, store) == ""
+    assert publish_where_asked(TYPED, dataset, store) == ""
     assert row(online, "items", key, "a") is None
     monkeypatch.setenv(ONLINE, default_online(store.root) or "")
-    assert publish_where_asked("shop", dataset, store) == "; rows in the online store"
+    assert publish_where_asked(TYPED, dataset, store) == "; rows in the online store"
     assert row(online, "items", dataset, "a")["events"] == 2
     (tmp_path / "no-folder").touch()
     monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/no-folder/online.sqlite")
     said: list[str] = []
-    assert publish_where_asked("shop", dataset, store, said.append) == "; not in the online store, which failed"
+    assert publish_where_asked(TYPED, dataset, store, said.append) == "; not in the online store, which failed"
     assert "the next run tries it again" in said[-1]
