@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 ID_LENGTH = 1024
 _SHOWN = 60
-_COMPARED = 50
+_COMPARED = 30
 """Names that a wrong one is compared with; each comparison takes some ten microseconds."""
 _LOOKED_AT = 5000
 _LARGEST = 10**18
@@ -49,14 +49,14 @@ def describe(error: ValidationError) -> str:
     first = next((one for one in same if one["type"] in _MESSAGES), first)
     if first["type"] == "ahead":
         place = (*place, first["ctx"]["event"], "time")
-    return f"{_key(place)}: {_told(first, place)}"
+    return f"{spelled(place)}: {_told(first, place)}"
 
 
 def unknown_key(place: tuple[str | int, ...], key: Any, allowed: Collection[str]) -> str:
     """Of a key that does not exist: which do, and which may have been meant."""
     near = difflib.get_close_matches(key[:_SHOWN], list(allowed), n=1) if isinstance(key, str) else []
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{_key((*place, key))}: unknown key; allowed: {', '.join(allowed)}{hint}"
+    return f"{spelled((*place, key))}: unknown key; allowed: {', '.join(allowed)}{hint}"
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
@@ -74,7 +74,7 @@ def show(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "an infinite number"
     if isinstance(value, dict):
-        return f"an object with keys {', '.join(map(_cut, islice(value, 5))) or 'none'}"
+        return f"an object with keys {', '.join(map(plain, islice(value, 5))) or 'none'}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return f"{plain(value)} ({type(value).__name__})"
@@ -86,6 +86,11 @@ def plain(value: Any) -> str:
     if isinstance(value, int) and abs(value) > _LARGEST:
         return f"a number beyond {'-' if value < 0 else ''}10^18"
     return _cut(value)
+
+
+def spelled(place: tuple[Any, ...]) -> str:
+    """Where something stands in a request, as ``filter.brand.0``."""
+    return ".".join(part if _is_word(part) else plain(part) for part in place) or "request"
 
 
 def _cut(value: Any) -> str:
@@ -121,14 +126,9 @@ def _told(error: ErrorDetails, place: tuple[str | int, ...]) -> str:
 
 def _place(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where it stands in the request: without what pydantic adds for kinds of values and for keys."""
-    if "time" in parts:
-        return parts[: parts.index("time") + 1]
+    if parts[:1] == ("events",) and parts[2:3] == ("time",):
+        return parts[:3]
     return parts[:-1] if parts and parts[-1] == "[key]" else parts
-
-
-def _key(place: tuple[Any, ...]) -> str:
-    parts = (str(part) if isinstance(part, int) or _is_word(part) else plain(part) for part in place)
-    return ".".join(parts) or "request"
 
 
 def _is_word(part: Any) -> bool:

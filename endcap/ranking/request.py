@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from endcap.errors import RequestError
-from endcap.ranking.refusal import ID_LENGTH, describe, nearest, plain, show, unknown_key
+from endcap.ranking.refusal import ID_LENGTH, describe, nearest, plain, show, spelled, unknown_key
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.recommender import Serving
 
@@ -145,7 +145,7 @@ class RankRequest(_Part):
         return self.filter or {}
 
 
-_KEYS = frozenset(RankRequest.model_fields)
+_KEYS, _EVENT_KEYS = frozenset(RankRequest.model_fields), frozenset(Event.model_fields)
 _validate = RankRequest.__pydantic_validator__.validate_python
 
 
@@ -161,7 +161,8 @@ def parse_instance(
         try:
             request: RankRequest = _validate(value)
         except ValidationError as error:
-            raise RequestError(_describe(error, value)) from None
+            _refuse_unknown_keys(value.get("events"))
+            raise RequestError(describe(error)) from None
         _check_session(request)
         if request.k is not None and not 1 <= request.k <= limits.max_k:
             raise RequestError(f"k: found {plain(request.k)}; allowed: 1 to {limits.max_k:,}")
@@ -169,7 +170,7 @@ def parse_instance(
             _check_value(CATEGORY, CATEGORY, request.category, attributes or {})
         for name, values in request.filters.items():
             for one in values:
-                _check_value(f"filter.{name}", name, one, attributes or {})
+                _check_value(spelled(("filter", name)), name, one, attributes or {})
     except RequestError as error:
         raise RequestError(f"instance {number}: {error}") from None
     return request
@@ -188,12 +189,15 @@ def _check_sizes(value: Any, limits: Serving) -> None:
         ("exclude", limits.max_candidates),
     ):
         _check_size(key, value.get(key), limit)
+    events = value.get("events")
+    if isinstance(events, list) and any(len(event) > len(_EVENT_KEYS) for event in events if isinstance(event, dict)):
+        _refuse_unknown_keys(events)
     wanted = value.get("filter")
     if isinstance(wanted, dict):
         if len(wanted) > MAX_ATTRIBUTES:
             raise RequestError(f"filter: found {len(wanted):,} attributes; allowed: at most {MAX_ATTRIBUTES}")
         for name, values in wanted.items():
-            _check_size(f"filter.{show(name)}", values, limits.max_candidates)
+            _check_size(spelled(("filter", name)), values, limits.max_candidates)
 
 
 def _check_size(key: str, value: Any, limit: int) -> None:
@@ -201,14 +205,12 @@ def _check_size(key: str, value: Any, limit: int) -> None:
         raise RequestError(f"{key}: found {len(value):,} entries; allowed: at most {limit:,}")
 
 
-def _describe(error: ValidationError, value: dict[str, Any]) -> str:
-    """What the error says of the request; an event's unknown keys first, of which there may be very many."""
-    events = value.get("events")
-    for place, event in enumerate(events if isinstance(events, list) else []):
-        if isinstance(event, dict) and not event.keys() <= Event.model_fields.keys():
-            unknown = next(key for key in event if key not in Event.model_fields)
-            return unknown_key(("events", place), unknown, Event.model_fields)
-    return describe(error)
+def _refuse_unknown_keys(events: Any) -> None:
+    """The first of an event's unknown keys, of which there may be very many: pydantic would tell of each."""
+    for place, event in enumerate(events if isinstance(events, list) else ()):
+        if isinstance(event, dict) and not event.keys() <= _EVENT_KEYS:
+            unknown = next(key for key in event if key not in _EVENT_KEYS)
+            raise RequestError(unknown_key(("events", place), unknown, Event.model_fields))
 
 
 def _check_session(request: RankRequest) -> None:
