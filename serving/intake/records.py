@@ -10,14 +10,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from endcap.spec.base import EARLIEST_MS
-
 Json = dict[str, Any]
 
 MOST_TEXT = 256
 MOST_LINES = 1000
 MOST_POSITION = 1_000_000
 DAY_MS = 86_400_000
+EARLIEST_MS = 631_152_000_000
+"""1990, as of ingest (importing which would double the time to start): what lies before it is in seconds, or wrong."""
 
 TEXTS = f"a text of 1 to {MOST_TEXT} characters without control characters"
 TIMES = "epoch milliseconds as an integer, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z"

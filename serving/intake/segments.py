@@ -27,6 +27,7 @@ from endcap.store.contents import sync_folder
 
 HEADER = struct.Struct("<8sQI")
 FRAME = struct.Struct("<4sB3xIII")
+_CRC = struct.Struct("<I")
 MAGIC, MARKER = b"ENDCAPS1", b"\xf5EF\xf5"
 """No UTF-8 text has a byte 0xf5, so that a marker is never a piece of a record."""
 SUFFIX = ".log"
@@ -35,8 +36,8 @@ SUFFIX = ".log"
 def frame(kind: int, hashes: Sequence[int], lines: Sequence[bytes]) -> bytes:
     """Records of one kind as they lie in a segment. hashes: of their ids; lines: JSON, without line ends."""
     payload = np.array(hashes, np.uint64).tobytes() + b"\n".join(lines) + b"\n"
-    head = FRAME.pack(MARKER, kind, len(lines), len(payload), 0)
-    return FRAME.pack(MARKER, kind, len(lines), len(payload), zlib.crc32(payload, zlib.crc32(head))) + payload
+    head = FRAME.pack(MARKER, kind, len(lines), len(payload), 0)[: -_CRC.size]
+    return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read(file: Path) -> Content:
     found = Content()
     if len(raw) >= HEADER.size:
         magic, opened, crc = HEADER.unpack_from(raw)
-        if magic == MAGIC and crc == zlib.crc32(raw[: HEADER.size - 4]):
+        if magic == MAGIC and crc == zlib.crc32(raw[: HEADER.size - _CRC.size]):
             found.opened, found.end = opened, HEADER.size
     position = HEADER.size
     while (position := raw.find(MARKER, position)) >= 0:
@@ -85,12 +86,12 @@ def _frame_at(raw: bytes, position: int) -> tuple[Frame, int] | None:
     """The frame that begins there and where it ends; None where there is no whole one."""
     if position + FRAME.size > len(raw):
         return None
-    marker, kind, count, length, crc = FRAME.unpack_from(raw, position)
+    _, kind, count, length, crc = FRAME.unpack_from(raw, position)
     begin, end = position + FRAME.size, position + FRAME.size + length
     if end > len(raw) or 8 * count > length:
         return None
     payload = memoryview(raw)[begin:end]
-    if zlib.crc32(payload, zlib.crc32(FRAME.pack(marker, kind, count, length, 0))) != crc:
+    if zlib.crc32(payload, zlib.crc32(raw[position : begin - _CRC.size])) != crc:
         return None
     return Frame(kind, np.frombuffer(payload[: 8 * count], np.uint64), payload[8 * count :]), end
 
@@ -101,8 +102,8 @@ class Segment:
     def __init__(self, file: Path, opened: int) -> None:
         """opened: epoch ms."""
         self.file = file
-        self._header = HEADER.pack(MAGIC, opened, 0)[:-4]
-        self._header += struct.pack("<I", zlib.crc32(self._header))
+        head = HEADER.pack(MAGIC, opened, 0)[: -_CRC.size]
+        self._header = head + _CRC.pack(zlib.crc32(head))
         self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         self.bytes = 0
         """How far the file is good."""

@@ -1,0 +1,120 @@
+"""The online store follows, and where it does not nobody waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.errors import OnlineStoreError
+from endcap.online import OnlineStore, RecentEvent, open_online
+from endcap.online.sqlite import SQLiteStore
+from endcap_serving.intake import following, metrics
+from endcap_serving.intake.following import EVENTS, ORDERS, Follower, Keeping
+
+from .servers import Server, event, eventually, running
+
+
+class Flaky(SQLiteStore):
+    """A store that is away while it is told to be."""
+
+    away = True
+
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
+        if self.away:
+            raise OnlineStoreError("it is away")
+        super().append(events, keep)
+
+    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+        if self.away:
+            raise OnlineStoreError("it is away")
+        super().add(name, members, keep)
+
+
+@pytest.fixture
+def flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flaky:
+    monkeypatch.setattr(following, "WAITS", (0.02,))
+    return Flaky(tmp_path / "online.sqlite", "shop", 5.0)
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def a_view(item: str, **more: Any) -> dict[str, Any]:
+    return {"id": item, "item": item, "customer": "c1", "session": "s1", "time": now(), "type": "view", **more}
+
+
+def items(store: OnlineStore, owner: str) -> list[str]:
+    return [one.item for one in store.recent([owner], 10)[0]]
+
+
+def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    follower = Follower(store, Keeping(owned_types=["rent"]))
+    follower.start()
+    second, moment = 1000, now()
+    follower.offer(
+        EVENTS, [a_view("p1", time=moment - 3 * second), a_view("p2", time=moment - 2 * second, type="rent")]
+    )
+    follower.offer(EVENTS, [a_view("p3", time=moment - second, customer=None)])
+    follower.offer(EVENTS, [a_view("old", time=moment - 8 * 86_400_000)])
+    order = {"id": "o", "customer": "c1", "items": [{"item": "p4"}, {"item": "p5"}], "time": moment}
+    follower.offer(ORDERS, [order])
+    follower.end(10)
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    assert items(store, "session:s1") == ["p1", "p2", "p3"]
+    assert items(store, "customer:c1") == ["p1", "p2", "p4", "p5"]
+    assert store.recent(["customer:c1"], 1)[0][0].type == "purchase"
+    assert store.members("owned", ["customer:c1"]) == [{"p2", "p4", "p5"}]
+
+
+def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
+    follower = Follower(flaky, Keeping())
+    follower.start()
+    begun = time.monotonic()
+    follower.offer(EVENTS, [a_view(f"p{at}") for at in range(5)])
+    assert time.monotonic() - begun < 0.1
+    time.sleep(0.1)
+    assert follower.lag >= 0.1
+    flaky.away = False
+    eventually(lambda: follower.lag == 0)
+    assert items(flaky, "customer:c1") == [f"p{at}" for at in range(5)]
+    follower.end(5)
+
+
+def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None:
+    before = metrics.ONLINE_DROPPED._value.get()
+    follower = Follower(flaky, Keeping(), most_waiting=10)
+    follower.start()
+    for at in range(25):
+        follower.offer(EVENTS, [a_view(f"p{at:02}", time=1000 * at + now())])
+        time.sleep(0.002)
+    flaky.away = False
+    eventually(lambda: follower.lag == 0)
+    assert metrics.ONLINE_DROPPED._value.get() - before == 15
+    assert items(flaky, "session:s1")[-10:] == [f"p{at}" for at in range(15, 25)]
+    follower.end(5)
+
+
+def test_what_a_killed_process_had_not_told_the_next_one_tells(tmp_path: Path) -> None:
+    nobody = "redis://127.0.0.1:1/0"
+    server = Server(tmp_path, "--online", nobody, "--shop", "shop", "--segment-age", "1h")
+    begun = time.monotonic()
+    assert server.post("events", event("e1", customer="c1")).status_code == 200
+    assert server.post("orders", {"id": "o", "customer": "c1", "items": [{"item": "p7"}]}).status_code == 200
+    assert time.monotonic() - begun < 2
+    assert server.metric("endcap_intake_online_waiting") == 2
+    eventually(lambda: server.metric("endcap_intake_online_failures_total") >= 1)
+    server.kill()
+    server.client.close()
+    address = f"sqlite://{tmp_path}/online.sqlite"
+    store = open_online(address, shop="shop", timeout=5.0)
+    with running(tmp_path, "--online", address, "--shop", "shop"):
+        eventually(lambda: store.members("owned", ["customer:c1"]) == [{"p7"}])
+        assert items(store, "session:s1") == ["p1"]
+    store.close()

@@ -1,0 +1,104 @@
+"""A segment is believed as far as its frames are whole."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from endcap_serving.intake.segments import HEADER, Folder, cut_torn_tail, frame, read, records
+
+LINES = [[b'{"id":"a1"}', '{"id":"ä2"}'.encode()], [b'{"id":"b1"}'], [b'{"id":"c1"}', b'{"id":"c2"}', b'{"id":"c3"}']]
+ALL = list(chain(*LINES))
+FRAMES = [frame(kind, range(10 * kind, 10 * kind + len(lines)), lines) for kind, lines in enumerate(LINES)]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    segment = Folder(tmp_path).open(now=1_767_268_800_000)
+    for one in FRAMES:
+        segment.append(one)
+    segment.close()
+    return segment.file
+
+
+def lines(file: Path) -> list[bytes]:
+    return [line for _, line in records(read(file).frames)]
+
+
+def test_what_was_written_is_read(written: Path) -> None:
+    content = read(written)
+    assert (content.opened, content.end, content.damaged) == (1_767_268_800_000, written.stat().st_size, 0)
+    assert [one.kind for one in content.frames] == [0, 1, 2]
+    assert [one.hashes.tolist() for one in content.frames] == [[0, 1], [10], [20, 21, 22]]
+    assert lines(written) == ALL
+    assert cut_torn_tail(written, content) == 0
+
+
+def test_a_tail_torn_anywhere_is_cut_to_the_last_whole_frame(written: Path) -> None:
+    whole = written.read_bytes()
+    ends = [HEADER.size + sum(map(len, FRAMES[:count])) for count in range(len(FRAMES) + 1)]
+    for length in range(len(whole)):
+        for garbage in (b"", b"\0" * 7, FRAMES[0][:9]):
+            written.write_bytes(whole[:length] + garbage)
+            content = read(written)
+            good = sum(end <= length for end in ends) - 1
+            assert [line for _, line in records(content.frames)] == list(chain(*LINES[: max(good, 0)]))
+            assert content.end == (ends[good] if good >= 0 else 0)
+    torn = written.stat().st_size - content.end
+    assert cut_torn_tail(written, content) == torn > 0
+    assert written.stat().st_size == content.end
+    assert read(written).damaged == 0
+
+
+def test_what_the_disk_changed_is_told_and_the_rest_is_kept(written: Path) -> None:
+    whole = bytearray(written.read_bytes())
+    second = HEADER.size + len(FRAMES[0])
+    for place in range(second, second + len(FRAMES[1])):
+        changed = whole.copy()
+        changed[place] ^= 0x10
+        written.write_bytes(changed)
+        assert lines(written) == LINES[0] + LINES[2]
+        assert read(written).damaged == 1
+    changed = whole.copy()
+    changed[3] ^= 1
+    written.write_bytes(changed)
+    assert lines(written) == ALL
+    assert abs(read(written).opened / 1000 - written.stat().st_mtime) < 1
+
+
+def test_a_write_that_fails_half_way_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = Folder(tmp_path).open(now=0)
+    segment.append(FRAMES[0])
+    before, pwrite = segment.file.read_bytes(), os.pwrite
+
+    def half(handle: int, content: memoryview, position: int) -> int:
+        if position > len(before):
+            raise OSError(28, "No space left on device")
+        return pwrite(handle, content[: len(content) // 2], position)
+
+    monkeypatch.setattr(os, "pwrite", half)
+    with pytest.raises(OSError, match="No space left"):
+        segment.append(FRAMES[1])
+    assert segment.file.read_bytes() == before
+    monkeypatch.undo()
+    segment.append(FRAMES[2])
+    assert lines(segment.file) == LINES[0] + LINES[2]
+    segment.close()
+
+
+def test_numbers_only_grow(tmp_path: Path) -> None:
+    """Whatever was removed, whichever way the clock goes, and where the note of the next one is lost."""
+    names = []
+    for now in (2_000_000, 1_000_000, 0):
+        segment = Folder(tmp_path).open(now)
+        segment.append(FRAMES[0])
+        segment.close()
+        names.append(segment.file.name)
+        if now == 2_000_000:
+            Folder(tmp_path).remove(segment.file)
+    assert names == sorted(names)
+    (tmp_path / "next-sequence").unlink()
+    assert Folder(tmp_path).open(0).file.name > names[-1]

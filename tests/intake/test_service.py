@@ -1,0 +1,199 @@
+"""The intake over HTTP, in a process of its own: answers, limits, its end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .servers import Server, event, events, eventually, ids, running, sealed
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    words = ["--body-timeout", "1s", "--connections", "30", "--segment-age", "1h"]
+    with running(tmp_path_factory.mktemp("intake"), *words) as one:
+        yield one
+
+
+def test_each_kind_is_taken_alone_in_a_list_and_by_name(server: Server) -> None:
+    impression = {"id": "i1", "ranking_id": "r1.0", "item": "p1", "position": 0}
+    order = {"id": "o1", "customer": "c1", "items": [{"item": "p1"}]}
+    for kind, one in (("events", event("e1")), ("impressions", impression), ("orders", order)):
+        for body in (one, [{**one, "id": "l1"}, {**one, "id": "l2"}], {kind: [{**one, "id": "n1"}]}):
+            count = len(body) if isinstance(body, list) else 1
+            answer = server.post(kind, body)
+            assert (answer.status_code, answer.json()) == (200, {"accepted": count, "duplicates": 0})
+        assert server.post(kind, one).json() == {"accepted": 0, "duplicates": 1}
+        assert server.post(kind, []).json() == {"accepted": 0, "duplicates": 0}
+    twice = [event("d1"), event("d1", item="p2"), event("d2"), event("e1")]
+    assert server.post("events", twice).json() == {"accepted": 2, "duplicates": 2}
+
+
+def test_of_a_batch_what_is_right_is_taken_and_the_rest_is_listed(server: Server) -> None:
+    body = [event("g1"), {"id": "g2"}, event("g3"), event("g4", time=5)]
+    answer = server.post("events", body)
+    assert answer.status_code == 207
+    assert (answer.json()["accepted"], answer.json()["duplicates"]) == (2, 0)
+    assert [one["index"] for one in answer.json()["rejected"]] == [1, 3]
+    assert answer.json()["rejected"][0]["reason"].startswith("item: found nothing; allowed: a text")
+    assert server.post("events", events(["g1", "g3"])).json() == {"accepted": 0, "duplicates": 2}
+    none = server.post("events", [{"id": "x"}, 7])
+    assert none.status_code == 400
+    assert none.json()["error"].startswith("none of 2 is right; the first, events[0]: item: found nothing")
+    assert [one["index"] for one in none.json()["rejected"]] == [0, 1]
+
+
+BODIES = [
+    (b"", 400, "the body is empty"),
+    (b'{"id": "a"', 400, "the body is not JSON: "),
+    (b"\xff\xfe", 400, "the body is not JSON: "),
+    ("[" * 100_000, 400, "the body is not JSON: "),
+    ('{"id":' * 5000 + "1" + "}" * 5000, 400, "the body is not JSON: "),
+    (b"7", 400, 'the body: found 7; allowed: one object, a list of them, or {"events": [\u2026]}'),
+    (b'{"events": {}}', 400, "events: found an object; allowed: a list"),
+    (b'{"events": [], "more": 1}', 400, "the body: found 'events' and other keys beside it"),
+    (b'{"id": "a", "item": "p", "session": "\\ud800"}', 400, "the body is not JSON: "),
+    (b'{"id": "a", "item": "p", "session": "s", "time": 99999999999999999999999}', 400, "event: time: found 1e+23"),
+    (b'{"id": "a", "item": "p", "session": "s", "time": NaN}', 400, "the body is not JSON: "),
+    (json.dumps(events(map(str, range(10_001)))), 413, "the body: found 10,001 events; allowed: up to 10,000"),
+    (b" " * (4 << 20) + b"[]", 413, "the body: found more than 4 MiB"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "says"), BODIES, ids=[says[:30] for _, _, says in BODIES])
+def test_bodies_that_are_none(server: Server, body: bytes | str, status: int, says: str) -> None:
+    answer = server.client.post("/v1/events", content=body)
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(says)
+    assert len(answer.content) < 1000
+
+
+def test_one_process_has_a_folder(server: Server) -> None:
+    with pytest.raises(AssertionError, match="another intake has it; give each its own"):
+        Server(server.folder.parent)
+
+
+def test_paths_methods_and_encodings(server: Server) -> None:
+    assert server.client.get("/v1/events").status_code == 405
+    assert server.client.post("/v1/event", json={}).status_code == 404
+    assert "POST /v1/events" in server.client.get("/").json()["error"]
+    assert server.post("events", event("z"), **{"content-encoding": "gzip"}).status_code == 415
+    assert server.client.get("/readyz").json() == {"ready": True}
+
+
+def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """What comes back on a connection of one's own until it is closed."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        said = b""
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
+        except OSError:
+            pass
+        try:
+            while received := connection.recv(65536):
+                said += received
+        except ConnectionResetError:
+            pass
+    return said
+
+
+HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\n"
+
+
+def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        slow = pool.submit(talk, server, HEAD + b"content-length: 50\r\n\r\n", b"[", b" ", pause=0.1)
+        many = pool.submit(talk, server, HEAD + b"".join(b"x-%d: y\r\n" % n for n in range(10_000)) + b"\r\n")
+        one = pool.submit(talk, server, HEAD, *[b"x" * 65536] * 4)
+        chunked = pool.submit(
+            talk, server, HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 70
+        )
+        assert b" 408 " in slow.result().partition(b"\r\n")[0]
+        assert b'{"error":"the body has not come within 1 s"}' in slow.result()
+        assert many.result().startswith(b"HTTP/1.1 431 ")
+        assert one.result().startswith(b"HTTP/1.1 431 ")
+        assert b" 413 " in chunked.result().partition(b"\r\n")[0] or chunked.result() == b""
+    assert server.post("events", event("after-floods")).status_code == 200
+
+
+def test_connections_past_the_limit_are_refused_and_the_others_served(server: Server) -> None:
+    held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(29)]
+    try:
+        assert server.post("events", event("beside-many")).status_code == 200
+        eventually(lambda: talk(server, b"").startswith(b"HTTP/1.1 503 "))
+    finally:
+        for one in held:
+            one.close()
+    eventually(lambda: b" 200 " in talk(server, b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+
+
+def test_of_two_with_one_id_at_once_one_is_taken(server: Server) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for name in range(10):
+            answers = list(pool.map(lambda _, name=name: server.post("events", event(f"once-{name}")).json(), range(8)))
+            assert sorted(one["accepted"] for one in answers) == [0] * 7 + [1]
+            assert sum(one["duplicates"] for one in answers) == 7
+
+
+def test_what_is_counted(server: Server) -> None:
+    def counted() -> dict[str, float]:
+        names = ("accepted_total", "duplicates_total", "rejected_total", "commit_seconds_count", "open_segment_bytes")
+        return {name: server.metric(f"endcap_intake_{name}") for name in names}
+
+    before = counted()
+    server.post("events", [event("m1"), event("m2"), event("m1"), {"id": "m3"}])
+    after = counted()
+    assert {name: after[name] - before[name] for name in before if name.endswith("total")} == {
+        "accepted_total": 2,
+        "duplicates_total": 1,
+        "rejected_total": 1,
+    }
+    assert after["commit_seconds_count"] == before["commit_seconds_count"] + 1
+    assert after["open_segment_bytes"] > before["open_segment_bytes"] > 0
+    for name in ("sealing_lag_seconds", "online_lag_seconds", "online_dropped_total", "closed_segments"):
+        assert server.metric(f"endcap_intake_{name}") == 0
+
+
+def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: Path) -> None:
+    with running(tmp_path, "--segment-age", "1h", "--instance", "pod-0") as server:
+        answer = server.post("events", event("e1", ranking_id="abc.0"), **{"x-request-id": "abc-123"})
+        assert answer.headers["x-request-id"] == "abc-123"
+        impression: dict[str, Any] = {"id": "i1", "ranking_id": "abc.0", "item": "p1", "position": 3, "surface": "home"}
+        server.post("impressions", impression, **{"x-request-id": "def"})
+        assert len(server.post("events", event("e2"), **{"x-request-id": "x" * 200}).headers["x-request-id"]) == 36
+        assert server.post("orders", {"id": "o"}, **{"x-request-id": "wrong-1"}).status_code == 400
+        # Asked to end it answers what it has, seals it, and ends well.
+        begun = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - begun < 10
+    assert list((tmp_path / "intake" / "segments").iterdir()) == []
+    assert sealed(server.out, "events").column("request_id").to_pylist()[0] == "abc-123"
+    (row,) = sealed(server.out, "impressions").to_pylist()
+    assert {name: row[name] for name in impression} == impression
+    assert row["request_id"] == "def"
+    (file,) = (server.out / "events").rglob("*.parquet")
+    mark = (server.folder / "mark").read_text()
+    assert file.name == f"pod-0-{mark}-000000000001.parquet"
+    assert file.parent.name.startswith("date=20")
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    (refused,) = [line for line in lines if line["message"] == "refused"]
+    assert (refused["request_id"], refused["status"], refused["level"]) == ("wrong-1", 400, "info")
+
+
+def test_asked_to_end_it_is_not_ready_and_still_answers(tmp_path: Path) -> None:
+    with running(tmp_path, "--drain-wait", "1s") as server:
+        assert server.post("events", event("e1")).status_code == 200
+        server.process.terminate()
+        eventually(lambda: server.client.get("/readyz").status_code == 503)
+        assert server.post("events", event("e2")).status_code == 200
+        assert server.end() == 0
+    assert ids(server.out) == ["e1", "e2"]
