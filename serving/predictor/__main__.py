@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from ..process import OWN_ERROR
 from .options import arguments
 from .workers import listen, supervise
 
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
 
 
@@ -31,6 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
     # Read by the numeric libraries as they are imported.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads)
     log_json_lines()
+    # As a container's first process it would else not hear of its end until it serves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         listener = listen(given.host, given.port) if given.fd is None else socket.socket(fileno=given.fd)
         if given.workers > 1:

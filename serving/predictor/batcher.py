@@ -61,6 +61,7 @@ class Batcher(Generic[Q, A]):
         self._watch = watch
         self._queue: SimpleQueue[_Call[Q, A] | None] = SimpleQueue()
         self._waiting: deque[_Call[Q, A]] = deque()
+        self._current: list[_Call[Q, A]] = []
         self._died: BaseException | None = None
         self._began = 0.0
         self._thread = threading.Thread(target=self._live, name="ranking", daemon=True)
@@ -79,7 +80,7 @@ class Batcher(Generic[Q, A]):
     def submit(self, requests: Sequence[Q]) -> asyncio.Future[list[A]]:
         """The answers, to be awaited on the running loop; call from no other thread than the loop's."""
         future: asyncio.Future[list[A]] = asyncio.get_running_loop().create_future()
-        if not self.alive:
+        if self._died is not None:
             future.set_exception(RuntimeError(f"the ranking thread has ended: {self._died!r}"))
             return future
         call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room()), time.perf_counter())
@@ -101,10 +102,17 @@ class Batcher(Generic[Q, A]):
                 self._rank()
         except BaseException as error:
             self._died = error
-            for call in self._waiting:
-                call.error = RuntimeError(f"the ranking thread has ended: {error!r}")
-            self._hand_over(list(self._waiting))
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        """Leave nobody waiting for a thread that has ended."""
+        left = [*self._current, *self._waiting]
+        while not self._queue.empty():
+            left += [call for call in [self._queue.get()] if call is not None]
+        for call in left:
+            call.error = RuntimeError(f"the ranking thread has ended: {self._died!r}")
+        self._hand_over(left)
 
     def _gather(self) -> bool:
         """Take all that has come in; wait for it where there is nothing to do. False at the end."""
@@ -119,6 +127,7 @@ class Batcher(Generic[Q, A]):
 
     def _rank(self) -> None:
         parts, began = self._fill(), time.perf_counter()
+        self._current = [call for call, _ in parts]
         self._began = time.monotonic()
         waits = [began - call.arrived for call, _ in parts if not call.answers]
         try:
@@ -131,6 +140,7 @@ class Batcher(Generic[Q, A]):
         self._began = 0.0
         self._admission.took(took, count)
         self._watch.ranked(count, took, waits)
+        self._current = []
         # What is not done goes to the back: a call of many takes turns with others.
         self._waiting.extend(call for call, _ in parts if not call.done)
         self._hand_over([call for call, _ in parts if call.done])

@@ -12,7 +12,7 @@ from endcap.ranking import Answer, Ranker, RankRequest
 
 from .admission import Admission
 from .batcher import Batcher
-from .lookups import Lookups
+from .lookups import Lookups, leaves_to_store
 from .metrics import Metrics
 from .seldom import Seldom
 
@@ -72,12 +72,13 @@ class Engine:
     def _rank(self, requests: list[RankRequest]) -> list[Ranked]:
         """On the ranking thread."""
         ranker = self.ranker
+        owned = ranker.rulebook.rules.owned is not None
         if self._lookups is None:
-            # What a request leaves to a store that there is none of is missing all the same.
-            degraded = [bool(request.owners) for request in requests]
+            # What a request leaves to a store is missing too where there is none.
+            degraded = [request.precomputed or leaves_to_store(request, owned=owned) for request in requests]
             answers = ranker.rank(requests)
         else:
-            known, degraded = self._lookups.known(requests, owned=ranker.rulebook.rules.owned is not None)
+            known, degraded = self._lookups.known(requests, owned=owned)
             answers = ranker.rank(requests, known=known)
             if any(degraded):
                 self._without_store(reason=self._lookups.error)

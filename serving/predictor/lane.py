@@ -133,8 +133,9 @@ class Lane:
         except GoneError:
             reply = None
         except _ForKServeError as other:
-            await self._app(scope, replayed(other.body, receive), send)
             reply = None
+            status = await self._pass_on(scope, replayed(other.body, receive), send)
+            self._metrics.answered(status, (), time.perf_counter() - began)
         except (RequestError, RefusedError) as error:
             reply = _refused(error if isinstance(error, RefusedError) else RefusedError(400, str(error)))
         except Exception as error:
@@ -147,6 +148,19 @@ class Lane:
             self._metrics.answered(reply.status, reply.surfaces, time.perf_counter() - began)
         if self._tracing and span:
             self._tracing.finish(span, reply.status if reply else None)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """KServe's answer; its status."""
+        status = 0
+
+        async def noted(message: Mapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        await self._app(scope, receive, noted)
+        return status
 
     async def _reply(
         self, engine: Engine, read: Callable[[Engine, bytes], _Question], head: Head, receive: Receive

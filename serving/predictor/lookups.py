@@ -33,15 +33,15 @@ class Lookups:
 
         owned: whether the shop's rules ask what a customer has.
         """
-        asks = [bool(request.owners) or (owned and request.customer is not None) for request in requests]
+        asks = [leaves_to_store(request, owned=owned) for request in requests]
         customers = [request.customer if ask else None for request, ask in zip(requests, asks, strict=True)]
         sessions = [request.session if ask else None for request, ask in zip(requests, asks, strict=True)]
         found = self._store.look_up(customers, sessions, self._most)
-        listed, lists_away = self._listed(requests)
+        listed, away = self._listed(requests)
         has = found.owned if owned else [()] * len(requests)
         known = [Known(*told) for told in zip(found.events, has, listed, strict=True)]
         degraded = [
-            (found.degraded and ask) or (lists_away and request.precomputed)
+            (found.degraded and ask) or (away and request.precomputed)
             for request, ask in zip(requests, asks, strict=True)
         ]
         return known, degraded
@@ -54,6 +54,11 @@ class Lookups:
         found = self._store.rows(self._lists, customers)
         rows = dict(zip(customers, found.rows, strict=True))
         return [_list_of(rows.get(one.customer or "") if one.precomputed else None) for one in requests], found.degraded
+
+
+def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
+    """Whether a request needs recent events, or what its customer owns. owned: whether the shop's rules ask that."""
+    return bool(request.owners) or (owned and request.customer is not None)
 
 
 def _list_of(row: bytes | None) -> Precomputed | None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from endcap.cpus import cpu_limit, memory_limit
-from endcap_serving.predictor.__main__ import arguments
+from endcap_serving.predictor.options import arguments
 from endcap_serving.predictors import free_port
 
 from .conftest import Shop, running, wait_until_ready
+from .load import load
 
 PREDICTOR = [sys.executable, "-m", "endcap_serving.predictor"]
 
@@ -30,6 +33,7 @@ def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monke
     monkeypatch.setenv("ENDCAP_VARIANT", "canary")
     port = free_port()
     options = ["--model_name=shoes", f"--model_dir={copied(shop, 'vsknn', tmp_path)}", f"--http_port={port}"]
+    options += ["--drain-wait=1"]
     log = tmp_path / "log"
     with (
         running([*PREDICTOR, *options], log) as process,
@@ -41,8 +45,20 @@ def test_it_takes_what_a_serving_runtime_gives(shop: Shop, tmp_path: Path, monke
             body = {"instances": [{"items": shop.ids[:1]}]}
             (ranking,) = client.post("/v1/models/shoes:predict", json=body, headers=headers).json()["predictions"]
             assert (ranking["model_version"], ranking["variant"]) == ("12", variant)
-        process.terminate()
-        assert process.wait(15) == 0
+        # Asked to end: not ready at once, and whoever is connected is answered and told to go.
+        body = json.dumps({"instances": [{"items": shop.ids[:3]}] * 20}).encode()
+        with load(str(client.base_url), "/v1/models/shoes:predict", body, callers=6) as told:
+            time.sleep(0.3)
+            process.terminate()
+            time.sleep(0.5)
+            assert client.get("/v2/health/ready").status_code == 503
+            assert client.get("/v2/models/shoes/ready").status_code == 503
+            assert client.get("/v2/health/live").status_code == 200
+            late = client.post("/v1/models/shoes:predict", json={"instances": [{"items": []}]})
+            assert (late.status_code, late.headers["connection"]) == (200, "close")
+            assert process.wait(15) == 0
+        assert told.lost == []
+        assert set(told.statuses) == {200}
 
 
 def test_in_a_pod_the_package_lies_where_kserve_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:

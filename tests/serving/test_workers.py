@@ -1,0 +1,109 @@
+"""Several workers on one port: one sum of metrics, none missed when it dies, and an end at which nobody is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from endcap_serving.predictors import free_port
+
+from .conftest import Shop, all_ended, children, running, wait_until_ready
+from .load import load
+
+PATH = "/v1/models/shoes:predict"
+
+
+@dataclass
+class Workers:
+    address: str
+    process: Popen[bytes]
+    log: Path
+
+    def pids(self) -> list[int]:
+        return [pid for pid, command in children(self.process.pid).items() if "endcap_serving.predictor" in command]
+
+    def ready(self) -> int:
+        """How many workers have said that they are."""
+        return self.log.read_text().count('"message": "ready"')
+
+    def metric(self, name: str) -> float:
+        """As a worker tells it; over a new connection, which may be any worker's."""
+        families = text_string_to_metric_families(httpx.get(f"{self.address}/metrics").text)
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+@pytest.fixture(scope="module")
+def workers(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    port, log = free_port(), tmp_path_factory.mktemp("workers") / "log"
+    options = {
+        "--model-name": "shoes",
+        "--package": str(shop.store.fetch(shop.packages["sequential-rules"])),
+        "--version": "3",
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "2",
+        "--drain-wait": "1",
+    }
+    words = [word for option in options.items() for word in option]
+    with running([sys.executable, "-m", "endcap_serving.predictor", *words], log) as process:
+        found = Workers(f"http://127.0.0.1:{port}", process, log)
+        with httpx.Client(base_url=found.address) as client:
+            wait_until_ready(client, process, log)
+        until_ready(found, 2)
+        yield found
+
+
+def until_ready(workers: Workers, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while workers.ready() < count:
+        assert time.monotonic() < deadline, workers.log.read_text()
+        time.sleep(0.1)
+
+
+def test_whoever_is_asked_tells_the_metrics_of_all(workers: Workers) -> None:
+    for _ in range(40):
+        assert httpx.post(workers.address + PATH, json={"instances": [{"items": []}]}).status_code == 200
+    assert {workers.metric("endcap_requests_total") for _ in range(8)} == {40}
+    assert {workers.metric("endcap_request_seconds_count") for _ in range(8)} == {40}
+    assert workers.metric("endcap_model_info") == 1
+
+
+def test_a_worker_that_dies_is_replaced_and_only_its_own_calls_fail(workers: Workers, shop: Shop) -> None:
+    counted = workers.metric("endcap_requests_total")
+    victim, other = workers.pids()
+    body = json.dumps({"instances": [{"items": shop.ids[:3]}]}).encode()
+    with load(workers.address, PATH, body, callers=6, again=True) as told:
+        time.sleep(0.3)
+        os.kill(victim, signal.SIGKILL)
+        until_ready(workers, 3)
+        time.sleep(0.3)
+    assert set(told.statuses) == {200}
+    # At most the one call that each caller had under way.
+    assert len(told.lost) <= 6
+    assert all_ended([victim])
+    assert other in workers.pids()
+    assert len(workers.pids()) == 2
+    # What the dead one had counted stays counted.
+    assert workers.metric("endcap_requests_total") >= counted + told.statuses[200]
+
+
+def test_asked_to_end_all_workers_answer_what_they_have_taken(workers: Workers, shop: Shop) -> None:
+    body = json.dumps({"instances": [{"items": shop.ids[:3]}] * 20}).encode()
+    pids = workers.pids()
+    with load(workers.address, PATH, body, callers=6) as told:
+        time.sleep(0.3)
+        workers.process.terminate()
+        assert workers.process.wait(15) == 0
+    assert (told.lost, set(told.statuses)) == ([], {200})
+    assert all_ended(pids)
