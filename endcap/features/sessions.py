@@ -74,6 +74,8 @@ class Sessions:
 
     def last(self, count: int) -> Sessions:
         """Each session's last `count` events."""
+        if self.lengths.max(initial=0) <= count:
+            return self
         lengths = np.minimum(self.lengths, count)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths)

@@ -152,6 +152,23 @@ class Model(ABC):
         return top(scores, k)
 
 
+def of_those_that_ask(
+    sessions: Sessions,
+    items: Sequence[NDArray[np.int32]],
+    scored: Callable[[Sessions, Sequence[NDArray[np.int32]]], list[NDArray[np.float32]]],
+) -> list[NDArray[np.float32]]:
+    """`Model.score_items` of a model that has no opinion on anything after an empty session; only others are scored."""
+    there = np.flatnonzero(sessions.lengths)
+    if len(there) == len(sessions):
+        return scored(sessions, items)
+    scores = [np.full(len(one), -np.inf, dtype=np.float32) for one in items]
+    if len(there):
+        asked = [items[row] for row in there.tolist()]
+        for row, found in zip(there.tolist(), scored(sessions.take(there), asked), strict=True):
+            scores[row] = found
+    return scores
+
+
 def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Exclude) -> None:
     """Set scores of a session's own items to -inf, in place: none of them, the last event's, or all."""
     if exclude == "none":

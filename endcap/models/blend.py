@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,6 +85,21 @@ class Blend(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return self._pooled(len(sessions), lambda member: member.score(sessions))
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`. A member's probabilities add up over the catalogue, so each scores all of it."""
+        totals = [np.zeros(len(asked), dtype=np.float32) for asked in items]
+        opinions = [np.zeros(len(asked), dtype=np.bool_) for asked in items]
+        for label, weight in self._weights.items():
+            if weight > 0:
+                scores = self._members[label].score(sessions)
+                logs = self._scales[label].log_of_some(scores, items)
+                for row, asked in enumerate(items):
+                    totals[row] += np.float32(weight) * logs[row]
+                    opinions[row] |= np.isfinite(scores[row, asked])
+        for total, opinion in zip(totals, opinions, strict=True):
+            total[~opinion] = -np.inf
+        return totals
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
         """See `Model.score_prefixes`: each member in its own way."""

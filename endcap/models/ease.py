@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from endcap.errors import DataError
 from endcap.features.sessions import Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.histories import Histories, learnt
+from endcap.models.histories import Histories, learnt, picked
 from endcap.spec.model import EASESpec
 
 MOST_ITEMS = 30_000
@@ -73,6 +74,16 @@ class EASE(Model):
         scores: NDArray[np.float32] = product if isinstance(product, np.ndarray) else product.toarray()
         scores[:, ~self.seen] = -np.inf
         scores[asked @ self.seen.astype(np.float32) == 0] = -np.inf
+        return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`; of a catalogue whose weights are all kept every item is scored."""
+        if isinstance(self.weights, np.ndarray):
+            return super().score_items(sessions, items)
+        asked = self.histories.asked(sessions, self.n_items)
+        scores = picked(asked @ self.weights, items)
+        for one, wanted, heard in zip(scores, items, asked @ self.seen.astype(np.float32), strict=True):
+            one[~self.seen[wanted] | (heard == 0)] = -np.inf
         return scores
 
     def save(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
 from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.gru import GRUNetwork, GRUShape
+from endcap.neural.gru_states import GRUStates
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.parallel import Exchange
+from endcap.neural.products import FEW, scores_of_some
 from endcap.neural.sequences import Sequences
 from endcap.spec.neural import GRU4RecSpec
 
@@ -35,13 +38,14 @@ class GRU4Rec(Model):
         self.n_items = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = GRUNetwork.drawn(GRUShape(0, parameters.width), np.zeros(0, dtype=np.bool_), {}, 0)
+        self._states: GRUStates | None = None
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
 
         Raises UserError where a feature is not there, DivergedError where the loss is no number any more.
         """
-        spec, self.n_items = self.parameters, n_items
+        spec, self.n_items, self._states = self.parameters, n_items, None
         fit = epochs.fit_fingerprint(spec.model_dump(mode="json"), train, n_items, fitting)
         found = epochs.resumed(fitting, fit)
         self.network = (
@@ -72,12 +76,26 @@ class GRU4Rec(Model):
         silence_unmet(network.weights, train, shape.event_codes)
         return network.to(self.device)
 
+    def prepare(self) -> None:
+        """See `GRUStates`; a GPU answers as it is."""
+        if self.device.type == "cpu":
+            self._states = GRUStates(self.network)
+
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
-        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
         there = np.flatnonzero(sessions.lengths)
+        if len(there) == len(sessions) > 0:
+            return self.network.scores(self._at_end(sessions))
+        scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
         if len(there):
             scores[there] = self.network.scores(self._at_end(sessions.take(there)))
         return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`: products with the asked items alone."""
+        network = self.network
+        return of_those_that_ask(
+            sessions, items, lambda some, asked: scores_of_some(self._at_end(some), network.output, network.bias, asked)
+        )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
         """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
@@ -95,6 +113,8 @@ class GRU4Rec(Model):
     def _at_end(self, sessions: Sessions) -> torch.Tensor:
         """The hidden state after sessions that are not empty: [n, width]."""
         asked = self._sequences(sessions.last(self.parameters.max_events))
+        if self._states is not None and len(asked) <= FEW:
+            return torch.from_numpy(self._states.at_end(asked))
         return self.network.hidden(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
 
     def save(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -90,3 +90,14 @@ def ones(rows: Ints, items: NDArray[np.int32], n_rows: int, n_items: int) -> csr
     row, item = np.divmod(pairs, max(n_items, 1))
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_rows))])
     return csr_array((np.ones(len(item), np.float32), item, starts), shape=(n_rows, n_items))
+
+
+def picked(rows: csr_array, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    """rows[i, items[i]], 0 where nothing is stored: of row i float32 [len(items[i])]."""
+    found = []
+    for begin, end, asked in zip(rows.indptr[:-1], rows.indptr[1:], items, strict=True):
+        # Of memory that is asked for as nought only what is touched is made.
+        row = np.zeros(rows.shape[1], dtype=np.float32)
+        row[rows.indices[begin:end]] = rows.data[begin:end]
+        found.append(row[asked])
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from scipy.sparse import csr_array
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.histories import Histories, learnt
+from endcap.models.histories import Histories, learnt, picked
 from endcap.spec.model import ItemKNNSpec
 
 _BLOCK_PAIRS = 10_000_000  # of items seen together, counted at a time
@@ -65,6 +66,13 @@ class ItemKNN(Model):
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = (self.histories.asked(sessions, self.n_items) @ self.similarity).toarray()
         scores[scores == 0] = -np.inf
+        return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`."""
+        scores = picked(self.histories.asked(sessions, self.n_items) @ self.similarity, items)
+        for one in scores:
+            one[one == 0] = -np.inf
         return scores
 
     def save(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,15 +86,29 @@ class NeuMF(Model):
         return FactorsTraining(spec.batch, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        users, heard = self._users(sessions)
+        scores = self.network.scores(users)
+        scores[:, ~self.seen] = -np.inf
+        scores[~heard] = -np.inf
+        return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`."""
+        users, heard = self._users(sessions)
+        scores = self.network.scores_of_some(users, items)
+        for one, asked, opinion in zip(scores, items, heard, strict=True):
+            one[~(self.seen[asked] & opinion)] = -np.inf
+        return scores
+
+    def _users(self, sessions: Sessions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Each session's user embedding, float32 [n, e], and whether there is one: bool [n]."""
         asked = ones(sessions.session_of_event, sessions.items, len(sessions), self.n_items)
         count = asked @ self.seen.astype(np.float32)
         users = (asked @ self.typical) / np.maximum(count, 1)[:, None]
         known, place = find(self.customers, sessions.customers)
-        users[known] = self.network.users.cpu().numpy()[place[known]]
-        scores = self.network.scores(users)
-        scores[:, ~self.seen] = -np.inf
-        scores[(count == 0) & ~known] = -np.inf
-        return scores
+        if known.any():
+            users[known] = self.network.users[torch.from_numpy(place[known]).to(self.device)].cpu().numpy()
+        return users, known | (count > 0)
 
     def save(self, folder: Path) -> None:
         description = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,13 +31,18 @@ class Scale:
 
     def probabilities(self, scores: Floats) -> Floats:
         """Rows of [n, items] that add up to 1; 0 where there is no opinion, in a row without any everywhere."""
+        shares, sums = self._shares(scores)
+        shares /= sums
+        return shares
+
+    def _shares(self, scores: Floats) -> tuple[Floats, Floats]:
+        """What probabilities are before they are made to add up to 1, and what to divide them by: [n, 1]."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            logits = self.temperature * (np.log(scores) if self.kind == "votes" else scores)
+            logits = np.float32(self.temperature) * (np.log(scores) if self.kind == "votes" else scores)
         logits[~np.isfinite(logits)] = -np.inf
         logits -= np.maximum(logits.max(axis=1, keepdims=True, initial=-np.inf), np.finfo(np.float32).min)
         shares: Floats = np.exp(logits, out=logits)
-        shares /= np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        return shares
+        return shares, np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
     def add_log(self, total: Floats, opinion: NDArray[np.bool_], scores: Floats, weight: float) -> None:
         """Add weight * log(p + floor) to `total` in place, and mark in `opinion` what there is one on."""
@@ -46,6 +51,12 @@ class Scale:
         shares = self.probabilities(scores)
         shares += np.float32(FLOOR / max(1, total.shape[1]))
         total += np.float32(weight) * np.log(shares, out=shares)
+
+    def log_of_some(self, scores: Floats, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
+        """log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
+        shares, sums = self._shares(scores)
+        floor = np.float32(FLOOR / max(1, scores.shape[1]))
+        return [np.log(row[asked] / total + floor) for row, total, asked in zip(shares, sums, items, strict=True)]
 
 
 class Votes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -36,6 +37,10 @@ class Popularity(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return np.tile(self.counts.astype(np.float32), (len(sessions), 1))
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`."""
+        return [self.counts[asked].astype(np.float32) for asked in items]
 
     def save(self, folder: Path) -> None:
         description = {

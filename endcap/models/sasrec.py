@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
 from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
+from endcap.neural.products import scores_of_some
 from endcap.neural.sequences import Ints, Sequences
 from endcap.spec.neural import SASRecSpec
 
@@ -69,10 +71,19 @@ class SASRec(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         there = np.flatnonzero(sessions.lengths)
+        if len(there) == len(sessions) > 0:
+            return self.network.scores(self._known_at_end(sessions))
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
         if len(there):
             scores[there] = self.network.scores(self._known_at_end(sessions.take(there)))
         return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`: products with the asked items alone."""
+        table, bias = self.network.items, self.network.bias
+        return of_those_that_ask(
+            sessions, items, lambda some, asked: scores_of_some(self._known_at_end(some), table, bias, asked)
+        )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
         """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
@@ -91,8 +102,7 @@ class SASRec(Model):
 
     def _known_at_end(self, sessions: Sessions) -> Tensor:
         """What the network knows after sessions that are not empty: [n, width]."""
-        asked = self._sequences(sessions.last(self.parameters.max_events))
-        return self.network.known(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
+        return self.network.known_at_end(self._sequences(sessions.last(self.parameters.max_events)))
 
     def save(self, folder: Path) -> None:
         description = {

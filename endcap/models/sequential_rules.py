@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,6 +53,18 @@ class SequentialRules(Model):
         counts = self.starts[last + 1] - self.starts[last]
         rules = np.arange(counts.sum()) + np.repeat(self.starts[last] - np.cumsum(counts) + counts, counts)
         scores[np.repeat(asked, counts), self.followers[rules]] = self.weights[rules]
+        return scores
+
+    def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `Model.score_items`: the followers are ascending, so each asked item is looked up among them."""
+        scores = [np.full(len(asked), -np.inf, dtype=np.float32) for asked in items]
+        for row in np.flatnonzero(sessions.lengths).tolist():
+            last = sessions.items[sessions.offsets[row + 1] - 1]
+            followers = self.followers[self.starts[last] : self.starts[last + 1]]
+            if len(followers):
+                place = np.minimum(np.searchsorted(followers, items[row]), len(followers) - 1)
+                there = followers[place] == items[row]
+                scores[row][there] = self.weights[self.starts[last] + place[there]]
         return scores
 
     def save(self, folder: Path) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
 
+from endcap.neural.products import FEW, scores_of_all
 from endcap.neural.sequences import Ints, Sequences
 from endcap.neural.threads import few_threads
 
@@ -183,20 +184,31 @@ class AttentionNetwork:
                 for begin in range(0, len(alike), max(1, _SCORED_EVENTS // length)):
                     some = alike[begin : begin + max(1, _SCORED_EVENTS // length)]
                     events = sessions.offsets[some, None] + np.arange(length)
-                    items = torch.from_numpy(sessions.items[events].astype(np.int64)).to(self.device)
-                    buckets = {
-                        name: torch.from_numpy(values[events]).to(self.device)
-                        for name, values in sessions.codes.items()
-                    }
-                    encoded = self.encode(self.inputs(self.items[items], items, buckets))
-                    known[torch.from_numpy(events).to(self.device)] = encoded
+                    known[torch.from_numpy(events).to(self.device)] = self.encode(self._read(sessions, events))
         return known
+
+    def known_at_end(self, sessions: Sequences) -> Tensor:
+        """What is known after the last event of sessions of 1 to max_events events: [n, width].
+
+        A few of them go through together, padded behind: what an event knows does not depend on those after it.
+        """
+        if not 0 < len(sessions) <= FEW:
+            return self.known(sessions)[torch.from_numpy(sessions.offsets[1:] - 1)]
+        lengths, begins = sessions.lengths[:, None], sessions.offsets[:-1, None]
+        events = begins + np.minimum(np.arange(int(lengths.max())), lengths - 1)
+        with torch.inference_mode(), few_threads(events.size * 3 * self.shape.width**2):
+            known = self.encode(self._read(sessions, events))
+            return known[torch.arange(len(known)), torch.from_numpy(lengths[:, 0] - 1)]
+
+    def _read(self, sessions: Sequences, events: Ints) -> Tensor:
+        """What goes in of some events, int64 [r, l]: [r, l, width]."""
+        items = torch.from_numpy(sessions.items[events].astype(np.int64)).to(self.device)
+        buckets = {name: torch.from_numpy(values[events]).to(self.device) for name, values in sessions.codes.items()}
+        return self.inputs(self.items[items], items, buckets)
 
     def scores(self, known: Tensor) -> NDArray[np.float32]:
         """Logits of every item: [n, n_items], from [n, width]."""
-        with torch.inference_mode(), few_threads(known.numel() * self.shape.n_items):
-            logits: NDArray[np.float32] = torch.addmm(self.bias, known, self.items.T).cpu().numpy()
-        return logits
+        return scores_of_all(known, self.items, self.bias)
 
     def _block(self, block: str, known: Tensor, sees: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         """Attention, then two layers event by event; each adds to what is known."""

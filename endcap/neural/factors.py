@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -135,3 +135,16 @@ class Factors:
                     part = self.logits(asked, self.items[None, left : left + columns], parts)
                     scores[begin : begin + rows, left : left + columns] = part.cpu().numpy()
         return scores
+
+    def scores_of_some(
+        self, users: NDArray[np.float32], items: Sequence[NDArray[np.int32]]
+    ) -> list[NDArray[np.float32]]:
+        """Logits of items[i] for user embedding i: float32 [len(items[i])] each."""
+        counts = [len(asked) for asked in items]
+        pairs = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int64)
+        widest = max((1, *(self.shape.layers if self.shape.read else ())))
+        with torch.inference_mode(), few_threads(len(pairs) * widest * self.shape.width):
+            asked = torch.from_numpy(np.repeat(users, counts, axis=0)).to(self.device)
+            theirs = self.items[torch.from_numpy(pairs).to(self.device)][:, None]
+            logits = self.logits(asked, theirs, self.parts(self.dense))[:, 0].cpu()
+            return [part.numpy() for part in torch.split(logits, counts)]

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from endcap.neural.products import scores_of_all
 from endcap.neural.sequences import Ints, Sequences, side_by_side
 from endcap.neural.threads import few_threads
 
@@ -128,6 +129,4 @@ class GRUNetwork:
 
     def scores(self, hidden: Tensor) -> NDArray[np.float32]:
         """Scores of every item in each state [n, width]: float32 [n, n_items]."""
-        with torch.inference_mode(), few_threads(len(hidden) * len(self.items) * self.width):
-            logits: NDArray[np.float32] = torch.addmm(self.bias, hidden, self.output.T).cpu().numpy()
-        return logits
+        return scores_of_all(hidden, self.output, self.bias)

@@ -57,6 +57,15 @@ class ModelContract:
         """The model, fitted on the checkerboard."""
         return fitted(spec, checkerboard())
 
+    @pytest.fixture(scope="class")
+    def prepared(self, spec: ModelSpec, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Model:
+        """The same model, made ready to serve."""
+        folder = tmp_path_factory.mktemp("prepared")
+        model.save(folder)
+        again = load(folder, [one.path for one in own([spec])])
+        again.prepare()
+        return again
+
     def test_scores_have_a_row_a_session_and_a_column_an_item(self, model: Model) -> None:
         scores = model.score(Sessions.of(ASKED))
         assert scores.shape == (len(ASKED), N_ITEMS)
@@ -116,6 +125,38 @@ class ModelContract:
         together = model.score(sessions)
         alone = np.concatenate([model.score(sessions.take(np.array([row]))) for row in range(len(sessions))])
         np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+
+    def test_scores_of_some_items_are_those_of_all(self, model: Model, prepared: Model) -> None:
+        rng = np.random.default_rng(4)
+        every = Sessions.of([*ASKED, list(range(N_ITEMS)) * 6])
+        # One by one, all at once, none, more than a moment's requests; and growing, as shoppers' sessions do.
+        calls = [every.take(np.array([row])) for row in range(len(every))]
+        calls += [every, every.take(np.array([], dtype=np.int64)), every.take(rng.integers(0, len(every), 80))]
+        calls += [every.prefixes()[0].take(np.arange(begin, begin + 3)) for begin in range(0, 12, 3)]
+        sizes = [0, 1, N_ITEMS, 3, 2 * N_ITEMS]
+        for sessions in calls:
+            expected = model.score(sessions)
+            asked = [rng.integers(0, N_ITEMS, sizes[row % 5]).astype(np.int32) for row in range(len(sessions))]
+            for one in (model, prepared):
+                found = one.score_items(sessions, asked)
+                assert [scores.dtype for scores in found] == [np.float32] * len(sessions)
+                for row, scores in enumerate(found):
+                    np.testing.assert_allclose(scores, expected[row, asked[row]], rtol=1e-5, atol=1e-6)
+
+    def test_a_model_that_is_made_ready_answers_as_before(self, model: Model, prepared: Model) -> None:
+        sessions = checkerboard(40, seed=12)
+        for size in (1, 8, 40):
+            parts = [sessions.take(np.arange(begin, begin + size)) for begin in range(0, 40, size)]
+            found = np.concatenate([prepared.score(part) for part in parts])
+            np.testing.assert_allclose(found, model.score(sessions), rtol=1e-5, atol=1e-6)
+
+    def test_what_was_made_ready_does_not_outlive_another_fit(self, spec: ModelSpec) -> None:
+        asked, train = Sessions.of(ASKED), checkerboard(60, seed=5)
+        model = fitted(spec, checkerboard(60))
+        model.prepare()
+        model.score(asked)
+        model.fit(train, N_ITEMS, Fitting(seed=SEED))
+        np.testing.assert_allclose(model.score(asked), fitted(spec, train).score(asked), rtol=1e-5, atol=1e-6)
 
     def test_prefixes_are_scored_as_sessions_of_their_own(self, model: Model) -> None:
         long = list(range(0, N_ITEMS, 2)) * 10

@@ -1,0 +1,188 @@
+"""The state of a GRU after a few short sessions, on one thread: what serving asks for.
+
+A step of one session multiplies 3 * width * width numbers, which takes less time than PyTorch needs to start its
+operations. NumPy starts them in a fraction of that, what goes in is multiplied for the whole catalogue beforehand where
+there is memory for it, and a step is ten operations on memory that is kept. And a session that was asked about before
+its last event costs that event's step alone.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from endcap.neural.gru import EVENT, ITEM, GRUNetwork
+from endcap.neural.sequences import Ints, Sequences
+
+Floats = NDArray[np.float32]
+TABLE_BYTES = 128 * 2**20
+"""Of the table of what goes in for every item; where it would take more, requests multiply for themselves."""
+KEPT_BYTES = 16 * 2**20
+"""Of states that are remembered, twice: see `Recent`."""
+_ENTRY_BYTES = 512
+"""What a remembered state takes beside its numbers, about."""
+_HALF, _ONE = np.float32(0.5), np.float32(1.0)
+_CANDIDATE, _RESET, _UPDATE = range(3)
+_ORDER = [2, 0, 1]
+"""Where these three stand in the weights of `torch.gru_cell`."""
+
+
+class GRUStates:
+    """Hidden states by the weights of a network on the CPU, as they are when this is made.
+
+    The sigmoid of v is (1 + tanh(v/2)) / 2. So the weights of both gates are halved here, and so are those of what
+    reset lets through, as reset comes doubled.
+    """
+
+    def __init__(self, network: GRUNetwork, table_bytes: int = TABLE_BYTES) -> None:
+        weights = {name: _array(values) for name, values in network.weights.items()}
+        self.width = width = network.width
+        scale = np.array([1, 0.5, 0.5], dtype=np.float32)[:, None]
+        # Of the hidden state come reset, update and what reset lets through of the candidate, in this order.
+        hidden = weights["gru.hidden"].reshape(3, width, width) * _HALF
+        self._hidden = np.ascontiguousarray(hidden.transpose(0, 2, 1))
+        self._hidden_flat = np.ascontiguousarray(hidden.reshape(3 * width, width).T)
+        hidden_bias = weights["gru.hidden_bias"].reshape(3, width)[_ORDER] * _HALF
+        self._let_through = hidden_bias[_CANDIDATE]
+        self._bias = (weights["gru.input_bias"].reshape(3, width)[_ORDER] * scale)[:, None]
+        self._bias[_RESET:, 0] += hidden_bias[_RESET:]
+        coming = weights["gru.input"].reshape(3, width, width)[_ORDER] * scale[:, None]
+        self._input = np.ascontiguousarray(coming.transpose(0, 2, 1))
+        self._items = weights["items"]
+        self._codes = {name: values.numpy() for name, values in network.codes.items()}
+        self._item_features = [(codes, weights[f"{ITEM}{name}"] @ self._input) for name, codes in self._codes.items()]
+        self._features = {name: weights[f"{EVENT}{name}"] @ self._input for name in network.features}
+        self._key_bytes = 4 * (1 + len(self._features))
+        self._recent = Recent(KEPT_BYTES // (4 * width + _ENTRY_BYTES))
+        small = 3 * self._items.nbytes <= table_bytes
+        self._table = self._multiplied(np.arange(len(self._items))) if small else None
+
+    def at_end(self, sessions: Sequences) -> Floats:
+        """The hidden state after the last event of each session: float32 [n, width]. None of them may be empty."""
+        after = np.zeros((len(sessions), self.width), dtype=np.float32)
+        ahead, keys = sessions.lengths, self._keys(sessions)
+        for row, key in enumerate(keys):
+            seen, state = self._recent.longest(key, self._key_bytes)
+            if state is not None:
+                after[row], ahead[row] = state, ahead[row] - seen
+        order = np.argsort(-ahead, kind="stable")[: np.count_nonzero(ahead)]
+        if len(order):
+            events, running = _to_one_end(ahead[order], sessions.offsets[1:][order])
+            state = after[order]
+            self._run(self._coming(sessions, events), running, state)
+            after[order] = state
+            for row, one in zip(order.tolist(), state, strict=True):
+                self._recent.keep(keys[row], one.copy())
+        return after
+
+    def _keys(self, sessions: Sequences) -> list[bytes]:
+        """All that a session's state depends on, event after event."""
+        events = np.empty((len(sessions.items), 1 + len(self._features)), dtype=np.int32)
+        events[:, 0] = sessions.items
+        for column, name in enumerate(self._features, start=1):
+            events[:, column] = sessions.codes[name]
+        written, size = events.tobytes(), self._key_bytes
+        ends = (sessions.offsets * size).tolist()
+        return [written[begin:end] for begin, end in pairwise(ends)]
+
+    def _multiplied(self, items: NDArray[np.integer]) -> Floats:
+        """What items bring into the GRU, with the biases: [3, e, width], candidate, reset, update."""
+        coming: Floats = np.matmul(self._items[items], self._input)
+        coming += self._bias
+        for codes, feature in self._item_features:
+            coming += feature[:, codes[items]]
+        return coming
+
+    def _coming(self, sessions: Sequences, events: Ints) -> Floats:
+        """What events bring: [4, e, width]; the last of the four is what reset lets through of an empty state."""
+        coming = np.empty((4, len(events), self.width), dtype=np.float32)
+        coming[3] = self._let_through
+        items = sessions.items[events]
+        if self._table is None:
+            coming[:3] = self._multiplied(items)
+        else:
+            # Clipping, which no item needs, saves a copy in the memory given.
+            np.take(self._table, items, axis=1, out=coming[:3], mode="clip")
+        for name, feature in self._features.items():
+            coming[:3] += feature[:, sessions.codes[name][events]]
+        return coming
+
+    def _run(self, coming: Floats, running: list[int], state: Floats) -> None:
+        """Take sessions to their common end. state: [n, width], changed in place; running: how many each step has."""
+        width, kept = self.width, np.empty(3 * state.size, dtype=np.float32)
+        add, multiply, tanh = np.add, np.multiply, np.tanh
+        end = count = 0
+        for now in running:
+            if now != count:
+                count, own = now, state[:now]
+                flat = kept[: 3 * now * width]
+                gates = flat.reshape(3, now, width)
+                both, reset, update, new = gates[:2], gates[0], gates[1], gates[2]
+            begin, end = end, end + now
+            if now == 1:
+                np.dot(own[0], self._hidden_flat, flat)
+            else:
+                np.matmul(own, self._hidden, gates)
+            add(gates, coming[1:, begin:end], gates)
+            tanh(both, both)
+            add(both, _ONE, both)
+            multiply(new, reset, new)
+            add(new, coming[0, begin:end], new)
+            tanh(new, new)
+            # The next state is new + update (state - new), and update comes doubled too.
+            np.subtract(own, new, own)
+            multiply(update, _HALF, update)
+            multiply(own, update, own)
+            add(own, new, own)
+
+
+class Recent:
+    """States by what led to them: the last `size` of them, and up to as many before these.
+
+    Two dictionaries, of which the older is let go of when the younger is full, need neither an order nor a lock: each
+    reading and writing of one is whole, and of two threads that find one full the slower only forgets a little more.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._young: dict[bytes, Floats] = {}
+        self._old: dict[bytes, Floats] = {}
+
+    def longest(self, key: bytes, step: int) -> tuple[int, Floats | None]:
+        """How many events of `step` bytes the longest known beginning of a key has, and its state; 0 and None."""
+        young, old = self._young, self._old
+        for size in range(len(key), 0, -step):
+            start = key[:size]
+            state = young.get(start)
+            if state is None:
+                state = old.get(start)
+            if state is not None:
+                return size // step, state
+        return 0, None
+
+    def keep(self, key: bytes, state: Floats) -> None:
+        """Know a state, which nobody may change afterwards."""
+        if len(self._young) >= self.size:
+            self._old, self._young = self._young, {}
+        self._young[key] = state
+
+
+def _to_one_end(lengths: Ints, ends: Ints) -> tuple[Ints, list[int]]:
+    """Sessions side by side that begin when they must so that all end together, the longest first.
+
+    lengths: int64 [n], falling; ends: int64 [n], where each session's events end in the flat arrays. Returns the events
+    step after step, int64 [e], and how many of each step there are.
+    """
+    if len(lengths) == 1:
+        return np.arange(ends[0] - lengths[0], ends[0]), [1] * int(lengths[0])
+    left = np.arange(lengths[0], 0, -1)[:, None]
+    runs = left <= lengths
+    return (ends - left)[runs], runs.sum(axis=1).tolist()
+
+
+def _array(values: Tensor) -> Floats:
+    array: Floats = values.numpy()
+    return array
