@@ -65,7 +65,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             chain.made("train", train, trained=trained)
 
             judged = {"recommender": recommender, "dataset": dataset, "trained": trained, "store": store}
-            evaluate = chain.step("evaluate", evaluate_step, **judged, registry=registry)
+            evaluate = chain.step("evaluate", evaluate_step, **judged, registry=registry, shop=shop)
             verdict = evaluate.outputs["verdict"]
             chain.made("evaluate", evaluate, verdict=verdict)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from endcap.errors import IntegrityError
+from endcap.evaluation.barred import HouseRules, caveat
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
@@ -25,9 +27,12 @@ from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import Package, load_package
+from endcap.registry.package import RULES, Package, load_package
+from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import GivenNegatives, Recommender
+from endcap.spec.rules import Rules
+from endcap.spec.shop import Shop
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Json = dict[str, Any]
@@ -35,7 +40,7 @@ Progress = Callable[[str], None]
 REPORT = "report.json"
 JUDGED_BY = ("split", "model", "baselines", "exclude", "evaluation", "gate", "seed")
 """The parts of a recommender's spec that a verdict depends on."""
-CODE = ("endcap.evaluation", "endcap.features", *MODELS)
+CODE = ("endcap.evaluation", "endcap.features", "endcap.rules", *MODELS)
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,23 @@ def judge(
     store: Store,
     registry_uri: str | None = None,
     *,
+    shop: Shop | None = None,
     progress: Progress = lambda line: None,
 ) -> str:
     """Judge a trained model by the gate of its spec, or find the verdict; returns the verdict's address.
 
     What the protocol asks of the view's test sessions is asked of the model and of the members that it is made of, of
     the champion with its own vocabulary and exclusions, and of each baseline, fitted on the view's training part.
+    shop: whose rules hold for all of them alike; its blacklist is read now. None: there are no rules.
     A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
     kind = f"verdicts/{recommender.name}"
     registry = open_registry(registry_uri, store)
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
     code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.baselines))
-    question = fingerprint(rules, content_key(dataset), content_key(trained), code, *_files(recommender))
+    known = _house_rules(shop, progress)
+    files = _files(recommender) + ([] if known is None else [known.version])
+    question = fingerprint(rules, content_key(dataset), content_key(trained), code, *files)
     version = registry.champion(recommender.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
@@ -73,12 +82,14 @@ def judge(
         return found
     champion = None if version is None else _Champion(version, load_package(store.fetch(version.package, verify=True)))
     with store.publish(kind, key) as draft:
-        facts, report = _judge(recommender, dataset, trained, champion, store, progress)
+        facts, report = _judge(recommender, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
         training = store.manifest(trained)["facts"]
         draft.facts["mlflow_run"] = log_run(recommender, training, draft.facts, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+        if known is not None:
+            (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
     return draft.address
 
 
@@ -89,20 +100,32 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 def _judge(
-    recommender: Recommender, dataset: str, trained: str, champion: _Champion | None, store: Store, progress: Progress
+    recommender: Recommender,
+    dataset: str,
+    trained: str,
+    champion: _Champion | None,
+    known: Catalogue | None,
+    store: Store,
+    progress: Progress,
 ) -> tuple[Json, Json]:
-    view = open_view(store.fetch(dataset), recommender)
+    folder = store.fetch(dataset)
+    view = open_view(folder, recommender)
     warnings = _caveats(recommender, view, champion)
+    house = None if known is None else HouseRules.of(known, folder)
+    barred = None if house is None else house.on(view.vocabulary, view.items)
+    examination = Examination(recommender, view, folder)
+    taken = {} if house is None else {"rules": house.facts(view)}
+    warnings += [told for facts in taken.values() if (told := caveat(facts, examination.predictions))]
     for warning in warnings:
         progress(f"warning: {warning}")
-    examination = Examination(recommender, view, store.fetch(dataset))
     predictions = f"{examination.predictions:,} predictions"
-    challenger = _challenger(recommender, store.fetch(trained, verify=True), view)
+    challenger = replace(_challenger(recommender, store.fetch(trained, verify=True), view), barred=barred)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
-        competitors[f"{CHALLENGER}/{label}"] = Competitor(member, recommender.exclude)
+        competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
     if champion is not None:
-        competitors[CHAMPION] = _champion(champion.package, view, store.fetch(dataset))
+        own = None if house is None else house.on(champion.package.vocabulary, champion.package.items)
+        competitors[CHAMPION] = replace(_champion(champion.package, view, folder), barred=own)
     samples = Samples(view, recommender.seed)
     for name, competitor in competitors.items():
         progress(f"ranking {predictions}: {name}")
@@ -110,7 +133,7 @@ def _judge(
         samples.ask(name, competitor)
     for spec in recommender.compared:
         progress(f"fitting and ranking {predictions}: {spec.name}")
-        baseline = _baseline(spec, recommender, view, progress)
+        baseline = replace(_baseline(spec, recommender, view, progress), barred=barred)
         examination.examine(spec.name, baseline)
         samples.ask(spec.name, baseline)
     progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
@@ -120,7 +143,7 @@ def _judge(
     facts = _facts(outcomes, contest, champion, view, warnings)
     compared = [CHALLENGER, _opponent(recommender, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    return {**facts, "confidence": recommender.evaluation.confidence}, report
+    return {**facts, **taken, "confidence": recommender.evaluation.confidence}, report
 
 
 def _opponent(recommender: Recommender, contest: Contest) -> str:
@@ -175,6 +198,15 @@ def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: P
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
     return Competitor(model, recommender.exclude)
+
+
+def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
+    """The shop's rules with the blacklist as it is now, None where it has none. Raises DataError."""
+    if shop is None or shop.rules == Rules():
+        return None
+    from endcap.rules.read import read_blacklist
+
+    return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), made=int(time.time() * 1000))
 
 
 def _files(recommender: Recommender) -> list[str]:

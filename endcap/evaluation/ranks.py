@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.evaluation.barred import Barred
 from endcap.evaluation.given import GivenItems
 from endcap.evaluation.negatives import Negatives
 from endcap.features.sessions import Ints, Sessions
@@ -54,6 +55,8 @@ class Competitor:
     customers: NDArray[np.int32] | None = None
     """The model's own index of each of the test's customers, -1 where it does not know one, and a last -1 for those who
     are unknown to the test too: int32 [c + 1]. None: the test's indices are its own."""
+    barred: Barred | None = None
+    """What the shop's rules take away; None: there are none."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ def rank_prefixes(
     """The k best items after every proper prefix of every test session, or after all but its last event.
 
     negatives: only the next item and these are ranked, a block for each draw; None: the whole catalogue.
-    Ties go to the smaller vocabulary index, which is the more popular item. An excluded item is not in the list, so a
-    target that is excluded is a miss, and so is one that the model does not know; items of a prefix that it does not
-    know are skipped.
+    Ties go to the smaller vocabulary index, which is the more popular item. An excluded item is not in the list, nor is
+    one that a rule takes away, so a target that is either is a miss, and so is one that the model does not know; items
+    of a prefix that it does not know are skipped.
     """
     size = max(1, SCORE_BYTES // (4 * competitor.model.n_items))
     for first, part in _parts(test, size):
@@ -119,7 +122,7 @@ def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
 
 
 def _scores(competitor: Competitor, prefixes: Sessions, whole: Sessions | None = None) -> NDArray[np.float32]:
-    """Scores of the competitor's items after each prefix, -inf for excluded ones.
+    """Scores of the competitor's items after each prefix, -inf for those that may not be listed.
 
     whole: the sessions that these are all prefixes of, in order: a model may pass over them once.
     """
@@ -132,6 +135,8 @@ def _scores(competitor: Competitor, prefixes: Sessions, whole: Sessions | None =
         told = replace(told, features=competitor.evaluate(told))
     scores = competitor.model.score(told) if whole is None else competitor.model.score_prefixes(told)
     mask_excluded(scores, own, competitor.exclude)
+    if competitor.barred is not None:
+        competitor.barred.hide(scores, prefixes)
     return scores
 
 

@@ -22,12 +22,15 @@ from endcap.features.declare import evaluate, model_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker
+from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
 
 MODEL, VOCABULARY, ITEMS, CUSTOMERS = "model", "vocabulary.json", "items.parquet", "customers.parquet"
 SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
 ENVIRONMENT = "environment.json"
+RULES = "rules.json"
+"""The shop's rules and blacklist as the package's model was judged by; not there where the shop has none."""
 IMAGE = "ENDCAP_IMAGE"
 """The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
 _DECLARATIONS = TypeAdapter(list[EventFeature])
@@ -75,6 +78,7 @@ def write_package(
     event_types: Sequence[str] | None = None,
     fitted_until: int | None = None,
     customers: pa.Array | None = None,
+    house_rules: Catalogue | None = None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write a package into an existing folder.
@@ -82,7 +86,8 @@ def write_package(
     items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
     shop's declarations of event-level features; event_types: the types it trains on, None: all. fitted_until: time of
     the last event that the model learnt from, epoch ms. customers: ids of the model's `known_customers`, strings in
-    their order; needed where it knows any. lineage: JSON values, such as the addresses of dataset and
+    their order; needed where it knows any. house_rules: the shop's, with the blacklist; the items that they speak of
+    are those of `items`. lineage: JSON values, such as the addresses of dataset and
     verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
@@ -94,13 +99,15 @@ def write_package(
     pq.write_table(items, folder / ITEMS)
     if known:
         pq.write_table(pa.table({"customer": customers}), folder / CUSTOMERS)
+    if house_rules is not None:
+        _write(folder / RULES, house_rules.to_json())
     (folder / SPEC).write_text(recommender.model_dump_json(indent=1) + "\n")
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
     _write(folder / ENVIRONMENT, environment())
     about = {"format": FORMAT, "name": recommender.name, "items": len(items), "fitted_until": fitted_until}
     _write(folder / INFO, {**about, **lineage})
-    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known)
+    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
     events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
     request = {"events": events, "k": min(5, recommender.serving.max_k), **asks}
@@ -122,7 +129,9 @@ def load_package(folder: Path) -> Package:
         vocabulary = Vocabulary.load(folder / VOCABULARY)
         items = pq.read_table(folder / ITEMS)
         ids = pq.read_table(folder / CUSTOMERS)["customer"] if (folder / CUSTOMERS).exists() else None
-    except (OSError, ValueError, KeyError, ValidationError, pa.ArrowException) as error:
+        told = json.loads((folder / RULES).read_text(encoding="utf-8")) if (folder / RULES).exists() else None
+        house_rules = None if told is None else Catalogue.from_json(told)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
         raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
     model = load(folder / MODEL, recommender.classes)
     if not model.n_items == len(items) == len(vocabulary.ids):
@@ -134,7 +143,7 @@ def load_package(folder: Path) -> Package:
         customers = _known_customers(model, ids)
     except ValueError as error:
         raise IntegrityError(f"{folder}: {error}; register another version") from error
-    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers)
+    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers, house_rules)
     return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
 
 
@@ -175,6 +184,7 @@ def _ranker(
     declared: Sequence[EventFeature],
     event_types: Sequence[str] | None,
     customers: Mapping[str, int],
+    house_rules: Catalogue | None,
 ) -> Ranker:
     used = model_features(recommender, declared)
     return Ranker(
@@ -186,6 +196,7 @@ def _ranker(
         evaluate=partial(evaluate, used) if used else None,
         event_types=event_types,
         customers=customers,
+        rulebook=Rulebook(vocabulary, items, house_rules) if house_rules is not None else None,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -39,6 +40,16 @@ class Catalogue:
             writer.write_table(self.items.replace_schema_metadata(None).combine_chunks())
         rules = self.rules.model_dump(mode="json", exclude={"blacklist": {"sources"}})
         return fingerprint(rules, sorted(self.blacklist), digest.hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the item table, as values of JSON."""
+        return {"made": self.made, "rules": self.rules.model_dump(mode="json"), "blacklist": sorted(self.blacklist)}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, without items. Raises ValueError, KeyError or TypeError."""
+        rules = Rules.model_validate_json(json.dumps(written["rules"]))
+        return cls(rules, blacklist=frozenset(written["blacklist"]), made=written["made"])
 
     def to_bytes(self) -> bytes:
         """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""

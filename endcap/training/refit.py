@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from endcap.models import Model, load
 from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted
-from endcap.registry.package import environment, write_package
+from endcap.registry.package import RULES, environment, write_package
+from endcap.rules import Catalogue
 from endcap.spec import ModelSpec, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
 from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
 
-PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.features.declare", *MODELS)
+PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.rules", "endcap.features.declare", *MODELS)
 ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
 
@@ -37,9 +39,9 @@ def refit(
 ) -> str:
     """Fit the winner on all data for the number of epochs found, and write its package; returns the address.
 
-    With `refit: false` the judged model itself is packed. Raises UserError where the verdict is that the gate failed.
-    The fitted model is an artifact of its own: what only serving, gate or pipeline settings change is packed anew, and
-    not fitted.
+    With `refit: false` the judged model itself is packed. The shop's rules go with it as it was judged by them. Raises
+    UserError where the verdict is that the gate failed. The fitted model is an artifact of its own: what only serving,
+    gate or pipeline settings change is packed anew, and not fitted.
     """
     if not facts_of(store, verdict)["passed"]:
         raise UserError(f"{verdict}: the gate failed, so there is nothing to pack; `endcap run` trains another model")
@@ -47,15 +49,22 @@ def refit(
     kind = f"packages/{recommender.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]
     code = code_fingerprint(*PACKAGE_CODE, *own_code(recommender.model))
-    key = fingerprint(inputs, recommender.model_dump(mode="json"), code)
+    rules = house_rules(store, verdict)
+    key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     found = store.find(kind, key)
     if found:
         return found
     sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
     with store.publish(kind, key) as draft:
-        _write(draft.path, recommender, winner, sources, store)
+        _write(draft.path, recommender, winner, sources, rules, store)
         draft.facts |= {"recommender": recommender.name, **sources, "fitted": winner}
     return draft.address
+
+
+def house_rules(store: Store, verdict: str) -> Catalogue | None:
+    """The shop's rules that a verdict was found by, with the blacklist, without items; None where the shop has none."""
+    file = store.fetch(verdict) / RULES
+    return Catalogue.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
 def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, progress: Progress) -> str:
@@ -132,7 +141,9 @@ def _listed(model: dict[str, Any], recommender: Recommender) -> ModelSpec:
     return Recommender.model_validate({**recommender.model_dump(mode="json"), "model": model}).model
 
 
-def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str, str], store: Store) -> None:
+def _write(
+    place: Path, recommender: Recommender, winner: str, sources: dict[str, str], rules: Catalogue | None, store: Store
+) -> None:
     made_of, folder = facts_of(store, sources["dataset"]), store.fetch(winner, verify=True)
     write_package(
         place,
@@ -144,5 +155,6 @@ def _write(place: Path, recommender: Recommender, winner: str, sources: dict[str
         shop_features=declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],
         fitted_until=facts_of(store, winner)["fitted_until"],
+        house_rules=rules,
         lineage={**sources, "snapshot": made_of["snapshot"]},
     )

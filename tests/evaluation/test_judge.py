@@ -12,13 +12,14 @@ import pytest
 from endcap import training as steps
 from endcap.errors import IntegrityError
 from endcap.evaluation import describe, judge
+from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, make
 from endcap.registry import Registry, default_uri, register
-from endcap.registry.package import write_package
-from endcap.spec import Recommender
+from endcap.registry.package import RULES, load_package, write_package
+from endcap.spec import Recommender, Shop
 from endcap.store import Store, fingerprint
-from tests.features.logs import MONDAY, dataset, event, recommender, sessions
+from tests.features.logs import MONDAY, dataset, event, recommender, sessions, shop, snapshot
 
 CIRCLE = "abcdef"
 BASELINES = [{"name": "popularity"}]
@@ -217,3 +218,73 @@ def test_leave_one_out_among_sampled_items_warns_of_both(shop_store: Store) -> N
     assert "of 40 test events are earlier than the last event trained on" in later
     assert "among 3 sampled items (mean of 2 draws)" in misleading
     assert "Krichene and Rendle" in misleading
+
+
+def circle_shop(tmp_path: Path, **rules: Any) -> Shop:
+    (tmp_path / "black.csv").write_text("item\nb\n")
+    events = {
+        "sources": [{"path": "events.csv"}],
+        "columns": {"session": "session", "customer": "customer", "type": "type"},
+        "types": ["view"],
+    }
+    blacklist = {"sources": [{"path": str(tmp_path / "black.csv")}]}
+    return shop(events=events, rules={"blacklist": blacklist, "owned": {"types": ["buy"]}, **rules})
+
+
+def circle_log(store: Store, chosen: Shop) -> str:
+    """Sessions go round a circle; ann, whose the test sessions are, bought c before and e in the midst of them."""
+    parts = [("train", 40, 0), ("test", 12, 10_000_000)]
+    rows = [
+        event(f"{part}{number}", CIRCLE[(number + step) % 6], begin + 10_000 * number + step, "ann", part)
+        | {"type": "view"}
+        for part, count, begin in parts
+        for number in range(count)
+        for step in range(5)
+    ]
+    bought = [("c", 5), ("e", 10_000_000 + 59_995)]
+    rows += [event("till", item, time, "ann") | {"type": "buy"} for item, time in bought]
+    return build(chosen, snapshot(store, rows), store)
+
+
+def test_a_verdict_says_what_the_rules_took_and_hands_them_to_the_package(shop_store: Store, tmp_path: Path) -> None:
+    chosen = circle_shop(tmp_path)
+    data = circle_log(shop_store, chosen)
+    wanted = spec(gate=[])
+    trained = steps.train(wanted, data, shop_store)
+    free = shop_store.manifest(judge(wanted, data, trained, shop_store))["facts"]
+    assert free["metrics"]["challenger"]["hr@5"] == 1.0
+    verdict = judge(wanted, data, trained, shop_store, shop=chosen)
+    facts = shop_store.manifest(verdict)["facts"]
+    # Of 48 next items 8 are each letter: b and c are never found, e is not in the later half of the sessions.
+    assert facts["rules"] == {"items": {"blacklist": 1}, "targets": {"blacklist": 8, "owned": 8 + 4}}
+    assert facts["metrics"]["challenger"]["hr@5"] == pytest.approx(28 / 48)
+    assert facts["metrics"]["popularity"]["hr@5"] <= 28 / 48
+    (warning,) = (told for told in facts["warnings"] if "rules" in told)
+    assert "take away 20 of 48 next items (blacklist 8, owned 12)" in warning
+    assert judge(wanted, data, trained, shop_store, shop=chosen) == verdict
+
+    package = load_package(shop_store.fetch(steps.refit(wanted, data, trained, verdict, shop_store), verify=True))
+    package.check()
+    (answer,) = package.ranker.rank([package.ranker.parse({"items": ["a"]})])
+    assert set(answer.ids) >= {"c", "d", "e", "f"}
+    assert "b" not in answer.ids
+    assert package.ranker.rulebook.catalogue.made > 0
+
+    (tmp_path / "black.csv").write_text("item\nd\n")
+    other = judge(wanted, data, trained, shop_store, shop=chosen)
+    assert other != verdict
+    packed = steps.refit(wanted, data, trained, other, shop_store)
+    assert load_package(shop_store.fetch(packed)).ranker.rulebook.why("d") == "blacklist"
+    unruled = judge(wanted, data, trained, shop_store)
+    assert not (shop_store.fetch(steps.refit(wanted, data, trained, unruled, shop_store)) / RULES).exists()
+
+
+def test_the_champion_is_judged_by_the_rules_of_today(shop_store: Store, tmp_path: Path) -> None:
+    chosen = circle_shop(tmp_path)
+    data = circle_log(shop_store, chosen)
+    wanted = spec(gate=[])
+    trained = steps.train(wanted, data, shop_store)
+    verdict = judge(wanted, data, trained, shop_store)
+    register(wanted, steps.refit(wanted, data, trained, verdict, shop_store), verdict, shop_store)
+    facts = shop_store.manifest(judge(wanted, data, trained, shop_store, shop=chosen))["facts"]
+    assert facts["metrics"]["champion"]["hr@5"] == pytest.approx(28 / 48)
