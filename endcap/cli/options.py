@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from endcap.errors import NotFoundError
+from endcap.online import ONLINE, open_online
 from endcap.store import Store, open_store
 
 SPECS = Path("pipelines/specs")
@@ -30,6 +32,12 @@ registry_option = click.option(
     envvar="ENDCAP_REGISTRY",
     default="",
     help="MLflow's address [default: a data base in the store, where that is a folder].",
+)
+online_option = click.option(
+    "--online",
+    envvar=ONLINE,
+    default="",
+    help="Online store: redis://HOST:PORT, rediss://… or sqlite:///PATH; none: without.",
 )
 env_option = click.option("--env", help="Overlay of this environment: overlays/<env>.yaml beside the spec.")
 set_option = click.option(
@@ -82,6 +90,18 @@ def find_spec(value: str) -> Path:
 def opened(store_url: str) -> Store:
     """The store an option names."""
     return open_store(store_url)
+
+
+def tell_online(address: str | None) -> None:
+    """Let the processes that this one starts know the online store's address; `none`, '' or None: there is none.
+
+    Raises UserError where it is no address.
+    """
+    if address and address != "none":
+        open_online(address, shop="any").close()
+        os.environ[ONLINE] = address
+    else:
+        os.environ.pop(ONLINE, None)
 
 
 def print_json(value: object) -> None:

@@ -15,7 +15,16 @@ from typing import Any
 import click
 
 from endcap.cli.display import Display
-from endcap.cli.options import env_option, kfp_options, registry_option, set_option, spec_argument, store_option
+from endcap.cli.options import (
+    env_option,
+    kfp_options,
+    online_option,
+    registry_option,
+    set_option,
+    spec_argument,
+    store_option,
+    tell_online,
+)
 from endcap.errors import EndcapError, UserError
 from endcap.registry import default_uri
 from endcap.spec.base import parse_date
@@ -35,6 +44,7 @@ _Source = click.core.ParameterSource
 @click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
 @store_option
 @registry_option
+@online_option
 @click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
@@ -49,6 +59,7 @@ def command(
     logical_date: str,
     store_url: str,
     registry: str,
+    online: str,
     verbose: bool,
     on: str,
     **kfp: Any,
@@ -56,13 +67,16 @@ def command(
     """Run a recommender's pipeline: events, features, training, gate, registry, deployment.
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs. What was made before from the same
-    inputs, parameters and code is found and not made again; the same command goes on after a failure.
+    inputs, parameters and code is found and not made again; the same command goes on after a failure. Where an online
+    store is named, the dataset's items and customers are published there.
     """
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
         parse_date(logical_date)
     again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished steps are not repeated)"
     if on == "kfp":
+        if context.get_parameter_source("online") is _Source.COMMANDLINE:
+            raise UserError("--online: only here; on Kubeflow Pipelines a Secret names it to the steps that need it")
         from endcap.cli.run_kfp import run_on_kfp
 
         arguments = {"logical_date": logical_date} if logical_date else {}
@@ -74,6 +88,7 @@ def command(
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
         raise UserError(f"--{', --'.join(surplus).replace('_', '-')}: only with --on kfp")
+    tell_online(online)
     run_pipeline(
         loaded,
         pipeline,

@@ -6,17 +6,22 @@ from importlib.metadata import entry_points
 
 import click
 
-from endcap.cli.options import opened, store_option
+from endcap.cli.options import online_option, opened, store_option, tell_online
+from endcap.online import default_online
 
 
 @click.command()
 @click.argument("recommender")
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
 @store_option
-def command(recommender: str, port: int, store_url: str) -> None:
+@online_option
+def command(recommender: str, port: int, store_url: str, online: str) -> None:
     """Serve RECOMMENDER's desired state (see `endcap deploy`): a predictor a version, and the gateway in front.
 
-    A change of the desired state is followed while it runs. Ctrl-C ends every process.
+    A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
+    the store, where that is a folder and no other is named.
     """
+    store = opened(store_url)
+    tell_online(online or default_online(store.root))
     serve = entry_points(group="endcap.server")["local"].load()
-    serve(opened(store_url), recommender, port=port, progress=click.echo)
+    serve(store, recommender, port=port, progress=click.echo)

@@ -12,7 +12,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from endcap.online import feature_table, open_online
 
 pytestmark = pytest.mark.slow
 SHOP = """
@@ -62,6 +65,19 @@ def first(folder: Path) -> subprocess.CompletedProcess[str]:
     return endcap(folder, "run", "corner.yaml")
 
 
+@pytest.fixture(scope="module")
+def made(folder: Path, first: subprocess.CompletedProcess[str]) -> dict[Path, int]:
+    """What the first run made of the log, and when."""
+    manifests = (folder / ".endcap" / "store").glob("[ds]*/corner/*/manifest.json")
+    return {manifest: manifest.stat().st_mtime_ns for manifest in manifests}
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path, made: dict[Path, int]) -> subprocess.CompletedProcess[str]:
+    online = f"sqlite://{folder}/online.sqlite"
+    return endcap(folder, "run", "corner.yaml", "--set", "model.neighbours=50", "--online", online)
+
+
 def test_a_run_shows_a_line_a_step_and_where_everything_lies(
     folder: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
@@ -84,16 +100,26 @@ def test_the_first_model_serves_everyone(folder: Path, first: subprocess.Complet
 
 
 def test_what_was_made_is_found_and_another_model_becomes_the_challenger(
-    folder: Path, first: subprocess.CompletedProcess[str]
+    folder: Path, made: dict[Path, int], second: subprocess.CompletedProcess[str]
 ) -> None:
-    snapshot = Path(re.findall(r"file://(\S+)", first.stdout)[0])
-    written = (snapshot / "manifest.json").stat().st_mtime_ns
-    second = endcap(folder, "run", "corner.yaml", "--set", "model.neighbours=50")
     assert second.returncode == 0, second.stdout + second.stderr
-    assert (snapshot / "manifest.json").stat().st_mtime_ns == written
-    assert len(list(snapshot.parent.iterdir())) == 1
+    assert {manifest.parents[2].name for manifest in made} == {"snapshots", "datasets"}
+    for manifest, written in made.items():
+        assert manifest.stat().st_mtime_ns == written
+        assert len(list(manifest.parents[1].iterdir())) == 1
     state = json.loads(endcap(folder, "deploy", "corner", "--json").stdout)
     assert (state["stable"]["version"], state["canary"]["version"], state["canary"]["share"]) == ("1", "2", 0.1)
+
+
+def test_a_datasets_rows_are_published_where_an_online_store_is_named_and_only_there(
+    folder: Path, first: subprocess.CompletedProcess[str], second: subprocess.CompletedProcess[str]
+) -> None:
+    assert "rows in the online store" not in first.stdout
+    assert "rows in the online store" in second.stdout
+    (manifest,) = (folder / ".endcap" / "store" / "datasets" / "corner").glob("*/manifest.json")
+    items = pq.read_table(manifest.parent / "items.parquet", partitioning=None)["item"].to_pylist()
+    with open_online(f"sqlite://{folder}/online.sqlite", shop="corner") as online:
+        assert all(online.rows(feature_table("items", manifest.parent.name), items))
 
 
 def test_a_failed_gate_registers_nothing_says_why_and_ends_well(
