@@ -9,7 +9,7 @@ import click
 
 from endcap.cli.cluster import cluster_options
 from endcap.cli.options import json_option, opened, print_json, registry_option, store_option
-from endcap.deploy import deploy, describe, read_state, set_share, trial_store
+from endcap.deploy import Target, deploy, describe, read_state, set_shadow, set_share, trial_store
 from endcap.errors import UserError
 from endcap.store import Store
 
@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from endcap.deploy import Deployment
     from endcap.spec import Recommender
 
+SHADOW_SHARE = 0.1
+"""Of the requests that a shadow gets where nobody says how many."""
+
 
 @click.command()
 @click.argument("recommender")
 @click.option("--version", help="Serve this registered version: the champion to everyone, another as the canary.")
 @click.option("--share", type=click.FloatRange(0.0, 1.0), help="Give the canary this share of the shoppers, 0 to 1.")
+@click.option("--shadow", help="Copy requests to this registered version, whose answers nobody sees; none: no more.")
+@click.option(
+    "--shadow-share",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    help="The share of the requests that the shadow gets, 0 to 1; a tenth where nothing says otherwise.",
+)
 @cluster_options
 @click.option("--dry-run", is_flag=True, help="Print what would change in the cluster; change nothing, nowhere.")
 @click.option("--force", is_flag=True, help="Take fields back that others changed in the cluster.")
@@ -34,6 +43,8 @@ def command(
     recommender: str,
     version: str | None,
     share: float | None,
+    shadow: str | None,
+    shadow_share: float | None,
     namespace: str,
     kubeconfig: str | None,
     context: str | None,
@@ -48,7 +59,7 @@ def command(
     """Show RECOMMENDER's desired state, or change it; a running `endcap serve` follows.
 
     With --namespace the cluster is made to serve it, and what it then really does is read back: its InferenceService
-    is created or patched, step by step. Without --version and --share the state stays as it is.
+    is created or patched, step by step. Without --version, --share and --shadow the state stays as it is.
     """
     store = opened(store_url)
     if dry_run:
@@ -59,6 +70,8 @@ def command(
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store) if share is None else set_share(recommender, share, store)
+    if shadow is not None or shadow_share is not None:
+        state = _shadow(state, shadow, shadow_share, store, registry)
     if as_json:
         print_json(state.model_dump(mode="json"))
     else:
@@ -67,6 +80,26 @@ def command(
         _render(state, store, render)
     if namespace:
         _to_cluster(state, store, namespace, (kubeconfig, context), dry_run=dry_run, force=force, wait=wait)
+
+
+def _shadow(state: Deployment, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
+    """Give requests to a shadow, to another share of them, or to none any more."""
+    name, before = state.recommender, state.shadow
+    if version == "none":
+        if share is not None:
+            raise UserError("--shadow none ends the shadow: there is no --shadow-share to give")
+        return set_shadow(name, None, 0.0, store)
+    if version is None:
+        if before is None:
+            raise UserError(f"{name} has no shadow to give a share to; say which version: --shadow VERSION")
+        return set_shadow(name, before, share or before.share, store)
+    from endcap.registry import open_registry
+
+    one = open_registry(registry, store).version(name, version)
+    if one.state == "rejected":
+        raise UserError(f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers")
+    usual = before.share if before is not None and before.version == one.version else SHADOW_SHARE
+    return set_shadow(name, Target(version=one.version, package=one.package), share or usual, store)
 
 
 def _to_cluster(
@@ -83,6 +116,8 @@ def _to_cluster(
     from endcap.deploy.kubernetes import carry_out, preview
 
     cluster, spec = connect(*where), _spec(state, store)
+    if state.shadow is not None:
+        click.echo("  … shadows are the laptop's gateway's (`endcap serve`): in a cluster nothing is copied", err=True)
     if dry_run:
         click.echo(preview(spec, state, cluster, namespace, force=force))
         return

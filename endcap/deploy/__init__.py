@@ -4,11 +4,13 @@ from endcap.deploy.deploy import deploy, withdraw
 from endcap.deploy.state import (
     CanaryTarget,
     Deployment,
+    ShadowTarget,
     Target,
     describe,
     find_state,
     forget_state,
     read_state,
+    set_shadow,
     set_share,
 )
 from endcap.deploy.trial import trial_store
@@ -16,12 +18,14 @@ from endcap.deploy.trial import trial_store
 __all__ = [
     "CanaryTarget",
     "Deployment",
+    "ShadowTarget",
     "Target",
     "deploy",
     "describe",
     "find_state",
     "forget_state",
     "read_state",
+    "set_shadow",
     "set_share",
     "trial_store",
     "withdraw",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from endcap.deploy.state import CanaryTarget, Deployment, Target, find_state, previous_state, salt_of, write_state
+from endcap.deploy.terms import Terms, terms_of
 from endcap.errors import UserError
 from endcap.registry import Version, open_registry
 from endcap.spec import Recommender
@@ -39,7 +40,7 @@ def deploy(
     champion = registry.champion(recommender.name)
     if champion is None:
         raise UserError(f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one")
-    desired = _desired(recommender, one, champion, before)
+    desired = _desired(recommender, one, champion, before, terms_of(recommender, champion.package, store))
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # A run of old that is tried again shall not end the rollout of a newer version.
         desired = before if before.stable == desired.stable else desired
@@ -57,17 +58,25 @@ def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
     return write_state(state.model_copy(update={"canary": None}), store)
 
 
-def _desired(recommender: Recommender, one: Version, champion: Version, before: Deployment | None) -> Deployment:
+def _desired(
+    recommender: Recommender, one: Version, champion: Version, before: Deployment | None, terms: Terms
+) -> Deployment:
     canary = None
     if one.version != champion.version:
         under_way = before.canary if before else None
         same = under_way is not None and (under_way.version, under_way.package) == (one.version, one.package)
         share = under_way.share if same and under_way else recommender.serving.canary.share
         canary = CanaryTarget(version=one.version, package=one.package, share=share)
+    shadow = before.shadow if before else None
+    if shadow is not None and shadow.version in (one.version, champion.version):
+        # It answers now.
+        shadow = None
     return Deployment(
         recommender=recommender.name,
         stable=Target(version=champion.version, package=champion.package),
         canary=canary,
+        shadow=shadow,
+        terms=terms,
         salt=salt_of(recommender.name, one.version),
         changed=datetime.now(UTC),
     )

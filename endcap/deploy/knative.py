@@ -22,6 +22,7 @@ from endcap.deploy.variants import (
     SHARE,
     STABLE,
     STABLE_TAG,
+    say_terms,
     share_of,
     template_is_ready,
 )
@@ -191,6 +192,7 @@ class _At:
         if mark(predictor, TEMPLATE) != mark(self.predictor, TEMPLATE):
             replaces = self.newest
         said = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
+        said |= say_terms(self.desired.terms)
         if tag == "prev":
             said[REVISION] = self.said.get(REVISION) or self.rolled
         if canary is not None:

@@ -186,8 +186,8 @@ def _metadata(name: str, namespace: str, marks: Mapping[str, str]) -> Json:
 
 
 def _marks(rendered: Json, target: Target) -> Json:
-    # The mask keeps what changes on the InferenceService off its pods.
-    return {**MASK, VERSION: target.version, TEMPLATE: fingerprint("predictor", rendered)[:12]}
+    # The mask keeps what changes on the InferenceService off its pods; a longer mask is another template.
+    return {**MASK, VERSION: target.version, TEMPLATE: fingerprint("predictor", rendered, sorted(MASK))[:12]}
 
 
 def _container(image: str) -> Json:

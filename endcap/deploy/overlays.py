@@ -11,7 +11,8 @@ import yaml
 
 from endcap.deploy import manifests
 from endcap.deploy.state import Target, salt_of
-from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode
+from endcap.deploy.terms import spec_terms
+from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode, say_terms
 from endcap.spec import Recommender
 
 Json = dict[str, Any]
@@ -103,6 +104,7 @@ def _of(recommender: Recommender, target: Target, mode: Mode, pod: Json) -> Json
         serving = serving.model_validate(serving.model_dump(mode="json") | pod)
     changed = recommender.model_copy(update={"serving": recommender.serving.model_copy(update={"kubernetes": serving})})
     said = {SALT: salt_of(recommender.name, target.version), STABLE: target.version}
+    said |= say_terms(spec_terms(recommender))
     if mode == "Knative":
         said |= {STABLE_TAG: "latest", REPLACES: ""}
     predictor = manifests.predictor(changed, mode, target)

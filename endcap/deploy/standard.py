@@ -14,7 +14,7 @@ from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
 from endcap.deploy.steps import WEIGHTS, Step, mark, percent, said_of, target_of, version_of
-from endcap.deploy.variants import CANARY, SALT, SHARE, STABLE, canary_is_ready, condition, share_of
+from endcap.deploy.variants import CANARY, SALT, SHARE, STABLE, canary_is_ready, condition, say_terms, share_of
 from endcap.errors import UserError
 from endcap.spec import Recommender
 
@@ -142,7 +142,7 @@ class _At:
         return manifests.service_of(self.recommender.name, target, named=self.named)
 
     def _service(self, predictor: Json, said: dict[str, str], canary: list[Json] | None = None) -> Json:
-        marks = {SALT: self.desired.salt, **said}
+        marks = {SALT: self.desired.salt, **say_terms(self.desired.terms), **said}
         return manifests.inference_service(self.recommender, self.namespace, "Standard", predictor, marks, canary)
 
 

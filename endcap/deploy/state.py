@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from endcap.deploy.terms import USUAL, Terms
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.spec.base import Name, Share
 from endcap.store import Store, fingerprint
@@ -31,14 +32,21 @@ class CanaryTarget(Target):
     """Of the shoppers, 0 to 1."""
 
 
+class ShadowTarget(Target):
+    share: Share
+    """Of the requests that are copied to it, 0 to 1; nobody sees its answers."""
+
+
 class Deployment(_Part):
     """What is to be served: a stable version for everyone, or for everyone but the canary's share."""
 
     recommender: Name
     stable: Target
     canary: CanaryTarget | None = None
+    shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id: the same through a rollout, another in the next."""
+    terms: Terms = USUAL
     changed: datetime
     """UTC."""
 
@@ -115,6 +123,26 @@ def set_share(recommender: str, share: float, store: Store) -> Deployment:
     return write_state(state.model_copy(update={"canary": canary}), store)
 
 
+def set_shadow(recommender: str, shadow: Target | None, share: float, store: Store) -> Deployment:
+    """Copy a share of the requests, from 0 to 1, to a version beside those that answer; None: to nobody any more.
+
+    Raises UserError where it answers already.
+    """
+    state = read_state(recommender, store)
+    wanted = None
+    if shadow is not None:
+        if not 0 < share <= 1:
+            raise UserError(
+                f"shadow share: found {share}; allowed: above 0 to 1, such as 0.1 for a tenth of the requests"
+            )
+        if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
+            raise UserError(
+                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version"
+            )
+        wanted = ShadowTarget(version=shadow.version, package=shadow.package, share=share)
+    return write_state(state.model_copy(update={"shadow": wanted}), store)
+
+
 def describe(state: Deployment | None, version: str | None = None) -> str:
     """One line: which version serves which share; and that `version`, which `deploy` was asked for, waits if it does.
 
@@ -129,5 +157,8 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
         shares = f"{1 - canary.share:.4g} of the shoppers, {canary.version} {canary.share:.4g}"
         served = f"version {stable.version} serves {shares}"
         versions = [stable.version, canary.version]
+    if state is not None and state.shadow is not None:
+        served += f"; {state.shadow.share:.4g} of the requests are copied to version {state.shadow.version}"
+        versions.append(state.shadow.version)
     waits = version is not None and version not in versions
     return f"{served}; version {version} waits for a person's approval" if waits else served

@@ -11,7 +11,19 @@ from typing import Any
 
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Target
-from endcap.deploy.variants import CANARY, MODE, REPLACES, REVISION, SALT, SHARE, STABLE, STABLE_TAG, VERSION
+from endcap.deploy.variants import (
+    CANARY,
+    MODE,
+    POPULAR,
+    REPLACES,
+    REVISION,
+    SALT,
+    SHARE,
+    STABLE,
+    STABLE_TAG,
+    TIMEOUT,
+    VERSION,
+)
 
 Json = dict[str, Any]
 _SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget")
@@ -68,7 +80,7 @@ def target_of(predictor: Mapping[str, Any]) -> Target:
 def _identity(service: Json) -> list[object]:
     said = said_of(service)
     predictor = service["spec"]["predictor"]
-    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION)
+    keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
     canaries = [
         [mark(one["predictor"], TEMPLATE), one["predictor"].get("minReplicas"), one.get("trafficPercent", 0)]
         for one in service["spec"].get("canary") or []

@@ -7,10 +7,13 @@ change are set to a constant on the predictor, whose own win (`MASK`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from endcap.deploy.terms import LONGEST, USUAL, Terms
 
 PREFIX = "endcap.dev/"
 SALT = PREFIX + "salt"
@@ -23,10 +26,15 @@ REPLACES = PREFIX + "replaces-revision"
 """Knative: the newest revision when the template last changed; the template's own is a newer one."""
 REVISION = PREFIX + "stable-revision"
 """Knative: the stable version's revision, while a newer one is beside it."""
+TIMEOUT = PREFIX + "timeout"
+"""Seconds that a request may take."""
+POPULAR = PREFIX + "popular"
+"""JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers."""
 VERSION = PREFIX + "version"
 """Of a predictor, on its pods: the registered version that it serves."""
 MODE = "serving.kserve.io/deploymentMode"
-MASK = dict.fromkeys((SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION), "see-the-inferenceservice")
+_CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
+MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -74,6 +82,7 @@ class Variants:
     """None: not reached by itself. Before the first pod is ready, or at Knative with a canary that has everything:
     then the canary answers everyone."""
     canary: Variant | None
+    terms: Terms = USUAL
 
 
 def read_variants(service: Json) -> Variants | None:
@@ -86,7 +95,7 @@ def read_variants(service: Json) -> Variants | None:
     stable, canary = of_mode(service)
     share = share_of(said) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
-    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary)
+    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary, terms_said(said))
 
 
 def mode_of(service: Json) -> Mode:
@@ -179,3 +188,27 @@ def share_of(said: Json) -> float:
     except ValueError:
         return 0.0  # Someone wrote there: who cannot be read gets nothing.
     return share if 0 <= share <= 1 else 0.0
+
+
+def say_terms(terms: Terms) -> dict[str, str]:
+    """The annotations of these terms."""
+    said = {TIMEOUT: f"{terms.timeout:g}"}
+    if terms.popular:
+        document = {"k": terms.k, "items": terms.popular}
+        said[POPULAR] = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return said
+
+
+def terms_said(said: Json) -> Terms:
+    """The terms that annotations say; what cannot be read is as USUAL."""
+    try:
+        timeout = float(said.get(TIMEOUT, USUAL.timeout))
+    except ValueError:
+        timeout = USUAL.timeout
+    timeout = min(timeout, LONGEST) if timeout > 0 else USUAL.timeout
+    try:
+        listed = json.loads(said.get(POPULAR) or "{}")
+        k, items = int(listed.get("k", USUAL.k)), tuple(map(str, listed.get("items", ())))
+    except (ValueError, TypeError, AttributeError):
+        k, items = USUAL.k, ()
+    return Terms(timeout, max(1, k), items)

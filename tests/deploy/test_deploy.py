@@ -6,17 +6,22 @@ import pytest
 
 from endcap.deploy import (
     Deployment,
+    Target,
     deploy,
     describe,
     find_state,
     forget_state,
     read_state,
+    set_shadow,
     set_share,
     trial_store,
     withdraw,
 )
+from endcap.deploy.terms import LONGEST, POPULAR, Terms
 from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, default_uri
+from endcap.registry.package import VOCABULARY
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
 
@@ -27,7 +32,8 @@ SHOES = Recommender.model_validate(
         "name": "shoes",
         "shop": "demo",
         "model": {"name": "popularity"},
-        "serving": {"canary": {"share": 0.2}},
+        # Packages are addresses only here: nothing is read out of them.
+        "serving": {"canary": {"share": 0.2}, "fallback": "refuse"},
     }
 )
 
@@ -146,3 +152,33 @@ def test_a_forgotten_state_is_none_until_something_is_deployed(registry: Registr
     forget_state("shoes", store)
     assert find_state("shoes", store) is None
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+
+
+def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: Registry, store: Store) -> None:
+    ids = [f"p{number}" for number in range(2 * POPULAR)]
+    with store.publish("packages/hats", "1") as draft:
+        Vocabulary(ids).save(draft.path / VOCABULARY)
+        package = draft.address
+    registry.add("hats", package, "approved", "a test", {})
+    listed = {**SHOES.model_dump(mode="json"), "name": "hats", "serving": {"k": 12, "timeout": "800ms"}}
+    deploy(Recommender.model_validate(listed), "1", store, registry.uri)
+    assert read_state("hats", store).terms == Terms(0.8, 12, tuple(ids[:POPULAR]))
+    listed["serving"] = {"fallback": "refuse", "timeout": "5m"}
+    deploy(Recommender.model_validate(listed), "1", store, registry.uri)
+    assert read_state("hats", store).terms == Terms(LONGEST, 20, ())
+
+
+def test_a_shadow_comes_and_goes_beside_those_that_answer(registry: Registry, store: Store) -> None:
+    deploy(SHOES, "2", store, registry.uri)
+    shadow = Target(version="3", package="packages/shoes/3")
+    state = set_shadow("shoes", shadow, 0.25, store)
+    assert describe(state).endswith("; 0.25 of the requests are copied to version 3")
+    assert set_share("shoes", 0.6, store).shadow == state.shadow
+    assert deploy(SHOES, "2", store, registry.uri).shadow == state.shadow  # type: ignore[union-attr]
+    # It begins to answer shoppers, so it is no shadow any more.
+    assert deploy(SHOES, "3", store, registry.uri).shadow is None  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="version 3 of shoes answers shoppers already"):
+        set_shadow("shoes", shadow, 0.25, store)
+    with pytest.raises(UserError, match="above 0 to 1"):
+        set_shadow("shoes", Target(version="2", package="packages/shoes/2"), 0.0, store)
+    assert set_shadow("shoes", None, 0.0, store).shadow is None

@@ -11,7 +11,8 @@ from endcap.deploy import Target
 from endcap.deploy.manifests import canary_entry, check_name, predictor, service_account, serving_runtime
 from endcap.deploy.overlays import OVERLAYS, render
 from endcap.deploy.state import CanaryTarget
-from endcap.deploy.variants import MASK
+from endcap.deploy.terms import Terms
+from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, say_terms, terms_said
 from endcap.errors import UserError
 from tests.deploy.given import recommender, target
 
@@ -49,6 +50,15 @@ def test_each_mode_scales_by_what_it_can(mode: str, metric: str, target_of: int,
 def test_what_changes_on_the_service_is_masked_on_its_pods() -> None:
     made = predictor(recommender(), "Knative", target("1"))
     assert {key: made["annotations"][key] for key in MASK} == MASK
+
+
+@pytest.mark.parametrize("terms", [Terms(0.8, 12, ("p1", 'p "2" ö')), Terms(2.0, 20, ())])
+def test_the_gateway_reads_what_the_deployer_says_of_time_and_list(terms: Terms) -> None:
+    assert terms_said(say_terms(terms)) == terms
+
+
+def test_terms_that_someone_has_spoilt_are_the_usual_ones() -> None:
+    assert terms_said({TIMEOUT: "soon", POPULAR: "[1"}) == Terms() == terms_said({POPULAR: '{"items": 3}'})
 
 
 def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
