@@ -24,7 +24,7 @@ from .gateway import Json, Split, Upstream
 Splits = Mapping[str, Split]
 """By recommender."""
 LINGER = 60.0
-"""Seconds that a cluster stays after the last route to it: twice as long as a request may take."""
+"""Seconds that a cluster stays after the last route to it: more than a request may take (serving.timeout)."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,17 @@ class _Kind:
 class Announcer:
     """Answers one Envoy, from one thread; `splits` may be set and `in_use` read from another.
 
-    left_behind: what an Envoy that was told by an earlier run of this service may still route to.
+    left_behind: what an Envoy that was told by an earlier run of this service may still route to. intake: who takes
+    what happened, told with the first splits.
     """
 
-    def __init__(self, left_behind: Iterable[Upstream] = (), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        left_behind: Iterable[Upstream] = (),
+        clock: Callable[[], float] = time.monotonic,
+        intake: Upstream | None = None,
+    ) -> None:
+        self._intake = intake
         self.splits: Splits | None = None
         """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
         # Of an unknown version of clusters none is known to be there; one of routes may name all that is left behind.
@@ -114,7 +121,7 @@ class Announcer:
         wanted = self._wanted()
         if self.splits is None or not self._clusters.certain.issuperset(wanted):
             return None
-        return self._routes.answer(gateway.routes(self.splits), wanted)
+        return self._routes.answer(gateway.routes(self.splits, self._intake), wanted)
 
     @property
     def in_use(self) -> list[Upstream]:
@@ -132,4 +139,6 @@ class Announcer:
         return self._clusters.refused or self._routes.refused
 
     def _wanted(self) -> list[Upstream]:
-        return gateway.upstreams(self.splits.values()) if self.splits else []
+        if self.splits is None:
+            return []
+        return [*gateway.upstreams(self.splits.values()), *([self._intake] if self._intake else [])]

@@ -6,71 +6,86 @@ service beside it, because a file out of a ConfigMap would lag by up to a minute
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from .gateway import ROUTES, SHOPPER_HEADER, TYPE, VARIANT_HEADER, Json, address, http_options
+from .clusters import TYPE, Json, address, on_loopback
+from .envoy_tracing import EnvoyTracing, collector, tracing
+from .limits import Limits, on_connections, on_requests
+from .names import DEGRADED_HEADER, FALLBACK, RANKING_HEADER, ROUTES, SHOPPER_HEADER, SURFACE_HEADER, VARIANT_HEADER
 
-MAX_BODY = 16 * 2**20
-"""Bytes; a larger body is answered 413."""
 READY = "/ready"
 """Answered 200 by Envoy itself as long as it takes requests: it does not listen before it has routes."""
 POLL = "0.25s"
 """Between two questions to the xDS service; Envoy adds up to as much again, so a change arrives in half a second."""
+_LIMITS = Limits()
 _FOREVER = "0s"
-_MANAGER = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_MANAGER_URL = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
-def on_files(folder: Path, host: str, port: int) -> Json:
+def on_files(
+    folder: Path,
+    host: str,
+    port: int,
+    *,
+    fallback_port: int = 0,
+    limits: Limits = _LIMITS,
+    spans: EnvoyTracing | None = None,
+) -> Json:
     """A listener on `host:port` (0: any free), an admin page on a free port of loopback.
 
     Clusters are read from `folder/clusters.json`, routes from `folder/routes.json`; `folder/access.log` gets a JSON
-    line a request.
+    line a request. `fallback_port`: of the list server on loopback; 0: there is none.
     """
     log = {"@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog", "path": str(folder / "access.log")}
+    listener = _listener(host, port, _manager(_file(folder / "routes.json"), log, limits, spans))
     # With ports shared, a second gateway could listen on the same one and take half of the connections.
-    listener = {**_listener(host, port, _file(folder / "routes.json"), log), "enable_reuse_port": False}
-    return _bootstrap(listener, _file(folder / "clusters.json"), admin_port=0)
+    listener = {**listener, "enable_reuse_port": False}
+    known = [on_loopback(FALLBACK, fallback_port)] if fallback_port else []
+    return _bootstrap(listener, _file(folder / "clusters.json"), 0, known, limits, spans)
 
 
-def on_xds(xds_port: int, host: str, port: int, admin_port: int, metrics_port: int = 0) -> Json:
-    """The same with clusters and routes from the xDS service on `xds_port` of loopback; the access log is stdout.
+def on_xds(
+    xds_port: int,
+    host: str,
+    port: int,
+    admin_port: int,
+    metrics_port: int = 0,
+    *,
+    limits: Limits = _LIMITS,
+    spans: EnvoyTracing | None = None,
+) -> Json:
+    """The same with clusters, routes and lists from the xDS service on `xds_port` of loopback; the log is stdout.
 
     `metrics_port` (0: none) answers Prometheus, and nothing else of the admin page on `admin_port` of loopback.
     """
     log = {"@type": f"{TYPE}.extensions.access_loggers.stream.v3.StdoutAccessLog"}
-    bootstrap = _bootstrap(_listener(host, port, _service(), log), _service(), admin_port)
-    bootstrap["static_resources"]["clusters"] = [_on_loopback("xds", xds_port)]
+    listener = _listener(host, port, _manager(_service(), log, limits, spans))
+    known = [on_loopback("xds", xds_port), on_loopback(FALLBACK, xds_port)]
+    bootstrap = _bootstrap(listener, _service(), admin_port, known, limits, spans)
     if metrics_port:
-        bootstrap["static_resources"]["clusters"].append(_on_loopback("admin", admin_port))
+        bootstrap["static_resources"]["clusters"].append(on_loopback("admin", admin_port))
         bootstrap["static_resources"]["listeners"].append(_metrics(host, metrics_port))
     return bootstrap
 
 
-def _bootstrap(listener: Json, clusters: Json, admin_port: int) -> Json:
+def _bootstrap(
+    listener: Json, clusters: Json, admin_port: int, known: list[Json], limits: Limits, spans: EnvoyTracing | None
+) -> Json:
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
         # Envoy refuses patterns past 100 instructions, and a path names its recommender up to four times.
         "layered_runtime": {"layers": [{"name": "endcap", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
-        "admin": {"address": address("127.0.0.1", admin_port)},
+        "overload_manager": on_connections(limits),
+        "admin": {"address": address("127.0.0.1", admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": clusters},
-        "static_resources": {"listeners": [listener]},
-    }
-
-
-def _on_loopback(name: str, port: int) -> Json:
-    endpoint = {"endpoint": {"address": address("127.0.0.1", port)}}
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": http_options(),
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "static_resources": {"listeners": [listener], "clusters": [*known, *([collector(spans)] if spans else [])]},
     }
 
 
 def _metrics(host: str, port: int) -> Json:
     manager = {
-        "@type": _MANAGER,
+        "@type": _MANAGER_URL,
         "stat_prefix": "metrics",
         "route_config": {
             "virtual_hosts": [
@@ -83,26 +98,30 @@ def _metrics(host: str, port: int) -> Json:
         },
         "http_filters": [_filter("router", "router.v3.Router")],
     }
-    return {"name": "metrics", "address": address(host, port), "filter_chains": [_chain(manager)]}
+    return {
+        "name": "metrics",
+        "address": address(host, port),
+        "filter_chains": [_chain(manager)],
+        "ignore_global_conn_limit": True,
+    }
 
 
-def _listener(host: str, port: int, routes: Json, log: Json) -> Json:
-    chain = _chain(_http_connection_manager(routes, log))
-    return {"name": "gateway", "address": address(host, port), "filter_chains": [chain]}
+def _listener(host: str, port: int, manager: Json) -> Json:
+    return {"name": "gateway", "address": address(host, port), "filter_chains": [_chain(manager)]}
 
 
 def _chain(manager: Json) -> Json:
     return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
 
 
-def _http_connection_manager(routes: Json, log: Json) -> Json:
+def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None) -> Json:
     # UuidRequestIdConfig would otherwise write its tracing decision into a caller's own request id.
     identity = {
         "@type": f"{TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
         "pack_trace_reason": False,
     }
     return {
-        "@type": _MANAGER,
+        "@type": _MANAGER_URL,
         "stat_prefix": "gateway",
         "codec_type": "AUTO",
         "generate_request_id": True,
@@ -111,11 +130,13 @@ def _http_connection_manager(routes: Json, log: Json) -> Json:
         "request_id_extension": {"typed_config": identity},
         # A path that climbs out of its recommender's must not be matched as if it did not.
         "normalize_path": True,
+        **on_requests(limits),
+        **({"tracing": tracing(spans)} if spans else {}),
         "access_log": [_access_log(log)],
-        # What Envoy answers itself, in the shape of the predictor's errors.
-        "local_reply_config": {"mappers": [_error_as_json()]},
+        # The first that fits.
+        "local_reply_config": {"mappers": [_error_as_json(503, {"retry-after": "1"}), _error_as_json(400)]},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
-        "http_filters": [_health_check(), _buffer(), _filter("router", "router.v3.Router")],
+        "http_filters": [_health_check(), _buffer(limits), _filter("router", "router.v3.Router")],
     }
 
 
@@ -124,8 +145,8 @@ def _health_check() -> Json:
     return _filter("health_check", "health_check.v3.HealthCheck", pass_through_mode=False, headers=[path])
 
 
-def _buffer() -> Json:
-    return _filter("buffer", "buffer.v3.Buffer", max_request_bytes=MAX_BODY)
+def _buffer(limits: Limits) -> Json:
+    return _filter("buffer", "buffer.v3.Buffer", max_request_bytes=limits.body)
 
 
 def _filter(name: str, kind: str, **settings: object) -> Json:
@@ -133,11 +154,15 @@ def _filter(name: str, kind: str, **settings: object) -> Json:
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
 
 
-def _error_as_json() -> Json:
-    limit = {"default_value": 400, "runtime_key": "gateway.error_status"}
+def _error_as_json(status: int, headers: Mapping[str, str] | None = None) -> Json:
+    """What Envoy says itself with this status (400: or any later one), in the shape of the predictor's errors."""
+    op, key = ("GE", "gateway.error_status") if status == 400 else ("EQ", f"gateway.error_{status}")
+    comparison = {"op": op, "value": {"default_value": status, "runtime_key": key}}
+    added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
     return {
-        "filter": {"status_code_filter": {"comparison": {"op": "GE", "value": limit}}},
+        "filter": {"status_code_filter": {"comparison": comparison}},
         "body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
+        **({"headers_to_add": added} if added else {}),
     }
 
 
@@ -150,11 +175,17 @@ def _access_log(log: Json) -> Json:
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "ms": "%DURATION%",
+        "upstream_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
+        "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_in": "%BYTES_RECEIVED%",
         "bytes_out": "%BYTES_SENT%",
         "shopper": f"%REQ({SHOPPER_HEADER})%",
         "variant": f"%RESP({VARIANT_HEADER})%",
+        "ranking": f"%RESP({RANKING_HEADER})%",
+        "surface": f"%REQ({SURFACE_HEADER})%",
+        "degraded": f"%RESP({DEGRADED_HEADER})%",
         "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "upstream": "%UPSTREAM_HOST%",
         "request_id": "%REQ(X-REQUEST-ID)%",
     }
     return {

@@ -21,7 +21,7 @@ from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 
-from . import bootstrap
+from . import bootstrap, envoy_tracing
 
 _LEASH = Path(__file__).with_name("leash.py")
 
@@ -45,8 +45,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def configuration(given: argparse.Namespace) -> bootstrap.Json:
-    """Envoy's start-up configuration."""
-    return bootstrap.on_xds(given.xds_port, given.host, given.port, given.admin_port, given.metrics_port)
+    """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow."""
+    ports = (given.xds_port, given.host, given.port, given.admin_port, given.metrics_port)
+    return bootstrap.on_xds(*ports, spans=envoy_tracing.from_environment())
 
 
 def command(given: argparse.Namespace) -> list[str]:

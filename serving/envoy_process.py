@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from endcap.errors import EndcapError
 
-from . import bootstrap, gateway
+from . import bootstrap, envoy_tracing, gateway
 from .gateway import Json, Split, Upstream
+from .limits import Limits
 from .process import Process, end_all
 
 _PATIENCE = 20.0
@@ -21,20 +22,38 @@ T = TypeVar("T")
 
 
 class Envoy:
-    """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`."""
+    """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`.
 
-    def __init__(self, folder: Path, host: str, port: int, recommender: str, split: Split) -> None:
+    fallback_port: of the list server on loopback (fallback.py), without which splits must have no list; intake: who
+    takes what happened.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str,
+        port: int,
+        recommender: str,
+        split: Split,
+        *,
+        fallback_port: int = 0,
+        intake: Upstream | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._recommender = recommender
+        self._intake = intake
         self._version = 0
-        self._upstreams = gateway.upstreams([split])
-        self._routes = gateway.routes({recommender: split})
+        self._upstreams = self._named(split)
+        self._routes = gateway.routes({recommender: split}, intake)
         self._put("clusters.json", gateway.clusters(self._upstreams))
         self._put("routes.json", self._routes)
         # An Envoy that ran here before has left its own.
         (folder / "admin").unlink(missing_ok=True)
-        (folder / "bootstrap.json").write_text(json.dumps(bootstrap.on_files(folder, host, port), indent=1))
+        options = {"limits": limits or Limits(), "spans": envoy_tracing.from_environment()}
+        settings = bootstrap.on_files(folder, host, port, fallback_port=fallback_port, **options)
+        (folder / "bootstrap.json").write_text(json.dumps(settings, indent=1))
         self.process = Process(
             "envoy", [*command(folder), "--admin-address-path", str(folder / "admin")], folder / "envoy.log"
         )
@@ -53,7 +72,7 @@ class Envoy:
 
         Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503.
         """
-        wanted = gateway.upstreams([split])
+        wanted = self._named(split)
         wanted += [upstream for upstream in kept or [] if upstream not in wanted]
         added = [upstream for upstream in wanted if upstream not in self._upstreams]
         if added:
@@ -71,15 +90,19 @@ class Envoy:
             return 0
         return sum(stat.get("value", 0) for stat in stats)
 
+    def _named(self, split: Split) -> list[Upstream]:
+        return [*gateway.upstreams([split]), *([self._intake] if self._intake else [])]
+
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
         self._version += 1
         self._upstreams = upstreams
-        self._put("clusters.json", gateway.clusters(upstreams))
-        names = {upstream.name for upstream in upstreams}
+        clusters = gateway.clusters(upstreams)
+        self._put("clusters.json", clusters)
+        names = {cluster["name"] for cluster in clusters}
         self._wait_for("/config_dump?resource=dynamic_active_clusters", lambda answer: _clusters_in(answer) == names)
 
     def _write_routes(self, split: Split) -> None:
-        routes = gateway.routes({self._recommender: split})
+        routes = gateway.routes({self._recommender: split}, self._intake)
         # Envoy passes over routes that are as before, whatever their version: it would never show the new one.
         if routes == self._routes:
             return

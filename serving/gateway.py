@@ -1,76 +1,78 @@
-"""What Envoy is told again and again: where the predictors are, and who gets which.
+"""What Envoy is told again and again: who gets which predictor, and what becomes of a request that fails.
 
 Plain functions from values to Envoy's v3 API as JSON, the same on a laptop (files that Envoy watches) and in a cluster
-(the xDS service that Envoy polls). What never changes while a gateway runs is in bootstrap.py.
+(the xDS service that Envoy polls). Where predictors are is in clusters.py, what never changes while a gateway runs in
+bootstrap.py.
+
+A ranking changes nothing, so asking twice is safe whatever became of the first try: at worst a ranking that nobody saw
+is in a predictor's log, under the same ranking id, and only impressions count. What the intake takes is written down,
+so it is sent again only where nothing of it was sent.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from endcap.deploy.terms import USUAL, Terms
 
-SHOPPER_HEADER = "x-endcap-shopper"
-VARIANT_HEADER = "x-endcap-variant"
-VARIANTS = ("stable", "canary")
-ROUTES = "routes"
+from .clusters import TYPE, Json, Upstream, clusters, with_fallback
+from .names import FALLBACK, ROUTES, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
+
+__all__ = [
+    "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "Json", "Split", "Terms",
+    "Upstream", "clusters", "response", "routes", "upstreams",
+]  # fmt: skip
+
 TOTAL_WEIGHT = 10_000
 """Shares are kept to a hundredth of a percent."""
-TYPE = "type.googleapis.com/envoy"
-CLUSTERS_URL = f"{TYPE}.config.cluster.v3.Cluster"
 ROUTES_URL = f"{TYPE}.config.route.v3.RouteConfiguration"
-_KEEPALIVE = "50s"  # Below the predictor's own 65 s, so that a connection is never used just as its far end closes it.
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The predictors of one version: the name of their cluster, and where they are.
-
-    A name stands for one address in the life of a gateway, so that a cluster is never changed under its requests.
-    `host` is an IP address or a DNS name; `host_header`, if any, is sent instead of the caller's.
-    """
-
-    name: str
-    port: int
-    host: str = "127.0.0.1"
-    host_header: str = ""
+_FOR_THE_LIST = 0.1
+"""Of a request's time: what is left for the list server when the predictors have used theirs."""
+_INTAKE_TIMEOUT = 10.0
+"""Seconds: an event is acknowledged when it is on the disk, which may be a slow one."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Who answers: `canary`, if any, answers `share` (0 to 1) of the shoppers, chosen by their hash with `salt`.
 
-    Without `stable` the canary answers everyone if that is its share; otherwise everyone is answered 503, because a
-    version that is still on trial is not given more than its share.
+    Without `stable` the canary answers everyone if that is its share; otherwise nobody answers but the list, because a
+    version that is still on trial is not given more than its share. `shadow`, if any, is sent copies of `shadow_share`
+    of the requests, drawn by chance, and nobody sees its answers.
     """
 
     stable: Upstream | None
     canary: Upstream | None = None
     share: float = 0.0
     salt: str = ""
+    shadow: Upstream | None = None
+    shadow_share: float = 0.0
+    terms: Terms = USUAL
 
     @property
     def weight(self) -> int:
         """Of `TOTAL_WEIGHT`: what the canary gets."""
         return round(self.share * TOTAL_WEIGHT) if self.canary else 0
 
+    @property
+    def copied(self) -> int:
+        """Of `TOTAL_WEIGHT`: what the shadow gets."""
+        return round(self.shadow_share * TOTAL_WEIGHT) if self.shadow else 0
+
+    @property
+    def upstreams(self) -> list[Upstream]:
+        return [one for one in (self.stable, self.canary, self.shadow) if one]
+
 
 def upstreams(splits: Iterable[Split]) -> list[Upstream]:
     """All that splits name, each once, in their order."""
-    return list(dict.fromkeys(one for split in splits for one in (split.stable, split.canary) if one))
+    return list(dict.fromkeys(one for split in splits for one in split.upstreams))
 
 
-def clusters(named: Iterable[Upstream]) -> list[Json]:
-    """The resources that say where predictors are."""
-    return [_cluster(upstream) for upstream in named]
-
-
-def routes(splits: Mapping[str, Split]) -> list[Json]:
-    """The resource that shares shoppers out, by recommender.
+def routes(splits: Mapping[str, Split], intake: Upstream | None = None) -> list[Json]:
+    """The resource that shares shoppers out, by recommender, and sends what happened to the intake, if there is one.
 
     Who sends the header is shared out by its hash, who does not gets stable. A recommender has the paths of KServe's
     V1 and V2 protocols that are its own, and with its name in front all of them. Where there is no other
@@ -82,10 +84,11 @@ def routes(splits: Mapping[str, Split]) -> list[Json]:
         "match": {"prefix": "/"},
         "direct_response": _answer(404, "nothing here; POST to /v1/models/<name>:predict"),
     }
+    everything = [*([_intake(intake)] if intake else []), *own, nothing]
     resource = {
         "@type": ROUTES_URL,
         "name": ROUTES,
-        "virtual_hosts": [{"name": "endcap", "domains": ["*"], "routes": [*own, nothing]}],
+        "virtual_hosts": [{"name": "endcap", "domains": ["*"], "routes": everything}],
         # A route may name a cluster that Envoy has not warmed yet; whoever writes both takes care of their order.
         "validate_clusters": False,
     }
@@ -97,62 +100,15 @@ def response(resources: list[Json], version: str) -> Json:
     return {"version_info": version, "resources": resources}
 
 
-def address(host: str, port: int) -> Json:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
-def http_options() -> Json:
-    """What a cluster says of its protocol."""
-    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    options = {
-        "@type": f"type.googleapis.com/{name}",
-        "common_http_protocol_options": {"idle_timeout": _KEEPALIVE},
-        "explicit_http_config": {"http_protocol_options": {}},
+def _intake(intake: Upstream) -> Json:
+    action = {
+        "cluster": intake.name,
+        "timeout": _seconds(_INTAKE_TIMEOUT),
+        "retry_policy": {**_ANOTHER, "retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        **_host(intake),
     }
-    return {name: options}
-
-
-def _cluster(upstream: Upstream) -> Json:
-    return {
-        "@type": CLUSTERS_URL,
-        "name": upstream.name,
-        **_discovery(upstream.host),
-        "connect_timeout": "2s",
-        # Of several predictors the one with the fewest requests under way: one ranking may take many times another.
-        "lb_policy": "LEAST_REQUEST",
-        "outlier_detection": _OUTLIERS,
-        "typed_extension_protocol_options": http_options(),
-        "load_assignment": {
-            "cluster_name": upstream.name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream.host, upstream.port)}}]}],
-        },
-    }
-
-
-# A predictor that cannot be reached, or whose pod's proxy says so, is passed over for 5 s, then 10 s, …; never more
-# than half of them, so never the only one. Answers of 500 are not held against it: they are the same from all.
-_OUTLIERS = {
-    "interval": "1s",
-    "base_ejection_time": "5s",
-    "max_ejection_time": "60s",
-    "max_ejection_percent": 50,
-    "split_external_local_origin_errors": True,
-    "consecutive_local_origin_failure": 3,
-    "consecutive_gateway_failure": 5,
-    "enforcing_consecutive_gateway_failure": 100,
-    "enforcing_consecutive_5xx": 0,
-    "enforcing_success_rate": 0,
-    "enforcing_local_origin_success_rate": 0,
-}
-
-
-def _discovery(host: str) -> Json:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        # A Service without an address of its own (KServe's, in Standard mode) has one for each pod, which come and go.
-        return {"type": "STRICT_DNS", "dns_lookup_family": "ALL", "dns_refresh_rate": "2s"}
-    return {"type": "STATIC"}
+    match = {"safe_regex": {"regex": "/v1/(events|impressions|orders)"}}
+    return {"name": intake.name, "match": match, "route": action}
 
 
 def _recommender(name: str, split: Split, *, alone: bool) -> list[Json]:
@@ -160,23 +116,18 @@ def _recommender(name: str, split: Split, *, alone: bool) -> list[Json]:
     own = f"(/{name})?/(v1/models/{name}(:predict)?|v2/models/{name}(/.*)?)"
     common = f"(/{name}){'?' if alone else ''}/(v1/models|v2/models|v2/health/(live|ready))"
     match = {"safe_regex": {"regex": f"{own}|{common}"}}
+    rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
     everyone, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
     if everyone is None or (split.stable is None and split.weight < TOTAL_WEIGHT):
+        if split.terms.popular:
+            listed = {**rewrite, "cluster": FALLBACK, "timeout": _seconds(split.terms.timeout)}
+            return [{"name": name, "match": match, "route": listed}]
         return [{"name": name, "match": match, "direct_response": _answer(503, f"no predictor of {name} is ready")}]
-    action = {
-        "timeout": "30s",
-        # Nothing has been sent where connecting fails, so that another try cannot rank twice; elsewhere, where it can.
-        "retry_policy": {
-            "retry_on": "connect-failure",
-            "num_retries": 1,
-            "retry_host_predicate": [_previous_hosts()],
-            "host_selection_retry_max_attempts": 3,
-        },
-        "regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"},
-    }
+    action = {**_patience(split), **rewrite, **_copies(split)}
     route = {"name": name, "match": match, "route": action}
     by_hash = [_weighted(route, split.stable, split.canary, split)] if split.stable and split.canary else []
-    rest = {**route, "route": {**action, "cluster": everyone.name, **_host(everyone)}, **_names(variant)}
+    target = {"cluster": _target(everyone, split), **_host(everyone)}
+    rest = {**route, "route": {**action, **target}, **_names(variant)}
     return [*(by_hash if split.weight else []), rest]
 
 
@@ -188,8 +139,8 @@ def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> 
     the header before it is hashed, so that each rollout meets other shoppers.
     """
     weighted = [
-        {"name": canary.name, "weight": split.weight, **_names("canary"), **_host(canary)},
-        {"name": stable.name, "weight": TOTAL_WEIGHT - split.weight, **_names("stable"), **_host(stable)},
+        {"name": _target(canary, split), "weight": split.weight, **_names("canary"), **_host(canary)},
+        {"name": _target(stable, split), "weight": TOTAL_WEIGHT - split.weight, **_names("stable"), **_host(stable)},
     ]
     salted = {
         "header": {
@@ -212,12 +163,62 @@ def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> 
     }
 
 
-def _previous_hosts() -> Json:
-    name = "envoy.retry_host_predicates.previous_hosts"
-    return {
-        "name": name,
-        "typed_config": {"@type": f"{TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+def _target(upstream: Upstream, split: Split) -> str:
+    return with_fallback(upstream) if split.terms.popular else upstream.name
+
+
+def _patience(split: Split) -> Json:
+    """How long, and what follows a try that fails: one more with another predictor, where there may be one; the list.
+
+    A request's time is for all of it. Where a list waits at the end the tries before it share most of the time;
+    otherwise the first may use it all. Without another predictor and without a list only a broken connection is
+    followed by another.
+    """
+    timeout, listed = split.terms.timeout, bool(split.terms.popular)
+    tries = 2 if any(one.many for one in (split.stable, split.canary) if one) else 1
+    policy: Json = {**_ANOTHER, "retry_on": "connect-failure,refused-stream,reset", "num_retries": 1}
+    if tries > 1 or listed:
+        # Of answers 502, 503 (it has too much to do, or is about to end) and 504.
+        policy["retry_on"] += ",gateway-error"
+        policy["num_retries"] = tries - 1 + listed
+    if listed:
+        policy["per_try_timeout"] = _seconds(timeout * (1 - _FOR_THE_LIST) / tries)
+        policy["retry_priority"] = _next_cluster(after=tries)
+    return {"timeout": _seconds(timeout), "retry_policy": policy}
+
+
+def _copies(split: Split) -> Json:
+    if not split.shadow or not split.copied:
+        return {}
+    share = {"numerator": split.copied, "denominator": "TEN_THOUSAND"}
+    mirror = {
+        "cluster": split.shadow.name,
+        "runtime_fraction": {"default_value": share},
+        "disable_shadow_host_suffix_append": True,
+        "request_headers_mutations": [{"append": _header(VARIANT_HEADER, "shadow")}],
+        # Its span would look like a part of the shopper's request.
+        "trace_sampled": False,
     }
+    return {"request_mirror_policies": [mirror]}
+
+
+def _next_cluster(after: int) -> Json:
+    """After so many tries with the predictors, what comes behind them in their cluster."""
+    kind = f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    config = {"@type": kind, "update_frequency": after}
+    return {"name": "envoy.retry_priorities.previous_priorities", "typed_config": config}
+
+
+_ANOTHER: Json = {
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {"@type": f"{TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+        }
+    ],
+    "host_selection_retry_max_attempts": 3,
+    "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
+}
 
 
 def _host(upstream: Upstream) -> Json:
@@ -229,6 +230,15 @@ def _answer(status: int, error: str) -> Json:
 
 
 def _names(variant: str) -> Json:
-    header = {"header": {"key": VARIANT_HEADER, "value": variant}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    # The predictor is told as well: a canary that is promoted becomes the stable one without a restart.
-    return {"request_headers_to_add": [header], "response_headers_to_add": [header]}
+    # The predictor is told as well: a canary that is promoted becomes the stable one without a restart. The list server
+    # says itself what its answer is.
+    told = _header(VARIANT_HEADER, variant, "ADD_IF_ABSENT")
+    return {"request_headers_to_add": [_header(VARIANT_HEADER, variant)], "response_headers_to_add": [told]}
+
+
+def _header(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": action}
+
+
+def _seconds(count: float) -> str:
+    return f"{count:.3f}s"

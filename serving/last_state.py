@@ -1,4 +1,4 @@
-"""The last state that the xDS service knew, in a file that outlives it."""
+"""The last state that the xDS service knew, in a file that outlives it: who answers, what is listed if nobody."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from endcap.errors import IntegrityError
 
-from .gateway import Split, Upstream
+from .gateway import Split, Terms, Upstream
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,8 @@ def read(file: Path) -> LastState | None:
         raise IntegrityError(f"the last state in {file} cannot be read ({error!r}); it is written anew") from None
 
 
-def _split(stable: Any, canary: Any, share: float, salt: str) -> Split:
-    return Split(Upstream(**stable) if stable else None, Upstream(**canary) if canary else None, share, salt)
+def _split(terms: Any, **said: Any) -> Split:
+    parts = {
+        name: Upstream(**said.pop(name)) if said[name] else said.pop(name) for name in ("stable", "canary", "shadow")
+    }
+    return Split(**parts, **said, terms=Terms(**{**terms, "popular": tuple(terms["popular"])}))

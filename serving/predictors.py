@@ -14,6 +14,7 @@ from pathlib import Path
 
 from endcap.deploy.state import Target
 from endcap.errors import EndcapError
+from endcap.online import online_url
 from endcap.store import Store
 
 from .gateway import Upstream
@@ -35,7 +36,9 @@ class Predictor:
         package = store.fetch(target.package, verify=True)
         name = f"{variant}-version-{target.version}-{next(_numbers)}"
         self.target = target
-        self.upstream = Upstream(name, free_port())
+        self.package = package
+        """Its folder, found to be whole."""
+        self.upstream = Upstream(name, free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
         self._ready = f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready"
         options = {
@@ -47,6 +50,7 @@ class Predictor:
             "--port": str(self.upstream.port),
             # Other predictors, and whatever else a laptop runs, want its cores too.
             "--threads": "1",
+            "--online": online_url(store_root=store.root) or "",
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *words]
@@ -67,7 +71,7 @@ class Predictor:
 
 @dataclass
 class Variant:
-    """The predictors of `stable` or of `canary`, brought step by step to a wanted target."""
+    """The predictors of `stable`, `canary` or `shadow`, brought step by step to a wanted target."""
 
     name: str
     start: Callable[[Target], Predictor]

@@ -36,10 +36,10 @@ def split_of(variants: Variants, before: Split | None) -> Split:
     ready = variants.canary if variants.canary and variants.canary.ready else None
     canary = _upstream(variants.recommender, ready)
     if stable is None and canary is None and before is not None:
-        return Split(before.stable, salt=variants.salt)
+        return Split(before.stable, salt=variants.salt, terms=variants.terms)
     # In Knative mode the stable version has no address any more once the canary has everything.
     share = 1.0 if stable is None and canary else variants.share
-    return Split(stable, canary, share if canary else 0.0, variants.salt)
+    return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
 
 
 def _upstream(recommender: str, variant: Variant | None) -> Upstream | None:

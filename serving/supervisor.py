@@ -22,13 +22,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.deploy.state import CanaryTarget, Deployment, Target, read_state
+from endcap.deploy.state import Deployment, Target, read_state
 from endcap.errors import EndcapError, UserError
 from endcap.processes import alive
 from endcap.store import Store
 
+from . import fallback
 from .envoy_process import Envoy
-from .gateway import Split
+from .gateway import Split, Upstream
+from .intake_process import IntakeProcess
 from .predictors import Predictor, Variant
 from .process import end_all
 
@@ -119,6 +121,9 @@ class Supervisor:
         self.folder = _run_folder(store, recommender)
         self._stable = Variant("stable", lambda target: self._predictor("stable", target), say)
         self._canary = Variant("canary", lambda target: self._predictor("canary", target), say)
+        self._shadow = Variant("shadow", lambda target: self._predictor("shadow", target), say)
+        self._fallback = fallback.Server(lambda: {recommender: self._effective.terms})
+        self._intake = IntakeProcess(store, recommender, self.folder, say)
         self._leaving: list[tuple[Predictor, float]] = []
         self._unreadable = ""
         self._rest = 0.0 if store.root.startswith("file://") else REMOTE_TICK
@@ -153,16 +158,20 @@ class Supervisor:
         if self._stable.serves(self._wanted.stable):
             self._effective = self._wanted
         self._leave(self._canary.tend(self._effective.canary))
+        self._leave(self._shadow.tend(self._effective.shadow))
         if self._stable.current:
+            self._intake.tend(self._stable.current.package)
             self._route(self._split_now(self._stable.current))
         self._drain()
 
     def close(self) -> None:
         """End every process, and return when all have ended."""
-        predictors = [self._stable.current, self._stable.coming, self._canary.current, self._canary.coming]
-        processes = [predictor.process for predictor in predictors if predictor]
-        processes += [predictor.process for predictor, _ in self._leaving]
-        end_all([*([self._envoy.process] if self._envoy else []), *processes])
+        variants = (self._stable, self._canary, self._shadow)
+        predictors = [one for variant in variants for one in (variant.current, variant.coming) if one]
+        processes = [predictor.process for predictor in [*predictors, *(leaving for leaving, _ in self._leaving)]]
+        processes += [process for process in (self._intake.process, self._envoy and self._envoy.process) if process]
+        end_all(processes)
+        self._fallback.close()
 
     def _predictor(self, variant: str, target: Target) -> Predictor:
         return Predictor(self._recommender, variant, target, self._store, self.folder)
@@ -187,17 +196,32 @@ class Supervisor:
 
         Not the other way round: a version that is still on trial is not given everyone.
         """
-        canary: CanaryTarget | None = self._effective.canary
-        if canary is None or not self._canary.serves(canary) or self._canary.current is None:
-            return Split(stable.upstream)
-        return Split(stable.upstream, self._canary.current.upstream, canary.share, self._effective.salt)
+        state = self._effective
+        canary, shadow = _answering(self._canary, state.canary), _answering(self._shadow, state.shadow)
+        return Split(
+            stable.upstream,
+            canary,
+            state.canary.share if canary and state.canary else 0.0,
+            state.salt,
+            shadow,
+            state.shadow.share if shadow and state.shadow else 0.0,
+            state.terms,
+        )
 
     def _route(self, split: Split) -> None:
         if self._envoy is not None and self._envoy.process.ended is not None:
             self._say(f"the gateway failed, is started again: {self._envoy.process.how_it_ended()}")
             self._envoy = None
         if self._envoy is None:
-            self._envoy = Envoy(self.folder / "gateway", self._host, self._port, self._recommender, split)
+            self._envoy = Envoy(
+                self.folder / "gateway",
+                self._host,
+                self._port,
+                self._recommender,
+                split,
+                fallback_port=self._fallback.port,
+                intake=self._intake.upstream,
+            )
             self._port = self._envoy.port
         elif split == self._split or not self._told(self._envoy, split):
             return
@@ -224,7 +248,7 @@ class Supervisor:
         for leaving in list(self._leaving):
             predictor, since = leaving
             waited = time.monotonic() - since
-            if waited < DRAIN_LEAST or predictor.upstream in (self._split.stable, self._split.canary):
+            if waited < DRAIN_LEAST or predictor.upstream in self._split.upstreams:
                 continue
             if self._envoy.active_requests(predictor.upstream) and waited < DRAIN_MOST:
                 continue
@@ -261,6 +285,10 @@ def _signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _answering(variant: Variant, wanted: Target | None) -> Upstream | None:
+    return variant.current.upstream if wanted and variant.current and variant.serves(wanted) else None
+
+
 def _check_port(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -286,9 +314,12 @@ def _run_folder(store: Store, recommender: str) -> Path:
 
 def _describe(split: Split, state: Deployment, stable: Variant) -> str:
     version = stable.current.target.version if stable.current else state.stable.version
+    copied = ""
+    if split.shadow and state.shadow:
+        copied = f"; {split.shadow_share:.4g} of the requests are copied to version {state.shadow.version} (shadow)"
     if split.canary is None or state.canary is None:
-        return f"version {version} (stable) answers everyone"
+        return f"version {version} (stable) answers everyone{copied}"
     return (
         f"version {version} (stable) answers {1 - split.share:.4g} of the shoppers, "
-        f"version {state.canary.version} (canary) {split.share:.4g}"
+        f"version {state.canary.version} (canary) {split.share:.4g}{copied}"
     )

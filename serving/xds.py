@@ -3,7 +3,7 @@
 A small REST xDS service beside the gateway's Envoy, which asks it several times a second for clusters and routes. What
 they are follows from the InferenceServices of the namespace, which are watched. While the API server is away the
 last state stays; a service that starts meanwhile takes it from the file, with everyone on the stable version,
-because a canary may have been withdrawn since.
+because a canary may have been withdrawn since. For what no predictor answers it is the list server too (fallback.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from endcap.errors import IntegrityError, UserError
 
-from . import last_state
+from . import fallback, last_state
 from .announcer import Announcer, Splits
-from .gateway import Json, Split
+from .gateway import Json, Split, Terms, Upstream
 from .json_log import log_json_lines
 from .last_state import LastState
 
@@ -40,10 +40,10 @@ PATIENCE = 5.0
 class Service:
     """What the watch tells (from its own thread) and Envoy asks (from the server's)."""
 
-    def __init__(self, state: Path | None = None) -> None:
+    def __init__(self, state: Path | None = None, intake: Upstream | None = None) -> None:
         self._file = state
         self._last = self._read()
-        self._announcer = Announcer(self._last.in_use if self._last else ())
+        self._announcer = Announcer(self._last.in_use if self._last else (), intake=intake)
         self._told_at = time.monotonic()
         self._refused = ""
 
@@ -54,6 +54,10 @@ class Service:
         if known is not None:
             return known
         return self._last.splits if self._last else {}
+
+    def lists(self) -> dict[str, Terms]:
+        """For when nobody answers, by recommender."""
+        return {name: split.terms for name, split in self.splits.items()}
 
     @property
     def ready(self) -> bool:
@@ -113,7 +117,7 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
     """The service over HTTP, as Envoy's REST protocol has it. `alive`: whether the namespace is still watched."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
+    from starlette.routing import Mount, Route
 
     def discovery(kind: str, ask: Callable[[str], Json | None]) -> Route:
         async def answer(request: Request) -> Response:
@@ -138,6 +142,8 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
             discovery("routes", service.routes),
             Route("/healthz", state(alive)),
             Route("/readyz", state(lambda: service.ready)),
+            # Whatever else Envoy asks is a shopper's request.
+            Mount("/", fallback.application(service.lists)),
         ]
     )
 
@@ -148,7 +154,16 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=18000)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the kubelet's probes; xDS stays the pod's own")
     parser.add_argument("--state", type=Path, help="the file that keeps the last state")
+    parser.add_argument("--intake", type=intake_at, metavar="HOST:PORT", help="who takes events; left out: nobody")
     return parser.parse_args(words)
+
+
+def intake_at(place: str) -> Upstream:
+    """The intake's Service, by HOST:PORT. Raises argparse's error where it is none."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise argparse.ArgumentTypeError(f"found {place!r}; allowed: HOST:PORT, such as endcap-intake.endcap.svc:8080")
+    return Upstream(f"intake/{place}", int(port), host, kind="intake")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -165,7 +180,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         log.error(str(error))
         return 1
-    service = Service(given.state)
+    service = Service(given.state, given.intake)
     watcher = threading.Thread(target=follow, args=(cluster, given.namespace, service), name="watch", daemon=True)
     watcher.start()
     late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
@@ -202,7 +217,7 @@ def _told(split: Split | None) -> Json:
     if split is None:
         return {}
     names = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}
-    return {**names, "share": split.share, "salt": split.salt}
+    return {**names, "share": split.share, "salt": split.salt, "listed": len(split.terms.popular)}
 
 
 if __name__ == "__main__":

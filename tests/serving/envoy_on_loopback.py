@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from endcap_serving import envoy
-from endcap_serving.gateway import TYPE, Json, address
+from endcap_serving.clusters import TYPE, Json, address
 
 
 def main(words: list[str]) -> int:

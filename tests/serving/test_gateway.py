@@ -15,6 +15,7 @@ import pytest
 from endcap_serving import bootstrap, gateway
 from endcap_serving.envoy_process import Envoy, command
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.limits import Limits
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
 from endcap_serving.supervisor import DRAIN_LEAST
@@ -158,7 +159,7 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
 
 
 def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
-    assert client.post(PREDICT, content=b" " * (bootstrap.MAX_BODY + 1)).status_code == 413
+    assert client.post(PREDICT, content=b" " * (Limits().body + 1)).status_code == 413
 
 
 def test_a_predictor_that_is_gone_is_a_503(envoy: Envoy, client: httpx.Client) -> None:

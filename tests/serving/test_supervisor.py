@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap.deploy import CanaryTarget, Deployment, Target, read_state, set_share
+from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
 from endcap.deploy.state import salt_of, write_state
+from endcap.deploy.terms import Terms
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
 from endcap_serving.supervisor import serving
@@ -29,13 +30,22 @@ MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
 SHOPPERS = [f"shopper-{number}" for number in range(300)]
 
 
-def desire(shop: Shop, stable: str, canary: str | None = None, share: float = 0.0, name: str = "shoes") -> None:
-    """Write the state that `deploy` would write."""
+def desire(
+    shop: Shop,
+    stable: str,
+    canary: str | None = None,
+    share: float = 0.0,
+    name: str = "shoes",
+    shadow: str | None = None,
+) -> None:
+    """Write the state that `deploy` would write; a shadow gets every request."""
     state = Deployment(
         recommender=name,
         stable=Target(version=stable, package=shop.packages[MODELS[stable]]),
         canary=CanaryTarget(version=canary, package=shop.packages[MODELS[canary]], share=share) if canary else None,
+        shadow=ShadowTarget(version=shadow, package=shop.packages[MODELS[shadow]], share=1.0) if shadow else None,
         salt=salt_of(name, canary or stable),
+        terms=Terms(popular=(shop.ids[0], shop.ids[1])),
         changed=datetime.now(UTC),
     )
     write_state(state, shop.store)
@@ -57,6 +67,7 @@ class Server:
                 answer = client.post("/v1/models/shoes:predict", json=body, headers={"x-endcap-shopper": shopper})
                 assert answer.status_code == 200, answer.text
                 (ranking,) = answer.json()["predictions"]
+                assert ranking["variant"] != "fallback", "nobody shall notice"
                 assert answer.headers["x-endcap-variant"] == ranking["variant"]
                 found[shopper] = ranking["model_version"]
         return found
@@ -89,7 +100,7 @@ def server(shop: Shop) -> Iterator[Server]:
     said: list[str] = []
     with serving(shop.store, "shoes", progress=said.append) as address:
         started = processes(shop)
-        assert len(started) == 3
+        assert len(started) == 4, "two predictors, the gateway, the intake"
         server = Server(address, said)
         yield server
         started |= processes(shop)
@@ -115,7 +126,9 @@ def traffic(server: Server) -> Iterator[Callable[[], list[int]]]:
             while not stop.is_set():
                 headers = {"x-endcap-shopper": f"s{number}-{len(statuses)}"}
                 try:
-                    statuses.append(client.post("/v1/models/shoes:predict", json=body, headers=headers).status_code)
+                    answer = client.post("/v1/models/shoes:predict", json=body, headers=headers)
+                    listed = answer.headers.get("x-endcap-variant") == "fallback"
+                    statuses.append(0 if listed else answer.status_code)
                 except httpx.HTTPError:
                     statuses.append(0)
                 time.sleep(0.002)
@@ -165,6 +178,59 @@ def test_a_dead_canarys_shoppers_get_stable_until_it_is_back(server: Server, sho
     assert set(server.versions(SHOPPERS[:5]).values()) == {"2"}
 
 
+def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, shop: Shop) -> None:
+    desire(shop, "1")
+    server.wait_for("version 1 (stable) answers everyone")
+    with httpx.Client(base_url=server.address, timeout=10) as client:
+        body = {"instances": [{"items": [], "k": 2}]}
+        (stable,) = [pid for pid, line in processes(shop).items() if "--variant stable" in line]
+        os.kill(stable, signal.SIGKILL)
+        answer = client.post("/v1/models/shoes:predict", json=body)
+        assert answer.headers["x-endcap-variant"] == "fallback"
+        assert [one["item"] for one in answer.json()["predictions"][0]["items"]] == shop.ids[:2]
+        server.wait_for("version 1 (stable) is ready")
+        server.wait_for("version 1 (stable) answers everyone")
+        assert client.post("/v1/models/shoes:predict", json=body).headers["x-endcap-variant"] == "stable"
+
+
+def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
+    server: Server, shop: Shop, traffic: Callable[[], list[int]]
+) -> None:
+    desire(shop, "1", shadow="3")
+    server.wait_for("1 of the requests are copied to version 3 (shadow)")
+    (shadow,) = [pid for pid, line in processes(shop).items() if "--variant shadow" in line]
+    assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
+    asked = answered(shop, "shadow")
+    assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
+    deadline = time.monotonic() + 10
+    while answered(shop, "shadow") < asked + 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(shadow, signal.SIGKILL)
+    assert set(server.versions(SHOPPERS[:50]).values()) == {"1"}
+    server.wait_for("version 3 (shadow) failed, next try at once: ended by SIGKILL")
+    server.wait_for("1 of the requests are copied to version 3 (shadow)")
+    desire(shop, "1")
+    server.wait_for("nothing is asked of it any more")
+    assert set(traffic()) == {200}
+
+
+def answered(shop: Shop, variant: str) -> int:
+    """How many requests a variant's predictor has answered, by its own account."""
+    (line,) = [line for line in processes(shop).values() if f"--variant {variant}" in line]
+    port = line.split("--port ")[1].split()[0]
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    counts = [line.split()[-1] for line in text.splitlines() if line.startswith("endcap_requests_total{")]
+    return int(sum(map(float, counts)))
+
+
+def test_what_shoppers_do_reaches_the_intake_by_the_gateway(server: Server, shop: Shop) -> None:
+    event = {"id": "e1", "time": "2026-01-01T12:00:00Z", "session": "s1", "item": shop.ids[0], "type": "view"}
+    answer = httpx.post(f"{server.address}/v1/events", json=event)
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "duplicates": 0})
+    assert httpx.post(f"{server.address}/v1/events", json=event).json() == {"accepted": 0, "duplicates": 1}
+
+
 def test_versions_come_and_go_and_no_request_is_dropped(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:
@@ -179,7 +245,7 @@ def test_versions_come_and_go_and_no_request_is_dropped(
     assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
     assert set(traffic()) == {200}
     server.wait_for("nothing is asked of it any more")
-    assert len(processes(shop)) == 2
+    assert len(processes(shop)) == 3
 
 
 def test_a_dead_gateway_is_started_again_at_its_address(server: Server, shop: Shop) -> None:
@@ -221,7 +287,7 @@ def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Sig
         assert process.stdout
         address = process.stdout.readline().strip()
         started = children(process.pid)
-        assert len(started) == 3
+        assert len(started) == 4
         assert httpx.get(f"{address}/v2/health/live").status_code == 200
         process.send_signal(number)
         assert process.wait(15) == (0 if number == signal.SIGTERM else -signal.SIGKILL)

@@ -8,16 +8,22 @@ from typing import Any
 import pytest
 
 from endcap_serving.announcer import LINGER, Announcer, Splits
-from endcap_serving.gateway import Split, Upstream, upstreams
+from endcap_serving.gateway import Split, Terms, Upstream
 
 A, B, C = (Upstream(name, 80, f"{name}.shop.svc") for name in "abc")
+SHADOW = Upstream("shadow", 80, "shadow.shop.svc", kind="shadow")
+INTAKE = Upstream("intake", 80, "intake.shop.svc", kind="intake")
+LISTED = Terms(popular=("p1", "p2"))
 STATES: list[Splits] = [
     {"shoes": Split(A)},
     {"shoes": Split(A, B, 0.1, "5a17")},
     {"shoes": Split(A, B, 0.3, "5a17")},
     {"shoes": Split(B)},
+    {"shoes": Split(B, terms=LISTED)},
+    {"shoes": Split(B, A, 0.2, "07e5", SHADOW, 0.5, LISTED)},
     {"shoes": Split(B, C, 1.0, "07e5"), "hats": Split(A)},
     {"shoes": Split(None)},
+    {"shoes": Split(None, terms=LISTED)},
     {},
 ]
 
@@ -27,6 +33,7 @@ class FakeEnvoy:
 
     def __init__(self) -> None:
         self.clusters: set[str] = set()
+        self.predictors: set[str] = set()
         self.routed: set[str] = set()
         self.clusters_version = self.routes_version = ""
 
@@ -34,6 +41,7 @@ class FakeEnvoy:
         answer = announcer.clusters(self.clusters_version)
         if answer and not lost:
             self.clusters = {one["name"] for one in answer["resources"]}
+            self.predictors = {name for name in self.clusters if not name.endswith("+fallback")}
             self.clusters_version = answer["version_info"]
 
     def ask_routes(self, announcer: Announcer, lost: bool = False) -> None:
@@ -50,6 +58,7 @@ def named(resources: Any) -> set[str]:
         to = route.get("route", {})
         found |= {to["cluster"]} if "cluster" in to else set()
         found |= {one["name"] for one in to.get("weighted_clusters", {}).get("clusters", [])}
+        found |= {one["cluster"] for one in to.get("request_mirror_policies", [])}
     return found
 
 
@@ -59,7 +68,7 @@ class Place:
     def __init__(self) -> None:
         self.now = 0.0
         self.envoy = FakeEnvoy()
-        self.announcer = Announcer(clock=self.clock)
+        self.announcer = Announcer(clock=self.clock, intake=INTAKE)
         self.kept: list[Upstream] = []
 
     def clock(self) -> float:
@@ -84,7 +93,7 @@ class Place:
             self.envoy = FakeEnvoy()
         elif what == "service":
             before = self.announcer.splits
-            self.announcer = Announcer(self.kept, clock=self.clock)
+            self.announcer = Announcer(self.kept, clock=self.clock, intake=INTAKE)
             self.announcer.splits = random.choice([before, *STATES]) if before is not None else None
             self.kept = self.announcer.in_use
         return what
@@ -97,10 +106,18 @@ def test_no_route_ever_names_a_cluster_that_envoy_lacks(seed: int) -> None:
         place, steps = Place(), []
         for _ in range(40):
             steps.append(place.step(random))
-            assert place.envoy.routed <= place.envoy.clusters, steps
+            # The list server's own cluster is there from the start.
+            assert place.envoy.routed <= {*place.envoy.clusters, "fallback"}, steps
         if (splits := place.announcer.splits) is not None:
             settle(place.envoy, place.announcer)
-            assert place.envoy.routed == {upstream.name for upstream in upstreams(splits.values())}
+            wanted = {name for split in splits.values() for name in names(split)}
+            assert place.envoy.routed - {"fallback"} == {*wanted, "intake"}
+
+
+def names(split: Split) -> set[str]:
+    """The clusters that its routes name."""
+    listed = "+fallback" if split.terms.popular else ""
+    return {one.name if one.kind == "shadow" else one.name + listed for one in split.upstreams}
 
 
 def settle(envoy: FakeEnvoy, announcer: Announcer) -> None:
@@ -116,18 +133,18 @@ def test_a_cluster_goes_a_minute_after_its_last_route() -> None:
     for _ in range(2):
         envoy.ask_clusters(announcer)
         envoy.ask_routes(announcer)
-    assert (envoy.clusters, envoy.routed) == ({"a", "b"}, {"a", "b"})
+    assert (envoy.predictors, envoy.routed) == ({"a", "b"}, {"a", "b"})
     announcer.splits = STATES[0]
     now = LINGER + 1
     envoy.ask_clusters(announcer)
-    assert envoy.clusters == {"a", "b"}
+    assert envoy.predictors == {"a", "b"}
     envoy.ask_routes(announcer)
     envoy.ask_clusters(announcer)
     envoy.ask_routes(announcer)
-    assert (envoy.clusters, envoy.routed) == ({"a", "b"}, {"a"})
+    assert (envoy.predictors, envoy.routed) == ({"a", "b"}, {"a"})
     now = 2 * LINGER + 2
     envoy.ask_clusters(announcer)
-    assert envoy.clusters == {"a"}
+    assert envoy.predictors == {"a"}
 
 
 def test_what_envoy_holds_is_not_told_again() -> None:

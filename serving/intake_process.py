@@ -1,0 +1,60 @@
+"""The event intake beside a laptop's predictors: one process, started again when it dies."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+from endcap.online import online_url
+from endcap.registry.package import INFO, SPEC
+from endcap.store import Store
+
+from .gateway import Upstream
+from .predictors import LONGEST_WAIT, PROVEN, free_port
+from .process import Process
+
+
+class IntakeProcess:
+    """The intake on a free port of loopback, the same for as long as the supervisor lives.
+
+    What it has acknowledged lies in the store's work folder for the recommender, also after a kill, and is sealed into
+    `intake` of the store.
+    """
+
+    def __init__(self, store: Store, recommender: str, folder: Path, say: Callable[[str], None]) -> None:
+        self.upstream = Upstream("intake", free_port(), kind="intake")
+        self.process: Process | None = None
+        self._options = {
+            "--folder": str(store.work_folder("intake", recommender)),
+            "--out": f"{store.root.removeprefix('file://')}/intake",
+            "--host": "127.0.0.1",
+            "--port": str(self.upstream.port),
+            "--online": online_url(store_root=store.root) or "",
+        }
+        self._log = folder / "intake.log"
+        self._say = say
+        self._failures = 0
+        self._started = self._retry_at = 0.0
+
+    def tend(self, package: Path) -> None:
+        """One look, without waiting: note its death, start it. package: any of the shop's, for the shop's name."""
+        now = time.monotonic()
+        if self.process is not None and self.process.ended is not None:
+            self._failures = 1 if now - self._started > PROVEN else self._failures + 1
+            wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
+            self._retry_at = now + wait
+            self._say(f"the intake failed, next try in {wait:.0f} s: {self.process.how_it_ended().splitlines()[0]}")
+            self.process = None
+        if self.process is None and now >= self._retry_at:
+            self._started = now
+            words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
+            self.process = Process("intake", [sys.executable, "-m", "endcap_serving.intake", *words], self._log)
+
+
+def shop_of(package: Path) -> str:
+    """The name under which the online store keeps what is the shop's: its datasets lie under it too."""
+    dataset = str(json.loads((package / INFO).read_text()).get("dataset") or "").split("/")
+    return dataset[-2] if len(dataset) > 1 else PurePath(json.loads((package / SPEC).read_text())["shop"]).stem
