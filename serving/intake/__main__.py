@@ -58,6 +58,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--instance", help="stands in the names of Parquet files [default: the host's name]")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--metrics-port", type=int, help="serve /metrics there instead, on the same address")
     parser.add_argument("--segment-mib", type=mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]")
     parser.add_argument("--segment-age", type=seconds, default=300.0, metavar="DURATION", help="and age [5m]")
     parser.add_argument(
@@ -125,6 +126,7 @@ def online(given: argparse.Namespace) -> OnlineStore | None:
 def serve(app: App, given: argparse.Namespace) -> None:
     """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends."""
     import uvicorn
+    from prometheus_client import start_http_server
 
     from .limits import LimitedProtocol
 
@@ -156,6 +158,8 @@ def serve(app: App, given: argparse.Namespace) -> None:
         proxy_headers=False,
         server_header=False,
     )
+    if given.metrics_port:
+        start_http_server(given.metrics_port, given.host)
     Server(config).run()
 
 
@@ -170,7 +174,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except EndcapError as error:
         print(f"{OWN_ERROR}{error}", file=sys.stderr)
         return 1
-    serve(App(intake, tracing.from_environment("endcap-intake"), given.body_timeout), given)
+    traced = tracing.from_environment("endcap-intake")
+    serve(App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port), given)
     return 0
 
 

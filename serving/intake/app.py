@@ -57,8 +57,16 @@ class Answer:
 class App:
     """See docs/intake.md for what is answered when."""
 
-    def __init__(self, intake: Intake, tracing: Tracing | None = None, body_seconds: float = BODY_SECONDS) -> None:
-        self.intake, self._tracing, self._body_seconds = intake, tracing, body_seconds
+    def __init__(
+        self,
+        intake: Intake,
+        tracing: Tracing | None = None,
+        *,
+        body_seconds: float = BODY_SECONDS,
+        metrics: bool = True,
+    ) -> None:
+        """metrics: whether /metrics is a path of it."""
+        self.intake, self._tracing, self._body_seconds, self._metrics = intake, tracing, body_seconds, metrics
         self.ending = False
         """Set while it still answers and shall get no new connections."""
         self.held = 0
@@ -95,7 +103,7 @@ class App:
 
     def _look(self, path: str, method: str) -> Answer:
         """What a kubelet, a scraper or a person looks at."""
-        if path == "/metrics":
+        if path == "/metrics" and self._metrics:
             return Answer(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         if path == "/healthz":
             return _json(200, {"alive": True}) if self.intake.alive else _json(503, {"error": "a thread has ended"})

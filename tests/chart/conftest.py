@@ -35,9 +35,9 @@ class Objects(list[Json]):
         return found[0]
 
     def pods(self) -> Iterator[tuple[str, Json, Json]]:
-        """Name, labels and spec of every pod that is made, by a Deployment or by itself."""
+        """Name, labels and spec of every pod that is made, by a Deployment, a StatefulSet or by itself."""
         for one in self:
-            template = one["spec"]["template"] if one["kind"] == "Deployment" else one
+            template = one["spec"]["template"] if one["kind"] in ("Deployment", "StatefulSet") else one
             if template is not one or one["kind"] == "Pod":
                 yield one["metadata"]["name"], template["metadata"].get("labels", {}), template["spec"]
 

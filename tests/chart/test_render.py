@@ -35,6 +35,8 @@ EVERYTHING: Json = {
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "ranking"},
     },
+    "online": {"secretName": "online"},
+    "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake", "ownedTypes": ["rent", "buy"]},
     "imagePullSecrets": [{"name": "registry"}],
     "deployer": {"ownRoute": True, "readNodes": True},
 }
@@ -59,13 +61,14 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
         "endcap-gateway",
         "endcap-test-mlflow",
         "endcap-test-gateway",
+        *(["endcap-intake", "endcap-test-intake"] if "intake" in values else []),
     }
     for name, _, spec in pods:
         security = spec["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001), name
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-        assert all({"emptyDir", "persistentVolumeClaim"} & set(volume) for volume in spec.get("volumes", []))
+        assert all({"emptyDir", "persistentVolumeClaim", "secret"} & set(volume) for volume in spec.get("volumes", []))
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -160,6 +163,42 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     assert (given["host"], given["port"], given["workers"]) == ("0.0.0.0", 5000, "2")
 
 
+def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Render) -> None:
+    from endcap.store.s3_settings import MOUNT, MOUNTED
+    from endcap_serving.intake import __main__ as intake
+
+    assert not render().of("StatefulSet")
+    objects = render(EVERYTHING)
+    spec = objects.one("StatefulSet", "endcap-intake")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    given = intake.arguments(container["args"])
+    assert str(given.folder) == mounts[claim["metadata"]["name"]]
+    assert (given.out, given.shop, given.owned_types) == ("s3://endcap/intake", "shop", "rent,buy")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": given.port, "metrics": given.metrics_port}
+    assert pod["terminationGracePeriodSeconds"] >= given.drain_wait + 30 + 1.25 * given.end_limit
+    assert container["envFrom"] == [{"secretRef": {"name": "endcap-store"}}]
+    environment = {one["name"]: one for one in container["env"]}
+    assert environment[MOUNT]["value"] == mounts["store"] == MOUNTED
+    assert environment["ENDCAP_ONLINE"]["valueFrom"]["secretKeyRef"] == {"name": "online", "key": "ENDCAP_ONLINE"}
+    runtime = objects.one("ServingRuntime", "endcap")["spec"]["containers"][0]
+    assert runtime["env"][0]["valueFrom"]["secretKeyRef"]["optional"]
+    assert "env" not in render().one("ServingRuntime", "endcap")["spec"]["containers"][0]
+    for policy in ("endcap-intake", "endcap-predictors"):
+        out = objects.one("NetworkPolicy", policy)["spec"]["egress"]
+        assert 6379 in {port["port"] for rule in out for port in rule["ports"]}
+    headless = objects.one("Service", spec["serviceName"])["spec"]
+    assert headless["clusterIP"] == "None"
+    assert objects.one("Service", "endcap-intake")["spec"]["sessionAffinity"] == "ClientIP"
+    named = render({**EVERYTHING, "intake": {**EVERYTHING["intake"], "keepOwned": "52w"}})
+    words = named.one("StatefulSet", "endcap-intake")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert intake.arguments(words).keep_owned == 52 * 7 * 86_400
+
+
 def test_mlflow_answers_to_the_names_that_pipelines_use(render: Render) -> None:
     from mlflow.server.security_utils import is_allowed_host_header
 
@@ -200,7 +239,9 @@ def test_policies_and_budgets_select_the_pods_they_are_for(render: Render, value
         mine = [policy for policy, spec in policies.items() if selects(spec["podSelector"], labels)]
         assert mine == [f"endcap-{labels['app.kubernetes.io/component']}"]
         budgets = [one for one in objects.of("PodDisruptionBudget") if selects(one["spec"]["selector"], labels)]
-        assert len(budgets) == (name == "endcap-gateway" or (name == "endcap-mlflow" and values != {}))
+        assert len(budgets) == (
+            name in ("endcap-gateway", "endcap-intake") or (name == "endcap-mlflow" and values != {})
+        )
 
 
 def test_predictors_are_selected_by_what_the_deployer_labels_them(render: Render) -> None:
@@ -284,6 +325,11 @@ def test_the_secret_is_made_wherever_it_is_read(render: Render) -> None:
             "minReplicas: found 20.*maxReplicas is 10",
         ),
         ({"gateway": {"httpRoute": {"enabled": True}}}, "httpRoute.parentRefs: found nothing"),
+        ({"intake": {"enabled": True}}, "intake.out: found nothing.*s3://endcap/intake"),
+        (
+            {"intake": {"enabled": True, "out": "s3://endcap/i"}, "online": {"secretName": "online"}},
+            "intake.shop: found nothing, and online.secretName is set",
+        ),
         ({"gateway": {"ingress": {"enabled": True}}}, "ingress.hosts: found nothing"),
         ({"mlflow": {"backend": {"type": "mysql"}}}, "'/mlflow/backend/type': value must be one of 'sqlite', 'postgre"),
         ({"gatway": {}}, "additional properties 'gatway' not allowed"),
@@ -326,9 +372,13 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
         "WARNING: who may read this release",
         "the HTTPRoute endcap-gateway",
         "leaves the InferenceServices in",
+        "kubectl -n endcap rollout status statefulset/endcap-intake",
+        "curl http://localhost:8090/v1/events -d",
+        "delete persistentvolumeclaim -l app.kubernetes.io/component=intake,app.kubernetes.io/instance=endcap",
     ):
         assert piece in other
-    assert "persistentvolumeclaim" not in other
+    assert "delete persistentvolumeclaim endcap-mlflow" not in other
+    assert "intake" not in said
 
 
 def test_the_notes_commands_are_understood(notes: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

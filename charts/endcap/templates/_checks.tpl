@@ -25,6 +25,16 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.intake }}
+{{- if .enabled }}
+{{- if not .out }}
+{{- fail "intake.out: found nothing, and intake.enabled is true; allowed: a bucket and a prefix, such as s3://endcap/intake" }}
+{{- end }}
+{{- if and $.Values.online.secretName (not .shop) }}
+{{- fail "intake.shop: found nothing, and online.secretName is set; allowed: the shop's name, as in its file" }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.gateway }}
 {{- if and .enabled .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- fail (printf "gateway.autoscaling.minReplicas: found %d, and gateway.autoscaling.maxReplicas is %d; allowed: at most that" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}

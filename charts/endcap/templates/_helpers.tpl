@@ -99,6 +99,10 @@ http://{{ include "endcap.fullname" . }}-mlflow.{{ .Release.Namespace }}:{{ .Val
 http://{{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}{{ if ne (int .Values.gateway.service.port) 80 }}:{{ .Values.gateway.service.port }}{{ end }}
 {{- end }}
 
+{{- define "endcap.intakeAddress" -}}
+http://{{ include "endcap.fullname" . }}-intake.{{ .Release.Namespace }}{{ if ne (int .Values.intake.service.port) 80 }}:{{ .Values.intake.service.port }}{{ end }}
+{{- end }}
+
 {{/* MLflow has a volume of its own for SQLite and for artifacts that are not in a bucket. */}}
 {{- define "endcap.mlflowVolume" -}}
 {{- if or (eq .Values.mlflow.backend.type "sqlite") (eq .Values.mlflow.artifacts.type "volume") }}yes{{ end }}
@@ -121,6 +125,7 @@ http://{{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}{{ if n
 {{- define "endcap.storeNamespaces" -}}
 {{- $names := list .Values.serving.namespace -}}
 {{- if and .Values.mlflow.enabled (eq .Values.mlflow.artifacts.type "s3") }}{{ $names = append $names .Release.Namespace }}{{ end -}}
+{{- if .Values.intake.enabled }}{{ $names = append $names .Release.Namespace }}{{ end -}}
 {{- if .Values.kfp.enabled }}{{ $names = append $names .Values.kfp.serviceAccount.namespace }}{{ end -}}
 {{- $names | uniq | sortAlpha | toJson -}}
 {{- end }}
