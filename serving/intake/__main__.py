@@ -123,8 +123,8 @@ def online(given: argparse.Namespace) -> OnlineStore | None:
     return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
 
 
-def serve(app: App, given: argparse.Namespace) -> None:
-    """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends."""
+def serve(app: App, given: argparse.Namespace) -> bool:
+    """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends. Whether it ever began."""
     import uvicorn
     from prometheus_client import start_http_server
 
@@ -160,7 +160,9 @@ def serve(app: App, given: argparse.Namespace) -> None:
     )
     if given.metrics_port:
         start_http_server(given.metrics_port, given.host)
-    Server(config).run()
+    server = Server(config)
+    server.run()
+    return server.started
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -175,8 +177,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"{OWN_ERROR}{error}", file=sys.stderr)
         return 1
     traced = tracing.from_environment("endcap-intake")
-    serve(App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port), given)
-    return 0
+    app = App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
+    return 0 if serve(app, given) else 1
 
 
 if __name__ == "__main__":

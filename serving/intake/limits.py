@@ -10,10 +10,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD = 32 << 10
 HEAD_SECONDS = 10.0
+SPARE = 16
+"""Connections past the limit that are asked what they want: how the intake is, they are told."""
+PROBES = (b"/healthz", b"/readyz")
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A head of at most 32 KiB within 10 s; connections past `most` are refused at once."""
+    """A head of at most 32 KiB within 10 s; connections past `most` are refused, but for probes."""
 
     most = 1000
     """Of all connections of the process; set on a class of one's own."""
@@ -22,10 +25,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head = 0
         self._timer: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.most:
-            self._refuse(503, f"{self.most:,} connections are open; try again later", "retry-after: 1\r\n")
-            return
-        self._wait_for_head()
+        self._over = len(self.connections) > self.most
+        if len(self.connections) > self.most + SPARE:
+            self._too_many()
+        else:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
@@ -48,8 +52,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_came()
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD:
             self._too_large()
-            return
-        super().on_headers_complete()
+        elif self._over and self.url not in PROBES:
+            self._too_many()
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None:  # None: its head was refused
@@ -78,6 +84,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> None:
         self._refuse(431, f"the request's head is larger than {MOST_HEAD >> 10} KiB")
+
+    def _too_many(self) -> None:
+        self._refuse(503, f"{self.most:,} connections are open; try again later", "retry-after: 1\r\n")
 
     def _refuse(self, status: int, why: str, header: str = "") -> None:
         self._head_came()

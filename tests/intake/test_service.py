@@ -106,6 +106,7 @@ def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
     return said
 
 
+PROBE = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\n"
 
 
@@ -126,14 +127,17 @@ def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
 
 
 def test_connections_past_the_limit_are_refused_and_the_others_served(server: Server) -> None:
+    asked = b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(29)]
     try:
         assert server.post("events", event("beside-many")).status_code == 200
-        eventually(lambda: talk(server, b"").startswith(b"HTTP/1.1 503 "))
+        eventually(lambda: talk(server, asked).startswith(b"HTTP/1.1 503 "))
+        # A kubelet that asks is told that it lives.
+        assert talk(server, PROBE).startswith(b"HTTP/1.1 200 ")
     finally:
         for one in held:
             one.close()
-    eventually(lambda: b" 200 " in talk(server, b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+    eventually(lambda: b" 400 " in talk(server, asked).partition(b"\r\n")[0])
 
 
 def test_of_two_with_one_id_at_once_one_is_taken(server: Server) -> None:
