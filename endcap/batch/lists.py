@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.sessions import Sessions
+from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM, Model, top
 from endcap.spec.recommender import Exclude
 
-SCORE_BYTES = 64 * 2**20
-"""Of one block's scores: the product of all customers and items would not fit into memory, and need not."""
+Scores = NDArray[np.float32]
+
+SCORE_BYTES, LEAST_ROWS = 32 * 2**20, 32
+"""Of one block's scores, of which two are worked on at once: the product of all customers and items would not fit into
+memory. Larger blocks are memory that the system hands out, and clears, anew for each. Of a large catalogue a block has
+so many customers all the same: a product of fewer is slower for each."""
+
+
+def block_rows(n_items: int) -> int:
+    """Customers of a block."""
+    return max(LEAST_ROWS, SCORE_BYTES // (4 * max(1, n_items)))
 
 
 @dataclass(frozen=True)
@@ -48,31 +58,52 @@ class Lister:
     def lists(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> Lists:
         """The lists after each session. owned: of the same length, items that session i's customer is not shown again.
 
-        tell: is given the number of sessions of each block that is done.
+        tell: is given the number of sessions of each block that is done, by another thread.
         """
         shape = (len(sessions), self._k)
         found = Lists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
-        size = max(1, SCORE_BYTES // (4 * max(1, self._model.n_items)))
-        for start in range(0, len(sessions), size):
-            rows = np.arange(start, min(start + size, len(sessions)))
-            block = self._block(sessions.take(rows), owned.take(rows))
-            found.items[rows], found.scores[rows] = block.items, block.scores
+        size = block_rows(self._model.n_items)
+
+        def ordered(rows: Ints, scores: Scores) -> None:
+            self._order(scores, sessions.take(rows), owned.take(rows), found.items, found.scores, rows)
             tell(len(rows))
+
+        # While one block is put in order, which takes one core, the next is scored.
+        with ThreadPoolExecutor(1) as beside:
+            before: Future[None] | None = None
+            for start in range(0, len(sessions), size):
+                rows = np.arange(start, min(start + size, len(sessions)))
+                scores = self._model.score(sessions.take(rows))
+                if before is not None:
+                    before.result()
+                before = beside.submit(ordered, rows, scores)
+                del scores
+            if before is not None:
+                before.result()
         return found
 
-    def _block(self, sessions: Sessions, owned: Sessions) -> Lists:
+    def _order(
+        self,
+        scores: Scores,
+        sessions: Sessions,
+        owned: Sessions,
+        items: NDArray[np.int32],
+        values: Scores,
+        rows: Ints,
+    ) -> None:
+        """Put a block's lists into `rows` of items and values. Changes the scores."""
         hidden = [owned]
         if self._exclude != "none":
             hidden.append(sessions.last(1) if self._exclude == "last" else sessions)
-        scores = self._model.score(sessions)
         scores[:, self._forbidden] = -np.inf
         for one in hidden:
             scores[one.session_of_event, one.items] = -np.inf
         best = top(scores, self._k)
         for row in np.flatnonzero(best.items[:, -1] == NO_ITEM):
             self._fill(best.items[row], [one.items[one.offsets[row] : one.offsets[row + 1]] for one in hidden])
+        items[rows] = best.items
         # Padding has -inf; an item of the model's own has a finite score.
-        return Lists(best.items, np.where(np.isfinite(best.scores), best.scores, np.float32(np.nan)))
+        values[rows] = np.where(np.isfinite(best.scores), best.scores, np.float32(np.nan))
 
     def _fill(self, listed: NDArray[np.int32], hidden: list[NDArray[np.int32]]) -> None:
         """Put the most popular items behind a list's end, in place."""

@@ -108,6 +108,11 @@ def write(file: Path, part: pa.Table) -> None:
     pq.write_table(part, file, compression="zstd", use_dictionary=texts)
 
 
+def name(number: int) -> str:
+    """What a published part's file is called."""
+    return f"part-{number:05d}.parquet"
+
+
 def files(folder: Path) -> list[Path]:
     """The parts of a published artifact, in order."""
     return sorted(folder.glob("part-*.parquet"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from endcap.batch import parts
 from endcap.batch.customers import Chosen, chosen
@@ -19,6 +21,7 @@ from endcap.batch.pace import Pace
 from endcap.batch.parts import Plan
 from endcap.batch.versions import served
 from endcap.batch.workers import share
+from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.models.catalogue import CODE as MODELS
@@ -29,6 +32,8 @@ from endcap.spec import Recommender, Shop
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Progress = Callable[[str], None]
+_WRITERS = 4
+"""Parts that are written, and held in memory, at once."""
 CODE = (
     *(f"endcap.batch.{module}" for module in ("customers", "histories", "lists", "maker", "parts")),
     "endcap.rules.rulebook",
@@ -160,15 +165,17 @@ class _Asked:
         self._make_parts(job, plan, target, work, count)
         with self.store.publish(kind(self.recommender.name), key) as draft:
             self.progress(f"version {target.version}: writing {count:,} parts")
-            filled = 0.0
-            for number in range(count):
+
+            def written(number: int) -> float:
                 lists = parts.kept(work, key, number)
-                rows = plan.customers[number * batch.partition :][: batch.partition]
-                ids = self.who.ids.take(pa.array(rows))
+                ids = self.who.ids.take(pa.array(_part(plan, number, batch.partition)))
                 part = parts.table(lists, ids, vocabulary, target.version, plan.made)
-                parts.write(draft.path / f"part-{number:05d}.parquet", part)
-                filled += parts.filled(lists)
-            draft.facts |= self._facts(target, plan, count, filled)
+                parts.write(draft.path / parts.name(number), part)
+                return parts.filled(lists) * len(lists)
+
+            with ThreadPoolExecutor(min(_WRITERS, cpu_limit())) as writers:
+                filled = sum(writers.map(written, range(count)))
+            draft.facts |= self._facts(target, plan, count, filled / len(plan.customers))
         return draft.address
 
     def _owned_since(self) -> int | None:
@@ -183,7 +190,7 @@ class _Asked:
     def _make_parts(self, job: Job, plan: Plan, target: Target, work: Path, count: int) -> None:
         """Make the parts that the workspace lacks."""
         missing = [number for number in range(count) if not parts.is_kept(work, job.key, number)]
-        sizes = [len(plan.customers[number * job.partition :][: job.partition]) for number in range(count)]
+        sizes = [len(_part(plan, number, job.partition)) for number in range(count)]
         if len(missing) < count:
             self.progress(f"version {target.version}: going on, {count - len(missing):,} of {count:,} parts are whole")
         pace = Pace(f"version {target.version}", sizes, missing, self.progress)
@@ -208,7 +215,12 @@ class _Asked:
             "k": batch.k,
             "customers": len(plan.customers),
             "parts": count,
-            "filled": filled / max(count, 1),
+            "filled": filled,
             "made": plan.made,
             **self.who.facts,
         }
+
+
+def _part(plan: Plan, number: int, partition: int) -> NDArray[np.int32]:
+    """The customers of a part."""
+    return plan.customers[number * partition : (number + 1) * partition]

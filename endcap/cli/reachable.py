@@ -41,6 +41,11 @@ def check_addresses(arguments: dict[str, Any]) -> None:
     online = arguments.get("online", "")
     if online.startswith("sqlite:") or urlsplit(online).hostname in _LOOPBACK:
         raise UserError("--online: a cluster cannot reach an online store of this machine; give its address there")
+    if urlsplit(online).password is not None:
+        raise UserError(
+            "--online: a password would be shown in KFP's pages; leave the option out, and put the address into the "
+            "Secret of the step, as ENDCAP_ONLINE (pipeline.steps.recommend.secrets)"
+        )
     if registry is not None:
         parts = urlsplit(registry)
         if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:

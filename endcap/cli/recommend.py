@@ -12,11 +12,13 @@ import click
 from endcap.cli.options import (
     env_option,
     kfp_options,
+    online_option,
     opened,
     registry_option,
     set_option,
     spec_argument,
     store_option,
+    tell_online,
 )
 from endcap.errors import UserError
 from endcap.spec.base import parse_date
@@ -39,16 +41,12 @@ _Source = click.core.ParameterSource
     "--customers", default="", help="A file whose column `customer` names them [default: all, or batch.active]."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that share the work [default: batch.workers].")
-@click.option(
-    "--online",
-    default="",
-    help="Online store: redis://…, rediss://…, sqlite:///…, or none [default: ENDCAP_ONLINE, or a file in the store].",
-)
 @click.option("--dataset", default="", help="Of this dataset, or `newest`, without looking for new events.")
 @click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
 @click.option("--roll-back", is_flag=True, help="Make nothing: publish the lists that were published before.")
 @store_option
 @registry_option
+@online_option
 @click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
@@ -75,8 +73,8 @@ def command(
     """Make the list of every customer by the versions that serve, and publish the lists all at once.
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs. New events are taken in first, as by
-    `endcap run SPEC --pipeline features`. The same command goes on after a failure, with the first part that is not
-    whole.
+    `endcap run SPEC --pipeline features`. The online store is a file in the store, where that is a folder and no other
+    is named. The same command goes on after a failure, with the first part that is not whole.
     """
     loaded = load(spec, env=env, sets=sets if workers is None else (*sets, f"batch.workers={workers}"))
     if logical_date:
@@ -88,7 +86,9 @@ def command(
     elif on == "kfp":
         from endcap.cli.run_kfp import run_on_kfp
 
-        asked = {"online": online, "version": version, "customers": customers, "logical_date": logical_date}
+        # What this machine's environment names is not what a cluster reaches.
+        named = online if "online" in given else ""
+        asked = {"online": named, "version": version, "customers": customers, "logical_date": logical_date}
         asked |= {"registry": registry}
         arguments = {name: value for name, value in asked.items() if value}
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
@@ -99,6 +99,7 @@ def command(
     else:
         from endcap.cli.run import run_pipeline
 
+        tell_online(online)
         run_pipeline(
             loaded,
             "recommend",

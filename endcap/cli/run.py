@@ -97,6 +97,7 @@ def command(
         logical_date=logical_date,
         verbose=verbose,
         again=again,
+        asked={"online": online} if pipeline == "recommend" else None,
     )
 
 

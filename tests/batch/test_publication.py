@@ -116,6 +116,10 @@ def test_the_command_makes_publishes_and_rolls_back(
         (["--roll-back", "--online", "none"], "no online store is named"),
         (["--roll-back", "--workers", "2"], "--workers: not with --roll-back"),
         (["--on", "kfp", "--store", "s3://mine", "--customers", "some.csv"], "give s3://bucket/"),
+        (
+            ["--on", "kfp", "--store", "s3://mine", "--online", "redis://:secret@redis"],
+            "put the address into the Secret",
+        ),
     ):
         with pytest.raises(SystemExit) as stopped:
             main([*base, *wrong])
