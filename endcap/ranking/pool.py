@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -100,9 +101,10 @@ class Pools:
     def _counted(self, request: RankRequest, personal: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
         having = self._having(request)
         counts = self.rulebook.counts(request.surface, having)
-        left = self.rulebook.allowed(request.surface).copy()
+        allowed = self.rulebook.allowed(request.surface)
+        left = allowed.copy() if having is None else np.zeros_like(allowed)
         if having is not None:
-            left[np.delete(np.arange(len(left)), having)] = False
+            left[having] = allowed[having]
         for rule, items in personal.items():
             index = self.vocabulary.indices(list(items))
             index = np.unique(index[index >= 0])
@@ -140,7 +142,11 @@ class Pools:
         return np.concatenate([index[index >= 0], own])
 
     def _left_out(self, ids: Sequence[str]) -> Sequence[str]:
-        return {"none": ids[:0], "last": ids[-1:], "seen": ids}[self.exclude]
+        """What the recommender's `exclude` leaves out, by id. The last item, and the last one that the model knows."""
+        if self.exclude != "last":
+            return ids if self.exclude == "seen" else ()
+        known = (item for item in reversed(ids) if self.vocabulary.index(item) >= 0)
+        return [*ids[-1:], *islice(known, 1)]
 
 
 def _found(items: Places, places: Places) -> NDArray[np.bool_]:

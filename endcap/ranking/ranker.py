@@ -126,7 +126,7 @@ class Ranker:
         rows = range(len(requests))
         pools = [self._pools.of(requests[row], known[row], asked.own(row)) for row in rows]
         count = [request.k or self.serving.k for request in requests]
-        picked = [self._listed(requests[row], known[row], pools[row], count[row]) for row in rows]
+        picked = [self._unscored(requests[row], known[row], pools[row], count[row]) for row in rows]
         few = [row for row in rows if picked[row] is None and self._is_few(pools[row])]
         whole = [row for row in rows if picked[row] is None and not self._is_few(pools[row])]
         if few:
@@ -146,8 +146,11 @@ class Ranker:
     def _is_few(self, pool: Pool) -> bool:
         return pool.places is not None and len(pool.places) <= FEW * self.model.n_items
 
-    def _listed(self, request: RankRequest, known: Known, pool: Pool, k: int) -> _Picked | None:
-        """The best k of the customer's list, where the request takes it and it has so many that may be listed."""
+    def _unscored(self, request: RankRequest, known: Known, pool: Pool, k: int) -> _Picked | None:
+        """What needs no model, or None: nothing of nothing, and the best k of the customer's list, where the request
+        takes it and it has so many that may be listed."""
+        if pool.places is not None and not len(pool.places):
+            return _Picked(pool.places, np.zeros(0, dtype=np.float32))
         if not request.precomputed or known.listed is None:
             return None
         items = self.vocabulary.indices(known.listed.items)
