@@ -32,6 +32,7 @@ FEW = 40
 """Up to so many hashes are looked up one by one."""
 _CHUNK = 1 << 20
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
+Bits = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 NONE: Hashes = np.empty(0, np.uint64)
 
@@ -68,22 +69,22 @@ class Array:
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         self.hashes: Hashes = np.frombuffer(mapped, np.uint64)
         bits = max(10, int(8 * len(self.hashes) - 1).bit_length())
-        self._shift = np.uint64(64 - bits)
+        self.shift = 64 - bits
+        """How far a hash is shifted to be a place in the bitmap."""
         self._bitmap = np.zeros(1 << (bits - 3), np.uint8)
         for begin in range(0, len(self.hashes), _CHUNK):
-            place, bit = self._places(self.hashes[begin : begin + _CHUNK])
+            place, bit = places(self.hashes[begin : begin + _CHUNK], self.shift)
             starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
             self._bitmap[place[starts]] |= np.bitwise_or.reduceat(bit, starts)
         self._quick = self._bitmap.data
 
-    def holds(self, hashes: Hashes) -> Hashes:
-        """Those that are among its own."""
-        place, bit = self._places(hashes)
-        return self._held(hashes[(self._bitmap[place] & bit) != 0])
+    def holds(self, hashes: Hashes, place: Hashes, bit: Bits) -> Hashes:
+        """Those that are among its own. place, bit: of these hashes, as `places` says for its shift."""
+        return self._held(hashes[np.flatnonzero(self._bitmap.take(place) & bit)])
 
     def holds_of_few(self, hashes: Sequence[int]) -> Hashes:
         """As `holds`; of a few numbers, Python asks the bitmap before NumPy has begun."""
-        bitmap, shift = self._quick, int(self._shift)
+        bitmap, shift = self._quick, self.shift
         likely = [one for one in hashes if bitmap[one >> shift >> 3] >> (one >> shift & 7) & 1]
         return self._held(np.array(likely, np.uint64)) if likely else NONE
 
@@ -94,10 +95,12 @@ class Array:
         found: Hashes = likely[self.hashes[at] == likely]
         return found
 
-    def _places(self, hashes: Hashes) -> tuple[Hashes, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
-        position = hashes >> self._shift
-        bit = np.left_shift(np.uint8(1), (position & np.uint64(7)).astype(np.uint8))
-        return position >> np.uint64(3), bit
+
+def places(hashes: Hashes, shift: int) -> tuple[Hashes, Bits]:
+    """Bytes and bits of a bitmap that stand for hashes."""
+    position = hashes >> np.uint64(shift)
+    bit = np.left_shift(np.uint8(1), (position & np.uint64(7)).astype(np.uint8))
+    return position >> np.uint64(3), bit
 
 
 class Seen:
@@ -141,8 +144,10 @@ class Seen:
                 found.update(array.holds_of_few(hashes).tolist())
         elif arrays:
             asked = np.array(hashes, np.uint64)
+            # Bitmaps have few sizes, powers of two: places are reckoned once for each.
+            by_shift = {shift: places(asked, shift) for shift in {array.shift for array in arrays}}
             for array in arrays:
-                found.update(array.holds(asked).tolist())
+                found.update(array.holds(asked, *by_shift[array.shift]).tolist())
         return found
 
     def add(self, hashes: Iterable[int]) -> None:

@@ -20,6 +20,8 @@ CLAIMS = [f"data-{pod}" for pod in PODS]
 VALUES = [
     "--set=mlflow.enabled=false,gateway.enabled=false,kfp.enabled=false,serving.createNamespace=false",
     "--set=serving.runtime.enabled=false,tests.enabled=false",
+    # Simulated pods take all of their grace to end.
+    "--set=intake.drainSeconds=0,intake.endSeconds=5",
     "--set=intake.enabled=true,intake.shop=shop,intake.out=s3://endcap/intake,online.secretName=online",
 ]
 
@@ -76,14 +78,14 @@ def test_pods_are_admitted_and_scheduled_each_with_a_volume_that_stays(cluster: 
 
         # A pod that goes comes back under its name, to its volume.
         before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
-        cluster.kubectl("-n", namespace, "delete", "pod", PODS[0], "--wait=true", "--timeout=60s")
+        cluster.kubectl("-n", namespace, "delete", "pod", PODS[0], "--grace-period=1", "--timeout=60s")
         eventually(lambda: cluster.get("pod", PODS[0], namespace)["metadata"]["uid"] != before[PODS[0]])
         eventually(lambda: cluster.get("statefulset", "endcap-intake", namespace)["status"]["readyReplicas"] == 2)
 
         # Fewer pods, and no release: the volumes stay.
         fewer = ("--set=intake.replicas=1", "--wait", "--timeout=120s")
         cluster.helm(*helm, "upgrade", "endcap", CHART, *values, *fewer)
-        eventually(lambda: len(cluster.list("pods", namespace, "app.kubernetes.io/component=intake")) == 1)
+        eventually(lambda: len(cluster.list("pods", namespace, "app.kubernetes.io/component=intake")) == 1, 120)
         cluster.helm(*helm, "uninstall", "endcap", "--wait", "--timeout=120s")
         kept = {one["metadata"]["name"]: one for one in cluster.list("persistentvolumeclaims", namespace)}
         assert {name: one["metadata"]["uid"] for name, one in kept.items()} == {
