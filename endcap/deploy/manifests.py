@@ -24,6 +24,8 @@ FORMAT = {"name": "endcap", "version": "1"}
 PORT = 8080
 PACKAGE = "/mnt/models"
 """Where KServe lays the package."""
+DRAIN_WAIT = 5
+"""Seconds that a pod that is to end goes on taking requests; of the thirty that Kubernetes gives it."""
 LONGEST_NAME = 40
 """KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
 TEMPLATE = "endcap.dev/template"
@@ -195,7 +197,11 @@ def _container(image: str) -> Json:
         "name": "kserve-container",
         "image": image,
         "command": ["python", "-m", "endcap_serving.predictor"],
-        "args": ["--model-name", "{{.Name}}", "--package", PACKAGE, "--port", str(PORT)],
+        "args": [
+            *("--model-name", "{{.Name}}", "--package", PACKAGE, "--port", str(PORT)),
+            # Until every gateway and Service has heard that the pod is not ready any more.
+            *("--drain-wait", str(DRAIN_WAIT)),
+        ],
         # The one name that both Knative and Kubernetes take.
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": start_up_probe(300),
