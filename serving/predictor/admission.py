@@ -1,17 +1,24 @@
 """Whether a request may wait for its turn: who would wait too long is told so at once, so that others do not.
 
-The wait is estimated as what is waiting or being ranked, times what one has taken of late. So past the capacity the
-queue stays as long as `serving.max_wait` allows, and with it the latency of all that is accepted.
+The wait is estimated as what is waiting or being ranked, times what one has taken of late, and what the event loop is
+late by: there are queues before it too, of connections that it has not come to. So past the capacity the queue stays as
+long as `serving.max_wait` allows, and with it the latency of all that is accepted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import deque
+from collections.abc import Sequence
 
 MEMORY = 0.98
 """Of the mean time of a request, what stays with each further one: it is that of about the last fifty."""
 AT_LEAST = 1e-5
 """Seconds that a request takes at least, and before anything is known."""
+
+LOOK, LOOKS = 0.02, 4
+"""Seconds between two looks at how late the event loop is, and how many of them count."""
 
 
 class Admission:
@@ -24,16 +31,18 @@ class Admission:
         """Requests that wait or are being ranked; of a call of many, those that others must wait for."""
         self.each = AT_LEAST
         """Mean seconds of the ranking thread a request."""
+        self.late = 0.0
+        """Seconds that the event loop is late by."""
 
     @property
     def wait(self) -> float:
         """Seconds that a request would wait now."""
-        return self.waiting * self.each
+        return self.waiting * self.each + self.late
 
     @property
     def full(self) -> bool:
         """Whether that is too long. Never while nothing waits: a slow model must be able to answer at all."""
-        return self.waiting > 0 and self.wait > self.longest
+        return self.wait > self.longest and (self.waiting > 0 or self.late > self.longest)
 
     @property
     def retry_after(self) -> int:
@@ -45,3 +54,16 @@ class Admission:
         now = max(seconds / requests, AT_LEAST)
         kept = MEMORY**requests
         self.each = kept * self.each + (1 - kept) * now
+
+
+async def watch_loop(admissions: Sequence[Admission]) -> None:
+    """Tell, for ever, by how much the event loop is late: by as much as each of its last looks at the clock was."""
+    loop, seen = asyncio.get_running_loop(), deque([0.0], maxlen=LOOKS)
+    while True:
+        wanted = loop.time() + LOOK
+        await asyncio.sleep(LOOK)
+        seen.append(max(0.0, loop.time() - wanted))
+        # One late look may be a single large body; several in a row are too much to do.
+        late = min(seen)
+        for admission in admissions:
+            admission.late = late

@@ -59,7 +59,8 @@ class Batcher(Generic[Q, A]):
         self._work = work
         self._admission = admission
         self._watch = watch
-        self._queue: SimpleQueue[_Call[Q, A] | None] = SimpleQueue()
+        self._fresh: list[_Call[Q, A]] = []
+        self._queue: SimpleQueue[list[_Call[Q, A]] | None] = SimpleQueue()
         self._waiting: deque[_Call[Q, A]] = deque()
         self._current: list[_Call[Q, A]] = []
         self._died: BaseException | None = None
@@ -79,19 +80,27 @@ class Batcher(Generic[Q, A]):
 
     def submit(self, requests: Sequence[Q]) -> asyncio.Future[list[A]]:
         """The answers, to be awaited on the running loop; call from no other thread than the loop's."""
-        future: asyncio.Future[list[A]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[A]] = loop.create_future()
         if self._died is not None:
             future.set_exception(RuntimeError(f"the ranking thread has ended: {self._died!r}"))
             return future
         call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room()), time.perf_counter())
         self._admission.waiting += call.weight
-        self._queue.put(call)
+        if not self._fresh:
+            # All that this turn of the loop brings is handed over together: waking a thread costs as much as a ranking.
+            loop.call_soon(self._pass_on)
+        self._fresh.append(call)
         return future
 
     def close(self, patience: float = 5.0) -> None:
         """End the thread when it has ranked what waits."""
         self._queue.put(None)
         self._thread.join(patience)
+
+    def _pass_on(self) -> None:
+        self._queue.put(self._fresh)
+        self._fresh = []
 
     def _room(self) -> int:
         return max(1, min(MOST, int(SLICE / self._admission.each)))
@@ -109,7 +118,7 @@ class Batcher(Generic[Q, A]):
         """Leave nobody waiting for a thread that has ended."""
         left = [*self._current, *self._waiting]
         while not self._queue.empty():
-            left += [call for call in [self._queue.get()] if call is not None]
+            left += self._queue.get() or []
         for call in left:
             call.error = RuntimeError(f"the ranking thread has ended: {self._died!r}")
         self._hand_over(left)
@@ -117,12 +126,12 @@ class Batcher(Generic[Q, A]):
     def _gather(self) -> bool:
         """Take all that has come in; wait for it where there is nothing to do. False at the end."""
         while not self._waiting or not self._queue.empty():
-            call = self._queue.get()
-            if call is None:
+            calls = self._queue.get()
+            if calls is None:
                 # After what came before the end, and never waiting again.
                 self._queue.put(None)
                 return bool(self._waiting)
-            self._waiting.append(call)
+            self._waiting += calls
         return True
 
     def _rank(self) -> None:

@@ -25,6 +25,7 @@ from endcap.errors import RequestError
 
 from ..names import REQUEST_ID
 from ..tracing import from_environment
+from .admission import watch_loop
 from .bodies import describe_validation
 from .engine import Engine
 from .health import Health
@@ -34,7 +35,7 @@ from .model import Plane, RankingModel
 from .protocol import BoundedHeads
 from .warm import warm_up
 
-SWITCH = 0.0005
+SWITCH = 0.001
 """Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""
 BACKLOG = 2048
 """Connections that wait to be taken on; the kernel may allow fewer."""
@@ -113,7 +114,9 @@ class Server(kserve.ModelServer):
         rest.config.backlog = BACKLOG
         self.health.warm = True
         log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
+        watching = asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))
         await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[self._listener])
+        watching.cancel()
         if tracing:
             tracing.close()
         log.info("ended")
