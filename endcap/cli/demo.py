@@ -127,8 +127,8 @@ def _simulate(events: int, seed: int, plan: _Plan) -> Log:
 def _write_days(log: Log, folder: Path, days: range) -> None:
     from endcap.events.simulate import write
 
-    written = write(log, folder, days=days)
-    click.echo(f"  {len(written) - 1} files of events arrive in {folder / 'events'}")
+    write(log, folder, days=days)
+    click.echo(f"  {len(days)} files of events arrive in {folder / 'events'}")
 
 
 def _ask(address: str, events: pa.Table, items: pa.Table) -> None:

@@ -39,13 +39,15 @@ _FAVOURITES = 3
 _ANONYMOUS = 0.25
 _ANYWHERE = 0.15
 _LONGEST_PAUSE = 900_000
+_SOLD_OUT, _LEFT = 0.005, 20
+_BLACKLISTED = 3
 
 
 @dataclass(frozen=True)
 class Log:
     """events: time (timestamp ms, UTC), session, customer (null: unknown), item, type (view, cart, purchase), in order
-    of time. items: item, title, category, brand, price, added (date): those on sale by the last day. truth: what the
-    events were drawn from."""
+    of time. items: item, title, category, brand, price, added (date), stock: those on sale by the last day. truth: what
+    the events were drawn from."""
 
     events: pa.Table
     items: pa.Table
@@ -112,7 +114,7 @@ def simulate_days(
         rng = np.random.default_rng([seed, 1, day])
         market = Market(catalogue, trends, day)
         table = _simulate_day(rng, market, people, max(1, round(sessions)), date)
-        yield Log(table, _item_table(catalogue, start, day), truth, start)
+        yield Log(table, _item_table(catalogue, start, day, _stock(seed, day, items)), truth, start)
 
 
 def write(
@@ -123,7 +125,9 @@ def write(
     compress: bool = False,
     times: Literal["iso", "ms"] = "iso",
 ) -> list[Path]:
-    """Write `events/<date>.csv` (`.csv.gz`) for each day, and `items.csv` as of the last of them; returns the files.
+    """Write `events/<date>.csv` (`.csv.gz`) for each day, and as of the last of them `items.csv` and `blacklist.csv`.
+
+    Returns the files. What is blacklisted are the dearest products, as if they had been recalled.
 
     days: which days of the log, counted from its first; left out: all. A file is there whole or not at all.
     Raises UserError where `events` holds files of other days (they would be read with this log's), StorageError.
@@ -149,7 +153,11 @@ def write(
         if wanted:
             last = (log.start + timedelta(days=wanted[-1])).date()
             files.append(folder / "items.csv")
-            _write_csv(log.items.filter(pc.less_equal(log.items["added"], pa.scalar(last))), files[-1])
+            on_sale = log.items.filter(pc.less_equal(log.items["added"], pa.scalar(last)))
+            _write_csv(on_sale, files[-1])
+            files.append(folder / "blacklist.csv")
+            dearest = on_sale.sort_by([("price", "descending"), ("item", "ascending")])
+            _write_csv(dearest.select(["item"]).slice(0, _BLACKLISTED), files[-1])
     return files
 
 
@@ -304,7 +312,13 @@ def _numbered(prefix: str, numbers: Ints) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar(prefix), digits, pa.scalar(""))
 
 
-def _item_table(catalogue: Catalogue, start: datetime, day: int) -> pa.Table:
+def _stock(seed: int, day: int, items: int) -> Ints:
+    """What is left of each product at the end of a day; nobody's choice depends on it."""
+    rng = np.random.default_rng([seed, 2, day])
+    return np.where(rng.random(items) < _SOLD_OUT, 0, 1 + rng.poisson(_LEFT, items))
+
+
+def _item_table(catalogue: Catalogue, start: datetime, day: int, stock: Ints) -> pa.Table:
     """The products on sale by that day, ordered by id."""
     added = np.datetime64(start.date()) + catalogue.launch.astype("timedelta64[D]")
     table = pa.table(
@@ -315,6 +329,7 @@ def _item_table(catalogue: Catalogue, start: datetime, day: int) -> pa.Table:
             "brand": catalogue.brands,
             "price": catalogue.price,
             "added": pa.array(added),
+            "stock": stock,
         }
     )
     return table.filter(pa.array(catalogue.launch <= day)).sort_by("item")

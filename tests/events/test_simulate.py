@@ -67,7 +67,7 @@ def test_days_written_in_two_goes_are_those_written_at_once(tmp_path: Path) -> N
         again = tmp_path / "twice" / file.relative_to(tmp_path / "once")
         assert again.read_bytes() == file.read_bytes()
         assert early.get(file.name, file.read_bytes()) == file.read_bytes()
-    assert len(list((tmp_path / "twice").rglob("*"))) == 5 + 2
+    assert len(list((tmp_path / "twice").rglob("*"))) == 5 + 3
 
 
 def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
         write(simulate(seed=3, days=3, events=500, items=50), tmp_path, compress=True)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.csv")} == before
     longer = simulate(seed=4, days=4, events=500, items=50)
-    assert len(write(longer, tmp_path)) == 5
+    assert len(write(longer, tmp_path)) == 4 + 2
     for day in simulate_days(seed=4, days=4, events=500, items=50):
         write(day, tmp_path / "by-day")
     assert len(list((tmp_path / "by-day" / "events").iterdir())) == 4
@@ -96,17 +96,18 @@ def test_written_files_hold_the_log(tmp_path: Path) -> None:
     log = simulate(seed=3, days=2, events=500, items=50, start=datetime(2026, 1, 5, 13, tzinfo=UTC))
     plain = write(log, tmp_path / "iso")
     packed = write(log, tmp_path / "ms", compress=True, times="ms")
-    assert [file.name for file in plain] == ["2026-01-05.csv", "2026-01-06.csv", "items.csv"]
-    assert [file.name for file in packed] == ["2026-01-05.csv.gz", "2026-01-06.csv.gz", "items.csv"]
-    iso = pd.concat([pd.read_csv(file) for file in plain[:-1]])
-    epoch = pd.concat([pd.read_csv(file) for file in packed[:-1]])
+    assert [file.name for file in plain] == ["2026-01-05.csv", "2026-01-06.csv", "items.csv", "blacklist.csv"]
+    assert [file.name for file in packed] == ["2026-01-05.csv.gz", "2026-01-06.csv.gz", "items.csv", "blacklist.csv"]
+    iso = pd.concat([pd.read_csv(file) for file in plain[:-2]])
+    epoch = pd.concat([pd.read_csv(file) for file in packed[:-2]])
     assert list(iso.columns) == ["time", "session", "customer", "item", "type"]
     assert iso.time.str.fullmatch(r"2026-01-0[56]T\d\d:\d\d:\d\d\.\d{3}Z").all()
     assert iso.item.tolist() == epoch.item.tolist() == log.events["item"].to_pylist()
     assert epoch.time.tolist() == log.events["time"].cast(pa.int64()).to_pylist()
     assert iso.customer.isna().tolist() == log.events["customer"].is_null().to_pylist()
-    items = pa_csv.read_csv(plain[-1])
-    assert items.column_names == ["item", "title", "category", "brand", "price", "added"]
+    items = pa_csv.read_csv(plain[-2])
+    assert items.column_names == ["item", "title", "category", "brand", "price", "added", "stock"]
+    assert set(pa_csv.read_csv(plain[-1])["item"].to_pylist()) < set(items["item"].to_pylist())
     assert items["title"].equals(log.items["title"])
 
 
