@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 UNKNOWN = -1
@@ -27,7 +28,7 @@ class Vocabulary:
 
     @functools.cached_property
     def _positions(self) -> dict[str, int]:
-        return {item: position for position, item in enumerate(self.ids)}
+        return dict(zip(self.ids, range(len(self.ids)), strict=True))
 
     def index(self, item: str) -> int:
         """The item's index, -1 where it is not in the vocabulary."""
@@ -45,4 +46,4 @@ class Vocabulary:
     @classmethod
     def load(cls, file: Path) -> Self:
         """The vocabulary that `save` wrote."""
-        return cls(json.loads(file.read_text(encoding="utf-8"))["items"])
+        return cls(orjson.loads(file.read_bytes())["items"])

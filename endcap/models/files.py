@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,25 @@ from endcap.errors import IntegrityError
 
 DESCRIPTION = "model.json"
 TENSORS = "tensors.safetensors"
+_TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "BOOL": "?"} | {
+    "U64": "u8",
+    "U32": "u4",
+    "U16": "u2",
+    "U8": "u1",
+}
+"""NumPy's names of safetensors' types."""
+
+_MAPPED_BYTES = 2**20
 
 
 def write(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
     """Write a model's description (with its `name`) and arrays into an existing folder."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / TENSORS)
+    # Renamed into place: a model may still read the file that was there, from the memory that it is mapped to.
+    draft = folder / f"{TENSORS}.draft"
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, draft)
+    draft.replace(folder / TENSORS)
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
 
 
@@ -37,12 +50,29 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def tensors(folder: Path) -> dict[str, NDArray[Any]]:
-    """The arrays that `write` wrote. Raises IntegrityError where they are missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """The arrays that `write` wrote. Raises IntegrityError where they are missing or damaged.
 
+    Large ones are the file's own pages: read when they are first looked at, in memory that processes share. Whoever
+    writes into them gets pages of its own, the file stays as it is.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = folder / TENSORS
     try:
-        loaded: dict[str, NDArray[Any]] = load_file(folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise IntegrityError(f"{folder / TENSORS} is missing or damaged ({error}); train the model again") from error
+        with safe_open(file, framework="np") as checked:
+            names = checked.offset_keys()
+            parts = {name: checked.get_slice(name) for name in names}
+            told = {name: (np.dtype(_TYPES[part.get_dtype()]), part.get_shape()) for name, part in parts.items()}
+        # The format has no gaps: the arrays end where the file ends, each where the next one begins.
+        pages = np.asarray(np.memmap(file, np.uint8, mode="c"))
+        begin = len(pages) - sum(kind.itemsize * math.prod(shape) for kind, shape in told.values())
+        loaded = {}
+        for name, (kind, shape) in told.items():
+            end = begin + kind.itemsize * math.prod(shape)
+            values = pages[begin:end].view(kind).reshape(shape)
+            # The format aligns nothing, on which the last digit of a product may depend: small arrays are copied.
+            loaded[name] = values if values.nbytes >= _MAPPED_BYTES else values.copy()
+            begin = end
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise IntegrityError(f"{file} is missing or damaged ({error}); train the model again") from error
     return loaded
