@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import starmap
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -183,7 +184,7 @@ def packed(event: RecentEvent) -> bytes:
 
 def unpacked(events: bytes) -> list[RecentEvent]:
     """Events out of a JSON list of such."""
-    return [RecentEvent(*event) for event in orjson.loads(events)]
+    return list(starmap(RecentEvent, orjson.loads(events)))
 
 
 def milliseconds(keep: timedelta) -> int:

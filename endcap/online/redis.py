@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -98,7 +98,7 @@ class RedisStore(OnlineStore):
         found_sets = iter([set(one) for one in orjson.loads(members)])
         found_rows = iter(rows)
         return Found(
-            [[RecentEvent(*event) for event in history] for history in orjson.loads(histories)],
+            [list(starmap(RecentEvent, history)) for history in orjson.loads(histories)],
             [list(islice(found_sets, len(owners))) for _, owners in wanted.sets],
             [list(islice(found_rows, len(asked.keys))) for asked in wanted.rows],
         )
