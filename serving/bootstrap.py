@@ -119,6 +119,8 @@ def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None
     identity = {
         "@type": f"{TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
         "pack_trace_reason": False,
+        # Nor draw by it: a caller's may be no UUID, and would never be traced.
+        "use_request_id_for_trace_sampling": False,
     }
     return {
         "@type": _MANAGER_URL,

@@ -97,11 +97,12 @@ def _cluster(upstream: Upstream) -> Json:
         "name": upstream.name,
         **_discovery(upstream),
         "connect_timeout": "2s",
-        # Of several predictors the one with the fewest requests under way: one ranking may take many times another.
-        "lb_policy": "LEAST_REQUEST",
+        # Of several predictors the one with the fewest requests under way: one ranking may take many times another. Of
+        # several intakes the client's own, which knows what it has taken from it.
+        "lb_policy": "MAGLEV" if upstream.kind == "intake" else "LEAST_REQUEST",
         "circuit_breakers": _breakers(upstream),
-        **({"outlier_detection": _OUTLIERS} if predictors else {}),
-        "typed_extension_protocol_options": http_options(**_FAILURES if predictors else {}),
+        **({} if upstream.kind == "shadow" else {"outlier_detection": _OUTLIERS}),
+        "typed_extension_protocol_options": http_options(**({} if upstream.kind == "shadow" else _FAILURES)),
         "load_assignment": assignment,
     }
 

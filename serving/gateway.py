@@ -105,6 +105,10 @@ def _intake(intake: Upstream) -> Json:
         "cluster": intake.name,
         "timeout": _seconds(_INTAKE_TIMEOUT),
         "retry_policy": {**_ANOTHER, "retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        "hash_policy": [
+            {"header": {"header_name": SHOPPER_HEADER}, "terminal": True},
+            {"connection_properties": {"source_ip": True}},
+        ],
         **_host(intake),
     }
     match = {"safe_regex": {"regex": "/v1/(events|impressions|orders)"}}

@@ -157,6 +157,14 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     assert ports == {"http": routing.port, "metrics": routing.metrics_port}
     assert pod["terminationGracePeriodSeconds"] >= routing.drain_wait + routing.drain_limit + 5
     assert any(watching.state.is_relative_to(mount["mountPath"]) for mount in sidecar["volumeMounts"])
+    assert watching.intake is None
+    everything = render(EVERYTHING)
+    pod = everything.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
+    intake = xds.arguments(pod["initContainers"][0]["args"]).intake
+    pods = everything.one("Service", "endcap-intake-pods")
+    assert intake is not None
+    assert intake.host == f"{pods['metadata']['name']}.{pods['metadata']['namespace']}.svc"
+    assert intake.port in [port["port"] for port in pods["spec"]["ports"]]
 
     mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
     given = server.make_context("server", list(mlflow["args"])).params
