@@ -129,7 +129,7 @@ class Pools:
             strangers = list(dict.fromkeys(candidates[place] for place in np.flatnonzero(index < 0).tolist()))
             places = places[np.searchsorted(places, 0) :]
         again = places[1:] == places[:-1]
-        return (np.delete(places, np.flatnonzero(again)) if again.any() else places), strangers
+        return (np.delete(places, np.flatnonzero(again)) if np.count_nonzero(again) else places), strangers
 
     def _hidden(self, request: RankRequest, known: Known, session: Places) -> Places:
         asked = [*request.exclude, *known.owned]

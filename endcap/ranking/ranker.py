@@ -127,8 +127,10 @@ class Ranker:
         pools = [self._pools.of(requests[row], known[row], asked.own(row)) for row in rows]
         count = [request.k or self.serving.k for request in requests]
         picked = [self._unscored(requests[row], known[row], pools[row], count[row]) for row in rows]
-        few = [row for row in rows if picked[row] is None and self._is_few(pools[row])]
-        whole = [row for row in rows if picked[row] is None and not self._is_few(pools[row])]
+        few, whole = list[int](), list[int]()
+        for row in rows:
+            if picked[row] is None:
+                (few if self._is_few(pools[row]) else whole).append(row)
         if few:
             places = [places for row in few if (places := pools[row].places) is not None]
             scores = self.model.score_items(_part(asked.sessions, few), places)
@@ -202,5 +204,5 @@ def _best(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> _Pic
         order = best(scores[None], k)[0]
         order = order[order != NONE]
     else:
-        order = np.argsort(-scores, kind="stable")[: min(k, int((scores > -np.inf).sum()))]
+        order = np.argsort(-scores, kind="stable")[: min(k, np.count_nonzero(scores > -np.inf))]
     return _Picked(items[order], scores[order])

@@ -133,7 +133,7 @@ class Reader:
 def _known_only(sessions: Sessions) -> Sessions:
     """Without the events of unknown items."""
     there = sessions.items >= 0
-    if there.all():
+    if np.count_nonzero(there) == len(there):
         return sessions
     # How many known items stand before each place.
     before = np.concatenate([[0], np.cumsum(there)])
