@@ -70,7 +70,7 @@ def collector(told: EnvoyTracing) -> Json:
     return {
         "name": COLLECTOR,
         "type": "STRICT_DNS",
-        "dns_lookup_family": "ALL",
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "1s",
         "circuit_breakers": {"thresholds": [{"max_connections": 8, "max_pending_requests": 64, "max_requests": 64}]},
         "typed_extension_protocol_options": http_options(),
