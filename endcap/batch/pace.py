@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-_EVERY = 5.0
-"""Seconds between two lines within a part."""
+EVERY = 5.0
+"""Seconds between two lines where nothing is finished meanwhile."""
 
 
 class Pace:
@@ -31,11 +31,12 @@ class Pace:
     def listed(self, customers: int) -> None:
         """So many more customers have their lists; now and then a line says so."""
         self._listed += customers
-        if self._clock() - self._told >= _EVERY:
+        if self._clock() - self._told >= EVERY:
             self._say()
 
-    def whole(self) -> None:
-        """One more part is kept."""
+    def whole(self, customers: int = 0) -> None:
+        """One more part is kept, and with it the lists of so many customers that `listed` was not told of."""
+        self._listed += customers
         self._parts_left -= 1
         self._say()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from endcap.batch import parts
+from endcap.batch.pace import EVERY
 from endcap.batch.recommend import Made
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
@@ -49,18 +51,20 @@ def publish_lists(
     publication a version's table is forgotten. Raises OnlineStoreError, with what to do; what was published stays.
     """
     for one in made:
-        name = table(recommender.name, one.version)
+        name, told = table(recommender.name, one.version), time.monotonic()
         try:
             for done, rows in _rows(store.fetch(one.address)):
                 if not online.write(name, one.key, rows, recommender.batch.keep):
                     break  # these very rows are there, published before
-                progress(f"version {one.version}: {done:,} of {one.facts['customers']:,} lists are in the online store")
+                if done == one.facts["customers"] or time.monotonic() - told > EVERY:
+                    told = time.monotonic()
+                    progress(f"version {one.version}: {done:,} of {one.facts['customers']:,} lists are written")
             online.publish(name, one.key)
         except OnlineStoreError as error:
             raise OnlineStoreError(
-                f"{error}. The lists of version {one.version} are made and stay in {one.address}, and what was "
-                "published before is as it was: when the online store is back, run the same command again, which then "
-                "only publishes"
+                f"{str(error).rstrip('.')}. The lists of version {one.version} are made and stay in {one.address}, and "
+                "what was published before is as it was: when the online store is back, run the same command again, "
+                "which then only publishes"
             ) from error
 
 

@@ -52,8 +52,7 @@ def share(job: Job, missing: Sequence[int], workers: int, work: Path, pace: Pace
         process.run(stage)
         while (event := _next(process))["event"] != "over":
             if event["event"] == "part":
-                pace.listed(event["customers"])
-                pace.whole()
+                pace.whole(event["customers"])
             elif event["event"] == "died":
                 pace.tell(f"warning: a worker of part {event['part']}: {event['reason']}; another makes this part")
             elif event["event"] == "failed":

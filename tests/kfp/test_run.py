@@ -278,3 +278,12 @@ def test_kfps_own_command_takes_the_checked_in_package_and_its_defaults(kfp: Kfp
     assert made["experiment_id"] == kfp.experiments[0]["experiment_id"]
     assert made["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "endcap-training"
     assert not made["runtime_config"].get("parameters")
+
+
+def test_lists_are_made_there_by_a_pipeline_of_their_own(kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENDCAP_ONLINE", "redis://127.0.0.1")  # of this machine, not the cluster's
+    main(["recommend", SPEC, "--on", "kfp", "--kfp-host", kfp.url, "--version", "3", "--workers", "4", "--no-wait"])
+    parameters = kfp.runs[0]["runtime_config"]["parameters"]
+    assert set(parameters) == {"recommender", "shop", "store", "version"}
+    assert (parameters["version"], parameters["recommender"]["batch"]["workers"]) == ("3", 4)
+    assert [one["display_name"] for one in kfp.pipelines] == ["endcap-recommend-trial"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import main
+from endcap.errors import UserError
 
-from .packages import ROOT, Json, checked, container, steps, tasks
+from .packages import ROOT, Json, checked, compiled, container, steps, tasks
 
 COMPILED = ROOT / "pipelines" / "compiled"
 
@@ -22,7 +23,7 @@ def test_checked_in_packages_are_what_the_definitions_compile_to() -> None:
     main(["compile", "--check"])
 
 
-@pytest.mark.parametrize("name", ["training", "training-gpu", "features"])
+@pytest.mark.parametrize("name", ["training", "training-gpu", "features", "recommend"])
 def test_checked_in_packages_keep_to_kfps_schemas_and_need_no_parameter(name: str) -> None:
     package = checked((COMPILED / f"{name}.yaml").read_text())
     parameters = package["root"]["inputDefinitions"]["parameters"]
@@ -37,6 +38,24 @@ def test_a_report_comes_after_all_steps_and_registering_waits_for_the_gate(train
     assert set(handled) == {"ingest", "features", "train", "evaluate", "condition-2"}
     assert "passed" in handled["condition-2"]["triggerPolicy"]["condition"]
     assert set(training["components"]["comp-condition-2"]["dag"]["tasks"]) == {"refit", "register", "deploy"}
+
+
+def test_lists_are_made_without_a_training_in_an_image_and_with_secrets_of_their_own(tmp_path: Path) -> None:
+    settings = """
+  steps:
+    check: {after: features, image: registry.example/check:1, command: [check]}
+    recommend: {image: registry.example/lists:2, cpu: 8, secrets: [{secret: online, key: url, env: ENDCAP_ONLINE}]}
+"""
+    package = compiled(tmp_path, settings, "recommend")
+    assert set(steps(package)) == {"ingest", "features", "check", "recommend", "report"}
+    assert {"features", "check"} <= set(tasks(package)["recommend"]["dependentTasks"])
+    assert container(package, "recommend")["image"] == "registry.example/lists:2"
+    assert "registry.example/lists:2" not in container(package, "features")["image"]
+    secrets = [one["secretName"] for one in package["platform"]["recommend"]["secretAsEnv"]]
+    assert "online" in secrets
+    with pytest.raises(UserError, match=r"recommend\.enabled"):
+        compiled(tmp_path, "  steps: {recommend: {enabled: false}}\n")
+    assert "recommend" not in steps(compiled(tmp_path, settings))
 
 
 def test_no_task_uses_kfps_cache_and_every_image_is_the_pipelines_parameter(training: Json) -> None:
