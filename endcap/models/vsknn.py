@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
@@ -56,10 +57,9 @@ class VSKNN(Model):
         self.n_items, self.n_sessions = n_items, n_sessions
         self.holder_starts, self.holders = arrays["holder_starts"], arrays["holders"]
         counts = np.diff(self.holder_starts)
-        items = np.repeat(np.arange(n_items, dtype=np.int32), counts)
-        self.held = items[np.argsort(self.holders, kind="stable")]
-        self.held_starts = _starts(self.holders, n_sessions)
-        self._pairs = items * np.int64(max(n_sessions, 1)) + self.holders
+        pairs = (np.ones(len(self.holders), np.int8), self.holders, self.holder_starts)
+        turned = csr_array(pairs, shape=(n_items, n_sessions)).tocsc()
+        self.held, self.held_starts = turned.indices.astype(np.int32, copy=False), turned.indptr.astype(np.int64)
         idf = np.log(n_sessions / np.maximum(counts, 1)) if n_sessions else np.zeros(n_items)
         self.boost = 1.0 + self.parameters.idf_weight * idf / 12.0
 
@@ -130,18 +130,17 @@ class VSKNN(Model):
     ) -> None:
         """Add, in place, the items that a found session holds though it is not among the item's m most recent."""
         width = max(self.n_sessions, 1)
-        cut = np.flatnonzero(self.holder_starts[items + 1] - self.holder_starts[items] > counts)
-        if not len(cut):
-            return
-        oldest = self.holders[self.holder_starts[items[cut]] + counts[cut] - 1]
-        begin = np.searchsorted(found, rows[cut] * width + oldest + 1)
-        older = np.searchsorted(found, (rows[cut] + 1) * width) - begin
-        which, asked = _ranges(begin, older), np.repeat(cut, older)
-        pair = items[asked] * np.int64(width) + found[which] % width
-        place = np.minimum(np.searchsorted(self._pairs, pair), len(self._pairs) - 1)
-        hit = self._pairs[place] == pair
-        np.add.at(similarity, which[hit], places[asked[hit]])
-        np.maximum.at(latest, which[hit], places[asked[hit]])
+        first, end = self.holder_starts[items] + counts, self.holder_starts[items + 1]
+        cut = np.flatnonzero(end > first)
+        begins = np.searchsorted(found, rows[cut] * width + self.holders[first[cut] - 1] + 1)
+        ends = np.searchsorted(found, (rows[cut] + 1) * width)
+        for asked, begin, stop in zip(cut.tolist(), begins.tolist(), ends.tolist(), strict=True):
+            older = self.holders[first[asked] : end[asked]]
+            sessions = found[begin:stop] - rows[asked] * width
+            place = np.minimum(np.searchsorted(older, sessions), len(older) - 1)
+            hit = begin + np.flatnonzero(older[place] == sessions)
+            similarity[hit] += places[asked]
+            latest[hit] = np.maximum(latest[hit], places[asked])
 
     def save(self, folder: Path) -> None:
         description = {
