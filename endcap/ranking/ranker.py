@@ -159,7 +159,9 @@ class Ranker:
         scores = np.asarray(known.listed.scores, dtype=np.float32)[items >= 0]
         items = items[items >= 0]
         kept = np.flatnonzero(pool.keep(items))[:k]
-        return _Picked(items[kept], scores[kept], precomputed=True) if len(kept) == k else None
+        # Of a list's fallbacks, which stand behind all others, there is no score.
+        scored = scores[kept][~np.isnan(scores[kept])]
+        return _Picked(items[kept], scored, precomputed=True) if len(kept) == k else None
 
     def _answer(
         self, request: RankRequest, known: Known, pool: Pool, picked: _Picked, asked: Asked, row: int, k: int

@@ -167,10 +167,9 @@ def parse_instance(
         if request.k is not None and not 1 <= request.k <= limits.max_k:
             raise RequestError(f"k: found {plain(request.k)}; allowed: 1 to {limits.max_k:,}")
         if request.category is not None:
-            _check_value(CATEGORY, CATEGORY, request.category, attributes or {})
+            _check_values(CATEGORY, CATEGORY, [request.category], attributes or {})
         for name, values in request.filters.items():
-            for one in values:
-                _check_value(spelled(("filter", name)), name, one, attributes or {})
+            _check_values(spelled(("filter", name)), name, values, attributes or {})
     except RequestError as error:
         raise RequestError(f"instance {number}: {error}") from None
     return request
@@ -224,15 +223,15 @@ def _check_session(request: RankRequest) -> None:
         raise RequestError("precomputed: found no customer; allowed: with customer, whose list it is")
 
 
-def _check_value(key: str, attribute: str, value: str, attributes: Mapping[str, Collection[str]]) -> None:
+def _check_values(key: str, attribute: str, asked: list[str], attributes: Mapping[str, Collection[str]]) -> None:
     if attribute not in attributes:
         if key == CATEGORY:
-            raise RequestError(f"category: found {show(value)}; this shop's items have no category")
+            raise RequestError(f"category: found {show(asked[0])}; this shop's items have no category")
         known = nearest(attribute, attributes, 5)
         allowed = f"one of {len(attributes)}, nearest: {known}" if known else "none, items have no attributes of texts"
         raise RequestError(f"filter: the attribute {show(attribute)} is not known; allowed: {allowed}")
     values = attributes[attribute]
-    if value not in values:
-        raise RequestError(
-            f"{key}: {show(value)} is not known; allowed: one of {len(values):,}, nearest: {nearest(value, values)}"
-        )
+    unknown = next((value for value in asked if value not in values), None)
+    if unknown is not None:
+        near = nearest(unknown, values)
+        raise RequestError(f"{key}: {show(unknown)} is not known; allowed: one of {len(values):,}, nearest: {near}")

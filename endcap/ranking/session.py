@@ -34,10 +34,10 @@ class Ids(Protocol):
 
 @dataclass(frozen=True)
 class Precomputed:
-    """A customer's list of the last batch: item ids, best first, and their scores."""
+    """A customer's list of the last batch: item ids, best first, and their scores; None of fallbacks, which come last."""
 
     items: Sequence[str]
-    scores: Sequence[float]
+    scores: Sequence[float | None]
 
 
 @dataclass(frozen=True)
