@@ -57,7 +57,7 @@ class Sessions:
     @property
     def lengths(self) -> Ints:
         """Events of each session: int64 [n]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @property
     def session_of_event(self) -> Ints:

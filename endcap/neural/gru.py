@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,8 +76,9 @@ class GRUNetwork:
         weights["bias"] = torch.where(torch.from_numpy(known), 0.0, -math.inf)
         return cls(weights, {name: torch.from_numpy(values) for name, values in codes.items()})
 
-    @property
+    @functools.cached_property
     def shape(self) -> GRUShape:
+        """Of the weights, whose sizes stay."""
         sizes = {name: len(values) for name, values in self.weights.items()}
         return GRUShape(
             len(self.items),

@@ -30,7 +30,7 @@ class Sequences:
 
     @property
     def lengths(self) -> Ints:
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     @property
     def targets(self) -> NDArray[np.int32]:
