@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.options import env_option, json_option, opened, print_json, set_option, spec_argument, store_option
+from endcap.cli.options import (
+    env_option,
+    json_option,
+    online_option,
+    opened,
+    print_json,
+    set_option,
+    spec_argument,
+    store_option,
+)
 from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.spec.load import load
 
@@ -28,7 +37,7 @@ TIMEOUT = 30.0
 @env_option
 @set_option
 @store_option
-@click.option("--online", "online_given", default="", help="Online store [default: $ENDCAP_ONLINE, else the store's].")
+@online_option
 @click.option("--watch", type=click.FloatRange(min=1.0), metavar="SECONDS", help="Again and again, so often.")
 @json_option
 def command(
@@ -36,24 +45,25 @@ def command(
     env: str | None,
     sets: tuple[str, ...],
     store_url: str,
-    online_given: str,
+    online: str,
     watch: float | None,
     as_json: bool,
 ) -> None:
     """Publish the shop's blacklist, item table and rules, as its files are now; all its recommenders follow.
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs: its shop's are published. Where the spec
-    or the files hold a mistake nothing is published, and what was published before stays.
+    or the files hold a mistake nothing is published, and what was published before stays. The online store is a file in
+    the store, where that is a folder and no other is named.
     """
     shop = _shop(spec, env, sets)
-    with _online(store_url, online_given, shop) as online:
+    with _opened(store_url, online, shop) as published:
         if watch is None:
-            _tell(_refreshed(online, shop), as_json)
+            _tell(_refreshed(published, shop), as_json)
             return
         while True:
             begun = time.monotonic()
             try:
-                found = _refreshed(online, _again(_shop(spec, env, sets), shop))
+                found = _refreshed(published, _again(_shop(spec, env, sets), shop))
                 if found["changed"]:
                     _tell(found, as_json, on_a_line=True)
             except EndcapError as error:
@@ -68,14 +78,12 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
         raise UserError(f"{error}\nNothing was published; what was published before stays") from error
 
 
-def _online(store_url: str, given: str, shop: Shop) -> OnlineStore:
+def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
     from endcap.online import online_url, open_online
 
     url = online_url(given, opened(store_url).root)
-    if url is None:
-        raise UserError(
-            "which online store? A bucket holds none: give --online redis://HOST:PORT, or set ENDCAP_ONLINE"
-        )
+    if url is None or url == "none":
+        raise UserError("in which online store? Give --online redis://HOST:PORT, or a --store that is a folder")
     return open_online(url, shop=shop.name, timeout=TIMEOUT)
 
 

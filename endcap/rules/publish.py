@@ -46,11 +46,16 @@ def fetch_catalogue(store: OnlineStore, have: Catalogue | None = None) -> Catalo
         (row,) = store.rows(CATALOGUE, [CATALOGUE], version)
         if row is None:  # another was published meanwhile, twice
             return have
-        found = Catalogue.from_bytes(row)
+        found = _named(Catalogue.from_bytes(row), version)
     (told,) = store.rows(MADE, [MADE])
     about = json.loads(told) if told else {}
     if about.get("version") != found.version or about["made"] == found.made:
         return found
-    same = replace(found, made=about["made"])
-    same.__dict__["version"] = found.version  # of the content, which is the same
-    return same
+    return _named(replace(found, made=about["made"]), version)
+
+
+def _named(catalogue: Catalogue, version: str) -> Catalogue:
+    """The catalogue with the version that it was published by: another release may count another for its content,
+    and whoever looks for a new one must not read it again each time."""
+    catalogue.__dict__["version"] = version
+    return catalogue

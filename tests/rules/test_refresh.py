@@ -160,3 +160,11 @@ def test_going_back_is_read_as_what_it_was(online: OnlineStore) -> None:
     assert (back.blacklist, back.made) == ({"a"}, 1)
     assert publish_catalogue(online, replace(second, made=3))
     assert fetch_catalogue(online, back) == replace(second, made=3)
+
+
+def test_content_that_another_release_counts_otherwise_is_not_read_again_and_again(online: OnlineStore) -> None:
+    online.write(CATALOGUE, "of-another-release", {CATALOGUE: Catalogue(Rules(), made=1).to_bytes()})
+    online.publish(CATALOGUE, "of-another-release")
+    have = fetch_catalogue(online)
+    assert have is not None
+    assert fetch_catalogue(online, have) is have
