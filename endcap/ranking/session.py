@@ -34,7 +34,7 @@ class Ids(Protocol):
 
 @dataclass(frozen=True)
 class Precomputed:
-    """A customer's list of the last batch: item ids, best first, and their scores; None of fallbacks, which come last."""
+    """A customer's list of the last batch: item ids, best first, and scores; None of fallbacks, which come last."""
 
     items: Sequence[str]
     scores: Sequence[float | None]

@@ -129,6 +129,11 @@ def test_a_batchs_list_is_taken_where_enough_of_it_may_be_shown() -> None:
         ranked = ask(listed, **{"customer": "x", "precomputed": True, **other})
         assert (ranked.ids[0], ranked.precomputed) == ("a", False)
     assert ask(Known(), customer="x", precomputed=True, k=1).ids == ["a"]
+    filled = Known(listed=Precomputed(["g", "b", "c"], [0.8, None, None]))
+    assert ask(filled, customer="x", precomputed=True, k=2).to_json()["items"] == [
+        {"item": "g", "score": pytest.approx(0.8)},
+        {"item": "c", "score": None, "fallback": True},
+    ]
 
 
 def test_an_answer_is_json_with_what_the_server_adds() -> None:
