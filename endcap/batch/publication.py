@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.batch import parts
@@ -100,9 +102,18 @@ def _rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
     done = 0
     for file in parts.files(folder):
         for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
-            customers, items, scores = (batch.column(name).to_pylist() for name in ("customer", "items", "scores"))
-            made = batch.column("made").cast("int64").to_pylist()
-            told = zip(items, scores, made, strict=True)
-            rows = [orjson.dumps({"items": one, "scores": its, "made": when}) for one, its, when in told]
+            rows = _json(batch)
             done += len(rows)
-            yield done, dict(zip(customers, rows, strict=True))
+            yield done, dict(zip(batch.column("customer").to_pylist(), rows, strict=True))
+
+
+def _json(batch: pa.RecordBatch) -> list[bytes]:
+    """Each row as JSON; scores have the digits of a float32, a fallback's is null."""
+    items, made = batch.column("items").to_pylist(), batch.column("made").cast("int64").to_pylist()
+    flat = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
+    scores = np.split(flat.astype(np.float32), np.cumsum([len(one) for one in items])[:-1])
+    told = zip(items, scores, made, strict=True)
+    return [
+        orjson.dumps({"items": one, "scores": its, "made": when}, option=orjson.OPT_SERIALIZE_NUMPY)
+        for one, its, when in told
+    ]

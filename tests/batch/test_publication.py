@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from endcap.batch import publish_lists, roll_back, table
@@ -12,9 +13,11 @@ from endcap.cli.main import main
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
 from endcap.online import OnlineStore, open_online
+from endcap.ranking import Known, Precomputed
+from endcap.registry.package import load_package
 from endcap.spec import Recommender
 from tests.batch.conftest import Little
-from tests.batch.given import NOW, Registered, made, of, rows
+from tests.batch.given import NOW, Registered, made, of, package, rows
 
 SPEC = of("published")
 TABLE = table("published", "1")
@@ -34,7 +37,9 @@ def test_lists_are_published_and_rolled_back(little: Little, registry: Registere
     publish_lists(SPEC, [first], store, online, progress=lines.append)
     expected = rows(store, first.address)["c3"]
     (row,) = online.rows(TABLE, ["c3"])
-    assert json.loads(row or b"") == {"items": expected["items"], "scores": expected["scores"], "made": NOW}
+    read = json.loads(row or b"")
+    assert (read["items"], read["made"]) == (expected["items"], NOW)
+    np.testing.assert_array_equal(*(np.array(one["scores"], np.float32) for one in (read, expected)))
     assert online.rows(TABLE, ["nobody"]) == [None]
     assert lines == ["version 1: 12 of 12 lists are written"]
     with pytest.raises(NotFoundError, match=r"no version \(1\) has lists from before"):
@@ -55,6 +60,27 @@ def test_lists_are_published_and_rolled_back(little: Little, registry: Registere
     publish_lists(shorter, [second], store, online, progress=again.append)
     assert again == []
     assert online.published(TABLE) == second.key
+
+
+def test_a_request_for_the_published_list_has_its_answer_with_fallbacks_marked(
+    little: Little, registry: Registered, online: OnlineStore
+) -> None:
+    store = little.store
+    spec = of("answered", {"name": "sequential-rules"})
+    registry.versions["1"] = package(store, spec, little.dataset, "rules")
+    publish_lists(spec, [made(spec, store)], store, online)
+    (row,) = online.rows(table("answered", "1"), ["c0"])
+    listed = json.loads(row or b"")
+    assert None in listed["scores"]
+    ranker = load_package(store.fetch(registry.versions["1"])).ranker
+    request = ranker.parse({"customer": "c0", "precomputed": True, "k": 6})
+    known = Known(listed=Precomputed(listed["items"], listed["scores"]))
+    answer = ranker.rank([request], known=[known])[0].to_json()
+    assert answer["precomputed"]
+    assert answer["items"] == [
+        {"item": item, "score": score, **({"fallback": True} if score is None else {})}
+        for item, score in zip(listed["items"], listed["scores"], strict=True)
+    ]
 
 
 def test_what_was_never_published_is_no_way_back(little: Little, registry: Registered, online: OnlineStore) -> None:
