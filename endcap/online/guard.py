@@ -85,11 +85,11 @@ class Guarded:
         them. Owned is what the customer or the session bought, by the history too. One round trip; none where no
         request has an id.
         """
-        pairs = list(zip(customers, sessions, strict=True))
+        pairs = [(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)]
         owners = list(dict.fromkeys(owner for pair in pairs for owner in _owners(*pair)))
         if not owners:
             return LookUp([[] for _ in pairs], [set() for _ in pairs], False)
-        known = list(dict.fromkeys(customer for customer in customers if customer is not None)) if self._history else []
+        known = list(dict.fromkeys(customer for customer, _ in pairs if customer is not None)) if self._history else []
         history = [Keys(self._history, known)] if self._history and known else []
         found, now = self._ask(Wanted(owners, most, [(OWNED, owners)], history)), time.time_ns() // 1_000_000
         if found is None:
@@ -121,9 +121,11 @@ class Guarded:
             self._observe("skipped", 0.0)
             return None
         begun = time.monotonic()
+        call = self._threads.submit(self._store.read, wanted)
         try:
-            found = self._threads.submit(self._store.read, wanted).result(self._timeout)
+            found = call.result(self._timeout)
         except Exception as error:  # whatever it is, a ranking does not fail for it
+            call.cancel()  # where all threads wait, it must not be made when nobody wants it any more
             late = isinstance(error, LateError)
             self.error = f"no answer in {self._timeout:g} s" if late else str(error) or type(error).__name__
             self._next = time.monotonic() + self._rest
@@ -143,6 +145,14 @@ class Guarded:
                 return False
             self._next = now + self._rest
             return True
+
+
+def _text(id_: str | None) -> str | None:
+    """The id, or None where there is none or it is no text (half a surrogate pair): no store could be asked for it."""
+    try:
+        return id_ if id_ is None or id_.encode() else None
+    except UnicodeEncodeError:
+        return None
 
 
 def _owners(customer: str | None, session: str | None) -> list[str]:

@@ -32,6 +32,7 @@ from redis.exceptions import (
     ClusterDownError,
     MovedError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
 )
 from redis.retry import Retry
@@ -169,6 +170,9 @@ class RedisStore(OnlineStore):
         try:
             yield
         except (RedisError, OSError) as error:
+            if isinstance(error, ReadOnlyError):
+                # The server was the primary when it was connected to; who connects anew is led to the one that is now.
+                self._redis.connection_pool.disconnect(inuse_connections=False)
             raise OnlineStoreError(f"online store {self._where}: {_told(error)}") from error
 
 

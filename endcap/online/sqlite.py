@@ -253,7 +253,7 @@ class SQLiteStore(OnlineStore):
                 db = self._open()
             try:
                 yield db
-            except sqlite3.Error:
+            except BaseException:
                 db.close()
                 raise
             self._idle.append(db)

@@ -22,17 +22,17 @@ class RedisServer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._folder, self._options = folder, options
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._options = folder, options
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.start()
 
     def start(self) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("no redis-server on the PATH: the store on a server is tested where there is one")
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
+        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         command = [program, *place, *self._options]
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         limit = time.monotonic() + READY
         with redis.Redis(port=self.port) as client:
@@ -40,7 +40,7 @@ class RedisServer:
                 try:
                     client.ping()
                 except redis.ConnectionError:
-                    assert time.monotonic() < limit, (self._folder / "log").read_text()
+                    assert time.monotonic() < limit, (self.folder / "log").read_text()
                     time.sleep(0.01)
                 else:
                     return
@@ -50,16 +50,25 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
 
+    def __enter__(self) -> RedisServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port)
 
 
 class SlowProxy:
-    """Hands bytes to a server and back; answers take `delay` seconds more, or, with `drip`, come byte by byte."""
+    """Hands bytes to the server at the port `target` and back.
+
+    Answers take `delay` seconds more, or, with `drip`, come byte by byte.
+    """
 
     def __init__(self, port: int) -> None:
         self.delay, self.drip = 0.0, 0.0
-        self._target = port
+        self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -68,7 +77,7 @@ class SlowProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
             for source, sink, answers in ((client, server, False), (server, client, True)):

@@ -35,9 +35,8 @@ sys.stdin.read()
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server of the test's own."""
-    running = RedisServer(tmp_path / "server")
-    yield running
-    running.stop()
+    with RedisServer(tmp_path / "server") as running:
+        yield running
 
 
 @pytest.fixture
@@ -106,6 +105,19 @@ def test_a_guarded_store_goes_on_while_a_server_is_killed_and_back(server: Redis
         assert guarded.look_up(["1"], [None], 5).events == [EVENTS["customer:1"]]
 
 
+def test_a_primary_that_became_a_replica_is_left_for_the_new_one(proxy: SlowProxy, server: RedisServer) -> None:
+    proxy.target = server.port
+    with open_online(proxy.url, shop="shop", timeout=5) as store, RedisServer(server.folder / "new") as successor:
+        store.append(EVENTS, DAY)
+        server.client().execute_command("REPLICAOF", "127.0.0.1", str(successor.port))
+        proxy.target = successor.port  # as a Service does
+        with pytest.raises(OnlineStoreError, match="read only replica"):
+            store.append(EVENTS, DAY)
+        store.append({"customer:1": [RecentEvent("b", 2)]}, DAY)
+        with open_online(successor.url, shop="shop", timeout=5) as new:
+            assert new.recent(["customer:1"], 5)[0][-1] == RecentEvent("b", 2)
+
+
 def test_a_slow_server_costs_a_call_no_more_than_its_time(proxy: SlowProxy) -> None:
     proxy.delay = 2.0
     with open_online(proxy.url, shop="shop", timeout=0.1) as store:
@@ -127,8 +139,11 @@ def test_an_answer_that_comes_byte_by_byte_costs_a_ranking_no_more_than_its_time
 
 
 def test_a_full_server_refuses_what_is_written_and_still_is_read(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "server", "--maxmemory", "3000000", "--maxmemory-policy", "noeviction")
-    with contextlib.closing(open_online(server.url, shop="shop", timeout=5)) as store:
+    settings = ("--maxmemory", "3000000", "--maxmemory-policy", "noeviction")
+    with (
+        RedisServer(tmp_path / "server", *settings) as server,
+        open_online(server.url, shop="shop", timeout=5) as store,
+    ):
         store.append(EVENTS, DAY)
         store.write("lists", "v1", {"1": b"one"})
         store.publish("lists", "v1")
@@ -143,7 +158,6 @@ def test_a_full_server_refuses_what_is_written_and_still_is_read(tmp_path: Path)
         assert store.rows("lists", ["1"]) == [b"one"]
         store.drop("lists", "v2")  # what a full server needs most
         store.append({"customer:2": [RecentEvent("b", 2)]}, DAY)
-    server.stop()
 
 
 def test_what_a_killed_writer_left_is_never_read_and_gone_on_from(url: str) -> None:
@@ -231,9 +245,11 @@ def test_a_wrong_password_is_said(server: RedisServer) -> None:
 
 
 def test_a_cluster_is_said_to_be_not_supported(tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "server", "--cluster-enabled", "yes")
-    server.client().execute_command("CLUSTER ADDSLOTS", *range(16384))
-    with open_online(server.url, shop="shop", timeout=5) as store:
+    with (
+        RedisServer(tmp_path / "server", "--cluster-enabled", "yes") as server,
+        open_online(server.url, shop="shop", timeout=5) as store,
+    ):
+        server.client().execute_command("CLUSTER ADDSLOTS", *range(16384))
         for _ in range(100):  # until the node has found that it serves all slots
             with pytest.raises(OnlineStoreError, match="Redis Cluster is not supported") as caught:
                 store.append(EVENTS, DAY)
@@ -242,7 +258,6 @@ def test_a_cluster_is_said_to_be_not_supported(tmp_path: Path) -> None:
             time.sleep(0.05)
         else:
             pytest.fail(str(caught.value))
-    server.stop()
 
 
 def test_a_folder_has_a_store_of_its_own_and_a_bucket_has_none(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault)
     assert fault.calls == 0
 
 
+def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault: Fault) -> None:
+    store.append({"session:1": [RecentEvent("a", 1)]}, DAY)
+    found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
+    assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False)
+
+
 @pytest.mark.parametrize("error", [OnlineStoreError("down"), RuntimeError("a mistake in the store")])
 def test_after_a_failure_the_store_is_left_alone_for_a_while(
     store: OnlineStore, fault: Fault, error: Exception
