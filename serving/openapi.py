@@ -141,8 +141,8 @@ def _strict(required: list[str], **properties: Any) -> Json:
     return {**_object(required, **properties), "additionalProperties": False}
 
 
-def _list(of: Json, **limits: int) -> Json:
-    return {"type": "array", "items": of, **limits}
+def _list(of: Json, **more: Any) -> Json:
+    return {"type": "array", "items": of, **more}
 
 
 def _record(required: list[str], **properties: Any) -> Json:
@@ -180,7 +180,10 @@ _ANSWERS: Json = {
         request_id={"type": "string"},
         ranking_id={"type": "string", "description": "Goes back with impressions."},
         surface={"type": "string"},
-        removed=_list({"type": "object"}),
+        removed=_list(
+            _object(["rule"], rule={"type": "string"}, item={"type": "string"}, items=_COUNT),
+            description="What rules took away, where it was asked for: candidates by `item`, else `items` by rule.",
+        ),
         degraded=_list({"type": "string"}),
         precomputed={"const": True},
     ),
