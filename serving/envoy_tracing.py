@@ -82,8 +82,10 @@ def collector(told: EnvoyTracing) -> Json:
 def _tls(host: str) -> Json:
     import ssl
 
-    authorities = ssl.get_default_verify_paths()
-    trusted = {"trusted_ca": {"filename": authorities.cafile or authorities.openssl_cafile}}
+    import certifi
+
+    # The system's authorities, among which may be one's own; a small image has none.
+    trusted = {"trusted_ca": {"filename": ssl.get_default_verify_paths().cafile or certifi.where()}}
     names = {"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]}
     config = {
         "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext",

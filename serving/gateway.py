@@ -220,7 +220,8 @@ _ANOTHER: Json = {
             "typed_config": {"@type": f"{TYPE}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
         }
     ],
-    "host_selection_retry_max_attempts": 3,
+    # Each is a draw; when all have met the one that failed, it is asked again. Of two, that is one in a million.
+    "host_selection_retry_max_attempts": 20,
     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
 }
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from endcap.deploy.terms import Terms
+from endcap.deploy.variants import say_terms
+
 Json = dict[str, Any]
 PATH = "/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices"
 
@@ -139,11 +142,17 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
 
 def inference_service(
-    name: str, share: float = 0.0, *, salt: str = "5a17", canary_ready: bool = True, port: int = 80
+    name: str,
+    share: float = 0.0,
+    *,
+    salt: str = "5a17",
+    canary_ready: bool = True,
+    port: int = 80,
+    terms: Terms | None = None,
 ) -> Json:
     """As KServe keeps it in Standard mode: version 1 stable and, with a share, version 2 its canary."""
     predictor = {"model": {"modelFormat": {"name": "endcap"}}}
-    said = {"endcap.dev/salt": salt, "endcap.dev/stable-version": "1"}
+    said = {"endcap.dev/salt": salt, "endcap.dev/stable-version": "1", **(say_terms(terms) if terms else {})}
     spec: Json = {"predictor": {"name": "v1", **predictor}}
     status: Json = {
         "deploymentMode": "Standard",

@@ -24,6 +24,7 @@ class Gateway:
         self, folder: Path, kubeconfig: Path, namespace: str, stack: ExitStack, dns_port: int | None = None
     ) -> None:
         self.folder, self._kubeconfig, self._namespace, self._stack = folder, kubeconfig, namespace, stack
+        self.xds_options: list[str] = []
         self._dns = {} if dns_port is None else {"dns_port": dns_port}
         self.xds_port, self.port, self.admin_port, self.metrics_port = (free_port() for _ in range(4))
         self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
@@ -31,7 +32,7 @@ class Gateway:
 
     def start_xds(self) -> subprocess.Popen[bytes]:
         words = ["--namespace", self._namespace, "--port", str(self.xds_port)]
-        words += ["--state", str(self.folder / "state.json")]
+        words += ["--state", str(self.folder / "state.json"), *self.xds_options]
         command = ["env", f"KUBECONFIG={self._kubeconfig}", sys.executable, "-m", "endcap_serving.xds", *words]
         self.xds = self._stack.enter_context(running(command, self.folder / "xds.log"))
         return self.xds
@@ -63,7 +64,8 @@ class Gateway:
 
     def ask(self, recommender: str, shopper: str = "") -> httpx.Response:
         headers = {SHOPPER_HEADER: shopper} if shopper else {}
-        return self.client.post(f"/v1/models/{recommender}:predict", json={}, headers=headers)
+        body = {"instances": [{"items": []}]}
+        return self.client.post(f"/v1/models/{recommender}:predict", json=body, headers=headers)
 
     def shares(self, recommender: str) -> dict[str, float]:
         """What Envoy itself says it routes by: each host's share of the shoppers who can be told apart."""

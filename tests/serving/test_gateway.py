@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving import bootstrap, gateway
-from endcap_serving.envoy_process import Envoy, command
+from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.limits import Limits
 from endcap_serving.predictors import free_port
@@ -179,12 +177,3 @@ def test_the_access_log_names_shopper_and_variant(
         time.sleep(0.1)
     line = next(json.loads(line) for line in log.read_text().splitlines() if "look-for-me" in line)
     assert (line["shopper"], line["variant"], line["status"]) == ('a "quoted" one', "canary", 200)
-
-
-def test_envoy_takes_the_configuration_as_valid(tmp_path: Path, stable: Upstream, canary: Upstream) -> None:
-    (tmp_path / "bootstrap.json").write_text(json.dumps(bootstrap.on_files(tmp_path, "127.0.0.1", 0)))
-    split = Split(stable, canary, 0.1, "5a17")
-    for name, resources in (("clusters", gateway.clusters([stable, canary])), ("routes", gateway.routes({"a": split}))):
-        (tmp_path / f"{name}.json").write_text(json.dumps(gateway.response(resources, "1")))
-    checked = subprocess.run([*command(tmp_path), "--mode", "validate"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr

@@ -6,9 +6,7 @@ Predictors are small HTTP servers that say who they are, each on an address of i
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +17,8 @@ from statistics import median
 import httpx
 import pytest
 
-from endcap_serving import bootstrap, envoy, gateway, last_state, xds
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving import last_state, xds
+from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from endcap_serving.last_state import LastState
 
 from .api_server import ApiServer, inference_service
@@ -35,7 +33,9 @@ ADDRESSES = {
     "shoes-v2-predictor.shop.svc": "127.0.7.2",
     "hats-v1-predictor.shop.svc": "127.0.7.3",
 }
+INTAKE = "intake-pods.shop.svc"
 SHOPPERS = [f"shopper-{number}" for number in range(400)]
+LISTED = Terms(timeout=4.0, popular=("p1", "p2"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def predictors() -> Iterator[dict[str, Backend]]:
 @pytest.fixture(scope="module")
 def names() -> Iterator[NameServer]:
     with NameServer() as server:
-        server.addresses = {name: [host] for name, host in ADDRESSES.items()}
+        server.addresses = {name: [host] for name, host in ADDRESSES.items()} | {INTAKE: ["127.0.7.6", "127.0.7.7"]}
         yield server
         server.shutdown()
 
@@ -72,8 +72,10 @@ def place(
 @pytest.fixture(scope="module")
 def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
     share(api, 0.0)
-    api.put(inference_service("hats", port=PORT))
-    return place().start()
+    api.put(inference_service("hats", port=PORT, terms=LISTED))
+    gateway = place()
+    gateway.xds_options = ["--intake", f"{INTAKE}:{PORT}"]
+    return gateway.start()
 
 
 def canary_shoppers(gate: Gateway) -> set[str]:
@@ -216,7 +218,9 @@ def test_while_the_service_is_away_envoy_keeps_what_it_has(gate: Gateway, api: A
     wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
 
 
-def test_without_an_api_server_a_fresh_gateway_starts_on_stable(gate: Gateway, api: ApiServer) -> None:
+def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
+    gate: Gateway, api: ApiServer, names: NameServer
+) -> None:
     share(api, 0.6)
     wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
     api.leave()
@@ -226,15 +230,66 @@ def test_without_an_api_server_a_fresh_gateway_starts_on_stable(gate: Gateway, a
             process.wait()
         gate.start()
         assert canary_shoppers(gate) == set()
-        assert gate.ask("hats").status_code == 200
+        assert gate.ask("hats").json()["by"] == "hats-v1-predictor.shop.svc"
+        names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.99"]
+        wait_for(lambda: gate.ask("hats").headers[VARIANT_HEADER] == "fallback", "hats are listed")
+        assert items(gate.ask("hats")) == ["p1", "p2"], "the list outlives the xDS service, too"
     finally:
+        names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.3"]
         api.come_back()
     wait_for(has_share(gate, 0.6), "the canary has its share back")
     assert canary_shoppers(gate) != set()
 
 
+def items(answer: httpx.Response) -> list[str]:
+    return [one["item"] for one in answer.json()["predictions"][0]["items"]]
+
+
+def test_what_one_replica_fails_at_another_is_asked_and_then_the_list(
+    gate: Gateway, names: NameServer, predictors: dict[str, Backend]
+) -> None:
+    name = "hats-v1-predictor.shop.svc"
+    first = predictors[name]
+    with Backend("another", host="127.0.7.5", port=PORT) as second:
+        names.addresses[name] = ["127.0.7.3", "127.0.7.5"]
+        wait_for(lambda: {gate.ask("hats").json().get("by") for _ in range(10)} == {name, "another"}, "both answer")
+        for failure in ({"status": 503, "retry_after": "1"}, {"breaks": True}):
+            first.fail(**failure)  # type: ignore[arg-type]
+            assert {gate.ask("hats").json()["by"] for _ in range(30)} == {"another"}
+            assert first.seen, "it was asked, too"
+        second.fail(status=503, retry_after="1")
+        answer = gate.ask("hats")
+        assert (answer.headers[VARIANT_HEADER], items(answer)) == ("fallback", ["p1", "p2"])
+        second.fail()
+        wait_for(lambda: gate.ask("hats").json().get("by") == "another", "the other is asked again")
+        second.shutdown()
+    first.fail()
+    names.addresses[name] = ["127.0.7.3"]
+    wait_for(lambda: {gate.ask("hats").json().get("by") for _ in range(10)} == {name}, "hats are as before")
+
+
+def test_events_go_to_one_intake_for_each_client_and_are_sent_once(gate: Gateway) -> None:
+    with (
+        Backend("intake-0", host="127.0.7.6", port=PORT) as one,
+        Backend("intake-1", host="127.0.7.7", port=PORT) as other,
+    ):
+        for path in ("/v1/events", "/v1/impressions", "/v1/orders"):
+            assert gate.client.post(path, json={}).json()["path"] == path
+        assert sorted([len(one.seen), len(other.seen)]) == [0, 3]
+        shoppers = [gate.client.post("/v1/events", json={}, headers={SHOPPER_HEADER: s}) for s in SHOPPERS[:40]]
+        assert {answer.json()["by"] for answer in shoppers} == {"intake-0", "intake-1"}
+        for failure, status in (({"breaks": True}, 503), ({"status": 503, "retry_after": "2"}, 503)):
+            for backend in (one, other):
+                backend.fail(**failure)  # type: ignore[arg-type]
+            assert gate.client.post("/v1/orders", json={}).status_code == status
+            assert len(one.seen) + len(other.seen) == 1, "it may have been written down"
+        one.shutdown()
+        other.shutdown()
+    assert gate.client.get("/v1/eventsx").status_code == 404
+
+
 def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: NameServer) -> None:
-    with Backend("slow", delay=2.0, host="127.0.7.4", port=PORT) as slow:
+    with Backend("slow", delay=1.5, host="127.0.7.4", port=PORT) as slow:
         wait_for(lambda: gate.ask("hats").status_code == 200, "hats are served")
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.4"]
         wait_for(lambda: in_time(gate) is None, "hats are served slowly")
@@ -304,28 +359,11 @@ def post(service: xds.Service, sender: str, body: bytes) -> httpx.Response:
 
 def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17")
+    shadow = Upstream("s", 80, kind="shadow")
+    split = Split(Upstream("a", 80, "a.shop.svc", "a"), Upstream("b", 80), 0.3, "5a17", shadow, 0.5, LISTED)
     last_state.write(file, LastState({"shoes": split}, [Upstream("c", 80)]))
     assert last_state.read(file) == LastState({"shoes": split}, [Upstream("c", 80)])
     file.write_text(file.read_text()[:-20])
     service = xds.Service(file)
     service.fall_back("there is no API server")
     assert not service.ready
-
-
-def test_envoy_takes_the_configuration_as_valid(tmp_path: Path) -> None:
-    """Clusters and routes too, which Envoy checks only where they are a part of its start-up configuration."""
-    tag = Upstream("tag", 80, "latest-shoes-predictor.shop.svc", "latest-shoes-predictor.shop.svc")
-    splits = {"a" * 53: Split(Upstream("a", 8080, "10.0.0.1"), tag, 0.1, "5a17"), "none": Split(None)}
-    splits |= {"all": Split(None, tag, 1.0, "5a17")}
-    config = bootstrap.on_xds(18000, "0.0.0.0", 8080, 9901, 9902)
-    resources = [*gateway.clusters(gateway.upstreams(splits.values())), *gateway.routes(splits)]
-    *clusters, routes = ({key: one[key] for key in one if key != "@type"} for one in resources)
-    config["static_resources"]["clusters"] += clusters
-    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    del manager["rds"]
-    manager["route_config"] = routes
-    words = envoy.command(envoy.arguments(["--metrics-port", "0"]))
-    words[words.index("--config-yaml") + 1] = json.dumps(config)
-    checked = subprocess.run([*words, "--mode", "validate"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr

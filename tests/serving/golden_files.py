@@ -1,0 +1,81 @@
+"""The configurations that Envoy is given, as files to read and compare: ``python -m tests.serving.golden_files``
+
+writes them anew into tests/serving/golden.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from endcap_serving import bootstrap, gateway
+from endcap_serving.clusters import Json
+from endcap_serving.envoy_tracing import EnvoyTracing
+from endcap_serving.gateway import Split, Terms, Upstream
+
+GOLDEN = Path(__file__).with_name("golden")
+FOLDER = Path("/run/endcap")
+"""Of the gateway's files on a laptop."""
+STABLE, CANARY = Upstream("stable-version-1-1", 9001), Upstream("canary-version-2-2", 9002)
+SHADOW = Upstream("shadow-version-3-3", 9003, kind="shadow")
+PODS = Upstream(
+    "shoes/shoes-v1-predictor.shop.svc:8080", 8080, "shoes-v1-predictor.shop.svc", "shoes-v1-predictor.shop.svc"
+)
+TAG = Upstream(
+    "shoes/latest-shoes-predictor.shop.svc:80", 80, "latest-shoes-predictor.shop.svc", "latest-shoes-predictor.shop.svc"
+)
+INTAKE = Upstream("intake/endcap-intake-pods.endcap.svc:8080", 8080, "endcap-intake-pods.endcap.svc", kind="intake")
+LISTED = Terms(timeout=2.0, k=20, popular=("p1", "p2"))
+REFUSED = Terms(timeout=0.8)
+
+
+def told(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
+    """Clusters and routes."""
+    named = [*gateway.upstreams(splits.values()), *([intake] if intake else [])]
+    return {"clusters": gateway.clusters(named), "routes": gateway.routes(splits, intake)}
+
+
+def files() -> dict[str, Json]:
+    """Every configuration, by the name of its file."""
+    return {
+        "bootstrap-on-files": bootstrap.on_files(FOLDER, "127.0.0.1", 8080, fallback_port=9100),
+        "bootstrap-on-xds": bootstrap.on_xds(18000, "0.0.0.0", 8080, 9901, 9902),
+        "bootstrap-on-xds-traced": bootstrap.on_xds(
+            18000,
+            "0.0.0.0",
+            8080,
+            9901,
+            spans=EnvoyTracing("http://collector.example.com:4318/v1/traces", sampled=10.0),
+        ),
+        "stable": told({"shoes": Split(STABLE, terms=REFUSED)}),
+        "stable-and-list": told({"shoes": Split(STABLE, terms=LISTED)}),
+        "canary": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=REFUSED)}),
+        "canary-and-list": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", terms=LISTED)}),
+        "canary-and-shadow": told({"shoes": Split(STABLE, CANARY, 0.1, "5a17", SHADOW, 0.25, LISTED)}),
+        "nobody": told({"shoes": Split(None, terms=REFUSED)}),
+        "nobody-and-list": told({"shoes": Split(None, terms=LISTED)}),
+        "cluster-of-two": told(
+            {
+                "hats": Split(None, TAG, 1.0, "5a17", terms=REFUSED),
+                "shoes": Split(PODS, TAG, 0.3, "07e5", terms=LISTED),
+            },
+            INTAKE,
+        ),
+        "longest-name": told({"a" * 40: Split(STABLE), "b": Split(STABLE)}),
+    }
+
+
+def text(configuration: Json) -> str:
+    return json.dumps(configuration, indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    wanted = {GOLDEN / f"{name}.json": text(configuration) for name, configuration in files().items()}
+    for file in {*GOLDEN.glob("*.json"), *wanted}:
+        file.unlink() if file not in wanted else file.write_text(wanted[file])
+
+
+if __name__ == "__main__":
+    main()
