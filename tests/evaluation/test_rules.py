@@ -15,7 +15,8 @@ from endcap.evaluation.barred import HouseRules, Ownership
 from endcap.evaluation.ranks import Competitor, Translation, rank_prefixes, recommend
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
-from endcap.rules import Catalogue
+from endcap.ranking import Known, Ranker
+from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
 from tests.evaluation.conftest import AfterLast
 
@@ -84,3 +85,13 @@ def test_a_dataset_that_does_not_know_what_is_owned_is_refused(folder: Path) -> 
     (folder / "owned.parquet").unlink()
     with pytest.raises(DataError, match="made without this rule"):
         house(folder, {"owned": {"types": ["buy"]}})
+
+
+def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
+    rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
+    vocabulary, table = Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")
+    (block,) = rank_prefixes(Competitor(FALLING, barred=rules.on(vocabulary, table)), asked((0, 200), (-1, 200)), 4)
+    ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
+    requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]
+    answers = ranker.rank(requests, known=[Known(owned={"b"})] * 2 + [Known()] * 2)
+    assert [answer.ids for answer in answers] == [["abcd"[item] for item in row if item >= 0] for row in block.listed]

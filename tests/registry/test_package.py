@@ -12,8 +12,10 @@ from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Fitting, make
 from endcap.registry.package import load_package, write_package
+from endcap.rules import Catalogue
 from endcap.spec import Recommender
 from endcap.spec.model import SequentialRulesSpec
+from endcap.spec.rules import Rules
 from endcap.spec.shop import EventFeature
 
 IDS = ["ü", 'b"', "c\n", "d"]
@@ -110,3 +112,20 @@ def test_items_must_stand_in_the_vocabularys_order(tmp_path: Path, recommender: 
         write_package(
             tmp_path, model=model, vocabulary=Vocabulary(IDS), items=shuffled, recommender=recommender, lineage={}
         )
+
+
+def test_the_shops_rules_lie_in_the_package_and_hold(tmp_path: Path, recommender: Recommender) -> None:
+    model = make(recommender.model)
+    model.fit(Sessions.of([[0, 1, 2, 3]]), 4, Fitting())
+    rules = Rules.model_validate({"attributes": [{"name": "no-y", "attribute": "category", "never": ["y"]}]})
+    told = Catalogue(rules, blacklist=frozenset({"d", "new"}), made=7)
+    packed = {"model": model, "vocabulary": Vocabulary(IDS), "items": ITEMS, "recommender": recommender}
+    write_package(tmp_path, **packed, house_rules=told, lineage={})
+    loaded = load_package(tmp_path)
+    loaded.check()
+    assert loaded.ranker.rulebook.catalogue == told
+    (answer,) = loaded.ranker.rank([loaded.ranker.parse({"items": [], "explain": True})])
+    assert set(answer.ids) == {"ü", 'b"'}
+    (tmp_path / "rules.json").write_text('{"made": 7, "rules": {"stok": {}}, "blacklist": []}')
+    with pytest.raises(IntegrityError, match="register another version"):
+        load_package(tmp_path)
