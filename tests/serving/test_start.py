@@ -15,6 +15,7 @@ import pytest
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap_serving.predictor.options import arguments
+from endcap_serving.predictor.versions import mismatches
 from endcap_serving.predictors import free_port
 
 from .conftest import Shop, running, wait_until_ready
@@ -145,3 +146,12 @@ def test_memory_is_the_container_s_or_the_machine_s(files: dict[str, str], limit
         (tmp_path / name).write_text(text + "\n")
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert memory_limit(tmp_path) == (limit or machine)
+
+
+def test_another_minor_version_is_told_and_a_patch_is_not() -> None:
+    made_with = {"endcap": "0.1.0", "torch": "2.12.1+cu130", "numpy": "2.3.4"}
+    assert mismatches(made_with, {"endcap": "0.1.3", "torch": "2.12.0", "numpy": "2.3.0"}) == {}
+    assert mismatches(made_with, {"endcap": "0.2.0", "torch": "2.13.0", "numpy": "2.3.0"}) == {
+        "endcap": ("0.1.0", "0.2.0"),
+        "torch": ("2.12.1+cu130", "2.13.0"),
+    }
