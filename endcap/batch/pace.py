@@ -44,8 +44,9 @@ class Pace:
         self._told = self._clock()
         left = self._left - self._listed
         rate = self._listed / max(self._told - self._begun, 1e-9)
+        shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
         minutes, seconds = divmod(round(left / rate) if rate else 0, 60)
         self.tell(
             f"{self._what}: {self._all - left:,} of {self._all:,} customers, {self._parts - self._parts_left:,} of "
-            f"{self._parts:,} parts, {rate:,.0f} customers a second, {minutes}:{seconds:02d} left"
+            f"{self._parts:,} parts, {shown} customers a second, {minutes}:{seconds:02d} left"
         )
