@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from endcap.errors import NotFoundError
-from endcap.online import ONLINE, open_online
+from endcap.online import ONLINE, online_url, open_online
 from endcap.store import Store, open_store
 
 SPECS = Path("pipelines/specs")
@@ -92,16 +92,17 @@ def opened(store_url: str) -> Store:
     return open_store(store_url)
 
 
-def tell_online(address: str | None) -> None:
-    """Let the processes that this one starts know the online store's address; `none`, '' or None: there is none.
+def tell_online(given: str, store_root: str = "") -> None:
+    """Let the processes that this one starts know which online store is meant (see `online_url`).
 
-    Raises UserError where it is no address.
+    Raises UserError where that is no address.
     """
-    if address and address != "none":
+    address = online_url(given, store_root)
+    if address is None:
+        os.environ.pop(ONLINE, None)
+    else:
         open_online(address, shop="any").close()
         os.environ[ONLINE] = address
-    else:
-        os.environ.pop(ONLINE, None)
 
 
 def print_json(value: object) -> None:

@@ -7,7 +7,6 @@ from importlib.metadata import entry_points
 import click
 
 from endcap.cli.options import online_option, opened, store_option, tell_online
-from endcap.online import default_online
 
 
 @click.command()
@@ -22,6 +21,6 @@ def command(recommender: str, port: int, store_url: str, online: str) -> None:
     the store, where that is a folder and no other is named.
     """
     store = opened(store_url)
-    tell_online(online or default_online(store.root))
+    tell_online(online, store.root)
     serve = entry_points(group="endcap.server")["local"].load()
     serve(store, recommender, port=port, progress=click.echo)

@@ -12,9 +12,12 @@ from endcap.online.names import OWNED, feature_table
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
+NONE = "none"
+"""In the place of an address: no online store, not even the default one."""
 FILE = "online.sqlite"
 
 __all__ = [
+    "NONE",
     "ONLINE",
     "OWNED",
     "Found",
@@ -64,5 +67,9 @@ def default_online(store_root: str) -> str | None:
 
 
 def online_url(given: str = "", store_root: str = "") -> str | None:
-    """Which online store is meant: the one given (`--online`), else the environment's, else the store's default."""
-    return given or os.environ.get(ONLINE) or (default_online(store_root) if store_root else None)
+    """Which online store is meant: the one given (`--online`), else the environment's, else the store's default.
+
+    None where that is `none`, or there is none.
+    """
+    found = given or os.environ.get(ONLINE) or (default_online(store_root) if store_root else None)
+    return None if found == NONE else found

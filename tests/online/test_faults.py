@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import OnlineStoreError, UserError
-from endcap.online import Guarded, OnlineStore, RecentEvent, default_online, open_online
+from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, online_url, open_online
 
 from .servers import RedisServer, SlowProxy
 
@@ -260,7 +260,13 @@ def test_a_cluster_is_said_to_be_not_supported(tmp_path: Path) -> None:
             pytest.fail(str(caught.value))
 
 
-def test_a_folder_has_a_store_of_its_own_and_a_bucket_has_none(tmp_path: Path) -> None:
-    expected = f"sqlite://{tmp_path}/store/online.sqlite"
-    assert [default_online(f"{tmp_path}/store"), default_online(f"file://{tmp_path}/store")] == [expected] * 2
-    assert default_online("s3://bucket/prefix") is None
+def test_a_folder_has_a_store_of_its_own_and_a_bucket_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ONLINE, raising=False)
+    folder, default = f"file://{tmp_path}/store", f"sqlite://{tmp_path}/store/online.sqlite"
+    assert [online_url(store_root=root) for root in (folder, f"{tmp_path}/store")] == [default] * 2
+    assert online_url(store_root="s3://bucket/prefix") is None
+    assert online_url() is None
+    monkeypatch.setenv(ONLINE, "redis://there")
+    assert online_url(store_root=folder) == "redis://there"
+    assert online_url("redis://here", folder) == "redis://here"
+    assert online_url("none", folder) is None
