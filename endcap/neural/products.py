@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from endcap.neural.threads import few_threads
+from endcap.neural.threads import HEAVY, few_threads
 
 Floats = NDArray[np.float32]
 FEW = 32
@@ -20,25 +21,32 @@ _ITEMS_AT_ONCE = 1024
 
 def scores_of_all(known: Tensor, table: Tensor, bias: Tensor) -> Floats:
     """known · table + bias: float32 [n, n_items], from [n, width], [n_items, width] and [n_items]."""
+    work = known.numel() * len(table)
     if len(known) <= FEW and known.device.type == "cpu":
-        return _of_few(known.numpy(), table.numpy(), bias.numpy())
-    with torch.inference_mode(), few_threads(known.numel() * len(table)):
+        return _of_few(known.numpy(), table.numpy(), bias.numpy(), torch.get_num_threads() if work >= HEAVY else 1)
+    with torch.inference_mode(), few_threads(work):
         scores: Floats = torch.addmm(bias, known, table.T).cpu().numpy()
     return scores
 
 
-def _of_few(known: Floats, table: Floats, bias: Floats) -> Floats:
+def _of_few(known: Floats, table: Floats, bias: Floats, threads: int) -> Floats:
     """The table is what takes time to read: so it is the left side of a product, which reads it once however few
-    sessions there are."""
+    sessions there are, and is shared out among threads."""
     scores = np.empty((len(known), len(table)), dtype=np.float32)
-    if len(known) == 1:
-        np.dot(table, known[0], out=scores[0])
-        scores += bias
-        return scores
     turned = np.ascontiguousarray(known.T)
-    for begin in range(0, len(table), _ITEMS_AT_ONCE):
-        some = slice(begin, begin + _ITEMS_AT_ONCE)
-        np.add(np.dot(table[some], turned).T, bias[some], out=scores[:, some])
+    # Of one session, whose scores need no turning, a product may be as long as it likes.
+    size = _ITEMS_AT_ONCE if len(known) > 1 else max(1, -(-len(table) // threads))
+
+    def fill(number: int) -> None:
+        for begin in range(number * size, len(table), threads * size):
+            some = slice(begin, begin + size)
+            np.add(np.dot(table[some], turned).T, bias[some], out=scores[:, some])
+
+    if threads == 1:
+        fill(0)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, range(threads)))
     return scores
 
 

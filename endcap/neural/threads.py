@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-_HEAVY = 10**8  # multiplications from which on a second thread pays
+HEAVY = 10**8
+"""Multiplications from which on a second thread pays."""
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def few_threads(work: int) -> Iterator[None]:
     were seen to take ten times as long.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(before if work >= _HEAVY else 1)
+    torch.set_num_threads(before if work >= HEAVY else 1)
     try:
         yield
     finally:
