@@ -22,7 +22,7 @@ from endcap.online import OnlineStore, RecentEvent
 
 from . import metrics
 from .records import NAMES
-from .segments import Frame, records
+from .segments import Frame
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
@@ -87,9 +87,8 @@ class Follower:
 
     def replay(self, frames: Sequence[Frame]) -> None:
         """Offer a segment's records again: a store has what it has, and adds the rest."""
-        for kind, line in records(frames):
-            if kind in (EVENTS, ORDERS):
-                self.offer(kind, [orjson.loads(line)])
+        for one in frames:
+            self.offer(one.kind, [orjson.loads(record) for record in one.records()])
 
     def end(self, patience: float) -> None:
         """Tell what waits, for so many seconds at most."""

@@ -99,7 +99,8 @@ def _known(record: Any, keys: set[str], what: str) -> None:
         raise RefusedError(f"found {shown(record)}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}")
     if not record.keys() <= keys:
         unknown = min(record.keys() - keys)
-        raise RefusedError(f"{shown(unknown)[1:-1]}: no such key; allowed in {what}: {', '.join(sorted(keys))}")
+        called = unknown if unknown.isidentifier() and len(unknown) < 40 else shown(unknown)
+        raise RefusedError(f"{called}: no such key; allowed in {what}: {', '.join(sorted(keys))}")
 
 
 def _needed(record: Json, key: str) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class Frame:
     kind: int
     hashes: np.ndarray[tuple[int], np.dtype[np.uint64]]
     lines: memoryview
+
+    def records(self) -> list[bytes]:
+        """Each record's JSON."""
+        return bytes(self.lines).splitlines()
 
 
 @dataclass
@@ -183,10 +187,3 @@ def replace(file: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
-
-
-def records(frames: Sequence[Frame]) -> Iterator[tuple[int, bytes]]:
-    """Kind and JSON of each record."""
-    for one in frames:
-        for line in bytes(one.lines).splitlines():
-            yield one.kind, line

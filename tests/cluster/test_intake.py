@@ -78,7 +78,7 @@ def test_pods_are_admitted_and_scheduled_each_with_a_volume_that_stays(cluster: 
 
         # A pod that goes comes back under its name, to its volume.
         before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
-        cluster.kubectl("-n", namespace, "delete", "pod", PODS[0], "--grace-period=1", "--timeout=60s")
+        cluster.kubectl("-n", namespace, "delete", "pod", PODS[0], "--grace-period=1", "--wait=false")
         eventually(lambda: cluster.get("pod", PODS[0], namespace)["metadata"]["uid"] != before[PODS[0]])
         eventually(lambda: cluster.get("statefulset", "endcap-intake", namespace)["status"]["readyReplicas"] == 2)
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from endcap_serving.intake.app import App
+from endcap_serving.intake.app import MOST_HELD, App
 from endcap_serving.intake.intake import Intake, Settings
 from endcap_serving.intake.parquet import SCHEMAS
 from endcap_serving.intake.records import KINDS
@@ -62,10 +62,13 @@ def app(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[App]:
 
 
 def ask(app: App, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Response]:
+    """Answers to requests that are made at once."""
+
     async def all_of_them() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://intake") as client:
-            return [await client.post(path, json=body, headers=headers) for path, body, headers in requests]
+            posts = [client.post(path, json=body, headers=headers) for path, body, headers in requests]
+            return await asyncio.gather(*posts)
 
     return asyncio.run(all_of_them())
 
@@ -73,7 +76,7 @@ def ask(app: App, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Resp
 def test_a_request_is_a_span_of_its_callers_trace(app: App, spans: InMemorySpanExporter) -> None:
     parent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x-request-id": "abc"}
     ask(app, ("/v1/events", event("e1"), parent), ("/v1/orders", {}, {}))
-    first, second = spans.get_finished_spans()
+    first, second = sorted(spans.get_finished_spans(), key=lambda span: span.name)
     assert first.name == "POST /v1/events"
     assert f"{first.context.trace_id:032x}" == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert dict(first.attributes or {}) == {"endcap.request_id": "abc", "http.response.status_code": 200}
@@ -108,6 +111,16 @@ def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: App, tmp_path: 
     assert lines + len(ids(tmp_path / "out", "impressions")) + len(set(ids(tmp_path / "out", "orders"))) == taken > 500
     app.intake = Intake(app.intake.settings)
     app.intake.start()
+
+
+def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: App) -> None:
+    app.held = MOST_HELD
+    (answer,) = ask(app, ("/v1/events", event("e1"), {}))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert app.held == MOST_HELD
+    app.held = 0
+    (answer,) = ask(app, ("/v1/events", event("e1"), {}))
+    assert (answer.json(), app.held) == ({"accepted": 1, "duplicates": 0}, 0)
 
 
 def test_the_guides_commands_are_answered_as_it_says(app: App) -> None:

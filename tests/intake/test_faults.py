@@ -39,6 +39,7 @@ def test_killed_at_any_moment_it_has_every_acknowledged_event_once(tmp_path: Pat
     acknowledged: list[str] = []
     sent: list[str] = []
     for life in range(4):
+        before = len(acknowledged)
         server = Server(tmp_path, "--segment-age", "0.1s")
         ended = threading.Event()
         threads = [
@@ -47,7 +48,8 @@ def test_killed_at_any_moment_it_has_every_acknowledged_event_once(tmp_path: Pat
         ]
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.2, 0.9))
+        eventually(lambda least=before + 50: len(acknowledged) > least)
+        time.sleep(chance.uniform(0, 0.5))
         server.kill()
         ended.set()
         for thread in threads:
@@ -62,6 +64,26 @@ def test_killed_at_any_moment_it_has_every_acknowledged_event_once(tmp_path: Pat
     assert len(there) == len(set(there))
     assert set(there) == set(sent)
     assert not list(tmp_path.rglob("*.draft"))
+
+
+def test_asked_to_end_under_load_it_has_sealed_what_it_acknowledged(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+    ended = threading.Event()
+    with running(tmp_path) as server:
+        threads = [
+            threading.Thread(target=flood, args=[server, str(number), acknowledged, [], ended]) for number in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(acknowledged) > 500)
+        assert server.end() == 0
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not list((tmp_path / "intake" / "segments").iterdir())
+    there = ids(server.out)
+    assert len(there) == len(set(there))
+    assert set(acknowledged) <= set(there)
 
 
 def test_a_torn_tail_is_cut_off_and_said(tmp_path: Path) -> None:

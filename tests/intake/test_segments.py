@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap_serving.intake.segments import HEADER, Folder, cut_torn_tail, frame, read, records
+from endcap_serving.intake.segments import HEADER, Content, Folder, cut_torn_tail, frame, read
 
 LINES = [[b'{"id":"a1"}', '{"id":"ä2"}'.encode()], [b'{"id":"b1"}'], [b'{"id":"c1"}', b'{"id":"c2"}', b'{"id":"c3"}']]
 ALL = list(chain(*LINES))
@@ -24,8 +24,12 @@ def written(tmp_path: Path) -> Path:
     return segment.file
 
 
+def records(content: Content) -> list[bytes]:
+    return [record for one in content.frames for record in one.records()]
+
+
 def lines(file: Path) -> list[bytes]:
-    return [line for _, line in records(read(file).frames)]
+    return records(read(file))
 
 
 def test_what_was_written_is_read(written: Path) -> None:
@@ -45,7 +49,7 @@ def test_a_tail_torn_anywhere_is_cut_to_the_last_whole_frame(written: Path) -> N
             written.write_bytes(whole[:length] + garbage)
             content = read(written)
             good = sum(end <= length for end in ends) - 1
-            assert [line for _, line in records(content.frames)] == list(chain(*LINES[: max(good, 0)]))
+            assert records(content) == list(chain(*LINES[: max(good, 0)]))
             assert content.end == (ends[good] if good >= 0 else 0)
     torn = written.stat().st_size - content.end
     assert cut_torn_tail(written, content) == torn > 0
