@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from .batcher import SLICE
 from .bodies import REQUEST_TENSOR, Json
 from .engine import Engine
 from .lane import App
@@ -32,7 +33,9 @@ async def warm_up(lane: App, engines: Sequence[Engine], metrics: Metrics) -> Non
         for engine in engines:
             for _ in range(ROUNDS):
                 for size in AT_ONCE:
-                    if time.monotonic() - began < LONGEST:
+                    # What is slow one by one is as slow together, and nobody waits for it twice.
+                    quick = size == 1 or size * engine.admission.each < SLICE
+                    if quick and time.monotonic() - began < LONGEST:
                         await _round(lane, engine, size)
     told = {engine.served.name: round(1000 * engine.admission.each, 3) for engine in engines}
     log.info("warmed up", extra={"seconds": round(time.monotonic() - began, 2), "milliseconds_a_request": told})
