@@ -1,9 +1,10 @@
 """What shoppers get while no variant answers: a list of popular items, in the predictor's shape and marked as fallback.
 
 A small ASGI application on loopback, which Envoy comes to when the predictors are not to be had: in a thread of the
-supervisor on a laptop, in the xDS service of a gateway's pod. The list is as old as the last deployment, and knows
-neither attributes nor rules: candidates and exclusions are honoured, and a request for a category, or with a filter,
-gets an empty list rather than the wrong items. Version and variant are `fallback`, which no experiment counts.
+supervisor on a laptop, in the xDS service of a gateway's pod. The list is as old as the last deployment, and has what
+the rules of then let be shown everywhere. It knows no attributes: candidates and exclusions are honoured, and a request
+for a category, or with a filter, gets an empty list rather than the wrong items. Version and variant are `fallback`,
+which no experiment counts.
 """
 
 from __future__ import annotations

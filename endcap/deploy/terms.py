@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 from endcap.spec import Recommender
 from endcap.store import Store
@@ -36,12 +40,24 @@ def spec_terms(recommender: Recommender) -> Terms:
 
 def terms_of(recommender: Recommender, package: str, store: Store) -> Terms:
     """What the spec says, with the most popular items of a package where it wants them."""
-    from endcap.features.vocabulary import Vocabulary
-    from endcap.registry.package import VOCABULARY
-
     terms = spec_terms(recommender)
-    if recommender.serving.fallback == "refuse":
-        return terms
+    return terms if recommender.serving.fallback == "refuse" else replace(terms, popular=_popular(store.fetch(package)))
+
+
+def _popular(package: Path) -> tuple[str, ...]:
+    """The most popular items that may be shown on every surface, by the rules that the package was judged by."""
+    import pyarrow.parquet as pq
+
+    from endcap.features.vocabulary import Vocabulary
+    from endcap.registry.package import ITEMS, RULES, VOCABULARY
+    from endcap.rules import Catalogue, Rulebook
+
     # A vocabulary has the most popular items first.
-    ids = Vocabulary.load(store.fetch(package) / VOCABULARY).ids
-    return replace(terms, popular=tuple(ids[:POPULAR]))
+    vocabulary = Vocabulary.load(package / VOCABULARY)
+    if not (package / RULES).exists():
+        return tuple(vocabulary.ids[:POPULAR])
+    told = Catalogue.from_json(json.loads((package / RULES).read_text(encoding="utf-8")))
+    book = Rulebook(vocabulary, pq.read_table(package / ITEMS), told)
+    surfaces = {None, *(surface for rule in told.rules.attributes for surface in rule.surfaces or ())}
+    allowed = np.logical_and.reduce([book.allowed(surface) for surface in surfaces])
+    return tuple(vocabulary.ids[item] for item in np.flatnonzero(allowed)[:POPULAR])

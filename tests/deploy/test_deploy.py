@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from endcap.deploy import (
@@ -17,12 +20,14 @@ from endcap.deploy import (
     trial_store,
     withdraw,
 )
-from endcap.deploy.terms import LONGEST, POPULAR, Terms
+from endcap.deploy.terms import LONGEST, POPULAR, Terms, terms_of
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, default_uri
-from endcap.registry.package import VOCABULARY
+from endcap.registry.package import ITEMS, RULES, VOCABULARY
+from endcap.rules import Catalogue
 from endcap.spec import Recommender
+from endcap.spec.rules import Rules
 from endcap.store import Store, open_store
 
 SHOES = Recommender.model_validate(
@@ -163,6 +168,13 @@ def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: 
     listed = {**SHOES.model_dump(mode="json"), "name": "hats", "serving": {"k": 12, "timeout": "800ms"}}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
     assert read_state("hats", store).terms == Terms(0.8, 12, tuple(ids[:POPULAR]))
+    blacklisted = Catalogue(Rules(), blacklist=frozenset({"p0", "p2"}), made=0)
+    with store.publish("packages/hats", "2") as draft:
+        Vocabulary(ids).save(draft.path / VOCABULARY)
+        pq.write_table(pa.table({"item": ids}), draft.path / ITEMS)
+        (draft.path / RULES).write_text(json.dumps(blacklisted.to_json()))
+    shown = terms_of(Recommender.model_validate(listed), draft.address, store).popular
+    assert (shown[:3], len(shown)) == (("p1", "p3", "p4"), POPULAR)
     listed["serving"] = {"fallback": "refuse", "timeout": "5m"}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
     assert read_state("hats", store).terms == Terms(LONGEST, 20, ())

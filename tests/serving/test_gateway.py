@@ -141,6 +141,42 @@ def _replace_canaries(envoy: Envoy, stable: Upstream, canary: Upstream) -> None:
             replacement.shutdown()
 
 
+def test_a_shadow_gets_copies_of_a_share_and_says_so(
+    envoy: Envoy, client: httpx.Client, stable: Upstream, canary: Upstream
+) -> None:
+    with Backend("shadow-3") as backend:
+        shadow = Upstream("shadow-3", backend.server_port, kind="shadow")
+        envoy.apply(Split(stable, canary, 0.5, "5a17", shadow, 0.25))
+        answers = [client.post(PREDICT, json={}, headers={SHOPPER_HEADER: shopper}) for shopper in SHOPPERS[:400]]
+        assert {answer.headers[VARIANT_HEADER] for answer in answers} == {"stable", "canary"}
+        assert not any(answer.json()["by"].startswith("shadow") for answer in answers)
+        # Copies are on their way a moment longer. Four standard deviations of a binomial around its mean of 100: 35.
+        deadline = time.monotonic() + 5
+        while not 65 < len(backend.seen) < 135:
+            assert time.monotonic() < deadline, len(backend.seen)
+            time.sleep(0.05)
+        assert {seen[VARIANT_HEADER] for seen in backend.seen} == {"shadow"}
+        assert {seen["x-request-id"] for seen in backend.seen} <= {answer.headers["x-request-id"] for answer in answers}
+        envoy.apply(Split(stable))
+        backend.shutdown()
+
+
+def test_a_shadow_that_hangs_or_is_gone_costs_shoppers_nothing(
+    envoy: Envoy, client: httpx.Client, stable: Upstream
+) -> None:
+    with Backend("shadow-4", delay=5.0) as hangs:
+        for number, port in enumerate((hangs.server_port, free_port())):
+            shadow = Upstream(f"shadow-bad-{number}", port, kind="shadow")
+            envoy.apply(Split(stable, shadow=shadow, shadow_share=1.0))
+            begun = time.monotonic()
+            # More than Envoy has under way with a shadow.
+            answers = [client.post(PREDICT, json={}) for _ in range(150)]
+            assert {(answer.status_code, answer.headers[VARIANT_HEADER]) for answer in answers} == {(200, "stable")}
+            assert time.monotonic() - begun < 4.0, "nobody waits for the shadow"
+        envoy.apply(Split(stable))
+        hangs.shutdown()
+
+
 def test_a_request_id_is_kept_or_made_and_told(envoy: Envoy, client: httpx.Client, stable: Upstream) -> None:
     envoy.apply(Split(stable))
     own = client.post(PREDICT, json={}, headers={"x-request-id": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"})
