@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,9 +25,9 @@ from endcap.spec.base import parse_date
 from endcap.store import open_store, storage_errors
 
 if TYPE_CHECKING:
-    import httpx
     import pyarrow as pa
 
+    from endcap.client import Client
     from endcap.events.simulate import Log
 
 MARKER = ".endcap-demo"
@@ -58,6 +58,8 @@ def command(folder: Path, events: int, seed: int) -> None:
 
     FOLDER is made anew. Every process that the demo starts has ended when it returns.
     """
+    from endcap.cli.demo_live import LivingShop
+    from endcap.client import Client
     from endcap.spec.load import load
 
     begun = time.monotonic()
@@ -68,7 +70,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     _make_anew(folder)
     os.environ["ENDCAP_DEMO"] = str(folder)
     log = _simulate(events, seed, plan)
-    spec = SHIPPED / "demo.yaml"
+    spec, settings = SHIPPED / "demo.yaml", [f"seed={seed}"]
 
     goes = (
         ("The first model", range(plan.champion)),
@@ -79,7 +81,7 @@ def command(folder: Path, events: int, seed: int) -> None:
         _heading(title, f"everything before {date}")
         _write_days(log, folder, days)
         run_pipeline(
-            load(spec, sets=[f"seed={seed}"]),
+            load(spec, sets=settings),
             "training",
             store_url=store_url,
             registry="",
@@ -90,9 +92,16 @@ def command(folder: Path, events: int, seed: int) -> None:
 
     _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
     serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
-    with serving(open_store(store_url), "demo", port=0, progress=lambda line: click.echo(f"  {line}")) as address:
-        _ask(address, log.events, log.items)
-        _split(address)
+    store = open_store(store_url)
+    product = _products(log.items)
+    with (
+        serving(store, "demo", port=0, progress=lambda line: click.echo(f"  {line}")) as address,
+        Client(address, "demo", timeout=10.0) as client,
+    ):
+        session = _ask(client, log.events, product)
+        _split(client)
+        _heading("The shop lives on", "what shoppers do and what the shop forbids count at once")
+        LivingShop(client, load(spec, sets=settings), store, folder, product).tell(session[-3:])
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
     if shutil.which("endcap") is None:
         click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
@@ -131,48 +140,33 @@ def _write_days(log: Log, folder: Path, days: range) -> None:
     click.echo(f"  {len(days)} files of events arrive in {folder / 'events'}")
 
 
-def _ask(address: str, events: pa.Table, items: pa.Table) -> None:
-    """Ask rankings for three shoppers of the log's last day, and print them as a person would read them."""
-    import httpx
+def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> list[str]:
+    """Ask rankings for three shoppers of the log's last day, and print them as a person would read them.
 
-    catalogue = {row["item"]: row for row in items.to_pylist()}
-    with httpx.Client(base_url=address, timeout=10.0) as client:
-        for customer, session in _last_sessions(events, count=3):
-            click.echo(f"\n  {click.style(customer, bold=True)} looked at")
-            for item in session[-3:]:
-                click.echo(f"      {_product(catalogue[item])}")
-            answer = _rank(client, customer, {"items": session, "customer": customer, "k": 5})
-            variant = answer["variant"]
-            click.echo(f"    and is shown (by the {variant}, version {answer['model_version']})")
-            for place, ranked in enumerate(answer["items"], start=1):
-                click.echo(f"    {place}. {_product(catalogue[ranked['item']])}")
+    Returns what the last one looked at.
+    """
+    session: list[str] = []
+    for customer, session in _last_sessions(events, count=3):
+        click.echo(f"\n  {click.style(customer, bold=True)} looked at")
+        for item in session[-3:]:
+            click.echo(f"      {product(item)}")
+        ranking = client.rank(shopper=customer, customer=customer, items=session, k=5)
+        click.echo(f"    and is shown (by the {ranking.variant}, version {ranking.model_version})")
+        for place, item in enumerate(ranking.ids, start=1):
+            click.echo(f"    {place}. {product(item)}")
+    return session
 
 
-def _split(address: str) -> None:
+def _split(client: Client) -> None:
     """Send a request for each of 1,000 shoppers and print who answered."""
-    import httpx
-
     begun = time.monotonic()
-    with httpx.Client(base_url=address, timeout=10.0) as client:
-        seen = Counter(
-            _rank(client, f"shopper-{number}", {"items": [], "k": 1})["variant"] for number in range(SHOPPERS)
-        )
+    seen = Counter(client.rank(shopper=f"shopper-{number}", items=[], k=1).variant for number in range(SHOPPERS))
     click.echo(f"\n  {SHOPPERS:,} shoppers asked once each, in {time.monotonic() - begun:.1f} s:")
     for variant in ("stable", "canary"):
         share = seen[variant] / SHOPPERS
         click.echo(f"    {variant:<7} {seen[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
     if not seen["canary"]:
         raise EndcapError("the challenger got no shopper; see the lines above for why it was not deployed")
-
-
-def _rank(client: httpx.Client, shopper: str, request: dict[str, Any]) -> dict[str, Any]:
-    response = client.post(
-        "/v1/models/demo:predict", json={"instances": [request]}, headers={"x-endcap-shopper": shopper}
-    )
-    if response.status_code != 200:
-        raise EndcapError(f"the gateway answered {response.status_code}: {response.text[:300]}")
-    prediction: dict[str, Any] = response.json()["predictions"][0]
-    return prediction
 
 
 def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:
@@ -186,8 +180,15 @@ def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str
             yield customer, rows.sort_values("time", kind="stable")["item"].tolist()
 
 
-def _product(row: dict[str, Any]) -> str:
-    return f"{row['title']:<44.44} {row['category']:<22.22} {row['price']:>9,.2f}"
+def _products(items: pa.Table) -> Callable[[str], str]:
+    """A line for each item, by its id."""
+    rows = {row["item"]: row for row in items.to_pylist()}
+
+    def line(item: str) -> str:
+        row = rows[item]
+        return f"{row['title']:<44.44} {row['category']:<22.22} {row['price']:>9,.2f}"
+
+    return line
 
 
 def _heading(title: str, what: str) -> None:

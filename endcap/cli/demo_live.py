@@ -1,0 +1,114 @@
+"""What the demo shows of a shop that lives on: what shoppers do, what they bought and what the shop forbids count at
+once, without a training or a restart; and a list of every customer's, made ahead of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from endcap.client import Client, Ranking
+from endcap.errors import EndcapError
+from endcap.spec.load import Loaded
+from endcap.store import Store
+
+VISITOR = "a-new-visitor"
+PATIENCE = 20.0
+"""Seconds that the demo waits for something that takes a second or, of rules, five."""
+K = 5
+
+
+@dataclass(frozen=True)
+class LivingShop:
+    """product: an item's line, by its id. folder: where the demo's files lie."""
+
+    client: Client
+    loaded: Loaded
+    store: Store
+    folder: Path
+    product: Callable[[str], str]
+
+    def tell(self, session: list[str]) -> None:
+        """The visit of somebody new, who looks at the items of `session`; then the lists of all customers."""
+        first = self._look_around(session)
+        bought = self._buy(first)
+        self._forbid(bought)
+        self._list_ahead()
+
+    def _ask(self, **more: Any) -> Ranking:
+        return self.client.rank(shopper=VISITOR, customer=VISITOR, k=K, **more)
+
+    def _look_around(self, session: list[str]) -> Ranking:
+        before = self._ask()
+        taken = self.client.events([{"item": item, "customer": VISITOR, "type": "view"} for item in session])
+        click.echo(f"\n  Somebody new looks at {len(session)} items; {taken.accepted} events are on disk:")
+        for item in session:
+            click.echo(f"      {self.product(item)}")
+        ranking = self._until(lambda one: one.ids != before.ids)
+        self._show("asked for by the customer's id alone, the ranking follows", ranking)
+        seen = [{"ranking_id": ranking.id, "item": item, "position": n} for n, item in enumerate(ranking.ids)]
+        self.client.impressions(seen)
+        return ranking
+
+    def _buy(self, ranking: Ranking) -> Ranking:
+        bought = ranking.ids[0]
+        self.client.orders([{"customer": VISITOR, "items": [{"item": bought, "quantity": 1}]}])
+        after = self._until(lambda one: bought not in one.ids)
+        self._show(f"{self._name(bought)} is bought, and not shown to its owner again", after)
+        return after
+
+    def _forbid(self, ranking: Ranking) -> None:
+        from endcap.online import default_online, open_online
+        from endcap.rules import publish_catalogue
+        from endcap.rules.read import read_catalogue
+
+        forbidden = ranking.ids[0]
+        with (self.folder / "blacklist.csv").open("a") as blacklist:
+            blacklist.write(f"{forbidden}\n")
+        address = default_online(self.store.root)
+        if address is None:
+            raise EndcapError("the demo's store is a folder, which holds its online store")
+        with open_online(address, shop=self.loaded.shop.name, timeout=5.0) as online:
+            publish_catalogue(online, read_catalogue(self.loaded.shop, lambda line: None))
+        begun = time.monotonic()
+        after = self._until(lambda one: forbidden not in one.ids)
+        seconds = time.monotonic() - begun
+        self._show(f"{self._name(forbidden)} is put on the blacklist, and gone everywhere {seconds:.0f} s later", after)
+
+    def _list_ahead(self) -> None:
+        from endcap.batch import Wanted, describe, publish_lists, recommend
+        from endcap.batch.publication import online_address
+        from endcap.online import open_online
+
+        begun = time.monotonic()
+        made = recommend(self.loaded.recommender, self.loaded.shop, self.store, wanted=Wanted())
+        address = online_address("", self.store)
+        if address is None:
+            raise EndcapError("the demo's store is a folder, which holds its online store")
+        with open_online(address, shop=self.loaded.shop.name, timeout=30.0) as online:
+            publish_lists(self.loaded.recommender, made, self.store, online)
+        told = describe(made, published=True)
+        click.echo(f"\n  {click.style('Ahead of time', bold=True)}, in {time.monotonic() - begun:.0f} s: {told}")
+
+    def _until(self, met: Callable[[Ranking], bool]) -> Ranking:
+        deadline = time.monotonic() + PATIENCE
+        while not met(ranking := self._ask()):
+            if time.monotonic() > deadline:
+                raise EndcapError(
+                    f"the ranking did not follow within {PATIENCE:.0f} s; what the predictors and the intake said lies "
+                    f"below {self.store.root.removeprefix('file://')}/.work/serving"
+                )
+            time.sleep(0.1)
+        return ranking
+
+    def _name(self, item: str) -> str:
+        return self.product(item).split("  ")[0].strip()
+
+    def _show(self, what: str, ranking: Ranking) -> None:
+        click.echo(f"    {what}")
+        for place, item in enumerate(ranking.ids, start=1):
+            click.echo(f"    {place}. {self.product(item)}")
