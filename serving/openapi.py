@@ -194,7 +194,7 @@ _ANSWERS: Json = {
         ["accepted", "duplicates"],
         accepted=_COUNT,
         duplicates={**_COUNT, "description": "Records whose id was taken in the last 24 hours."},
-        rejected=_list(_object(["index", "error"], index=_COUNT, error={"type": "string"})),
+        rejected=_list(_object(["index", "reason"], index=_COUNT, reason={"type": "string"})),
     ),
     "Refused": _object(["error"], error={"type": "string"}),
 }

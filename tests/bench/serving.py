@@ -103,7 +103,9 @@ def _measured(case: Case, folder: Path) -> list[dict[str, Any]]:
         with _trivial(len(answer.content), folder) as other:
             same = targets(other, bodies, folder / "theirs")
             theirs = capacity(same, case.p90, start=case.rate, seconds=SECONDS / 6)
-        how = f"{most:,} a second at p90 under {case.p90:g} ms, a model that does nothing {theirs:,}; same bodies and Envoy"
+        how = (
+            f"{most:,} a second at p90 under {case.p90:g} ms, a model that does nothing {theirs:,}; same bodies, Envoy"
+        )
         share = most / theirs if theirs else 0.0
         results.append(_row(f"{case.name}: share of a trivial model's rate", share, "", 0.5, how=how))
     return results
