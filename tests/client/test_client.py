@@ -108,9 +108,7 @@ def test_what_may_pass_is_tried_again_with_the_same_request_id(shop: Shop, ask: 
 
 
 @both
-@pytest.mark.parametrize(
-    ("status", "error"), [(400, RequestError), (404, NotFoundError), (500, EndcapError)]
-)
+@pytest.mark.parametrize(("status", "error"), [(400, RequestError), (404, NotFoundError), (500, EndcapError)])
 def test_what_will_not_pass_is_told_at_once(shop: Shop, ask: Ask, status: int, error: type[Exception]) -> None:
     shop.answers = [(status, {"error": "instance 0: k: found 0"}, {})]
     with pytest.raises(error, match=rf"answered {status}: instance 0: k: found 0"):
