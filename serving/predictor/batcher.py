@@ -1,7 +1,11 @@
 """Requests that come while others are ranked make the next batch: none waits for company, none ranks alone in a crowd.
 
-One thread ranks. A ranking is computation, and two at once on one core only make both late; a GPU takes one batch at a
-time anyway, and a larger one for little more.
+One batch is ranked at a time. A ranking is computation, and two at once on one core only make both late; a GPU takes
+one batch at a time anyway, and a larger one for little more.
+
+Brief rankings are made where they are asked for, on the event loop, a few milliseconds of them in a turn: to wake a
+thread and to share the interpreter's lock with it costs as much again. All others are made on a thread of their own, so
+that meanwhile probes are answered and who would wait too long is told so.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
@@ -24,12 +28,15 @@ MOST = 128
 SLICE = 0.025
 """Seconds that a batch should not take longer than: whoever arrives meanwhile waits for its end."""
 
+BRIEF = 0.005
+"""Seconds of brief rankings in one turn of the event loop; one is brief that takes no more than half of that."""
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
 class Watch(Protocol):
-    """Is told what happens, on the ranking thread."""
+    """Is told what happens, by whoever ranks."""
 
     def ranked(self, requests: int, seconds: float, waits: Sequence[float]) -> None:
         """A batch of so many requests took so long; the calls that it began with had waited so long."""
@@ -52,14 +59,29 @@ class _Call(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Hands requests to `work` on a thread of its own, in batches. Calls of many requests take turns with others."""
+    """Hands requests to `work`, in batches. Calls of many requests take turns with others."""
 
-    def __init__(self, work: Callable[[list[Q]], list[A]], admission: Admission, watch: Watch) -> None:
-        """work: one answer a request, in order. An error of it is the answer to the calls that cause it alone."""
+    def __init__(
+        self,
+        work: Callable[[list[Q]], list[A]],
+        admission: Admission,
+        watch: Watch,
+        *,
+        waits: Callable[[Q], bool] = lambda request: False,
+        brief: float = BRIEF,
+    ) -> None:
+        """work: one answer a request, in order. An error of it is the answer to the calls that cause it alone.
+
+        waits: whether `work` may have to wait for somebody else, which the event loop must not. brief: see `BRIEF`.
+        """
         self._work = work
+        self._waits = waits
+        self._brief = brief
         self._admission = admission
         self._watch = watch
-        self._fresh: list[_Call[Q, A]] = []
+        self._fresh: deque[_Call[Q, A]] = deque()
+        self._handed = 0
+        """Calls that the thread has, and has not answered. The event loop ranks only while there are none."""
         self._queue: SimpleQueue[list[_Call[Q, A]] | None] = SimpleQueue()
         self._waiting: deque[_Call[Q, A]] = deque()
         self._current: list[_Call[Q, A]] = []
@@ -85,11 +107,11 @@ class Batcher(Generic[Q, A]):
         if self._died is not None:
             future.set_exception(RuntimeError(f"the ranking thread has ended: {self._died!r}"))
             return future
-        call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room()), time.perf_counter())
+        call: _Call[Q, A] = _Call(requests, future, min(len(requests), self._room(SLICE)), time.perf_counter())
         self._admission.waiting += call.weight
         if not self._fresh:
-            # All that this turn of the loop brings is handed over together: waking a thread costs as much as a ranking.
-            loop.call_soon(self._pass_on)
+            # After all that this turn of the loop brings.
+            loop.call_soon(self._turn)
         self._fresh.append(call)
         return future
 
@@ -98,17 +120,26 @@ class Batcher(Generic[Q, A]):
         self._queue.put(None)
         self._thread.join(patience)
 
-    def _pass_on(self) -> None:
-        self._queue.put(self._fresh)
-        self._fresh = []
+    def _turn(self) -> None:
+        """On the event loop: rank some of what has come, or hand it all to the thread."""
+        quick = 2 * self._admission.each <= self._brief and self._died is None
+        if quick and not self._handed and not any(map(self._waits, chain(*(call.requests for call in self._fresh)))):
+            self._deliver(self._rank(self._fresh, self._brief))
+            if self._fresh:
+                asyncio.get_running_loop().call_soon(self._turn)
+        else:
+            self._handed += len(self._fresh)
+            self._queue.put(list(self._fresh))
+            self._fresh.clear()
 
-    def _room(self) -> int:
-        return max(1, min(MOST, int(SLICE / self._admission.each)))
+    def _room(self, seconds: float) -> int:
+        """How many requests can be ranked in so many seconds."""
+        return max(1, min(MOST, int(seconds / self._admission.each)))
 
     def _live(self) -> None:
         try:
             while self._gather():
-                self._rank()
+                self._hand_over(self._rank(self._waiting, SLICE))
         except BaseException as error:
             self._died = error
             self._give_up()
@@ -134,8 +165,9 @@ class Batcher(Generic[Q, A]):
             self._waiting += calls
         return True
 
-    def _rank(self) -> None:
-        parts, began = self._fill(), time.perf_counter()
+    def _rank(self, waiting: deque[_Call[Q, A]], seconds: float) -> list[_Call[Q, A]]:
+        """Rank as much of what waits as can be in so many seconds; the calls that are done with it."""
+        parts, began = self._fill(waiting, self._room(seconds)), time.perf_counter()
         self._current = [call for call, _ in parts]
         self._began = time.monotonic()
         waits = [began - call.arrived for call, _ in parts if not call.answers]
@@ -151,14 +183,14 @@ class Batcher(Generic[Q, A]):
         self._watch.ranked(count, took, waits)
         self._current = []
         # What is not done goes to the back: a call of many takes turns with others.
-        self._waiting.extend(call for call, _ in parts if not call.done)
-        self._hand_over([call for call, _ in parts if call.done])
+        waiting.extend(call for call, _ in parts if not call.done)
+        return [call for call, _ in parts if call.done]
 
-    def _fill(self) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
+    def _fill(self, waiting: deque[_Call[Q, A]], room: int) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
         """The next batch: calls, first come first, each with those of its requests that are its next."""
-        room, parts = self._room(), []
-        while room > 0 and self._waiting:
-            call = self._waiting.popleft()
+        parts = []
+        while room > 0 and waiting:
+            call = waiting.popleft()
             start = len(call.answers)
             part = call.requests[start : start + room]
             parts.append((call, part))
@@ -174,13 +206,17 @@ class Batcher(Generic[Q, A]):
                 call.error = error
 
     def _hand_over(self, done: list[_Call[Q, A]]) -> None:
+        """From the thread to the event loop, once a batch."""
         if done:
             # The loop has gone where the server gave up on its last requests.
             with contextlib.suppress(RuntimeError):
-                done[0].future.get_loop().call_soon_threadsafe(self._deliver, done)
+                done[0].future.get_loop().call_soon_threadsafe(self._take_back, done)
+
+    def _take_back(self, done: Sequence[_Call[Q, A]]) -> None:
+        self._handed -= len(done)
+        self._deliver(done)
 
     def _deliver(self, done: Sequence[_Call[Q, A]]) -> None:
-        """On the event loop, once a batch."""
         for call in done:
             self._admission.waiting -= call.weight
             if call.future.cancelled():

@@ -50,7 +50,7 @@ class Engine:
         self._lookups = lookups
         self._without_store = Seldom(log, logging.WARNING, "rankings are made without the online store")
         self.admission = Admission(ranker.serving.max_wait.total_seconds())
-        self.batcher: Batcher[RankRequest, Ranked] = Batcher(self._rank, self.admission, metrics)
+        self.batcher: Batcher[RankRequest, Ranked] = Batcher(self._rank, self.admission, metrics, waits=self._waits)
 
     def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[Ranked]]:
         """One answer a request, to be awaited on the event loop."""
@@ -69,8 +69,14 @@ class Engine:
             texts.append(answer.to_bytes(extra))
         return texts
 
+    def _waits(self, request: RankRequest) -> bool:
+        """Whether a request is ranked only when the online store has answered."""
+        if self._lookups is None:
+            return False
+        return request.precomputed or leaves_to_store(request, owned=self.ranker.rulebook.rules.owned is not None)
+
     def _rank(self, requests: list[RankRequest]) -> list[Ranked]:
-        """On the ranking thread."""
+        """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
         owned = ranker.rulebook.rules.owned is not None
         if self._lookups is None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from endcap_serving.predictor.admission import Admission
-from endcap_serving.predictor.batcher import MOST, SLICE, Batcher
+from endcap_serving.predictor.batcher import BRIEF, MOST, SLICE, Batcher
 from endcap_serving.predictor.health import Health
 
 
@@ -42,9 +42,10 @@ class Gate:
 
 
 @contextmanager
-def batcher(work: Callable[[list[str]], list[str]], longest: float = 10.0) -> Iterator[tuple[Batcher[str, str], Seen]]:
+def batcher(work: Callable[[list[str]], list[str]], brief: float = 0.0) -> Iterator[tuple[Batcher[str, str], Seen]]:
+    """Of rankings that are none of them brief, so that all are made on the thread."""
     seen = Seen()
-    made = Batcher(work, Admission(longest), seen)
+    made = Batcher(work, Admission(10.0), seen, waits=lambda request: request == "waits", brief=brief)
     yield made, seen
     made.close()
 
@@ -84,6 +85,32 @@ def test_a_call_of_many_takes_turns_with_others() -> None:
     turn = next(number for number, batch in enumerate(gate.batches) if "b" in batch)
     assert turn == 2
     assert max(map(len, gate.batches)) <= MOST
+
+
+def test_brief_rankings_are_made_on_the_loop_and_others_and_what_waits_on_the_thread() -> None:
+    ranked_by: list[tuple[str, list[str]]] = []
+
+    def work(requests: list[str]) -> list[str]:
+        ranked_by.append((threading.current_thread().name, requests))
+        return requests
+
+    async def asks(made: Batcher[str, str]) -> None:
+        here = threading.current_thread().name
+        await asyncio.gather(made.submit(["a"]), made.submit(["b"]))
+        assert ranked_by.pop() == (here, ["a", "b"])
+        # While the thread has something, all goes there: never are two batches ranked at once.
+        await asyncio.gather(made.submit(["waits"]), made.submit(["c"]))
+        assert ranked_by.pop() == ("ranking", ["waits", "c"])
+        many = await made.submit(["d"] * 4 * MOST)
+        assert len(many) == 4 * MOST
+        assert {name for name, _ in ranked_by} == {here}
+        made._admission.took(100 * BRIEF, 100)
+        await made.submit(["e"])
+        assert ranked_by.pop() == ("ranking", ["e"])
+
+    with batcher(work, BRIEF) as (made, _):
+        asyncio.run(asks(made))
+        assert made._admission.waiting == 0
 
 
 def test_an_error_is_the_answer_to_who_causes_it_alone() -> None:
