@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path, PurePath
 
 from endcap.online import online_url
@@ -38,6 +40,17 @@ class IntakeProcess:
         self._say = say
         self._failures = 0
         self._started = self._retry_at = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it takes events, or has failed: then nobody waits for it."""
+        if self.process is None or self._failures:
+            return bool(self._failures)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.upstream.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (OSError, HTTPException):
+            return False
 
     def tend(self, package: Path) -> None:
         """One look, without waiting: note its death, start it. package: any of the shop's, for the shop's name."""

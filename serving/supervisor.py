@@ -138,14 +138,15 @@ class Supervisor:
         return self._envoy.address
 
     def start(self, stop: threading.Event) -> None:
-        """Return when the stable version answers, and the canary too unless it failed; or when `stop` is set."""
+        """Return when the stable version answers, and canary and intake unless they failed; or when `stop` is set."""
         began = said = time.monotonic()
         while not stop.wait(TICK):
             self.step()
             if self._stable.error:
                 version = self._wanted.stable.version
                 raise EndcapError(f"{self._recommender} version {version} cannot be served: {self._stable.error}")
-            if self._envoy and (self._wanted.canary is None or self._canary.current or self._canary.error):
+            canary = self._wanted.canary is None or self._canary.current or self._canary.error
+            if self._envoy and canary and self._intake.settled:
                 return
             if time.monotonic() - said > 5:
                 said = time.monotonic()
