@@ -69,7 +69,8 @@ def version(
                 "name": "shoes",
                 "shop": "demo",
                 "model": {"name": "popularity"},
-                "serving": {"kubernetes": {"mode": "Standard", "ready_within": "3m"}},
+                # Its package is a stand-in: there is no list of popular items in it.
+                "serving": {"fallback": "refuse", "kubernetes": {"mode": "Standard", "ready_within": "3m"}},
             }
         )
         yield spec, store.root, registry.uri, environment
