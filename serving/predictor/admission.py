@@ -1,8 +1,8 @@
 """Whether a request may wait for its turn: who would wait too long is told so at once, so that others do not.
 
-The wait is estimated as what is waiting or being ranked, times what one has taken of late, and what the event loop is
-late by: there are queues before it too, of connections that it has not come to. So past the capacity the queue stays as
-long as `serving.max_wait` allows, and with it the latency of all that is accepted.
+The wait is estimated as what is waiting or being ranked, at the pace of late, and what the event loop is late by: there
+are queues before it too, of connections that it has not come to. So past the capacity the queue stays as long as
+`serving.max_wait` allows, and with it the latency of all that is accepted.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ class Admission:
         self.waiting = 0
         """Requests that wait or are being ranked; of a call of many, those that others must wait for."""
         self.each = AT_LEAST
-        """Mean seconds of the ranking thread a request."""
+        """Mean seconds of ranking a request."""
+        self.pace = AT_LEAST
+        """Mean seconds from one request's end to the next one's while others wait: with all that is done in between."""
         self.late = 0.0
         """Seconds that the event loop is late by."""
 
     @property
     def wait(self) -> float:
         """Seconds that a request would wait now."""
-        return self.waiting * self.each + self.late
+        return self.waiting * self.pace + self.late
 
     @property
     def full(self) -> bool:
@@ -49,11 +51,12 @@ class Admission:
         """Whole seconds after which the queue has gone."""
         return max(1, math.ceil(self.wait))
 
-    def took(self, seconds: float, requests: int) -> None:
-        """A batch of so many requests took so long."""
-        now = max(seconds / requests, AT_LEAST)
+    def took(self, seconds: float, requests: int, since_last: float | None = None) -> None:
+        """A batch of so many requests took so long. since_last: seconds since the one before, where these waited."""
         kept = MEMORY**requests
-        self.each = kept * self.each + (1 - kept) * now
+        self.each = kept * self.each + (1 - kept) * max(seconds / requests, AT_LEAST)
+        whole = seconds if since_last is None else since_last
+        self.pace = kept * self.pace + (1 - kept) * max(whole / requests, AT_LEAST)
 
 
 async def watch_loop(admissions: Sequence[Admission]) -> None:

@@ -80,6 +80,8 @@ class Batcher(Generic[Q, A]):
         self._admission = admission
         self._watch = watch
         self._fresh: deque[_Call[Q, A]] = deque()
+        self._ended, self._left = 0.0, False
+        """When the last batch ended, and whether any request waited then."""
         self._handed = 0
         """Calls that the thread has, and has not answered. The event loop ranks only while there are none."""
         self._queue: SimpleQueue[list[_Call[Q, A]] | None] = SimpleQueue()
@@ -179,11 +181,13 @@ class Batcher(Generic[Q, A]):
             self._rank_singly(parts)
         took, count = time.perf_counter() - began, sum(len(part) for _, part in parts)
         self._began = 0.0
-        self._admission.took(took, count)
+        ended = began + took
+        self._admission.took(took, count, ended - self._ended if self._left else None)
         self._watch.ranked(count, took, waits)
         self._current = []
         # What is not done goes to the back: a call of many takes turns with others.
         waiting.extend(call for call, _ in parts if not call.done)
+        self._ended, self._left = ended, bool(waiting)
         return [call for call, _ in parts if call.done]
 
     def _fill(self, waiting: deque[_Call[Q, A]], room: int) -> list[tuple[_Call[Q, A], Sequence[Q]]]:
