@@ -214,15 +214,22 @@ class Supervisor:
             self._say(f"the gateway failed, is started again: {self._envoy.process.how_it_ended()}")
             self._envoy = None
         if self._envoy is None:
-            self._envoy = Envoy(
-                self.folder / "gateway",
-                self._host,
-                self._port,
-                self._recommender,
-                split,
-                fallback_port=self._fallback.port,
-                intake=self._intake.upstream,
-            )
+            try:
+                self._envoy = Envoy(
+                    self.folder / "gateway",
+                    self._host,
+                    self._port,
+                    self._recommender,
+                    split,
+                    fallback_port=self._fallback.port,
+                    intake=self._intake.upstream,
+                )
+            except EndcapError as error:
+                if self._split is None:
+                    raise
+                # Its port may be somebody's for a moment, such as a client's own end of a connection.
+                self._say(f"the gateway cannot be started again yet: {str(error).splitlines()[0]}")
+                return
             self._port = self._envoy.port
         elif split == self._split or not self._told(self._envoy, split):
             return
