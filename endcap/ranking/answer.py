@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-_FALLBACK = b'null,"fallback":true'
+_SCORE, _FALLBACK, _NEXT = b'","score":', b'null,"fallback":true', b'},{"item":"'
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Answer:
         items = self.written
         if items is None:
             scores = [score for score in self.scores if score is not None]
-            items = write_items([head(item) for item in self.ids], np.array(scores, dtype=np.float32))
+            items = write_items(self.ids, np.array(scores, dtype=np.float32))
         rest: dict[str, Any] = {"unknown": self.unknown}
         if self.removed is not None:
             rest["removed"] = self.removed
@@ -51,39 +50,18 @@ class Answer:
         return b'{"items":%b,%b' % (items, orjson.dumps(rest)[1:])
 
 
-class Names:
-    """The ids of a vocabulary, and what each is written as in an answer."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.ids = np.empty(len(ids), dtype=object)
-        self.ids[:] = ids
-
-    @functools.cached_property
-    def heads(self) -> NDArray[np.object_]:
-        """`head` of each id: some 80 bytes an item."""
-        heads = np.empty(len(self.ids), dtype=object)
-        heads[:] = [head(item) for item in self.ids]
-        return heads
-
-
-def head(item: str) -> bytes:
-    """An item of an answer as JSON up to its score, behind the end of the item before it."""
-    return b'},{"item":%b,"score":' % orjson.dumps(item)
-
-
-def write_items(heads: Sequence[bytes], scores: NDArray[np.float32]) -> bytes:
+def write_items(ids: Sequence[str], scores: NDArray[np.float32]) -> bytes:
     """The items of an answer as JSON, those without a score as fallbacks. A score has the digits of a float32.
 
-    Put together from pieces that are there already: half the time of making dictionaries and writing these.
+    Put together from pieces of two lists written at once: half the time of making dictionaries and writing these.
     """
-    if not heads:
+    if not ids:
         return b"[]"
-    pieces: list[bytes] = [_FALLBACK] * (2 * len(heads))
-    pieces[::2] = heads
-    # Each head ends the item before it, and before the first there is none.
-    pieces[0] = b"[" + heads[0][2:]
+    pieces = [b"", _SCORE, _FALLBACK, _NEXT] * len(ids)
+    # Within a JSON string each quotation mark stands behind a backslash: this one is always between two.
+    pieces[::4] = orjson.dumps(ids)[2:-2].split(b'","')
     if len(scores):
         numbers = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)
-        pieces[1 : 2 * len(scores) : 2] = numbers[1:-1].split(b",")
-    pieces.append(b"}]")
-    return b"".join(pieces)
+        pieces[2 : 4 * len(scores) : 4] = numbers[1:-1].split(b",")
+    pieces[-1] = b"}]"
+    return b'[{"item":"%b' % b"".join(pieces)

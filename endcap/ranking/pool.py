@@ -22,6 +22,30 @@ Places = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """A request's candidates. index: of each in the vocabulary, ascending, -1 of strangers; order: each one's place."""
+
+    given: Sequence[str]
+    index: Places
+    order: NDArray[np.intp]
+
+    def places(self) -> Places:
+        """Those of the vocabulary, ascending, each once."""
+        places = self.index[np.searchsorted(self.index, 0) :]
+        again = places[1:] == places[:-1]
+        return np.delete(places, np.flatnonzero(again)) if np.count_nonzero(again) else places
+
+    def strangers(self) -> list[str]:
+        """The others in the order given, each once."""
+        count = np.searchsorted(self.index, 0)
+        return list(dict.fromkeys(self.given[place] for place in self.order[:count].tolist()))
+
+    def named(self, items: Places) -> list[str]:
+        """The ids of some of them, as they were given."""
+        return [self.given[place] for place in self.order[np.searchsorted(self.index, items)].tolist()]
+
+
+@dataclass(frozen=True)
 class Pool:
     """The items of one request.
 
@@ -34,6 +58,12 @@ class Pool:
     allowed: NDArray[np.bool_]
     hidden: Places
     strangers: list[str]
+    candidates: Candidates | None = None
+
+    def named(self, items: Places) -> list[str] | None:
+        """The ids of items that may be listed, out of the request: those are at hand, and a large vocabulary's are far
+        from the processor. None where the request names no candidates."""
+        return self.candidates.named(items) if self.candidates is not None else None
 
     def forbid(self, scores: NDArray[np.float32]) -> None:
         """Set what may not be listed to -inf, in place; float32 [n_items]. Of a pool without places."""
@@ -67,14 +97,15 @@ class Pools:
         allowed = self.rulebook.allowed(request.surface)
         hidden = self._hidden(request, known, session)
         places, strangers = self._having(request), list[str]()
-        if request.candidates is not None:
-            candidates, strangers = self._candidates(request.candidates)
-            places = candidates if places is None else candidates[_found(candidates, places)]
+        candidates = self._candidates(request.candidates) if request.candidates is not None else None
+        if candidates is not None:
+            asked, strangers = candidates.places(), candidates.strangers()
+            places = asked if places is None else asked[_found(asked, places)]
         if places is not None:
             places = places[allowed[places]]
             if len(hidden):
                 places = places[~_found(places, np.sort(hidden))]
-        return Pool(places, allowed, hidden, strangers)
+        return Pool(places, allowed, hidden, strangers, candidates)
 
     def admitted(
         self, strangers: Sequence[str], request: RankRequest, known: Known, ids: Sequence[str]
@@ -120,16 +151,10 @@ class Pools:
             places = having if places is None else places[_found(places, having)]
         return places
 
-    def _candidates(self, candidates: Sequence[str]) -> tuple[Places, list[str]]:
-        """Those of the vocabulary, ascending, and the others in the order given; each once."""
+    def _candidates(self, candidates: Sequence[str]) -> Candidates:
         index = self.vocabulary.indices(candidates)
-        places = np.sort(index)
-        strangers = list[str]()
-        if len(places) and places[0] < 0:
-            strangers = list(dict.fromkeys(candidates[place] for place in np.flatnonzero(index < 0).tolist()))
-            places = places[np.searchsorted(places, 0) :]
-        again = places[1:] == places[:-1]
-        return (np.delete(places, np.flatnonzero(again)) if np.count_nonzero(again) else places), strangers
+        order = np.argsort(index, kind="stable")
+        return Candidates(candidates, index[order], order)
 
     def _hidden(self, request: RankRequest, known: Known, session: Places) -> Places:
         asked = [*request.exclude, *known.owned]

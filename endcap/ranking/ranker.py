@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions
 from endcap.models.base import Model
 from endcap.models.best import NONE, best
-from endcap.ranking.answer import Answer, Names, head, write_items
+from endcap.ranking.answer import Answer, write_items
 from endcap.ranking.pool import Pool, Pools
 from endcap.ranking.request import RankRequest, parse_instance
 from endcap.ranking.session import Asked, Evaluate, Ids, Known, Reader
@@ -79,7 +79,6 @@ class Ranker:
         self.serving = serving or Serving()
         self.evaluate = evaluate
         self._items = items
-        self._names = Names(vocabulary.ids)
         self._follow(rulebook or Rulebook(vocabulary, items, Rules()))
         self._reader = Reader(vocabulary, evaluate=evaluate, event_types=event_types, customers=customers)
 
@@ -100,7 +99,6 @@ class Ranker:
         """Work out what the first requests would else wait for; whoever serves calls it once, before the first."""
         self.model.prepare()
         self.rulebook.prepare()
-        _ = self._names.heads
 
     def parse(self, instance: Any, number: int = 0) -> RankRequest:
         """The request of a V1 instance, checked against this recommender's limits. Raises RequestError."""
@@ -169,20 +167,17 @@ class Ranker:
         items, scores = picked.items, picked.scores
         if len(items) < k:
             items = np.concatenate([items, pool.others(items, k - len(items))])
-        ids: list[str] = self._names.ids[items].tolist()
-        heads: list[bytes] = self._names.heads[items].tolist()
+        ids = pool.named(items) or [self.vocabulary.ids[item] for item in items.tolist()]
         if len(ids) < k and pool.strangers:
             admitted = self._pools.admitted(pool.strangers, request, known, asked.ids[row])
-            strangers = list(islice(admitted, k - len(ids)))
-            ids += strangers
-            heads += map(head, strangers)
+            ids += islice(admitted, k - len(ids))
         return Answer(
             ids,
             [*scores.tolist(), *[None] * (len(ids) - len(scores))],
             asked.unknown(row) + len(pool.strangers),
             self._pools.removed(request, known, asked.ids[row]) if request.explain else None,
             picked.precomputed,
-            write_items(heads, scores),
+            write_items(ids, scores),
         )
 
 

@@ -56,6 +56,15 @@ def test_unknown_items_are_skipped_and_counted() -> None:
     assert (answer.ids, answer.unknown) == (["e", "c"], 1)
 
 
+def test_ids_of_any_letters_are_written_as_they_are() -> None:
+    odd = ['"', '","', "\\", 'a","b\\', "'", "{}],:\n\u2028é"]
+    for request in ({"candidates": [*odd, "b"], "k": 9}, {"k": 9}):
+        model = Ranker(FixedScores(TABLE), Vocabulary(odd[:5]), pa.table({"item": odd[:5]}))
+        answer = model.rank([RankRequest(items=[odd[0]], **request)])[0]
+        assert [item["item"] for item in answer.to_json()["items"]] == answer.ids
+        assert set(answer.ids) >= set(odd[:5])
+
+
 @pytest.mark.parametrize(
     ("exclude", "expected"), [("none", ["a", "b", "c", "d", "e"]), ("last", list("abde")), ("seen", list("bde"))]
 )
