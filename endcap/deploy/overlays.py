@@ -86,7 +86,9 @@ def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
     things = {
         "namespace": namespace,
         "serviceaccount": manifests.service_account(serving.namespace, serving),
-        "servingruntime": manifests.serving_runtime(serving.namespace, serving.image or manifests.IMAGE),
+        "servingruntime": manifests.serving_runtime(
+            serving.namespace, serving.image or manifests.IMAGE, manifests.ONLINE_SECRET
+        ),
         "inferenceservice": service,
     }
     kustomization = {

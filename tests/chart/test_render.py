@@ -279,9 +279,9 @@ def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
     from endcap.deploy.manifests import service_account, serving_runtime
     from endcap.spec.kubernetes import Serving
 
-    objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}})
+    objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})
     runtime = objects.one("ServingRuntime", "endcap")
-    wanted = serving_runtime("endcap-serving", "r.example.com/endcap:1")
+    wanted = serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
     account, wanted_account = (
         objects.one("ServiceAccount", "endcap-predictor"),

@@ -47,3 +47,5 @@ def test_an_overlay_is_all_that_is_needed(
         assert (pod["spec"]["nodeName"] in gpu_nodes) == gpu
         fetched = next(one for one in pod["spec"]["initContainers"] if one["name"] == "storage-initializer")
         assert {one["name"] for one in fetched["env"]} >= {"AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"}
+        serves = next(one for one in pod["spec"]["containers"] if one["name"] == "kserve-container")
+        assert "ENDCAP_ONLINE" in {one["name"] for one in serves["env"]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime
+from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime, shadow_service
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
 from tests.deploy.given import NAMESPACE, recommender, target
@@ -60,8 +60,15 @@ def test_an_inference_service_keeps_every_field(mode: Mode, through: Callable[[J
     assert without_empty_names(through(whole(mode), "V1beta1InferenceService")) == whole(mode)
 
 
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_a_shadow_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
+    shadow = shadow_service(recommender(**GPU), NAMESPACE, mode, target("3"), 0.1)
+    assert without_empty_names(through(shadow, "V1beta1InferenceService")) == shadow
+
+
 def test_a_serving_runtime_keeps_every_field(through: Callable[[Json, str], Json]) -> None:
-    assert through(serving_runtime(NAMESPACE), "V1alpha1ServingRuntime") == serving_runtime(NAMESPACE)
+    runtime = serving_runtime(NAMESPACE, online="redis")
+    assert through(runtime, "V1alpha1ServingRuntime") == runtime
 
 
 def test_a_field_that_kserve_does_not_know_would_be_lost(through: Callable[[Json, str], Json]) -> None:
