@@ -99,6 +99,8 @@ def _measured(case: Case, folder: Path) -> list[dict[str, Any]]:
         steady = attack(file, case.rate, SECONDS)
         most = capacity(file, case.p90, start=max(case.rate // 2, 10), seconds=SECONDS / 6)
     results = _rows(case, steady, most, ready, memory, size)
+    if case is CASES[-1]:
+        results += [_several(case, workers, store.fetch(package), bodies, folder) for workers in (2, 4)]
     if case is CASES[0]:
         with _trivial(len(answer.content), folder) as other:
             same = targets(other, bodies, folder / "theirs")
@@ -192,7 +194,8 @@ def _bodies(case: Case) -> list[Any]:
 
 
 def _memory(store: Store) -> int:
-    """Proportional set size of the predictor, in bytes: what is shared with other processes counts in part."""
+    """Proportional set size of the predictors of a store's packages, in bytes: what is shared counts in part."""
+    found = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_text().split("\0")
@@ -200,31 +203,64 @@ def _memory(store: Store) -> int:
                 store.root.removeprefix("file://") in word for word in command
             ):
                 rollup = (process / "smaps_rollup").read_text()
-                return 1024 * int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")))
+                found += 1024 * int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")))
         except OSError:
             continue
-    raise RuntimeError("the predictor's process was not found")
+    if not found:
+        raise RuntimeError("the predictor's process was not found")
+    return found
+
+
+def _several(case: Case, workers: int, package: Path, bodies: list[Any], folder: Path) -> dict[str, Any]:
+    """What several workers take together, each having answered some requests."""
+    port = free_port()
+    command = [sys.executable, "-m", "endcap_serving.predictor", "--package", str(package), "--model-name", NAME]
+    command += ["--version", "1", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    url = f"http://127.0.0.1:{port}/v1/models/{NAME}:predict"
+    with _process(command, folder / f"{workers}.log"):
+        _wait_for(url, bodies[0])
+        # A connection each, so that every worker gets some.
+        for body in bodies:
+            httpx.post(url, json=body, timeout=30).raise_for_status()
+        memory = _memory(open_store(str(folder / "store")))
+    how = "proportional set size, the process that watches them too"
+    return _row(f"{case.name}: memory of {workers} workers", memory / 1e6, "MB", None, lower=True, how=how)
 
 
 @contextmanager
 def _trivial(size: int, folder: Path) -> Iterator[str]:
     """The address of a model that does nothing, behind an Envoy of its own."""
     port = free_port()
-    with (folder / "trivial.log").open("w") as log:
-        command = [sys.executable, "-m", "tests.bench._trivial", str(port), NAME, str(size)]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    envoy = None
-    try:
+    command = [sys.executable, "-m", "tests.bench._trivial", str(port), NAME, str(size)]
+    with _process(command, folder / "trivial.log"):
         envoy = Envoy(folder / "gateway", "127.0.0.1", 0, NAME, Split(Upstream("trivial", port)))
-        url = f"{envoy.address}/v1/models/{NAME}:predict"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if httpx.post(url, json={"instances": []}).status_code == 200:
-                break
-            time.sleep(0.2)
-        yield url
-    finally:
-        if envoy is not None:
+        try:
+            url = f"{envoy.address}/v1/models/{NAME}:predict"
+            _wait_for(url, {"instances": []})
+            yield url
+        finally:
             end_all([envoy.process])
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[None]:
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
+
+
+def _wait_for(url: str, body: Any) -> None:
+    """Until a POST is answered 200. Raises TimeoutError after two minutes."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if httpx.post(url, json=body, timeout=30).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"{url} does not answer")
