@@ -71,6 +71,14 @@ def test_in_a_pod_the_package_lies_where_kserve_puts_it(monkeypatch: pytest.Monk
     assert (given.version, given.variant, given.threads) == ("12", "stable", cpu_limit())
 
 
+@pytest.mark.parametrize(("address", "meant"), [("redis://there:6379", "redis://there:6379"), ("none", ""), ("", "")])
+def test_no_online_store_is_said_by_none_or_by_nothing(
+    monkeypatch: pytest.MonkeyPatch, address: str, meant: str
+) -> None:
+    monkeypatch.setenv("ENDCAP_ONLINE", address)
+    assert arguments(["--model_name", "shoes", "--version", "1"]).online == meant
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
