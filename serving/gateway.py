@@ -200,6 +200,8 @@ def _copies(split: Split) -> Json:
         "runtime_fraction": {"default_value": share},
         "disable_shadow_host_suffix_append": True,
         "request_headers_mutations": [{"append": _header(VARIANT_HEADER, "shadow")}],
+        # Otherwise the one of who answers.
+        **_host(split.shadow),
         # Its span would look like a part of the shopper's request.
         "trace_sampled": False,
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from endcap.deploy.variants import Variant, Variants, read_variants
+from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
 
 from .gateway import Split, Upstream
 
@@ -19,22 +20,35 @@ def splits_of(services: Iterable[Mapping[str, Any]], before: Mapping[str, Split]
     One that says nothing that can be read keeps what it had: it must not end the others.
     """
     found: dict[str, Split] = {}
+    shadows: list[Shadow] = []
     for service in services:
         name = service["metadata"]["name"]
         try:
-            if variants := read_variants(service):
+            if shadow := read_shadow(service):
+                shadows.append(shadow)
+            elif variants := read_variants(service):
                 found[name] = split_of(variants, before.get(name))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.error("an InferenceService cannot be read", extra={"recommender": name, "error": repr(error)})
-            found |= {name: before[name]} if name in before else {}
+            found |= {name: without_shadow(before[name])} if name in before else {}
+    for shadow in shadows:
+        name = shadow.recommender
+        if name in found and shadow.variant.ready and shadow.share > 0:
+            upstream = replace(_upstream(name, shadow.variant), kind="shadow")
+            found[name] = replace(found[name], shadow=upstream, shadow_share=shadow.share)
     return dict(sorted(found.items()))
+
+
+def without_shadow(split: Split) -> Split:
+    """The same, with copies to nobody."""
+    return replace(split, shadow=None, shadow_share=0.0)
 
 
 def split_of(variants: Variants, before: Split | None) -> Split:
     """A canary that is not ready gets nobody; where nobody is said to be reached, stable goes on as before."""
-    stable = _upstream(variants.recommender, variants.stable)
+    stable = _upstream(variants.recommender, variants.stable) if variants.stable else None
     ready = variants.canary if variants.canary and variants.canary.ready else None
-    canary = _upstream(variants.recommender, ready)
+    canary = _upstream(variants.recommender, ready) if ready else None
     if stable is None and canary is None and before is not None:
         return Split(before.stable, salt=variants.salt, terms=variants.terms)
     # In Knative mode the stable version has no address any more once the canary has everything.
@@ -42,9 +56,7 @@ def split_of(variants: Variants, before: Split | None) -> Split:
     return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
 
 
-def _upstream(recommender: str, variant: Variant | None) -> Upstream | None:
-    if variant is None:
-        return None
+def _upstream(recommender: str, variant: Variant) -> Upstream:
     there = variant.address
     # The name says it all, so that another address is another cluster.
     name = f"{recommender}/{there.host}:{there.port}"

@@ -26,6 +26,7 @@ from .announcer import Announcer, Splits
 from .gateway import Json, Split, Terms, Upstream
 from .json_log import log_json_lines
 from .last_state import LastState
+from .splits import without_shadow
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -203,6 +204,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _all_on_stable(split: Split) -> Split:
+    split = without_shadow(split)
     return split if split.stable is None else replace(split, canary=None, share=0.0)
 
 
@@ -217,6 +219,8 @@ def _told(split: Split | None) -> Json:
     if split is None:
         return {}
     names = {"stable": split.stable and split.stable.name, "canary": split.canary and split.canary.name}
+    if split.shadow:
+        names |= {"shadow": split.shadow.name, "copied": split.shadow_share}
     return {**names, "share": split.share, "salt": split.salt, "listed": len(split.terms.popular)}
 
 

@@ -30,11 +30,17 @@ TIMEOUT = PREFIX + "timeout"
 """Seconds that a request may take."""
 POPULAR = PREFIX + "popular"
 """JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers."""
+SHADOW_OF = PREFIX + "shadow-of"
+"""Of a shadow's InferenceService: the recommender whose requests it gets copies of."""
+SHADOW_SHARE = PREFIX + "shadow-share"
+"""Of a shadow's InferenceService: the share of those requests."""
 VERSION = PREFIX + "version"
 """Of a predictor, on its pods: the registered version that it serves."""
 MODE = "serving.kserve.io/deploymentMode"
 _CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
+SHADOW_MASK = {**MASK, SHADOW_SHARE: "see-the-inferenceservice"}
+"""Of a shadow's predictor. Not of others: a longer mask is another template, which would start their pods anew."""
 
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -85,6 +91,16 @@ class Variants:
     terms: Terms = USUAL
 
 
+@dataclass(frozen=True)
+class Shadow:
+    """Gets copies of a recommender's requests, and has an InferenceService of its own."""
+
+    recommender: str
+    share: float
+    """Of the requests, 0 to 1."""
+    variant: Variant
+
+
 def read_variants(service: Json) -> Variants | None:
     """The variants of an InferenceService (as the API server gives it); None where it is not Endcap's."""
     metadata = service["metadata"]
@@ -96,6 +112,21 @@ def read_variants(service: Json) -> Variants | None:
     share = share_of(said) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
     return Variants(name, namespace, said.get(SALT, ""), share, stable, canary, terms_said(said))
+
+
+def read_shadow(service: Json) -> Shadow | None:
+    """The shadow that an InferenceService is; None where it is none of Endcap's."""
+    metadata = service["metadata"]
+    said = metadata.get("annotations") or {}
+    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not said.get(SHADOW_OF):
+        return None
+    predictor = service["spec"]["predictor"]
+    version = str((predictor.get("annotations") or {}).get(VERSION, ""))
+    if mode_of(service) == "Knative":
+        variant = _tagged(service, "latest", version, "latest" in knative_traffic(service))
+    else:
+        variant = _named(service, predictor, version, _predictor_is_ready(service))
+    return Shadow(said[SHADOW_OF], share_of(said, SHADOW_SHARE), variant)
 
 
 def mode_of(service: Json) -> Mode:
@@ -131,43 +162,44 @@ def template_is_ready(service: Json) -> bool:
 
 
 def _at_knative(service: Json) -> tuple[Variant | None, Variant | None]:
-    metadata, traffic = service["metadata"], knative_traffic(service)
-    said = metadata["annotations"]
-    ready = template_is_ready(service)
-
-    def variant(tag: str, version: str, is_ready: bool) -> Variant:
-        host = f"{tag}-{predictor_service(metadata['name'], None)}.{metadata['namespace']}.svc"
-        return Variant(version, Address(host, 80, host), is_ready)
-
+    said, traffic = service["metadata"]["annotations"], knative_traffic(service)
     canary = None
     if said.get(CANARY) and "latest" in traffic:
-        canary = variant("latest", said[CANARY], ready)
+        canary = _tagged(service, "latest", said[CANARY], template_is_ready(service))
     # Until the newest template is ready, `latest` is the revision before it. A revision is in the Route's traffic only
     # once it was ready.
     others = () if canary and canary.ready else ("latest", "prev")
     tags = [said.get(STABLE_TAG, "latest"), *others]
-    stable = next((variant(tag, said[STABLE], True) for tag in tags if tag in traffic), None)
+    stable = next((_tagged(service, tag, said[STABLE], True) for tag in tags if tag in traffic), None)
     return stable, canary
 
 
+def _tagged(service: Json, tag: str, version: str, ready: bool) -> Variant:
+    metadata = service["metadata"]
+    host = f"{tag}-{predictor_service(metadata['name'], None)}.{metadata['namespace']}.svc"
+    return Variant(version, Address(host, 80, host), ready)
+
+
 def _at_standard(service: Json) -> tuple[Variant | None, Variant | None]:
-    metadata, spec = service["metadata"], service["spec"]
-    said = metadata["annotations"]
-    # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
-    url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
-    port = urlsplit(url).port or 80
-
-    def variant(predictor: Json, version: str, ready: bool) -> Variant:
-        host = f"{predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
-        return Variant(version, Address(host, port, host), ready)
-
-    ready = condition(service, "PredictorReady").get("status") == "True"
-    stable = variant(spec["predictor"], said[STABLE], ready)
+    said, spec = service["metadata"]["annotations"], service["spec"]
+    stable = _named(service, spec["predictor"], said[STABLE], _predictor_is_ready(service))
     canaries = spec.get("canary") or []
     if not canaries or not said.get(CANARY):
         return stable, None
     predictor = canaries[0]["predictor"]
-    return stable, variant(predictor, said[CANARY], canary_is_ready(service, predictor.get("name", "")))
+    return stable, _named(service, predictor, said[CANARY], canary_is_ready(service, predictor.get("name", "")))
+
+
+def _named(service: Json, predictor: Json, version: str, ready: bool) -> Variant:
+    metadata = service["metadata"]
+    # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
+    url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
+    host = f"{predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
+    return Variant(version, Address(host, urlsplit(url).port or 80, host), ready)
+
+
+def _predictor_is_ready(service: Json) -> bool:
+    return bool(condition(service, "PredictorReady").get("status") == "True")
 
 
 def canary_is_ready(service: Json, predictor: str) -> bool:
@@ -181,10 +213,10 @@ def _predictor_status(service: Json) -> dict[str, Any]:
     return components.get("predictor") or {}
 
 
-def share_of(said: Json) -> float:
-    """The canary's share that annotations say."""
+def share_of(said: Json, key: str = SHARE) -> float:
+    """The share that annotations say: the canary's, or the shadow's (`SHADOW_SHARE`)."""
     try:
-        share = float(said.get(SHARE, 0))
+        share = float(said.get(key, 0))
     except ValueError:
         return 0.0  # Someone wrote there: who cannot be read gets nothing.
     return share if 0 <= share <= 1 else 0.0

@@ -141,6 +141,16 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def shadow_service(name: str, share: float, *, ready: bool = True, port: int = 80) -> Json:
+    """As KServe keeps it in Standard mode: version 3, which gets copies of a share of the requests."""
+    service = inference_service(f"{name}--shadow", port=port)
+    service["metadata"]["annotations"] = {"endcap.dev/shadow-of": name, "endcap.dev/shadow-share": str(share)}
+    del service["spec"]["predictor"]["name"]
+    service["spec"]["predictor"]["annotations"] = {"endcap.dev/version": "3"}
+    service["status"]["conditions"] = [{"type": "PredictorReady", "status": str(ready)}]
+    return service
+
+
 def inference_service(
     name: str,
     share: float = 0.0,

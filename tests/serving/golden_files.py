@@ -25,6 +25,13 @@ PODS = Upstream(
 TAG = Upstream(
     "shoes/latest-shoes-predictor.shop.svc:80", 80, "latest-shoes-predictor.shop.svc", "latest-shoes-predictor.shop.svc"
 )
+SHADOW_TAG = Upstream(
+    "shoes/latest-shoes--shadow-predictor.shop.svc:80",
+    80,
+    "latest-shoes--shadow-predictor.shop.svc",
+    "latest-shoes--shadow-predictor.shop.svc",
+    kind="shadow",
+)
 INTAKE = Upstream("intake/endcap-intake-pods.endcap.svc:8080", 8080, "endcap-intake-pods.endcap.svc", kind="intake")
 LISTED = Terms(timeout=2.0, k=20, popular=("p1", "p2"))
 REFUSED = Terms(timeout=0.8)
@@ -61,6 +68,9 @@ def files() -> dict[str, Json]:
                 "shoes": Split(PODS, TAG, 0.3, "07e5", terms=LISTED),
             },
             INTAKE,
+        ),
+        "cluster-with-shadow": told(
+            {"shoes": Split(TAG, salt="07e5", shadow=SHADOW_TAG, shadow_share=0.1, terms=LISTED)}
         ),
         "longest-name": told({"a" * 40: Split(STABLE), "b": Split(STABLE)}),
     }

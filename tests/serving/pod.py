@@ -78,6 +78,16 @@ class Gateway:
             return {_host(to["cluster"]): 1.0}
         return {}
 
+    def copies(self, recommender: str) -> dict[str, float]:
+        """What Envoy itself says it copies: the share of the requests by the host that gets them."""
+        for route in self.routes():
+            for mirror in (
+                route.get("route", {}).get("request_mirror_policies", ()) if route["name"] == recommender else ()
+            ):
+                share = mirror["runtime_fraction"]["default_value"]["numerator"] / TOTAL_WEIGHT
+                return {_host(mirror["cluster"]): share}
+        return {}
+
     def routes(self) -> list[Json]:
         """The routes that Envoy has, none before it was told any."""
         dump = self.admin.get("/config_dump?resource=dynamic_route_configs").json().get("configs", [])

@@ -21,7 +21,7 @@ from endcap_serving import last_state, xds
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from endcap_serving.last_state import LastState
 
-from .api_server import ApiServer, inference_service
+from .api_server import ApiServer, inference_service, shadow_service
 from .backends import Backend
 from .name_server import NameServer
 from .pod import Gateway, wait_for
@@ -32,6 +32,7 @@ ADDRESSES = {
     "shoes-v1-predictor.shop.svc": "127.0.7.1",
     "shoes-v2-predictor.shop.svc": "127.0.7.2",
     "hats-v1-predictor.shop.svc": "127.0.7.3",
+    "shoes--shadow-predictor.shop.svc": "127.0.7.8",
 }
 INTAKE = "intake-pods.shop.svc"
 SHOPPERS = [f"shopper-{number}" for number in range(400)]
@@ -161,6 +162,38 @@ def test_a_canary_that_is_not_ready_gets_nobody(gate: Gateway, api: ApiServer) -
     share(api, 0.5, canary_ready=False)
     wait_for(has_share(gate, 0.0), "the canary gets nobody")
     assert canary_shoppers(gate) == set()
+
+
+def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
+    gate: Gateway, api: ApiServer, predictors: dict[str, Backend]
+) -> None:
+    host = "shoes--shadow-predictor.shop.svc"
+    share(api, 0.0)
+    api.put(shadow_service("shoes", 0.25, ready=False, port=PORT))
+    share(api, 0.1)
+    wait_for(has_share(gate, 0.1), "the canary's share is 0.1")
+    assert gate.copies("shoes") == {}
+    api.put(shadow_service("shoes", 0.25, port=PORT))
+    wait_for(lambda: gate.copies("shoes") == {host: 0.25}, "a quarter is copied")
+    answers = [gate.ask("shoes", shopper) for shopper in SHOPPERS]
+    assert {answer.headers[VARIANT_HEADER] for answer in answers} == {"stable", "canary"}
+    assert not any(host in answer.text for answer in answers)
+    # Four standard deviations of a binomial around its mean of 100: 35. Copies are on their way a moment longer.
+    seen = predictors[host].seen
+    wait_for(lambda: len(seen) > 65, "copies come")
+    assert len(seen) < 135
+    assert {(one[VARIANT_HEADER], one["host"]) for one in seen} == {("shadow", host)}
+    assert gate.ask("shoes--shadow").status_code == 404, "nobody asks it by itself"
+    predictors[host].fail(delay=5.0)
+    api.put(shadow_service("shoes", 1.0, port=PORT))
+    wait_for(lambda: gate.copies("shoes") == {host: 1.0}, "everything is copied")
+    begun = time.monotonic()
+    assert {gate.ask("shoes").status_code for _ in range(50)} == {200}
+    assert time.monotonic() - begun < 4.0, "nobody waits for the shadow"
+    predictors[host].fail()
+    api.delete("shoes--shadow")
+    wait_for(lambda: gate.copies("shoes") == {}, "nothing is copied")
+    assert has_share(gate, 0.1)()
 
 
 def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) -> None:

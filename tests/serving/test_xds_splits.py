@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from endcap.deploy.variants import Address, Variant, Variants
 from endcap_serving.gateway import Split, Upstream
 from endcap_serving.splits import split_of, splits_of
 
-from .api_server import inference_service
+from .api_server import inference_service, shadow_service
 
 STABLE = Variant("1", Address("a.shop.svc", 80, "a.shop.svc"), True)
 CANARY = Variant("2", Address("10.0.0.1", 8080, "b.example.com"), True)
@@ -41,3 +43,21 @@ def test_one_that_cannot_be_read_keeps_what_it_had_and_ends_no_other() -> None:
     assert list(found) == ["hats", "shoes"]
     assert found["shoes"] == Split(A)
     assert list(splits_of([broken], {})) == []
+
+
+def test_a_shadow_gets_copies_while_it_is_ready_and_changes_nothing_else() -> None:
+    shoes, hats = inference_service("shoes", 0.3), inference_service("hats")
+    without = splits_of([shoes, hats], {})
+    host = "shoes--shadow-predictor.shop.svc"
+    shadow = Upstream(f"shoes/{host}:80", 80, host, host, kind="shadow")
+    copied = splits_of([shadow_service("shoes", 0.25), shoes, hats], without)
+    assert copied == without | {"shoes": replace(without["shoes"], shadow=shadow, shadow_share=0.25)}
+    waiting, none = shadow_service("shoes", 0.25, ready=False), shadow_service("shoes", 0.0)
+    spoilt = shadow_service("shoes", 0.25)
+    del spoilt["spec"]["predictor"]
+    for one in (waiting, none, spoilt, shadow_service("socks", 0.25)):
+        assert splits_of([one, shoes, hats], copied) == without
+    # What cannot be read keeps who answers, and not who is copied to.
+    broken = inference_service("shoes", 0.3)
+    del broken["spec"]["predictor"]
+    assert splits_of([broken, hats], copied) == without
