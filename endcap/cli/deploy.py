@@ -116,8 +116,6 @@ def _to_cluster(
     from endcap.deploy.kubernetes import carry_out, preview
 
     cluster, spec = connect(*where), _spec(state, store)
-    if state.shadow is not None:
-        click.echo("  … shadows are the laptop's gateway's (`endcap serve`): in a cluster nothing is copied", err=True)
     if dry_run:
         click.echo(preview(spec, state, cluster, namespace, force=force))
         return

@@ -16,7 +16,7 @@ from endcap.deploy import forget_state
 def command(recommender: str, namespace: str, kubeconfig: str | None, context: str | None, store_url: str) -> None:
     """Serve RECOMMENDER no more: with --namespace in the cluster, otherwise on this machine.
 
-    With --namespace its InferenceService and HTTPRoute are deleted, if Endcap made them, and nothing else; the desired
+    With --namespace its InferenceServices and HTTPRoute are deleted, if Endcap made them, and nothing else; the desired
     state stays, so that `endcap deploy` brings them back. Without, the desired state is forgotten. Versions and
     packages stay.
     """

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, difference
-from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE
+from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, kind_of
 from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
 from endcap.deploy.abilities import Abilities, find_abilities
 from endcap.deploy.capacity import Capacity, find_capacity, second_predictor
 from endcap.deploy.ownership import check_ours, check_stays
+from endcap.deploy.shadow import Shadows
 from endcap.deploy.state import Deployment, describe
 from endcap.deploy.steps import Step, changes, said_of
 from endcap.deploy.traffic import Traffic, in_words, knative_traffic_of, standard_traffic_of, wanted
@@ -72,6 +73,10 @@ class _Deployer:
         self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
         if self.own_route:
             self._find_route()
+        self.shadows = Shadows(self.recommender, self.cluster, self.namespace, self.can.mode, self._apply, self.tell)
+        if self.desired.shadow is not None:
+            # What cannot be asked for is refused before anything changes.
+            self.shadows.service(self.desired.shadow, self.live)
 
     def tell(self, line: str) -> None:
         if line != self.told:
@@ -177,13 +182,16 @@ def carry_out(
 
     desired: reads the desired state; where another one is wanted meanwhile, this ends and leaves the rest to whoever
     wanted it. force: take fields back that others changed. wait: until everything is ready; otherwise only the next
-    step is taken. progress: told each new line of what is going on.
+    step is taken. progress: told each new line of what is going on. A shadow ends before anything else changes and
+    comes when all else is done; it is not waited for, and what goes wrong with it is a note.
 
     Raises UserError for what cannot be asked for, ClusterError with the reason where the cluster refuses or a version
     does not become ready within `serving.kubernetes.ready_within`, UnreachableError.
     """
     deployer = _Deployer(recommender, desired(), cluster, namespace, force, progress)
     _note_route(deployer)
+    shadow = deployer.desired.shadow
+    said = "" if shadow else deployer.shadows.end(deployer.live)
     step = _first_step(deployer)
     if wait:
         step = _follow(deployer, desired, step)
@@ -192,6 +200,10 @@ def carry_out(
         deployer.notes.append(step.note)
     if not step.done:
         deployer.notes.append(f"{step.words}; `endcap deploy {recommender.name}` goes on from there")
+    if shadow and step.done and deployer.live is not None and desired().changed == deployer.desired.changed:
+        said = deployer.shadows.follow(shadow, deployer.live)
+    if said:
+        deployer.notes.append(said)
     whole = deployer.can.mode == "Knative" or not deployer.own_route
     return Outcome(deployer.can.mode, wanted(step, whole), traffic, deployer.notes)
 
@@ -206,8 +218,13 @@ def preview(
     if deployer.own_route:
         things.append(manifests.http_route(recommender, namespace, step.weights))
     parts = [f"next: {step.words}"]
-    for thing, kind in zip(things, (INFERENCE_SERVICE, HTTP_ROUTE), strict=False):
-        before = cluster.find(kind, thing["metadata"]["name"], namespace)
+    shadow = deployer.shadows.find()
+    if desired.shadow is not None:
+        things.append(deployer.shadows.service(desired.shadow, deployer.live))
+    elif shadow is not None:
+        parts.append(f"InferenceService {shadow['metadata']['name']} is deleted: no requests are copied any more")
+    for thing in things:
+        before = cluster.find(kind_of(thing), thing["metadata"]["name"], namespace)
         parts.append(difference(before, cluster.apply(thing, force=force, dry_run=True)))
     return "\n".join(part for part in parts if part) if any(parts[1:]) else "nothing would change"
 

@@ -12,7 +12,17 @@ from typing import Any
 from endcap import __version__
 from endcap.cluster.security import USER, container_security
 from endcap.deploy.state import Target
-from endcap.deploy.variants import MASK, MODE, VERSION, Mode, labels, predictor_service
+from endcap.deploy.variants import (
+    MASK,
+    MODE,
+    SHADOW_MASK,
+    SHADOW_OF,
+    SHADOW_SHARE,
+    VERSION,
+    Mode,
+    labels,
+    predictor_service,
+)
 from endcap.errors import UserError
 from endcap.online import ONLINE
 from endcap.spec import Recommender
@@ -24,6 +34,8 @@ RUNTIME = "endcap"
 FORMAT = {"name": "endcap", "version": "1"}
 ONLINE_SECRET = "endcap-online"  # noqa: S105 (a name)
 """The Secret that holds the online store's address, where the manifests' runtime looks for it."""
+NAMED = "{{.Name}}"
+"""KServe fills in the InferenceService's name."""
 PORT = 8080
 PACKAGE = "/mnt/models"
 """Where KServe lays the package."""
@@ -31,6 +43,8 @@ DRAIN_WAIT = 5
 """Seconds that a pod that is to end goes on taking requests; of the thirty that Kubernetes gives it."""
 LONGEST_NAME = 40
 """KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
+SHADOW_SUFFIX = "--shadow"
+"""Of a shadow's InferenceService; no recommender's name may end so in a cluster."""
 TEMPLATE = "endcap.dev/template"
 """Of a predictor: the fingerprint of how it was rendered."""
 Json = dict[str, Any]
@@ -75,18 +89,47 @@ def inference_service(
     canary: list[Json] | None = None,
 ) -> Json:
     """The InferenceService with these predictors (`predictor`, `canary_entry`) and annotations of `variants`."""
-    annotations = {MODE: mode, **said}
-    if mode == "Knative":
-        annotations["serving.kserve.io/enable-tag-routing"] = "true"
     spec: Json = {"predictor": predictor}
     if canary:
         spec["canary"] = canary
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {**_metadata(recommender.name, namespace, labels(recommender.name)), "annotations": annotations},
-        "spec": spec,
-    }
+    return _service(_metadata(recommender.name, namespace, labels(recommender.name)), mode, said, spec)
+
+
+def shadow_service(
+    recommender: Recommender, namespace: str, mode: Mode, shadow: Target, share: float, owner: Json | None = None
+) -> Json:
+    """The InferenceService of a shadow, which gets copies of a share of the recommender's requests.
+
+    One pod, as the stable version's are; scaled by nothing, since copies that it has no time for may be lost. owner:
+    the recommender's InferenceService, with which Kubernetes deletes it.
+    """
+    serving, name = recommender.serving.kubernetes, shadow_name(recommender.name, namespace)
+    model = _model(serving, serving, shadow, recommender.name)
+    model["env"].append({"name": "ENDCAP_VARIANT", "value": "shadow"})
+    # Copies come with the recommender's name, the runtime fills in the InferenceService's. KServe puts arguments behind
+    # the runtime's, where the last one counts.
+    model["args"] = ["--model-name", recommender.name]
+    model["readinessProbe"] = _readiness_probe(recommender.name)
+    pods = {"model": model, **_pod(serving, serving, mode, name), "minReplicas": 1, "maxReplicas": 1}
+    predictor = {**pods, "annotations": {**_marks(pods, shadow), **SHADOW_MASK}}
+    metadata = _metadata(name, namespace, {**labels(recommender.name), "app.kubernetes.io/component": "shadow"})
+    if owner is not None:
+        there = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
+        metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **there}]
+    said = {SHADOW_OF: recommender.name, SHADOW_SHARE: f"{share:g}"}
+    return _service(metadata, mode, said, {"predictor": predictor})
+
+
+def shadow_name(recommender: str, namespace: str) -> str:
+    """Of a shadow's InferenceService: not a recommender's name, and no longer than one may be.
+
+    In Standard mode KServe makes one label of a host's name, at most 63 characters, of the predictor and the namespace.
+    """
+    room = min(LONGEST_NAME, 63 - len(f"-predictor-{namespace}")) - len(SHADOW_SUFFIX)
+    if len(recommender) > room:
+        mark = fingerprint("shadow", recommender)[:7]
+        recommender = f"{recommender[: max(1, room - len(mark) - 1)]}-{mark}"
+    return recommender + SHADOW_SUFFIX
 
 
 def probe(recommender: Recommender, namespace: str, target: Target) -> Json:
@@ -187,6 +230,20 @@ def check_name(recommender: str) -> None:
             f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "
             "with a letter, because KServe and Knative make other names of it"
         )
+    if recommender.endswith(SHADOW_SUFFIX):
+        raise UserError(f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are shadows'")
+
+
+def _service(metadata: Json, mode: Mode, said: Mapping[str, str], spec: Json) -> Json:
+    annotations = {MODE: mode, **said}
+    if mode == "Knative":
+        annotations["serving.kserve.io/enable-tag-routing"] = "true"
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": spec,
+    }
 
 
 def _metadata(name: str, namespace: str, marks: Mapping[str, str]) -> Json:
@@ -205,7 +262,7 @@ def _container(image: str, online: str | None) -> Json:
         "image": image,
         "command": ["python", "-m", "endcap_serving.predictor"],
         "args": [
-            *("--model-name", "{{.Name}}", "--package", PACKAGE, "--port", str(PORT)),
+            *("--model-name", NAMED, "--package", PACKAGE, "--port", str(PORT)),
             # Until every gateway and Service has heard that the pod is not ready any more.
             *("--drain-wait", str(DRAIN_WAIT)),
         ],
@@ -213,7 +270,7 @@ def _container(image: str, online: str | None) -> Json:
         # The one name that both Knative and Kubernetes take.
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": start_up_probe(300),
-        "readinessProbe": {"httpGet": _get("/v2/models/{{.Name}}/ready"), "periodSeconds": 5, "timeoutSeconds": 2},
+        "readinessProbe": _readiness_probe(),
         # Slow to judge: a restart costs more than a minute's patience, and readiness has taken it out by then.
         "livenessProbe": {
             "httpGet": _get("/v2/health/live"),
@@ -226,22 +283,21 @@ def _container(image: str, online: str | None) -> Json:
     }
 
 
-def start_up_probe(seconds: float) -> Json:
+def start_up_probe(seconds: float, model: str = NAMED) -> Json:
     """Waits so long for the model to be loaded; the other probes begin after it."""
-    period = 5
-    return {
-        "httpGet": _get("/v2/models/{{.Name}}/ready"),
-        "periodSeconds": period,
-        "timeoutSeconds": 2,
-        "failureThreshold": max(1, math.ceil(seconds / period)),
-    }
+    probe = _readiness_probe(model)
+    return {**probe, "failureThreshold": max(1, math.ceil(seconds / probe["periodSeconds"]))}
+
+
+def _readiness_probe(model: str = NAMED) -> Json:
+    return {"httpGet": _get(f"/v2/models/{model}/ready"), "periodSeconds": 5, "timeoutSeconds": 2}
 
 
 def _get(path: str) -> Json:
     return {"path": path, "port": PORT}
 
 
-def _model(serving: Serving, pod: Pod, target: Target) -> Json:
+def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Json:
     if "://" not in target.package or target.package.startswith("file://"):
         raise UserError(
             f"version {target.version}'s package lies in a folder ({target.package}), which pods cannot reach; "
@@ -253,7 +309,7 @@ def _model(serving: Serving, pod: Pod, target: Target) -> Json:
         "storageUri": target.package,
         **({"image": serving.image} if serving.image else {}),
         "env": [{"name": "ENDCAP_VERSION", "value": target.version}],
-        "startupProbe": start_up_probe(serving.starts_within.total_seconds()),
+        "startupProbe": start_up_probe(serving.starts_within.total_seconds(), name),
         "resources": _resources(pod),
     }
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, Kind
-from endcap.deploy.manifests import own_route
-from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR
+from endcap.deploy.manifests import own_route, shadow_name
+from endcap.deploy.steps import said_of
+from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SHADOW_OF
 from endcap.errors import ClusterError
 
 Json = dict[str, Any]
@@ -36,27 +37,45 @@ def check_stays(live: Json | None, namespace: str) -> None:
         raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
 
 
+def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
+    """Raise ClusterError where an InferenceService is not this recommender's shadow; no --force takes it."""
+    check_ours(live, namespace)
+    if live is not None and said_of(live).get(SHADOW_OF) != recommender:
+        name = live["metadata"]["name"]
+        raise ClusterError(f"InferenceService {name} in namespace {namespace} is not {recommender}'s shadow")
+
+
 def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
     """Delete what Endcap made for a recommender in a namespace, and wait until it is gone; returns what it was.
 
-    Raises ClusterError where the InferenceService is someone else's, or is held back by a finalizer.
+    Raises ClusterError where an InferenceService is someone else's, or is held back by a finalizer.
     """
     live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     check_ours(live, namespace)
+    shadow = cluster.find(INFERENCE_SERVICE, shadow_name(recommender, namespace), namespace)
+    check_shadow(shadow, recommender, namespace)
+    route = _ours(cluster, own_route(recommender), namespace) if cluster.schema(HTTP_ROUTE.api_version) else None
     gone = []
-    for kind, name in ((HTTP_ROUTE, own_route(recommender)), (INFERENCE_SERVICE, recommender)):
-        if kind is HTTP_ROUTE and not cluster.schema(kind.api_version):
-            continue
-        found = live if kind is INFERENCE_SERVICE else _ours(cluster, name, namespace)
-        if found is not None and cluster.delete(kind, name, namespace, uid=found["metadata"]["uid"]):
+    for kind, found in ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, live)):
+        if found is not None and cluster.delete(kind, (name := found["metadata"]["name"]), namespace, uid=_uid(found)):
             gone.append(f"{kind.name} {name}")
-    end = time.monotonic() + GONE_WITHIN
-    while live is not None and cluster.find(INFERENCE_SERVICE, recommender, namespace) is not None:
-        if time.monotonic() > end:
-            held = ", ".join(live["metadata"].get("finalizers") or []) or "nothing that is known"
-            raise ClusterError(f"InferenceService {recommender} is marked to be deleted, and held back by {held}")
-        time.sleep(0.5)
+    for found in (shadow, live):
+        if found is not None:
+            _wait_until_gone(cluster, found, namespace)
     return gone
+
+
+def _uid(found: Json) -> str:
+    return str(found["metadata"]["uid"])
+
+
+def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
+    name, end = service["metadata"]["name"], time.monotonic() + GONE_WITHIN
+    while cluster.find(INFERENCE_SERVICE, name, namespace) is not None:
+        if time.monotonic() > end:
+            held = ", ".join(service["metadata"].get("finalizers") or []) or "nothing that is known"
+            raise ClusterError(f"InferenceService {name} is marked to be deleted, and held back by {held}")
+        time.sleep(0.5)
 
 
 def _ours(cluster: Cluster, route: str, namespace: str) -> Json | None:

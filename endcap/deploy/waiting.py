@@ -10,6 +10,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import EVENT, POD
+from endcap.deploy.manifests import SHADOW_SUFFIX
 from endcap.deploy.variants import VERSION
 
 Json = Mapping[str, Any]
@@ -98,6 +99,8 @@ def of_events(events: Iterable[Json], recommender: str, since: datetime) -> Trou
         for event in events
         if event.get("reason") in ("FailedCreate", "InternalError")
         and event["involvedObject"].get("name", "").startswith(f"{recommender}-")
+        # What keeps its shadow from starting is none of its own troubles.
+        and not event["involvedObject"]["name"].startswith(f"{recommender}{SHADOW_SUFFIX}-")
         and _when(event) >= since
     ]
     if not ours:

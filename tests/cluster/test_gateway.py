@@ -10,15 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
 import pytest
 
 from endcap.cluster import connect
+from endcap.deploy import Deployment, ShadowTarget
+from endcap.deploy.kubernetes import carry_out, preview
+from endcap.deploy.ownership import remove
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
 from tests.cluster.given import Cluster, eventually
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
+from tests.cluster.test_deployer import BOTH, SMALL, prepare, started
+from tests.deploy.given import recommender, state, target
 from tests.serving.pod import Gateway, wait_for
 
 Json = dict[str, Any]
@@ -168,3 +174,48 @@ def test_an_api_server_that_is_killed_changes_no_share(cluster: Cluster, namespa
     finally:
         cluster.restart_api_server()
     eventually(lambda: gate.shares(NAME) == {canary: 0.1, stable: 0.9})
+
+
+@pytest.mark.parametrize(("mode", "crds"), BOTH, ids=["Standard", "Knative"])
+def test_a_shadow_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: str, crds: tuple[str, ...]) -> None:
+    """Beside the version that serves, which notices nothing, and is taken back.
+
+    (The test's name is the namespace's, and a longer one would shorten the shadow's.)
+    """
+    cluster.needs(*crds)
+    prepare(cluster, namespace)
+    gate.start()
+    client, spec, serves = connect(str(cluster.kubeconfig)), recommender(mode=mode, **SMALL), state("1")
+    host = f"{'latest-' * (mode == 'Knative')}shoes--shadow-predictor.{namespace}.svc"
+
+    def deploy(share: float) -> list[str]:
+        shadow = ShadowTarget(**target("3").model_dump(), share=share) if share else None
+        wanted: Deployment = serves.model_copy(update={"shadow": shadow, "changed": datetime.now(UTC)})
+        told = preview(spec, wanted, client, namespace)
+        assert ("InferenceService shoes--shadow is deleted" in told) == (not share)
+        return carry_out(spec, lambda: wanted, client, namespace).notes
+
+    carry_out(spec, lambda: serves, client, namespace)
+    before = started(cluster, namespace)
+    assert deploy(0.1) == ["0.1 of the requests are copied to version 3 once it is ready"]
+    eventually(lambda: gate.copies(NAME) == {host: 0.1})
+    assert hosts_exist(cluster, namespace, [host])
+    assert started(cluster, namespace) == before, "who serves notices nothing"
+    (pod,) = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes--shadow")
+    container = next(one for one in pod["spec"]["containers"] if one["name"] == "kserve-container")
+    # The runtime's own come first, and the last one counts.
+    assert container["args"][-2:] == ["--model-name", "shoes"]
+    assert {"name": "ENDCAP_VARIANT", "value": "shadow"} in container["env"]
+
+    assert deploy(0.5) == ["0.5 of the requests are copied to version 3"]
+    eventually(lambda: gate.copies(NAME) == {host: 0.5})
+    (same,) = cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes--shadow")
+    assert same["metadata"]["uid"] == pod["metadata"]["uid"], "another share starts no pod"
+
+    assert deploy(0.0) == []
+    eventually(lambda: gate.copies(NAME) == {} and gate.shares(NAME) != {})
+    eventually(lambda: not cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes--shadow"))
+    assert started(cluster, namespace) == before
+    deploy(0.1)
+    assert remove(NAME, client, namespace) == ["InferenceService shoes--shadow", "InferenceService shoes"]
+    assert cluster.list("inferenceservices", namespace) == []

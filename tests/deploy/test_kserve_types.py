@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime
+from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime, shadow_service
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
 from tests.deploy.given import NAMESPACE, recommender, target
@@ -58,6 +58,12 @@ def whole(mode: Mode) -> Json:
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
 def test_an_inference_service_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
     assert without_empty_names(through(whole(mode), "V1beta1InferenceService")) == whole(mode)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_a_shadow_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
+    shadow = shadow_service(recommender(**GPU), NAMESPACE, mode, target("3"), 0.1)
+    assert without_empty_names(through(shadow, "V1beta1InferenceService")) == shadow
 
 
 def test_a_serving_runtime_keeps_every_field(through: Callable[[Json, str], Json]) -> None:

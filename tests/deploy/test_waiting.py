@@ -92,6 +92,7 @@ def test_old_events_and_those_of_others_do_not_count() -> None:
     before = NOW.replace(hour=13)
     assert of_events([event("exceeded quota: few", 1)], "shoes", before) is None
     assert of_events([event("exceeded quota: few", 1, "boots-v1-predictor")], "shoes", NOW) is None
+    assert of_events([event("exceeded quota: few", 1, "shoes--shadow-predictor")], "shoes", NOW) is None
 
 
 def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches() -> None:

@@ -1,0 +1,104 @@
+"""The shadow in a cluster: an InferenceService of its own, which never keeps the versions that serve waiting.
+
+It is made after they serve as wanted, and taken away before anything of them changes, so that it holds nothing that
+they need. What goes wrong with it is said, and fails no deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from endcap.cluster import Cluster, ForbiddenError, UnreachableError
+from endcap.cluster.kinds import INFERENCE_SERVICE
+from endcap.deploy import manifests
+from endcap.deploy.capacity import find_capacity
+from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy.ownership import check_shadow, check_stays
+from endcap.deploy.state import ShadowTarget
+from endcap.deploy.steps import mark, target_of
+from endcap.deploy.variants import Mode, read_shadow
+from endcap.deploy.waiting import find_trouble
+from endcap.errors import ClusterError
+from endcap.spec import Recommender
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """A recommender's shadow in a namespace: at most one."""
+
+    recommender: Recommender
+    cluster: Cluster
+    namespace: str
+    mode: Mode
+    """The recommender's own."""
+    apply: Callable[[Json], Json]
+    tell: Callable[[str], None]
+
+    def find(self) -> Json | None:
+        """As it is. Raises ClusterError where an object of its name is not this recommender's."""
+        found = self.cluster.find(INFERENCE_SERVICE, self.name, self.namespace)
+        check_shadow(found, self.recommender.name, self.namespace)
+        return found
+
+    @property
+    def name(self) -> str:
+        return manifests.shadow_name(self.recommender.name, self.namespace)
+
+    def service(self, shadow: ShadowTarget, owner: Json | None) -> Json:
+        """Its InferenceService. owner: the recommender's, None where there is none yet. Raises UserError."""
+        return manifests.shadow_service(self.recommender, self.namespace, self.mode, shadow, shadow.share, owner)
+
+    def end(self, owner: Json | None) -> str:
+        """Have none; what there is to say. owner: the recommender's InferenceService."""
+        try:
+            there = self.find()
+            if there is None or there["metadata"].get("deletionTimestamp"):
+                return ""
+            self.tell(f"{self.name} ends: no requests are copied any more")
+            return self._delete(there, owner)
+        except (ClusterError, UnreachableError) as error:
+            return f"the shadow {self.name} could not be ended: {error}"
+
+    def _delete(self, there: Json, owner: Json | None) -> str:
+        try:
+            self.cluster.delete(INFERENCE_SERVICE, self.name, self.namespace, uid=there["metadata"]["uid"])
+        except ForbiddenError as error:
+            # The account that pipelines run under may write InferenceServices, and delete none.
+            idle = ShadowTarget(**target_of(there["spec"]["predictor"]).model_dump(), share=0.0)
+            self.apply(self.service(idle, owner))
+            return (
+                f"no requests are copied any more, but the pod of {self.name} stays ({error}): `endcap deploy "
+                f"{self.recommender.name} --namespace {self.namespace}` by someone who may delete it ends it"
+            )
+        return ""
+
+    def follow(self, shadow: ShadowTarget, owner: Json) -> str:
+        """Have this one; where it stands."""
+        try:
+            before = self.find()
+            check_stays(before, self.namespace)
+            if before is None and (words := self._room()):
+                self.tell(words)
+            return self._standing(shadow, before, self.apply(self.service(shadow, owner)))
+        except (ClusterError, UnreachableError) as error:
+            return f"version {shadow.version} is no shadow yet: {error}"
+
+    def _room(self) -> str:
+        """What one pod more lacks."""
+        pod = self.recommender.serving.kubernetes
+        return find_capacity(self.cluster, pod, [one.model_dump(exclude_none=True) for one in pod.borne()]).words
+
+    def _standing(self, shadow: ShadowTarget, before: Json | None, after: Json) -> str:
+        copies = f"{shadow.share:.4g} of the requests are copied to version {shadow.version}"
+        old, new = (mark(one["spec"]["predictor"], TEMPLATE) if one else "" for one in (before, after))
+        told = read_shadow(after)
+        if old == new and told is not None and told.variant.ready:
+            return copies
+        made = datetime.fromisoformat(after["metadata"]["creationTimestamp"])
+        trouble = find_trouble(self.cluster, after, shadow.version, made)
+        return f"{copies} once it is ready" + (f"; now: {trouble.words}" if trouble else "")

@@ -1,0 +1,185 @@
+"""A recommender's shadow in a cluster: an InferenceService of its own, whose troubles are told and fail nothing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import pytest
+
+from endcap.cluster import Cluster, ForbiddenError
+from endcap.cluster.kinds import Kind
+from endcap.deploy import ShadowTarget
+from endcap.deploy.manifests import (
+    LONGEST_NAME,
+    check_name,
+    inference_service,
+    predictor,
+    shadow_name,
+    shadow_service,
+)
+from endcap.deploy.ownership import remove
+from endcap.deploy.shadow import Shadows
+from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_variants
+from endcap.errors import ClusterError, UserError
+from endcap.spec import Recommender
+from endcap_serving.predictor.options import arguments
+from tests.deploy.given import NAMESPACE, recommender, target
+
+Json = dict[str, Any]
+POD = {"gpu": {"count": 1}, "nodeSelector": {"gpu": "a100"}, "spot": True, "replicas": {"min": 3, "max": 9}}
+NAME = "shoes--shadow"
+
+
+def shadow(share: float = 0.25, version: str = "3") -> ShadowTarget:
+    return ShadowTarget(**target(version).model_dump(), share=share)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommenders_name(mode: Mode) -> None:
+    spec = recommender(**POD)
+    service = shadow_service(spec, NAMESPACE, mode, target("3"), 0.25)
+    made, stable = service["spec"]["predictor"], predictor(spec, mode, target("3"), named=False)
+    assert (made["minReplicas"], made["maxReplicas"]) == (1, 1)
+    for key in ("serviceAccountName", "securityContext", "nodeSelector", "tolerations"):
+        assert made[key] == stable[key]
+    for key in ("modelFormat", "runtime", "storageUri", "resources"):
+        assert made["model"][key] == stable["model"][key]
+    environment = {one["name"]: one["value"] for one in made["model"]["env"]}
+    assert environment == {"ENDCAP_VERSION": "3", "ENDCAP_VARIANT": "shadow"}
+    for probe in ("startupProbe", "readinessProbe"):
+        assert made["model"][probe]["httpGet"]["path"] == "/v2/models/shoes/ready"
+    # As KServe joins them, behind the runtime's own.
+    words = ["--model-name", NAME, "--version", "3", *made["model"]["args"]]
+    assert arguments(words).model_name == "shoes"
+
+
+def test_another_share_starts_no_pod() -> None:
+    one, other = (shadow_service(recommender(), NAMESPACE, "Standard", target("3"), share) for share in (0.1, 0.5))
+    assert one["spec"] == other["spec"]
+    assert {*MASK, SHADOW_SHARE} <= set(one["spec"]["predictor"]["annotations"])
+    assert one["metadata"]["annotations"][SHADOW_SHARE] == "0.1"
+
+
+def test_the_gateway_reads_whose_it_is_its_share_and_where_it_is() -> None:
+    standard = shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.25)
+    assert read_variants(standard) is None
+    told = read_shadow(standard)
+    assert told is not None
+    assert (told.recommender, told.share, told.variant.version, told.variant.ready) == ("shoes", 0.25, "3", False)
+    assert told.variant.address.host == f"{NAME}-predictor.{NAMESPACE}.svc"
+    standard["status"] = {"conditions": [{"type": "PredictorReady", "status": "True"}]}
+    assert read_shadow(standard).variant.ready  # type: ignore[union-attr]
+    knative = shadow_service(recommender(), NAMESPACE, "Knative", target("3"), 0.25)
+    assert not read_shadow(knative).variant.ready  # type: ignore[union-attr]
+    knative["status"] = {"components": {"predictor": {"traffic": [{"tag": "latest", "percent": 100}]}}}
+    tagged = read_shadow(knative).variant  # type: ignore[union-attr]
+    assert (tagged.ready, tagged.address.authority) == (True, f"latest-{NAME}-predictor.{NAMESPACE}.svc")
+    assert read_shadow(inference_service(recommender(), NAMESPACE, "Standard", {}, {})) is None
+
+
+def test_its_name_fits_and_is_no_other_recommenders() -> None:
+    names = ["a" * length for length in range(1, LONGEST_NAME + 1)] + ["a" * 39 + "b", "shoes", "shoes-shadow"]
+    shadows = [shadow_name(name, NAMESPACE) for name in names]
+    assert len(set(shadows)) == len(names)
+    assert max(map(len, shadows)) == LONGEST_NAME
+    assert shadow_name("shoes", NAMESPACE) == NAME
+    long = "n" * 32
+    assert max(len(f"{shadow_name(name, long)}-predictor-{long}") for name in names) == 63
+    assert len({shadow_name(name, long) for name in names}) == len(names)
+    for name in shadows:
+        with pytest.raises(UserError, match="names that end in --shadow are shadows'"):
+            check_name(name)
+
+
+class Objects:
+    """InferenceServices in memory, and who may delete them."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, Json] = {}
+        self.refuses: ClusterError | None = None
+        self.may_delete = True
+
+    def find(self, kind: Kind, name: str, namespace: str) -> Json | None:
+        return copy.deepcopy(self.there.get(name))
+
+    def every(self, *_: object, **__: object) -> list[Json]:
+        return []
+
+    def schema(self, _: str) -> Json:
+        return {}
+
+    def apply(self, thing: Json) -> Json:
+        if self.refuses is not None:
+            raise self.refuses
+        metadata = {**thing["metadata"], "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        before = self.there.get(metadata["name"], {})
+        self.there[metadata["name"]] = {**before, **thing, "metadata": metadata}
+        return copy.deepcopy(self.there[metadata["name"]])
+
+    def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
+        if not self.may_delete:
+            raise ForbiddenError("runner may not delete inferenceservices")
+        return self.there.pop(name, None) is not None
+
+
+def shadows(objects: Objects, spec: Recommender | None = None) -> Shadows:
+    there = cast(Cluster, objects)
+    return Shadows(spec or recommender(), there, NAMESPACE, "Standard", objects.apply, lambda line: None)
+
+
+def owner(objects: Objects) -> Json:
+    return objects.apply(inference_service(recommender(), NAMESPACE, "Standard", {}, {}))
+
+
+def test_it_comes_changes_and_goes() -> None:
+    objects = Objects()
+    serves = owner(objects)
+    assert shadows(objects).follow(shadow(), serves) == "0.25 of the requests are copied to version 3 once it is ready"
+    (owned,) = objects.there[NAME]["metadata"]["ownerReferences"]
+    assert (owned["kind"], owned["name"], owned["uid"]) == ("InferenceService", "shoes", "u")
+    objects.there[NAME]["status"] = {"conditions": [{"type": "PredictorReady", "status": "True"}]}
+    assert shadows(objects).follow(shadow(0.5), serves) == "0.5 of the requests are copied to version 3"
+    # The version before it answers on until its pod is ready.
+    assert shadows(objects).follow(shadow(0.5, "4"), serves).endswith("version 4 once it is ready")
+    assert shadows(objects).end(serves) == ""
+    assert set(objects.there) == {"shoes"}
+    assert shadows(objects).end(serves) == ""
+
+
+def test_who_may_not_delete_it_ends_the_copies() -> None:
+    objects = Objects()
+    serves = owner(objects)
+    shadows(objects).follow(shadow(), serves)
+    objects.may_delete = False
+    said = shadows(objects).end(serves)
+    assert said.startswith("no requests are copied any more, but the pod of shoes--shadow stays (runner may not delete")
+    told = read_shadow(objects.there[NAME])
+    assert told is not None
+    assert (told.share, told.variant.version) == (0.0, "3")
+
+
+def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
+    objects = Objects()
+    serves = owner(objects)
+    objects.refuses = ClusterError("the quota is reached")
+    assert shadows(objects).follow(shadow(), serves) == "version 3 is no shadow yet: the quota is reached"
+    objects.refuses = None
+    socks = shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.5)
+    socks["metadata"]["annotations"]["endcap.dev/shadow-of"] = "socks"
+    objects.apply(socks)
+    assert "is not shoes's shadow" in shadows(objects).follow(shadow(), serves)
+    assert "could not be ended" in shadows(objects).end(serves)
+    with pytest.raises(ClusterError, match="is not shoes's shadow"):
+        remove("shoes", cast(Cluster, objects), NAMESPACE)
+    assert set(objects.there) == {"shoes", NAME}
+
+
+def test_undeploying_takes_it_too() -> None:
+    objects = Objects()
+    shadows(objects).follow(shadow(), owner(objects))
+    assert remove("shoes", cast(Cluster, objects), NAMESPACE) == [
+        "InferenceService shoes--shadow",
+        "InferenceService shoes",
+    ]
+    assert not objects.there
