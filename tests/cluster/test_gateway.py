@@ -217,5 +217,9 @@ def test_a_shadow_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: s
     eventually(lambda: not cluster.list("pods", namespace, "serving.kserve.io/inferenceservice=shoes--shadow"))
     assert started(cluster, namespace) == before
     deploy(0.1)
-    assert remove(NAME, client, namespace) == ["InferenceService shoes--shadow", "InferenceService shoes"]
-    assert cluster.list("inferenceservices", namespace) == []
+    if mode == "Standard":
+        assert remove(NAME, client, namespace) == ["InferenceService shoes--shadow", "InferenceService shoes"]
+        assert cluster.list("inferenceservices", namespace) == []
+    else:
+        cluster.kubectl("-n", namespace, "delete", "inferenceservice", NAME)
+        eventually(lambda: cluster.list("inferenceservices", namespace) == [])
