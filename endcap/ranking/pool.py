@@ -23,26 +23,21 @@ Places = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Candidates:
-    """A request's candidates. index: of each in the vocabulary, ascending, -1 of strangers; order: each one's place."""
+    """A request's candidates.
+
+    places: indices of those in the vocabulary, ascending, each once. order: where each of these was given. strangers:
+    the others in the order given, each once.
+    """
 
     given: Sequence[str]
-    index: Places
+    places: Places
     order: NDArray[np.intp]
-
-    def places(self) -> Places:
-        """Those of the vocabulary, ascending, each once."""
-        places = self.index[np.searchsorted(self.index, 0) :]
-        again = places[1:] == places[:-1]
-        return np.delete(places, np.flatnonzero(again)) if np.count_nonzero(again) else places
-
-    def strangers(self) -> list[str]:
-        """The others in the order given, each once."""
-        count = np.searchsorted(self.index, 0)
-        return list(dict.fromkeys(self.given[place] for place in self.order[:count].tolist()))
+    strangers: list[str]
 
     def named(self, items: Places) -> list[str]:
-        """The ids of some of them, as they were given."""
-        return [self.given[place] for place in self.order[np.searchsorted(self.index, items)].tolist()]
+        """The ids of some of `places`, out of the request: those are at hand, and a large vocabulary's are far from
+        the processor."""
+        return [self.given[place] for place in self.order[np.searchsorted(self.places, items)].tolist()]
 
 
 @dataclass(frozen=True)
@@ -51,19 +46,18 @@ class Pool:
 
     places: indices of the items that may be listed, ascending; None: all that `allowed` allows and that are not in
     `hidden`. allowed: what the rules say, bool [n_items], read-only. hidden: indices of what request, recommender and
-    customer's possessions take away. strangers: candidates outside the vocabulary, each once, in the order given.
+    customer's possessions take away. candidates: those that the request names, None where it names none.
     """
 
     places: Places | None
     allowed: NDArray[np.bool_]
     hidden: Places
-    strangers: list[str]
-    candidates: Candidates | None = None
+    candidates: Candidates | None
 
-    def named(self, items: Places) -> list[str] | None:
-        """The ids of items that may be listed, out of the request: those are at hand, and a large vocabulary's are far
-        from the processor. None where the request names no candidates."""
-        return self.candidates.named(items) if self.candidates is not None else None
+    @property
+    def strangers(self) -> Sequence[str]:
+        """Candidates outside the vocabulary, each once, in the order given."""
+        return self.candidates.strangers if self.candidates is not None else ()
 
     def forbid(self, scores: NDArray[np.float32]) -> None:
         """Set what may not be listed to -inf, in place; float32 [n_items]. Of a pool without places."""
@@ -96,16 +90,16 @@ class Pools:
         """session: the known items of the request's session, oldest first."""
         allowed = self.rulebook.allowed(request.surface)
         hidden = self._hidden(request, known, session)
-        places, strangers = self._having(request), list[str]()
-        candidates = self._candidates(request.candidates) if request.candidates is not None else None
-        if candidates is not None:
-            asked, strangers = candidates.places(), candidates.strangers()
+        places, candidates = self._having(request), None
+        if request.candidates is not None:
+            candidates = self._candidates(request.candidates)
+            asked = candidates.places
             places = asked if places is None else asked[_found(asked, places)]
         if places is not None:
             places = places[allowed[places]]
             if len(hidden):
                 places = places[~_found(places, np.sort(hidden))]
-        return Pool(places, allowed, hidden, strangers, candidates)
+        return Pool(places, allowed, hidden, candidates)
 
     def admitted(
         self, strangers: Sequence[str], request: RankRequest, known: Known, ids: Sequence[str]
@@ -154,7 +148,14 @@ class Pools:
     def _candidates(self, candidates: Sequence[str]) -> Candidates:
         index = self.vocabulary.indices(candidates)
         order = np.argsort(index, kind="stable")
-        return Candidates(candidates, index[order], order)
+        first = np.searchsorted(index[order], 0)
+        strangers = list(dict.fromkeys(candidates[place] for place in order[:first].tolist()))
+        order = order[first:]
+        places = index[order]
+        again = np.flatnonzero(places[1:] == places[:-1])
+        if len(again):
+            places, order = np.delete(places, again), np.delete(order, again)
+        return Candidates(candidates, places, order, strangers)
 
     def _hidden(self, request: RankRequest, known: Known, session: Places) -> Places:
         asked = [*request.exclude, *known.owned]

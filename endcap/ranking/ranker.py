@@ -167,7 +167,10 @@ class Ranker:
         items, scores = picked.items, picked.scores
         if len(items) < k:
             items = np.concatenate([items, pool.others(items, k - len(items))])
-        ids = pool.named(items) or [self.vocabulary.ids[item] for item in items.tolist()]
+        if pool.candidates is not None:
+            ids = pool.candidates.named(items)
+        else:
+            ids = [self.vocabulary.ids[item] for item in items.tolist()]
         if len(ids) < k and pool.strangers:
             admitted = self._pools.admitted(pool.strangers, request, known, asked.ids[row])
             ids += islice(admitted, k - len(ids))
