@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from endcap.cluster.kinds import NODE, POD
 from endcap.deploy.manifests import canary_pods
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
-from endcap.spec.kubernetes import Gpu, Pod, Serving
+from endcap.spec.kubernetes import Gpu, Pod, Serving, Toleration
 
 Json = Mapping[str, Any]
 
@@ -35,25 +35,23 @@ def second_predictor(serving: Serving, mode: Mode, canary: CanaryTarget | None) 
     return serving, max(1, serving.replicas.min)
 
 
-def find_capacity(cluster: Cluster, pod: Pod, tolerations: Sequence[Json], count: int = 1) -> Capacity:
+def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
     """Whether nodes could take so many more such pods now. Without the right to list nodes and pods it is not known."""
     if pod.gpu is None or pod.gpu.count == 0:
         return Capacity(True, True, "")
     try:
-        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, tolerations, count)
+        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, count)
     except ForbiddenError as error:
         return Capacity(True, False, f"free GPUs were not counted: {error}")
 
 
-def judge(
-    nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, tolerations: Sequence[Json], count: int = 1
-) -> Capacity:
+def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, count: int = 1) -> Capacity:
     """The same, from what there is."""
     used: dict[str, int] = {}
     for one in pods:
         if one["spec"].get("nodeName") and (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             used[one["spec"]["nodeName"]] = used.get(one["spec"]["nodeName"], 0) + _asked(one, gpu.resource)
-    fitting = [node for node in nodes if _fits(node, pod, tolerations)]
+    fitting = [node for node in nodes if _fits(node, pod)]
     offered = {node["metadata"]["name"]: _count(node["status"].get("allocatable"), gpu.resource) for node in fitting}
     free = {name: gpus - used.get(name, 0) for name, gpus in offered.items()}
     # A pod's GPUs are all on one node.
@@ -69,7 +67,7 @@ def judge(
     return Capacity(False, True, words)
 
 
-def _fits(node: Json, pod: Pod, tolerations: Sequence[Json]) -> bool:
+def _fits(node: Json, pod: Pod) -> bool:
     labels, spec = node["metadata"].get("labels") or {}, node.get("spec") or {}
     if spec.get("unschedulable") or any(labels.get(key) != value for key, value in pod.nodeSelector.items()):
         return False
@@ -77,15 +75,15 @@ def _fits(node: Json, pod: Pod, tolerations: Sequence[Json]) -> bool:
     if ready and ready[0].get("status") != "True":
         return False
     hard = [taint for taint in spec.get("taints") or [] if taint.get("effect") in ("NoSchedule", "NoExecute")]
-    return all(any(_bears(one, taint) for one in tolerations) for taint in hard)
+    return all(any(_bears(one, taint) for one in pod.borne()) for taint in hard)
 
 
-def _bears(toleration: Json, taint: Json) -> bool:
-    if toleration.get("effect") not in (None, taint["effect"]):
+def _bears(toleration: Toleration, taint: Json) -> bool:
+    if toleration.effect not in (None, taint["effect"]):
         return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, taint["key"])
-    return toleration.get("key") == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or "")
+    if toleration.operator == "Exists":
+        return toleration.key in (None, taint["key"])
+    return toleration.key == taint["key"] and (toleration.value or "") == (taint.get("value") or "")
 
 
 def _asked(pod: Json, resource: str) -> int:

@@ -108,8 +108,7 @@ class _Deployer:
         if self.counted is None:
             serving = self.recommender.serving.kubernetes
             pod, count = second_predictor(serving, self.can.mode, self.desired.canary)
-            tolerations = [one.model_dump(exclude_none=True) for one in pod.borne()]
-            self.counted = find_capacity(self.cluster, pod, tolerations, count)
+            self.counted = find_capacity(self.cluster, pod, count)
         return self.counted
 
     def deployments(self) -> dict[str, Json] | None:

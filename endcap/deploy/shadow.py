@@ -90,8 +90,7 @@ class Shadows:
 
     def _room(self) -> str:
         """What one pod more lacks."""
-        pod = self.recommender.serving.kubernetes
-        return find_capacity(self.cluster, pod, [one.model_dump(exclude_none=True) for one in pod.borne()]).words
+        return find_capacity(self.cluster, self.recommender.serving.kubernetes).words
 
     def _standing(self, shadow: ShadowTarget, before: Json | None, after: Json) -> str:
         copies = f"{shadow.share:.4g} of the requests are copied to version {shadow.version}"

@@ -47,6 +47,6 @@ def test_a_second_predictor_is_as_many_pods_as_it_will_have(
 )
 def test_room_for_one_pod_is_not_room_for_several(gpus: tuple[int, ...], each: int, pods: int, enough: bool) -> None:
     pod = recommender(gpu={"count": each}).serving.kubernetes
-    found = find_capacity(cast(Cluster, Nodes(*gpus)), pod, [], pods)
+    found = find_capacity(cast(Cluster, Nodes(*gpus)), pod, pods)
     assert found.enough == enough
     assert (f"{pods} pods need, each, {each} nvidia.com/gpu" in found.words) == (not enough and pods > 1)

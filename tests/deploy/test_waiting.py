@@ -10,7 +10,7 @@ import pytest
 
 from endcap.deploy.capacity import judge
 from endcap.deploy.waiting import of_conditions, of_events, of_pod
-from endcap.spec.kubernetes import Gpu, Pod
+from endcap.spec.kubernetes import Gpu, Pod, Toleration
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -131,7 +131,7 @@ def user(on: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
 
 
 TAINT = {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]}
-BEARS = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+BEARS = [Toleration(key="nvidia.com/gpu", operator="Exists")]
 WANTS = Pod(gpu=Gpu(count=1), nodeSelector={"gpu": "true"})
 
 
@@ -147,13 +147,15 @@ WANTS = Pod(gpu=Gpu(count=1), nodeSelector={"gpu": "true"})
     ],
 )
 def test_free_gpus_are_those_of_nodes_that_fit_less_what_pods_asked_for(
-    nodes: list[dict[str, Any]], pods: list[dict[str, Any]], tolerations: list[dict[str, Any]], enough: bool
+    nodes: list[dict[str, Any]], pods: list[dict[str, Any]], tolerations: list[Toleration], enough: bool
 ) -> None:
-    found = judge(nodes, pods, WANTS, Gpu(count=1), tolerations)
+    found = judge(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}), Gpu(count=1))
     assert found.enough == enough
     assert (found.words == "") == enough
 
 
 def test_what_is_missing_is_said_node_by_node() -> None:
-    found = judge([node("a", 1, **TAINT)], [user("a", 1)], WANTS, Gpu(count=1), BEARS)
+    found = judge(
+        [node("a", 1, **TAINT)], [user("a", 1)], WANTS.model_copy(update={"tolerations": BEARS}), Gpu(count=1)
+    )
     assert found.words == "a pod needs 1 nvidia.com/gpu on one of the nodes with gpu=true: a 0 of 1 free"
