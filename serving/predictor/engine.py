@@ -12,7 +12,7 @@ from endcap.ranking import Answer, Ranker, RankRequest
 
 from .admission import Admission
 from .batcher import Batcher
-from .lookups import Lookups, leaves_to_store
+from .lookups import Lookups, asks_store
 from .metrics import Metrics
 from .seldom import Seldom
 
@@ -71,17 +71,15 @@ class Engine:
 
     def _waits(self, request: RankRequest) -> bool:
         """Whether a request is ranked only when the online store has answered."""
-        if self._lookups is None:
-            return False
-        return request.precomputed or leaves_to_store(request, owned=self.ranker.rulebook.rules.owned is not None)
+        return self._lookups is not None and asks_store(request, owned=_asks_owned(self.ranker))
 
     def _rank(self, requests: list[RankRequest]) -> list[Ranked]:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
-        owned = ranker.rulebook.rules.owned is not None
+        owned = _asks_owned(ranker)
         if self._lookups is None:
             # What a request leaves to a store is missing too where there is none.
-            degraded = [request.precomputed or leaves_to_store(request, owned=owned) for request in requests]
+            degraded = [asks_store(request, owned=owned) for request in requests]
             answers = ranker.rank(requests)
         else:
             known, degraded = self._lookups.known(requests, owned=owned)
@@ -91,6 +89,11 @@ class Engine:
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
         return list(map(Ranked, answers, degraded))
+
+
+def _asks_owned(ranker: Ranker) -> bool:
+    """Whether the shop's rules ask what a customer has."""
+    return ranker.rulebook.rules.owned is not None
 
 
 def ranking_id(call: str, number: int) -> str:

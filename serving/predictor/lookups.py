@@ -56,6 +56,11 @@ class Lookups:
         return [_list_of(rows.get(one.customer or "") if one.precomputed else None) for one in requests], found.degraded
 
 
+def asks_store(request: RankRequest, *, owned: bool) -> bool:
+    """Whether anything of a ranking comes from the store, a list of the batch's too. owned: see `leaves_to_store`."""
+    return request.precomputed or leaves_to_store(request, owned=owned)
+
+
 def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
     """Whether a request needs recent events, or what its customer owns. owned: whether the shop's rules ask that."""
     return bool(request.owners) or (owned and request.customer is not None)
