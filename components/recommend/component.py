@@ -24,8 +24,8 @@ def recommend(
     online: the online store's address, `none` for no publication; empty: as the environment says. version: this one
     alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active` leaves.
     """
-    from endcap.batch import PATIENCE, Wanted, describe, online_address, publish_lists, recommend
-    from endcap.online import open_online
+    from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
+    from endcap.online import online_url, open_online
     from endcap.spec import Recommender, Shop
     from endcap.store import open_store
     from endcap_components.step import step
@@ -34,7 +34,7 @@ def recommend(
         opened, spec, of = open_store(store), Recommender.model_validate(recommender), Shop.model_validate(shop)
         wanted = Wanted(dataset=dataset, version=version or None, customers=customers or None)
         made = recommend(spec, of, opened, registry or None, wanted=wanted, progress=current.progress)
-        address = online_address(online, opened)
+        address = online_url(online, opened.root)
         if address is None:
             print("no online store: the lists are not published", flush=True)
         else:

@@ -1,6 +1,6 @@
 """Recommendations made ahead of time: every customer's list, independent of training."""
 
-from endcap.batch.publication import PATIENCE, online_address, publish_lists, roll_back, table
+from endcap.batch.publication import PATIENCE, publish_lists, roll_back, table
 from endcap.batch.recommend import Made, Wanted, describe, newest_dataset, recommend
 from endcap.batch.versions import served
 
@@ -10,7 +10,6 @@ __all__ = [
     "Wanted",
     "describe",
     "newest_dataset",
-    "online_address",
     "publish_lists",
     "recommend",
     "roll_back",

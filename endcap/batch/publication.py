@@ -16,11 +16,10 @@ from endcap.batch.pace import EVERY
 from endcap.batch.recommend import Made
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
-from endcap.online import OnlineStore, online_url
+from endcap.online import OnlineStore
 from endcap.spec import Recommender
 from endcap.store import Store
 
-NONE = "none"
 PATIENCE = 10.0
 """Seconds that a call of the store may take: nobody waits for it as for a ranking."""
 AT_ONCE = 1000
@@ -31,12 +30,6 @@ Progress = Callable[[str], None]
 def table(recommender: str, version: str) -> str:
     """The table of a model version's lists: customers' ids to `row`."""
     return f"lists/{recommender}/{version}"
-
-
-def online_address(given: str, store: Store) -> str | None:
-    """The online store's address: as given, the environment's, or the one beside a store in a folder. None: there is
-    none, or `none` was given."""
-    return None if given == NONE else online_url(given, store.root)
 
 
 def publish_lists(

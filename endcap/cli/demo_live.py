@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from endcap.client import Client, Ranking
 from endcap.errors import EndcapError
 from endcap.spec.load import Loaded
 from endcap.store import Store
+
+if TYPE_CHECKING:
+    from endcap.online import OnlineStore
 
 VISITOR = "a-new-visitor"
 PATIENCE = 20.0
@@ -62,17 +65,13 @@ class LivingShop:
         return after
 
     def _forbid(self, ranking: Ranking) -> None:
-        from endcap.online import default_online, open_online
         from endcap.rules import publish_catalogue
         from endcap.rules.read import read_catalogue
 
         forbidden = ranking.ids[0]
         with (self.folder / "blacklist.csv").open("a") as blacklist:
             blacklist.write(f"{forbidden}\n")
-        address = default_online(self.store.root)
-        if address is None:
-            raise EndcapError("the demo's store is a folder, which holds its online store")
-        with open_online(address, shop=self.loaded.shop.name, timeout=5.0) as online:
+        with self._online(timeout=5.0) as online:
             publish_catalogue(online, read_catalogue(self.loaded.shop, lambda line: None))
         begun = time.monotonic()
         after = self._until(lambda one: forbidden not in one.ids)
@@ -81,18 +80,22 @@ class LivingShop:
 
     def _list_ahead(self) -> None:
         from endcap.batch import Wanted, describe, publish_lists, recommend
-        from endcap.batch.publication import online_address
-        from endcap.online import open_online
 
         begun = time.monotonic()
         made = recommend(self.loaded.recommender, self.loaded.shop, self.store, wanted=Wanted())
-        address = online_address("", self.store)
-        if address is None:
-            raise EndcapError("the demo's store is a folder, which holds its online store")
-        with open_online(address, shop=self.loaded.shop.name, timeout=30.0) as online:
+        with self._online(timeout=30.0) as online:
             publish_lists(self.loaded.recommender, made, self.store, online)
         told = describe(made, published=True)
         click.echo(f"\n  {click.style('Ahead of time', bold=True)}, in {time.monotonic() - begun:.0f} s: {told}")
+
+    def _online(self, timeout: float) -> OnlineStore:
+        """The one that predictors and intake use too."""
+        from endcap.online import online_url, open_online
+
+        address = online_url(store_root=self.store.root)
+        if address is None:
+            raise EndcapError("the demo needs an online store, and ENDCAP_ONLINE says none; unset it")
+        return open_online(address, shop=self.loaded.shop.name, timeout=timeout)
 
     def _until(self, met: Callable[[Ranking], bool]) -> Ranking:
         deadline = time.monotonic() + PATIENCE

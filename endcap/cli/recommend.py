@@ -136,8 +136,8 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
 
 def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str) -> None:
     """Make and publish in this process, of a dataset that is there."""
-    from endcap.batch import PATIENCE, Wanted, describe, online_address, publish_lists, recommend
-    from endcap.online import open_online
+    from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
+    from endcap.online import online_url, open_online
 
     def told(line: str) -> None:
         click.echo(f"  … {line}", err=True)
@@ -146,7 +146,7 @@ def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str
     made = recommend(loaded.recommender, loaded.shop, store, registry or None, wanted=wanted, progress=told)
     for one in made:
         click.echo(f"version {one.version}  {one.address}")
-    address = online_address(online, store)
+    address = online_url(online, store.root)
     if address is not None:
         with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
             publish_lists(loaded.recommender, made, store, published, progress=told)
@@ -154,10 +154,10 @@ def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str
 
 
 def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> None:
-    from endcap.batch import PATIENCE, online_address, roll_back, served
-    from endcap.online import open_online
+    from endcap.batch import PATIENCE, roll_back, served
+    from endcap.online import online_url, open_online
 
-    address = online_address(online, store)
+    address = online_url(online, store.root)
     if address is None:
         raise UserError("no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE")
     targets = served(loaded.recommender, store, registry or None, version or None)
