@@ -13,17 +13,53 @@ EndcapError
 ├── OnlineStoreError      the online store is away, slow or full: serving goes on without it
 └── TransientError        may pass: the caller may try again
 
-A message says what was wrong, what is allowed, and the next thing to do.
+A message says what was wrong, what is allowed, and the next thing to do. A code names the fault for programs: it is
+stable, and `docs/errors.md` lists each with its cause and its remedy. Fields hold the values that the message speaks of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 
 class EndcapError(Exception):
-    """Base of all errors that are reported to a person without a traceback."""
+    """Base of all errors that are reported to a person without a traceback.
+
+    Parameters
+    ----------
+    message
+        For a person.
+    code
+        The fault's stable name, such as ``store.not-found``: the room, a dot, the fault.
+    fields
+        What the message speaks of, as values that JSON can hold.
+    """
+
+    def __init__(self, message: str, /, *, code: str = "unnamed", **fields: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fields = fields
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as a document: `code`, `message` and `fields`."""
+        return {"code": self.code, "message": str(self), "fields": self.fields}
+
+    # Errors cross processes: an exception with keyword arguments is not unpickled by itself.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), str(self), self.__dict__)
+
+    @classmethod
+    def _restored(cls, message: str, state: dict[str, Any]) -> Self:
+        error = cls.__new__(cls, message)
+        Exception.__init__(error, message)
+        error.__dict__.update(state)
+        return error
+
+
+def _restore(kind: type[EndcapError], message: str, state: dict[str, Any]) -> EndcapError:
+    return kind._restored(message, state)
 
 
 class UserError(EndcapError):
@@ -52,7 +88,11 @@ class SpecError(UserError):
         self.problems = list(problems)
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in the spec:"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(
+            "\n".join([head, *(f"  - {problem}" for problem in self.problems)]),
+            code="spec.invalid",
+            problems=[asdict(problem) for problem in self.problems],
+        )
 
 
 class DataError(UserError):
