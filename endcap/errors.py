@@ -14,7 +14,7 @@ EndcapError
 └── TransientError        may pass: the caller may try again
 
 A message says what was wrong, what is allowed, and the next thing to do. A code names the fault for programs: it is
-stable, and `docs/errors.md` lists each with its cause and its remedy. Fields hold the values that the message speaks of.
+stable, and `docs/errors.md` lists each with its cause and its remedy. Fields hold the values that the message names.
 """
 
 from __future__ import annotations

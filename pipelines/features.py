@@ -4,9 +4,8 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from endcap.spec.load import Loaded, resolved
-from endcap_components.features.component import features as features_step
+from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
-from endcap_components.ingest.component import ingest as ingest_step
 
 from .package import workflow
 from .tasks import Chain
@@ -19,12 +18,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     """
     documents = resolved(loaded)
     settings = loaded.recommender.pipeline
-    config = workflow(settings, run_deadline)
 
     @dsl.pipeline(
-        name="endcap-features",
-        description="A shop's events, items and customers to a dataset version",
-        pipeline_config=config,
+        name="endcap-features", description=PIPELINES["features"], pipeline_config=workflow(settings, run_deadline)
     )
     def features(
         shop: dict = documents["shop"],
@@ -33,14 +29,10 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         image: str = settings.image or IMAGE,
     ):
         """Parameters as in the training pipeline."""
-        chain = Chain("features", settings, image, here=here, given={"store": store, "shop": shop})
+        arguments = {"shop": shop, "store": store, "logical_date": logical_date}
+        chain = Chain("features", settings, image, here=here, arguments=arguments)
         with chain.reported():
-            ingest = chain.step("ingest", ingest_step, shop=shop, store=store)
-            snapshot = ingest.output
-            chain.made("ingest", ingest, snapshot=snapshot)
-
-            dates = {"logical_date": logical_date}
-            dataset = chain.step("features", features_step, shop=shop, snapshot=snapshot, store=store, **dates)
-            chain.made("features", dataset, dataset=dataset.output)
+            chain.add("ingest")
+            chain.add("features")
 
     return features

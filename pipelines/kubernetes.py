@@ -10,12 +10,10 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
+from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
 from endcap_components.step import DEADLINE
 
-_UNSAID = {"deploy": {"retries": Retries(count=0)}}
-"""Deploy asks a busy API server again itself and waits for pods for `ready_within`; what fails then, a right that is
-missing or a model that does not start, would fail again after as long a wait."""
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -25,7 +23,8 @@ def step_settings(name: str, pipeline: Pipeline) -> Step:
     own = pipeline.steps.get(name, Step())
     said = {key: getattr(own, key) for key in own.model_fields_set}
     defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
-    return Step.model_construct(**{**dict(Step()), **_UNSAID.get(name, {}), **defaults, **said})
+    unsaid = {} if name not in STEPS or STEPS[name].retried else {"retries": Retries(count=0)}
+    return Step.model_construct(**{**dict(Step()), **unsaid, **defaults, **said})
 
 
 def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTask:

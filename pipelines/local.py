@@ -16,8 +16,8 @@ from typing import Any
 
 from endcap.errors import EndcapError
 from endcap.spec.chain import order
-from endcap.spec.kubernetes import BUILT_IN
 from endcap.spec.load import Loaded
+from endcap.steps import STEPS
 from endcap_components.runs import RUN_FOLDER
 from endcap_components.step import MARK
 
@@ -40,7 +40,7 @@ def run(
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, here=True)
     settings = loaded.recommender.pipeline
     for name in order(pipeline, settings):
-        if name not in BUILT_IN and settings.steps[name].function is None:
+        if name not in STEPS and settings.steps[name].function is None:
             listen({"step": name, "state": "absent", "reason": "a container runs in a cluster only"})
     folder.mkdir(parents=True, exist_ok=True)
     with (

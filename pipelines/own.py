@@ -19,6 +19,9 @@ from endcap.spec.kubernetes import Step
 from endcap_components.own import call
 from endcap_components.own.component import own
 
+GIVEN = ("store", "registry", "recommender", "shop")
+"""What a user's step is given of the run's parameters; what the steps before it made comes by their names."""
+
 
 def function_task(name: str, step: Step, given: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
     """A task that calls the step's function with what is `given` so far."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
+from endcap.steps import title
 from endcap_components.runs import KILLED
-
-from .tasks import DISPLAY_NAMES
 
 Json = dict[str, Any]
 
@@ -30,7 +29,7 @@ def seen(run: V2beta1Run, steps: Sequence[str]) -> dict[str, Seen]:
     details = list((run.run_details and run.run_details.task_details) or [])
     found = {}
     for step in steps:
-        own = [one for one in details if one.display_name in (step, DISPLAY_NAMES.get(step, step))]
+        own = [one for one in details if one.display_name in (step, title(step))]
         drivers = [one for one in details if one.display_name == f"{step}-driver"]
         if own:
             found[step] = _seen(own[-1].state or "RUNNING", own[-1], details)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -10,23 +11,10 @@ from kfp.dsl import PipelineTask
 
 from endcap.spec.chain import enabled, order, own_after
 from endcap.spec.kubernetes import Pipeline
-from endcap_components.report.component import report
+from endcap.steps import REPORT, STEPS, title
 
 from .kubernetes import configure, step_settings
-from .own import container_task, function_task
-
-DISPLAY_NAMES = {
-    "ingest": "Ingest",
-    "features": "Features",
-    "train": "Train",
-    "evaluate": "Evaluate and gate",
-    "refit": "Refit on all data",
-    "register": "Register",
-    "deploy": "Deploy",
-    "recommend": "Recommend",
-    "report": "Report",
-}
-"""As KFP's pages show them; a step of one's own is shown by its name."""
+from .own import GIVEN, container_task, function_task
 
 
 class Chain:
@@ -36,36 +24,40 @@ class Chain:
     containers are left out.
     """
 
-    def __init__(self, pipeline: str, settings: Pipeline, image: Any, *, here: bool, given: dict[str, Any]) -> None:
-        """image: of every step that names none. given: what own steps get at any point, by name."""
+    def __init__(
+        self, pipeline: str, settings: Pipeline, image: Any, *, here: bool, arguments: Mapping[str, Any]
+    ) -> None:
+        """image: of every step that names none. arguments: the pipeline's own, by name, out of which steps are given
+        what they take."""
         self._steps = order(pipeline, settings)
         self._settings = settings
         self._image = image
         self._here = here
-        self._given = given
+        self._known = dict(arguments)
+        self._given = {key: arguments[key] for key in GIVEN if key in arguments}
         self._waits_for: list[PipelineTask] = []
 
     def reported(self) -> dsl.ExitHandler:
         """The context of all steps: however they end, the report is made after them."""
-        task = report(store=self._given["store"], steps=self._steps, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-        return dsl.ExitHandler(self._settled(task, "report"), name="steps")
+        run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        task = _component(REPORT.name)(store=self._known["store"], steps=self._steps, run=run)
+        return dsl.ExitHandler(self._settled(task, REPORT.name), name="steps")
 
-    def has(self, name: str) -> bool:
-        return enabled(name, self._settings)
+    def add(self, name: str) -> PipelineTask | None:
+        """A step of Endcap's own, after the one before it, then the user's steps that follow it.
 
-    def step(self, name: str, component: Callable[..., PipelineTask], **arguments: Any) -> PipelineTask:
-        """A step of Endcap's own, after the one before it and all that were put between."""
-        task = self._settled(component(**arguments, **self._about(name)), name).after(*self._waits_for)
-        self._waits_for = []
-        return task
-
-    def made(self, name: str, task: PipelineTask, **addresses: Any) -> None:
-        """Say what a step made, by the names that own steps know it by; those that follow the step are put here.
-
-        To be called also for a step that is switched off, without a task.
+        None where the spec switches the step off.
         """
-        self._given |= addresses
-        self._own_after(name, [] if task is None else [task])
+        if not enabled(name, self._settings):
+            return None
+        step = STEPS[name]
+        arguments = {key: self._known[key] for key in ("store", *step.takes)} | self._about(name)
+        task = self._settled(_component(name)(**arguments), name).after(*self._waits_for)
+        self._waits_for = []
+        if step.makes:
+            self._known[step.makes] = self._given[step.makes] = task.outputs[step.output]
+        self._own_after(name, [task])
+        return task
 
     def _own_after(self, name: str, before: list[PipelineTask]) -> None:
         for own in own_after(name, self._settings):
@@ -96,12 +88,19 @@ class Chain:
 
     def _settled(self, task: PipelineTask, name: str) -> PipelineTask:
         # KFP's own cache is off: outputs are reused by content, see `endcap.store`.
-        task.set_display_name(DISPLAY_NAMES.get(name, name)).set_caching_options(False)
+        task.set_display_name(title(name)).set_caching_options(False)
         if self._here:
             return task
         settings = step_settings(name, self._settings)
-        if name == "report":  # it waits for no GPU, and speaks when the run's deadline has passed
+        if name == REPORT.name:  # it waits for no GPU, and speaks when the run's deadline has passed
             settings = settings.model_copy(update={"gpu": None})
             pipeline = self._settings.model_copy(update={"deadline": None})
             return configure(task.set_container_image(self._image_of(name)), settings, pipeline)
         return configure(task.set_container_image(self._image_of(name)), settings, self._settings)
+
+
+def _component(name: str) -> Callable[..., PipelineTask]:
+    component: Callable[..., PipelineTask] = getattr(
+        importlib.import_module(f"endcap_components.{name}.component"), name
+    )
+    return component

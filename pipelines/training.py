@@ -4,14 +4,8 @@ from kfp import dsl
 from kfp.dsl.graph_component import GraphComponent
 
 from endcap.spec.load import Loaded, resolved
-from endcap_components.deploy.component import deploy as deploy_step
-from endcap_components.evaluate.component import evaluate as evaluate_step
-from endcap_components.features.component import features as features_step
+from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
-from endcap_components.ingest.component import ingest as ingest_step
-from endcap_components.refit.component import refit as refit_step
-from endcap_components.register.component import register as register_step
-from endcap_components.train.component import train as train_step
 
 from .package import workflow
 from .tasks import Chain
@@ -24,12 +18,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     """
     documents = resolved(loaded)
     settings = loaded.recommender.pipeline
-    config = workflow(settings, run_deadline)
 
     @dsl.pipeline(
-        name="endcap-training",
-        description="An event log to a judged, registered and deployed ranking model",
-        pipeline_config=config,
+        name="endcap-training", description=PIPELINES["training"], pipeline_config=workflow(settings, run_deadline)
     )
     def training(
         recommender: dict = documents["recommender"],
@@ -45,44 +36,24 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         there are. namespace: where the model is served; empty: only the state that serving should have is written.
         image: the image of every step that names no other.
         """
-        given = {"store": store, "registry": registry, "recommender": recommender, "shop": shop}
-        chain = Chain("training", settings, image, here=here, given=given)
+        arguments = {
+            "recommender": recommender,
+            "shop": shop,
+            "store": store,
+            "registry": registry,
+            "logical_date": logical_date,
+            "namespace": namespace,
+        }
+        chain = Chain("training", settings, image, here=here, arguments=arguments)
         with chain.reported():
-            ingest = chain.step("ingest", ingest_step, shop=shop, store=store)
-            snapshot = ingest.output
-            chain.made("ingest", ingest, snapshot=snapshot)
-
-            features = chain.step(
-                "features", features_step, shop=shop, snapshot=snapshot, store=store, logical_date=logical_date
-            )
-            dataset = features.output
-            chain.made("features", features, dataset=dataset)
-
-            train = chain.step(
-                "train", train_step, recommender=recommender, dataset=dataset, store=store, registry=registry
-            )
-            trained = train.output
-            chain.made("train", train, trained=trained)
-
-            judged = {"recommender": recommender, "dataset": dataset, "trained": trained, "store": store}
-            evaluate = chain.step("evaluate", evaluate_step, **judged, registry=registry, shop=shop)
-            verdict = evaluate.outputs["verdict"]
-            chain.made("evaluate", evaluate, verdict=verdict)
-
+            chain.add("ingest")
+            chain.add("features")
+            chain.add("train")
+            evaluate = chain.add("evaluate")
             # A string decides: KFP's conditions on numbers are silently false where types differ.
             with dsl.If(evaluate.outputs["Output"] == "passed", name="gate-passed"):
-                refit = chain.step("refit", refit_step, **judged, verdict=verdict)
-                package = refit.output
-                chain.made("refit", refit, package=package)
-
-                if chain.has("register"):
-                    stored = {"recommender": recommender, "store": store, "registry": registry}
-                    register = chain.step("register", register_step, **stored, package=package, verdict=verdict)
-                    version = register.output
-                    chain.made("register", register, version=version)
-
-                    if chain.has("deploy"):
-                        deploy = chain.step("deploy", deploy_step, **stored, version=version, namespace=namespace)
-                        chain.made("deploy", deploy)
+                chain.add("refit")
+                chain.add("register")
+                chain.add("deploy")
 
     return training

@@ -20,6 +20,7 @@ def own(
     verdict: str = "",
     package: str = "",
     version: str = "",
+    recommendations: str = "",
     run: str = "",
     created: str = "",
     image: str = "",
@@ -30,7 +31,7 @@ def own(
 
     with step(name, store, run=run, created=created, image=image) as current:
         made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
-        made |= {"verdict": verdict, "package": package, "version": version}
+        made |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
         given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry}
         given |= {key: address for key, address in made.items() if address}
         result = call(function, given, arguments)

@@ -14,8 +14,8 @@ import yaml
 from endcap.cli.options import env_option, find_spec, set_option
 from endcap.cli.reachable import check_sources
 from endcap.errors import EndcapError, UserError
-from endcap.spec.chain import PIPELINES
 from endcap.spec.load import load
+from endcap.steps import PIPELINES
 
 COMPILED = Path("pipelines/compiled")
 DEFAULT = "trial"

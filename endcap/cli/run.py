@@ -28,9 +28,10 @@ from endcap.cli.options import (
 from endcap.errors import EndcapError, UserError
 from endcap.registry import default_uri
 from endcap.spec.base import parse_date
-from endcap.spec.chain import PIPELINES, order
+from endcap.spec.chain import order
 from endcap.spec.load import Loaded, load, resolved
 from endcap.spec.recommender import P90_MS
+from endcap.steps import PIPELINES, parameters_of
 from endcap.store import Store, open_store
 
 _Source = click.core.ParameterSource
@@ -117,14 +118,11 @@ def run_pipeline(
     opened = open_store(store_url)
     name = run_name(loaded)
     folder = _logs(opened) / name
-    documents = resolved(loaded)
-    arguments: dict[str, Any] = {"shop": documents["shop"], "store": opened.root, "logical_date": logical_date}
-    if pipeline != "features":
-        if not registry:
-            default_uri(opened)  # told now, not by a later step, where the store has none
-        arguments |= {"recommender": documents["recommender"], "registry": registry}
-    if pipeline == "training":
-        arguments["namespace"] = ""
+    parameters = parameters_of(pipeline)
+    if "registry" in parameters and not registry:
+        default_uri(opened)  # said now, not by a later step, where the store has none
+    given = {**resolved(loaded), "store": opened.root, "logical_date": logical_date, "registry": registry}
+    arguments = dict.fromkeys(parameters, "") | {name: given[name] for name in given if name in parameters}
     arguments |= asked or {}
     click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
     display = Display(

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from endcap.spec.kubernetes import BUILT_IN, Pipeline
-
-PIPELINES = {
-    "training": tuple(name for name in BUILT_IN if name != "recommend"),
-    "features": BUILT_IN[:2],
-    "recommend": ("ingest", "features", "recommend"),
-}
-"""Endcap's own steps of each pipeline."""
+from endcap.spec.kubernetes import Pipeline
+from endcap.steps import STEPS, before, steps_of
 
 
 def order(pipeline: str, settings: Pipeline) -> list[str]:
     """Names of the steps that are switched on, each after all that it waits for."""
     steps: list[str] = []
-    for name in PIPELINES[pipeline]:
-        if enabled(name, settings):
-            steps.append(name)
-        steps += _below(name, settings)
+    for step in steps_of(pipeline):
+        if enabled(step.name, settings):
+            steps.append(step.name)
+        steps += _below(step.name, settings)
     return steps
 
 
@@ -34,7 +28,7 @@ def follows(name: str, settings: Pipeline) -> str:
     after = settings.steps[name].after
     assert after is not None  # the spec's own check
     while not enabled(after, settings):
-        after = BUILT_IN[BUILT_IN.index(after) - 1] if after in BUILT_IN else settings.steps[after].after
+        after = before(after) if after in STEPS else settings.steps[after].after
         assert after is not None
     return after
 
@@ -44,7 +38,7 @@ def own_after(name: str, settings: Pipeline) -> list[str]:
     return [
         own
         for own, step in settings.steps.items()
-        if own not in BUILT_IN and step.enabled and follows(own, settings) == name
+        if own not in STEPS and step.enabled and follows(own, settings) == name
     ]
 
 

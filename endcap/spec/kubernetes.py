@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
+from endcap.steps import REPORT, STEPS
 
-BUILT_IN = ("ingest", "features", "train", "evaluate", "refit", "register", "deploy", "recommend")
-"""Steps of Endcap's own, in their order; the last is of a pipeline of its own."""
-_NEEDED = ("ingest", "features", "train", "evaluate", "refit")
-_REPORT = "report"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 Quantity = Annotated[
@@ -151,27 +148,14 @@ class Pipeline(Strict):
 
 
 def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
-    if name in BUILT_IN:
-        found = [
-            Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own")
-            for key in ("after", "function", "command", "arguments")
-            if getattr(step, key)
-        ]
-        if not step.enabled and name in _NEEDED:
-            found.append(Mistake((name, "enabled"), "false", f"true: the steps after {name} need what it makes"))
-        if name == "recommend" and not step.enabled:
-            found.append(Mistake((name, "enabled"), "false", "true: whoever wants no lists does not run its pipeline"))
-        deploy = steps.get("deploy", Step())
-        if name == "register" and not step.enabled and deploy.enabled:
-            hint = "Switch deploy off as well."
-            found.append(Mistake((name, "enabled"), "false", "true, while deploy is switched on", hint))
-        return found
-    known = [*BUILT_IN, *(other for other in steps if other not in BUILT_IN and other != name)]
+    if name in STEPS:
+        return _mistakes_of_built_in(name, step, steps)
+    known = [*STEPS, *(other for other in steps if other not in STEPS and other != name)]
     found = []
-    if name == _REPORT:
+    if name == REPORT.name:
         found.append(Mistake((name,), "a step of this name", "another name: the run's report has this one"))
     if step.after is None:
-        hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(BUILT_IN)}."
+        hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(STEPS)}."
         found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint))
     elif step.after not in known:
         found.append(Mistake((name, "after"), repr(step.after), ", ".join(known)))
@@ -187,9 +171,27 @@ def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]
     return found
 
 
+def _mistakes_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
+    found = [
+        Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own")
+        for key in ("after", "function", "command", "arguments")
+        if getattr(step, key)
+    ]
+    if step.enabled:
+        return found
+    if not STEPS[name].optional:
+        allowed = f"true: the pipeline {', '.join(STEPS[name].pipelines)} needs what {name} makes"
+        found.append(Mistake((name, "enabled"), "false", allowed))
+    for other in STEPS.values():
+        if other.needs == name and steps.get(other.name, Step()).enabled:
+            hint = f"Switch {other.name} off as well."
+            found.append(Mistake((name, "enabled"), "false", f"true, while {other.name} is switched on", hint))
+    return found
+
+
 def _circle(name: str, steps: dict[str, Step]) -> bool:
     seen, at = {name}, steps[name].after
-    while at is not None and at in steps and at not in BUILT_IN:
+    while at is not None and at in steps and at not in STEPS:
         if at in seen:
             return True
         seen.add(at)

@@ -1,0 +1,57 @@
+"""The table of steps holds with what is built from it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from importlib.metadata import entry_points
+
+import pytest
+
+from endcap.cli.options import find_spec
+from endcap.spec.load import load
+from endcap.spec.recommender import Recommender
+from endcap.spec.shop import Shop
+from endcap.steps import PIPELINES, REPORT, STEPS, outputs_of, parameters_of, steps_of
+
+_KFP_GIVES = {"store", "run", "created", "image"}
+
+
+@pytest.mark.parametrize("name", [*STEPS, REPORT.name])
+def test_a_component_takes_what_the_table_says(name: str) -> None:
+    component = getattr(importlib.import_module(f"endcap_components.{name}.component"), name)
+    inputs = set(component.component_spec.inputs)
+    expected = {*STEPS[name].takes, *_KFP_GIVES} if name in STEPS else {"store", "run", "status", "steps"}
+    assert inputs == expected
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_steps_inputs_are_made_before_it(name: str) -> None:
+    step = STEPS[name]
+    for pipeline in step.pipelines:
+        steps = steps_of(pipeline)
+        earlier = {before.makes for before in steps[: steps.index(step)]}
+        assert set(step.inputs) <= earlier
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_steps_settings_are_keys_of_the_specs(name: str) -> None:
+    for key in STEPS[name].settings:
+        model: type = Shop if key.startswith("shop.") else Recommender
+        first = key.removeprefix("shop.").split(".")[0]
+        assert first in model.model_fields, f"{key} of the step {name}"
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_pipelines_parameters_are_those_of_its_definition(pipeline: str) -> None:
+    definition = entry_points(group="endcap.pipelines")[pipeline].load()(load(find_spec("trial")))
+    assert set(definition.component_spec.inputs) == {*parameters_of(pipeline), "image"}
+    assert set(outputs_of(pipeline)) & set(parameters_of(pipeline)) <= {"version"}
+
+
+def test_entries_are_modules_that_the_steps_run() -> None:
+    for step in STEPS.values():
+        if step.entry:
+            module = importlib.import_module(step.entry)
+            public = [value for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"]
+            assert public, step.entry
