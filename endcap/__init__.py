@@ -1,14 +1,42 @@
-"""Endcap: from a shop's event log to a personalised ranking service."""
+"""Endcap: from a shop's event log to a personalised ranking service.
 
-from typing import Any
+`endcap.open(spec)` gives a project, whose methods run each step from the log to a ranking. `endcap.Client` and
+`endcap.AsyncClient` ask a service that runs. Every error raised on purpose is an `endcap.EndcapError`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "AsyncClient": "endcap.client",
+    "Client": "endcap.client",
+    "EndcapError": "endcap.errors",
+    "Project": "endcap.project",
+    "SpecError": "endcap.errors",
+    "UserError": "endcap.errors",
+    "open": "endcap.project",
+}
+_NAMES = {"open": "open_project"}
+
+__all__ = ["AsyncClient", "Client", "EndcapError", "Project", "SpecError", "UserError", "__version__", "open"]
+
+if TYPE_CHECKING:
+    from endcap.client import AsyncClient, Client
+    from endcap.errors import EndcapError, SpecError, UserError
+    from endcap.project import Project
+    from endcap.project import open_project as open  # noqa: A004 - `endcap.open`, as libraries of files say it
+
 
 def __getattr__(name: str) -> Any:
-    """`endcap.Client` and `endcap.AsyncClient`, whose HTTP library is imported when they are asked for."""
-    if name in ("AsyncClient", "Client"):
-        from endcap import client
+    """The public names, each imported when it is used first: a client needs no pandas, a project no HTTP library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'endcap' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), _NAMES.get(name, name))
+    globals()[name] = value
+    return value
 
-        return getattr(client, name)
-    raise AttributeError(f"module 'endcap' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

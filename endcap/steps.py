@@ -150,7 +150,7 @@ STEPS = {
             entry="endcap.training.refit",
             makes="package",
             kind="packages",
-            inputs=("dataset", "trained", "verdict"),
+            inputs=("verdict",),
             settings=("refit", "split", "seed", "exclude", "serving"),
         ),
         Step(

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from endcap.cli.options import find_spec
+from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import Shop

@@ -20,21 +20,12 @@ def deploy(
 
     namespace: of the cluster that serves; empty: only the desired state is written, for a server that follows it.
     """
-    from endcap.deploy import deploy, describe, read_state
-    from endcap.spec import Recommender
-    from endcap.store import open_store
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("deploy", store, run=run, created=created, image=image) as current:
-        spec, opened = Recommender.model_validate(recommender), open_store(store)
-        state = deploy(spec, version, opened, registry or None)
-        served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
-        if namespace and version in served:
-            from endcap.cluster import connect
-            from endcap.deploy.kubernetes import carry_out
-
-            outcome = carry_out(
-                spec, lambda: read_state(spec.name, opened), connect(), namespace, progress=current.progress
-            )
-            print(outcome, flush=True)
-        return current.done(describe(state, version))
+        project = Project.of(store, recommender=recommender, registry=registry, progress=current.progress)
+        deployed = project.deploy(version, namespace=namespace)
+        if deployed.outcome:
+            print(deployed.outcome, flush=True)
+        return current.done(deployed.summary)

@@ -27,20 +27,13 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from endcap.evaluation import describe, judge
-    from endcap.report import FILE, publish_report
-    from endcap.spec import Recommender, Shop
-    from endcap.store import open_store
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("evaluate", store, run=run, created=created, image=image) as current:
-        opened = open_store(store)
-        spec = Recommender.model_validate(recommender)
-        rules_of = Shop.model_validate(shop) if shop else None
-        address = judge(spec, dataset, trained, opened, registry or None, shop=rules_of, progress=current.progress)
-        facts = opened.manifest(address)["facts"]
-        Path(verdict).write_text(address)
-        shown = publish_report(spec.name, address, opened, registry or None, progress=current.progress)
-        shutil.copyfile(opened.fetch(shown) / FILE, report.path)
-        current.done(address, describe(facts))
-        return "passed" if facts["passed"] else "failed"
+        project = Project.of(store, recommender=recommender, shop=shop, registry=registry, progress=current.progress)
+        judged = project.evaluate(trained, dataset=dataset)
+        Path(verdict).write_text(judged.address)
+        shutil.copyfile(judged.report, report.path)
+        current.done(judged.address, judged.summary)
+        return "passed" if judged.passed else "failed"

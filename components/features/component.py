@@ -13,18 +13,10 @@ def features(
 
     Where ENDCAP_ONLINE names an online store, items and customers are published there under the dataset's version.
     """
-    from endcap.features import build
-    from endcap.features.publishing import publish_where_asked
-    from endcap.spec import Shop
-    from endcap.spec.base import parse_date
-    from endcap.store import open_store
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("features", store, run=run, created=created, image=image) as current:
-        opened = open_store(store)
-        until = parse_date(logical_date) if logical_date else None
-        spec = Shop.model_validate(shop)
-        dataset = build(spec, snapshot, opened, until=until, progress=current.progress)
-        facts = opened.manifest(dataset)["facts"]
-        made = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
-        return current.done(dataset, made + publish_where_asked(spec, dataset, opened, current.progress))
+        project = Project.of(store, shop=shop, progress=current.progress)
+        dataset = project.features(snapshot, until=logical_date)
+        return current.done(dataset.address, dataset.summary)

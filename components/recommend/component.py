@@ -24,20 +24,12 @@ def recommend(
     online: the online store's address, `none` for no publication; empty: as the environment says. version: this one
     alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active` leaves.
     """
-    from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
-    from endcap.online import online_url, open_online
-    from endcap.spec import Recommender, Shop
-    from endcap.store import open_store
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("recommend", store, run=run, created=created, image=image) as current:
-        opened, spec, of = open_store(store), Recommender.model_validate(recommender), Shop.model_validate(shop)
-        wanted = Wanted(dataset=dataset, version=version or None, customers=customers or None)
-        made = recommend(spec, of, opened, registry or None, wanted=wanted, progress=current.progress)
-        address = online_url(online, opened.root)
-        if address is None:
-            print("no online store: the lists are not published", flush=True)
-        else:
-            with open_online(address, shop=of.name, timeout=PATIENCE) as published:
-                publish_lists(spec, made, opened, published, progress=current.progress)
-        return current.done(made[0].address, describe(made, published=address is not None))
+        project = Project.of(
+            store, recommender=recommender, shop=shop, registry=registry, online=online, progress=current.progress
+        )
+        lists = project.recommend(dataset, version=version, customers=customers)
+        return current.done(lists.address, lists.summary)

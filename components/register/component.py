@@ -17,13 +17,12 @@ def register(
     image: str = "",
 ) -> str:
     """Make a version of the package, approved by the gate or waiting for a person; returns the version."""
-    from endcap.registry import describe, register
-    from endcap.spec import Recommender
-    from endcap.store import open_store
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("register", store, run=run, created=created, image=image) as current:
-        opened = open_store(store)
-        spec = Recommender.model_validate(recommender)
-        version = register(spec, package, verdict, opened, registry or None, run=current.run, progress=current.progress)
-        return current.done(version, describe(spec.name, version, opened, registry or None))
+        project = Project.of(
+            store, recommender=recommender, registry=registry, run=current.run, progress=current.progress
+        )
+        version = project.register(package, verdict=verdict)
+        return current.done(version.number, version.summary)

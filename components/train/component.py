@@ -16,13 +16,10 @@ def train(
     image: str = "",
 ) -> str:
     """Find the model's settings where the spec says so, and fit it; goes on where it was; returns its address."""
-    from endcap.spec import Recommender
-    from endcap.store import open_store
-    from endcap.training import describe, train
+    from endcap.project import Project
     from endcap_components.step import step
 
     with step("train", store, run=run, created=created, image=image) as current:
-        opened = open_store(store)
-        spec = Recommender.model_validate(recommender)
-        trained = train(spec, dataset, opened, registry or None, progress=current.progress)
-        return current.done(trained, describe(opened.manifest(trained)["facts"]))
+        project = Project.of(store, recommender=recommender, registry=registry, progress=current.progress)
+        trained = project.train(dataset)
+        return current.done(trained.address, trained.summary)

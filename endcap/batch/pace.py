@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from endcap.progress import Advance
+
 EVERY = 5.0
 """Seconds between two lines where nothing is finished meanwhile."""
 
@@ -46,7 +48,8 @@ class Pace:
         rate = self._listed / max(self._told - self._begun, 1e-9)
         shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
         minutes, seconds = divmod(round(left / rate) if rate else 0, 60)
-        self.tell(
+        line = (
             f"{self._what}: {self._all - left:,} of {self._all:,} customers, {self._parts - self._parts_left:,} of "
             f"{self._parts:,} parts, {shown} customers a second, {minutes}:{seconds:02d} left"
         )
+        self.tell(Advance(line, done=self._all - left, whole=self._all))

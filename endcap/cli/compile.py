@@ -11,9 +11,10 @@ from typing import Any
 import click
 import yaml
 
-from endcap.cli.options import env_option, find_spec, set_option
+from endcap.cli.options import env_option, set_option
 from endcap.cli.reachable import check_sources
 from endcap.errors import EndcapError, UserError
+from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.steps import PIPELINES
 

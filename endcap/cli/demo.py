@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from endcap.cli.options import SHIPPED
 from endcap.cli.run import run_pipeline
 from endcap.errors import EndcapError, UserError
 from endcap.spec.base import parse_date
+from endcap.spec.find import SHIPPED
 from endcap.store import open_store, storage_errors
 
 if TYPE_CHECKING:

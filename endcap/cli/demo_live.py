@@ -79,14 +79,16 @@ class LivingShop:
         self._show(f"{self._name(forbidden)} is put on the blacklist, and gone everywhere {seconds:.0f} s later", after)
 
     def _list_ahead(self) -> None:
-        from endcap.batch import Wanted, describe, publish_lists, recommend
+        from endcap.batch import newest_dataset
+        from endcap.project import Project
 
         begun = time.monotonic()
-        made = recommend(self.loaded.recommender, self.loaded.shop, self.store, wanted=Wanted())
-        with self._online(timeout=30.0) as online:
-            publish_lists(self.loaded.recommender, made, self.store, online)
-        told = describe(made, published=True)
-        click.echo(f"\n  {click.style('Ahead of time', bold=True)}, in {time.monotonic() - begun:.0f} s: {told}")
+        project = Project(
+            self.store, recommender=self.loaded.recommender, shop=self.loaded.shop, progress=lambda line: None
+        )
+        lists = project.recommend(newest_dataset(self.loaded.shop.name, self.store))
+        heading = click.style("Ahead of time", bold=True)
+        click.echo(f"\n  {heading}, in {time.monotonic() - begun:.0f} s: {lists.summary}")
 
     def _online(self, timeout: float) -> OnlineStore:
         """The one that predictors and intake use too."""

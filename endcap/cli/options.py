@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import click
 
-from endcap.errors import NotFoundError
 from endcap.online import ONLINE, online_url, open_online
+from endcap.spec.find import find_spec
 from endcap.store import Store, open_store
-
-SPECS = Path("pipelines/specs")
-SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
-"""The specs that come with an installed Endcap."""
 
 store_option = click.option(
     "--store",
@@ -76,15 +70,6 @@ def kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """A recommender's file, or the name of one in pipelines/specs."""
     return click.argument("spec", callback=lambda context, parameter, value: find_spec(value))(command)
-
-
-def find_spec(value: str) -> Path:
-    """The file of a spec, by its path or its name. Raises NotFoundError."""
-    for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
-        if path.is_file():
-            return path
-    there = ", ".join(sorted({file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml")}))
-    raise NotFoundError(f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {there})")
 
 
 def opened(store_url: str) -> Store:

@@ -136,21 +136,21 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
 
 def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str) -> None:
     """Make and publish in this process, of a dataset that is there."""
-    from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
-    from endcap.online import online_url, open_online
+    from endcap.batch import newest_dataset
+    from endcap.project import Project
 
-    def told(line: str) -> None:
+    def show(line: str) -> None:
         click.echo(f"  … {line}", err=True)
 
-    wanted = Wanted(dataset=dataset or None, version=version or None, customers=_absolute(customers) or None)
-    made = recommend(loaded.recommender, loaded.shop, store, registry or None, wanted=wanted, progress=told)
-    for one in made:
-        click.echo(f"version {one.version}  {one.address}")
-    address = online_url(online, store.root)
-    if address is not None:
-        with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
-            publish_lists(loaded.recommender, made, store, published, progress=told)
-    click.echo(f"✓ {describe(made, published=address is not None)}")
+    project = Project(
+        store, recommender=loaded.recommender, shop=loaded.shop, registry=registry, online=online, progress=show
+    )
+    lists = project.recommend(
+        dataset or newest_dataset(loaded.shop.name, store), version=version, customers=_absolute(customers)
+    )
+    for made in lists.made:
+        click.echo(f"version {made.version}  {made.address}")
+    click.echo(f"✓ {lists.summary}")
 
 
 def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> None:

@@ -26,6 +26,7 @@ from endcap.models import load, make
 from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
+from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import RULES, Package, load_package
 from endcap.rules import Catalogue
@@ -127,12 +128,13 @@ def _judge(
         own = None if house is None else house.on(champion.package.vocabulary, champion.package.items)
         competitors[CHAMPION] = replace(_champion(champion.package, view, folder), barred=own)
     samples = Samples(view, recommender.seed)
-    for name, competitor in competitors.items():
-        progress(f"ranking {predictions}: {name}")
+    whole = len(competitors) + len(recommender.compared)
+    for done, (name, competitor) in enumerate(competitors.items()):
+        progress(Advance(f"ranking {predictions}: {name}", done=done, whole=whole))
         examination.examine(name, competitor)
         samples.ask(name, competitor)
-    for spec in recommender.compared:
-        progress(f"fitting and ranking {predictions}: {spec.name}")
+    for done, spec in enumerate(recommender.compared, start=len(competitors)):
+        progress(Advance(f"fitting and ranking {predictions}: {spec.name}", done=done, whole=whole))
         baseline = replace(_baseline(spec, recommender, view, progress), barred=barred)
         examination.examine(spec.name, baseline)
         samples.ask(spec.name, baseline)

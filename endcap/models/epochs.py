@@ -17,6 +17,7 @@ from endcap.models import checkpoint
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.checkpoint import Arrays
 from endcap.models.validation import Validation
+from endcap.progress import Advance
 from endcap.store import fingerprint
 
 
@@ -119,7 +120,7 @@ def learn(
         if fitting.workspace is not None and fitting.keeps:
             groups = {"network": learner.weights(), "state": learner.state(), "best": progress.weights}
             checkpoint.write(fitting.workspace, fit, progress.state(), groups)
-        fitting.progress(progress.line(limit))
+        fitting.progress(Advance(progress.line(limit), done=progress.epoch, whole=limit))
         going = fitting.observe(progress.history[-1])
     return FitReport({"epochs": progress.best if validation else progress.epoch}, list(progress.history))
 

@@ -10,9 +10,10 @@ Paths of sources are relative to the file that names them (`--set`: to the curre
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,7 +24,7 @@ from endcap.errors import Problem, SpecError
 from endcap.spec.base import suggest
 from endcap.spec.custom import check_own
 from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
-from endcap.spec.nodes import Node, listed, shown, spelled, yaml_names
+from endcap.spec.nodes import Node, listed, parse, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import Shop
 from endcap.spec.side import named
@@ -70,6 +71,38 @@ def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) 
     if problems or recommender is None or shop is None:
         raise SpecError(problems)
     return Loaded(recommender, shop, files, tuple(absent))
+
+
+def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> Loaded:
+    """The same for specs that are no files but documents of JSON's types, such as a notebook writes.
+
+    Paths of sources are relative to the current folder. Raises SpecError with every problem of both.
+    """
+    problems: list[Problem] = []
+    document, made = _of_document(recommender, Recommender, problems)
+    _, made_shop = _of_document(shop, Shop, problems)
+    absent: list[str] = []
+    if made is not None:
+        wrong, absent = check_own(made.models, document)
+        problems += wrong
+    if made is not None and made_shop is not None:
+        problems += _disagreements(made, made_shop, document)
+    if problems or made is None or made_shop is None:
+        raise SpecError(problems)
+    return Loaded(made, made_shop, [], tuple(absent))
+
+
+def _of_document(document: Mapping[str, Any], model: type[_Spec], problems: list[Problem]) -> tuple[Node, _Spec | None]:
+    origin = f"the {model.__name__.lower()}"
+    node, wrong = parse(json.dumps(document, default=str), origin=origin)
+    problems += wrong
+    node = node if node is not None else Node({}, None, 0, origin)
+    node = (_with_paths if model is Shop else _with_given_path)(node, problems)
+    try:
+        return node, model.model_validate(node.plain())
+    except ValidationError as error:
+        problems += problems_of(error, node, model)
+        return node, None
 
 
 def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
@@ -171,7 +204,7 @@ def _with_given_path(document: Node, problems: list[Problem]) -> Node:
 
 def _with_path(source: Node, key: str, problems: list[Problem], name: str = "path") -> Node:
     path = source.value.get(name) if isinstance(source.value, dict) else None
-    if path is None or not isinstance(path.value, str):
+    if path is None or not isinstance(path.value, str) or not path.value:
         return source
     expanded = _expanded(path, key, problems)
     if not _ADDRESS.match(expanded):

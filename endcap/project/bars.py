@@ -1,0 +1,47 @@
+"""A bar for the step that a method of a project runs, on a terminal and in a notebook."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from endcap.progress import Advance
+
+Progress = Callable[[str], None]
+_WIDTH = 90
+
+
+def silent(line: str) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def bar(step: str) -> Iterator[Progress]:
+    """Show a step's lines for the length of a block.
+
+    The bar fills where a line says how much of the whole is done; else it shows the time and the last line. Where
+    nobody watches, neither on a terminal nor in a notebook, nothing is written.
+    """
+    if not _watched():
+        yield silent
+        return
+    from tqdm.auto import tqdm
+
+    shown: Any = tqdm(desc=step, leave=False, bar_format="{desc} {elapsed} {postfix}")
+
+    def show(line: str) -> None:
+        if isinstance(line, Advance):
+            shown.bar_format = None
+            shown.total, shown.n = line.whole, line.done
+        shown.set_postfix_str(line.splitlines()[0][:_WIDTH] if line else "", refresh=True)
+
+    try:
+        yield show
+    finally:
+        shown.close()
+
+
+def _watched() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

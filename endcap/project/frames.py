@@ -1,0 +1,49 @@
+"""Frames in place of a shop's files, and files and frames of a user's own in the store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import UserError
+from endcap.spec import Shop
+from endcap.spec.source import Source
+from endcap.store import Store
+
+
+def with_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
+    """The shop with these tables (`events`, `items`, `customers`) as its sources, in place of its files.
+
+    Each is written once into the store, named by its content. Raises UserError where the shop's spec has no such
+    table, or the data are no frame.
+    """
+    changes = {}
+    for name, frame in frames.items():
+        if frame is None:
+            continue
+        table = getattr(shop, name)
+        if table is None:
+            raise UserError(
+                f"the shop {shop.name} has no {name}: its spec says which columns they have ({name}.columns)",
+                code="project.table-undeclared",
+                table=name,
+                shop=shop.name,
+            )
+        source = Source(path=put(store, frame, f"frames/{shop.name}/{name}"), format="parquet")
+        changes[name] = table.model_copy(update={"sources": [source]})
+    return shop.model_copy(update=changes)
+
+
+def put(store: Store, data: Any, name: str) -> str:
+    """Upload a file, a folder or a frame into the store as `name`; returns its address."""
+    from endcap.events.frames import write_table
+    from endcap.store.files import put as put_file
+
+    if isinstance(data, str | Path):
+        return put_file(store, Path(data), name)
+    with tempfile.TemporaryDirectory(prefix="endcap-frame-") as folder:
+        file = Path(folder) / "data.parquet"
+        write_table(data, file)
+        return put_file(store, file, name if name.endswith(".parquet") else f"{name}.parquet")

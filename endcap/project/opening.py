@@ -1,0 +1,75 @@
+"""`endcap.open`: from a spec's name, file or documents to a project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from endcap.project.bars import Progress
+from endcap.project.project import Project
+from endcap.spec.find import find_spec
+from endcap.spec.load import Loaded, load, load_documents
+from endcap.store import open_store
+
+STORE = ".endcap/store"
+
+
+def open_project(
+    spec: str | Path | Mapping[str, Mapping[str, Any]] | Loaded,
+    *,
+    env: str | None = None,
+    sets: Sequence[str] = (),
+    store: str | Path | None = None,
+    registry: str | None = None,
+    online: str | None = None,
+    progress: Progress | None = None,
+) -> Project:
+    """Open a recommender with its shop, a store and a registry.
+
+    Parameters
+    ----------
+    spec
+        A recommender's YAML file, the name of one in `pipelines/specs`, or both documents as a mapping
+        ``{"recommender": {...}, "shop": {...}}``.
+    env
+        The environment: its overlays of the specs.
+    sets
+        Keys to override, such as ``"model.width=64"``.
+    store
+        Where artifacts lie: a folder, or ``s3://bucket/prefix``. None: ENDCAP_STORE, else ``.endcap/store``.
+    registry
+        MLflow's address. None: ENDCAP_REGISTRY, else a data base in the store.
+    online
+        The online store's address, ``none`` for none. None: ENDCAP_ONLINE, else a file in the store.
+    progress
+        Gets each step's lines. None: a bar, on a terminal or in a notebook.
+
+    Raises
+    ------
+    SpecError
+        With every mistake of both specs.
+    NotFoundError
+        Where no spec has this name.
+
+    Examples
+    --------
+    >>> project = endcap.open("trial", store=folder)
+    >>> project.recommender.model.name
+    'vsknn'
+    """
+    if isinstance(spec, Loaded):
+        loaded = spec
+    elif isinstance(spec, Mapping):
+        loaded = load_documents(spec.get("recommender", {}), spec.get("shop", {}))
+    else:
+        loaded = load(find_spec(str(spec)), env=env, sets=sets)
+    return Project(
+        open_store(str(store if store is not None else os.environ.get("ENDCAP_STORE") or STORE)),
+        recommender=loaded.recommender,
+        shop=loaded.shop,
+        registry=registry if registry is not None else os.environ.get("ENDCAP_REGISTRY", ""),
+        online=online or "",
+        progress=progress,
+    )

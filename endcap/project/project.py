@@ -1,0 +1,559 @@
+"""A shop's data and a recommender in one object: each method runs one step of the pipelines, here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import NotFoundError, UserError
+from endcap.project.bars import Progress, bar
+from endcap.project.results import (
+    Artifact,
+    Comparison,
+    Dataset,
+    Deployed,
+    Lists,
+    Package,
+    Ranking,
+    Registered,
+    Snapshot,
+    Trained,
+    Verdict,
+    Versions,
+)
+from endcap.spec import Recommender, Shop
+from endcap.spec.base import parse_date
+from endcap.steps import STEPS
+from endcap.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from endcap.registry.package import Package as LoadedPackage
+
+Input = Artifact | str | None
+"""What an earlier step made: its object, its address, or None for what this project made last."""
+_MAKERS = {step.makes: step.name for step in STEPS.values() if step.makes}
+
+
+class Project:
+    """A recommender with its shop, a store and a registry. `endcap.open` makes it.
+
+    Each method runs one step and gives a small object on what the step made. What was made before from the same data,
+    settings and code is not made again. A method takes what earlier steps made; left out, it is what this project made
+    last. `run` runs a whole pipeline.
+
+    Parameters
+    ----------
+    store
+        Where artifacts lie.
+    recommender, shop
+        The checked specs. A step that needs one that is missing raises UserError.
+    registry
+        MLflow's address; empty: a data base in the store.
+    online
+        The online store's address; empty: as ENDCAP_ONLINE says, else a file in the store; `none`: none.
+    run
+        The name of the run that the steps are of, for the lineage.
+    progress
+        Gets each step's lines. None: a bar, on a terminal or in a notebook.
+
+    Examples
+    --------
+    >>> project = endcap.open("trial", store=folder, sets=["search=null"])
+    >>> snapshot = project.ingest()
+    >>> dataset = project.features()
+    >>> trained = project.train()
+    >>> verdict = project.evaluate()
+    >>> verdict.passed
+    True
+    >>> package = project.refit()
+    >>> project.register().number
+    '1'
+    >>> len(project.rank(items=[], k=3).ids)
+    3
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        recommender: Recommender | None = None,
+        shop: Shop | None = None,
+        registry: str = "",
+        online: str = "",
+        run: str = "",
+        progress: Progress | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self._recommender, self._shop = recommender, shop
+        self._online, self._run, self._progress = online, run, progress
+        self._made: dict[str, str] = {}
+        self._loaded: tuple[str, LoadedPackage] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        store: str,
+        *,
+        recommender: Mapping[str, Any] | None = None,
+        shop: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> Project:
+        """The project of a pipeline's step: a store's address, and resolved specs as documents."""
+        from endcap.store import open_store
+
+        return cls(
+            open_store(store),
+            recommender=Recommender.model_validate(recommender) if recommender else None,
+            shop=Shop.model_validate(shop) if shop else None,
+            **others,
+        )
+
+    @property
+    def recommender(self) -> Recommender:
+        """The recommender's spec."""
+        if self._recommender is None:
+            raise UserError("this step needs a recommender's spec, and there is none", code="project.no-recommender")
+        return self._recommender
+
+    @property
+    def shop(self) -> Shop:
+        """The shop's spec."""
+        if self._shop is None:
+            raise UserError("this step needs a shop's spec, and there is none", code="project.no-shop")
+        return self._shop
+
+    def replace(self, **settings: Any) -> Project:
+        """A project with other settings of the recommender, on the same data, store and registry.
+
+        Parameters
+        ----------
+        **settings
+            Keys of the recommender's spec, with values as the spec's file has them.
+
+        Raises
+        ------
+        SpecError
+            With each mistake at its key.
+
+        Examples
+        --------
+        >>> project = endcap.open("trial", store=folder)
+        >>> project.replace(model={"name": "popularity"}, search=None).recommender.model.name
+        'popularity'
+        """
+        from endcap.spec.load import load_documents
+
+        document = {**self.recommender.model_dump(mode="json", exclude_none=True), **settings}
+        document = {key: value for key, value in document.items() if value is not None}
+        changed = load_documents(document, self.shop.model_dump(mode="json", exclude_none=True))
+        other = Project(
+            self.store,
+            recommender=changed.recommender,
+            shop=self._shop,
+            registry=self.registry,
+            online=self._online,
+            run=self._run,
+            progress=self._progress,
+        )
+        other._made |= {name: address for name, address in self._made.items() if name in ("snapshot", "dataset")}
+        return other
+
+    # Steps, in the order of the pipelines.
+
+    def ingest(self, events: Any = None, *, items: Any = None, customers: Any = None) -> Snapshot:
+        """Check every event, item and customer, set bad rows aside, and write a snapshot.
+
+        Parameters
+        ----------
+        events, items, customers
+            Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns
+            that the shop's spec names. The project keeps them as its sources.
+
+        Raises
+        ------
+        DataError
+            For files or columns that are missing, and for too many bad rows.
+        """
+        from endcap.events import ingest
+        from endcap.project.frames import with_frames
+
+        frames = {"events": events, "items": items, "customers": customers}
+        if any(frame is not None for frame in frames.values()):
+            self._shop = with_frames(self.shop, frames, self.store)
+        with self._telling("ingest") as progress:
+            address = ingest(self.shop, self.store, progress=progress)
+        facts = self._facts(address)
+        bad = sum(count for reasons in facts["bad"].values() for count in reasons.values())
+        summary = f"{facts['events']:,} events, {bad:,} bad rows set aside"
+        return Snapshot(self._made_now("snapshot", address), summary, facts, self.store)
+
+    def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
+        """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
+
+        Where ENDCAP_ONLINE names an online store, items and customers are published there.
+
+        Parameters
+        ----------
+        snapshot
+            What `ingest` made.
+        until
+            Only events before this moment count (UTC where it names no zone); None: all.
+
+        Raises
+        ------
+        DataError
+            Where no events are left.
+        """
+        from endcap.features import build
+        from endcap.features.publishing import publish_where_asked
+
+        end = parse_date(until) if isinstance(until, str) and until else until or None
+        assert not isinstance(end, str)
+        taken = self._input("snapshot", snapshot)
+        with self._telling("features") as progress:
+            address = build(self.shop, taken, self.store, until=end, progress=progress)
+            published = publish_where_asked(self.shop, address, self.store, progress)
+        facts = self._facts(address)
+        summary = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items{published}"
+        return Dataset(self._made_now("dataset", address), summary, facts, self.store)
+
+    def train(self, dataset: Input = None) -> Trained:
+        """Find the model's settings where the spec has a search, and fit the model on the training part.
+
+        A training that was killed goes on from its last epoch.
+        """
+        from endcap.training import describe, train
+
+        taken = self._input("dataset", dataset)
+        with self._telling("train") as progress:
+            address = train(self.recommender, taken, self.store, self.registry or None, progress=progress)
+        facts = self._facts(address)
+        return Trained(self._made_now("trained", address), describe(facts), facts, self.store)
+
+    def search(self, dataset: Input = None, **settings: Any) -> Trained:
+        """Find the model's settings by trials, and fit the model with the best: `train` with these `search` settings.
+
+        Parameters
+        ----------
+        dataset
+            What `features` made.
+        **settings
+            Of the spec's section `search`, such as ``trials=20, time_budget="10m"``.
+
+        Returns
+        -------
+        Trained
+            Its `trials` tell each trial's settings and score; its `model` has the best settings.
+        """
+        document = self.recommender.model_dump(mode="json", exclude_none=True)
+        searching = self.replace(search={**document.get("search", {}), **settings})
+        trained = searching.train(self._input("dataset", dataset))
+        self._made_now("trained", trained.address)
+        return trained
+
+    def evaluate(self, trained: Input = None, *, dataset: Input = None) -> Verdict:
+        """Compare a trained model with the champion and the baselines, and decide by the gate. Writes the report too.
+
+        Parameters
+        ----------
+        trained
+            What `train` or `search` made.
+        dataset
+            What the model is judged on; None: the dataset that it was trained on.
+        """
+        from endcap.evaluation import describe, judge
+        from endcap.report import publish_report
+
+        model = self._input("trained", trained)
+        data = str(self._facts(model)["dataset"]) if dataset is None else self._input("dataset", dataset)
+        registry = self.registry or None
+        with self._telling("evaluate") as progress:
+            address = judge(self.recommender, data, model, self.store, registry, shop=self._shop, progress=progress)
+            publish_report(self.recommender.name, address, self.store, registry, progress=progress)
+        facts = self._facts(address)
+        return Verdict(self._made_now("verdict", address), describe(facts), facts, self.store)
+
+    def compare(self, *models: Any, dataset: Input = None) -> Comparison:
+        """Train several models on one dataset and judge them on the same predictions; no gate, nothing is registered.
+
+        Parameters
+        ----------
+        *models
+            Each a model's name, or its section of the spec, such as ``{"name": "vsknn", "sample": 500}``. The spec's
+            baselines and the champion are judged beside them.
+
+        Examples
+        --------
+        >>> project = endcap.open("trial", store=folder, sets=["search=null"])
+        >>> snapshot, dataset = project.ingest(), project.features()
+        >>> comparison = project.compare("vsknn", "sequential-rules")
+        >>> sorted(comparison.verdicts)
+        ['sequential-rules', 'vsknn']
+        """
+        taken = self._input("dataset", dataset)
+        verdicts: dict[str, Verdict] = {}
+        for model in models or (self.recommender.model.model_dump(mode="json", exclude_none=True),):
+            section = {"name": model} if isinstance(model, str) else dict(model)
+            label, number = str(section.get("name")), 2
+            while label in verdicts:
+                label, number = f"{section.get('name')} ({number})", number + 1
+            # Baselines need be judged once.
+            others: dict[str, Any] = {"baselines": [{"name": "popularity"}]} if verdicts else {}
+            project = self.replace(model=section, search=None, gate=[], **others)
+            verdicts[label] = project.evaluate(project.train(taken))
+        return Comparison(verdicts)
+
+    def refit(self, verdict: Input = None) -> Package:
+        """Fit the winner on all data, and write its package.
+
+        Raises
+        ------
+        UserError
+            Where the gate failed.
+        """
+        from endcap.training import refit
+
+        taken = self._input("verdict", verdict)
+        judged = self._facts(taken)
+        with self._telling("refit") as progress:
+            address = refit(
+                self.recommender, judged["dataset"], judged["trained"], taken, self.store, progress=progress
+            )
+        size = sum(described["bytes"] for described in self.store.manifest(address)["files"].values())
+        facts = self._facts(address)
+        return Package(self._made_now("package", address), f"{size / 1e6:,.1f} MB", facts, self.store)
+
+    def register(self, package: Input = None, *, verdict: Input = None) -> Registered:
+        """Make a version of a package in the registry, approved by the gate or waiting for a person.
+
+        Parameters
+        ----------
+        package
+            What `refit` made.
+        verdict
+            What the version is registered for; None: the verdict that the package was first made for.
+        """
+        from endcap.registry import describe, open_registry, register
+
+        taken, registry = self._input("package", package), self.registry or None
+        name = self.recommender.name
+        judged = self._facts(taken)["verdict"] if verdict is None else self._input("verdict", verdict)
+        with self._telling("register") as progress:
+            version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
+        self._made_now("version", version)
+        registered = open_registry(registry, self.store).version(name, version)
+        return Registered(registered, describe(name, version, self.store, registry))
+
+    def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:
+        """Write that a version should serve: the champion to everyone, a challenger to the canary's share.
+
+        Parameters
+        ----------
+        version
+            What `register` made, or its number.
+        namespace
+            Of the cluster that serves, which is made to follow; empty: only the wanted state is written, for
+            `endcap serve`.
+        """
+        from endcap.deploy import deploy, describe, read_state
+
+        number = version.number if isinstance(version, Registered) else self._input("version", version)
+        name, outcome = self.recommender.name, ""
+        with self._telling("deploy") as progress:
+            state = deploy(self.recommender, number, self.store, self.registry or None)
+            served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
+            if namespace and number in served:
+                from endcap.cluster import connect
+                from endcap.deploy.kubernetes import carry_out
+
+                cluster = connect()
+                outcome = str(
+                    carry_out(
+                        self.recommender, lambda: read_state(name, self.store), cluster, namespace, progress=progress
+                    )
+                )
+        return Deployed(state, describe(state, number), outcome)
+
+    def recommend(
+        self, dataset: Input = None, *, version: str = "", customers: str = "", publish: bool = True
+    ) -> Lists:
+        """Make every customer's list by the versions that serve, and publish the lists in the online store.
+
+        Parameters
+        ----------
+        dataset
+            Whose customers get lists.
+        version
+            This registered version alone; empty: the champion, and what else serves.
+        customers
+            A file that names the customers; empty: all.
+        publish
+            False makes the lists and publishes nothing.
+        """
+        from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
+        from endcap.online import online_url, open_online
+
+        taken = self._input("dataset", dataset)
+        wanted = Wanted(dataset=taken, version=version or None, customers=customers or None)
+        with self._telling("recommend") as progress:
+            made = recommend(
+                self.recommender, self.shop, self.store, self.registry or None, wanted=wanted, progress=progress
+            )
+            address = online_url(self._online, self.store.root) if publish else None
+            if address is None:
+                progress("no online store: the lists are not published")
+            else:
+                with open_online(address, shop=self.shop.name, timeout=PATIENCE) as online:
+                    publish_lists(self.recommender, made, self.store, online, progress=progress)
+        self._made_now("recommendations", made[0].address)
+        return Lists(made, address is not None, describe(made, published=address is not None), self.store)
+
+    # What there is.
+
+    def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
+        """Rank here, by the very code that serves: no server, no online store.
+
+        Parameters
+        ----------
+        package
+            What `refit` made; None: of this project, else the champion's.
+        version
+            A registered version in place of a package.
+        now
+            The moment of the request; None: the present.
+        **request
+            As a request to the service: `items` or `events`, `customer`, `k`, `candidates`, `filter`, `exclude`, …
+
+        Raises
+        ------
+        RequestError
+            Naming the key that is wrong.
+        NotFoundError
+            Where there is no such version, or no package yet.
+        """
+        loaded = self._package(package, version)
+        moment = None if now is None else int(now.timestamp() * 1000)
+        answer = loaded.ranker.rank([loaded.ranker.parse(request)], now=moment)[0]
+        places = {item: place for place, item in enumerate(loaded.items.column("item").to_pylist())}
+        rows = [places.get(item) for item in answer.ids]
+        items = loaded.items.take(rows) if None not in rows else None
+        return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items)
+
+    def versions(self) -> Versions:
+        """The recommender's versions in the registry, oldest first."""
+        from endcap.registry import open_registry
+
+        return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
+
+    def experiments(self) -> pd.DataFrame:
+        """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
+
+        Each judged training is a run, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
+        (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
+        """
+        from endcap.registry import open_registry
+        from endcap.registry.experiments import experiment_frame
+
+        return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
+
+    # Data.
+
+    def put(self, data: Any, name: str) -> str:
+        """Upload a file, a folder or a frame into the store, as `name`; returns its address.
+
+        The address may stand as `path` of a source in a shop's spec. A frame is written as Parquet.
+        """
+        from endcap.project.frames import put
+
+        return put(self.store, data, name)
+
+    def get(self, address: str, to: str | Path) -> Path:
+        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is."""
+        from endcap.store.files import get
+
+        return get(self.store, address, Path(to))
+
+    def query(self, sql: str, *, snapshot: Input = None, dataset: Input = None) -> pa.Table:
+        """Ask SQL (DuckDB's) of a snapshot's and a dataset's tables; returns an Arrow table.
+
+        Left out, both are what this project made last, else the shop's newest.
+        """
+        from endcap.events.query import query
+
+        addresses = {
+            name: self._input(name, given) if given is not None else self._made.get(name)
+            for name, given in (("snapshot", snapshot), ("dataset", dataset))
+        }
+        return query(sql, self.store, shop=self.shop.name, **addresses)
+
+    def _package(self, package: Input, version: str) -> LoadedPackage:
+        from endcap.registry import open_registry
+        from endcap.registry.package import load_package
+
+        if package is not None or (not version and "package" in self._made):
+            address = self._input("package", package)
+        else:
+            registry, name = open_registry(self.registry or None, self.store), self.recommender.name
+            registered = registry.version(name, version) if version else registry.champion(name)
+            if registered is None:
+                raise NotFoundError(
+                    f"{name} has no champion and this project no package; call project.refit() first",
+                    code="project.nothing-to-rank-by",
+                    recommender=name,
+                )
+            address = registered.package
+        if self._loaded is None or self._loaded[0] != address:
+            self._loaded = address, load_package(self.store.fetch(address, verify=True))
+        return self._loaded[1]
+
+    def _input(self, name: str, given: Input) -> str:
+        """The address of what a step takes. Raises UserError where there is none."""
+        if isinstance(given, Artifact):
+            return given.address
+        if given:
+            return given
+        if name not in self._made:
+            step = _MAKERS[name]
+            raise UserError(
+                f"no {name} yet: call project.{step}() first, or give the {name}",
+                code="project.input-missing",
+                input=name,
+                step=step,
+            )
+        return self._made[name]
+
+    def _made_now(self, name: str, address: str) -> str:
+        self._made[name] = address
+        return address
+
+    def _facts(self, address: str) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self.store.manifest(address)["facts"]
+        return facts
+
+    @contextmanager
+    def _telling(self, step: str) -> Iterator[Progress]:
+        if self._progress is not None:
+            yield self._progress
+            return
+        with bar(step) as progress:
+            yield progress
+
+    def _repr_html_(self) -> str:
+        from endcap.project.table import html_table
+
+        return html_table(["", ""], self._rows(), caption="Project")
+
+    def __repr__(self) -> str:
+        return "Project(" + ", ".join(f"{name}={value}" for name, value in self._rows()) + ")"
+
+    def _rows(self) -> Sequence[tuple[str, str]]:
+        specs = [("recommender", self._recommender), ("shop", self._shop)]
+        named = [(name, spec.name) for name, spec in specs if spec is not None]
+        return [*named, ("store", self.store.root), *self._made.items()]

@@ -1,0 +1,26 @@
+"""Where a spec's file is, by its path or its name."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from endcap.errors import NotFoundError
+
+SPECS = Path("pipelines/specs")
+SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
+"""The specs that come with an installed Endcap."""
+
+
+def find_spec(value: str) -> Path:
+    """The file of a recommender's spec: a path, or the name of one in pipelines/specs. Raises NotFoundError."""
+    for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
+        if path.is_file():
+            return path
+    there = sorted({file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml")})
+    raise NotFoundError(
+        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(there)})",
+        code="spec.not-found",
+        spec=value,
+        known=there,
+    )

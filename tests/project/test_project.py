@@ -1,0 +1,125 @@
+"""`endcap.open`: each step by a method, from a log to a ranking."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import endcap
+from endcap.client import Client
+from endcap.errors import UserError
+from endcap.project.results import Verdict
+from endcap.store import Store
+
+PUBLIC = ["AsyncClient", "Client", "EndcapError", "Project", "SpecError", "UserError", "__version__", "open"]
+
+
+def test_the_public_names_are_these_and_no_others() -> None:
+    assert endcap.__all__ == PUBLIC
+    assert all(getattr(endcap, name) is not None for name in PUBLIC)
+    assert endcap.Client is Client
+    with pytest.raises(AttributeError):
+        endcap.Something  # noqa: B018
+
+
+def test_every_public_method_says_what_it_does() -> None:
+    for name, member in inspect.getmembers(endcap.Project):
+        if not name.startswith("_"):
+            assert inspect.getdoc(member), name
+
+
+@pytest.mark.parametrize("module", ["endcap.project.project", "endcap.project.opening", "endcap.progress"])
+def test_the_examples_of_docstrings_run(module: str, folder: Path) -> None:
+    tried = importlib.import_module(module)
+    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testmod(tried, extraglobs={"endcap": endcap, "folder": folder}, optionflags=options)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_each_step_gives_what_the_next_takes_up_to_a_ranking(judged: endcap.Project) -> None:
+    package = judged.refit()
+    version = judged.register(package)
+    deployed = judged.deploy(version)
+    assert deployed.state is not None
+    assert deployed.state.stable.version == version.number == "1"
+    assert [one.version for one in judged.versions()] == ["1"]
+    first = judged.rank(items=[], k=5)
+    again = judged.rank(version="1", items=[], k=5)
+    assert first.ids == again.ids
+    frame = first.to_pandas()
+    assert list(frame["place"]) == [1, 2, 3, 4, 5]
+    assert frame["title"].notna().all()
+    lists = judged.recommend(publish=False)
+    assert not lists.published
+    rows = lists.to_arrow()
+    assert rows.num_rows == lists.made[0].facts["customers"]
+    experiments = judged.experiments()
+    assert judged.evaluate().address.rsplit("/", 1)[-1] in set(experiments["tag.verdict_key"])
+    assert (experiments["metric.mrr_at_20"] > 0).all()
+
+
+def test_a_result_prints_in_a_terminal_and_in_a_notebook(judged: endcap.Project) -> None:
+    verdict = judged.evaluate()
+    assert isinstance(verdict, Verdict)
+    for shown in (str(verdict), verdict._repr_html_()):
+        assert f"{verdict.metrics['challenger']['mrr@20']:.4f}" in shown
+        assert "popularity" in shown
+    assert verdict.report.read_text(encoding="utf-8").startswith("<!")
+    row = verdict.to_arrow().to_pylist()[0]
+    assert row["mrr@20_lower"] <= row["mrr@20"] <= row["mrr@20_upper"]
+
+
+def test_a_second_project_finds_what_the_first_made(judged: endcap.Project, folder: Path) -> None:
+    lines: list[str] = []
+    again = endcap.open("trial", store=folder, sets=["search=null"], progress=lines.append)
+    again.ingest()
+    again.features()
+    trained = again.train()
+    assert trained.address == judged.train().address
+    assert not [line for line in lines if "fitting" in line]
+
+
+def test_a_step_without_its_input_names_the_step_that_makes_it(store: Store) -> None:
+    project = endcap.open("trial", store=store.root)
+    with pytest.raises(UserError) as error:
+        project.train()
+    assert error.value.code == "project.input-missing"
+    assert error.value.fields == {"input": "dataset", "step": "features"}
+
+
+def test_models_are_compared_on_the_same_predictions(judged: endcap.Project) -> None:
+    comparison = judged.compare("sequential-rules", {"name": "vsknn", "sample": 200}, "vsknn")
+    assert list(comparison.verdicts) == ["sequential-rules", "vsknn", "vsknn (2)"]
+    predictions = {verdict.facts["predictions"] for verdict in comparison.verdicts.values()}
+    assert len(predictions) == 1
+    frame = comparison.to_pandas().set_index("model")
+    assert {"sequential-rules", "vsknn", "vsknn (2)", "popularity"} <= set(frame.index)
+    assert frame.index.is_unique
+    assert comparison.best == frame.loc[list(comparison.verdicts), "mrr@20"].idxmax()
+    alone = judged.replace(model={"name": "sequential-rules"})
+    verdict = alone.evaluate(alone.train())
+    assert verdict.metrics["challenger"]["mrr@20"] == frame.loc["sequential-rules", "mrr@20"]
+
+
+def test_wrong_settings_are_named_at_their_keys(project: endcap.Project) -> None:
+    with pytest.raises(endcap.SpecError) as error:
+        project.replace(model={"name": "vsknn", "sampel": 3}, seed="x")
+    assert {problem.key for problem in error.value.problems} == {"model.sampel", "seed"}
+
+
+def test_documents_make_a_project_as_files_do(project: endcap.Project, folder: Path) -> None:
+    documents = {
+        "recommender": project.recommender.model_dump(mode="json", exclude_none=True),
+        "shop": project.shop.model_dump(mode="json", exclude_none=True),
+    }
+    opened = endcap.open(documents, store=folder)
+    assert opened.recommender == project.recommender
+    assert opened.shop == project.shop
+    with pytest.raises(endcap.SpecError) as error:
+        endcap.open({"recommender": {"name": "x"}, "shop": documents["shop"]})
+    assert {"model", "shop", "apiVersion", "kind"} <= {problem.key for problem in error.value.problems}
