@@ -9,7 +9,6 @@ from typing import Any
 
 from endcap.errors import UserError
 from endcap.spec import Shop
-from endcap.spec.source import Source
 from endcap.store import Store
 
 
@@ -31,9 +30,14 @@ def with_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
                 table=name,
                 shop=shop.name,
             )
-        source = Source(path=put(store, frame, f"frames/{shop.name}/{name}"), format="parquet")
+        source = type(table.sources[0])(path=put_frame(frame, shop.name, name, store), format="parquet")
         changes[name] = table.model_copy(update={"sources": [source]})
     return shop.model_copy(update=changes)
+
+
+def put_frame(frame: Any, shop: str, table: str, store: Store) -> str:
+    """Write a frame that stands for a shop's table into the store; returns its address."""
+    return put(store, frame, f"frames/{shop}/{table}")
 
 
 def put(store: Store, data: Any, name: str) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from endcap.project.bars import Progress
+from endcap.project.frames import with_frames
 from endcap.project.project import Project
 from endcap.spec.find import find_spec
 from endcap.spec.load import Loaded, load, load_documents
 from endcap.store import open_store
 
 STORE = ".endcap/store"
+VERSION = "endcap/v1"
 
 
 def open_project(
@@ -24,6 +26,9 @@ def open_project(
     store: str | Path | None = None,
     registry: str | None = None,
     online: str | None = None,
+    events: Any = None,
+    items: Any = None,
+    customers: Any = None,
     progress: Progress | None = None,
 ) -> Project:
     """Open a recommender with its shop, a store and a registry.
@@ -32,7 +37,7 @@ def open_project(
     ----------
     spec
         A recommender's YAML file, the name of one in `pipelines/specs`, or both documents as a mapping
-        ``{"recommender": {...}, "shop": {...}}``.
+        ``{"recommender": {...}, "shop": {...}}``; `apiVersion` and `kind` may be left out there, the names too.
     env
         The environment: its overlays of the specs.
     sets
@@ -43,6 +48,9 @@ def open_project(
         MLflow's address. None: ENDCAP_REGISTRY, else a data base in the store.
     online
         The online store's address, ``none`` for none. None: ENDCAP_ONLINE, else a file in the store.
+    events, items, customers
+        Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns that
+        the shop's spec names.
     progress
         Gets each step's lines. None: a bar, on a terminal or in a notebook.
 
@@ -59,17 +67,33 @@ def open_project(
     >>> project.recommender.model.name
     'vsknn'
     """
+    opened = open_store(str(store if store is not None else os.environ.get("ENDCAP_STORE") or STORE))
+    frames = {
+        name: frame
+        for name, frame in (("events", events), ("items", items), ("customers", customers))
+        if frame is not None
+    }
     if isinstance(spec, Loaded):
         loaded = spec
     elif isinstance(spec, Mapping):
-        loaded = load_documents(spec.get("recommender", {}), spec.get("shop", {}))
+        loaded = _of_documents(spec, frames)
     else:
         loaded = load(find_spec(str(spec)), env=env, sets=sets)
     return Project(
-        open_store(str(store if store is not None else os.environ.get("ENDCAP_STORE") or STORE)),
+        opened,
         recommender=loaded.recommender,
-        shop=loaded.shop,
+        shop=with_frames(loaded.shop, frames, opened),
         registry=registry if registry is not None else os.environ.get("ENDCAP_REGISTRY", ""),
         online=online or "",
         progress=progress,
     )
+
+
+def _of_documents(spec: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Any]) -> Loaded:
+    """Both specs out of documents, in which frames stand for sources and what can only be one thing is filled in."""
+    shop = {"apiVersion": VERSION, "kind": "Shop", "name": "shop", **spec.get("shop", {})}
+    for table in frames:
+        # Checked with the rest; the frames themselves take its place.
+        shop[table] = {"sources": [{"path": "frame.parquet"}], **(shop.get(table) or {})}
+    about = {"apiVersion": VERSION, "kind": "Recommender", "name": shop["name"], "shop": shop["name"]}
+    return load_documents({**about, **spec.get("recommender", {})}, shop)

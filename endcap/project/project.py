@@ -446,6 +446,29 @@ class Project:
         items = loaded.items.take(rows) if None not in rows else None
         return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items)
 
+    @contextmanager
+    def serve(self, *, port: int = 0, progress: Progress | None = None) -> Iterator[str]:
+        """Serve what is deployed for the length of a block, on this machine; gives the gateway's address.
+
+        Parameters
+        ----------
+        port
+            0: any free port.
+        progress
+            Gets a line on each event of serving.
+
+        Raises
+        ------
+        NotFoundError
+            Where nothing is deployed.
+        """
+        from importlib.metadata import entry_points
+
+        serving = entry_points(group="endcap.server")["serving"].load()
+        show = progress or self._progress or (lambda line: None)
+        with serving(self.store, self.recommender.name, port=port, progress=show) as address:
+            yield address
+
     def versions(self) -> Versions:
         """The recommender's versions in the registry, oldest first."""
         from endcap.registry import open_registry

@@ -121,5 +121,5 @@ def test_documents_make_a_project_as_files_do(project: endcap.Project, folder: P
     assert opened.recommender == project.recommender
     assert opened.shop == project.shop
     with pytest.raises(endcap.SpecError) as error:
-        endcap.open({"recommender": {"name": "x"}, "shop": documents["shop"]})
-    assert {"model", "shop", "apiVersion", "kind"} <= {problem.key for problem in error.value.problems}
+        endcap.open({"recommender": {"seed": "x"}, "shop": {"events": {}}})
+    assert {"model", "seed", "events.sources"} <= {problem.key for problem in error.value.problems}
