@@ -187,7 +187,7 @@ class Project:
         frames = {"events": events, "items": items, "customers": customers}
         if any(frame is not None for frame in frames.values()):
             self._shop = with_frames(self.shop, frames, self.store)
-        with self._telling("ingest") as progress:
+        with self._following("ingest") as progress:
             address = ingest(self.shop, self.store, progress=progress)
         facts = self._facts(address)
         bad = sum(count for reasons in facts["bad"].values() for count in reasons.values())
@@ -217,7 +217,7 @@ class Project:
         end = parse_date(until) if isinstance(until, str) and until else until or None
         assert not isinstance(end, str)
         taken = self._input("snapshot", snapshot)
-        with self._telling("features") as progress:
+        with self._following("features") as progress:
             address = build(self.shop, taken, self.store, until=end, progress=progress)
             published = publish_where_asked(self.shop, address, self.store, progress)
         facts = self._facts(address)
@@ -232,7 +232,7 @@ class Project:
         from endcap.training import describe, train
 
         taken = self._input("dataset", dataset)
-        with self._telling("train") as progress:
+        with self._following("train") as progress:
             address = train(self.recommender, taken, self.store, self.registry or None, progress=progress)
         facts = self._facts(address)
         return Trained(self._made_now("trained", address), describe(facts), facts, self.store)
@@ -274,7 +274,7 @@ class Project:
         model = self._input("trained", trained)
         data = str(self._facts(model)["dataset"]) if dataset is None else self._input("dataset", dataset)
         registry = self.registry or None
-        with self._telling("evaluate") as progress:
+        with self._following("evaluate") as progress:
             address = judge(self.recommender, data, model, self.store, registry, shop=self._shop, progress=progress)
             publish_report(self.recommender.name, address, self.store, registry, progress=progress)
         facts = self._facts(address)
@@ -322,7 +322,7 @@ class Project:
 
         taken = self._input("verdict", verdict)
         judged = self._facts(taken)
-        with self._telling("refit") as progress:
+        with self._following("refit") as progress:
             address = refit(
                 self.recommender, judged["dataset"], judged["trained"], taken, self.store, progress=progress
             )
@@ -345,7 +345,7 @@ class Project:
         taken, registry = self._input("package", package), self.registry or None
         name = self.recommender.name
         judged = self._facts(taken)["verdict"] if verdict is None else self._input("verdict", verdict)
-        with self._telling("register") as progress:
+        with self._following("register") as progress:
             version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
         self._made_now("version", version)
         registered = open_registry(registry, self.store).version(name, version)
@@ -366,7 +366,7 @@ class Project:
 
         number = version.number if isinstance(version, Registered) else self._input("version", version)
         name, outcome = self.recommender.name, ""
-        with self._telling("deploy") as progress:
+        with self._following("deploy") as progress:
             state = deploy(self.recommender, number, self.store, self.registry or None)
             served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
             if namespace and number in served:
@@ -402,7 +402,7 @@ class Project:
 
         taken = self._input("dataset", dataset)
         wanted = Wanted(dataset=taken, version=version or None, customers=customers or None)
-        with self._telling("recommend") as progress:
+        with self._following("recommend") as progress:
             made = recommend(
                 self.recommender, self.shop, self.store, self.registry or None, wanted=wanted, progress=progress
             )
@@ -561,7 +561,7 @@ class Project:
         return facts
 
     @contextmanager
-    def _telling(self, step: str) -> Iterator[Progress]:
+    def _following(self, step: str) -> Iterator[Progress]:
         if self._progress is not None:
             yield self._progress
             return
