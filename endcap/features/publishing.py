@@ -53,19 +53,22 @@ Progress = Callable[[str], None]
 Row = tuple[str, bytes]
 
 
-def publish_where_asked(shop: Shop, dataset: str, store: Store, progress: Progress = lambda line: None) -> str:
-    """Publish the rows of a dataset of the shop in the online store that the environment names; nothing without one.
+def publish_where_asked(
+    shop: Shop, dataset: str, store: Store, progress: Progress = lambda line: None, *, online: str = ""
+) -> str:
+    """Publish the rows of a dataset of the shop in the online store that `online` or the environment names; nothing
+    without one.
 
     Returns what to add to a line on the dataset. A store that is down costs the rows, which the next run publishes,
     and not the run: models can be trained without it, and predictors rank by what requests carry.
     """
-    url = online_url()
+    url = online_url(online)
     if url is None:
         return ""
     key = store.manifest(dataset)["facts"]["fingerprint"]
     try:
-        with open_online(url, shop=shop.name, timeout=PATIENCE) as online:
-            publish_features(store.fetch(dataset), key, online, progress, owned=shop.rules.owned)
+        with open_online(url, shop=shop.name, timeout=PATIENCE) as opened:
+            publish_features(store.fetch(dataset), key, opened, progress, owned=shop.rules.owned)
     except OnlineStoreError as error:
         progress(f"the rows are not published, the next run tries it again: {error}")
         return "; not in the online store, which failed"

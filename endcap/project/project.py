@@ -197,7 +197,7 @@ class Project:
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
         """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
 
-        Where ENDCAP_ONLINE names an online store, items and customers are published there.
+        Where the project or ENDCAP_ONLINE names an online store, items and customers are published there.
 
         Parameters
         ----------
@@ -219,7 +219,7 @@ class Project:
         taken = self._input("snapshot", snapshot)
         with self._following("features") as progress:
             address = build(self.shop, taken, self.store, until=end, progress=progress)
-            published = publish_where_asked(self.shop, address, self.store, progress)
+            published = publish_where_asked(self.shop, address, self.store, progress, online=self._online)
         facts = self._facts(address)
         summary = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items{published}"
         return Dataset(self._made_now("dataset", address), summary, facts, self.store)
