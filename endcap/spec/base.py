@@ -8,13 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from endcap.errors import UserError
 
+ApiVersion = Literal["endcap/v1"]
+"""The version of spec files that this release reads."""
+(API_VERSION,) = get_args(ApiVersion)
 EARLIEST_MS = 631_152_000_000
 """1990-01-01 UTC in epoch ms: an earlier time of an event is a mistake of unit or of parsing."""
 _UNITS = {

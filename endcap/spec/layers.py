@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from endcap.errors import Problem
+from endcap.spec.base import API_VERSION
 from endcap.spec.nodes import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
 
 
@@ -20,7 +21,7 @@ class Layers:
     files: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     right_kind: bool = True
-    """False: some file is of another kind, so that it makes no sense to check the keys."""
+    """False: some file is of another kind or a newer version, so that it makes no sense to check the keys."""
 
     def read(self, file: Path, env: str | None) -> Node | None:
         """The file over what it extends, under its overlay where it has one; None where nothing could be read."""
@@ -69,9 +70,19 @@ class Layers:
             hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
             self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint)
             self.right_kind = False
+        version = node.value.get("apiVersion")
+        if version is not None and _is_newer(version.value):
+            hint = "It was written for a newer Endcap: install that one here."
+            self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint)
+            self.right_kind = False
 
     def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "") -> None:
         self.problems.append(Problem(node.place, key, found, allowed, hint))
+
+
+def _is_newer(version: object) -> bool:
+    number = re.fullmatch(r"endcap/v([0-9]+)", version) if isinstance(version, str) else None
+    return number is not None and int(number[1]) > int(API_VERSION.removeprefix("endcap/v"))
 
 
 def absolute(path: Path | str) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from endcap.spec.base import Allowed, Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.base import Allowed, ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes
 from endcap.spec.batch import Batch
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
@@ -157,7 +157,7 @@ class Serving(Strict):
 class Recommender(Strict):
     """What is made of a shop's data."""
 
-    apiVersion: Literal["endcap/v1"]
+    apiVersion: ApiVersion
     kind: Literal["Recommender"]
     name: Name
     shop: str

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes, suggest
+from endcap.spec.base import ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes, suggest
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
 
@@ -230,7 +230,7 @@ class Features(Strict):
 class Shop(Strict):
     """What a shop's data is."""
 
-    apiVersion: Literal["endcap/v1"]
+    apiVersion: ApiVersion
     kind: Literal["Shop"]
     name: Name
     events: Events

@@ -24,7 +24,7 @@ events:
 sessions: {gap: 30}
 """
 RECOMMENDER_WITH_MISTAKES = """\
-apiVersion: endcap/v2
+apiVersion: endcap-v1
 kind: Recommender
 name: home
 shop: toys
@@ -49,7 +49,7 @@ EXPECTED = {
     ("shops/toys.yaml:9", "events.time.zone"): ("'Europe/Zurch'", "IANA", "Europe/Zurich"),
     ("shops/toys.yaml:10", "events.max_bad_share"): ("2", "a number, at least 0.0 and at most 1.0", ""),
     ("shops/toys.yaml:11", "sessions.gap"): ("30", "a duration such as 30m", ""),
-    ("home.yaml:1", "apiVersion"): ("'endcap/v2'", "endcap/v1", "endcap/v1"),
+    ("home.yaml:1", "apiVersion"): ("'endcap-v1'", "endcap/v1", "endcap/v1"),
     ("home.yaml:5", "sede"): ("an unknown key", "seed, split,", "seed"),
     ("home.yaml:6", "split.by"): ("'tme'", "time, given", "time"),
     ("home.yaml:7", "model.name"): ("'gru4rek'", "popularity, recent-popularity,", "gru4rec"),
@@ -80,6 +80,13 @@ def test_every_mistake_of_both_files_is_reported_at_once(tmp_path: Path, monkeyp
     assert "  - home.yaml:5: sede: found an unknown key; allowed: apiVersion, " in text
     for jargon in ("Input should", "Extra inputs", "pattern", "Value error", "pydantic", "tag"):
         assert jargon not in text
+
+
+def test_a_file_for_a_newer_endcap_is_refused_as_such(tmp_path: Path) -> None:
+    text = RECOMMENDER.replace("endcap/v1", "endcap/v2") + "unknown_yet: true\n"
+    (problem,) = recommender_problems(tmp_path, text)
+    assert (problem.key, problem.found, problem.allowed) == ("apiVersion", "'endcap/v2'", "endcap/v1")
+    assert "newer Endcap" in problem.hint
 
 
 def shop_problems(tmp_path: Path, text: str) -> list[Problem]:
