@@ -61,7 +61,10 @@ def salt_of(recommender: str, version: str) -> str:
 
 
 def find_state(recommender: str, store: Store) -> Deployment | None:
-    """The desired state, or None where nothing was ever deployed. Raises IntegrityError where it cannot be read."""
+    """The desired state, or None where nothing was ever deployed. Raises IntegrityError where it cannot be read.
+
+    Raises UserError where a newer release wrote it: it is not replaced then.
+    """
     name = document_name(recommender)
     try:
         document = store.read_document(name)
@@ -70,7 +73,7 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
-    except ValueError as error:
+    except (ValueError, IntegrityError) as error:
         cause = str(error)
     raise IntegrityError(f"{name} in {store.root} cannot be read ({cause}); deploy again")
 

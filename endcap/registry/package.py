@@ -25,6 +25,7 @@ from endcap.ranking import Ranker
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
+from endcap.store import opened, stamped
 
 MODEL, VOCABULARY, ITEMS, CUSTOMERS = "model", "vocabulary.json", "items.parquet", "customers.parquet"
 SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
@@ -34,8 +35,8 @@ RULES = "rules.json"
 IMAGE = "ENDCAP_IMAGE"
 """The image that this runs in, by digest where it was given by digest; a pipeline sets it on every task."""
 _DECLARATIONS = TypeAdapter(list[EventFeature])
-FORMAT = 1
-"""Of the files in a package and what they mean; counted up by a change that the code before, or after, cannot read."""
+PACKAGE = "package"
+"""The kind of `info.json`, whose version is that of all files in a package and of what they mean."""
 EXAMPLE_TIME = 1_577_836_800_000
 """2020-01-01: the example's answer must not depend on when it is asked."""
 SCORE_TOLERANCE = 1e-3
@@ -105,8 +106,8 @@ def write_package(
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
     _write(folder / ENVIRONMENT, environment())
-    about = {"format": FORMAT, "name": recommender.name, "items": len(items), "fitted_until": fitted_until}
-    _write(folder / INFO, {**about, **lineage})
+    about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
+    _write(folder / INFO, stamped(PACKAGE, {**about, **lineage}))
     ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
     events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
@@ -115,17 +116,18 @@ def write_package(
 
 
 def load_package(folder: Path) -> Package:
-    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged or of another format.
+    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged, UserError where it
+    is of another format.
 
     A model of a class of one's own is made by that class as it is installed here, if the package's recommender lists
     it; else UserError says what to do.
     """
-    _check_format(folder)
+    info = _info(folder)
     try:
         recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
         features = json.loads((folder / FEATURES).read_text())
         declared = _DECLARATIONS.validate_python(features["events"])
-        info, made_with, example = (json.loads((folder / name).read_text()) for name in (INFO, ENVIRONMENT, EXAMPLE))
+        made_with, example = (json.loads((folder / name).read_text()) for name in (ENVIRONMENT, EXAMPLE))
         vocabulary = Vocabulary.load(folder / VOCABULARY)
         items = pq.read_table(folder / ITEMS)
         ids = pq.read_table(folder / CUSTOMERS)["customer"] if (folder / CUSTOMERS).exists() else None
@@ -147,21 +149,15 @@ def load_package(folder: Path) -> Package:
     return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
 
 
-def _check_format(folder: Path) -> None:
-    """Before anything else is read, which in another format may be missing or mean something else."""
+def _info(folder: Path) -> dict[str, Any]:
+    """Read before anything else, which in another format may be missing or mean something else."""
     try:
-        # The first format did not tell its number at the beginning.
-        found = json.loads((folder / INFO).read_text(encoding="utf-8")).get("format", 1)
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        # Release 0.1.0 said it there alone.
         written_by = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get("endcap")
     except (OSError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
-    if found == FORMAT:
-        return
-    newer = not isinstance(found, int) or found > FORMAT
-    told = f"{folder} is a package of {'a newer' if newer else 'an older'} format, {found!r}, written by Endcap "
-    told += f"{written_by}; this is Endcap {environment()['endcap']}, which reads format {FORMAT}: "
-    here = "install a newer Endcap here" if newer else "use the Endcap that wrote it"
-    raise IntegrityError(f"{told}{here}, or register a version that is made by this one")
+    return opened(PACKAGE, info, str(folder), written_by=written_by)
 
 
 def environment() -> dict[str, str]:

@@ -12,11 +12,12 @@ from typing import Any, Self
 import pyarrow as pa
 from pydantic import ValidationError
 
-from endcap.errors import IntegrityError
+from endcap.errors import IntegrityError, UserError
 from endcap.spec.rules import Rules
-from endcap.store import fingerprint
+from endcap.store import fingerprint, opened, stamped
 
-FORMAT = 1
+CATALOGUE = "catalogue"
+"""The kind of the published rule data."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Catalogue:
 
     def to_bytes(self) -> bytes:
         """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
-        about = {"format": FORMAT, "made": self.made, "rules": self.rules.model_dump(mode="json")}
+        about = stamped(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
         items = self.items.replace_schema_metadata({"endcap": json.dumps(about)})
         sink = pa.BufferOutputStream()
         for table in (items, pa.table({"item": pa.array(sorted(self.blacklist), pa.string())})):
@@ -68,13 +69,11 @@ class Catalogue:
         source = pa.BufferReader(written)
         try:
             items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
-            about = json.loads(items.schema.metadata[b"endcap"])
-            if about["format"] != FORMAT:
-                raise ValueError(f"its format is {about['format']!r}, this Endcap reads {FORMAT}")
+            about = opened(CATALOGUE, json.loads(items.schema.metadata[b"endcap"]), "its description")
             rules = Rules.model_validate_json(json.dumps(about["rules"]))
             listed = frozenset(blacklist["item"].to_pylist())
             return cls(rules, items.replace_schema_metadata(None), listed, about["made"])
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ValidationError, UserError) as error:
             raise IntegrityError(
                 f"the published catalogue cannot be read ({error}); publish it again: endcap refresh SPEC"
             ) from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap.store.base import CHECKPOINT, Draft, Store, content_key
 from endcap.store.contents import check_folder, storage_errors
+from endcap.store.documents import opened, release, stamped
 from endcap.store.fingerprint import code_fingerprint, fingerprint
 from endcap.store.folder import FolderStore
 
@@ -17,6 +18,9 @@ __all__ = [
     "content_key",
     "fingerprint",
     "open_store",
+    "opened",
+    "release",
+    "stamped",
     "storage_errors",
 ]
 

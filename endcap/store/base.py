@@ -31,8 +31,12 @@ def content_key(address: str) -> str:
 class Store(Protocol):
     """Artifacts are immutable folders under `<root>/<kind>/<key>`; whole once their manifest is there.
 
+    In a store that was moved or copied, an artifact is read by its address in either place.
+
     `kind` is a path such as ``datasets/rsc15``; `key` is the fingerprint of everything that made the artifact.
-    The manifest holds ``address``, ``created`` (UTC, ISO), ``facts`` and ``files`` (name -> bytes, sha256).
+    The manifest holds ``address``, ``created`` (UTC, ISO), ``facts`` and ``files`` (name -> bytes, sha256). Manifests,
+    facts and documents are stamped with their versions as they are written, and come without the stamp as they are
+    read (`endcap.store.documents`): UserError where a newer release wrote them.
     """
 
     root: str

@@ -16,17 +16,19 @@ from pathlib import Path
 
 from endcap.errors import IntegrityError, StorageError
 from endcap.processes import alive
-from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store.base import MANIFEST, Draft, Json, content_key
+from endcap.store.documents import kind_of, opened_manifest, stamped
 
 
 def manifest_of(draft: Draft) -> Json:
     """The manifest of a draft that is filled. Its files are on the disk afterwards, not only in memory."""
-    return {
+    manifest = {
         "address": draft.address,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "facts": draft.facts,
+        "facts": stamped(kind_of(content_key(draft.address)), draft.facts),
         "files": {name: _describe(draft.path / name) for name in _files(draft.path)},
     }
+    return stamped("manifest", manifest)
 
 
 def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", verify: bool = True) -> None:
@@ -37,7 +39,7 @@ def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", 
     """
     if manifest is None:
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = opened_manifest(json.loads((folder / MANIFEST).read_text()), name or str(folder))
         except (OSError, ValueError) as error:
             raise IntegrityError(f"{name or folder}: its {MANIFEST} cannot be read ({error}); fetch it again") from None
     name = name or manifest["address"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from endcap.errors import IntegrityError, NotFoundError
-from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store.base import MANIFEST, Draft, Json, content_key
 from endcap.store.contents import (
     check_folder,
     manifest_of,
@@ -22,6 +22,7 @@ from endcap.store.contents import (
     sync_folder,
     write_durably,
 )
+from endcap.store.documents import kind_of, opened, opened_manifest, stamped
 
 
 class FolderStore:
@@ -52,9 +53,11 @@ class FolderStore:
         return folder
 
     def manifest(self, address: str) -> Json:
-        file = self._folder(address) / MANIFEST
+        return opened_manifest(self._manifest(self._folder(address), address), address)
+
+    def _manifest(self, folder: Path, address: str) -> Json:
         try:
-            manifest: Json = json.loads(file.read_text())
+            manifest: Json = json.loads((folder / MANIFEST).read_text())
         except FileNotFoundError:
             raise NotFoundError(f"nothing is stored under {address}; `endcap run` makes it") from None
         except ValueError as error:
@@ -76,19 +79,20 @@ class FolderStore:
 
     def list(self, kind: str) -> list[str]:
         folders = [file.parent for file in (self.path / kind).glob(f"*/{MANIFEST}")]
-        return sorted(map(self._address, folders), key=lambda address: str(self.manifest(address)["created"]))
+        by_age = sorted(folders, key=lambda folder: str(self._manifest(folder, self._address(folder))["created"]))
+        return [self._address(folder) for folder in by_age]
 
     def read_document(self, name: str) -> Json | None:
         try:
             document: Json = json.loads((self.path / f"{name}.json").read_text())
         except FileNotFoundError:
             return None
-        return document
+        return opened(kind_of(name), document, f"{name} in {self.root}")
 
     def write_document(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"
         with storage_errors(file):
-            replace_durably(file, document)
+            replace_durably(file, stamped(kind_of(name), document))
 
     def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         with self._locked(Path(".work") / "documents" / f"{name}.lock", lambda line: None):
@@ -113,9 +117,13 @@ class FolderStore:
 
     def _folder(self, address: str) -> Path:
         folder = Path(address.removeprefix("file://"))
-        if not folder.is_relative_to(self.path):
-            raise NotFoundError(f"{address} does not lie in this store ({self.root})")
-        return folder
+        if folder.is_relative_to(self.path):
+            return folder
+        # The store may have been moved, or be mounted elsewhere: an artifact's manifest says where it was made.
+        moved = self.path / content_key(address)
+        if (moved / MANIFEST).is_file() and self._manifest(moved, address)["address"] == address:
+            return moved
+        raise NotFoundError(f"{address} does not lie in this store ({self.root})")
 
     def _move_into_place(self, draft: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
-from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store.base import MANIFEST, Draft, Json, content_key
 from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import alone, cache_folder
 from endcap.store.contents import (
@@ -24,6 +24,7 @@ from endcap.store.contents import (
     scratch,
     storage_errors,
 )
+from endcap.store.documents import kind_of, opened, opened_manifest, stamped
 from endcap.store.fingerprint import fingerprint
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
@@ -58,7 +59,8 @@ class S3Store:
                 self._keep_copy(folder, manifest)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        manifest = self.manifest(address)
+        manifest = self._manifest(address)
+        opened_manifest(manifest, address)
         folder = self._copy_of(address)
         with storage_errors(f"{folder} (for {address})"), alone(folder):
             if verify or _kept(folder) != manifest:
@@ -71,6 +73,9 @@ class S3Store:
         return folder
 
     def manifest(self, address: str) -> Json:
+        return opened_manifest(self._manifest(address), address)
+
+    def _manifest(self, address: str) -> Json:
         found = self._bucket.read(self._name(f"{self._path(address)}/{MANIFEST}"))
         if found is None:
             raise NotFoundError(f"nothing is stored under {address}; `endcap run` makes it")
@@ -117,17 +122,17 @@ class S3Store:
 
     def read_document(self, name: str) -> Json | None:
         found = self._bucket.read(self._name(f"{name}.json"))
-        return None if found is None else _document(found[0])
+        return None if found is None else self._opened(name, found[0])
 
     def write_document(self, name: str, document: Json) -> None:
-        self._bucket.write(self._name(f"{name}.json"), document_bytes(document))
+        self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))
 
     def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         object_ = self._name(f"{name}.json")
         while True:
             found = self._bucket.read(object_)
-            document = change(None if found is None else _document(found[0]))
-            content = document_bytes(document)
+            document = change(None if found is None else self._opened(name, found[0]))
+            content = document_bytes(stamped(kind_of(name), document))
             if found is None:
                 written = self._bucket.write(object_, content, absent=True)
             else:
@@ -135,13 +140,21 @@ class S3Store:
             if written is not None:
                 return document
 
+    def _opened(self, name: str, content: bytes) -> Json:
+        return opened(kind_of(name), json.loads(content), f"{name} in {self.root}")
+
     def _name(self, path: str) -> str:
         return f"{self._prefix}{path}"
 
     def _path(self, address: str) -> str:
-        if not address.startswith(f"{self.root}/"):
-            raise NotFoundError(f"{address} does not lie in this store ({self.root})")
-        return address.removeprefix(f"{self.root}/").rstrip("/")
+        if address.startswith(f"{self.root}/"):
+            return address.removeprefix(f"{self.root}/").rstrip("/")
+        # The store may have been copied from elsewhere: an artifact's manifest says where it was made.
+        copied = content_key(address)
+        manifest = self._bucket.read(self._name(f"{copied}/{MANIFEST}"))
+        if manifest is not None and json.loads(manifest[0])["address"] == address:
+            return copied
+        raise NotFoundError(f"{address} does not lie in this store ({self.root})")
 
     def _copy_of(self, address: str) -> Path:
         path = self._path(address)
@@ -219,11 +232,6 @@ def _right(file: Path, described: Json) -> bool:
     except IntegrityError:
         return False
     return True
-
-
-def _document(content: bytes) -> Json:
-    document: Json = json.loads(content)
-    return document
 
 
 def _suppressed(end: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from endcap.batch import served
 from endcap.deploy.state import CanaryTarget, Deployment, Target, write_state
-from endcap.errors import DataError, IntegrityError, NotFoundError
+from endcap.errors import DataError, NotFoundError, UserError
 from endcap.features import build
 from endcap.registry.package import load_package
 from endcap.store import Store, open_store
@@ -167,6 +167,7 @@ def test_a_package_of_another_format_is_refused(little: Little, registry: Regist
         info = draft.path / "info.json"
         info.write_text(json.dumps({**json.loads(info.read_text()), "format": 99}))
     registry.versions["1"] = draft.address
-    with pytest.raises(IntegrityError, match="a newer format, 99"):
+    with pytest.raises(UserError) as refused:
         made(of("other"), store)
+    assert (refused.value.code, refused.value.fields["found"]) == ("store.newer-format", 99)
     assert store.list("recommendations/other") == []

@@ -142,6 +142,17 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
 
 
+def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store) -> None:
+    file = Path(store.root.removeprefix("file://")) / "deployments" / "shoes.json"
+    file.parent.mkdir()
+    file.write_text('{"format": 2, "recommender": "shoes"}')
+    for act in (lambda: deploy(SHOES, "1", store, registry.uri), lambda: forget_state("shoes", store)):
+        with pytest.raises(UserError) as refused:
+            act()
+        assert refused.value.code == "store.newer-format"
+    assert file.read_text() == '{"format": 2, "recommender": "shoes"}'
+
+
 def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -> None:
     before = deploy(SHOES, "1", store, registry.uri)
     trial = trial_store(store)

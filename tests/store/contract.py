@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Protocol
 import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError, UserError
-from endcap.store import CHECKPOINT, Store, open_store
+from endcap.store import CHECKPOINT, Store, open_store, stamped
 from endcap.store.base import Json
 
 
@@ -119,6 +120,37 @@ class StoreContract:
             store.fetch(f"file://{tmp_path}/elsewhere")
         with pytest.raises(UserError, match="scheme 'gs' is not known"):
             open_store("gs://bucket")
+
+    def test_what_was_made_elsewhere_is_read_by_its_address_there(self, store: Store, place: Place) -> None:
+        address = put(store, "k1")
+        moved = {**store.manifest(address), "address": "file:///other/store/things/a/k1"}
+        place.damage(address, "manifest.json", json.dumps(moved).encode())
+        store = place.elsewhere()
+        for name in (address, moved["address"]):
+            assert (store.fetch(name, verify=True) / "sub" / "file.txt").read_text() == "hello"
+            assert store.manifest(name)["facts"] == {"length": 5}
+        with pytest.raises(NotFoundError, match="does not lie in this store"):
+            store.fetch("file:///another/store/things/a/k1")
+
+    @pytest.mark.parametrize("newer", ["manifest", "things"])
+    def test_an_artifact_of_a_newer_release_is_refused(self, store: Store, place: Place, newer: str) -> None:
+        address = put(store, "k1")
+        manifest = stamped("manifest", store.manifest(address))
+        (manifest if newer == "manifest" else manifest["facts"]).update(format=2, written_by="9.9")
+        place.damage(address, "manifest.json", json.dumps(manifest).encode())
+        for read in (store.manifest, store.fetch, place.elsewhere().fetch):
+            with pytest.raises(UserError) as refused:
+                read(address)
+            expected = {"kind": newer, "found": 2, "known": 1, "written_by": "9.9", "where": address}
+            assert (refused.value.code, refused.value.fields) == ("store.newer-format", expected)
+
+    def test_a_document_of_a_newer_release_is_neither_read_nor_changed(self, store: Store, place: Place) -> None:
+        store.write_document("deployments/shop", {"share": 0.1})
+        place.damage(store.root, "deployments/shop.json", b'{"format": 2, "share": 0.1}')
+        for act in (store.read_document, lambda name: store.update_document(name, lambda before: {"share": 0.3})):
+            with pytest.raises(UserError) as refused:
+                act("deployments/shop")
+            assert refused.value.code == "store.newer-format"
 
     def test_documents_are_replaced_whole(self, store: Store, place: Place) -> None:
         assert store.read_document("deployments/shop") is None

@@ -1,0 +1,61 @@
+"""Versions of documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from endcap.errors import IntegrityError, UserError
+from endcap.store import documents, opened, release, stamped
+from endcap.store.documents import KINDS, Json, Kind
+
+GUIDE = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+def rename(before: Json) -> Json:
+    return {"part": before["share"]}
+
+
+def percent(before: Json) -> Json:
+    return {"percent": 100 * before["part"]}
+
+
+def test_a_document_comes_back_without_its_stamp() -> None:
+    written = stamped("runs", {"state": "done"})
+    assert written == {"format": 1, "written_by": release(), "state": "done"}
+    assert opened("runs", written, "runs/r") == {"state": "done"}
+
+
+def test_one_without_a_version_has_the_first() -> None:
+    assert opened("runs", {"state": "done"}, "runs/r") == {"state": "done"}
+
+
+def test_an_older_one_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(documents.KINDS, "deployments", Kind(3, {1: rename, 2: percent}))
+    assert opened("deployments", {"share": 0.25}, "d") == {"percent": 25}
+    assert opened("deployments", {"format": 2, "part": 0.5}, "d") == {"percent": 50}
+    assert stamped("deployments", {"percent": 50})["format"] == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [(1, "store.older-format"), (4, "store.newer-format"), ("3.1", "store.newer-format")]
+)
+def test_what_this_release_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch, version: object, code: str) -> None:
+    monkeypatch.setitem(documents.KINDS, "deployments", Kind(3, {2: percent}))
+    with pytest.raises(UserError) as refused:
+        opened("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
+    expected = {"kind": "deployments", "found": version, "known": 3, "written_by": "0.5", "where": "d"}
+    assert (refused.value.code, refused.value.fields) == (code, expected)
+
+
+def test_what_is_no_map_is_no_document() -> None:
+    with pytest.raises(IntegrityError) as refused:
+        opened("runs", [], "runs/r")  # type: ignore[arg-type]
+    assert refused.value.code == "store.no-document"
+
+
+def test_the_guide_lists_every_kind_with_its_version() -> None:
+    rows = [[cell.strip(" `") for cell in line.split("|")] for line in GUIDE.read_text().splitlines()]
+    listed = {row[1]: row[2] for row in rows if len(row) == 6}
+    assert {kind: str(known.version) for kind, known in KINDS.items()}.items() <= listed.items()
