@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import IntegrityError, UserError
+from endcap.steps import STEPS
 from endcap.store import documents, opened, release, stamped
 from endcap.store.documents import KINDS, Json, Kind
 
@@ -53,6 +54,10 @@ def test_what_is_no_map_is_no_document() -> None:
     with pytest.raises(IntegrityError) as refused:
         opened("runs", [], "runs/r")  # type: ignore[arg-type]
     assert refused.value.code == "store.no-document"
+
+
+def test_every_kind_of_artifact_that_a_step_makes_has_a_version() -> None:
+    assert {step.kind for step in STEPS.values() if step.kind} <= KINDS.keys()
 
 
 def test_the_guide_lists_every_kind_with_its_version() -> None:
