@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import endcap
 from endcap.batch.recommend import Wanted, recommend
 from endcap.cli.registry import command as registry_command
 from endcap.cli.run import print_comparison
@@ -29,7 +30,7 @@ from endcap.report import render
 from endcap.report.publish import gather
 from endcap.rules import fetch_catalogue
 from endcap.spec.load import Loaded, load
-from endcap.store import Store, open_store
+from endcap.store import Store, check_folder, open_store
 from endcap.training import refit, train
 from endcap_serving.predictor.lookups import shop_of
 
@@ -75,7 +76,9 @@ def test_versions_are_listed_with_their_aliases_and_packages_answer(unpacked: Pa
     for name in ("next", "again"):
         for version in open_registry(None, store).versions(name):
             assert version.package.startswith(MADE_AT)
-            package = load_package(store.fetch(version.package, verify=True))
+            place = store.fetch(version.package, verify=True)
+            check_folder(place)  # as a predictor does with a copy that something else made
+            package = load_package(place)
             package.check()
             assert package.recommender.name == name
             assert shop_of(package) == "corner"
@@ -85,6 +88,11 @@ def test_versions_are_listed_with_their_aliases_and_packages_answer(unpacked: Pa
     listed = CliRunner().invoke(registry_command, ["list", "next", "--store", store.root])
     assert listed.exit_code == 0, listed.output
     assert "next version 2 [challenger]" in listed.output
+
+
+def test_a_project_ranks_by_a_version_of_then(unpacked: Path) -> None:
+    project = endcap.open(unpacked / "next.yaml", store=unpacked / ".endcap" / "store")
+    assert len(project.rank(version="2", items=["p000232"], k=3).ids) == 3
 
 
 def test_verdicts_and_their_reports_are_read(unpacked: Path, capsys: pytest.CaptureFixture[str]) -> None:
