@@ -7,10 +7,23 @@ from typing import Any
 
 import click
 
+from endcap.cli.options import PlaceOption
+
 _OPTIONS = (
-    click.option("--namespace", envvar="ENDCAP_NAMESPACE", default="", help="Serve in this namespace of a cluster."),
+    click.option(
+        "--namespace",
+        cls=PlaceOption,
+        place="serving_namespace",
+        default="",
+        help="Serve in this namespace of a cluster.",
+    ),
     click.option("--kubeconfig", type=click.Path(), help="Of the cluster [default: as kubectl's, then the pod's own]."),
-    click.option("--context", help="The kubeconfig's context [default: the current one]."),
+    click.option(
+        "--context",
+        cls=PlaceOption,
+        place="serving_context",
+        help="The kubeconfig's context [default: the current one].",
+    ),
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from endcap.cli.cluster import cluster_options
-from endcap.cli.options import json_option, opened, print_json, registry_option, store_option
+from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
 from endcap.deploy import Target, deploy, describe, read_state, set_shadow, set_share, trial_store
 from endcap.errors import UserError
 from endcap.store import Store
@@ -36,6 +36,7 @@ SHADOW_SHARE = 0.1
 @click.option("--force", is_flag=True, help="Take fields back that others changed in the cluster.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until the cluster serves it.")
 @click.option("--render", type=click.Path(path_type=Path), help="Write manifests for kubectl apply -k here.")
+@place_env_option
 @store_option
 @registry_option
 @json_option

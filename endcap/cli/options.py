@@ -4,36 +4,86 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from endcap.online import ONLINE, online_url, open_online
-from endcap.spec.find import find_spec
+from endcap.spec.environments import VARIABLES, Places, resolve
+from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
 from endcap.store import Store, open_store
+
+_Source = click.core.ParameterSource
+_PLACES = "endcap.places"
+
+
+class PlaceOption(click.Option):
+    """An option that names a place; what is not given comes from a variable or the file of environments.
+
+    The command's SPEC tells where that file is, its `--env` which of the environments counts.
+    """
+
+    def __init__(self, *names: Any, place: str, **attributes: Any) -> None:
+        variable = next(iter(VARIABLES[place]), "")
+        attributes["help"] += f" ({variable})" if variable else ""
+        super().__init__(*names, **attributes)
+        self.place = place
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, click.core.ParameterSource]:
+        """The value and where it comes from, in the order that `resolve` has."""
+        value, source = super().consume_value(ctx, opts)
+        if source is _Source.COMMANDLINE or ctx.resilient_parsing:
+            return value, source
+        places = _places(ctx, opts)
+        origin = places.origins[self.place]
+        if origin == "default":
+            return value, source
+        from_variable = origin in VARIABLES[self.place]
+        return getattr(places, self.place), _Source.ENVIRONMENT if from_variable else _Source.DEFAULT_MAP
+
+
+def _places(context: click.Context, options: Mapping[str, Any]) -> Places:
+    """The places of a command, before its own options; read once."""
+    if _PLACES not in context.meta:
+        spec, env = options.get("spec"), options.get("env")
+        context.meta[_PLACES] = resolve(
+            find_spec(spec) if isinstance(spec, str) else None, env if isinstance(env, str) else None
+        )
+    places: Places = context.meta[_PLACES]
+    return places
+
 
 store_option = click.option(
     "--store",
     "store_url",
-    envvar="ENDCAP_STORE",
+    cls=PlaceOption,
+    place="store",
     default=".endcap/store",
     show_default=True,
     help="Where artifacts lie: a folder, or s3://bucket/prefix.",
 )
 registry_option = click.option(
     "--registry",
-    envvar="ENDCAP_REGISTRY",
+    cls=PlaceOption,
+    place="registry",
     default="",
     help="MLflow's address [default: a data base in the store, where that is a folder].",
 )
 online_option = click.option(
     "--online",
-    envvar=ONLINE,
+    cls=PlaceOption,
+    place="online",
     default="",
     help="Online store: redis://HOST:PORT, rediss://… or sqlite:///PATH; none: without.",
 )
-env_option = click.option("--env", help="Overlay of this environment: overlays/<env>.yaml beside the spec.")
+env_option = click.option(
+    "--env",
+    help=f"Environment: its overlays (overlays/<env>.yaml beside the spec) and its places ({ENVIRONMENTS}).",
+)
+place_env_option = click.option(
+    "--env", expose_value=False, help=f"Environment whose places ({ENVIRONMENTS} in {SPECS}) count."
+)
 set_option = click.option(
     "--set",
     "sets",
@@ -44,16 +94,26 @@ set_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")
 
 _KFP = (
+    click.option("--kfp-host", cls=PlaceOption, place="kfp_host", help="KFP's API [default: kubeconfig]."),
     click.option(
-        "--kfp-host", envvar=["KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"], help="KFP's API [default: kubeconfig]."
+        "--kfp-namespace",
+        cls=PlaceOption,
+        place="kfp_namespace",
+        help="Of KFP, or yours where KFP serves several users.",
     ),
-    click.option("--kfp-namespace", envvar="KFP_NAMESPACE", help="Of KFP, or yours where KFP serves several users."),
     click.option("--kfp-token", envvar="KFP_EXISTING_TOKEN", help="Bearer token for KFP's API."),
-    click.option("--kfp-context", envvar="KFP_CONTEXT", help="kubeconfig's context [default: the current one]."),
+    click.option(
+        "--kfp-context", cls=PlaceOption, place="kfp_context", help="kubeconfig's context [default: the current one]."
+    ),
     click.option(
         "--kfp-ca", envvar="KFP_CA", type=click.Path(exists=True), help="Certificates that KFP's is signed by."
     ),
-    click.option("--serving-namespace", help="Where the model is served; '' for nowhere [default: the spec's]."),
+    click.option(
+        "--serving-namespace",
+        cls=PlaceOption,
+        place="serving_namespace",
+        help="Where the model is served; '' for nowhere [default: the spec's].",
+    ),
     click.option("--wait/--no-wait", default=True, help="Follow the run on KFP to its end.", show_default=True),
     click.option("--follow", metavar="RUN", help="Follow this run of KFP instead of starting one."),
     click.option("--end", metavar="RUN", help="End this run of KFP instead of starting one."),

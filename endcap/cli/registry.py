@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from endcap.cli.options import json_option, opened, print_json, registry_option, store_option
+from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
@@ -35,6 +35,7 @@ def command() -> None:
 
 @command.command(name="list")
 @click.argument("recommender")
+@place_env_option
 @store_option
 @registry_option
 @json_option
@@ -61,6 +62,7 @@ def list_versions(recommender: str, store_url: str, registry: str, as_json: bool
 @click.argument("version")
 @by_option
 @why_option
+@place_env_option
 @store_option
 @registry_option
 def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
@@ -74,6 +76,7 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 @click.argument("version")
 @by_option
 @why_option
+@place_env_option
 @store_option
 @registry_option
 def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
@@ -90,6 +93,7 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 @command.command()
 @click.argument("recommender")
 @click.argument("version")
+@place_env_option
 @store_option
 @registry_option
 def promote(recommender: str, version: str, store_url: str, registry: str) -> None:

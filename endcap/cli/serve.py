@@ -6,12 +6,13 @@ from importlib.metadata import entry_points
 
 import click
 
-from endcap.cli.options import online_option, opened, store_option, tell_online
+from endcap.cli.options import online_option, opened, place_env_option, store_option, tell_online
 
 
 @click.command()
 @click.argument("recommender")
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
+@place_env_option
 @store_option
 @online_option
 def command(recommender: str, port: int, store_url: str, online: str) -> None:

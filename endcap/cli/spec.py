@@ -8,7 +8,9 @@ import click
 import yaml
 
 from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument
+from endcap.spec.environments import resolve
 from endcap.spec.load import load, resolved
+from endcap.spec.nodes import shown
 
 
 @click.group()
@@ -34,9 +36,15 @@ def check(spec: Path, env: str | None, sets: tuple[str, ...]) -> None:
 @set_option
 @json_option
 def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> None:
-    """Print both files as they stand after extends, overlays, --set and defaults."""
+    """Print both files as they stand after extends, overlays, --set and defaults; and where things are."""
     documents = resolved(load(spec, env=env, sets=sets))
+    places = resolve(spec, env)
     if as_json:
-        print_json(documents)
-    else:
-        click.echo(yaml.safe_dump_all([documents["shop"], documents["recommender"]], sort_keys=False).rstrip())
+        named = {name: {"value": value, "from": origin} for name, (value, origin) in places.named().items()}
+        print_json({**documents, "places": named})
+        return
+    click.echo(yaml.safe_dump_all([documents["shop"], documents["recommender"]], sort_keys=False).rstrip())
+    where = f" (environment {places.env} of {shown(places.file)})" if places.env and places.file else ""
+    click.echo(f"\n# Places{where}:")
+    for name, (value, origin) in places.named().items():
+        click.echo(f"#   {name:<18} {value}  ({origin})")

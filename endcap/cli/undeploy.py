@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from endcap.cli.cluster import cluster_options
-from endcap.cli.options import opened, store_option
+from endcap.cli.options import opened, place_env_option, store_option
 from endcap.deploy import forget_state
 
 
 @click.command()
 @click.argument("recommender")
 @cluster_options
+@place_env_option
 @store_option
 def command(recommender: str, namespace: str, kubeconfig: str | None, context: str | None, store_url: str) -> None:
     """Serve RECOMMENDER no more: with --namespace in the cluster, otherwise on this machine.

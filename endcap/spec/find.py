@@ -8,6 +8,8 @@ from pathlib import Path
 from endcap.errors import NotFoundError
 
 SPECS = Path("pipelines/specs")
+ENVIRONMENTS = "environments.yaml"
+"""The file beside specs that is none: it says where things are in each environment."""
 SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
 """The specs that come with an installed Endcap."""
 
@@ -17,7 +19,9 @@ def find_spec(value: str) -> Path:
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if path.is_file():
             return path
-    there = sorted({file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml")})
+    there = sorted(
+        {file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml") if file.name != ENVIRONMENTS}
+    )
     raise NotFoundError(
         f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(there)})",
         code="spec.not-found",

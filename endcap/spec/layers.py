@@ -65,7 +65,11 @@ class Layers:
     def _check_kind(self, node: Node) -> None:
         kind = node.value.get("kind")
         if kind is not None and kind.value != self.kind:
-            others = {"Shop": "a shop's file", "Recommender": "a recommender's file"}
+            others = {
+                "Shop": "a shop's file",
+                "Recommender": "a recommender's file",
+                "Environments": "the file of environments",
+            }
             what = others.get(kind.value) if isinstance(kind.value, str) else None
             hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
             self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint)
@@ -95,7 +99,7 @@ def overlay_file(file: Path, env: str) -> Path:
     return file.parent / file.stem / "overlays" / f"{env}.yaml"
 
 
-def environments(files: Iterable[Path]) -> list[str]:
+def overlay_names(files: Iterable[Path]) -> list[str]:
     """The environments that any of these specs has an overlay for."""
     return sorted({name for file in files for name in yaml_names(file.parent / file.stem / "overlays")})
 

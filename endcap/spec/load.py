@@ -11,7 +11,6 @@ Paths of sources are relative to the file that names them (`--set`: to the curre
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,16 +22,17 @@ from pydantic import ValidationError
 from endcap.errors import Problem, SpecError
 from endcap.spec.base import suggest
 from endcap.spec.custom import check_own
-from endcap.spec.layers import Layers, Setting, absolute, applied, environments, overlay_file, settings
+from endcap.spec.environments import find_file, names_of
+from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
 from endcap.spec.nodes import Node, listed, parse, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import Shop
 from endcap.spec.side import named
+from endcap.spec.variables import expand
 from endcap.spec.words import problems_of
 
 _Spec = TypeVar("_Spec", Recommender, Shop)
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -161,11 +161,20 @@ def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | No
 
 
 def _check_environment(env: str | None, files: list[Path], problems: list[Problem]) -> None:
-    """An environment that no spec has an overlay for is a slip, not a wish for no overlay."""
-    there = environments(files)
-    if env is not None and not any(overlay_file(file, env).is_file() for file in files):
+    """An environment that neither a spec's overlay nor the file of environments has is a slip, not a wish for none."""
+    if env is None or any(overlay_file(file, env).is_file() for file in files):
+        return
+    environments = find_file(files[0])
+    try:
+        there = sorted({*overlay_names(files), *names_of(environments)})
+    except SpecError as error:
+        problems += error.problems
+        return
+    if env not in there:
         allowed = listed(there) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
-        problems.append(Problem(f"--env {env}", "", "no overlay of this name", allowed, suggest(env, there)))
+        problems.append(
+            Problem(f"--env {env}", "", "no overlay or environment of this name", allowed, suggest(env, there))
+        )
 
 
 def _folder(node: Node) -> Path:
@@ -206,22 +215,10 @@ def _with_path(source: Node, key: str, problems: list[Problem], name: str = "pat
     path = source.value.get(name) if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str) or not path.value:
         return source
-    expanded = _expanded(path, key, problems)
+    expanded = expand(path, key, problems)
     if not _ADDRESS.match(expanded):
         expanded = str(absolute(_folder(path) / Path(expanded).expanduser()))
     return replace(source, value=source.value | {name: replace(path, value=expanded)})
-
-
-def _expanded(path: Node, key: str, problems: list[Problem]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = os.environ.get(name) or default
-        if found is None:
-            allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
-            problems.append(Problem(path.place, key, f"${{{name}}}, which is not set", allowed))
-        return found or ""
-
-    return _VARIABLE.sub(value, path.value)
 
 
 def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Problem]:

@@ -1,7 +1,7 @@
-"""JSON schemas of the two kinds, so that editors complete and check specs while they are written.
+"""JSON schemas of shops, recommenders and environments, so that editors complete and check the files.
 
-Beside each kind's schema there is one of its parts, `<kind>.overlay.schema.json`, for overlays and for files that
-extend another: nothing is required there, and null, which removes a key, is allowed everywhere.
+Beside the schemas of shops and recommenders there is one of their parts, `<kind>.overlay.schema.json`, for overlays and
+for files that extend another: nothing is required there, and null, which removes a key, is allowed everywhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from endcap.spec.base import Strict
+from endcap.spec.environments import Environments
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import Shop
 
@@ -29,6 +30,8 @@ def schemas() -> dict[str, str]:
         overlay = f"{name}.overlay.schema.json"
         files[f"{name}.schema.json"] = _text(_whole(kind, overlay))
         files[overlay] = _text(_part(kind))
+    environments = {"$schema": _DRAFT, "title": "Endcap environments", **_plain(Environments)}
+    files["environments.schema.json"] = _text(environments)
     return files
 
 

@@ -128,7 +128,8 @@ def _problems(
         return [_mistaken((*key, *one.at), one, document) for one in detail["ctx"]["mistakes"]]
     if shape is None:
         assert parent.model is not None
-        known = [*parent.keys, *([EXTENDS] if "apiVersion" in parent.keys else [])]
+        layered = "apiVersion" in parent.keys and getattr(parent.model, "layered", False)
+        known = [*parent.keys, *([EXTENDS] if layered else [])]
         hint = suggest(key[-1], known)
         return [(key, Problem(place, spelled(key), "an unknown key", listed(known) or "no key", hint))]
     if kind in ("union_tag_invalid", "union_tag_not_found"):

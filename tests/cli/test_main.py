@@ -68,4 +68,5 @@ def test_the_wheel_holds_every_module_under_names_that_begin_with_endcap(tmp_pat
         # What builds the images is no part of what is in them.
         assert {f"{package}/{module}" for module in modules if module.parts[0] != "image"} <= set(names)
     assert "endcap_pipelines/specs/demo.yaml" in names
+    assert "endcap_pipelines/specs/environments.yaml" not in names
     assert "endcap_pipelines/specs/shops/demo.yaml" in names

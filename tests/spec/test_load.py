@@ -234,7 +234,9 @@ def test_documents_survive_a_pipeline_that_makes_every_number_a_double(specs: Pa
     assert isinstance(again.recommender.split.test, float)
 
 
-@pytest.mark.parametrize("file", sorted(SPECS.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted({*SPECS.glob("*.yaml")} - {SPECS / "environments.yaml"}), ids=lambda file: file.stem
+)
 def test_checked_in_specs_load_and_say_how_to_run_them(file: Path) -> None:
     loaded = load(file)
     assert loaded.recommender.name == file.stem

@@ -48,3 +48,11 @@ def test_parts_require_nothing_and_may_remove_keys() -> None:
         assert part["properties"]["extends"]["type"] == "string"
         del part["properties"]["extends"]
         assert all({"type": "null"} in field["anyOf"] for field in fields(part).values())
+
+
+def test_environments_take_no_unknown_place() -> None:
+    schema = json.loads(schemas()["environments.schema.json"])
+    found = fields(schema)
+    assert found["/$defs/Environment/store"]["description"].startswith("Artifacts")
+    assert schema["$defs"]["Environment"]["additionalProperties"] is False
+    assert "extends" not in schema["properties"]

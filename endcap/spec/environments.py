@@ -1,0 +1,295 @@
+"""Where things are in each environment: `environments.yaml`, and how it joins options and variables.
+
+One file beside the specs says for each environment where the store, the registry, the online store, Kubeflow Pipelines
+and the served models are. `resolve` puts these places together: what was given (a command-line option, an argument)
+wins over the environment variable, that over the environment's entry in the file, that over the built-in default.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ValidationError
+
+from endcap.errors import NotFoundError, Problem, SpecError
+from endcap.spec.base import Name, Strict, suggest
+from endcap.spec.find import ENVIRONMENTS, SPECS
+from endcap.spec.layers import absolute
+from endcap.spec.nodes import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
+from endcap.spec.variables import expand, without_variables
+from endcap.spec.words import problems_of
+
+FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
+"""The environment variable that names another file."""
+DEFAULT = "default"
+"""The environment that counts where none is chosen, if the file has it."""
+
+VARIABLES: dict[str, tuple[str, ...]] = {
+    "store": ("ENDCAP_STORE",),
+    "registry": ("ENDCAP_REGISTRY",),
+    "online": ("ENDCAP_ONLINE",),
+    "kfp_host": ("KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"),
+    "kfp_namespace": ("KFP_NAMESPACE",),
+    "kfp_context": ("KFP_CONTEXT",),
+    "serving_namespace": ("ENDCAP_NAMESPACE",),
+    "serving_context": (),
+}
+"""The environment variables of each place; the first that is set counts."""
+DEFAULTS: dict[str, str] = {"store": ".endcap/store", "registry": "", "online": ""}
+"""What stands where nothing names a place; the others are None: whoever uses them decides."""
+
+_SECRETS = (
+    (re.compile(r"//[^/@\s]*:[^/@\s]+@"), "a password in an address"),
+    (re.compile(r"[?&](?:password|passwd|token|secret|api_?key|access_?key)=[^&]+", re.I), "a secret in an address"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "a token"),
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),
+    (re.compile(r"\b(?:gh[pousr]_|glpat-|xox[abp]-|hvs\.|sk-)[\w-]{16,}"), "a token"),
+)
+_PASSWORD = re.compile(r"(//[^/@\s:]*:)[^/@\s]+@")
+
+
+class KFPPlace(Strict):
+    """Kubeflow Pipelines."""
+
+    host: str | None = None
+    """Address of its API; left out: reached by the kubeconfig."""
+    namespace: str | None = None
+    """Namespace of Kubeflow Pipelines, or yours where it serves several users."""
+    context: str | None = None
+    """The kubeconfig's context; left out: the current one."""
+
+
+class ServingPlace(Strict):
+    """The cluster that serves the models."""
+
+    namespace: str | None = None
+    """Namespace of the InferenceServices."""
+    context: str | None = None
+    """The kubeconfig's context; left out: the current one."""
+
+
+class Environment(Strict):
+    """Where things are in one environment."""
+
+    store: str | None = None
+    """Artifacts: a folder, relative to this file, or s3://bucket/prefix."""
+    registry: str | None = None
+    """MLflow's address; left out: a data base in the store, where that is a folder."""
+    online: str | None = None
+    """The online store: redis://HOST:PORT, rediss://HOST:PORT or sqlite:///PATH; none: without."""
+    kfp: KFPPlace = KFPPlace()
+    """Kubeflow Pipelines."""
+    serving: ServingPlace = ServingPlace()
+    """The cluster that serves the models."""
+
+
+class Environments(Strict):
+    """Where things are in each environment. No secrets stand here: they come from variables."""
+
+    layered: ClassVar[bool] = False
+
+    apiVersion: Literal["endcap/v1"]
+    kind: Literal["Environments"]
+    environments: dict[Name, Environment]
+    """Environments by name. The one called `default` counts where none is chosen."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the store, the registry and the others are, and where each of these was said.
+
+    Attributes
+    ----------
+    store
+        A folder's path or ``s3://bucket/prefix``.
+    registry
+        MLflow's address; empty: the store's own.
+    online
+        The online store's address; empty: the store's own; ``none``: without.
+    kfp_host, kfp_namespace, kfp_context
+        How Kubeflow Pipelines is reached; None: the client's default.
+    serving_namespace, serving_context
+        Where models are served; None: the spec's namespace, the kubeconfig's current context.
+    env
+        The environment of the file that counts; None: none does.
+    file
+        The file of environments; None: there is none.
+    origins
+        Where each place was said: ``given``, a variable's name, ``file:line``, or ``default``.
+    """
+
+    store: str
+    registry: str
+    online: str
+    kfp_host: str | None
+    kfp_namespace: str | None
+    kfp_context: str | None
+    serving_namespace: str | None
+    serving_context: str | None
+    env: str | None = None
+    file: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self) -> dict[str, tuple[str, str]]:
+        """Each place that has a value, without passwords, and where it was said."""
+        return {
+            name: (masked(value), self.origins[name])
+            for name in VARIABLES
+            if (value := getattr(self, name)) not in (None, "")
+        }
+
+    def __repr__(self) -> str:
+        # Variables may bring passwords in, which have no place in a log or a notebook.
+        values = (f"{one.name}={masked(getattr(self, one.name))!r}" for one in fields(self) if one.name in VARIABLES)
+        return f"Places({', '.join([*values, f'env={self.env!r}', f'file={self.file!r}'])})"
+
+
+def resolve(
+    spec: str | Path | None,
+    env: str | None = None,
+    given: Mapping[str, str | None] | None = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+) -> Places:
+    """Where things are.
+
+    Parameters
+    ----------
+    spec
+        The recommender's file, beside which the file of environments is looked for. None: in ``pipelines/specs``.
+    env
+        The environment. An overlay of specs may have the name too, or alone: then nothing comes from the file.
+        ``endcap.spec.load`` refuses a name that neither has; with ``spec=None`` this function does.
+    given
+        Places by name, such as ``{"store": "s3://shop/store"}``. None stands for a place that is not given.
+    variables
+        Environment variables; None: those of this process.
+
+    Raises
+    ------
+    SpecError
+        Every mistake in the file; an unknown environment, where `spec` is None.
+    NotFoundError
+        ``ENDCAP_ENVIRONMENTS`` names no file (`spec.no-environments`).
+    """
+    variables = os.environ if variables is None else variables
+    given = given or {}
+    file = find_file(spec, variables)
+    document = None if file is None else _checked(file)
+    if spec is None and env is not None:
+        _check_known(env, document)
+    chosen = DEFAULT if env is None else env
+    entry = _entries(document).get(chosen)
+    in_file = {} if entry is None else _expanded(entry, chosen, variables)
+    values: dict[str, str | None] = {}
+    origins: dict[str, str] = {}
+    for name, names in VARIABLES.items():
+        variable = next((one for one in names if variables.get(one)), None)
+        if (value := given.get(name)) is not None:
+            values[name], origins[name] = value, "given"
+        elif variable is not None:
+            values[name], origins[name] = variables[variable], variable
+        elif name in in_file:
+            values[name], origins[name] = in_file[name]
+        else:
+            values[name], origins[name] = DEFAULTS.get(name), "default"
+    return Places(**values, env=chosen if entry is not None else None, file=file, origins=origins)  # type: ignore[arg-type]
+
+
+def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = None) -> Path | None:
+    """The file of environments: ENDCAP_ENVIRONMENTS, else beside the spec; without a spec in ``pipelines/specs``."""
+    variables = os.environ if variables is None else variables
+    if named := variables.get(FILE_VARIABLE):
+        file = absolute(Path(named).expanduser())
+        if not file.is_file():
+            raise NotFoundError(
+                f"{FILE_VARIABLE} names {named}, which is no file; correct it or unset it",
+                code="spec.no-environments",
+                file=str(file),
+            )
+        return file
+    file = absolute((SPECS if spec is None else Path(spec).parent) / ENVIRONMENTS)
+    return file if file.is_file() else None
+
+
+def names_of(file: Path | None) -> list[str]:
+    """Names of the environments of a file. Raises SpecError with every mistake in it."""
+    return [] if file is None else sorted(_entries(_checked(file)))
+
+
+def masked(value: str | None) -> str:
+    """A place without the password that it may hold."""
+    return "" if value is None else _PASSWORD.sub(r"\1…@", value)
+
+
+def _checked(file: Path) -> Node:
+    """The document of a file in which nothing is wrong. Raises SpecError."""
+    document, problems = read(file)
+    if document is not None:
+        document = without_nulls(document)
+        problems += _secrets(document, ())
+        try:
+            Environments.model_validate(document.plain())
+        except ValidationError as error:
+            # A value that looks like a secret is not shown in any other problem.
+            secret = {problem.key for problem in problems}
+            problems += [one for one in problems_of(error, document, Environments) if one.key not in secret]
+    if problems or document is None:
+        raise SpecError(problems)
+    return document
+
+
+def _secrets(node: Node, key: Key) -> list[Problem]:
+    if isinstance(node.value, dict):
+        return [problem for name, child in node.value.items() for problem in _secrets(child, (*key, name))]
+    if not isinstance(node.value, str):
+        return []
+    text = without_variables(node.value)
+    kind = next((kind for pattern, kind in _SECRETS if pattern.search(text)), None)
+    if kind is None:
+        return []
+    hint = "This file is checked in: keep the secret in a variable."
+    return [Problem(node.place, spelled(key), kind, "a value without secrets, or ${NAME} in its place", hint)]
+
+
+def _entries(document: Node | None) -> dict[str, Node]:
+    entries: dict[str, Node] = {} if document is None else document.at(("environments",)).value
+    return entries
+
+
+def _expanded(entry: Node, env: str, variables: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Values of an environment by place, and where each stands. Raises SpecError for variables that are not set."""
+    problems: list[Problem] = []
+    values = {}
+    for name in VARIABLES:
+        key = _key(name)
+        node = entry.at(key)
+        if isinstance(node.value, dict):
+            continue  # the last node on the way there: the value itself is left out
+        text = expand(node, spelled(("environments", env, *key)), problems, variables)
+        if name == "store" and "://" not in text:
+            text = str(absolute((node.file or Path()).parent / Path(text).expanduser()))
+        values[name] = (text, node.place)
+    if problems:
+        raise SpecError(problems)
+    return values
+
+
+def _key(name: str) -> tuple[str, ...]:
+    """Where a place stands in an environment's entry: `kfp_host` is `kfp.host`."""
+    group, _, rest = name.partition("_")
+    return (group, rest) if rest else (group,)
+
+
+def _check_known(env: str, document: Node | None) -> None:
+    overlays = {name for folder in SPECS.glob("**/overlays") for name in yaml_names(folder)}
+    there = sorted({*_entries(document), *overlays})
+    if env not in there:
+        allowed = listed(there) or f"none: there is no {SPECS / ENVIRONMENTS}"
+        place = f"--env {env}" if document is None or document.file is None else shown(document.file)
+        raise SpecError([Problem(place, "environments", f"no environment {env!r}", allowed, suggest(env, there))])

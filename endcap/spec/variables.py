@@ -1,0 +1,32 @@
+"""Variables in the values of specs: `${NAME}` and `${NAME:-default}`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from endcap.errors import Problem
+from endcap.spec.nodes import Node
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def expand(node: Node, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
+    """The text of a node with its variables' values; one that is not set and has no default is a problem."""
+    variables = os.environ if variables is None else variables
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        text = variables.get(name) or default
+        if text is None:
+            allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
+            problems.append(Problem(node.place, key, f"${{{name}}}, which is not set", allowed))
+        return text or ""
+
+    return _VARIABLE.sub(value, node.value)
+
+
+def without_variables(text: str) -> str:
+    """The text as its writer wrote it: variables are left out, their defaults stay."""
+    return _VARIABLE.sub(lambda match: match[2] or "", text)
