@@ -121,7 +121,8 @@ def open_text(file: SourceFile, encoding: str = "utf-8", replaced: tuple[str, st
 
 
 def _paths(given: str) -> tuple[list[Path], bool]:
-    """The files that a path means, and whether each was meant: a file or a glob, not a folder."""
+    """The files that a path or a file:// address means, and whether each was meant: a file or a glob, not a folder."""
+    given = given.removeprefix("file://")
     place = Path(given)
     with readable(given):
         if place.is_dir():

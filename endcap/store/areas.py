@@ -1,0 +1,223 @@
+"""The part of a store that holds a user's own files: in a folder, and in a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import NotFoundError, UserError
+from endcap.store.contents import scratch, sha256, storage_errors, sync_folder
+from endcap.store.transfer import Measured, Meter, Progress, copy, deliver, sizes, walk
+
+if TYPE_CHECKING:
+    from endcap.store.bucket import Blob, Bucket
+
+AREA = "data"
+"""The folder of a store that holds them."""
+FILE, S3 = "file://", "s3://"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a store.
+
+    Attributes
+    ----------
+    name
+        Its name, such as ``logs/2026-03-02.csv``.
+    address
+        ``file:///…`` or ``s3://…``.
+    bytes
+        Its size.
+    changed
+        When it was written, in UTC.
+    """
+
+    name: str
+    address: str
+    bytes: int
+    changed: datetime | None
+
+
+def open_area(root: str) -> FolderArea | BucketArea:
+    """The part of the store at `root`."""
+    if not root.startswith(S3):
+        return FolderArea(root)
+    # The client costs half a second to import.
+    from endcap.store.bucket import Bucket
+    from endcap.store.s3 import split_address
+    from endcap.store.s3_settings import from_environment
+
+    bucket, prefix = split_address(root)
+    return BucketArea(Bucket(bucket, from_environment()), prefix)
+
+
+class FolderArea:
+    """The files of a store in a folder."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root.removeprefix(FILE))
+        self._data = self._root / AREA
+
+    def address(self, name: str) -> str:
+        return f"{FILE}{self._data / name}"
+
+    def draft(self) -> contextlib.AbstractContextManager[Path]:
+        return scratch(self._root / ".drafts")
+
+    def check_free(self, name: str) -> None:
+        place = self._inside(name)
+        for parent in place.relative_to(self._data).parents:
+            if (self._data / parent).is_file():
+                raise _taken(name, str(parent))
+
+    def write(self, name: str, files: Mapping[str, Path], draft: Path, meter: Meter) -> None:
+        place, new, old = self._data / name, draft / "new", draft / "old"
+        with storage_errors(place):
+            for path, source in files.items():
+                copy(source, new / path if path else new, meter)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir() or (new.is_dir() and place.exists()):
+                place.rename(old)
+                try:
+                    new.rename(place)
+                except OSError:
+                    old.rename(place)
+                    raise
+            else:
+                new.replace(place)
+            sync_folder(place.parent)
+
+    def read(self, name: str, target: Path, progress: Progress) -> Path:
+        place = self._inside(name)
+        if not place.exists():
+            raise _not_found(self.address(name))
+        files = {"": place} if place.is_file() else walk(place)
+        return deliver(files, name, target, copy, Meter(progress, sizes(files)))
+
+    def files(self, prefix: str) -> Iterator[StoredFile]:
+        start = self._data / prefix.rpartition("/")[0]
+        for path in walk(start).values() if start.is_dir() else ():
+            name = path.relative_to(self._data).as_posix()
+            if name.startswith(prefix):
+                state = path.stat()
+                yield StoredFile(name, self.address(name), state.st_size, datetime.fromtimestamp(state.st_mtime, UTC))
+
+    def _inside(self, name: str) -> Path:
+        place = self._data / name
+        if not place.resolve().is_relative_to(self._data.resolve()):
+            raise _bad_name(name, "leads out of the store by a link")
+        return place
+
+
+class BucketArea:
+    """The files of a store in a bucket."""
+
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        self._bucket, self._data = bucket, f"{prefix}/{AREA}/" if prefix else f"{AREA}/"
+
+    def address(self, name: str) -> str:
+        return self._bucket.address(f"{self._data}{name}")
+
+    def draft(self) -> contextlib.AbstractContextManager[Path]:
+        return _temporary()
+
+    def check_free(self, name: str) -> None:
+        parts = name.split("/")
+        for parent in ("/".join(parts[:depth]) for depth in range(1, len(parts))):
+            if self._bucket.stat(f"{self._data}{parent}") is not None:
+                raise _taken(name, parent)
+
+    def write(self, name: str, files: Mapping[str, Path], draft: Path, meter: Meter) -> None:
+        from endcap.store.bucket import parallel
+
+        objects = {
+            f"{self._data}{name}/{path}" if path else f"{self._data}{name}": file for path, file in files.items()
+        }
+
+        def upload(item: tuple[str, Path]) -> None:
+            object_, file = item
+            with file.open("rb") as handle:
+                measured: Any = Measured(handle, meter)
+                self._bucket.upload(object_, measured, sha256(file))
+
+        for _ in parallel(upload, objects.items()):
+            pass
+        self._bucket.remove([blob.name for blob in self._blobs(name) if blob.name not in objects])
+
+    def read(self, name: str, target: Path, progress: Progress) -> Path:
+        found = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._blobs(name)}
+        if not found:
+            raise _not_found(self.address(name))
+        if "" in found:
+            found = {"": found[""]}
+        for path in filter(None, found):
+            check_name(path, hidden=True)
+
+        def download(blob: Blob, file: Path, meter: Meter) -> None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._bucket.download(blob.name, file, etag=blob.etag)
+            meter.add(blob.bytes)
+
+        return deliver(found, name, target, download, Meter(progress, sum(blob.bytes for blob in found.values())))
+
+    def files(self, prefix: str) -> Iterator[StoredFile]:
+        for blob in self._bucket.list(f"{self._data}{prefix}"):
+            if not blob.name.endswith("/"):  # such are folders made by a console
+                name = blob.name.removeprefix(self._data)
+                yield StoredFile(name, self.address(name), blob.bytes, blob.changed)
+
+    def _blobs(self, name: str) -> list[Blob]:
+        """The object of this name, and those below it."""
+        own = self._bucket.stat(f"{self._data}{name}")
+        below = [blob for blob in self._bucket.list(f"{self._data}{name}/") if not blob.name.endswith("/")]
+        return [*([] if own is None else [own]), *below]
+
+
+def check_name(name: str, *, hidden: bool = False) -> None:
+    """Raises UserError where a name could lead elsewhere. hidden: parts may begin with a dot."""
+    parts = name.split("/")
+    if not name or "" in parts:
+        raise _bad_name(name, "has an empty part")
+    if {".", ".."} & set(parts):
+        raise _bad_name(name, "has a part . or ..")
+    if "\\" in name or any(not letter.isprintable() for letter in name):
+        raise _bad_name(name, "has a backslash or a control character")
+    if not hidden and any(part.startswith(".") for part in parts):
+        raise _bad_name(name, "has a part that begins with a dot, which sources pass over")
+
+
+def _bad_name(name: str, why: str) -> UserError:
+    return UserError(
+        f"the name {name!r} {why}; allowed: a relative path such as logs/2026-03-02.csv",
+        code="store.name-invalid",
+        name=name,
+    )
+
+
+def _taken(name: str, file: str) -> UserError:
+    return UserError(
+        f"{name!r} would lie below {file!r}, which is a file in the store; choose another name",
+        code="store.name-taken",
+        name=name,
+        file=file,
+    )
+
+
+def _not_found(address: str) -> NotFoundError:
+    return NotFoundError(
+        f"no file or folder of the store is {address}; list_files shows those there are",
+        code="store.not-found",
+        address=address,
+    )
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="endcap-") as folder:
+        yield Path(folder)

@@ -1,0 +1,103 @@
+"""Bytes on their way between a store and this machine: counted, and whole at the end or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from endcap.errors import UserError
+from endcap.store.contents import storage_errors
+
+PIECE = 1 << 20
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are done, and with those in all."""
+
+
+class Meter:
+    """Counts the bytes of several files, from several threads."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done, self._lock = progress, total, 0, threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
+
+
+class Measured:
+    """An open file whose reads are counted; after a retry they are counted from where it was set to."""
+
+    def __init__(self, handle: BinaryIO, meter: Meter) -> None:
+        self._handle, self._meter, self.fileno = handle, meter, handle.fileno
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._handle.read(size)
+        self._meter.add(len(content))
+        return content
+
+    def seek(self, position: int) -> int:
+        self._meter.add(position - self._handle.tell())
+        return self._handle.seek(position)
+
+
+def walk(folder: Path) -> dict[str, Path]:
+    """All files below a folder by their paths. Raises UserError for a link to a folder, which could have no end."""
+    files = {}
+    for parent, folders, names in os.walk(folder):
+        linked = next((name for name in folders if (Path(parent) / name).is_symlink()), None)
+        if linked is not None:
+            raise UserError(
+                f"{Path(parent) / linked} is a link to a folder; put that folder itself",
+                code="store.source-invalid",
+                source=str(Path(parent) / linked),
+            )
+        for name in names:
+            path = Path(parent) / name
+            files[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(files.items()))
+
+
+def sizes(files: Mapping[str, Path]) -> int:
+    return sum(path.stat().st_size for path in files.values())
+
+
+def copy(source: Path, target: Path, meter: Meter) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while piece := reading.read(PIECE):
+            writing.write(piece)
+            meter.add(len(piece))
+        writing.flush()
+        os.fsync(writing.fileno())
+
+
+def deliver(
+    files: Mapping[str, Any], name: str, target: Path, fetch: Callable[[Any, Path, Meter], None], meter: Meter
+) -> Path:
+    """Write files beside the target and rename them into it: a copy is whole or not there."""
+    if target.is_dir():
+        target /= name.rpartition("/")[2]
+    if target.is_dir() or (target.exists() and "" not in files):
+        raise UserError(
+            f"{target} is there already; remove it, or choose another target",
+            code="store.target-exists",
+            target=str(target),
+        )
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex}")
+    with storage_errors(target):
+        try:
+            for path, source in files.items():
+                fetch(source, draft / path if path else draft, meter)
+            draft.replace(target)
+        finally:
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+    return target
