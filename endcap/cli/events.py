@@ -1,4 +1,4 @@
-"""endcap events: event logs before they are a shop's."""
+"""endcap events: event logs before they are a shop's, and what became of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
 from endcap.spec.shop import Layout
 
@@ -16,7 +17,10 @@ LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
 
 @click.group()
 def command() -> None:
-    """Event logs: convert published layouts, simulate a shop."""
+    """Event logs: convert published layouts, simulate a shop, query what was taken in."""
+
+
+command.add_command(query, "query")
 
 
 @command.command()

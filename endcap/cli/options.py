@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -47,9 +48,11 @@ def _places(context: click.Context, options: Mapping[str, Any]) -> Places:
     """The places of a command, before its own options; read once."""
     if _PLACES not in context.meta:
         spec, env = options.get("spec"), options.get("env")
-        context.meta[_PLACES] = resolve(
-            find_spec(spec) if isinstance(spec, str) else None, env if isinstance(env, str) else None
-        )
+        file = None
+        if isinstance(spec, str):
+            with contextlib.suppress(NotFoundError):  # the argument itself says that, or takes another name too
+                file = find_spec(spec)
+        context.meta[_PLACES] = resolve(file, env if isinstance(env, str) else None)
     places: Places = context.meta[_PLACES]
     return places
 

@@ -1,0 +1,277 @@
+"""SQL over a shop's snapshot and dataset: read-only, and nothing but their tables."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from endcap.errors import NotFoundError, UserError
+from endcap.events.engine import engine
+from endcap.events.plan import text
+from endcap.store import Store, content_key
+
+_PLAIN = "SELECT * FROM read_parquet({files}, hive_partitioning = false)"
+_BY_DAY = "SELECT * FROM read_parquet({files}, hive_partitioning = true)"
+_NUMBERED = (
+    "SELECT file_row_number AS number, * EXCLUDE (file_row_number) "
+    "FROM read_parquet({files}, file_row_number = true, hive_partitioning = false)"
+)
+_BAD = (
+    "SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{'table': 'VARCHAR', "
+    "'source': 'VARCHAR', 'line': 'BIGINT', 'reason': 'VARCHAR', 'values': 'VARCHAR', 'text': 'VARCHAR'}})"
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A table by the files of an artifact: their pattern, and the query that reads them."""
+
+    pattern: str
+    reads: str
+    about: str
+
+
+_SOURCES: dict[str, dict[str, _Source]] = {
+    "snapshots": {
+        "events": _Source("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
+        "items": _Source("items.parquet", _PLAIN, "the item table"),
+        "customers": _Source("customers.parquet", _PLAIN, "the customer table"),
+        "bad_rows": _Source("quarantine.jsonl", _BAD, "rows that were set aside, and why"),
+    },
+    "datasets": {
+        "sessions": _Source("sessions.parquet", _PLAIN, "sessions after the filters"),
+        "session_events": _Source("events.parquet", _PLAIN, "their events; item and customer are numbers"),
+        "dataset_items": _Source("items.parquet", _NUMBERED, "items by their number"),
+        "dataset_customers": _Source("customers.parquet", _NUMBERED, "customers by their number"),
+        "test_sessions": _Source("test_sessions.parquet", _PLAIN, "sessions of a given test part"),
+        "test_session_events": _Source("test_events.parquet", _PLAIN, "their events"),
+        "owned": _Source("owned.parquet", _PLAIN, "what customers own, by the shop's rule"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that SQL may read.
+
+    Attributes
+    ----------
+    name
+        Its name in SQL.
+    about
+        What it holds.
+    artifact
+        The address of the snapshot or dataset that it is of.
+    columns
+        DuckDB's types by the names of the columns.
+    rows
+        How many rows it has.
+    """
+
+    name: str
+    about: str
+    artifact: str
+    columns: dict[str, str]
+    rows: int
+
+
+def query(
+    sql: str,
+    store: Store,
+    *,
+    shop: str | None = None,
+    snapshot: str | None = None,
+    dataset: str | None = None,
+    limit: int | None = None,
+) -> pa.Table:
+    """The rows that a SELECT of DuckDB's SQL gives.
+
+    The tables are those of `tables`. The statement reads nothing else: no file, no address, no variable of Python. An
+    artifact whose tables it does not name is not fetched. Times without a zone are UTC's.
+
+    Parameters
+    ----------
+    sql
+        One SELECT, also in the forms ``FROM …``, ``WITH …``, ``DESCRIBE …``, ``SUMMARIZE …`` and ``SHOW TABLES``.
+    store
+        The store that holds the artifacts.
+    shop
+        The shop whose newest snapshot and dataset are read.
+    snapshot
+        The address of a snapshot in place of the newest; then the newest dataset made of it.
+    dataset
+        The address of a dataset in place of the newest; then the snapshot that it was made of.
+    limit
+        The most rows that are returned; None: all.
+
+    Raises
+    ------
+    UserError
+        The SQL is wrong (`query.invalid`, with DuckDB's words), names an unknown table (`query.unknown-table`) or is no
+        SELECT (`query.not-a-select`); an address is no snapshot or dataset (`query.wrong-artifact`).
+    NotFoundError
+        The shop has no snapshot or dataset here (`query.no-data`).
+    StorageError
+        There is no room for what does not fit in memory.
+
+    Examples
+    --------
+    >>> query("select type, count(*) as n from events group by type", store, shop="demo")  # doctest: +SKIP
+    """
+    artifacts = _artifacts(store, shop, snapshot, dataset)
+    _check(sql)
+    known = {name for artifact in artifacts for name in artifact.sources}
+    # A word may be something else than a table's name; then an artifact is fetched that need not be.
+    words = set(re.findall(r"\w+", sql.lower()))
+    wanted = [artifact for artifact in artifacts if words & set(artifact.sources) or not words & known]
+    with _opened(store, wanted) as connection:
+        try:
+            relation = connection.sql(sql)
+            return (relation if limit is None else relation.limit(limit)).to_arrow_table()
+        except duckdb.CatalogException as error:
+            if "Table with name" not in str(error):
+                raise _invalid(error) from error
+            raise UserError(
+                f"{_first(error)} The tables are {', '.join(sorted(known))}",
+                code="query.unknown-table",
+                tables=sorted(known),
+            ) from error
+        except (duckdb.IOException, duckdb.OutOfMemoryException):
+            raise  # of this machine, not of the statement
+        except duckdb.Error as error:
+            raise _invalid(error) from error
+
+
+def tables(
+    store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
+) -> list[Table]:
+    """The tables that `query` may read, with their columns. Takes and raises what `query` does, but for SQL."""
+    artifacts = _artifacts(store, shop, snapshot, dataset)
+    listed = []
+    with _opened(store, artifacts) as connection:
+        for artifact in artifacts:
+            for name, (source, _) in artifact.sources.items():
+                columns = {row[0]: row[1] for row in connection.execute(f'DESCRIBE "{name}"').fetchall()}
+                (rows,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608 - our own name
+                listed.append(Table(name, source.about, artifact.address, columns, rows))
+    return listed
+
+
+@dataclass(frozen=True)
+class _Artifact:
+    address: str
+    facts: dict[str, Any]
+    sources: dict[str, tuple[_Source, list[str]]]
+    """What reads each table, and the names of its files."""
+
+
+def _artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: str | None) -> list[_Artifact]:
+    """The snapshot and the dataset that are meant; either may be missing."""
+    if snapshot is None and dataset is None and shop is None:
+        raise UserError("of which data? Give a shop, a snapshot or a dataset", code="query.no-data")
+    of_dataset = None if dataset is None else _artifact(store, dataset, "datasets")
+    if snapshot is None and of_dataset is not None:
+        snapshot = f"{store.root}/{content_key(of_dataset.facts['snapshot'])}"
+        of_snapshot = _artifact(store, snapshot, "snapshots") if _is_there(store, snapshot) else None
+    else:
+        of_snapshot = _newest(store, shop, "snapshots") if snapshot is None else _artifact(store, snapshot, "snapshots")
+    if dataset is None:
+        of_dataset = _newest(store, shop or _shop_of(snapshot), "datasets", made_of=snapshot)
+    artifacts = [artifact for artifact in (of_snapshot, of_dataset) if artifact is not None]
+    if not artifacts:
+        raise NotFoundError(
+            f"the shop {shop} has no snapshot and no dataset in {store.root}; "
+            "make them: endcap run SPEC --pipeline features",
+            code="query.no-data",
+            shop=shop,
+            store=store.root,
+        )
+    return artifacts
+
+
+def _newest(store: Store, shop: str | None, kind: str, made_of: str | None = None) -> _Artifact | None:
+    """The newest artifact of a shop; made_of: of those that were made of this snapshot."""
+    for address in reversed(store.list(f"{kind}/{shop}")):
+        artifact = _artifact(store, address, kind)
+        if made_of is None or content_key(artifact.facts["snapshot"]) == content_key(made_of):
+            return artifact
+    return None
+
+
+def _artifact(store: Store, address: str, kind: str) -> _Artifact:
+    address = address.rstrip("/")
+    if content_key(address).split("/")[0] != kind:
+        raise UserError(
+            f"{address} is not the address of one of the {kind}, such as {store.root}/{kind}/SHOP/KEY",
+            code="query.wrong-artifact",
+            address=address,
+            kind=kind,
+        )
+    manifest = store.manifest(address)
+    files = sorted(manifest["files"])
+    matched = {name: (source, fnmatch.filter(files, source.pattern)) for name, source in _SOURCES[kind].items()}
+    return _Artifact(address, manifest["facts"], {name: found for name, found in matched.items() if found[1]})
+
+
+def _is_there(store: Store, address: str) -> bool:
+    kind, shop, key = content_key(address).split("/")
+    return store.find(f"{kind}/{shop}", key) is not None
+
+
+def _shop_of(address: str | None) -> str | None:
+    return None if address is None else content_key(address).split("/")[1]
+
+
+def _check(sql: str) -> None:
+    """Raises UserError where the text is not one SELECT."""
+    with duckdb.connect() as connection:
+        try:
+            statements = connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise _invalid(error) from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            kinds = [str(statement.type).rpartition(".")[2] for statement in statements]
+            raise UserError(
+                f"one SELECT is allowed, which reads; this is {' and '.join(kinds) or 'no statement'}",
+                code="query.not-a-select",
+                statements=kinds,
+            )
+
+
+@contextlib.contextmanager
+def _opened(store: Store, artifacts: list[_Artifact]) -> Iterator[Any]:
+    """A connection that sees the artifacts' tables as views, and can read no other file."""
+    allowed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="endcap-query-") as spill, engine(Path(spill), "UTC") as connection:
+        for artifact in artifacts:
+            folder = store.fetch(artifact.address)
+            for name, (source, files) in artifact.sources.items():
+                paths = [str(folder / file) for file in files]
+                listed = f"[{', '.join(map(text, paths))}]"
+                connection.execute(f'CREATE VIEW "{name}" AS {source.reads.format(files=listed)}')
+                allowed += paths
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET autoinstall_known_extensions = false")
+        connection.execute("SET autoload_known_extensions = false")
+        connection.execute(f"SET allowed_paths = [{', '.join(map(text, allowed))}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def _invalid(error: duckdb.Error) -> UserError:
+    hint = " A query reads the tables alone." if isinstance(error, duckdb.PermissionException) else ""
+    return UserError(f"the query is not valid: {error}{hint}", code="query.invalid")
+
+
+def _first(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0].removeprefix("Catalog Error: ")
