@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from endcap.errors import NotFoundError
 from endcap.online import ONLINE, online_url, open_online
 from endcap.spec.environments import VARIABLES, Places, resolve
 from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.options import env_option, find_spec, json_option, opened, print_json, store_option
+from endcap.cli.options import env_option, json_option, opened, print_json, store_option
 from endcap.errors import NotFoundError, UserError
+from endcap.spec.find import find_spec
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from endcap.features.query import Table
+    from endcap.events.query import Table
 
 WIDEST = 40
 """Characters of a value in a table; --json and --csv have all of it."""
@@ -47,7 +48,7 @@ def command(
     SPEC_OR_SHOP is a recommender's YAML file, the name of one in pipelines/specs, or the name of a shop. SQL is
     DuckDB's, such as "select type, count(*) from events group by type". `--tables` shows what it may read.
     """
-    from endcap.features.query import query, tables
+    from endcap.events.query import query, tables
 
     if list_tables == (sql is not None):
         raise UserError("give either a SELECT or --tables", code="query.invalid")

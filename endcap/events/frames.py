@@ -25,6 +25,7 @@ from endcap.store import storage_errors
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 ROWS = 131_072
 """The least rows of a row group, and those of a pandas frame that are converted at once."""
@@ -91,7 +92,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
     return frame
 
 
-def to_polars(data: Any) -> Any:
+def to_polars(data: Any) -> pl.DataFrame:
     """A ``polars.DataFrame`` of anything that `write_table` takes.
 
     Raises DataError; UserError where Polars is not installed (`events.polars-missing`).
@@ -103,7 +104,7 @@ def to_polars(data: Any) -> Any:
             "Polars is not installed, and is no part of Endcap; install it: pip install polars",
             code="events.polars-missing",
         ) from None
-    return pl.from_arrow(to_arrow(data))
+    return pl.DataFrame(to_arrow(data))
 
 
 def _stream(data: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

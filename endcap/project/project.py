@@ -514,7 +514,7 @@ class Project:
             name: self._input(name, given) if given is not None else self._made.get(name)
             for name, given in (("snapshot", snapshot), ("dataset", dataset))
         }
-        return query(sql, self.store, shop=self.shop.name, **addresses)
+        return query(sql, self.store, shop=self.shop.name, snapshot=addresses["snapshot"], dataset=addresses["dataset"])
 
     def _package(self, package: Input, version: str) -> LoadedPackage:
         from endcap.registry import open_registry

@@ -11,7 +11,7 @@ import pytest
 from endcap.cli.main import main
 from endcap.store import open_store
 from tests.events.shops import ROWS
-from tests.features.test_query import make
+from tests.events.test_query import make
 
 
 @pytest.fixture(scope="module")

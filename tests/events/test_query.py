@@ -13,8 +13,8 @@ import pytest
 
 from endcap.errors import NotFoundError, UserError
 from endcap.events import ingest
+from endcap.events.query import query, tables
 from endcap.features import build
-from endcap.features.query import query, tables
 from endcap.store import Store, content_key, open_store
 from tests.events.shops import ROWS, make_shop, write_csv
 from tests.store.servers import S3Place, Server, moto
