@@ -20,7 +20,9 @@ _NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)
 def engine(spill: Path, zone: str) -> Iterator[Any]:
     """A connection whose local times are in `zone`. Raises DataError: no such zone; StorageError: no room to spill."""
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
-        connection.execute("SET enable_progress_bar = false")  # it would print into whatever output there is
+        # A bar would print into whatever output there is. A notebook without ipywidgets has none, and refuses this.
+        with contextlib.suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
         try:
             connection.execute(f"SET TimeZone = {text(zone)}")
         except duckdb.Error:
