@@ -94,11 +94,6 @@ def _print_rows(rows: pa.Table, *, as_json: bool, as_csv: bool) -> None:
         csv.write_csv(rows, sys.stdout.buffer)
         sys.stdout.flush()
     elif as_json:
-        if len(set(rows.column_names)) < len(rows.column_names):
-            raise UserError(
-                f"two columns have the same name ({', '.join(rows.column_names)}); name them apart with AS",
-                code="query.invalid",
-            )
         print_json(rows.to_pylist())
     else:
         import pyarrow as pa

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, Problem, SpecError
-from endcap.spec.base import Name, Strict, suggest
+from endcap.spec.base import ApiVersion, Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import absolute
 from endcap.spec.nodes import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
@@ -93,7 +93,7 @@ class Environments(Strict):
 
     layered: ClassVar[bool] = False
 
-    apiVersion: Literal["endcap/v1"]
+    apiVersion: ApiVersion
     kind: Literal["Environments"]
     environments: dict[Name, Environment]
     """Environments by name. The one called `default` counts where none is chosen."""
