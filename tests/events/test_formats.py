@@ -143,7 +143,7 @@ def test_same_input_is_found_and_not_read_again(tmp_path: Path, store: Store) ->
 
 
 def test_every_module_that_makes_snapshots_counts() -> None:
-    others = {"__init__", "conversion", "simulate", "simulated", "market", "products"}
+    others = {"__init__", "conversion", "frames", "query", "simulate", "simulated", "market", "products"}
     modules = {file.stem for file in Path(ingestion.__file__).parent.glob("*.py")} - others
     assert {name.rpartition(".")[2] for name in ingestion.CODE} == modules
 
