@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from endcap.project.bars import Progress
 from endcap.project.frames import with_frames
 from endcap.project.project import Project
+from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
 from endcap.spec.load import Loaded, load, load_documents
 from endcap.store import open_store
 
-STORE = ".endcap/store"
 VERSION = "endcap/v1"
 
 
@@ -39,15 +38,17 @@ def open_project(
         A recommender's YAML file, the name of one in `pipelines/specs`, or both documents as a mapping
         ``{"recommender": {...}, "shop": {...}}``; `apiVersion` and `kind` may be left out there, the names too.
     env
-        The environment: its overlays of the specs.
+        The environment: its overlays of the specs, and its places in `environments.yaml`.
     sets
         Keys to override, such as ``"model.width=64"``.
     store
-        Where artifacts lie: a folder, or ``s3://bucket/prefix``. None: ENDCAP_STORE, else ``.endcap/store``.
+        Where artifacts lie: a folder, or ``s3://bucket/prefix``. None: as ENDCAP_STORE or the environment says, else
+        ``.endcap/store``.
     registry
-        MLflow's address. None: ENDCAP_REGISTRY, else a data base in the store.
+        MLflow's address. None: as ENDCAP_REGISTRY or the environment says, else a data base in the store.
     online
-        The online store's address, ``none`` for none. None: ENDCAP_ONLINE, else a file in the store.
+        The online store's address, ``none`` for none. None: as ENDCAP_ONLINE or the environment says, else a file in
+        the store.
     events, items, customers
         Frames in place of the shop's files: pandas, Polars, Arrow, or a stream of Arrow batches, with the columns that
         the shop's spec names.
@@ -67,7 +68,10 @@ def open_project(
     >>> project.recommender.model.name
     'vsknn'
     """
-    opened = open_store(str(store if store is not None else os.environ.get("ENDCAP_STORE") or STORE))
+    file = find_spec(str(spec)) if isinstance(spec, str | Path) else None
+    given = {"store": None if store is None else str(store), "registry": registry, "online": online}
+    places = resolve(file, env, given)
+    opened = open_store(places.store)
     frames = {
         name: frame
         for name, frame in (("events", events), ("items", items), ("customers", customers))
@@ -83,8 +87,8 @@ def open_project(
         opened,
         recommender=loaded.recommender,
         shop=with_frames(loaded.shop, frames, opened),
-        registry=registry if registry is not None else os.environ.get("ENDCAP_REGISTRY", ""),
-        online=online or "",
+        registry=places.registry,
+        online=places.online,
         progress=progress,
     )
 
