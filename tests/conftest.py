@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from endcap.registry.versions import Registry, default_uri
 from endcap.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry's file. Its tables are made once: MLflow's first use runs all its migrations."""
+    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    Registry(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def shop_store(store: Store, empty_registry: Path) -> Store:
+    """A store with an empty registry."""
+    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ DEMO = [sys.executable, "-c", "from endcap.cli.main import main; main()", "demo"
 def test_the_demo_serves_two_versions_and_ends_its_processes(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     shown = subprocess.run(
-        [*DEMO, "--events=60000", f"--folder={folder}"], capture_output=True, text=True, check=False, timeout=280
+        [*DEMO, "--events=20000", f"--folder={folder}"], capture_output=True, text=True, check=False, timeout=280
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
     stable, canary = (int(re.findall(rf"{variant} +([0-9]+) ", shown.stdout)[0]) for variant in ("stable", "canary"))

@@ -18,8 +18,14 @@ pytestmark = pytest.mark.slow
 SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 
 
-# The blend as it is checked in, but for its search and the length of its training.
-QUICK = ("search=null", "model.members.gru4rec.max_epochs=1", "model.members.sasrec.max_epochs=1")
+# The blend as it is checked in, but for its search, and the size of its networks and the length of their training.
+GRU4REC = ("max_epochs=1", "batch=256", "width=32")
+SASREC = ("max_epochs=1", "width=32")
+QUICK = (
+    "search=null",
+    *(f"model.members.gru4rec.{key}" for key in GRU4REC),
+    *(f"model.members.sasrec.{key}" for key in SASREC),
+)
 
 
 def judged(name: str, store: Store, *sets: str) -> dict[str, Any]:

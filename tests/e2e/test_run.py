@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from endcap.online import feature_table, open_online
+from endcap.registry.versions import open_registry
+from endcap.store import open_store
 
 pytestmark = pytest.mark.slow
+STEPS = ["ingest", "features", "train", "evaluate", "refit", "register", "deploy"]
 SHOP = """
 apiVersion: endcap/v1
 kind: Shop
@@ -61,7 +64,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(folder: Path) -> subprocess.CompletedProcess[str]:
+def killed(folder: Path) -> list[int]:
+    """Exit statuses of runs that were ended by kill -9 of everything, in each step in turn: each takes up where the one
+    before was killed."""
+    return [_kill_in(step, folder) for step in STEPS]
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path, killed: list[int]) -> subprocess.CompletedProcess[str]:
+    """The first run that gets to its end."""
     return endcap(folder, "run", "corner.yaml")
 
 
@@ -78,19 +89,25 @@ def second(folder: Path, made: dict[Path, int]) -> subprocess.CompletedProcess[s
     return endcap(folder, "run", "corner.yaml", "--set", "model.neighbours=50", "--online", online)
 
 
+def test_a_run_can_be_killed_in_each_step_which_the_next_one_passes(killed: list[int]) -> None:
+    assert killed == [-signal.SIGKILL] * len(STEPS)
+
+
 def test_a_run_shows_a_line_a_step_and_where_everything_lies(
     folder: Path, first: subprocess.CompletedProcess[str]
 ) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
     steps = [line.split()[1] for line in lines if line.startswith("  ✓")]
-    assert steps == ["ingest", "features", "train", "evaluate", "refit", "register", "deploy"]
+    assert steps == STEPS
     addresses = re.findall(r"file://(\S+)", first.stdout)
     assert len(addresses) == 5
     assert all((Path(address) / "manifest.json").is_file() for address in addresses)
 
 
-def test_the_first_model_serves_everyone(folder: Path, first: subprocess.CompletedProcess[str]) -> None:
+def test_killed_again_and_again_it_registers_one_model_which_serves_everyone(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
     state = json.loads(endcap(folder, "deploy", "corner", "--json").stdout)
     assert (state["stable"]["version"], state["canary"]) == ("1", None)
     versions = json.loads(endcap(folder, "registry", "list", "corner", "--json").stdout)
@@ -122,16 +139,37 @@ def test_a_datasets_rows_are_published_where_an_online_store_is_named_and_only_t
         assert all(online.rows(feature_table("items", manifest.parent.name), items))
 
 
-def test_a_failed_gate_registers_nothing_says_why_and_ends_well(
-    folder: Path, first: subprocess.CompletedProcess[str]
-) -> None:
-    before = endcap(folder, "registry", "list", "corner", "--json").stdout
+@pytest.fixture(scope="module")
+def orphaned(folder: Path, first: subprocess.CompletedProcess[str]) -> Path:
+    """The log of a step whose runner, the command, was killed alone with kill -9; what it had started has ended."""
+    endless = ["--set", "model={name: gru4rec, max_epochs: 100000, patience: 100000}"]
+    process = _start(folder, endless)
+    log = _wait_for(process, folder, "train", "epoch 2/")
+    assert _living(process.pid)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while _living(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return log
+
+
+def test_a_step_ends_with_its_runner(orphaned: Path) -> None:
+    assert "the run was ended, and this step with it" in orphaned.read_text()
+
+
+@pytest.mark.usefixtures("orphaned")
+def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) -> None:
+    """In the store in which a run was killed: that hinders no later one."""
+    registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
+    before = registry.versions("corner")
     failed = endcap(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last=3")
     assert failed.returncode == 0, failed.stdout + failed.stderr
     assert "mrr@20" in failed.stdout
     assert "0.99" in failed.stdout
     assert "not run: the gate did not pass" in failed.stdout
-    assert endcap(folder, "registry", "list", "corner", "--json").stdout == before
+    assert registry.versions("corner") == before != []
 
 
 def test_a_failed_step_ends_with_cause_log_and_the_command_that_goes_on(folder: Path) -> None:
@@ -145,38 +183,6 @@ def test_a_failed_step_ends_with_cause_log_and_the_command_that_goes_on(folder: 
     assert "again: endcap run corner.yaml --set shop.events.columns.item=sku --store other" in broken.stderr
 
 
-def test_a_run_that_is_killed_again_and_again_gets_to_its_end(folder: Path, tmp_path: Path) -> None:
-    """kill -9 of everything in each step in turn: each run takes up where the one before was killed."""
-    store = tmp_path / "store"
-    arguments = ["run", "corner.yaml", "--store", str(store)]
-    for step in ("ingest", "features", "train", "evaluate", "refit", "register", "deploy"):
-        _kill_in(step, folder, arguments, store)
-    finished = endcap(folder, *arguments)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    versions = json.loads(endcap(folder, "registry", "list", "corner", "--store", str(store), "--json").stdout)
-    assert [(version["version"], version["aliases"]) for version in versions] == [("1", ["champion"])]
-    state = json.loads(endcap(folder, "deploy", "corner", "--store", str(store), "--json").stdout)
-    assert state["stable"]["version"] == "1"
-
-
-def test_a_step_ends_with_its_runner_and_hinders_no_later_run(folder: Path, tmp_path: Path) -> None:
-    """kill -9 of the command alone: what it started ends within seconds."""
-    store = tmp_path / "store"
-    endless = ["--set", "model={name: gru4rec, max_epochs: 100000, patience: 100000}"]
-    process = _start(folder, ["run", "corner.yaml", "--store", str(store), *endless])
-    log = _wait_for(process, store, "train.log", "epoch 2/")
-    assert _living(process.pid)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 20
-    while _living(process.pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert "the run was ended, and this step with it" in log.read_text()
-    finished = endcap(folder, "run", "corner.yaml", "--store", str(store))
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-
-
 def _living(group: int) -> list[str]:
     """States of a process group's processes that have not ended."""
     listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
@@ -184,31 +190,35 @@ def _living(group: int) -> list[str]:
     return [state for pgid, state in rows if int(pgid) == group and not state.startswith("Z")]
 
 
-def _kill_in(step: str, folder: Path, arguments: list[str], store: Path) -> None:
-    """Start a run, and kill all its processes soon after the step has begun."""
-    before = set(store.glob(f"runs/*/{step}.log"))
-    process = _start(folder, arguments)
-    _wait_for(process, store, f"{step}.log", before=before)
+def _kill_in(step: str, folder: Path) -> int:
+    """Start a run, and kill all its processes soon after the step has begun; its exit status."""
+    before = _logs(folder, step)
+    process = _start(folder)
+    _wait_for(process, folder, step, before=before)
     time.sleep(0.3)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait()
 
 
-def _start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own."""
-    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *arguments]
+def _start(folder: Path, settings: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start a run in a process group of its own."""
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", "run", "corner.yaml", *settings]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _wait_for(
-    process: subprocess.Popen[bytes], store: Path, name: str, text: str = "", before: Collection[Path] = ()
+    process: subprocess.Popen[bytes], folder: Path, step: str, text: str = "", before: Collection[Path] = ()
 ) -> Path:
     """The step's log of a running command, once it is there and has the text; logs of runs before do not count."""
     deadline = time.monotonic() + 120
     while True:
-        for log in set(store.glob(f"runs/*/{name}")) - set(before):
+        for log in _logs(folder, step) - set(before):
             if text in log.read_text():
                 return log
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def _logs(folder: Path, step: str) -> set[Path]:
+    return set(folder.glob(f".endcap/store/runs/*/{step}.log"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +26,6 @@ GATE = [
     {"metric": "mrr@5", "against": "best-baseline", "min": 0.1, "bound": "lower"},
     {"metric": "hr@5", "against": "champion", "min": 0.0},
 ]
-
-
-@pytest.fixture(scope="module")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    Registry(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture
-def shop_store(store: Store, empty_registry: Path) -> Store:
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
-    return store
 
 
 def walks(letters: str, count: int) -> str:

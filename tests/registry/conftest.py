@@ -1,30 +1,13 @@
-"""A registry whose tables are made once: MLflow's first use runs all its migrations."""
+"""A recommender, and what it publishes."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
 from endcap.store import Store
-
-
-@pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    Registry(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture
-def shop_store(store: Store, empty_registry: Path) -> Store:
-    """A store with an empty registry."""
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
-    return store
 
 
 @pytest.fixture

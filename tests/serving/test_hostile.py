@@ -5,6 +5,7 @@ Schemathesis makes some out of the document, that keep it or break it in every p
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -16,12 +17,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
-from schemathesis import GenerationMode
 
 from endcap.store import open_store
 from endcap_serving.openapi import document
@@ -29,6 +29,9 @@ from endcap_serving.supervisor import serving
 
 from .conftest import Shop, children
 from .test_supervisor import desire
+
+if TYPE_CHECKING:
+    from schemathesis import Case, GenerationMode
 
 MADE, BENT = 200, 10_000
 """Requests made by schemathesis, which takes its time, and how many others are made of them."""
@@ -45,7 +48,14 @@ OPERATIONS = [
     for method in operations
     if method == "post"
 ]
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@functools.cache
+def operations() -> Any:
+    """The document's. Schemathesis is imported here: that takes seconds, and every worker collects this file."""
+    import schemathesis
+
+    return schemathesis.openapi.from_dict(DOCUMENT)
 
 
 @dataclass
@@ -106,8 +116,8 @@ def generated(path: str, method: str, mode: GenerationMode, count: int) -> list[
 
     @seed(1)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=SCHEMA[path][method].as_strategy(generation_mode=mode))
-    def note(case: schemathesis.Case) -> None:
+    @given(case=operations()[path][method].as_strategy(generation_mode=mode))
+    def note(case: Case) -> None:
         # Most go to who is there: a name that nobody has is answered by the gateway alone.
         named = str((case.path_parameters or {}).get("recommender")) if len(made) % 8 == 0 else NAME
         try:
@@ -155,6 +165,8 @@ def bent(body: bytes, rng: random.Random) -> bytes:
 
 
 def test_generated_requests_break_nothing_and_leave_nothing(gateway: Gateway) -> None:
+    from schemathesis import GenerationMode
+
     made = []
     for path, method in OPERATIONS:
         documented = {int(status) for status in DOCUMENT["paths"][path][method.lower()]["responses"]} | OF_HTTP

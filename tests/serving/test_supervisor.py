@@ -131,7 +131,7 @@ def traffic(server: Server) -> Iterator[Callable[[], list[int]]]:
                     statuses.append(0 if listed else answer.status_code)
                 except httpx.HTTPError:
                     statuses.append(0)
-                time.sleep(0.002)
+                time.sleep(0.01)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -282,12 +282,12 @@ def served_by_a_process(shop: Shop, name: str) -> Iterator[subprocess.Popen[str]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Signals) -> None:
-    desire(shop, "1", "2", 0.5, name="ended")
+    desire(shop, "1", name="ended")
     with served_by_a_process(shop, "ended") as process:
         assert process.stdout
         address = process.stdout.readline().strip()
         started = children(process.pid)
-        assert len(started) == 4
+        assert len(started) == 3
         assert httpx.get(f"{address}/v2/health/live").status_code == 200
         process.send_signal(number)
         assert process.wait(15) == (0 if number == signal.SIGTERM else -signal.SIGKILL)

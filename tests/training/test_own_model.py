@@ -17,9 +17,6 @@ from endcap.registry.package import load_package
 from endcap.spec.load import load
 from endcap.store import Store
 from endcap.training import refit, train
-from tests.registry.conftest import empty_registry, shop_store
-
-__all__ = ["empty_registry", "shop_store"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "markov"

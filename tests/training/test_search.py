@@ -24,6 +24,12 @@ FAULTS = {"fault": {"values": ["dies-once", "none", "needs-memory", "diverges", 
 
 
 @pytest.fixture
+def store(shop_store: Store) -> Store:
+    """With a registry, which logs the trials."""
+    return shop_store
+
+
+@pytest.fixture
 def dataset(store: Store) -> str:
     return little_dataset(store)
 
