@@ -2,7 +2,7 @@
 
 In a pod a step prints to the pod's log. On a laptop the local runner sets ENDCAP_RUN_FOLDER: everything that the step
 prints then goes to `<folder>/<step>.log`, and the runner is told of its start, progress and end by marked lines. The
-step ends when its runner does. In both, the store keeps what the step said last (see `endcap_components.runs`).
+step ends when its runner does. In both, the store keeps what the step said last (see `endcap.runs`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,21 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from endcap.errors import EndcapError
-
-from .runs import RUN_FOLDER, Record, now, run_name
+from endcap.runs import RUN_FOLDER, Done, Event, Failed, Fault, Progress, Started, StepRecord, current_run
+from endcap.runs.code import IMAGE
+from endcap.runs.start import now
 
 MARK = "::endcap "
 DEADLINE = "ENDCAP_RUN_DEADLINE"
 """Seconds that the whole run may take, as its pipeline says."""
-IMAGE = "ENDCAP_IMAGE"
-"""The image that the step runs in, for the lineage."""
 
 
 class Step:
     """Handed to the step's body: takes progress lines and the step's result. run: the run's name."""
 
-    def __init__(self, name: str, run: str, tell: Callable[[dict[str, Any]], None], record: Record) -> None:
+    def __init__(self, name: str, run: str, tell: Callable[[Event], None], record: StepRecord) -> None:
         self.name = name
         self.run = run
         self._tell = tell
@@ -43,39 +41,45 @@ class Step:
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
-        self._tell({"state": "progress", "line": line})
+        self._tell(Progress(self.name, line))
 
     def done(self, result: str, summary: str = "") -> str:
         """Report the result's address and one line on it; gives the address back."""
         print(f"{result} {summary}".rstrip(), flush=True)
-        end = {"state": "done", "result": result, "summary": summary, "seconds": self.seconds()}
-        self._record.write(ended=now(), **end)
-        self._tell(end)
+        seconds = self.seconds()
+        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds)
+        self._tell(Done(self.name, result, summary, seconds))
         return result
 
-    def failed(self, cause: str) -> None:
-        end = {"state": "failed", "cause": cause, "seconds": self.seconds()}
-        self._record.write(ended=now(), **end)
-        self._tell(end)
+    def failed(self, fault: Fault) -> None:
+        """Report why the step fails."""
+        seconds = self.seconds()
+        self._record.write(state="failed", ended=now(), cause=fault.message, error=fault.to_json(), seconds=seconds)
+        self._tell(Failed(self.name, fault, seconds))
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
 
 @contextlib.contextmanager
-def step(name: str, store: str = "", *, run: str = "", created: str = "", image: str = "") -> Iterator[Step]:
+def step(
+    name: str, store: str = "", *, run: str = "", created: str = "", image: str = "", trigger: str | None = None
+) -> Iterator[Step]:
     """Run a step's body; a failure is told with its cause and ends the process.
 
     store: where the run's documents are kept. run, created: KFP's id of the run, and when it was made (ISO, UTC).
-    image: what the step runs in. All are empty on a laptop, as far as they are not known there.
+    image: what the step runs in. All are empty on a laptop, as far as they are not known there. trigger: given to the
+    first step of a run alone: who started the run and why (see `Start.from_text`).
     """
-    folder, run = os.environ.get(RUN_FOLDER), run_name(run)
+    folder, run = os.environ.get(RUN_FOLDER), current_run(run)
     if image:
         os.environ[IMAGE] = image
-    record = Record(store, run, name)
+    record = StepRecord(store, run, name)
     tell = _marked_lines(name, Path(folder)) if folder else lambda event: None
     current = Step(name, run, tell, record)
-    tell({"state": "started"})
+    tell(Started(name))
+    if trigger is not None and not folder:  # the local runner has recorded the start itself
+        record.begin_run(trigger)
     watch: threading.Timer | None = None
     try:
         end = _deadline(created, record)
@@ -85,14 +89,14 @@ def step(name: str, store: str = "", *, run: str = "", created: str = "", image:
         yield current
     except BaseException as error:
         traceback.print_exc()
-        current.failed(str(error) if isinstance(error, EndcapError) else f"{type(error).__name__}: {error}")
+        current.failed(Fault.of(error))
         raise
     finally:
         if watch is not None:
             watch.cancel()
 
 
-def _deadline(created: str, record: Record) -> datetime | None:
+def _deadline(created: str, record: StepRecord) -> datetime | None:
     """When the run must have ended, or None. Raises EndcapError where that is past: no step starts then.
 
     KFP has no deadline of a run before 2.17, and tells a run's creation time since 2.17 only; elsewhere the run
@@ -104,12 +108,15 @@ def _deadline(created: str, record: Record) -> datetime | None:
     begun = _moment(created) or _moment(record.run_begun() or "") or datetime.now(UTC)
     end = begun + timedelta(seconds=allowed)
     if end <= datetime.now(UTC):
-        raise EndcapError(f"{_passed(end)}; no step starts after it")
+        passed = _passed(end)
+        raise EndcapError(f"{passed.message}; no step starts after it", code=passed.code, **passed.fields)
     return end
 
 
-def _passed(end: datetime) -> str:
-    return f"the run's deadline (pipeline.deadline) passed at {end:%Y-%m-%d %H:%M:%S} UTC"
+def _passed(end: datetime) -> Fault:
+    at = f"{end:%Y-%m-%d %H:%M:%S}"
+    message = f"the run's deadline (pipeline.deadline) passed at {at} UTC"
+    return Fault(message, code="run.deadline-passed", fields={"deadline": end.isoformat(timespec="seconds")})
 
 
 def _moment(text: str) -> datetime | None:
@@ -125,7 +132,7 @@ def _end_at(end: datetime, current: Step) -> threading.Timer:
     """End this process at the run's deadline, having said so."""
 
     def at_end() -> None:
-        print(_passed(end), file=sys.stderr, flush=True)
+        print(_passed(end).message, file=sys.stderr, flush=True)
         current.failed(_passed(end))
         os._exit(1)
 
@@ -135,7 +142,7 @@ def _end_at(end: datetime, current: Step) -> threading.Timer:
     return timer
 
 
-def _marked_lines(name: str, folder: Path) -> Callable[[dict[str, Any]], None]:
+def _marked_lines(name: str, folder: Path) -> Callable[[Event], None]:
     """Send the process's output to the step's log; what is returned still speaks to the runner."""
     runner = os.fdopen(os.dup(1), "w", buffering=1)
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -146,9 +153,9 @@ def _marked_lines(name: str, folder: Path) -> Callable[[dict[str, Any]], None]:
     os.close(log)
     threading.Thread(target=_end_with_runner, args=(runner.fileno(),), daemon=True).start()
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: Event) -> None:
         with contextlib.suppress(BrokenPipeError):  # the runner is gone: this process is about to end as well
-            runner.write(MARK + json.dumps({"step": name, **event}) + "\n")
+            runner.write(MARK + json.dumps(event.to_json()) + "\n")
 
     return tell
 

@@ -23,6 +23,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+UNNAMED = "unnamed"
+"""The code of an error that no code names, as in run records of earlier releases."""
+
 
 class EndcapError(Exception):
     """Base of all errors that are reported to a person without a traceback.
@@ -37,7 +40,7 @@ class EndcapError(Exception):
         What the message speaks of, as values that JSON can hold.
     """
 
-    def __init__(self, message: str, /, *, code: str = "unnamed", **fields: Any) -> None:
+    def __init__(self, message: str, /, *, code: str = UNNAMED, **fields: Any) -> None:
         super().__init__(message)
         self.code = code
         self.fields = fields
@@ -60,6 +63,14 @@ class EndcapError(Exception):
 
 def _restore(kind: type[EndcapError], message: str, state: dict[str, Any]) -> EndcapError:
     return kind._restored(message, state)
+
+
+def marked(message: str, code: str) -> str:
+    """A message with its code at the end of its first line, as people are shown it."""
+    if code == UNNAMED:
+        return message
+    first, newline, rest = message.partition("\n")
+    return f"{first} [{code}]{newline}{rest}"
 
 
 class UserError(EndcapError):

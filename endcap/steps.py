@@ -102,6 +102,7 @@ STEPS = {
             kind="snapshots",
             owner="shop",
             documents=("shop",),
+            parameters=("trigger",),
             settings=("shop.events", "shop.items", "shop.customers", "shop.sessions.by"),
             pipelines=_ALL,
         ),
@@ -197,7 +198,8 @@ REPORT = Step(
     name="report",
     title="Report",
     does="writes how the run ended, however it ended",
-    documents=(),
+    documents=("recommender", "shop"),
+    parameters=("logical_date",),
     pipelines=_ALL,
 )
 """The exit handler of each pipeline: no spec addresses it, and nothing follows it."""

@@ -26,10 +26,11 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         shop: dict = documents["shop"],
         store: str = STORE,
         logical_date: str = "",
+        trigger: str = "",
         image: str = settings.image or IMAGE,
     ):
         """Parameters as in the training pipeline."""
-        arguments = {"shop": shop, "store": store, "logical_date": logical_date}
+        arguments = {"shop": shop, "store": store, "logical_date": logical_date, "trigger": trigger}
         chain = Chain("features", settings, image, here=here, arguments=arguments)
         with chain.reported():
             chain.add("ingest")

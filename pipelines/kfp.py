@@ -21,10 +21,11 @@ from kfp import client as kfp_client
 from kfp_server_api import V2beta1PipelineVersion, V2beta1Run
 
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
+from endcap.runs import Done, Event, Failed, Run, Silent, Started, StepRun
 from endcap.spec.load import Loaded
 
 from .package import package
-from .progress import Seen, finished, seen
+from .progress import ended, seen
 
 Json = dict[str, Any]
 _Answer = TypeVar("_Answer")
@@ -63,7 +64,8 @@ def connect(
         if "Failed to load kube config" not in said[0]:
             raise
         raise UserError(
-            "no KFP is named: give --kfp-host (or KFP_ENDPOINT), or a kubeconfig whose cluster has it"
+            "no KFP is named: give --kfp-host (or KFP_ENDPOINT), or a kubeconfig whose cluster has it",
+            code="kfp.no-host",
         ) from None
     return Server(client)
 
@@ -109,38 +111,44 @@ class Server:
         self,
         run: str,
         steps: Sequence[str],
-        listen: Callable[[Json], None],
+        listen: Callable[[Event], None],
         *,
         deadline: timedelta | None = None,
-        document: Callable[[str], Json | None] = lambda step: None,
+        said: Callable[[str], StepRun | None] = lambda step: None,
+        recorded: Callable[[], Run | None] = lambda: None,
     ) -> None:
         """Tell `listen` of the steps as they start and end, until the run has ended well.
 
-        document: what a step said of itself, where the store can be read from here. Raises EndcapError where the run
-        failed, was ended, or is past its deadline (then it is ended); the failed step's event has told the cause.
+        said, recorded: what a step said of itself, and the run's record, where the store can be read from here. Raises
+        EndcapError where the run failed, was ended, or is past its deadline (then it is ended); the failed step's
+        event has told the cause.
         """
         told: dict[str, str] = {}
         while True:
             found = self._look(run, listen)
             for step, now in seen(found, steps).items():
                 if told.get(step) is None:
-                    listen({"step": step, "state": "started"})
+                    listen(Started(step))
                     told[step] = "started"
-                if told[step] == "started" and now.state in finished:
-                    told[step] = now.state
-                    listen(finished[now.state](step, now, document(step)))
+                if told[step] == "started" and (event := ended(step, now, said(step))):
+                    told[step] = event.kind
+                    listen(event)
             if found.state in ENDED:
                 for step in steps:
-                    said = document(step) if step not in told else None
-                    if said and said["state"] == "done":  # a task that KFP does not list
-                        listen(finished["SUCCEEDED"](step, Seen("SUCCEEDED", said["seconds"], "", []), said))
-                return _verdict(found, "FAILED" in told.values(), listen, document)
+                    own = said(step) if step not in told else None
+                    if own and own.state == "done":  # a task that KFP does not list
+                        listen(Done(step, own.result, own.summary, own.seconds))
+                return _verdict(found, Failed.kind in told.values(), listen, recorded)
             if deadline is not None and found.created_at and datetime.now(UTC) > found.created_at + deadline + GRACE:
                 self.end(run)
-                raise EndcapError("the run's deadline (pipeline.deadline) has passed, and it was ended")
+                raise EndcapError(
+                    "the run's deadline (pipeline.deadline) has passed, and it was ended",
+                    code="run.deadline-passed",
+                    deadline=(found.created_at + deadline).isoformat(timespec="seconds"),
+                )
             time.sleep(self.interval)
 
-    def _look(self, run: str, listen: Callable[[Json], None]) -> V2beta1Run:
+    def _look(self, run: str, listen: Callable[[Event], None]) -> V2beta1Run:
         """The run's state; a server that does not answer for a while is waited for."""
         begun, wait, told = time.monotonic(), self.interval, False
         while True:
@@ -148,9 +156,14 @@ class Server:
                 return _asked(f"find the run {run}", self._client.get_run, run)
             except TransientError as error:
                 if time.monotonic() - begun > self.patience:
-                    raise EndcapError(f"{error}; gave up following after {self.patience:.0f} s") from None
+                    raise EndcapError(
+                        f"{error}; gave up following after {self.patience:.0f} s",
+                        code="kfp.silent",
+                        run=run,
+                        seconds=self.patience,
+                    ) from None
                 if not told:
-                    listen({"step": None, "state": "silent", "reason": f"{error}; the run goes on, asking again"})
+                    listen(Silent(f"{error}; the run goes on, asking again"))
                 told = True
             time.sleep(wait)
             wait = min(2 * wait, 30.0)
@@ -238,19 +251,18 @@ def _named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
 
 
-def _verdict(
-    run: V2beta1Run, told: bool, listen: Callable[[Json], None], document: Callable[[str], Json | None]
-) -> None:
+def _verdict(run: V2beta1Run, told: bool, listen: Callable[[Event], None], recorded: Callable[[], Run | None]) -> None:
     """Raise EndcapError unless the run ended well."""
     if run.state == "CANCELED":
-        raise EndcapError("the run was ended by somebody (canceled)")
+        raise EndcapError("the run was ended by somebody (canceled)", code="run.canceled", run=run.run_id)
     if run.state != "FAILED":
         return
-    last = document("") or {}  # the report's: it knows of failures that KFP's list of tasks does not show
-    message = run.error.message if run.error else ""
-    if not told and last.get("step"):
-        listen({"step": last["step"], "state": "failed", "cause": last["cause"]})
-    raise EndcapError(f"the run failed: {message or last.get('cause') or 'KFP tells no cause'}")
+    record = recorded()  # it knows of failures that KFP's list of tasks does not show
+    fault = record.fault if record else None
+    if not told and record and record.failed_step and fault:
+        listen(Failed(record.failed_step, fault))
+    message = (run.error.message if run.error else "") or (fault.message if fault else "KFP tells no cause")
+    raise EndcapError(f"the run failed: {message}", code="kfp.run-failed", run=run.run_id)
 
 
 def _asked(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
@@ -260,21 +272,32 @@ def _asked(what: str, call: Callable[..., _Answer], *arguments: Any, **named: An
             return call(*arguments, **named)
     except kfp_server_api.ApiException as error:
         said = _said(error)
+        answer = {"doing": what, "status": error.status, "answer": said}
         if error.status in (401, 403):
             raise UserError(
                 f"cannot {what}: KFP answered {error.status} ({said}); give a valid token (--kfp-token, or "
-                "KFP_EXISTING_TOKEN) that may do this in --kfp-namespace"
+                "KFP_EXISTING_TOKEN) that may do this in --kfp-namespace",
+                code="kfp.forbidden",
+                **answer,
             ) from None
         if error.status == 404:
-            raise NotFoundError(f"cannot {what}: KFP answered 404 ({said}); check --kfp-host and the name") from None
+            raise NotFoundError(
+                f"cannot {what}: KFP answered 404 ({said}); check --kfp-host and the name",
+                code="kfp.not-found",
+                **answer,
+            ) from None
         if error.status in (0, None, 408, 429) or error.status >= 500:
-            raise TransientError(f"cannot {what}: KFP answered {error.status or 'nothing'} ({said})") from None
-        raise UserError(f"cannot {what}: KFP answered {error.status}: {said}") from None
+            raise TransientError(
+                f"cannot {what}: KFP answered {error.status or 'nothing'} ({said})", code="kfp.unavailable", **answer
+            ) from None
+        raise UserError(f"cannot {what}: KFP answered {error.status}: {said}", code="kfp.refused", **answer) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         cause = getattr(error, "reason", None) or error
-        raise TransientError(f"cannot {what}: KFP does not answer ({cause})") from None
+        raise TransientError(
+            f"cannot {what}: KFP does not answer ({cause})", code="kfp.unreachable", doing=what, cause=str(cause)
+        ) from None
     except ValueError as error:  # kfp's client, of names that are there several times
-        raise UserError(f"cannot {what}: {error}") from None
+        raise UserError(f"cannot {what}: {error}", code="kfp.ambiguous", doing=what) from None
 
 
 def _said(error: kfp_server_api.ApiException) -> str:

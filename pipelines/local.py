@@ -9,16 +9,28 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
+from endcap.runs import (
+    RUN_FOLDER,
+    Absent,
+    Event,
+    Fault,
+    Start,
+    begin_run,
+    close_run,
+    end_run,
+    event_from_json,
+    keep_specs,
+)
 from endcap.spec.chain import order
-from endcap.spec.load import Loaded
+from endcap.spec.load import Loaded, resolved
 from endcap.steps import STEPS
-from endcap_components.runs import RUN_FOLDER
+from endcap.store import open_store
 from endcap_components.step import MARK
 
 
@@ -27,23 +39,29 @@ def run(
     pipeline: str,
     arguments: dict[str, Any],
     folder: Path,
-    listen: Callable[[dict[str, Any]], None],
+    listen: Callable[[Event], None],
+    *,
+    start: Start | None = None,
 ) -> None:
-    """Run a spec's pipeline; `listen` gets each step's events as they come: started, progress, done, failed; and
-    `absent` for the steps that cannot run here, which are containers.
+    """Run a spec's pipeline; `listen` gets each step's events as they come, and `Absent` for the steps that cannot run
+    here, which are containers.
 
-    `folder` gets a log a step, `kfp.log` with what KFP itself prints, and KFP's own files. Raises EndcapError where
-    the run ends before its end; the failed step's event has told the cause, if the step could still speak.
+    `folder` gets a log a step, `kfp.log` with what KFP itself prints, and KFP's own files; its name is the run's.
+    start: who starts the run, and why, for its record; None: this process's user. Raises EndcapError where the run
+    ends before its end; the failed step's event has told the cause, if the step could still speak.
     """
     from kfp import local
 
     definition = entry_points(group="endcap.pipelines")[pipeline].load()(loaded, here=True)
     settings = loaded.recommender.pipeline
-    for name in order(pipeline, settings):
+    steps = order(pipeline, settings)
+    for name in steps:
         if name not in STEPS and settings.steps[name].function is None:
-            listen({"step": name, "state": "absent", "reason": "a container runs in a cluster only"})
+            listen(Absent(name, "a container runs in a cluster only"))
     folder.mkdir(parents=True, exist_ok=True)
+    started = start or Start.of(loaded, pipeline, logical_date=arguments.get("logical_date", ""))
     with (
+        _recorded(arguments["store"], folder.name, steps, started, resolved(loaded)),
         warnings.catch_warnings(),
         (folder / "kfp.log").open("w") as log,
         _environment({RUN_FOLDER: str(folder)}),
@@ -56,13 +74,33 @@ def run(
             with contextlib.redirect_stdout(_Splitter(listen, log)):
                 definition(**arguments)
         except RuntimeError as error:
-            raise EndcapError(f"the pipeline stopped: {error}") from None
+            raise EndcapError(f"the pipeline stopped: {error}", code="run.stopped", run=folder.name) from None
+
+
+@contextlib.contextmanager
+def _recorded(store_url: str, run: str, steps: Sequence[str], start: Start, specs: dict[str, Any]) -> Iterator[None]:
+    """The run's document, written before the first step. The report completes it; where that could not, it is
+    completed here."""
+    store = open_store(store_url)
+    keep_specs(store, specs)
+    begin_run(store, run, start, here=True)
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(EndcapError, OSError):
+            end_run(store, run, "canceled", steps)
+        raise
+    except BaseException as error:
+        with contextlib.suppress(EndcapError, OSError):
+            close_run(store, run, "failed", steps, Fault.of(error))
+        raise
+    close_run(store, run, "succeeded", steps)
 
 
 class _Splitter(io.TextIOBase):
     """Marked lines to a listener, all others to a file."""
 
-    def __init__(self, listen: Callable[[dict[str, Any]], None], rest: io.TextIOBase) -> None:
+    def __init__(self, listen: Callable[[Event], None], rest: io.TextIOBase) -> None:
         self._listen = listen
         self._rest = rest
         self._shown = sys.stdout
@@ -74,7 +112,7 @@ class _Splitter(io.TextIOBase):
         for line in lines:
             if line.lstrip().startswith(MARK):
                 with contextlib.redirect_stdout(self._shown):
-                    self._listen(json.loads(line.lstrip().removeprefix(MARK)))
+                    self._listen(event_from_json(json.loads(line.lstrip().removeprefix(MARK))))
             else:
                 self._rest.write(line + "\n")
         return len(text)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
+from endcap.runs import Done, Failed, Fault, StepRun
+from endcap.runs.record import KILLED
 from endcap.steps import title
-from endcap_components.runs import KILLED
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,23 +63,16 @@ def _family(
     return family
 
 
-def _done(step: str, now: Seen, said: Json | None) -> Json:
-    said = said or {}
-    told = {"result": said.get("result", ""), "summary": said.get("summary", "")}
-    return {"step": step, "state": "done", "took": now.seconds, **told}
-
-
-def _failed(step: str, now: Seen, said: Json | None) -> Json:
-    cause = now.error or KILLED
-    if said and said["state"] == "failed":
-        cause = said["cause"]
-    pods = f" (pod {now.pods[-1]})" if now.pods else ""
-    return {"step": step, "state": "failed", "cause": f"{cause}{pods}", "took": now.seconds}
-
-
-finished: dict[str, Callable[[str, Seen, Json | None], Json]] = {
-    "SUCCEEDED": _done,
-    "SKIPPED": _done,
-    "FAILED": _failed,
-}
-"""The event of a step that has ended, by KFP's state."""
+def ended(step: str, now: Seen, said: StepRun | None) -> Done | Failed | None:
+    """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
+    if now.state in ("SUCCEEDED", "SKIPPED"):
+        return Done(step, said.result if said else "", said.summary if said else "", now.seconds)
+    if now.state != "FAILED":
+        return None
+    fault = said.fault if said else None
+    if fault is None:
+        fault = Fault(now.error, code="kfp.step-failed", fields={"step": step}) if now.error else KILLED
+    if now.pods:
+        pod = now.pods[-1]
+        fault = replace(fault, message=f"{fault.message} (pod {pod})", fields={**fault.fields, "pod": pod})
+    return Failed(step, fault, now.seconds)

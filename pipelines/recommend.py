@@ -31,6 +31,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         online: str = "",
         version: str = "",
         customers: str = "",
+        trigger: str = "",
         image: str = settings.image or IMAGE,
     ):
         """Parameters as in the training pipeline, and: online: the online store's address, `none` for no publication;
@@ -43,6 +44,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             "store": store,
             "registry": registry,
             "logical_date": logical_date,
+            "trigger": trigger,
             "online": online,
             "version": version,
             "customers": customers,

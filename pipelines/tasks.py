@@ -29,6 +29,7 @@ class Chain:
     ) -> None:
         """image: of every step that names none. arguments: the pipeline's own, by name, out of which steps are given
         what they take."""
+        self._pipeline = pipeline
         self._steps = order(pipeline, settings)
         self._settings = settings
         self._image = image
@@ -40,7 +41,10 @@ class Chain:
     def reported(self) -> dsl.ExitHandler:
         """The context of all steps: however they end, the report is made after them."""
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        task = _component(REPORT.name)(store=self._known["store"], steps=self._steps, run=run)
+        of = {name: self._known[name] for name in REPORT.takes if name in self._known}
+        task = _component(REPORT.name)(
+            store=self._known["store"], steps=self._steps, pipeline=self._pipeline, run=run, **of
+        )
         return dsl.ExitHandler(self._settled(task, REPORT.name), name="steps")
 
     def add(self, name: str) -> PipelineTask | None:

@@ -29,12 +29,13 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         registry: str = REGISTRY,
         logical_date: str = "",
         namespace: str = loaded.recommender.serving.kubernetes.namespace,
+        trigger: str = "",
         image: str = settings.image or IMAGE,
     ):
         """recommender, shop: the resolved specs (`endcap spec show --json`). store: where artifacts lie. registry:
         MLflow's address; empty: a data base in the store. logical_date: ISO; only events before it count; empty: all
         there are. namespace: where the model is served; empty: only the state that serving should have is written.
-        image: the image of every step that names no other.
+        trigger: who started the run, how and why, for its record. image: the image of every step that names no other.
         """
         arguments = {
             "recommender": recommender,
@@ -42,6 +43,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             "store": store,
             "registry": registry,
             "logical_date": logical_date,
+            "trigger": trigger,
             "namespace": namespace,
         }
         chain = Chain("training", settings, image, here=here, arguments=arguments)

@@ -21,7 +21,9 @@ _KFP_GIVES = {"store", "run", "created", "image"}
 def test_a_component_takes_what_the_table_says(name: str) -> None:
     component = getattr(importlib.import_module(f"endcap_components.{name}.component"), name)
     inputs = set(component.component_spec.inputs)
-    expected = {*STEPS[name].takes, *_KFP_GIVES} if name in STEPS else {"store", "run", "status", "steps"}
+    step = STEPS.get(name, REPORT)
+    given = _KFP_GIVES if name in STEPS else {"store", "run", "status", "steps", "pipeline"}
+    expected = {*step.takes, *given}
     assert inputs == expected
 
 

@@ -6,11 +6,14 @@ from ..image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def ingest(shop: dict, store: str, run: str = "", created: str = "", image: str = "") -> str:
-    """Check a shop's events, items and customers, set bad rows aside, and write a snapshot; returns its address."""
+def ingest(shop: dict, store: str, trigger: str = "", run: str = "", created: str = "", image: str = "") -> str:
+    """Check a shop's events, items and customers, set bad rows aside, and write a snapshot; returns its address.
+
+    trigger: who started the run, how and why: a JSON object, or plain words.
+    """
     from endcap.project import Project
     from endcap_components.step import step
 
-    with step("ingest", store, run=run, created=created, image=image) as current:
+    with step("ingest", store, run=run, created=created, image=image, trigger=trigger) as current:
         snapshot = Project.of(store, shop=shop, progress=current.progress).ingest()
         return current.done(snapshot.address, snapshot.summary)

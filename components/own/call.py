@@ -28,12 +28,17 @@ def load(function: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         raise UserError(
             f"{function}: no module {error.name!r} here; the image must have it (pipeline.steps.<step>.image), and on "
-            "a laptop the current folder or the environment"
+            "a laptop the current folder or the environment",
+            code="step.no-module",
+            function=function,
+            module=error.name,
         ) from error
     except AttributeError:
-        raise UserError(f"{function}: the module {module} has no {name!r}") from None
+        raise UserError(
+            f"{function}: the module {module} has no {name!r}", code="step.no-function", function=function
+        ) from None
     if not callable(found):
-        raise UserError(f"{function} is not a function")
+        raise UserError(f"{function} is not a function", code="step.no-function", function=function)
     return found  # type: ignore[no-any-return]
 
 
@@ -49,9 +54,18 @@ def parameters(
     if unknown:
         raise UserError(
             f"{function} asks for {', '.join(unknown)}; at this point of the run there are {', '.join(given)}, "
-            f"and of its own arguments {', '.join(arguments) or 'none'}"
+            f"and of its own arguments {', '.join(arguments) or 'none'}",
+            code="step.unfilled-parameters",
+            function=function,
+            parameters=unknown,
+            given=[*given, *arguments],
         )
     surplus = sorted(set(arguments) - names)
     if surplus and not takes_all:
-        raise UserError(f"{function} has no parameter {', '.join(surplus)}, which the spec's arguments name")
+        raise UserError(
+            f"{function} has no parameter {', '.join(surplus)}, which the spec's arguments name",
+            code="step.unknown-arguments",
+            function=function,
+            arguments=surplus,
+        )
     return [name for name in given if (takes_all or name in names) and name not in arguments]

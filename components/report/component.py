@@ -6,12 +6,29 @@ from ..image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def report(status: dsl.PipelineTaskFinalStatus, store: str, steps: list, run: str = ""):
-    """Write the document `runs/<run>`: how the run ended, which step failed and why, what each step gave."""
-    from endcap.store import open_store
-    from endcap_components.runs import run_name, write_run
+def report(
+    status: dsl.PipelineTaskFinalStatus,
+    store: str,
+    steps: list,
+    pipeline: str = "",
+    recommender: dict = {},  # noqa: B006 (KFP's way to say a default)
+    shop: dict = {},  # noqa: B006
+    logical_date: str = "",
+    run: str = "",
+):
+    """Complete the document `runs/<run>`: how the run ended, which step failed and why, what each step gave.
 
-    document = write_run(open_store(store), run_name(run), status.state, steps, status.error_message or "")
+    pipeline, recommender, shop, logical_date: what the run was of; its first step knows only part of it.
+    """
+    from endcap.runs import Fault, current_run, end_run, keep_specs
+    from endcap.runs.start import Start
+    from endcap.store import open_store
+
+    opened, documents = open_store(store), {"recommender": recommender, "shop": shop}
+    names = {kind: document.get("name", "") for kind, document in documents.items()}
+    of = Start(pipeline=pipeline, **names, spec=keep_specs(opened, documents), logical_date=logical_date)
+    error = Fault(status.error_message, code="kfp.run-failed") if status.error_message else None
+    document = end_run(opened, current_run(run), status.state, steps, error, of=of)
     print(f"run {document['run']} {document['state']}", flush=True)
     if document["state"] == "failed":
         print(f"step {document['step'] or '(unknown)'} failed: {document['cause']}", flush=True)

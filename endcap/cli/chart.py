@@ -36,7 +36,11 @@ def guide() -> dict[Path, str]:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise UserError(f"{GUIDE}: found no {BEGIN} and {END}; the table of values stands between them")
+        raise UserError(
+            f"{GUIDE}: found no {BEGIN} and {END}; the table of values stands between them",
+            code="cli.no-place-in-guide",
+            file=str(GUIDE),
+        )
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = list(read((CHART / "values.yaml").read_text()))
     return {GUIDE: f"{before}{BEGIN}\n\n{table(values, schema)}\n{END}{after}"}
@@ -55,7 +59,11 @@ def read(text: str) -> Iterator[Value]:
             path[:depth] in described and _one_value(path[:depth], described) for depth in range(len(path))
         )
         if path not in described and not inside_one_value:
-            raise UserError(f"{CHART / 'values.yaml'}: {'.'.join(path)} has no comment above it; say what it does")
+            raise UserError(
+                f"{CHART / 'values.yaml'}: {'.'.join(path)} has no comment above it; say what it does",
+                code="cli.value-without-comment",
+                key=".".join(path),
+            )
     for path, says in found:
         default: Any = defaults
         for key in path:

@@ -66,7 +66,11 @@ def _generated(check: bool) -> None:
     from endcap.spec.schema import schemas
 
     if not COMPILED.parent.is_dir():
-        raise UserError(f"there is no folder {COMPILED.parent} here: run this in the repository's root")
+        raise UserError(
+            f"there is no folder {COMPILED.parent} here: run this in the repository's root",
+            code="cli.not-in-repository",
+            folder=str(COMPILED.parent),
+        )
     stale = []
     generated = {**_packages(), **{SCHEMAS / name: text for name, text in schemas().items()}, **guide(), **_manifests()}
     generated[OPENAPI] = json.dumps(entry_points(group="endcap.compiler")["openapi"].load()(), indent=1) + "\n"
@@ -78,7 +82,11 @@ def _generated(check: bool) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
     if check and stale:
-        raise EndcapError(f"not up to date: {', '.join(stale)}; run `make compile` and check the result in")
+        raise EndcapError(
+            f"not up to date: {', '.join(stale)}; run `make compile` and check the result in",
+            code="cli.generated-files-stale",
+            files=stale,
+        )
     click.echo("wrote " + ", ".join(stale) if stale else "all generated files are up to date")
 
 

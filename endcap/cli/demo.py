@@ -113,7 +113,11 @@ def _make_anew(folder: Path) -> None:
     """Empty the demo's folder; refuse one that holds anything else."""
     marker = folder / MARKER
     if folder.exists() and not marker.is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something that no demo made; name a new or an empty folder (--folder)")
+        raise UserError(
+            f"{folder} holds something that no demo made; name a new or an empty folder (--folder)",
+            code="cli.folder-not-empty",
+            folder=str(folder),
+        )
     with storage_errors(folder):
         shutil.rmtree(folder / "events", ignore_errors=True)
         shutil.rmtree(folder / "store", ignore_errors=True)
@@ -166,7 +170,9 @@ def _split(client: Client) -> None:
         share = seen[variant] / SHOPPERS
         click.echo(f"    {variant:<7} {seen[variant]:>5,}  {share:6.1%}  {'█' * round(40 * share)}")
     if not seen["canary"]:
-        raise EndcapError("the challenger got no shopper; see the lines above for why it was not deployed")
+        raise EndcapError(
+            "the challenger got no shopper; see the lines above for why it was not deployed", code="cli.demo-no-canary"
+        )
 
 
 def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str]]]:

@@ -96,7 +96,9 @@ class LivingShop:
 
         address = online_url(store_root=self.store.root)
         if address is None:
-            raise EndcapError("the demo needs an online store, and ENDCAP_ONLINE says none; unset it")
+            raise EndcapError(
+                "the demo needs an online store, and ENDCAP_ONLINE says none; unset it", code="cli.no-online-store"
+            )
         return open_online(address, shop=self.loaded.shop.name, timeout=timeout)
 
     def _until(self, met: Callable[[Ranking], bool]) -> Ranking:
@@ -105,7 +107,9 @@ class LivingShop:
             if time.monotonic() > deadline:
                 raise EndcapError(
                     f"the ranking did not follow within {PATIENCE:.0f} s; what the predictors and the intake said lies "
-                    f"below {self.store.root.removeprefix('file://')}/.work/serving"
+                    f"below {self.store.root.removeprefix('file://')}/.work/serving",
+                    code="cli.demo-not-followed",
+                    seconds=PATIENCE,
                 )
             time.sleep(0.1)
         return ranking

@@ -65,7 +65,11 @@ def command(
     store = opened(store_url)
     if dry_run:
         if not namespace:
-            raise UserError("--dry-run compares with a cluster: say which --namespace")
+            raise UserError(
+                "--dry-run compares with a cluster: say which --namespace",
+                code="cli.option-missing",
+                options=["--namespace"],
+            )
         # Steps of the state are tried on a copy of the document.
         store = trial_store(store)
     if version is not None:
@@ -88,17 +92,32 @@ def _shadow(state: Deployment, version: str | None, share: float | None, store: 
     name, before = state.recommender, state.shadow
     if version == "none":
         if share is not None:
-            raise UserError("--shadow none ends the shadow: there is no --shadow-share to give")
+            raise UserError(
+                "--shadow none ends the shadow: there is no --shadow-share to give",
+                code="cli.option-not-here",
+                options=["--shadow-share"],
+            )
         return set_shadow(name, None, 0.0, store)
     if version is None:
         if before is None:
-            raise UserError(f"{name} has no shadow to give a share to; say which version: --shadow VERSION")
+            raise UserError(
+                f"{name} has no shadow to give a share to; say which version: --shadow VERSION",
+                code="cli.option-missing",
+                options=["--shadow"],
+            )
         return set_shadow(name, before, share or before.share, store)
     from endcap.registry import open_registry
 
     one = open_registry(registry, store).version(name, version)
     if one.state == "rejected":
-        raise UserError(f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers")
+        raise UserError(
+            f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
+            code="cli.version-rejected",
+            recommender=name,
+            version=version,
+            by=one.by,
+            why=one.why,
+        )
     usual = before.share if before is not None and before.version == one.version else SHADOW_SHARE
     return set_shadow(name, Target(version=one.version, package=one.package), share or usual, store)
 
@@ -162,6 +181,9 @@ def _deploy_version(recommender: str, version: str, store: Store, registry: str)
     registered = open_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
-            f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …"
+            f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …",
+            code="cli.version-pending",
+            recommender=recommender,
+            version=version,
         )
     deploy(_spec_of(registered.package, store), version, store, registry, end_canary=True)

@@ -70,9 +70,13 @@ def command(
 
 def _check(code: tuple[Path, ...], requirements: Path | None, tag: str) -> None:
     if not code and requirements is None:
-        raise UserError("nothing to add: give --code, --requirements or both")
+        raise UserError("nothing to add: give --code, --requirements or both", code="cli.nothing-to-add")
     if not _REFERENCE.fullmatch(tag) or "/" in tag.rpartition(":")[2]:
-        raise UserError(f"--tag: found {tag!r}; allowed: REPOSITORY:TAG, such as registry.example.com/team/shop:1")
+        raise UserError(
+            f"--tag: found {tag!r}; allowed: REPOSITORY:TAG, such as registry.example.com/team/shop:1",
+            code="cli.image-name",
+            found=tag,
+        )
 
 
 @contextlib.contextmanager
@@ -83,6 +87,6 @@ def _folder(kept: Path | None) -> Iterator[Path]:
             yield Path(name)
         return
     if kept.exists():
-        raise UserError(f"--context {kept}: it exists; name a new folder")
+        raise UserError(f"--context {kept}: it exists; name a new folder", code="cli.folder-exists", folder=str(kept))
     kept.mkdir(parents=True)
     yield kept

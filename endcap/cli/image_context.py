@@ -32,7 +32,11 @@ def write_context(folder: Path, base: str, code: Sequence[Path], requirements: P
     for path in code:
         for one in _modules(path):
             if modules.setdefault(one.stem, one) != one:
-                raise UserError(f"--code: {modules[one.stem]} and {one} have one name; rename one of them")
+                raise UserError(
+                    f"--code: {modules[one.stem]} and {one} have one name; rename one of them",
+                    code="cli.module-twice",
+                    modules=[str(modules[one.stem]), str(one)],
+                )
     (folder / "code").mkdir()
     for one in modules.values():
         if one.is_dir():
@@ -76,10 +80,18 @@ def _modules(path: Path) -> list[Path]:
         inside = sorted(path.iterdir())
         found = [one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()]
     if not found:
-        raise UserError(f"--code {path}: found no modules; allowed: a package, a .py file, or a folder of these")
+        raise UserError(
+            f"--code {path}: found no modules; allowed: a package, a .py file, or a folder of these",
+            code="cli.no-modules",
+            path=str(path),
+        )
     for one in found:
         if not one.stem.isidentifier() or one.suffix not in ("", ".py"):
-            raise UserError(f"--code {one}: found a name that cannot be imported; allowed: a package or a .py file")
+            raise UserError(
+                f"--code {one}: found a name that cannot be imported; allowed: a package or a .py file",
+                code="cli.module-name",
+                path=str(one),
+            )
     return found
 
 
@@ -90,6 +102,10 @@ def _requirements(file: Path) -> str:
         if re.match(r"\s*(-r|--requirement|-c|--constraint|-e|--editable|\.{0,2}/|file:)", line):
             raise UserError(
                 f"{file}, line {number}: found {line.strip()!r}; allowed: packages by name, and options such as "
-                "--index-url: put other files' lines here, and your own code into --code"
+                "--index-url: put other files' lines here, and your own code into --code",
+                code="cli.requirement-not-a-package",
+                file=str(file),
+                line=number,
+                found=line.strip(),
             )
     return text

@@ -35,7 +35,9 @@ def find_engine(wanted: str | None = None) -> str:
         "no container engine works here:\n"
         + "\n".join(f"  {line}" for line in said)
         + "\ninstall or start one of docker, podman and buildah; or take the build elsewhere: --print writes its "
-        "Dockerfile, --context keeps the folder that it is built from"
+        "Dockerfile, --context keeps the folder that it is built from",
+        code="cli.no-container-engine",
+        tried=said,
     )
 
 
@@ -55,7 +57,11 @@ def push(engine: str, tag: str) -> str:
             # Docker leaves out what its own hub's names begin with.
             if repository.removeprefix("docker.io/").removeprefix("library/") == name:
                 return f"{repository}@{digest}"
-        raise EndcapError(f"{tag} is pushed, but docker tells no digest of {repository}, only {shown}")
+        raise EndcapError(
+            f"{tag} is pushed, but docker tells no digest of {repository}, only {shown}",
+            code="cli.no-digest",
+            image=tag,
+        )
     with tempfile.NamedTemporaryFile("r") as file:
         _run(engine, "push", "--digestfile", file.name, tag)
         return f"{repository}@{file.read().strip()}"
@@ -64,11 +70,20 @@ def push(engine: str, tag: str) -> str:
 def _run(*command: str) -> None:
     # Standard output is for the digest, which scripts read.
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-        raise EndcapError(f"`{' '.join(command[:2])}` failed; what it said stands above")
+        raise EndcapError(
+            f"`{' '.join(command[:2])}` failed; what it said stands above",
+            code="cli.engine-failed",
+            command=list(command[:2]),
+        )
 
 
 def _output(*command: str) -> str:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise EndcapError(f"`{' '.join(command)}` failed: {run.stderr.strip()}")
+        raise EndcapError(
+            f"`{' '.join(command)}` failed: {run.stderr.strip()}",
+            code="cli.engine-failed",
+            command=list(command),
+            stderr=run.stderr.strip(),
+        )
     return run.stdout.strip()

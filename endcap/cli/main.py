@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from endcap import __version__
-from endcap.errors import EndcapError, UserError
+from endcap.errors import EndcapError, UserError, marked
 
 COMMANDS = {
     "compile": ("endcap.cli.compile", "Write the generated files: compiled pipelines and JSON schemas."),
@@ -21,10 +24,12 @@ COMMANDS = {
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
     "recommend": ("endcap.cli.recommend", "Make every customer's list ahead of time, and publish it."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to whoever serves."),
-    "registry": ("endcap.cli.registry", "Versions of a recommender: list, approve, reject, promote."),
-    "run": ("endcap.cli.run", "Run a pipeline for a recommender, here on this machine."),
+    "registry": ("endcap.cli.registry", "Versions of recommenders: list, approve, reject, promote."),
+    "run": ("endcap.cli.run", "Run a pipeline for a recommender, here or on Kubeflow Pipelines."),
+    "runs": ("endcap.cli.runs", "Runs: which there are, what each gave and how it ended, their logs."),
     "serve": ("endcap.cli.serve", "Serve a recommender's deployed versions behind a gateway."),
     "spec": ("endcap.cli.spec", "Check a spec and show it with everything filled in."),
+    "status": ("endcap.cli.status", "What serves of every recommender, since when and with which data."),
     "undeploy": ("endcap.cli.undeploy", "Serve a recommender no more, here or in a cluster."),
 }
 
@@ -53,10 +58,17 @@ def endcap() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 well, 1 failed, 2 what was given is wrong, 130 interrupted."""
+    """Entry point. Exit codes: 0 well, 1 failed, 2 what was given is wrong, 130 interrupted.
+
+    An error is a line on standard error with its code; where the command was called with `--json`, standard output
+    holds it as a document too.
+    """
+    as_json = _as_json(sys.argv[1:] if arguments is None else arguments)
     try:
-        return endcap.main(args=arguments, standalone_mode=False)
+        return endcap.main(args=arguments, prog_name="endcap", standalone_mode=False)
     except click.ClickException as error:
+        if as_json:
+            _print_error(_usage(error))
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
@@ -66,5 +78,28 @@ def main(arguments: list[str] | None = None) -> Any:
         # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
             traceback.print_exc()
-        click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+        told = error if isinstance(error, EndcapError) else _system(error)
+        if as_json:
+            _print_error(told)
+        click.echo(f"{click.style('error:', fg='red')} {marked(str(told), told.code)}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def _as_json(arguments: Sequence[str]) -> bool:
+    """Whether the command was called with `--json`, also where its other arguments are wrong."""
+    return "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
+
+
+def _print_error(error: EndcapError) -> None:
+    click.echo(json.dumps({"error": error.to_json()}, indent=2, sort_keys=True, default=str))
+
+
+def _usage(error: click.ClickException) -> UserError:
+    context = getattr(error, "ctx", None)
+    command = "endcap" if context is None else context.command_path
+    return UserError(error.format_message(), code="cli.usage", command=command)
+
+
+def _system(error: OSError) -> EndcapError:
+    name = errno.errorcode.get(error.errno or 0, "")
+    return EndcapError(str(error), code="cli.system", errno=name, file=str(error.filename or ""))

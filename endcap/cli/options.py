@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
-from endcap.errors import NotFoundError
+from endcap.errors import NotFoundError, UserError
 from endcap.online import ONLINE, online_url, open_online
 from endcap.spec.environments import VARIABLES, Places, resolve
 from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
@@ -134,6 +134,12 @@ def kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """A recommender's file, or the name of one in pipelines/specs."""
     return click.argument("spec", callback=lambda context, parameter, value: find_spec(value))(command)
+
+
+def surplus_options(names: Iterable[str], why: str) -> UserError:
+    """The error of options that would be passed over. names: of the command's parameters."""
+    options = [f"--{name.replace('_', '-')}" for name in names]
+    return UserError(f"{', '.join(options)}: {why}", code="cli.option-not-here", options=options)
 
 
 def opened(store_url: str) -> Store:

@@ -35,21 +35,40 @@ def check_addresses(arguments: dict[str, Any]) -> None:
     """Raises UserError where a run's store or registry, or what else it is to read, is a place of this machine."""
     store, registry = arguments["store"], arguments.get("registry")
     if "://" not in store or store.startswith("file:"):
-        raise UserError(f"--store {store}: a cluster cannot reach a folder of this machine; give s3://bucket/prefix")
+        raise UserError(
+            f"--store {store}: a cluster cannot reach a folder of this machine; give s3://bucket/prefix",
+            code="cli.unreachable-from-cluster",
+            option="--store",
+            found=store,
+        )
     if (customers := arguments.get("customers")) is not None and not customers.startswith(_BUCKET):
-        raise UserError(f"--customers {customers}: a cluster cannot reach a file of this machine; give s3://bucket/…")
+        raise UserError(
+            f"--customers {customers}: a cluster cannot reach a file of this machine; give s3://bucket/…",
+            code="cli.unreachable-from-cluster",
+            option="--customers",
+            found=customers,
+        )
     online = arguments.get("online", "")
     if online.startswith("sqlite:") or urlsplit(online).hostname in _LOOPBACK:
-        raise UserError("--online: a cluster cannot reach an online store of this machine; give its address there")
+        raise UserError(
+            "--online: a cluster cannot reach an online store of this machine; give its address there",
+            code="cli.unreachable-from-cluster",
+            option="--online",
+        )
     if urlsplit(online).password is not None:
         raise UserError(
             "--online: a password would be shown in KFP's pages; leave the option out, and put the address into the "
-            "Secret of the step, as ENDCAP_ONLINE (pipeline.steps.recommend.secrets)"
+            "Secret of the step, as ENDCAP_ONLINE (pipeline.steps.recommend.secrets)",
+            code="cli.password-shown",
+            option="--online",
         )
     if registry is not None:
         parts = urlsplit(registry)
         if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:
             raise UserError(
                 f"--registry {registry}: a cluster cannot reach it; give MLflow's address there, such as "
-                "http://endcap-mlflow.endcap.svc.cluster.local:5000"
+                "http://endcap-mlflow.endcap.svc.cluster.local:5000",
+                code="cli.unreachable-from-cluster",
+                option="--registry",
+                found=registry,
             )

@@ -18,6 +18,7 @@ from endcap.cli.options import (
     set_option,
     spec_argument,
     store_option,
+    surplus_options,
     tell_online,
 )
 from endcap.errors import UserError
@@ -131,7 +132,7 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
     ]
     for names, allowed, why in rules:
         if not allowed and (surplus := sorted(names & given)):
-            raise UserError(f"--{', --'.join(surplus).replace('_', '-')}: {why}")
+            raise surplus_options(surplus, why)
 
 
 def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str) -> None:
@@ -159,7 +160,10 @@ def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version
 
     address = online_url(online, store.root)
     if address is None:
-        raise UserError("no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE")
+        raise UserError(
+            "no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE",
+            code="cli.no-online-store",
+        )
     targets = served(loaded.recommender, store, registry or None, version or None)
     with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
         for line in roll_back(loaded.recommender, targets, published):

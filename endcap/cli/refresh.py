@@ -75,7 +75,9 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
     try:
         return load(spec, env=env, sets=sets).shop
     except UserError as error:
-        raise UserError(f"{error}\nNothing was published; what was published before stays") from error
+        raise UserError(
+            f"{error}\nNothing was published; what was published before stays", code=error.code, **error.fields
+        ) from error
 
 
 def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
@@ -83,13 +85,21 @@ def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
 
     url = online_url(given, opened(store_url).root)
     if url is None or url == "none":
-        raise UserError("in which online store? Give --online redis://HOST:PORT, or a --store that is a folder")
+        raise UserError(
+            "in which online store? Give --online redis://HOST:PORT, or a --store that is a folder",
+            code="cli.no-online-store",
+        )
     return open_online(url, shop=shop.name, timeout=TIMEOUT)
 
 
 def _again(now: Shop, first: Shop) -> Shop:
     if now.name != first.name:
-        raise UserError(f"the shop is called {now.name!r} now, and was {first.name!r}; start again to follow it")
+        raise UserError(
+            f"the shop is called {now.name!r} now, and was {first.name!r}; start again to follow it",
+            code="cli.shop-renamed",
+            before=first.name,
+            now=now.name,
+        )
     return now
 
 
@@ -104,7 +114,7 @@ def _refreshed(online: OnlineStore, shop: Shop) -> dict[str, Any]:
         catalogue = read_catalogue(shop, lambda line: click.echo(f"  {line}", err=True))
     except UserError as error:
         stays = "nothing was before" if before is None else f"what was read at {_moment(before.made)} stays"
-        raise UserError(f"{error}\nNothing was published; {stays}") from error
+        raise UserError(f"{error}\nNothing was published; {stays}", code=error.code, **error.fields) from error
     changed = publish_catalogue(online, catalogue)
     about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
     return {**about, **Changes.between(before, catalogue).to_json()}

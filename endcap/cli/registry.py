@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
+from endcap.runs.start import user
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
     from endcap.store import Store
 
 
-def _you() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user has a number, often no name.
-        return str(os.getuid())
-
-
-by_option = click.option("--by", default=_you, show_default="you", help="Who decides.")
+by_option = click.option("--by", default=user, show_default="you", help="Who decides.")
 why_option = click.option("--why", required=True, help="The reason, kept with the version.")
 
 
 @click.group()
 def command() -> None:
-    """Versions of a recommender: list, approve, reject, promote."""
+    """Versions of recommenders: list, approve, reject, promote."""
 
 
 @command.command(name="list")
-@click.argument("recommender")
+@click.argument("recommender", required=False)
 @place_env_option
 @store_option
 @registry_option
 @json_option
-def list_versions(recommender: str, store_url: str, registry: str, as_json: bool) -> None:
-    """Versions of RECOMMENDER, oldest first, with the data that made them."""
-    versions = _registry(store_url, registry).versions(recommender)
+def list_versions(recommender: str | None, store_url: str, registry: str, as_json: bool) -> None:
+    """Versions of RECOMMENDER, oldest first, with the data that made them; without it those of all, a line each."""
+    known = _registry(store_url, registry)
+    if recommender is None:
+        _list_all(known, as_json)
+        return
+    versions = known.versions(recommender)
     if as_json:
         print_json([asdict(version) for version in versions])
     elif not versions:
@@ -55,6 +50,18 @@ def list_versions(recommender: str, store_url: str, registry: str, as_json: bool
         click.echo(f"    {'package':<11} {version.package}")
         if found := _report(version, opened(store_url)):
             click.echo(f"    {'report':<11} {found}")
+
+
+def _list_all(registry: Registry, as_json: bool) -> None:
+    of_each = {name: registry.versions(name) for name in registry.names()}
+    if as_json:
+        print_json({name: [asdict(version) for version in versions] for name, versions in of_each.items()})
+        return
+    if not of_each:
+        click.echo("no recommender has versions yet; `endcap run SPEC` registers the first that passes its gate")
+    for versions in of_each.values():
+        for version in versions:
+            click.echo(_line(version))
 
 
 @command.command()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,14 @@ from endcap.cli.options import (
     set_option,
     spec_argument,
     store_option,
+    surplus_options,
     tell_online,
 )
 from endcap.errors import EndcapError, UserError
 from endcap.registry import default_uri
+from endcap.runs import Start, run_name
+from endcap.runs.logs import logs_folder
+from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, load, resolved
@@ -46,6 +48,7 @@ _Source = click.core.ParameterSource
 @store_option
 @registry_option
 @online_option
+@click.option("--why", default="", help="The reason, kept in the run's record.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
@@ -61,6 +64,7 @@ def command(
     store_url: str,
     registry: str,
     online: str,
+    why: str,
     verbose: bool,
     on: str,
     **kfp: Any,
@@ -77,18 +81,22 @@ def command(
     again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished steps are not repeated)"
     if on == "kfp":
         if context.get_parameter_source("online") is _Source.COMMANDLINE:
-            raise UserError("--online: only here; on Kubeflow Pipelines a Secret names it to the steps that need it")
+            raise UserError(
+                "--online: only here; on Kubeflow Pipelines a Secret names it to the steps that need it",
+                code="cli.option-not-here",
+                options=["--online"],
+            )
         from endcap.cli.run_kfp import run_on_kfp
 
         arguments = {"logical_date": logical_date} if logical_date else {}
         arguments |= {name: value for name, value in (("store", store_url), ("registry", registry)) if value}
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
-        run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, verbose=verbose, **kfp)
+        run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
         return
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
-        raise UserError(f"--{', --'.join(surplus).replace('_', '-')}: only with --on kfp")
+        raise surplus_options(surplus, "only with --on kfp")
     tell_online(online)
     run_pipeline(
         loaded,
@@ -98,6 +106,7 @@ def command(
         logical_date=logical_date,
         verbose=verbose,
         again=again,
+        why=why,
         asked={"online": online} if pipeline == "recommend" else None,
     )
 
@@ -111,13 +120,14 @@ def run_pipeline(
     logical_date: str,
     verbose: bool,
     again: str,
+    why: str = "",
     asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run a pipeline locally and print its lines. asked: further arguments of the pipeline. Raises EndcapError naming
-    cause, log and `again`, how to go on."""
+    """Run a pipeline locally and print its lines. asked: further arguments of the pipeline. why: the reason, for the
+    run's record. Raises EndcapError naming cause, log and `again`, how to go on."""
     opened = open_store(store_url)
-    name = run_name(loaded)
-    folder = _logs(opened) / name
+    name = run_name(loaded.recommender.name)
+    folder = logs_folder(opened) / name
     parameters = parameters_of(pipeline)
     if "registry" in parameters and not registry:
         default_uri(opened)  # said now, not by a later step, where the store has none
@@ -126,19 +136,21 @@ def run_pipeline(
     arguments |= asked or {}
     click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
     display = Display(
+        run=name,
         verbose=verbose,
         where=lambda step: f"  log:   {folder}/{step or 'kfp'}.log",
         again=again,
-        silent="its process was ended from outside (killed, or out of memory)",
+        here=True,
     )
     runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
     begun = time.monotonic()
     try:
-        runner(loaded, pipeline, arguments, folder, display.hear)
+        start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=logical_date)
+        runner(loaded, pipeline, arguments, folder, display.hear, start=start)
     except UserError:
         raise
     except EndcapError as error:
-        raise EndcapError(display.failure(error)) from None
+        raise display.failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
     steps = order(pipeline, loaded.recommender.pipeline)
@@ -147,17 +159,6 @@ def run_pipeline(
     if verdict is not None:
         print_report(loaded.recommender.name, results["evaluate"], opened)
         print_comparison(verdict)
-
-
-def _logs(store: Store) -> Path:
-    """Where runs on this machine keep their logs: in the store, or below the current folder where that is a bucket."""
-    scheme, _, place = store.root.partition("://")
-    return Path(place) / "runs" if scheme == "file" else Path(".endcap/runs").resolve()
-
-
-def run_name(loaded: Loaded) -> str:
-    """A name that no other run has."""
-    return f"{loaded.recommender.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
 def print_report(recommender: str, verdict: str, store: Store) -> None:

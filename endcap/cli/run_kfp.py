@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from endcap.cli.display import Display
 from endcap.cli.reachable import check_addresses, check_sources
-from endcap.cli.run import print_comparison, run_name
+from endcap.cli.run import print_comparison
 from endcap.errors import EndcapError, UserError
+from endcap.runs import Run, Start, StepRun, find_run, find_step, run_name
+from endcap.runs.start import COMMAND_LINE
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
 from endcap.store import Store, open_store
 
+_Read = TypeVar("_Read")
 STORE = "s3://endcap/store"
 """As the compiled packages have it."""
 
@@ -38,9 +42,11 @@ def run_on_kfp(
     wait: bool,
     follow: str | None,
     end: str | None,
+    why: str = "",
 ) -> None:
     """Submit a run and follow it, or follow or end one that was submitted. `arguments`: what was given of the
-    pipeline's parameters, such as store and registry; the package's defaults stand for the rest.
+    pipeline's parameters, such as store and registry; the package's defaults stand for the rest. why: the reason, for
+    the run's record.
     """
     arguments = {"store": STORE, **arguments}
     check_addresses(arguments)
@@ -55,7 +61,10 @@ def run_on_kfp(
     name = loaded.recommender.name
     run = follow
     if run is None:
-        title = run_name(loaded)
+        title = run_name(name)
+        date = arguments.get("logical_date", "")
+        start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=date, page=server.page(""))
+        arguments["trigger"] = start.to_text()
         submitted = server.submit(
             loaded, pipeline, _parameters(loaded, pipeline, arguments, serving_namespace), name=title
         )
@@ -76,27 +85,59 @@ def run_on_kfp(
 
 def _follow(server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, verbose: bool, again: str) -> None:
     settings = loaded.recommender.pipeline
-    display = Display(verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again)
-    store = _store(store_url)
+    display = Display(
+        run=run, verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again
+    )
+    record = _Record.of(store_url, run)
     begun = time.monotonic()
     steps = order(pipeline, settings)
     try:
-        server.follow(
-            run, steps, display.hear, deadline=settings.deadline, document=lambda step: _document(store, run, step)
-        )
+        server.follow(run, steps, display.hear, deadline=settings.deadline, said=record.step, recorded=record.whole)
     except UserError:
         raise
     except EndcapError as error:
-        raise EndcapError(display.failure(error)) from None
-    verdict = _verdict(store, display.results.get("evaluate", ""))
+        raise display.failure(error) from None
     if not display.results:
         click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
         return
     # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
     stopped = "evaluate" in display.results and "refit" not in display.results
     display.end(steps, time.monotonic() - begun, stopped=stopped)
+    verdict = record.facts(display.results.get("evaluate", ""))
     if verdict is not None:
         print_comparison(verdict)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the store has of a run, where this machine has the keys to it; otherwise nothing."""
+
+    run: str
+    store: Store | None
+
+    @classmethod
+    def of(cls, store_url: str, run: str) -> _Record:
+        try:
+            return cls(run, open_store(store_url))
+        except EndcapError:
+            return cls(run, None)
+
+    def step(self, name: str) -> StepRun | None:
+        return self._read(lambda store: find_step(store, self.run, name))
+
+    def whole(self) -> Run | None:
+        return self._read(lambda store: find_run(store, self.run))
+
+    def facts(self, address: str) -> dict[str, Any] | None:
+        """Of an artifact."""
+        manifest = self._read(lambda store: store.manifest(address)) if address else None
+        return manifest["facts"] if manifest else None
+
+    def _read(self, read: Callable[[Store], _Read | None]) -> _Read | None:
+        try:
+            return None if self.store is None else read(self.store)
+        except (EndcapError, OSError):
+            return None
 
 
 def _parameters(
@@ -110,29 +151,6 @@ def _parameters(
         return {**documents, **arguments}
     namespace = loaded.recommender.serving.kubernetes.namespace if serving_namespace is None else serving_namespace
     return {**documents, **arguments, "namespace": namespace}
-
-
-def _store(url: str) -> Store | None:
-    """The store, where this machine has the keys to it: then each step's own words are shown."""
-    try:
-        return open_store(url)
-    except EndcapError:
-        return None
-
-
-def _document(store: Store | None, run: str, step: str) -> dict[str, Any] | None:
-    try:
-        return None if store is None else store.read_document(f"runs/{run}/{step}" if step else f"runs/{run}")
-    except (EndcapError, OSError):
-        return None
-
-
-def _verdict(store: Store | None, address: str) -> dict[str, Any] | None:
-    try:
-        facts: dict[str, Any] | None = store.manifest(address)["facts"] if store is not None and address else None
-    except (EndcapError, OSError):
-        return None
-    return facts
 
 
 def _goes_on(spec: str, run: str) -> str:

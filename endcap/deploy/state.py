@@ -49,6 +49,13 @@ class Deployment(_Part):
     terms: Terms = USUAL
     changed: datetime
     """UTC."""
+    since: dict[str, datetime] = Field(default_factory=dict)
+    """When each version that is to be served first was, UTC. A version that an earlier release deployed has none."""
+
+    @property
+    def targets(self) -> list[Target]:
+        """Stable, canary and shadow, as far as there are any."""
+        return [target for target in (self.stable, self.canary, self.shadow) if target is not None]
 
 
 def document_name(recommender: str) -> str:
@@ -99,11 +106,21 @@ def previous_state(recommender: str, store: Store) -> Deployment | None:
 def write_state(state: Deployment, store: Store) -> Deployment:
     """Make it the desired state, with the present time; a state that is there already is left as it is."""
     before = previous_state(state.recommender, store)
+    now = datetime.now(UTC)
+    state = state.model_copy(update={"since": _since(state, before, now)})
     if before is not None and before.model_copy(update={"changed": state.changed}) == state:
         return before
-    now = state.model_copy(update={"changed": datetime.now(UTC)})
-    store.write_document(document_name(state.recommender), now.model_dump(mode="json"))
-    return now
+    state = state.model_copy(update={"changed": now})
+    store.write_document(document_name(state.recommender), state.model_dump(mode="json"))
+    return state
+
+
+def _since(state: Deployment, before: Deployment | None, now: datetime) -> dict[str, datetime]:
+    """Since when each of the state's versions is served: what was served before keeps its time."""
+    known = before.since if before else {}
+    served = {target.version for target in before.targets} if before else set()
+    new = {target.version: now for target in state.targets if target.version not in served}
+    return {target.version: known[target.version] for target in state.targets if target.version in known} | new
 
 
 def forget_state(recommender: str, store: Store) -> None:

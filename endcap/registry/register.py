@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.registry.versions import Registry, open_registry
+from endcap.runs.code import commit
 from endcap.spec.recommender import Recommender
 from endcap.store import Store, fingerprint
 
-COMMIT = "ENDCAP_COMMIT"
-"""The commit that the image was built from; the image's build sets it, because there is no checkout in an image."""
 IMAGES = ("image", "train_image", "refit_image")
 """Tags that name what a version was registered, trained and refitted in."""
 MAX_BATCH = 1000
@@ -48,7 +45,7 @@ def register(
         "dataset": facts["dataset"],
         "snapshot": facts.get("snapshot", ""),
         "spec": fingerprint(recommender.model_dump(mode="json")),
-        "commit": _commit(),
+        "commit": commit(),
         **_images(package, store),
         "run": run,
         "verdict": verdict,
@@ -146,19 +143,3 @@ def _told(conditions: list[dict[str, Any]]) -> str:
 def metric_name(metric: str) -> str:
     """As MLflow allows it: letters, digits and _-.:/ and spaces; `mrr@20` becomes `mrr_at_20`."""
     return re.sub(r"[^/\w.\- :]", "_", metric.replace("@", "_at_"))
-
-
-def _commit() -> str:
-    """The commit of the image, or of the checkout that this runs in, with `-dirty` where files differ; else empty."""
-    if commit := os.environ.get(COMMIT):
-        return commit
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    head = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return ""
-    changed = subprocess.run(
-        [git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

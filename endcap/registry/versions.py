@@ -54,6 +54,16 @@ def open_registry(uri: str | None, store: Store) -> Registry:
     return Registry(uri or default_uri(store))
 
 
+def find_registry(uri: str | None, store: Store) -> Registry | None:
+    """The registry at `uri`, or the store's own, or None where neither is there yet; none is made."""
+    if uri:
+        return open_registry(uri, store)
+    if not store.root.startswith("file://"):
+        return None
+    file = _sqlite_file(default_uri(store))
+    return open_registry(None, store) if file is not None and file.exists() else None
+
+
 @dataclass(frozen=True)
 class Version:
     """One registered version. package: its address in the store. aliases: champion, challenger or none."""
@@ -78,6 +88,17 @@ class Registry:
         self.uri = uri
         with _reported(uri):
             self.client: Any = _Reporting(_client(uri), uri)
+
+    def names(self) -> list[str]:
+        """Names of all recommenders that have versions."""
+        found: list[str] = []
+        page = None
+        while True:
+            models = self.client.search_registered_models(max_results=1000, page_token=page)
+            found += [str(model.name) for model in models]
+            page = models.token
+            if not page:
+                return sorted(found)
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a recommender, oldest first; none where nothing was registered."""

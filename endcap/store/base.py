@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,9 @@ class Store(Protocol):
 
     def read_document(self, name: str) -> Json | None:
         """A small mutable JSON document, such as ``deployments/rsc15``, or None."""
+
+    def list_documents(self, folder: str) -> Sequence[str]:
+        """Names of the documents right below a path that holds no artifacts, such as ``runs``; last changed first."""
 
     def write_document(self, name: str, document: Json) -> None:
         """Replace a document in one step, durably. Of two writers at once the later one's stays."""

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -88,6 +88,10 @@ class FolderStore:
         except FileNotFoundError:
             return None
         return opened(kind_of(name), document, f"{name} in {self.root}")
+
+    def list_documents(self, folder: str) -> Sequence[str]:
+        files = [(file.stat().st_mtime_ns, file.stem) for file in (self.path / folder).glob("*.json")]
+        return [f"{folder}/{name}" for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"

@@ -7,7 +7,8 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from endcap.store.fingerprint import fingerprint
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class S3Store:
@@ -123,6 +126,11 @@ class S3Store:
     def read_document(self, name: str) -> Json | None:
         found = self._bucket.read(self._name(f"{name}.json"))
         return None if found is None else self._opened(name, found[0])
+
+    def list_documents(self, folder: str) -> Sequence[str]:
+        blobs = self._bucket.list(self._name(f"{folder}/"), recursive=False)
+        files = [(blob.changed or _NEVER, blob.name) for blob in blobs if blob.name.endswith(".json")]
+        return [name.removeprefix(self._prefix).removesuffix(".json") for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
         self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import main
-from endcap.cli.run import _logs
 from endcap.registry import default_uri
+from endcap.runs.logs import logs_folder
 from endcap.store import open_store
 from tests.store.servers import S3Place, moto
 
@@ -23,13 +23,13 @@ def test_a_run_says_at_once_that_a_bucket_holds_no_registry(
         monkeypatch.delenv("ENDCAP_REGISTRY", raising=False)
         with pytest.raises(SystemExit, match="2"):
             main(["run", "demo", "--store", place.url])
-    assert "has no registry of its own: a data base needs a disk. Name one by --registry" in capsys.readouterr().err
+    assert "has no registry of its own" in capsys.readouterr().err
 
 
 def test_logs_of_runs_lie_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = open_store(str(tmp_path / "store"))
-    assert _logs(folder) == tmp_path / "store" / "runs"
+    assert logs_folder(folder) == tmp_path / "store" / "runs"
     assert default_uri(folder) == f"sqlite:///{tmp_path}/store/mlflow.db"
     monkeypatch.chdir(tmp_path)
     with moto() as server:
-        assert _logs(S3Place(server, tmp_path, monkeypatch).elsewhere()) == tmp_path / ".endcap" / "runs"
+        assert logs_folder(S3Place(server, tmp_path, monkeypatch).elsewhere()) == tmp_path / ".endcap" / "runs"

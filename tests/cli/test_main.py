@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import COMMANDS, main
+from tests.cli.said import code_of, error_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +37,37 @@ def test_what_is_wrong_with_the_call_is_said_without_a_traceback(capsys: pytest.
     with pytest.raises(SystemExit) as ended:
         main(["spec", "check", "no-such-spec"])
     assert ended.value.code == 2
-    assert "no spec 'no-such-spec'" in capsys.readouterr().err
+    assert code_of(capsys.readouterr().err) == "spec.not-found"
+
+
+def test_with_json_an_error_is_a_document_on_standard_output_and_a_line_with_its_code_beside(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["spec", "show", "no-such-spec", "--json"])
+    said = capsys.readouterr()
+    error = error_in(said.out)
+    assert (ended.value.code, error["code"], error["fields"]["spec"]) == (2, "spec.not-found", "no-such-spec")
+    assert code_of(said.err) == error["code"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["runs", "show", "--json"], ["spec", "show", "trial", "--json", "--unknown"], ["nothing", "--json"]]
+)
+def test_with_json_a_wrong_call_is_a_document_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    error = error_in(capsys.readouterr().out)
+    assert (ended.value.code, error["code"]) == (2, "cli.usage")
+    assert error["fields"]["command"].startswith("endcap")
+
+
+def test_what_the_system_refuses_has_a_code_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["spec", "show", "trial", "--json", "--set", f"shop={'x' * 300}.yaml"])
+    error = error_in(capsys.readouterr().out)
+    assert ended.value.code == 1
+    assert (error["code"], error["fields"]["errno"]) == ("cli.system", "ENAMETOOLONG")
 
 
 def test_the_wheel_holds_every_module_under_names_that_begin_with_endcap(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ import pytest
 import yaml
 
 from endcap.features import build
+from endcap.runs.record import step_document
 from endcap.store import Store
-from endcap_components.runs import step_document
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.store.servers import S3Place, Server, moto
 

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from endcap.errors import EndcapError
+from endcap.runs import Start, read_run
+from endcap.runs.code import IMAGE
+from endcap.runs.record import end_run, step_document
 from endcap.store import Store
-from endcap_components.runs import step_document, write_run
-from endcap_components.step import DEADLINE, IMAGE, step
+from endcap_components.step import DEADLINE, step
 
 UNKNOWN = "{{$.pipeline_job_create_time_utc}}"
 """What a KFP hands on that knows nothing of a run's creation."""
@@ -33,7 +35,7 @@ def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store
         assert os.environ[IMAGE] == "endcap:1"
         current.done("s3://b/snapshots/x", "7 events")
     with pytest.raises(EndcapError), step("features", store.root, run="r"):
-        raise EndcapError("no session is left")
+        raise EndcapError("no session is left", code="features.no-session", shop="toys")
     said = step_document(store, "r", "ingest")
     assert said is not None
     assert (said["state"], said["result"], said["summary"], said["image"]) == (
@@ -42,8 +44,14 @@ def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store
         "7 events",
         "endcap:1",
     )
-    ended = write_run(store, "r", "FAILED", ["ingest", "features", "train"])
+    ended = end_run(store, "r", "FAILED", ["ingest", "features", "train"])
     assert (ended["state"], ended["step"], ended["cause"]) == ("failed", "features", "no session is left")
+    assert ended["error"] == {
+        "code": "features.no-session",
+        "message": "no session is left",
+        "fields": {"shop": "toys"},
+    }
+    assert ended["steps"]["features"]["error"] == ended["error"]
     assert store.read_document("runs/r") == ended
 
 
@@ -53,14 +61,13 @@ def test_a_step_that_was_killed_is_the_one_that_failed(store: Store) -> None:
         "with step('train', sys.argv[1], run='r'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, store.root], check=False)
-    ended = write_run(store, "r", "FAILED", ["ingest", "train"])
-    assert ended["step"] == "train"
-    assert "from outside" in ended["cause"]
+    ended = end_run(store, "r", "FAILED", ["ingest", "train"])
+    assert (ended["step"], ended["error"]["code"]) == ("train", "step.killed")
 
 
 @pytest.mark.parametrize(("kfp", "state"), [("COMPLETE", "succeeded"), ("CANCELED", "canceled"), ("FAILED", "failed")])
 def test_kfps_states_are_told_in_our_words(store: Store, kfp: str, state: str) -> None:
-    assert write_run(store, "r", kfp, ["ingest"])["state"] == state
+    assert end_run(store, "r", kfp, ["ingest"])["state"] == state
 
 
 def test_no_step_starts_after_the_runs_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,10 +75,11 @@ def test_no_step_starts_after_the_runs_deadline(store: Store, monkeypatch: pytes
     with step("ingest", store.root, run="r", created=ago(50)):
         pass
     with (
-        pytest.raises(EndcapError, match=r"deadline .* passed .* no step starts"),
+        pytest.raises(EndcapError) as refused,
         step("train", store.root, run="r", created=ago(70)),
     ):
         pytest.fail("the body was run")
+    assert refused.value.code == "run.deadline-passed"
 
 
 def test_where_kfp_tells_no_creation_the_first_steps_start_counts(
@@ -80,8 +88,9 @@ def test_where_kfp_tells_no_creation_the_first_steps_start_counts(
     monkeypatch.setenv(DEADLINE, "60")
     store.write_document("runs/r/ingest", {"state": "done", "begun": ago(70)})
     for created in (UNKNOWN, ""):
-        with pytest.raises(EndcapError, match="no step starts"), step("train", store.root, run="r", created=created):
+        with pytest.raises(EndcapError) as refused, step("train", store.root, run="r", created=created):
             pass
+        assert refused.value.code == "run.deadline-passed"
     with step("train", store.root, run="another", created=UNKNOWN):
         pass
 
@@ -102,4 +111,17 @@ def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> N
     assert ended.returncode == 1
     said = step_document(store, "r", "train")
     assert said is not None
-    assert (said["state"], "deadline" in said["cause"]) == ("failed", True)
+    assert (said["state"], said["error"]["code"]) == ("failed", "run.deadline-passed")
+
+
+def test_the_first_step_on_kfp_records_the_runs_start_and_a_retry_leaves_it(store: Store) -> None:
+    trigger = Start(by="jane", how="command line", why="after the sale", recommender="toys").to_text()
+    for given in (trigger, Start(by="another").to_text()):
+        with step("ingest", store.root, run="r", image="endcap:1", trigger=given) as current:
+            current.done("s3://b/snapshots/x")
+    run = read_run(store, "r")
+    assert (run.state, run.by, run.why, run.recommender) == ("running", "jane", "after the sale", "toys")
+    assert run.document["code"]["image"] == "endcap:1"
+    with step("features", store.root, run="another"):
+        pass
+    assert store.read_document("runs/another") is None

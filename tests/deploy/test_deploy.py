@@ -54,6 +54,21 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     return registry
 
 
+def test_a_version_keeps_the_time_of_its_first_deployment_while_it_is_served(store: Store, registry: Registry) -> None:
+    first = deploy(SHOES, "1", store, registry.uri)
+    assert first is not None
+    assert first.since == {"1": first.changed}
+    both = deploy(SHOES, "2", store, registry.uri)
+    assert both is not None
+    assert both.since == {"1": first.changed, "2": both.changed}
+    raised = set_share("shoes", 0.5, store)
+    assert (raised.since, raised.changed > both.changed) == (both.since, True)
+    assert deploy(SHOES, "1", store, registry.uri, end_canary=True).since == first.since  # type: ignore[union-attr]
+    again = deploy(SHOES, "2", store, registry.uri)
+    assert again is not None
+    assert again.since["2"] == again.changed > both.changed
+
+
 def served(state: Deployment | None) -> tuple[str, str | None, float]:
     assert state is not None
     canary = state.canary

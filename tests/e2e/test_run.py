@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -73,7 +74,7 @@ def killed(folder: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def first(folder: Path, killed: list[int]) -> subprocess.CompletedProcess[str]:
     """The first run that gets to its end."""
-    return endcap(folder, "run", "corner.yaml")
+    return endcap(folder, "run", "corner.yaml", "--why", "the first one")
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,32 @@ def test_killed_again_and_again_it_registers_one_model_which_serves_everyone(
 ) -> None:
     state = json.loads(endcap(folder, "deploy", "corner", "--json").stdout)
     assert (state["stable"]["version"], state["canary"]) == ("1", None)
+    (status,) = json.loads(endcap(folder, "status", "--json").stdout)
+    (served,) = status["served"]
+    assert (served["version"], served["role"], served["share"]) == ("1", "stable", 1.0)
+    assert (status["aliases"], status["waiting"]) == ({"champion": "1"}, [])
+    runs = _runs(folder)
+    assert [run["state"] for run in runs] == ["succeeded", *["killed"] * len(STEPS)]
+    assert {run["error"]["code"] for run in runs[1:]} == {"step.killed"}
+    assert status["last_run"]["run"] == runs[0]["run"]
     versions = json.loads(endcap(folder, "registry", "list", "corner", "--json").stdout)
     assert [(version["version"], version["state"], version["aliases"]) for version in versions] == [
         ("1", "approved", ["champion"])
     ]
+
+
+def test_a_run_keeps_who_started_it_why_and_what_each_step_gave(
+    folder: Path, first: subprocess.CompletedProcess[str]
+) -> None:
+    name = re.findall(r"^Run (\S+):", first.stdout)[0]
+    run = json.loads(endcap(folder, "runs", "show", name, "--json").stdout)
+    assert (run["pipeline"], run["recommender"], run["shop"]) == ("training", "corner", "corner")
+    assert (run["started"]["how"], run["started"]["why"]) == ("command line", "the first one")
+    assert run["spec"]["files"] == ["shops/corner.yaml", "corner.yaml"]
+    assert run["specs"]["recommender"]["name"] == "corner"
+    assert [step["step"] for step in run["steps"]] == STEPS
+    assert {step["state"] for step in run["steps"]} == {"done"}
+    assert "events" in endcap(folder, "runs", "logs", name, "ingest").stdout
 
 
 def test_what_was_made_is_found_and_another_model_becomes_the_challenger(
@@ -176,11 +199,19 @@ def test_a_failed_step_ends_with_cause_log_and_the_command_that_goes_on(folder: 
     broken = endcap(folder, "run", "corner.yaml", "--set", "shop.events.columns.item=sku", "--store", "other")
     assert broken.returncode == 1
     assert "step ingest failed" in broken.stderr
-    assert "sku" in broken.stderr
+    (run,) = _runs(folder, "--store", "other")
+    assert (run["state"], run["step"], run["error"]["message"]) == ("failed", "ingest", run["cause"])
+    assert "sku" in run["cause"]
     log = re.search(r"log: +(\S+)", broken.stderr)
     assert log is not None
     assert "sku" in Path(log[1]).read_text()
     assert "again: endcap run corner.yaml --set shop.events.columns.item=sku --store other" in broken.stderr
+
+
+def _runs(folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    """All runs of a store, newest first."""
+    runs: list[dict[str, Any]] = json.loads(endcap(folder, "runs", "--json", *arguments).stdout)
+    return runs
 
 
 def _living(group: int) -> list[str]:

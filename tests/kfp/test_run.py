@@ -14,7 +14,9 @@ import pytest
 
 from endcap.cli import run_kfp
 from endcap.cli.main import main
+from endcap.runs import Start
 from endcap.store import Store, open_store
+from tests.cli.said import code_of
 
 from .server import Kfp, scene
 
@@ -60,6 +62,16 @@ def test_a_run_is_followed_step_by_step_to_its_end(kfp: Kfp, capsys: pytest.Capt
     assert [one["display_name"] for one in kfp.experiments] == ["trial"]
 
 
+def test_who_starts_a_run_and_why_travels_with_it(kfp: Kfp) -> None:
+    kfp.scenes = [GOOD]
+    run(kfp, "--why", "after the sale", "--logical-date", "2026-03-10")
+    start = Start.from_text(kfp.runs[0]["runtime_config"]["parameters"]["trigger"])
+    assert (start.how, start.why, start.pipeline) == ("command line", "after the sale", "training")
+    assert (start.recommender, start.shop, start.logical_date) == ("trial", "trial", "2026-03-10")
+    assert start.by
+    assert f"{start.page}{kfp.runs[0]['run_id']}" == f"{kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}"
+
+
 def test_the_same_content_is_one_version_and_another_a_second_of_the_same_pipeline(kfp: Kfp) -> None:
     kfp.scenes = [GOOD]
     run(kfp)
@@ -81,7 +93,8 @@ def test_a_failed_step_is_named_with_its_cause_and_where_to_look(kfp: Kfp, capsy
     code, shown, said = ended(kfp, capsys)
     assert code == 1
     assert "train" in shown.splitlines()[-1]
-    assert "step train failed: OOMKilled (exit code 137) (pod train-pod-id)" in said
+    assert code_of(said) == "kfp.step-failed"
+    assert "OOMKilled (exit code 137) (pod train-pod-id)" in said
     assert f"page:  {kfp.url}/#/runs/details/{kfp.runs[0]['run_id']}" in said
     assert "again: endcap" in said
 
@@ -100,13 +113,15 @@ def test_what_a_step_said_in_the_store_is_shown(
     def with_words(run: str) -> dict[str, object]:
         said = {"state": "done", "result": "s3://endcap/store/snapshots/trial/x", "summary": "7 events", "begun": ""}
         near_store.write_document(f"runs/{run}/ingest", said)
-        near_store.write_document(f"runs/{run}/train", {"state": "failed", "cause": "no session is left", "begun": ""})
+        error = {"code": "features.no-session", "message": "no session is left", "fields": {}}
+        failed = {"state": "failed", "cause": error["message"], "error": error, "begun": ""}
+        near_store.write_document(f"runs/{run}/train", failed)
         return BAD_TRAIN(run)
 
     kfp.scenes = [with_words]
     _, shown, said = ended(kfp, capsys)
     assert "7 events" in shown
-    assert "step train failed: no session is left" in said
+    assert code_of(said) == "features.no-session"
 
 
 def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
@@ -127,17 +142,14 @@ def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
     code, _, said = ended(kfp, capsys)
-    assert code == 1
-    assert "the run was ended by somebody" in said
-    assert "step ingest failed" not in said
+    assert (code, code_of(said)) == (1, "run.canceled")
 
 
 def test_a_run_past_its_deadline_is_ended(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     old = "2026-03-02T10:00:00Z"
     kfp.scenes = [lambda run: {**scene("RUNNING", {"ingest": "RUNNING"})(run), "created_at": old}]
     code, _, said = ended(kfp, capsys, "--set", "pipeline.deadline=2h")
-    assert code == 1
-    assert "deadline" in said
+    assert (code, code_of(said)) == (1, "run.deadline-passed")
     assert kfp.runs[0]["state"] == "CANCELED"
     assert "activeDeadlineSeconds" in json.dumps(kfp.versions[0])
 
@@ -211,40 +223,37 @@ class TestTrouble:
     ) -> None:
         kfp.token, kfp.scenes = "secret-word", [GOOD]
         code, _, said = ended(kfp, capsys, "--kfp-token", "wrong")
-        assert code == 2
-        assert "401" in said
-        assert "--kfp-token" in said
+        assert (code, code_of(said)) == (2, "kfp.forbidden")
         monkeypatch.setenv("KFP_EXISTING_TOKEN", "secret-word")
         run(kfp)
         assert len(kfp.runs) == 1
 
     def test_an_address_where_nothing_listens_is_told(self, kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, said = ended(kfp, capsys, "--kfp-host", "http://127.0.0.1:9")
-        assert code == 1
-        assert "KFP does not answer" in said
+        assert (code, code_of(said)) == (1, "kfp.unreachable")
 
     def test_without_any_address_the_ways_to_give_one_are_named(
         self, kfp: Kfp, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit):
             main(["run", SPEC, "--on", "kfp"])
-        assert "--kfp-host" in capsys.readouterr().err
+        assert code_of(capsys.readouterr().err) == "kfp.no-host"
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        "arguments",
         [
-            (["--store", "here"], "cannot reach a folder"),
-            (["--store", "file:///data"], "cannot reach a folder"),
-            (["--registry", "sqlite:///x.db"], "--registry"),
-            (["--registry", "http://localhost:5000"], "--registry"),
+            ["--store", "here"],
+            ["--store", "file:///data"],
+            ["--registry", "sqlite:///x.db"],
+            ["--registry", "http://localhost:5000"],
         ],
     )
     def test_what_a_cluster_cannot_reach_is_refused(
-        self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+        self, kfp: Kfp, capsys: pytest.CaptureFixture[str], arguments: list[str]
     ) -> None:
-        code, _, error = ended(kfp, capsys, *arguments)
-        assert code == 2
-        assert said in error
+        code, _, said = ended(kfp, capsys, *arguments)
+        assert (code, code_of(said)) == (2, "cli.unreachable-from-cluster")
+        assert said.startswith(f"error: {arguments[0]} {arguments[1]}: ")
         assert kfp.asked == []
 
     def test_sources_that_lie_on_this_machine_are_refused_and_named(
@@ -284,6 +293,6 @@ def test_lists_are_made_there_by_a_pipeline_of_their_own(kfp: Kfp, monkeypatch: 
     monkeypatch.setenv("ENDCAP_ONLINE", "redis://127.0.0.1")  # of this machine, not the cluster's
     main(["recommend", SPEC, "--on", "kfp", "--kfp-host", kfp.url, "--version", "3", "--workers", "4", "--no-wait"])
     parameters = kfp.runs[0]["runtime_config"]["parameters"]
-    assert set(parameters) == {"recommender", "shop", "store", "version"}
+    assert set(parameters) == {"recommender", "shop", "store", "version", "trigger"}
     assert (parameters["version"], parameters["recommender"]["batch"]["workers"]) == ("3", 4)
     assert [one["display_name"] for one in kfp.pipelines] == ["endcap-recommend-trial"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import main
-from endcap.errors import UserError
+from endcap.errors import SpecError
 
 from .packages import ROOT, Json, checked, compiled, container, steps, tasks
 
@@ -53,8 +53,9 @@ def test_lists_are_made_without_a_training_in_an_image_and_with_secrets_of_their
     assert "registry.example/lists:2" not in container(package, "features")["image"]
     secrets = [one["secretName"] for one in package["platform"]["recommend"]["secretAsEnv"]]
     assert "online" in secrets
-    with pytest.raises(UserError, match=r"recommend\.enabled"):
+    with pytest.raises(SpecError) as refused:
         compiled(tmp_path, "  steps: {recommend: {enabled: false}}\n")
+    assert [problem.key for problem in refused.value.problems] == ["pipeline.steps.recommend.enabled"]
     assert "recommend" not in steps(compiled(tmp_path, settings))
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from endcap.cli.registry import list_versions
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.features import build
-from endcap.registry import Registry, default_uri, describe, log_run, open_registry, register
+from endcap.registry import Registry, default_uri, describe, find_registry, log_run, open_registry, register
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
 from endcap.training import refit, train
@@ -45,6 +45,29 @@ def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Stor
     assert expected.items() <= dict(champion.tags).items()
     assert len(champion.tags["spec"]) == 20
     assert describe("demo", "1", shop_store) == "demo version 1, approved by gate, champion"
+
+
+def test_all_recommenders_are_listed_a_line_a_version(shop_store: Store, recommender: Recommender) -> None:
+    assert CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output == "{}\n"
+    registry = Registry(default_uri(shop_store))
+    for name in ("toys", "shoes", "toys"):
+        registry.add(name, f"packages/{name}/{len(registry.versions(name))}", "approved", "a test", {})
+    assert registry.names() == ["shoes", "toys"]
+    listed = CliRunner().invoke(list_versions, ["--store", shop_store.root]).output.splitlines()
+    assert [line.partition(" [")[0].partition(":")[0] for line in listed] == [
+        "shoes version 1",
+        "toys version 1",
+        "toys version 2",
+    ]
+
+
+def test_a_registry_that_is_not_there_is_not_made(store: Store, shop_store: Store, tmp_path: Path) -> None:
+    found = find_registry(None, shop_store)
+    assert found is not None
+    assert found.uri == default_uri(shop_store)
+    empty = open_store(str(tmp_path / "empty"))
+    assert find_registry(None, empty) is None
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_the_image_is_in_the_lineage(

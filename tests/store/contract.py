@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -157,6 +158,19 @@ class StoreContract:
         store.write_document("deployments/shop", {"share": 0.1})
         store.write_document("deployments/shop", {"share": 0.3})
         assert place.elsewhere().read_document("deployments/shop") == {"share": 0.3}
+
+    def test_documents_are_listed_by_their_folder_last_changed_first(self, store: Store, place: Place) -> None:
+        assert store.list_documents("runs") == []
+        store.write_document("runs/b", {})
+        store.write_document("runs/b/ingest", {})
+        time.sleep(1.1)  # an S3 server tells whole seconds
+        store.write_document("runs/a", {})
+        store.write_document("runsbeside", {})
+        assert place.elsewhere().list_documents("runs") == ["runs/a", "runs/b"]
+        assert place.elsewhere().list_documents("runs/b") == ["runs/b/ingest"]
+        time.sleep(1.1)
+        store.write_document("runs/b", {"changed": True})
+        assert store.list_documents("runs") == ["runs/b", "runs/a"]
 
     def test_no_change_of_a_document_is_lost(self, place: Place) -> None:
         def count(document: Json | None) -> Json:

@@ -1,0 +1,157 @@
+"""endcap status: what serves of every recommender, since when, with which data, and how its last run went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
+from endcap.deploy import Deployment, Target, find_state
+from endcap.errors import EndcapError
+from endcap.runs import Run, list_runs
+from endcap.runs.text import aligned, short, time_text
+from endcap.store import Store
+
+if TYPE_CHECKING:
+    from endcap.registry import Registry, Version
+
+RUNS = 100
+"""So many of the latest runs are looked through for each recommender's last one."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that is to be served."""
+
+    role: str
+    """`stable`, `canary` or `shadow`."""
+    version: str
+    share: float
+    """Of the shoppers, 0 to 1; of a shadow: of the requests that are copied to it."""
+    since: datetime | None
+    """UTC; None where the version was deployed by a release that did not note it: then before `changed`."""
+    package: str
+    dataset: str
+    """Address; empty where the package is not in this store."""
+    until: datetime | None
+    """Events before it are in the data. UTC."""
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A recommender."""
+
+    recommender: str
+    served: Sequence[Served]
+    changed: datetime | None
+    """When what is served was changed last, UTC."""
+    aliases: dict[str, str]
+    """The version of each alias: champion, challenger."""
+    waiting: Sequence[Version]
+    """Versions that are newer than all that are served: they wait for a person, or to be deployed."""
+    last_run: Run | None
+
+    def to_json(self) -> dict[str, Any]:
+        waiting = [{"version": one.version, "state": one.state, "why": one.why} for one in self.waiting]
+        return {
+            "recommender": self.recommender,
+            "served": [asdict(one) for one in self.served],
+            "changed": self.changed,
+            "aliases": self.aliases,
+            "waiting": waiting,
+            "last_run": self.last_run.to_json() if self.last_run else None,
+        }
+
+
+@click.command()
+@place_env_option
+@store_option
+@registry_option
+@json_option
+def command(store_url: str, registry: str, as_json: bool) -> None:
+    """Show every recommender: what serves, since when, with which data; its aliases; what waits; its last run."""
+    from endcap.registry import find_registry
+
+    store = opened(store_url)
+    known = find_registry(registry, store)
+    found = list(statuses(store, known))
+    if as_json:
+        print_json([one.to_json() for one in found])
+        return
+    if not found:
+        click.echo(f"nothing is deployed, registered or run in {store_url}; `endcap run SPEC` is the first step")
+        return
+    if known is None:
+        click.echo("no registry: name one by --registry to see aliases and what waits", err=True)
+    click.echo("\n\n".join(map(_text, found)))
+
+
+def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
+    """Each recommender that is deployed, registered or was run, by name."""
+    runs = list_runs(store, limit=RUNS)
+    names = {name.removeprefix("deployments/") for name in store.list_documents("deployments")}
+    names |= {run.recommender for run in runs if run.recommender}
+    names |= set(registry.names() if registry else [])
+    for name in sorted(names):
+        state = find_state(name, store)
+        versions = registry.versions(name) if registry else []
+        yield Status(
+            recommender=name,
+            served=[] if state is None else list(_served(state, store)),
+            changed=None if state is None else state.changed,
+            aliases={alias: version.version for version in versions for alias in version.aliases},
+            waiting=_waiting(versions, [] if state is None else state.targets),
+            last_run=next((run for run in runs if run.recommender == name), None),
+        )
+
+
+def _served(state: Deployment, store: Store) -> Iterator[Served]:
+    canary, shadow = state.canary, state.shadow
+    shares = {"stable": 1 - canary.share if canary else 1.0}
+    shares |= {"canary": canary.share} if canary else {}
+    shares |= {"shadow": shadow.share} if shadow else {}
+    for (role, share), target in zip(shares.items(), state.targets, strict=True):
+        dataset, until, snapshot = _data(target.package, store)
+        since = state.since.get(target.version)
+        yield Served(role, target.version, share, since, target.package, dataset, until, snapshot)
+
+
+def _data(package: str, store: Store) -> tuple[str, datetime | None, str]:
+    """What a package was made of: the dataset's address, its last moment, the snapshot's address."""
+    try:
+        dataset = str(store.manifest(package)["facts"]["dataset"])
+        facts = store.manifest(dataset)["facts"]
+        return dataset, datetime.fromtimestamp(facts["until"] / 1000, UTC), str(facts["snapshot"])
+    except (EndcapError, KeyError):  # in another store, or no longer there
+        return "", None, ""
+
+
+def _waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Version]:
+    """Those newer than all that are served, and not rejected."""
+    newest = max((int(target.version) for target in targets), default=0)
+    return [one for one in versions if int(one.version) > newest and one.state != "rejected"]
+
+
+def _text(status: Status) -> str:
+    lines = [click.style(status.recommender, bold=True)]
+    rows = [_row(one, status) for one in status.served]
+    lines += [f"  {line}" for line in aligned(rows).splitlines()] if rows else ["  nothing is deployed"]
+    for version in status.waiting:
+        needs = "a person's approval" if version.state == "pending" else "its deployment"
+        lines.append(f"  waiting   version {version.version} waits for {needs}")
+    if run := status.last_run:
+        lines.append(f"  last run  {run.name} {run.state}, {time_text(run.started)}  {short(run.gave)}".rstrip())
+    return "\n".join(lines)
+
+
+def _row(one: Served, status: Status) -> tuple[str, ...]:
+    of = "requests copied" if one.role == "shadow" else "shoppers"
+    since = f"since {time_text(one.since)}" if one.since else f"since before {time_text(status.changed)}"
+    data = f"data before {time_text(one.until)}" if one.until else "data unknown"
+    aliases = ", ".join(alias for alias, version in status.aliases.items() if version == one.version)
+    return (one.role, f"version {one.version}", f"{one.share:.4g} of {of}", since, data, aliases)

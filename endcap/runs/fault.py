@@ -1,0 +1,56 @@
+"""What went wrong in a step or a run, as it crosses processes and is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from endcap.errors import UNNAMED, EndcapError, marked
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error without its exception.
+
+    Parameters
+    ----------
+    message
+        For a person.
+    code
+        Its stable name, see `docs/errors.md`.
+    fields
+        What the message speaks of, as values of JSON.
+    """
+
+    message: str
+    code: str = UNNAMED
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        """The fault of an exception; one that is no EndcapError is `step.crashed`."""
+        if isinstance(error, EndcapError):
+            # A field that JSON cannot hold must not lose the rest.
+            return cls(str(error), code=error.code, fields=json.loads(json.dumps(error.fields, default=str)))
+        kind = type(error).__name__
+        return Fault(f"{kind}: {error}", code="step.crashed", fields={"type": kind})
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self | None:
+        """The fault that a step's or a run's document holds; earlier releases kept its message alone, as `cause`."""
+        if error := document.get("error"):
+            return cls.from_json(error)
+        return cls(document["cause"]) if document.get("cause") else None
+
+    @classmethod
+    def from_json(cls, error: Mapping[str, Any]) -> Self:
+        return cls(error["message"], error.get("code", UNNAMED), error.get("fields") or {})
+
+    def to_json(self) -> dict[str, Any]:
+        """As `EndcapError.to_json`: `code`, `message` and `fields`."""
+        return {"code": self.code, "message": self.message, "fields": dict(self.fields)}
+
+    def __str__(self) -> str:
+        return marked(self.message, self.code)

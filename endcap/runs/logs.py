@@ -1,0 +1,59 @@
+"""Logs of runs on this machine: where they lie, and their lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from endcap.errors import NotFoundError
+from endcap.store import Store
+
+LOOK = 0.2
+"""Seconds between two looks at a log that grows."""
+
+
+def logs_folder(store: Store) -> Path:
+    """Where runs on this machine keep their logs: in the store, or below the current folder where that is a bucket."""
+    scheme, _, place = store.root.partition("://")
+    return Path(place) / "runs" if scheme == "file" else Path(".endcap/runs").resolve()
+
+
+def log_files(store: Store, run: str, step: str = "") -> list[Path]:
+    """The logs of a run's steps in the order of their last lines, or of one step. Raises NotFoundError."""
+    folder = logs_folder(store) / run
+    logs = sorted(folder.glob(f"{step or '*'}.log"), key=_last)
+    if not logs:
+        of = f"step {step!r} of " if step else ""
+        there = ", ".join(file.stem for file in sorted(folder.glob("*.log"), key=_last)) or "none"
+        raise NotFoundError(
+            f"no log of {of}the run {run!r} in {folder}; steps with logs: {there}",
+            code="run.no-log",
+            run=run,
+            step=step,
+            folder=str(folder),
+        )
+    return logs
+
+
+def follow(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str]]:
+    """Each line of the logs with its file, those to come too, until the run has `ended`."""
+    read: dict[Path, int] = {}
+    while True:
+        over = ended()
+        for file in find():
+            with file.open("rb") as handle:
+                handle.seek(read.get(file, 0))
+                for line in handle:
+                    if not (line.endswith(b"\n") or over):
+                        break  # the rest of it is still to come
+                    read[file] = read.get(file, 0) + len(line)
+                    yield file, line.decode(errors="replace").rstrip("\n")
+        if over:
+            return
+        time.sleep(LOOK)
+
+
+def _last(file: Path) -> tuple[bool, int]:
+    """KFP's own log comes last."""
+    return file.stem == "kfp", file.stat().st_mtime_ns

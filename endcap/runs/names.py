@@ -1,0 +1,33 @@
+"""What runs are called, and which one this process works for."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+RUN_FOLDER = "ENDCAP_RUN_FOLDER"
+"""The folder of the run's logs. The local runner sets it for its steps; its last part is the run's name."""
+_NAME = re.compile(r"(?P<recommender>.+)-(?P<at>\d{8}T\d{6})-[0-9a-f]{4}")
+
+
+def run_name(recommender: str) -> str:
+    """A name that no other run has: the recommender, the time (UTC) and four random digits."""
+    return f"{recommender}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+
+
+def current_run(given: str = "") -> str:
+    """The run that this step is of: the local runner's folder names it, else what is `given`, KFP's id."""
+    folder = os.environ.get(RUN_FOLDER)
+    return Path(folder).name if folder else given
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """Recommender and time (ISO, UTC) that a run's name tells; both empty where it is no name of ours."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return "", ""
+    at = datetime.strptime(match["at"], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    return match["recommender"], at.isoformat()

@@ -1,0 +1,151 @@
+"""What the store keeps of a run while it goes on: a document on the whole run, and one a step.
+
+``runs/<run>``: written when the run starts, and completed when it ends. ``runs/<run>/<step>``: each step's own, so that
+no two writers meet. ``specs/<fingerprint>``: the resolved specs, once for all runs of them. `docs/runs.md` lists the
+keys.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import EndcapError
+from endcap.runs.code import present_code
+from endcap.runs.fault import Fault
+from endcap.runs.start import Start, now, spec_fingerprint
+from endcap.store import Store, open_store
+
+Json = dict[str, Any]
+RUNNING, SUCCEEDED, FAILED, CANCELED = "running", "succeeded", "failed", "canceled"
+KILLED = Fault(
+    "its process was ended from outside (out of memory, evicted, past its deadline, or killed)", code="step.killed"
+)
+NOT_STARTED = Fault("a step's pod did not start; the pod's events tell why", code="step.not-started")
+_STATES = {"COMPLETE": SUCCEEDED, "SUCCEEDED": SUCCEEDED, "CACHED": SUCCEEDED, "CANCELED": CANCELED}
+"""KFP's states of a run that has ended in our words; any other one is a failure."""
+_STATES |= {state: state for state in (SUCCEEDED, CANCELED)}
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where Kubernetes tells a pod its namespace."""
+
+
+def begin_run(store: Store, run: str, start: Start, *, here: bool = False) -> Json:
+    """Write the run's document at its start; what another writer has put there stays. Returns it.
+
+    here: the run ends with this process, so that whoever reads can tell whether it was killed.
+    """
+    start = replace(start, at=start.at or now())
+    document: Json = {"run": run, "state": RUNNING, **start.to_document(), "code": present_code()}
+    if here:
+        document["process"] = {"host": socket.gethostname(), "pid": os.getpid()}
+    if start.page:
+        document["page"] = f"{start.page}{run}"
+    return store.update_document(f"runs/{run}", lambda before: {**document, **(before or {})})
+
+
+def end_run(
+    store: Store, run: str, state: str, steps: Sequence[str], error: Fault | None = None, *, of: Start | None = None
+) -> Json:
+    """Complete the run's document with how it ended and what each step said; returns it.
+
+    state: ours, or as KFP's final status has it. error: what is known beside the steps' own words. of: what the run
+    is of, where its start could not know.
+    """
+    said = {step: own for step in steps if (own := step_document(store, run, step))}
+    ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": now(), "steps": said}
+    if ended["state"] == FAILED:
+        step, fault = _failure(said, error)
+        ended |= {"step": step, "cause": fault.message, "error": fault.to_json()}
+
+    def completed(before: Json | None) -> Json:
+        known = {**Start().to_document(), **(before or {})}
+        for key in ("step", "cause", "error"):  # of an end that this one replaces
+            known.pop(key, None)
+        return {**known, **({} if of is None else _completing(known, of)), **ended}
+
+    return store.update_document(f"runs/{run}", completed)
+
+
+def close_run(store: Store, run: str, state: str, steps: Sequence[str], error: Fault | None = None) -> None:
+    """End a run whose report could not: where its document says that it runs on."""
+    if (store.read_document(f"runs/{run}") or {}).get("state", RUNNING) == RUNNING:
+        end_run(store, run, state, steps, error)
+
+
+def keep_specs(store: Store, documents: Mapping[str, Any]) -> str:
+    """Keep resolved specs under their fingerprint, and return that."""
+    kept = {kind: documents[kind] for kind in ("recommender", "shop") if documents.get(kind)}
+    fingerprint = spec_fingerprint(kept)
+    if store.read_document(f"specs/{fingerprint}") is None:
+        store.write_document(f"specs/{fingerprint}", {**kept})
+    return fingerprint
+
+
+def step_document(store: Store, run: str, step: str) -> Json | None:
+    """What a step said last of itself."""
+    return store.read_document(f"runs/{run}/{step}")
+
+
+class StepRecord:
+    """A step's document. To keep it must never fail the step: what goes wrong is printed."""
+
+    def __init__(self, store: str, run: str, step: str) -> None:
+        self._store, self._run, self._step = store, run, step
+        self._document: Json = {"step": step, "state": RUNNING, "begun": now(), **_pod()}
+
+    def write(self, **facts: Any) -> None:
+        """Put the facts into the document."""
+        self._document |= facts
+        self._kept(lambda store: store.write_document(f"runs/{self._run}/{self._step}", self._document))
+
+    def begin_run(self, trigger: str) -> None:
+        """Write the run's document: on KFP its first step does. trigger: see `Start.from_text`."""
+        self._kept(lambda store: begin_run(store, self._run, Start.from_text(trigger)))
+
+    def run_begun(self) -> str | None:
+        """When the run's first step began, as far as the store knows."""
+        if not (self._store and self._run):
+            return None
+        document = step_document(open_store(self._store), self._run, "ingest")
+        return document["begun"] if document else None
+
+    def _kept(self, write: Callable[[Store], object]) -> None:
+        if not (self._store and self._run):
+            return
+        try:
+            write(open_store(self._store))
+        except (EndcapError, OSError) as error:
+            print(f"the record of this run is not kept: {error}", file=sys.stderr)
+
+
+def _completing(known: Json, of: Start) -> Json:
+    """What `of` tells beyond the facts that are known. A pipeline of the shop alone does not know the recommender."""
+    told = of.to_document()
+    facts = {key: told[key] for key in ("pipeline", "recommender", "shop") if told[key]}
+    before = known["spec"]["fingerprint"]
+    if of.spec != before and (of.recommender or not before):
+        facts["spec"] = told["spec"]
+    if of.logical_date:
+        facts["data"] = {**known["data"], **told["data"]}
+    return facts
+
+
+def _failure(said: Mapping[str, Json], error: Fault | None) -> tuple[str | None, Fault]:
+    """The step that failed, and why. KFP's own status names neither."""
+    for state in (FAILED, RUNNING):
+        for step, document in said.items():
+            if document["state"] == state:
+                return step, Fault.from_document(document) or KILLED
+    return None, error or NOT_STARTED
+
+
+def _pod() -> Json:
+    """Where a pod's log is found; nothing outside of pods."""
+    if not _NAMESPACE.is_file():
+        return {}
+    return {"pod": socket.gethostname(), "namespace": _NAMESPACE.read_text().strip()}

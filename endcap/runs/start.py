@@ -1,0 +1,135 @@
+"""Who or what starts a run, when and why, and of what: the facts that are known before its first step."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from endcap.store import fingerprint
+
+if TYPE_CHECKING:
+    from endcap.spec.load import Loaded
+
+Json = dict[str, Any]
+COMMAND_LINE, NOTEBOOK, PYTHON, SCHEDULE, KFP = "command line", "notebook", "Python", "schedule", "KFP"
+"""How a run is started. KFP: by somebody else's client, or by hand in KFP's pages."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a run; what is not known is empty.
+
+    Parameters
+    ----------
+    by
+        The user.
+    how
+        Through what: the command line, a notebook, Python, a schedule, or KFP where that is all that is known.
+    why
+        The reason, in the words of whoever gave one.
+    at
+        ISO, UTC.
+    pipeline, recommender, shop
+        What is run, by name.
+    spec
+        Fingerprint of the resolved documents of both specs.
+    files
+        The files that these were read from, relative to the recommender's.
+    logical_date
+        Only events before it count; empty: all.
+    page
+        Where KFP's pages show runs; the run's id follows it.
+    """
+
+    by: str = ""
+    how: str = KFP
+    why: str = ""
+    at: str = ""
+    pipeline: str = ""
+    recommender: str = ""
+    shop: str = ""
+    spec: str = ""
+    files: tuple[str, ...] = ()
+    logical_date: str = ""
+    page: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        loaded: Loaded,
+        pipeline: str,
+        *,
+        how: str = "",
+        why: str = "",
+        logical_date: str = "",
+        page: str = "",
+    ) -> Start:
+        """The start, now and by this process's user, of a pipeline of loaded specs. how: empty: as it seems."""
+        from endcap.spec.load import resolved
+
+        folder = loaded.files[-1].parent if loaded.files else None
+        return cls(
+            by=user(),
+            how=how or (NOTEBOOK if "ipykernel" in sys.modules else PYTHON),
+            why=why,
+            at=now(),
+            pipeline=pipeline,
+            recommender=loaded.recommender.name,
+            shop=loaded.shop.name,
+            spec=spec_fingerprint(resolved(loaded)),
+            files=tuple(os.path.relpath(file, folder) for file in loaded.files),
+            logical_date=logical_date,
+            page=page,
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> Start:
+        """What the pipeline's parameter `trigger` says: a JSON object of these names, or in plain words why."""
+        try:
+            values = json.loads(text) if text else {}
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            return cls(why=text)
+        known = {one.name for one in fields(cls)}
+        given = {key: value for key, value in values.items() if key in known}
+        return cls(**{**given, "files": tuple(given.get("files", ()))})
+
+    def to_text(self) -> str:
+        """For the pipeline's parameter `trigger`."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value})
+
+    def to_document(self) -> Json:
+        """The facts as the run's document has them."""
+        return {
+            "pipeline": self.pipeline,
+            "recommender": self.recommender,
+            "shop": self.shop,
+            "started": {"by": self.by, "how": self.how, "why": self.why, "at": self.at},
+            "spec": {"fingerprint": self.spec, "files": list(self.files)},
+            "data": {"logical_date": self.logical_date},
+        }
+
+
+def spec_fingerprint(documents: Mapping[str, Any]) -> str:
+    """The fingerprint of resolved specs, as `endcap.spec.load.resolved` makes them."""
+    return fingerprint({kind: documents[kind] for kind in ("recommender", "shop") if documents.get(kind)})
+
+
+def user() -> str:
+    """Who runs this process. A container's user has a number, often no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def now() -> str:
+    """The time, ISO in UTC to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
