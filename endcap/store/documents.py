@@ -48,9 +48,11 @@ KINDS = {
     "reports": Kind(),
     "recommendations": Kind(),
     # Documents that are replaced.
-    "deployments": Kind(),
+    # 2: since when each version is served. Readers of version 1 know no other keys.
+    "deployments": Kind(2, {1: dict}),
     "ingests": Kind(),
     "runs": Kind(),
+    "specs": Kind(),
 }
 """A kind that is not listed, such as of a step of one's own, has its first version."""
 

@@ -29,6 +29,7 @@ from endcap.registry.package import load_package
 from endcap.report import render
 from endcap.report.publish import gather
 from endcap.rules import fetch_catalogue
+from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, check_folder, open_store
 from endcap.training import refit, train
@@ -113,6 +114,12 @@ def test_runs_are_read(unpacked: Path) -> None:
     store = store_of(unpacked)
     runs = sorted((unpacked / ".endcap" / "store" / "runs").glob("*.json"))
     assert len(runs) == 5
+    listed = list_runs(store)
+    assert [run.name for run in sorted(listed, key=lambda run: run.name)] == [file.stem for file in runs]
+    assert {(run.recommender, run.state, run.started is None) for run in listed} == {
+        ("next", "succeeded", False),
+        ("again", "succeeded", False),
+    }
     for file in runs:
         run = store.read_document(f"runs/{file.stem}")
         assert run is not None
