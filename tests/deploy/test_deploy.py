@@ -160,12 +160,12 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
 def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store) -> None:
     file = Path(store.root.removeprefix("file://")) / "deployments" / "shoes.json"
     file.parent.mkdir()
-    file.write_text('{"format": 2, "recommender": "shoes"}')
+    file.write_text('{"format": 99, "recommender": "shoes"}')
     for act in (lambda: deploy(SHOES, "1", store, registry.uri), lambda: forget_state("shoes", store)):
         with pytest.raises(UserError) as refused:
             act()
         assert refused.value.code == "store.newer-format"
-    assert file.read_text() == '{"format": 2, "recommender": "shoes"}'
+    assert file.read_text() == '{"format": 99, "recommender": "shoes"}'
 
 
 def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -> None:
