@@ -18,7 +18,7 @@ from typing import Any
 from endcap.errors import EndcapError
 from endcap.runs.code import present_code
 from endcap.runs.fault import Fault
-from endcap.runs.start import Start, now, spec_fingerprint
+from endcap.runs.start import Start, now, plain_specs, spec_fingerprint
 from endcap.store import Store, open_store
 
 Json = dict[str, Any]
@@ -79,10 +79,9 @@ def close_run(store: Store, run: str, state: str, steps: Sequence[str], error: F
 
 def keep_specs(store: Store, documents: Mapping[str, Any]) -> str:
     """Keep resolved specs under their fingerprint, and return that."""
-    kept = {kind: documents[kind] for kind in ("recommender", "shop") if documents.get(kind)}
-    fingerprint = spec_fingerprint(kept)
+    fingerprint = spec_fingerprint(documents)
     if store.read_document(f"specs/{fingerprint}") is None:
-        store.write_document(f"specs/{fingerprint}", {**kept})
+        store.write_document(f"specs/{fingerprint}", plain_specs(documents))
     return fingerprint
 
 

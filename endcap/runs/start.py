@@ -119,7 +119,21 @@ class Start:
 
 def spec_fingerprint(documents: Mapping[str, Any]) -> str:
     """The fingerprint of resolved specs, as `endcap.spec.load.resolved` makes them."""
-    return fingerprint({kind: documents[kind] for kind in ("recommender", "shop") if documents.get(kind)})
+    return fingerprint(plain_specs(documents))
+
+
+def plain_specs(documents: Mapping[str, Any]) -> Json:
+    """Resolved specs, as far as they are there, the same whether or not they went through KFP: it makes every number
+    of a parameter a float."""
+    return {kind: _plain(documents[kind]) for kind in ("recommender", "shop") if documents.get(kind)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def user() -> str:

@@ -95,6 +95,8 @@ def test_the_specs_of_a_run_are_kept_once_under_their_fingerprint(store: Store) 
     begin_run(store, "r", Start.of(loaded, "training"))
     assert store.list_documents("specs") == [f"specs/{Start.of(loaded, 'training').spec}"]
     assert read_specs(store, read_run(store, "r")) == documents
+    through_kfp = json.loads(json.dumps(documents), parse_int=float)
+    assert keep_specs(store, through_kfp) == Start.of(loaded, "training").spec
     changed = load(find_spec("trial"), sets=["seed=9"])
     assert keep_specs(store, resolved(changed)) != Start.of(loaded, "training").spec
 
