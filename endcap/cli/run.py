@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,13 @@ from endcap.cli.options import (
     tell_online,
 )
 from endcap.errors import EndcapError, UserError
-from endcap.registry import default_uri
-from endcap.runs import Start, run_name
-from endcap.runs.logs import logs_folder
+from endcap.project.results import metric_table
+from endcap.project.running import LocalRun
+from endcap.project.table import text_table
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
-from endcap.spec.chain import order
-from endcap.spec.load import Loaded, load, resolved
-from endcap.spec.recommender import P90_MS
-from endcap.steps import PIPELINES, parameters_of
+from endcap.spec.load import Loaded, load
+from endcap.steps import PIPELINES
 from endcap.store import Store, open_store
 
 _Source = click.core.ParameterSource
@@ -126,38 +123,29 @@ def run_pipeline(
     """Run a pipeline locally and print its lines. asked: further arguments of the pipeline. why: the reason, for the
     run's record. Raises EndcapError naming cause, log and `again`, how to go on."""
     opened = open_store(store_url)
-    name = run_name(loaded.recommender.name)
-    folder = logs_folder(opened) / name
-    parameters = parameters_of(pipeline)
-    if "registry" in parameters and not registry:
-        default_uri(opened)  # said now, not by a later step, where the store has none
-    given = {**resolved(loaded), "store": opened.root, "logical_date": logical_date, "registry": registry}
-    arguments = dict.fromkeys(parameters, "") | {name: given[name] for name in given if name in parameters}
-    arguments |= asked or {}
-    click.echo(f"Run {click.style(name, bold=True)}: {pipeline} of {loaded.recommender.name} (shop {loaded.shop.name})")
+    run = LocalRun.of(loaded, pipeline, opened, registry=registry, logical_date=logical_date, **(asked or {}))
+    name, shop = loaded.recommender.name, loaded.shop.name
+    click.echo(f"Run {click.style(run.name, bold=True)}: {pipeline} of {name} (shop {shop})")
     display = Display(
-        run=name,
+        run=run.name,
         verbose=verbose,
-        where=lambda step: f"  log:   {folder}/{step or 'kfp'}.log",
+        where=lambda step: f"  log:   {run.folder}/{step or 'kfp'}.log",
         again=again,
         here=True,
     )
-    runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
     begun = time.monotonic()
     try:
-        start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=logical_date)
-        runner(loaded, pipeline, arguments, folder, display.hear, start=start)
+        run.start(display.hear, how=COMMAND_LINE, why=why)
     except UserError:
         raise
     except EndcapError as error:
         raise display.failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
-    steps = order(pipeline, loaded.recommender.pipeline)
-    display.end(steps, time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
-    click.echo(f"  logs      {folder}")
+    display.end(run.steps, time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
+    click.echo(f"  logs      {run.folder}")
     if verdict is not None:
-        print_report(loaded.recommender.name, results["evaluate"], opened)
+        print_report(name, results["evaluate"], opened)
         print_comparison(verdict)
 
 
@@ -171,16 +159,8 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR."""
-    models = facts["metrics"]
-    cutoff = max(int(name.partition("@")[2] or 0) for name in models["challenger"])
-    shown = [*(f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")), P90_MS]
     click.echo(f"Judged on {facts['predictions']:,} predictions of {facts['sessions']:,} test sessions:")
-    click.echo(
-        f"  {'':<20}" + "".join(f"{name:>14}" for name in shown) + f"   {facts['confidence']:.0%} of mrr@{cutoff}"
-    )
-    for name, metrics in models.items():
-        lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
-        values = "".join(f"{metrics[metric]:>14.4f}" for metric in shown)
-        click.echo(f"  {name:<20}{values}   {lower:.4f} to {upper:.4f}")
+    for line in text_table(*metric_table(facts)).splitlines():
+        click.echo(f"  {line}")
     for warning in facts["warnings"]:
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")

@@ -90,6 +90,7 @@ def open_project(
         registry=places.registry,
         online=places.online,
         progress=progress,
+        files=loaded.files,
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.errors import NotFoundError, UserError
+from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.project.bars import Progress, bar
 from endcap.project.results import (
     Artifact,
@@ -17,8 +17,10 @@ from endcap.project.results import (
     Deployed,
     Lists,
     Package,
+    PipelineRun,
     Ranking,
     Registered,
+    Runs,
     Snapshot,
     Trained,
     Verdict,
@@ -26,7 +28,7 @@ from endcap.project.results import (
 )
 from endcap.spec import Recommender, Shop
 from endcap.spec.base import parse_date
-from endcap.steps import STEPS
+from endcap.steps import STEPS, parameters_of
 from endcap.store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from endcap.registry.package import Package as LoadedPackage
+    from endcap.runs import Event
 
 Input = Artifact | str | None
 """What an earlier step made: its object, its address, or None for what this project made last."""
@@ -61,6 +64,8 @@ class Project:
         The name of the run that the steps are of, for the lineage.
     progress
         Gets each step's lines. None: a bar, on a terminal or in a notebook.
+    files
+        The files that the specs were read from, for the records of runs.
 
     Examples
     --------
@@ -88,11 +93,13 @@ class Project:
         online: str = "",
         run: str = "",
         progress: Progress | None = None,
+        files: Sequence[Path] = (),
     ) -> None:
         self.store = store
         self.registry = registry
         self._recommender, self._shop = recommender, shop
         self._online, self._run, self._progress = online, run, progress
+        self._files = list(files)
         self._made: dict[str, str] = {}
         self._loaded: tuple[str, LoadedPackage] | None = None
 
@@ -414,6 +421,72 @@ class Project:
                     publish_lists(self.recommender, made, self.store, online, progress=progress)
         self._made_now("recommendations", made[0].address)
         return Lists(made, address is not None, describe(made, published=address is not None), self.store)
+
+    # Whole pipelines.
+
+    def run(
+        self, pipeline: str = "training", *, until: datetime | str | None = None, why: str = "", **parameters: str
+    ) -> PipelineRun:
+        """Run a whole pipeline on this machine, each step in a process of its own, as `endcap run` does.
+
+        Parameters
+        ----------
+        pipeline
+            `training`, `features` or `recommend`.
+        until
+            Only events before this moment count; None: all.
+        why
+            The reason, for the run's record.
+        **parameters
+            Further parameters of the pipeline, such as `version` of `recommend`.
+
+        Raises
+        ------
+        EndcapError
+            Where a step failed, with the step's own code.
+        """
+        from endcap.project.running import LocalRun
+        from endcap.runs import Done, Failed, read_run
+        from endcap.runs import Progress as Said
+        from endcap.spec.load import Loaded
+
+        date = until.isoformat() if isinstance(until, datetime) else until or ""
+        loaded = Loaded(self.recommender, self.shop, self._files)
+        online = {"online": self._online} if "online" in parameters_of(pipeline) else {}
+        given = {"logical_date": date, **online, **parameters}
+        local = LocalRun.of(loaded, pipeline, self.store, registry=self.registry, **given)
+        results: dict[str, str] = {}
+        faults: list[Failed] = []
+        with self._following(pipeline) as progress:
+
+            def listen(event: Event) -> None:
+                if isinstance(event, Said):
+                    progress(f"{event.step}: {event.line}")
+                elif isinstance(event, Done):
+                    results[event.step] = event.result
+                    progress(f"{event.step}: {event.summary}")
+                elif isinstance(event, Failed):
+                    faults.append(event)
+
+            try:
+                local.start(listen, why=why)
+            except EndcapError as error:
+                if not faults:
+                    raise
+                failed = faults[0]
+                raise EndcapError(
+                    f"step {failed.step} failed: {failed.fault.message}; its log: {local.folder}/{failed.step}.log",
+                    code=failed.fault.code,
+                    **{**failed.fault.fields, "run": local.name, "step": failed.step},
+                ) from error
+        self._made |= {STEPS[step].makes: made for step, made in results.items() if step in STEPS and STEPS[step].makes}
+        return PipelineRun(read_run(self.store, local.name), results)
+
+    def runs(self, limit: int = 20) -> Runs:
+        """The recommender's runs of pipelines, newest first; `limit` of them at most."""
+        from endcap.runs import list_runs
+
+        return Runs(list_runs(self.store, self.recommender.name, limit=limit))
 
     # What there is.
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from endcap.errors import NotFoundError
 from endcap.project.table import html_table, text_table
+from endcap.runs import Run
+from endcap.runs.text import duration, time_text
+from endcap.spec.recommender import P90_MS
 from endcap.store import Store
 
 if TYPE_CHECKING:
@@ -339,6 +342,54 @@ class Lists(Tabular):
         return html_table(["version", "customers", "items each", "address"], rows, caption=f"Lists: {self.summary}")
 
 
+class Runs(list[Run], Tabular):
+    """Runs of pipelines, newest first."""
+
+    columns: ClassVar = ("run", "pipeline", "state", "started", "took", "by", "gave")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                run.name,
+                run.pipeline,
+                run.state,
+                time_text(run.started),
+                "" if run.seconds is None else duration(run.seconds),
+                run.by,
+                run.gave,
+            )
+            for run in self
+        ]
+
+    def to_arrow(self) -> pa.Table:
+        """A row a run."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([dict(zip(self.columns, row, strict=True)) for row in self._rows()])
+
+    def __str__(self) -> str:
+        return text_table(self.columns, self._rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns, self._rows(), caption="Runs")
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """A run that has ended well: what `run` gave. results: what each step made, by the step's name."""
+
+    run: Run
+    results: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return str(self.run)
+
+    def _repr_html_(self) -> str:
+        rows = [(step.name, step.seconds, step.summary, step.result) for step in self.run.steps]
+        columns = ["step", "seconds", "", "result"]
+        return html_table(columns, rows, caption=f"Run {self.run.name}: {self.run.state}")
+
+
 @dataclass(frozen=True)
 class Ranking(Tabular):
     """Items, best first, as the service would answer.
@@ -444,11 +495,11 @@ def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, .
     models = facts["metrics"]
     cutoff = max(int(name.partition("@")[2] or 0) for values in models.values() for name in values)
     names = [f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")]
-    columns = ["model", *names, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
+    columns = ["model", *names, P90_MS, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
     rows = []
     for name, metrics in models.items():
         lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
-        rows.append((name, *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
+        rows.append((name, *(metrics[metric] for metric in (*names, P90_MS)), f"{lower:.4f} to {upper:.4f}"))
     return columns, rows
 
 

@@ -123,3 +123,28 @@ def test_documents_make_a_project_as_files_do(project: endcap.Project, folder: P
     with pytest.raises(endcap.SpecError) as error:
         endcap.open({"recommender": {"seed": "x"}, "shop": {"events": {}}})
     assert {"model", "seed", "events.sources"} <= {problem.key for problem in error.value.problems}
+
+
+@pytest.mark.slow
+def test_a_pipeline_runs_as_the_command_does_and_is_recorded(project: endcap.Project) -> None:
+    ran = project.run("features", why="to see it run")
+    assert list(ran.results) == ["ingest", "features"]
+    assert ran.run.state == "succeeded"
+    latest = project.runs()[0]
+    assert (latest.name, latest.why, latest.pipeline) == (ran.run.name, "to see it run", "features")
+    project.ingest()
+    assert project.features().address == ran.results["features"]
+    assert project.train().facts["dataset"] == ran.results["features"]
+
+
+def test_a_step_that_fails_in_a_pipeline_raises_its_own_code(store: Store) -> None:
+    shop = {"events": {"sources": [{"path": "nowhere.csv"}], "columns": {"session": "visit"}}}
+    documents = {"shop": shop, "recommender": {"model": {"name": "ease"}}}
+    project = endcap.open(documents, store=store.root, progress=lambda line: None)
+    with pytest.raises(endcap.EndcapError) as error:
+        project.run("features")
+    assert error.value.fields["step"] == "ingest"
+    assert project.runs()[0].state == "failed"
+    with pytest.raises(endcap.EndcapError) as alone:
+        project.ingest()
+    assert alone.value.code == error.value.code

@@ -1,0 +1,77 @@
+"""A whole pipeline on this machine, by the runner that the pipelines' package brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from endcap.runs import Event, Start, run_name
+from endcap.runs.logs import logs_folder
+from endcap.spec.chain import order
+from endcap.spec.load import Loaded, resolved
+from endcap.steps import parameters_of
+from endcap.store import Store
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A run of a pipeline, each step in a process of its own. Nothing happens before `start`.
+
+    name: the run's. arguments: of the pipeline, by name.
+    """
+
+    name: str
+    pipeline: str
+    loaded: Loaded
+    store: Store
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, loaded: Loaded, pipeline: str, store: Store, *, registry: str = "", **parameters: str) -> LocalRun:
+        """A run with a name that no other has.
+
+        Parameters
+        ----------
+        pipeline
+            `training`, `features` or `recommend`.
+        registry
+            MLflow's address; empty: a data base in the store.
+        **parameters
+            Further parameters of the pipeline, such as `logical_date`; those that are left out are empty.
+
+        Raises
+        ------
+        UserError
+            Where the pipeline needs a registry and the store can hold none.
+        """
+        names = parameters_of(pipeline)
+        if "registry" in names and not registry:
+            from endcap.registry import default_uri
+
+            default_uri(store)  # said now, not by a later step, where the store has none
+        given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
+        arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
+        return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's logs lie."""
+        return logs_folder(self.store) / self.name
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the steps that are switched on, in their order."""
+        return order(self.pipeline, self.loaded.recommender.pipeline)
+
+    def start(self, listen: Callable[[Event], None], *, how: str = "", why: str = "") -> None:
+        """Run to the end. listen: gets each step's events as they come. how, why: for the run's record.
+
+        Raises EndcapError where the run ends before its end.
+        """
+        runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
+        date = self.arguments.get("logical_date", "")
+        start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date)
+        runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
