@@ -20,8 +20,8 @@ stable, and `docs/errors.md` lists each with its cause and its remedy. Fields ho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
 UNNAMED = "unnamed"
 """The code of an error that no code names, as in run records of earlier releases."""
@@ -77,6 +77,25 @@ class UserError(EndcapError):
     """What was given is wrong; trying again unchanged does not help."""
 
 
+ProblemCode = Literal[
+    "circle",
+    "conflict",
+    "duplicate",
+    "malformed",
+    "missing",
+    "newer-version",
+    "no-model",
+    "not-allowed",
+    "not-found",
+    "unknown-key",
+    "unknown-name",
+    "unreadable",
+    "unset-variable",
+    "wrong-type",
+]
+"""What may be wrong at a key of a spec; `docs/errors.md` says what each means."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a spec: where it stands, what was found, what is allowed."""
@@ -86,6 +105,7 @@ class Problem:
     found: str
     allowed: str
     hint: str = ""
+    code: ProblemCode = field(kw_only=True)
 
     def __str__(self) -> str:
         text = f"{self.file}: {self.key or '(top level)'}: found {self.found}; allowed: {self.allowed}"

@@ -22,6 +22,7 @@ def check_sources(shop: Shop) -> None:
             f"{source.path}, which a pod of a cluster does not have",
             "s3://bucket/…, or a simulated source",
             "Copy the files into a bucket and name them by --set shop.KEY, an overlay or the shop's file.",
+            code="not-allowed",
         )
         for table, of_table in tables.items()
         for number, source in enumerate(of_table.sources if of_table is not None else [])

@@ -91,7 +91,13 @@ def _refuse_reserved_names(shop: Shop) -> None:
     named = {key: [*table.categorical, *table.numeric] for key, table in tables.items() if table is not None}
     named["features.events"] = [feature.name for feature in shop.features.events]
     problems = [
-        Problem(f"shop {shop.name}", key, repr(name), f"names other than {', '.join(sorted(RESERVED[key]))}")
+        Problem(
+            f"shop {shop.name}",
+            key,
+            repr(name),
+            f"names other than {', '.join(sorted(RESERVED[key]))}",
+            code="not-allowed",
+        )
         for key, names in named.items()
         for name in names
         if name in RESERVED[key]

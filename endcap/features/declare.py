@@ -134,11 +134,13 @@ def model_features(recommender: Recommender, declared: Sequence[EventFeature]) -
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none, the shop declares no event features"
             hint = f"Declare {name!r} under features.events of the shop {recommender.shop!r}, or leave it out"
-            problems.append(Problem(f"recommender {recommender.name}", spelled(key), repr(name), allowed, hint))
+            place = f"recommender {recommender.name}"
+            problems.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
         elif known[name].values is None:
             found, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
             hint = f"Give the feature {name!r} of the shop {recommender.shop!r} `buckets`"
-            problems.append(Problem(f"recommender {recommender.name}", spelled(key), found, allowed, hint))
+            place = f"recommender {recommender.name}"
+            problems.append(Problem(place, spelled(key), found, allowed, hint, code="not-allowed"))
         elif key[0] == "model":
             used[name] = known[name]
     if problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from endcap.errors import UserError
+from endcap.errors import ProblemCode, UserError
 
 ApiVersion = Literal["endcap/v1"]
 """The version of spec files that this release reads."""
@@ -68,6 +68,7 @@ class Mistake:
     found: str
     allowed: str
     hint: str = ""
+    code: ProblemCode = field(kw_only=True)
 
 
 def suggest(found: object, allowed: Iterable[str]) -> str:
@@ -112,7 +113,9 @@ def parse_date(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UserError(
-            f"{text!r} is not a date: give an ISO date such as 2026-03-02, or a time such as 2026-03-02T06:00:00+01:00"
+            f"{text!r} is not a date: give an ISO date such as 2026-03-02, or a time such as 2026-03-02T06:00:00+01:00",
+            code="spec.not-a-date",
+            found=text,
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 

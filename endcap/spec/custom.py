@@ -40,19 +40,38 @@ def find_class(path: str) -> type:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UserError(
-                f"{path}: {name} imports {error.name!r}, which is not installed here; install it"
+                f"{path}: {name} imports {error.name!r}, which is not installed here; install it",
+                code="spec.class-not-importable",
+                path=path,
+                cause="ModuleNotFoundError",
+                module=error.name,
             ) from error
         raise NotFoundError(
             f"{path}: there is no module {error.name!r} here. Install the package that has it into this environment "
             "(pip install FOLDER), or put its folder on PYTHONPATH; for the pods of a cluster make an image that has "
-            "it: endcap image --code FOLDER"
+            "it: endcap image --code FOLDER",
+            code="spec.class-not-installed",
+            path=path,
+            module=error.name,
         ) from None
     except Exception as error:  # the module's own code may raise anything
-        raise UserError(f"{path}: importing {name} failed: {type(error).__name__}: {error}; correct it") from error
+        raise UserError(
+            f"{path}: importing {name} failed: {type(error).__name__}: {error}; correct it",
+            code="spec.class-not-importable",
+            path=path,
+            cause=type(error).__name__,
+            module=name,
+        ) from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == name]
-        raise UserError(f"{path}: {name} has no class {attribute!r}; its classes: {', '.join(classes) or 'none'}")
+        raise UserError(
+            f"{path}: {name} has no class {attribute!r}; its classes: {', '.join(classes) or 'none'}",
+            code="spec.class-unknown",
+            path=path,
+            found=attribute,
+            allowed=classes,
+        )
     return found
 
 
@@ -62,7 +81,9 @@ def parameters_class(path: str, found: type) -> type[Strict]:
     if not (isinstance(parameters, type) and issubclass(parameters, Strict)):
         raise UserError(
             f"{path} has no class Parameters of its own: give it one that is derived from endcap.spec.base.Strict, "
-            "with a field a parameter (none: an empty class)"
+            "with a field a parameter (none: an empty class)",
+            code="spec.class-without-parameters",
+            path=path,
         )
     return parameters
 
@@ -98,9 +119,8 @@ def check_own(models: Mapping[Key, ModelSpec], document: Node) -> tuple[list[Pro
             problems += _problems(error, under, kind, f"{spelled(key)}.parameters")
         except UserError as error:
             at, why = (*key, "class"), str(error).removeprefix(f"{spec.path}: ")
-            problems.append(
-                Problem(document.at(at).place, spelled(at), repr(spec.path), "a model class", f"It has none: {why}.")
-            )
+            place, hint = document.at(at).place, f"It has none: {why}."
+            problems.append(Problem(place, spelled(at), repr(spec.path), "a model class", hint, code="no-model"))
     return problems, list(absent)
 
 

@@ -253,8 +253,9 @@ def _secrets(node: Node, key: Key) -> list[Problem]:
     kind = next((kind for pattern, kind in _SECRETS if pattern.search(text)), None)
     if kind is None:
         return []
+    allowed = "a value without secrets, or ${NAME} in its place"
     hint = "This file is checked in: keep the secret in a variable."
-    return [Problem(node.place, spelled(key), kind, "a value without secrets, or ${NAME} in its place", hint)]
+    return [Problem(node.place, spelled(key), kind, allowed, hint, code="not-allowed")]
 
 
 def _entries(document: Node | None) -> dict[str, Node]:
@@ -292,4 +293,5 @@ def _check_known(env: str, document: Node | None) -> None:
     if env not in there:
         allowed = listed(there) or f"none: there is no {SPECS / ENVIRONMENTS}"
         place = f"--env {env}" if document is None or document.file is None else shown(document.file)
-        raise SpecError([Problem(place, "environments", f"no environment {env!r}", allowed, suggest(env, there))])
+        found, hint = f"no environment {env!r}", suggest(env, there)
+        raise SpecError([Problem(place, "environments", found, allowed, hint, code="unknown-name")])

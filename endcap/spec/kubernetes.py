@@ -37,9 +37,11 @@ class Toleration(Strict):
     @model_validator(mode="after")
     def _says_what_it_bears(self) -> Toleration:
         if self.operator == "Equal" and self.key is None:
-            raise mistakes([Mistake(("key",), "no key with operator Equal", "a key, or operator Exists")])
+            raise mistakes(
+                [Mistake(("key",), "no key with operator Equal", "a key, or operator Exists", code="missing")]
+            )
         if self.operator == "Exists" and self.value is not None:
-            raise mistakes([Mistake(("value",), repr(self.value), "no value with operator Exists")])
+            raise mistakes([Mistake(("value",), repr(self.value), "no value with operator Exists", code="conflict")])
         return self
 
 
@@ -153,27 +155,31 @@ def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]
     known = [*STEPS, *(other for other in steps if other not in STEPS and other != name)]
     found = []
     if name == REPORT.name:
-        found.append(Mistake((name,), "a step of this name", "another name: the run's report has this one"))
+        allowed = "another name: the run's report has this one"
+        found.append(Mistake((name,), "a step of this name", allowed, code="duplicate"))
     if step.after is None:
         hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(STEPS)}."
-        found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint))
+        found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint, code="missing"))
     elif step.after not in known:
-        found.append(Mistake((name, "after"), repr(step.after), ", ".join(known)))
+        found.append(Mistake((name, "after"), repr(step.after), ", ".join(known), code="unknown-name"))
     elif _circle(name, steps):
-        found.append(Mistake((name, "after"), f"{step.after!r}, a circle", "a step that does not come after this one"))
+        allowed = "a step that does not come after this one"
+        found.append(Mistake((name, "after"), f"{step.after!r}, a circle", allowed, code="circle"))
     if step.function is None and step.image is None:
-        found.append(Mistake((name,), "neither image nor function", "at least one of image and function"))
+        allowed = "at least one of image and function"
+        found.append(Mistake((name,), "neither image nor function", allowed, code="missing"))
     if step.function is None and step.image is not None and not step.command:
         hint = "KFP starts what the spec names, not the image's own entry point."
-        found.append(Mistake((name, "command"), "none for a container", "the command that it runs, as a list", hint))
+        allowed = "the command that it runs, as a list"
+        found.append(Mistake((name, "command"), "none for a container", allowed, hint, code="missing"))
     if step.function is not None and step.command:
-        found.append(Mistake((name, "command"), "a command beside a function", "one of the two"))
+        found.append(Mistake((name, "command"), "a command beside a function", "one of the two", code="conflict"))
     return found
 
 
 def _mistakes_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
     found = [
-        Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own")
+        Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own", code="not-allowed")
         for key in ("after", "function", "command", "arguments")
         if getattr(step, key)
     ]
@@ -181,11 +187,12 @@ def _mistakes_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> list
         return found
     if not STEPS[name].optional:
         allowed = f"true: the pipeline {', '.join(STEPS[name].pipelines)} needs what {name} makes"
-        found.append(Mistake((name, "enabled"), "false", allowed))
+        found.append(Mistake((name, "enabled"), "false", allowed, code="not-allowed"))
     for other in STEPS.values():
         if other.needs == name and steps.get(other.name, Step()).enabled:
             hint = f"Switch {other.name} off as well."
-            found.append(Mistake((name, "enabled"), "false", f"true, while {other.name} is switched on", hint))
+            allowed = f"true, while {other.name} is switched on"
+            found.append(Mistake((name, "enabled"), "false", allowed, hint, code="conflict"))
     return found
 
 
@@ -216,7 +223,7 @@ class Replicas(Strict):
     def _max_is_not_below_min(cls, most: int, info: ValidationInfo) -> int:
         least = info.data.get("min")
         if least is not None and most < least:
-            raise mistakes([Mistake((), f"{most}, and min is {least}", "at least min")])
+            raise mistakes([Mistake((), f"{most}, and min is {least}", "at least min", code="conflict")])
         return most
 
 
@@ -255,5 +262,5 @@ class Serving(Pod):
         if canary is not None and lost:
             found, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
             allowed = "each key of serving.kubernetes.nodeSelector, with the same value or another"
-            raise mistakes([Mistake(("nodeSelector",), found, allowed, hint)])
+            raise mistakes([Mistake(("nodeSelector",), found, allowed, hint, code="missing")])
         return canary

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from endcap.errors import Problem
+from endcap.errors import Problem, ProblemCode
 from endcap.spec.base import API_VERSION
 from endcap.spec.nodes import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
 
@@ -44,17 +44,21 @@ class Layers:
         if extends is None or extends.value is None:
             return node
         if not isinstance(extends.value, str):
-            self._wrong(extends, "extends", repr(extends.plain()), "the path of one YAML file, relative to this one")
+            allowed = "the path of one YAML file, relative to this one"
+            self._wrong(extends, "extends", repr(extends.plain()), allowed, code="wrong-type")
             return node
         base = absolute(file.parent / extends.value)
         chain = (*below, file)
         if base in chain:
             circle = " -> ".join(path.name for path in (*chain[chain.index(base) :], base))
-            self._wrong(extends, "extends", f"a circle: {circle}", "a file that does not extend this one")
+            self._wrong(
+                extends, "extends", f"a circle: {circle}", "a file that does not extend this one", code="circle"
+            )
             return node
         if not base.is_file():
             there = listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
-            self._wrong(extends, "extends", f"{extends.value!r}, which does not exist", f"a file that does ({there})")
+            found, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({there})"
+            self._wrong(extends, "extends", found, allowed, code="not-found")
             return node
         under = self._with_extends(base, chain)
         # A file is listed after those that it extends: in the order in which they are merged.
@@ -72,16 +76,16 @@ class Layers:
             }
             what = others.get(kind.value) if isinstance(kind.value, str) else None
             hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
-            self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint)
+            self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint, code="not-allowed")
             self.right_kind = False
         version = node.value.get("apiVersion")
         if version is not None and _is_newer(version.value):
             hint = "It was written for a newer Endcap: install that one here."
-            self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint)
+            self._wrong(version, "apiVersion", repr(version.value), API_VERSION, hint, code="newer-version")
             self.right_kind = False
 
-    def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "") -> None:
-        self.problems.append(Problem(node.place, key, found, allowed, hint))
+    def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
+        self.problems.append(Problem(node.place, key, found, allowed, hint, code=code))
 
 
 def _is_newer(version: object) -> bool:
@@ -124,7 +128,8 @@ def settings(sets: Sequence[str], problems: list[Problem]) -> list[Setting]:
         name, equals, text = given.partition("=")
         parts = [part for part in re.split(r"[.\[\]]+", name.strip()) if part]
         if not equals or not parts:
-            problems.append(Problem(f"--set {given}", "", repr(given), "key.path=value, such as model.width=64"))
+            allowed = "key.path=value, such as model.width=64"
+            problems.append(Problem(f"--set {given}", "", repr(given), allowed, code="malformed"))
             continue
         found.append(Setting(tuple(int(part) if part.isdecimal() else part for part in parts), text, given))
     return found
@@ -141,7 +146,7 @@ def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
         return _replaced(node, setting.key, 0, without_nulls(value))
     except LookupError as error:
         found, allowed = error.args
-        problems.append(Problem(setting.origin, spelled(setting.key), found, allowed))
+        problems.append(Problem(setting.origin, spelled(setting.key), found, allowed, code="unknown-key"))
         return node
 
 

@@ -156,7 +156,8 @@ def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | No
     names = yaml_names(folder)
     allowed = f"a shop of {shown(folder)}: {listed(names)}" if names else f"a YAML file; {shown(folder)} has none"
     wanted = candidates[-1].stem
-    problems.append(Problem(node.place, "shop", repr(node.value), allowed, suggest(wanted, names)))
+    hint = suggest(wanted, names)
+    problems.append(Problem(node.place, "shop", repr(node.value), allowed, hint, code="unknown-name"))
     return None
 
 
@@ -172,9 +173,8 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         return
     if env not in there:
         allowed = listed(there) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
-        problems.append(
-            Problem(f"--env {env}", "", "no overlay or environment of this name", allowed, suggest(env, there))
-        )
+        hint, found = suggest(env, there), "no overlay or environment of this name"
+        problems.append(Problem(f"--env {env}", "", found, allowed, hint, code="unknown-name"))
 
 
 def _folder(node: Node) -> Path:
@@ -227,7 +227,7 @@ def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list
     if isinstance(recommender.split, GivenSplit) and all(one.part == "train" for one in shop.events.sources):
         place = document.at(("split", "by")).place
         allowed = f"time; or a source with `part: test` in the shop {shop.name}"
-        found.append(Problem(place, "split.by", "'given', and no source of test sessions", allowed))
+        found.append(Problem(place, "split.by", "'given', and no source of test sessions", allowed, code="conflict"))
     events = [feature.name for feature in shop.features.events if feature.values is not None]
     items = [] if shop.items is None else shop.items.attributes
     told: dict[Literal["features", "item_features"], tuple[list[str], str]] = {
@@ -239,5 +239,6 @@ def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list
             if name not in names:
                 allowed = f"{what}: {listed(names) or 'none'}"
                 hint = suggest(name, names)
-                found.append(Problem(document.at(key).place, spelled(key), repr(name), allowed, hint))
+                place = document.at(key).place
+                found.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
     return found

@@ -144,7 +144,7 @@ class BlendSpec(Strict):
     @classmethod
     def _two_at_least(cls, members: dict[str, SingleSpec]) -> dict[str, SingleSpec]:
         if len(members) < 2:
-            raise mistakes([Mistake((), f"{len(members)} members", "two models or more")])
+            raise mistakes([Mistake((), f"{len(members)} members", "two models or more", code="not-allowed")])
         return members
 
 

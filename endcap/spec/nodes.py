@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from endcap.errors import Problem
+from endcap.errors import Problem, ProblemCode
 
 Key = tuple[str | int, ...]
 
@@ -120,7 +120,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, key: Key, line: int) -> Node:
         if id(node) in self.open_nodes:
-            self.wrong(line, key, "an alias to a value that holds it", "a value that ends")
+            self.wrong(line, key, "an alias to a value that holds it", "a value that ends", code="circle")
             return self.node(None, line)
         self.open_nodes.add(id(node))
         value: Any
@@ -140,11 +140,12 @@ class _Builder:
         for name_node, child in node.value:
             line = name_node.start_mark.line + 1
             if not isinstance(name_node, yaml.ScalarNode):
-                self.wrong(line, key, "a list or map as a key", "keys that are text")
+                self.wrong(line, key, "a list or map as a key", "keys that are text", code="malformed")
                 continue
             name = str(name_node.value)
             if name in value:
-                self.wrong(line, (*key, name), f"the key a second time (first in line {value[name].line})", "it once")
+                found = f"the key a second time (first in line {value[name].line})"
+                self.wrong(line, (*key, name), found, "it once", code="duplicate")
                 continue
             value[name] = self.build(child, (*key, name), line)
         return value
@@ -156,14 +157,15 @@ class _Builder:
                 return construct(node.value)
         except ValueError:
             pass
-        self.wrong(line, key, f"{node.value!r} with the tag {node.tag}", "text, numbers, true and false, without tags")
+        found, allowed = f"{node.value!r} with the tag {node.tag}", "text, numbers, true and false, without tags"
+        self.wrong(line, key, found, allowed, code="malformed")
         return None
 
     def node(self, value: Any, line: int) -> Node:
         return Node(value, self.file, line, self.origin)
 
-    def wrong(self, line: int, key: Key, found: str, allowed: str) -> None:
-        self.problems.append(Problem(self.node(None, line).place, spelled(key), found, allowed))
+    def wrong(self, line: int, key: Key, found: str, allowed: str, *, code: ProblemCode) -> None:
+        self.problems.append(Problem(self.node(None, line).place, spelled(key), found, allowed, code=code))
 
 
 def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Node | None, list[Problem]]:
@@ -176,7 +178,8 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Nod
         what = " ".join(
             str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part
         )
-        builder.wrong(mark.line + 1 if mark else 1, (), f"no valid YAML ({what or error})", "one YAML document")
+        line, found = mark.line + 1 if mark else 1, f"no valid YAML ({what or error})"
+        builder.wrong(line, (), found, "one YAML document", code="malformed")
         return None, builder.problems
     return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
 
@@ -186,15 +189,16 @@ def read(file: Path) -> tuple[Node | None, list[Problem]]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        return None, [Problem(shown(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8")]
+        return None, [Problem(shown(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8", code="unreadable")]
     except FileNotFoundError:
-        return None, [Problem(shown(file), "", "no such file", _neighbours(file))]
+        return None, [Problem(shown(file), "", "no such file", _neighbours(file), code="not-found")]
     except OSError as error:
-        return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read")]
+        return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read", code="unreadable")]
     node, problems = parse(text, file=file)
     if not problems and (node is None or not isinstance(node.value, dict)):
         found = "an empty file" if node is None or node.value is None else "no map of keys"
-        problems = [Problem(shown(file), "", found, "keys with values, beginning with apiVersion and kind")]
+        allowed = "keys with values, beginning with apiVersion and kind"
+        problems = [Problem(shown(file), "", found, allowed, code="malformed")]
     return (node if not problems or (node is not None and isinstance(node.value, dict)) else None), problems
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from endcap.errors import ProblemCode
 from endcap.spec.base import Allowed, ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes
 from endcap.spec.batch import Batch
 from endcap.spec.kubernetes import Pipeline
@@ -48,7 +49,8 @@ class TimeSplit(Strict):
         test = info.data.get("test")
         if isinstance(test, float) and isinstance(validation, float) and test + validation >= 1:
             found = f"{validation}, and split.test is {test}"
-            raise mistakes([Mistake((), found, "shares that add up to less than 1: the rest is trained on")])
+            allowed = "shares that add up to less than 1: the rest is trained on"
+            raise mistakes([Mistake((), found, allowed, code="conflict")])
         return validation
 
 
@@ -117,7 +119,8 @@ class Condition(Strict):
     def _has_one_limit(self) -> Condition:
         if (self.min is None) == (self.max is None):
             found = "neither min nor max" if self.min is None else "both min and max"
-            raise mistakes([Mistake((), found, "exactly one of min and max")])
+            code: ProblemCode = "missing" if self.min is None else "conflict"
+            raise mistakes([Mistake((), found, "exactly one of min and max", code=code)])
         return self
 
 
@@ -150,7 +153,7 @@ class Serving(Strict):
     def _k_may_be_asked_for(cls, max_k: int, info: ValidationInfo) -> int:
         k = info.data.get("k")
         if k is not None and k > max_k:
-            raise mistakes([Mistake((), f"{max_k}, and serving.k is {k}", "at least serving.k")])
+            raise mistakes([Mistake((), f"{max_k}, and serving.k is {k}", "at least serving.k", code="conflict")])
         return max_k
 
 
@@ -224,8 +227,9 @@ class Recommender(Strict):
         names = [baseline.name for baseline in baselines]
         twice = [number for number, name in enumerate(names) if name in names[:number]]
         if twice:
-            allowed = "each model once"
-            raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
+            raise mistakes(
+                [Mistake((n, "name"), f"{names[n]!r} again", "each model once", code="duplicate") for n in twice]
+            )
         return baselines
 
     @field_validator("evaluation")
@@ -233,7 +237,7 @@ class Recommender(Strict):
     def _protocol_fits_the_split(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
         if evaluation.protocol == "every-prefix" and isinstance(info.data.get("split"), LeaveOneOutSplit):
             found = "'every-prefix', and split.by is 'leave-one-out', which trains on all but each session's last event"
-            raise mistakes([Mistake(("protocol",), found, "'leave-one-out'")])
+            raise mistakes([Mistake(("protocol",), found, "'leave-one-out'", code="conflict")])
         return evaluation
 
     @field_validator("gate")
@@ -245,13 +249,15 @@ class Recommender(Strict):
             if baselines is not None and condition.against is not None:
                 known = ["champion", "best-baseline", *(baseline.name for baseline in _compared(baselines))]
                 if condition.against not in known:
-                    found.append(Mistake((number, "against"), repr(condition.against), ", ".join(known)))
+                    against, allowed = repr(condition.against), ", ".join(known)
+                    found.append(Mistake((number, "against"), against, allowed, code="unknown-name"))
             cutoff = condition.metric.partition("@")[2]
             if evaluation is not None and cutoff and int(cutoff) not in evaluation.cutoffs:
                 cutoffs = ", ".join(str(cutoff) for cutoff in evaluation.cutoffs)
                 hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
                 allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
-                found.append(Mistake((number, "metric"), repr(condition.metric), allowed, hint))
+                metric = repr(condition.metric)
+                found.append(Mistake((number, "metric"), metric, allowed, hint, code="unknown-name"))
         if found:
             raise mistakes(found)
         return gate
@@ -281,8 +287,9 @@ def _compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
 def _refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
     listed = info.data.get("classes")
+    allowed = ", ".join(listed or []) or "none: the list `classes` is empty"
     found = [
-        Mistake((*key, "class"), repr(model.path), ", ".join(listed) or "none: the list `classes` is empty", hint)
+        Mistake((*key, "class"), repr(model.path), allowed, hint, code="unknown-name")
         for key, model in singled(models).items()
         if isinstance(model, CustomSpec) and listed is not None and model.path not in listed
         for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, model.path])}]"]

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from endcap.errors import ProblemCode
 from endcap.spec.base import Duration, Mistake, Name, Strict, mistakes
 from endcap.spec.source import Source
 
@@ -29,7 +30,8 @@ class Blacklist(Strict):
     def _lie_in_files(cls, sources: list[Source]) -> list[Source]:
         simulated = [number for number, source in enumerate(sources) if source.simulated is not None]
         if simulated:
-            raise mistakes([Mistake((n, "simulated"), "a simulated shop", "files, named by path") for n in simulated])
+            found, allowed = "a simulated shop", "files, named by path"
+            raise mistakes([Mistake((n, "simulated"), found, allowed, code="not-allowed") for n in simulated])
         return sources
 
 
@@ -65,7 +67,8 @@ class AttributeRule(Strict):
     def _says_one_thing(self) -> AttributeRule:
         if (self.only is None) == (self.never is None):
             found = "neither only nor never" if self.only is None else "both only and never"
-            raise mistakes([Mistake((), found, "exactly one of only and never")])
+            code: ProblemCode = "missing" if self.only is None else "conflict"
+            raise mistakes([Mistake((), found, "exactly one of only and never", code=code)])
         return self
 
 
@@ -84,5 +87,5 @@ class Rules(Strict):
         twice = [number for number, name in enumerate(names) if name in [BLACKLIST, STOCK, OWNED, *names[:number]]]
         if twice:
             allowed = f"each name once, and none of {BLACKLIST}, {STOCK}, {OWNED}"
-            raise mistakes([Mistake((n, "name"), f"{names[n]!r} again", allowed) for n in twice])
+            raise mistakes([Mistake((n, "name"), f"{names[n]!r} again", allowed, code="duplicate") for n in twice])
         return attributes

@@ -59,7 +59,8 @@ class Search(Strict):
     def _domains_are_of_parameters(cls, space: dict[str, Domain]) -> dict[str, Domain]:
         wrong = [name for name in space if not all(part for part in name.split("."))]
         if wrong:
-            raise mistakes([Mistake((name,), repr(name), "parameter, or member.parameter") for name in wrong])
+            allowed = "parameter, or member.parameter"
+            raise mistakes([Mistake((name,), repr(name), allowed, code="not-allowed") for name in wrong])
         return space
 
     @field_validator("fixed")
@@ -67,12 +68,13 @@ class Search(Strict):
     def _not_both(cls, fixed: list[str], info: ValidationInfo) -> list[str]:
         both = [name for name in fixed if name in info.data.get("space", {})]
         if both:
-            raise mistakes([Mistake((), f"{name!r}, which has a domain in space", "one of the two") for name in both])
+            found = "which has a domain in space"
+            raise mistakes([Mistake((), f"{name!r}, {found}", "one of the two", code="conflict") for name in both])
         return fixed
 
     @field_validator("cluster")
     @classmethod
     def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
         if cluster is not None and info.data.get("address"):
-            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two")])
+            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two", code="conflict")])
         return cluster

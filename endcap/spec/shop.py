@@ -70,8 +70,11 @@ class TimeRule(Strict):
         try:
             ZoneInfo(zone)
         except (KeyError, ValueError, OSError):
-            allowed = "a zone of the IANA data base, such as UTC or Europe/Zurich"
-            raise mistakes([Mistake((), repr(zone), allowed, suggest(zone, available_timezones()))]) from None
+            allowed, hint = (
+                "a zone of the IANA data base, such as UTC or Europe/Zurich",
+                suggest(zone, available_timezones()),
+            )
+            raise mistakes([Mistake((), repr(zone), allowed, hint, code="unknown-name")]) from None
         return zone
 
 
@@ -129,7 +132,7 @@ class Items(Strict):
         others = [number for number, source in enumerate(sources) if source.layout != first]
         if others:
             allowed = f"{first}, as of the first source: an item table has one layout"
-            raise mistakes([Mistake((number, "layout"), sources[number].layout, allowed) for number in others])
+            raise mistakes([Mistake((n, "layout"), sources[n].layout, allowed, code="conflict") for n in others])
         return sources
 
     @field_validator("columns")
@@ -138,7 +141,7 @@ class Items(Strict):
         sources = info.data.get("sources")
         if sources and sources[0].layout != "columns" and columns != ItemColumns():
             allowed = f"nothing: the layout {sources[0].layout} names its own; take items.columns out"
-            raise mistakes([Mistake((), "columns", allowed)])
+            raise mistakes([Mistake((), "columns", allowed, code="conflict")])
         return columns
 
 
@@ -194,18 +197,21 @@ class EventFeature(Strict):
     @classmethod
     def _types_differ(cls, types: list[str] | None, info: ValidationInfo) -> list[str] | None:
         if types is not None and info.data.get("kind", "type") != "type":
-            raise mistakes([Mistake((), str(types), "nothing: only a feature of the kind 'type' has types")])
+            allowed = "nothing: only a feature of the kind 'type' has types"
+            raise mistakes([Mistake((), str(types), allowed, code="conflict")])
         if types is not None and (not types or len(set(types)) < len(types)):
-            raise mistakes([Mistake((), str(types), "one type or more, each once")])
+            raise mistakes([Mistake((), str(types), "one type or more, each once", code="not-allowed")])
         return types
 
     @field_validator("buckets")
     @classmethod
     def _edges_ascend(cls, buckets: list[float] | None, info: ValidationInfo) -> list[float] | None:
         if buckets is not None and info.data.get("kind") == "type":
-            raise mistakes([Mistake((), str(buckets), "nothing: types have no order to cut")])
+            allowed = "nothing: types have no order to cut"
+            raise mistakes([Mistake((), str(buckets), allowed, code="conflict")])
         if buckets is not None and (not buckets or any(b <= a for a, b in itertools.pairwise(buckets))):
-            raise mistakes([Mistake((), str(buckets), "one number or more, each larger than the one before")])
+            allowed = "one number or more, each larger than the one before"
+            raise mistakes([Mistake((), str(buckets), allowed, code="not-allowed")])
         return buckets
 
 
@@ -218,12 +224,13 @@ class Features(Strict):
         names = [feature.name for feature in events]
         twice = [number for number, name in enumerate(names) if name in names[:number]]
         if twice:
-            allowed = "each name once"
-            raise mistakes([Mistake((number, "name"), f"{names[number]!r} again", allowed) for number in twice])
+            raise mistakes(
+                [Mistake((n, "name"), f"{names[n]!r} again", "each name once", code="duplicate") for n in twice]
+            )
         typed = [number for number, feature in enumerate(events) if feature.kind == "type"]
         if len(typed) > 1:
             allowed = "one feature of the kind 'type': it tells all types apart"
-            raise mistakes([Mistake((number, "kind"), "'type' again", allowed) for number in typed[1:]])
+            raise mistakes([Mistake((n, "kind"), "'type' again", allowed, code="duplicate") for n in typed[1:]])
         return events
 
 
@@ -263,11 +270,11 @@ class Shop(Strict):
         layouts = [source.layout for source in events.sources]
         if lacking := [layout for layout in layouts if layout in WITHOUT[column]]:
             found = f"{sessions.by!r}, and the layout {lacking[0]} has no {column}s"
-            raise mistakes([Mistake(("by",), found, repr(other))])
+            raise mistakes([Mistake(("by",), found, repr(other), code="conflict")])
         if "columns" in layouts and getattr(events.columns, column) is None:
             found = f"{sessions.by!r}, and no events.columns.{column}"
             allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
-            raise mistakes([Mistake(("by",), found, allowed)])
+            raise mistakes([Mistake(("by",), found, allowed, code="conflict")])
         return sessions
 
     @field_validator("features")
@@ -280,7 +287,7 @@ class Shop(Strict):
         lacking = [number for number, one in enumerate(features.events) if one.kind == "type" and one.types is None]
         if lacking and events.types is None:
             allowed = "a list of event types, here or in events.types"
-            raise mistakes([Mistake(("events", number, "types"), "nothing", allowed) for number in lacking])
+            raise mistakes([Mistake(("events", n, "types"), "nothing", allowed, code="missing") for n in lacking])
         if not lacking:
             return features
         named = [
@@ -303,7 +310,13 @@ class Shop(Strict):
             named.append((("stock", "attribute"), rules.stock.attribute, numbers, "a numeric attribute"))
         without = "none" if items is not None else "none, the shop has no `items`"
         found = [
-            Mistake(key, repr(name), f"{kind} of the shop's items: {', '.join(known) or without}", suggest(name, known))
+            Mistake(
+                key,
+                repr(name),
+                f"{kind} of the shop's items: {', '.join(known) or without}",
+                suggest(name, known),
+                code="unknown-name",
+            )
             for key, name, known, kind in named
             if name not in known
         ]
@@ -311,7 +324,7 @@ class Shop(Strict):
         layouts = set() if events is None or events.columns.type else {source.layout for source in events.sources}
         if rules.owned is not None and layouts == {"columns"}:
             allowed = "such a rule where events have types: name events.columns.type"
-            found.append(Mistake(("owned", "types"), str(rules.owned.types), allowed))
+            found.append(Mistake(("owned", "types"), str(rules.owned.types), allowed, code="conflict"))
         if found:
             raise mistakes(found)
         return rules

@@ -38,11 +38,11 @@ class Source(Strict):
     @classmethod
     def _one_origin(cls, simulated: Simulation | None, info: ValidationInfo) -> Simulation | None:
         if simulated is not None and info.data.get("path"):
-            raise mistakes([Mistake((), "a path as well", "one of path and simulated")])
+            raise mistakes([Mistake((), "a path as well", "one of path and simulated", code="conflict")])
         return simulated
 
     @model_validator(mode="after")
     def _has_an_origin(self) -> Source:
         if not self.path and self.simulated is None:
-            raise mistakes([Mistake(("path",), "nothing", "a file, a folder or a glob")])
+            raise mistakes([Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")])
         return self

@@ -25,7 +25,7 @@ class Between(Strict):
     def _ends_in_order(cls, high: float, info: ValidationInfo) -> float:
         low = info.data.get("low")
         if low is not None and not low < high:
-            raise mistakes([Mistake((), f"{high:g}, and low is {low:g}", "more than low")])
+            raise mistakes([Mistake((), f"{high:g}, and low is {low:g}", "more than low", code="conflict")])
         return high
 
     @field_validator("log")
@@ -33,7 +33,7 @@ class Between(Strict):
     def _logarithm_exists(cls, log: bool, info: ValidationInfo) -> bool:
         low = info.data.get("low")
         if log and low is not None and low <= 0:
-            raise mistakes([Mistake((), f"true, and low is {low:g}", "a low above 0")])
+            raise mistakes([Mistake((), f"true, and low is {low:g}", "a low above 0", code="conflict")])
         return log
 
     @field_validator("integer")
@@ -41,7 +41,8 @@ class Between(Strict):
     def _ends_are_whole(cls, integer: bool, info: ValidationInfo) -> bool:
         ends = [info.data.get("low"), info.data.get("high")]
         if integer and any(end is not None and not float(end).is_integer() for end in ends):
-            raise mistakes([Mistake((), "true, and the ends are no whole numbers", "whole low and high")])
+            found = "true, and the ends are no whole numbers"
+            raise mistakes([Mistake((), found, "whole low and high", code="conflict")])
         return integer
 
     def holds(self, value: Any) -> bool:

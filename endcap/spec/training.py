@@ -39,7 +39,7 @@ class Training(Strict):
     @classmethod
     def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
         if cluster is not None and info.data.get("address"):
-            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two")])
+            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two", code="conflict")])
         return cluster
 
 
@@ -54,11 +54,17 @@ def training_mistakes(training: Training, model: ModelSpec, search: Search | Non
     if foreign or not shared:
         hint = "Leave `training` out: other models are fitted by one process."
         allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
-        return [Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint)]
+        return [Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint, code="conflict")]
     own = [(_key("model.members." if label else "model.", label), one.batch) for label, one in shared.items()]
     hint = "Give search.space such values of it, or list it in search.fixed."
     return [
-        Mistake(("workers",), f"{found} for {key}, {batch}", f"what divides {key}: its sessions are shared out", said)
+        Mistake(
+            ("workers",),
+            f"{found} for {key}, {batch}",
+            f"what divides {key}: its sessions are shared out",
+            said,
+            code="conflict",
+        )
         for batches, said in ((own, ""), (_searched(shared, model, search), hint))
         for key, batch in batches
         if batch % training.workers

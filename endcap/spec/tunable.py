@@ -75,7 +75,13 @@ def mistakes_of(search: Search, model: ModelSpec) -> list[Mistake]:
     places: list[tuple[tuple[str | int, ...], str]] = [(("space", key), key) for key in search.space]
     places += [(("fixed", number), key) for number, key in enumerate(search.fixed)]
     found = [
-        Mistake(at, repr(key), f"a parameter of the model: {', '.join(sorted(known))}", _near(key, known))
+        Mistake(
+            at,
+            repr(key),
+            f"a parameter of the model: {', '.join(sorted(known))}",
+            _near(key, known),
+            code="unknown-name",
+        )
         for at, key in places
         if key not in known and key.rpartition(".")[0] not in members(model).keys() - closed.keys()
     ]
@@ -90,7 +96,12 @@ def _refuse(search: Search, label: str, member: CustomSpec) -> None:
     known = [_spelled(label, name) for name in parameters(member)]
     given, fixed = _given(label, search)
     found = [
-        Mistake(("search",), repr(_spelled(label, name)), f"a parameter of {member.path}: {', '.join(known)}")
+        Mistake(
+            ("search",),
+            repr(_spelled(label, name)),
+            f"a parameter of {member.path}: {', '.join(known)}",
+            code="unknown-name",
+        )
         for name in [*given, *fixed]
         if _spelled(label, name) not in known
     ]
@@ -98,7 +109,9 @@ def _refuse(search: Search, label: str, member: CustomSpec) -> None:
         if _spelled(label, name) in known:
             found += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
     if found:
-        raise SpecError([Problem("spec", ".".join(map(str, one.at)), one.found, one.allowed) for one in found])
+        raise SpecError(
+            [Problem("spec", ".".join(map(str, one.at)), one.found, one.allowed, code=one.code) for one in found]
+        )
 
 
 def _tuned(member: SingleSpec) -> Any:
@@ -141,14 +154,14 @@ def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: D
         try:
             changed(member, {name: value})
         except (ValidationError, SpecError) as error:
-            yield Mistake((*at, *place), repr(value), f"what {name} may be: {_reason(error)}")
+            yield Mistake((*at, *place), repr(value), f"what {name} may be: {_reason(error)}", code="not-allowed")
     if isinstance(domain, Between) and not domain.integer:
         try:
             changed(member, {name: domain.inner()})
         except (ValidationError, SpecError) as error:
             found = f"{domain.low:g} to {domain.high:g}, which holds {domain.inner():g}"
             hint = f"If {name} takes whole numbers, add integer: true."
-            yield Mistake(at, found, f"what {name} may be: {_reason(error)}", hint)
+            yield Mistake(at, found, f"what {name} may be: {_reason(error)}", hint, code="not-allowed")
 
 
 def _reason(error: ValidationError | SpecError) -> str:

@@ -21,7 +21,7 @@ def expand(node: Node, key: str, problems: list[Problem], variables: Mapping[str
         text = variables.get(name) or default
         if text is None:
             allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
-            problems.append(Problem(node.place, key, f"${{{name}}}, which is not set", allowed))
+            problems.append(Problem(node.place, key, f"${{{name}}}, which is not set", allowed, code="unset-variable"))
         return text or ""
 
     return _VARIABLE.sub(value, node.value)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from endcap.errors import Problem
+from endcap.errors import Problem, ProblemCode
 from endcap.spec.base import Allowed, Mistake, suggest
 from endcap.spec.nodes import Key, Node, listed, spelled
 
@@ -131,24 +131,29 @@ def _problems(
         layered = "apiVersion" in parent.keys and getattr(parent.model, "layered", False)
         known = [*parent.keys, *([EXTENDS] if layered else [])]
         hint = suggest(key[-1], known)
-        return [(key, Problem(place, spelled(key), "an unknown key", listed(known) or "no key", hint))]
+        allowed = listed(known) or "no key"
+        return [(key, Problem(place, spelled(key), "an unknown key", allowed, hint, code="unknown-key"))]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         assert shape.discriminator is not None
         key = (*key, shape.discriminator)
         tags = [member.tag(shape.discriminator) for member in shape.members]
         node = document.at(key)
         tag = detail.get("ctx", {}).get("tag")
-        found = "nothing" if kind == "union_tag_not_found" and _absent(document, key) else show(node.plain())
-        return [(key, Problem(node.place, spelled(key), found, listed(tags), suggest(tag, tags)))]
+        absent = kind == "union_tag_not_found" and _absent(document, key)
+        found, hint = "nothing" if absent else show(node.plain()), suggest(tag, tags)
+        code: ProblemCode = "missing" if absent else "not-allowed"
+        return [(key, Problem(node.place, spelled(key), found, listed(tags), hint, code=code))]
     if kind == "missing":
-        return [(key, Problem(place, spelled(key), "nothing", describe(shape), "This key is required."))]
+        hint = "This key is required."
+        return [(key, Problem(place, spelled(key), "nothing", describe(shape), hint, code="missing"))]
     value = key[-1] if detail["loc"][-1] == KEY else document.at(key).plain()
     allowed = detail["msg"] if kind == "value_error" and shape.model is not None else describe(shape)
-    return [(key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape)))]
+    wrong: ProblemCode = "wrong-type" if kind.endswith("_type") else "not-allowed"
+    return [(key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape), code=wrong))]
 
 
 def _mistaken(key: Key, one: Mistake, document: Node) -> tuple[Key, Problem]:
-    return key, Problem(document.at(key).place, spelled(key), one.found, one.allowed, one.hint)
+    return key, Problem(document.at(key).place, spelled(key), one.found, one.allowed, one.hint, code=one.code)
 
 
 def _absent(document: Node, key: Key) -> bool:

@@ -44,5 +44,9 @@ def open_store(url: str) -> Store:
         bucket, prefix = split_address(url)
         return S3Store(Bucket(bucket, from_environment()), prefix)
     raise UserError(
-        f"store {url!r}: scheme {scheme!r} is not known; allowed: a folder's path, file:///… or s3://bucket/prefix"
+        f"store {url!r}: scheme {scheme!r} is not known; allowed: a folder's path, file:///… or s3://bucket/prefix",
+        code="store.scheme-unknown",
+        address=url,
+        found=scheme,
+        allowed=["file", "s3"],
     )

@@ -171,7 +171,10 @@ class Bucket:
             self._ask("read", name, get, expected={*CONDITION, "InvalidRange"})
         except FOREIGN as error:
             if code_of(error) in CONDITION:
-                raise NotFoundError(f"{self.address(name)} was replaced meanwhile") from None
+                address = self.address(name)
+                raise NotFoundError(
+                    f"{address} was replaced meanwhile", code="store.object-replaced", address=address
+                ) from None
             file.unlink()  # it held more than there is
             self._ask("read", name, get)
 

@@ -32,7 +32,12 @@ def cache_folder() -> Path:
     for folder in candidates:
         if _ours(folder):
             return folder
-    raise StorageError(f"none of {', '.join(map(str, candidates))} can be written; name a folder by {VARIABLE}")
+    raise StorageError(
+        f"none of {', '.join(map(str, candidates))} can be written; name a folder by {VARIABLE}",
+        code="store.no-cache",
+        folders=[str(folder) for folder in candidates],
+        variable=VARIABLE,
+    )
 
 
 @contextlib.contextmanager

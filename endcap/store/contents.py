@@ -41,7 +41,13 @@ def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", 
         try:
             manifest = opened_manifest(json.loads((folder / MANIFEST).read_text()), name or str(folder))
         except (OSError, ValueError) as error:
-            raise IntegrityError(f"{name or folder}: its {MANIFEST} cannot be read ({error}); fetch it again") from None
+            raise IntegrityError(
+                f"{name or folder}: its {MANIFEST} cannot be read ({error}); fetch it again",
+                code="store.damaged",
+                address=name or str(folder),
+                file=MANIFEST,
+                fault="unreadable",
+            ) from None
     name = name or manifest["address"]
     for file, described in manifest["files"].items():
         check_file(folder / file, described, file, name, verify=verify)
@@ -50,9 +56,21 @@ def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", 
 def check_file(file: Path, described: Mapping[str, object], called: str, artifact: str, *, verify: bool) -> None:
     """Compare one file with what the manifest says of it. Raises IntegrityError."""
     if not file.is_file() or file.stat().st_size != described["bytes"]:
-        raise IntegrityError(f"{artifact}: {called} is missing or cut short; {_make_again(artifact)}")
+        raise IntegrityError(
+            f"{artifact}: {called} is missing or cut short; {_make_again(artifact)}",
+            code="store.damaged",
+            address=artifact,
+            file=called,
+            fault="missing",
+        )
     if verify and sha256(file) != described["sha256"]:
-        raise IntegrityError(f"{artifact}: {called} was changed after it was written; {_make_again(artifact)}")
+        raise IntegrityError(
+            f"{artifact}: {called} was changed after it was written; {_make_again(artifact)}",
+            code="store.damaged",
+            address=artifact,
+            file=called,
+            fault="changed",
+        )
 
 
 def document_bytes(document: Json) -> bytes:
@@ -120,7 +138,10 @@ def storage_errors(place: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
             reason = error.strerror or str(error)
             raise StorageError(
-                f"cannot write {place}: {reason}; nothing was published. Free space or choose another store (--store)"
+                f"cannot write {place}: {reason}; nothing was published. Free space or choose another store (--store)",
+                code="store.cannot-write",
+                path=str(place),
+                reason=reason,
             ) from error
         raise
 

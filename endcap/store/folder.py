@@ -59,9 +59,17 @@ class FolderStore:
         try:
             manifest: Json = json.loads((folder / MANIFEST).read_text())
         except FileNotFoundError:
-            raise NotFoundError(f"nothing is stored under {address}; `endcap run` makes it") from None
+            raise NotFoundError(
+                f"nothing is stored under {address}; `endcap run` makes it", code="store.not-found", address=address
+            ) from None
         except ValueError as error:
-            raise IntegrityError(f"{address}: its manifest is not JSON ({error})") from None
+            raise IntegrityError(
+                f"{address}: its manifest is not JSON ({error})",
+                code="store.damaged",
+                address=address,
+                file=MANIFEST,
+                fault="unreadable",
+            ) from None
         return manifest
 
     @contextlib.contextmanager
@@ -127,7 +135,12 @@ class FolderStore:
         moved = self.path / content_key(address)
         if (moved / MANIFEST).is_file() and self._manifest(moved, address)["address"] == address:
             return moved
-        raise NotFoundError(f"{address} does not lie in this store ({self.root})")
+        raise NotFoundError(
+            f"{address} does not lie in this store ({self.root})",
+            code="store.elsewhere",
+            address=address,
+            store=self.root,
+        )
 
     def _move_into_place(self, draft: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,11 @@ class Publication:
             found = "missing" if there is None else f"{there.bytes:,} bytes"
             raise IntegrityError(
                 f"{self._bucket.address(copied)} is {found} after it was copied, {size:,} bytes are expected: "
-                "does something else write there? Nothing was published; run again"
+                "does something else write there? Nothing was published; run again",
+                code="store.copy-differs",
+                address=self._bucket.address(copied),
+                found=None if there is None else there.bytes,
+                expected=size,
             )
 
     def _sweep(self) -> None:

@@ -81,11 +81,19 @@ class S3Store:
     def _manifest(self, address: str) -> Json:
         found = self._bucket.read(self._name(f"{self._path(address)}/{MANIFEST}"))
         if found is None:
-            raise NotFoundError(f"nothing is stored under {address}; `endcap run` makes it")
+            raise NotFoundError(
+                f"nothing is stored under {address}; `endcap run` makes it", code="store.not-found", address=address
+            )
         try:
             manifest: Json = json.loads(found[0])
         except ValueError as error:
-            raise IntegrityError(f"{address}: its manifest is not JSON ({error})") from None
+            raise IntegrityError(
+                f"{address}: its manifest is not JSON ({error})",
+                code="store.damaged",
+                address=address,
+                file=MANIFEST,
+                fault="unreadable",
+            ) from None
         return manifest
 
     @contextlib.contextmanager
@@ -155,20 +163,23 @@ class S3Store:
         return f"{self._prefix}{path}"
 
     def _path(self, address: str) -> str:
-        if address.startswith(f"{self.root}/"):
-            return address.removeprefix(f"{self.root}/").rstrip("/")
+        path = address.removeprefix(f"{self.root}/").rstrip("/")
+        if address.startswith(f"{self.root}/") and ".." not in path.split("/"):
+            return path
         # The store may have been copied from elsewhere: an artifact's manifest says where it was made.
         copied = content_key(address)
         manifest = self._bucket.read(self._name(f"{copied}/{MANIFEST}"))
         if manifest is not None and json.loads(manifest[0])["address"] == address:
             return copied
-        raise NotFoundError(f"{address} does not lie in this store ({self.root})")
+        raise NotFoundError(
+            f"{address} does not lie in this store ({self.root})",
+            code="store.elsewhere",
+            address=address,
+            store=self.root,
+        )
 
     def _copy_of(self, address: str) -> Path:
-        path = self._path(address)
-        if ".." in path.split("/"):
-            raise NotFoundError(f"{address} does not lie in this store ({self.root})")
-        return self._local / path
+        return self._local / self._path(address)
 
     def _keep_copy(self, folder: Path, manifest: Json) -> None:
         """Spare the next step the download of what was made on this machine."""
@@ -208,7 +219,11 @@ class S3Store:
             check_file(part, described, name, address, verify=True)
         except NotFoundError:
             raise IntegrityError(
-                f"{address}: {name} is missing or cut short; delete everything below that address and run again"
+                f"{address}: {name} is missing or cut short; delete everything below that address and run again",
+                code="store.damaged",
+                address=address,
+                file=name,
+                fault="missing",
             ) from None
         except IntegrityError:
             part.unlink(missing_ok=True)
@@ -221,7 +236,12 @@ def split_address(address: str) -> tuple[str, str]:
     """Bucket and path of an ``s3://bucket/path`` address. Raises UserError where it names no bucket."""
     bucket, _, path = address.removeprefix("s3://").partition("/")
     if not 3 <= len(bucket) <= 63 or not set(bucket) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
-        raise UserError(f"{address}: found {bucket!r} as the bucket; allowed: s3://bucket or s3://bucket/prefix")
+        raise UserError(
+            f"{address}: found {bucket!r} as the bucket; allowed: s3://bucket or s3://bucket/prefix",
+            code="store.bucket-name",
+            address=address,
+            found=bucket,
+        )
     return bucket, path.strip("/")
 
 

@@ -64,49 +64,102 @@ def in_words(error: BaseException, doing: str, address: str, settings: S3Setting
     code, status = code_of(error), _status(error)
     keys = f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret {SECRET})"
     bucket = "/".join(address.split("/")[:3])
+    answer, where = code or f"HTTP {status}", {"address": address, "endpoint": settings.endpoint, "doing": doing}
     if code in ABSENT:
-        return NotFoundError(f"nothing is stored under {address}")
+        return NotFoundError(f"nothing is stored under {address}", code="store.not-found", address=address)
     if code == "NoSuchBucket":
-        return UserError(f"{settings.endpoint} has no bucket {bucket}; create it, or correct the address of the store")
+        return UserError(
+            f"{settings.endpoint} has no bucket {bucket}; create it, or correct the address of the store",
+            code="store.bucket-not-found",
+            bucket=bucket,
+            endpoint=settings.endpoint,
+        )
     if code in _CREDENTIALS:
         return UserError(
-            f"{settings.endpoint} {_CREDENTIALS[code]} ({code}, key {settings.access_key}); correct {keys}"
+            f"{settings.endpoint} {_CREDENTIALS[code]} ({code}, key {settings.access_key}); correct {keys}",
+            code="store.credentials-refused",
+            answer=answer,
+            key=settings.access_key,
+            **where,
         )
     if code == "RequestTimeTooSkewed":
-        return StorageError(f"{settings.endpoint} refuses: this machine's clock differs too much from its own; set it")
+        return StorageError(
+            f"{settings.endpoint} refuses: this machine's clock differs too much from its own; set it",
+            code="store.clock-differs",
+            **where,
+        )
     if code in _REGION:
         return UserError(
             f"{settings.endpoint} says that {bucket} lies in another region than {settings.region} "
-            f"({getattr(error, 'message', None) or code}); set {REGIONS[0]}"
+            f"({getattr(error, 'message', None) or code}); set {REGIONS[0]}",
+            code="store.wrong-region",
+            bucket=bucket,
+            found=settings.region,
+            answer=answer,
+            variable=REGIONS[0],
+            **where,
         )
     if code in _FULL or status == 507:
-        return StorageError(f"cannot {doing} {address}: {settings.endpoint} is full or the quota is reached ({code})")
+        return StorageError(
+            f"cannot {doing} {address}: {settings.endpoint} is full or the quota is reached ({code})",
+            code="store.full",
+            answer=answer,
+            **where,
+        )
     if code in ("AccessDenied", "AllAccessDisabled") or status in (401, 403):
         return StorageError(
             f"may not {doing} {address}: {settings.endpoint} denies it to the key {settings.access_key}. Grant it "
             "s3:ListBucket of the bucket, s3:GetObject, s3:PutObject and s3:DeleteObject of its objects; "
-            f"or correct {keys}"
+            f"or correct {keys}",
+            code="store.denied",
+            answer=answer,
+            key=settings.access_key,
+            **where,
         )
     if may_pass(error):
         return TransientError(
-            f"cannot {doing} {address}: {settings.endpoint} fails again and again "
-            f"({code or f'HTTP {status}'}); look at it, then run again"
+            f"cannot {doing} {address}: {settings.endpoint} fails again and again ({answer}); look at it, then run "
+            "again",
+            code="store.server-fails",
+            answer=answer,
+            **where,
         )
-    return StorageError(f"cannot {doing} {address}: {settings.endpoint} answers {code or f'HTTP {status}'}: {error}")
+    return StorageError(
+        f"cannot {doing} {address}: {settings.endpoint} answers {answer}: {error}",
+        code="store.server-refuses",
+        answer=answer,
+        reason=str(error),
+        **where,
+    )
 
 
 def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Settings) -> EndcapError:
     reason = _reason(error)
+    where = {"address": address, "endpoint": settings.endpoint, "doing": doing}
     if isinstance(reason, http.NameResolutionError | http.LocationParseError):
-        return UserError(f"cannot {doing} {address}: no host is known as {settings.host}; correct {ENDPOINTS[0]}")
+        return UserError(
+            f"cannot {doing} {address}: no host is known as {settings.host}; correct {ENDPOINTS[0]}",
+            code="store.host-unknown",
+            host=settings.host,
+            variable=ENDPOINTS[0],
+            **where,
+        )
     if isinstance(reason, http.SSLError):
         return UserError(
             f"cannot {doing} {address}: no TLS with {settings.endpoint} ({reason}); name its certificate authority by "
-            f"{CAS[0]}, or give {ENDPOINTS[0]} with http:// where the server speaks no TLS"
+            f"{CAS[0]}, or give {ENDPOINTS[0]} with http:// where the server speaks no TLS",
+            code="store.no-tls",
+            reason=str(reason),
+            variables=[CAS[0], ENDPOINTS[0]],
+            **where,
         )
     return TransientError(
         f"cannot {doing} {address}: {settings.endpoint} cannot be reached ({reason}); see whether it runs and whether "
-        f"{ENDPOINTS[0]} is right, then run again"
+        f"{ENDPOINTS[0]} is right, then run again",
+        code="store.unreachable",
+        reason=str(reason),
+        variable=ENDPOINTS[0],
+        **where,
     )
 
 

@@ -60,17 +60,27 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
     """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
     given = os.environ if environment is None else environment
     endpoint = _first(given, ENDPOINTS[:-1]) or _kserves_endpoint(given)
-    missing = [] if endpoint else [f"{ENDPOINTS[0]} (such as https://s3.eu-central-1.amazonaws.com or minio:9000)"]
+    missing = [] if endpoint else [ENDPOINTS[0]]
     missing += [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not given.get(name)]
     if missing or not endpoint:
+        examples = {ENDPOINTS[0]: " (such as https://s3.eu-central-1.amazonaws.com or minio:9000)"}
         raise UserError(
-            f"an s3:// address needs {' and '.join(missing)} in the environment; in a cluster "
-            f"{'it is a key' if len(missing) == 1 else 'they are keys'} of the same name in the Secret {SECRET}"
+            f"an s3:// address needs {' and '.join(name + examples.get(name, '') for name in missing)} in the "
+            f"environment; in a cluster {'it is a key' if len(missing) == 1 else 'they are keys'} of the same name in "
+            f"the Secret {SECRET}",
+            code="store.settings-missing",
+            variables=missing,
+            secret=SECRET,
         )
     host, secure = _endpoint(endpoint)
     ca = given.get(CAS[0]) or _mounted_ca(given) or _first(given, CAS[1:])
     if ca and not Path(ca).is_file():
-        raise UserError(f"{CAS[0]}: found {ca}, which is no file; name a file of certificates in PEM, or leave it out")
+        raise UserError(
+            f"{CAS[0]}: found {ca}, which is no file; name a file of certificates in PEM, or leave it out",
+            code="store.certificates-not-found",
+            variable=CAS[0],
+            found=ca,
+        )
     return S3Settings(
         host=host,
         secure=secure,
@@ -106,7 +116,10 @@ def _endpoint(given: str) -> tuple[str, bool]:
         wrong = True
     if wrong:
         raise UserError(
-            f"{ENDPOINTS[0]}: found {given!r}; allowed: {allowed}. The bucket is named in the store's address"
+            f"{ENDPOINTS[0]}: found {given!r}; allowed: {allowed}. The bucket is named in the store's address",
+            code="store.endpoint-malformed",
+            variable=ENDPOINTS[0],
+            found=given,
         )
     return parts.netloc, parts.scheme == "https"
 

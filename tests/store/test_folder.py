@@ -12,6 +12,7 @@ import pytest
 
 from endcap.errors import IntegrityError, StorageError
 from endcap.store import Store, check_folder, open_store
+from tests.refusals import refused
 from tests.store.contract import StoreContract, put
 
 
@@ -49,16 +50,17 @@ def test_drafts_of_a_host_with_a_longer_name_are_left_alone(store: Store, tmp_pa
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot write"):
-        open_store(str(tmp_path / "file" / "store"))
+    place = str(tmp_path / "file" / "store")
+    with refused(StorageError, "store.cannot-write", path=place, reason="Not a directory"):
+        open_store(place)
 
 
 def test_a_copy_that_something_else_made_is_checked_by_the_manifest_in_it(store: Store) -> None:
     folder = store.fetch(put(store, "k1"))
     check_folder(folder)
     (folder / "sub" / "file.txt").write_text("jello")
-    with pytest.raises(IntegrityError, match=r"file\.txt was changed"):
+    with refused(IntegrityError, "store.damaged", file="sub/file.txt", fault="changed"):
         check_folder(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(IntegrityError, match=r"manifest\.json cannot be read"):
+    with refused(IntegrityError, "store.damaged", address=str(folder), file="manifest.json", fault="unreadable"):
         check_folder(folder)
