@@ -11,6 +11,7 @@ import yaml
 from endcap.errors import SpecError
 from endcap.spec import Recommender
 from endcap.spec.load import load
+from tests.refusals import misspelt
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,33 +35,33 @@ OWN = {"function": "shop.checks:prices"}
 
 
 @pytest.mark.parametrize(
-    ("steps", "key", "found"),
+    ("steps", "key", "code"),
     [
-        ({"train": {"memory": "16 gigabytes"}}, "train.memory", "'16 gigabytes'"),
-        ({"train": {"nodeSelector": {"gpu": 1}}}, "train.nodeSelector.gpu", "1"),
-        ({"train": {"nodeSelector": "gpu"}}, "train.nodeSelector", "'gpu'"),
-        ({"train": {"gpus": 1}}, "train.gpus", "an unknown key"),
-        ({"No Name": {**OWN, "after": "train"}}, "No Name", "'No Name'"),
-        ({"train": {"after": "ingest"}}, "train.after", "a value"),
-        ({"evaluate": {"enabled": False}}, "evaluate.enabled", "false"),
-        ({"register": {"enabled": False}}, "register.enabled", "false"),
-        ({"audit": OWN}, "audit.after", "nothing"),
-        ({"audit": {**OWN, "after": "evalute"}}, "audit.after", "'evalute'"),
-        ({"one": {**OWN, "after": "two"}, "two": {**OWN, "after": "one"}}, "one.after", "'two', a circle"),
-        ({"audit": {"after": "train"}}, "audit", "neither image nor function"),
+        ({"train": {"memory": "16 gigabytes"}}, "train.memory", "not-allowed"),
+        ({"train": {"nodeSelector": {"gpu": 1}}}, "train.nodeSelector.gpu", "wrong-type"),
+        ({"train": {"nodeSelector": "gpu"}}, "train.nodeSelector", "wrong-type"),
+        ({"train": {"gpus": 1}}, "train.gpus", "unknown-key"),
+        ({"No Name": {**OWN, "after": "train"}}, "No Name", "not-allowed"),
+        ({"train": {"after": "ingest"}}, "train.after", "not-allowed"),
+        ({"evaluate": {"enabled": False}}, "evaluate.enabled", "not-allowed"),
+        ({"register": {"enabled": False}}, "register.enabled", "conflict"),
+        ({"audit": OWN}, "audit.after", "missing"),
+        ({"audit": {**OWN, "after": "evalute"}}, "audit.after", "unknown-name"),
+        ({"one": {**OWN, "after": "two"}, "two": {**OWN, "after": "one"}}, "one.after", "circle"),
+        ({"audit": {"after": "train"}}, "audit", "missing"),
     ],
 )
 def test_steps_that_cannot_be_are_told_with_their_key(
-    tmp_path: Path, steps: dict[str, Any], key: str, found: str
+    tmp_path: Path, steps: dict[str, Any], key: str, code: str
 ) -> None:
     with pytest.raises(SpecError) as caught:
         loaded(tmp_path, pipeline={"steps": steps})
-    assert (f"pipeline.steps.{key}", found) in {(one.key, one.found) for one in caught.value.problems}
+    assert (f"pipeline.steps.{key}", code) in {(one.key, one.code) for one in caught.value.problems}
 
 
 def test_a_canarys_nodes_are_told_by_all_keys_of_the_stables(tmp_path: Path) -> None:
     kubernetes = {"nodeSelector": {"gpu": "a100"}, "canary": {"memory": "1Gi"}}
-    with pytest.raises(SpecError, match=r"serving\.kubernetes\.canary\.nodeSelector: found no gpu"):
+    with misspelt(("serving.kubernetes.canary.nodeSelector", "missing")):
         loaded(tmp_path, serving={"kubernetes": kubernetes})
     kubernetes["canary"] = {"nodeSelector": {"gpu": "none"}}
     canary = loaded(tmp_path, serving={"kubernetes": kubernetes}).serving.kubernetes.canary

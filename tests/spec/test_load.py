@@ -115,7 +115,7 @@ def test_an_environment_that_no_spec_has_names_those_there_are(specs: Path) -> N
     write(specs / "home" / "overlays" / "prod.yaml", "seed: 3\n")
     write(specs / "shops" / "toys" / "overlays" / "dev.yaml", "window: 2d\n")
     (problem,) = problems(load, specs / "home.yaml", env="prd")
-    assert (problem.file, problem.allowed) == ("--env prd", "dev, prod")
+    assert (problem.file, problem.code, problem.allowed) == ("--env prd", "unknown-name", "dev, prod")
     assert "'prod'" in problem.hint
 
 
@@ -123,13 +123,14 @@ def test_extends_in_a_circle_is_told(specs: Path) -> None:
     write(specs / "home.yaml", RECOMMENDER + "extends: other.yaml\n")
     write(specs / "other.yaml", "extends: home.yaml\n")
     (problem,) = problems(load, specs / "home.yaml")
-    assert problem.key == "extends"
+    assert (problem.key, problem.code) == ("extends", "circle")
     assert "home.yaml -> other.yaml -> home.yaml" in problem.found
 
 
 def test_extends_of_a_missing_file_names_those_there_are(specs: Path) -> None:
     write(specs / "home.yaml", RECOMMENDER + "extends: bse.yaml\n")
     (problem,) = problems(load, specs / "home.yaml")
+    assert problem.code == "not-found"
     assert "bse.yaml" in problem.found
     assert "home.yaml" in problem.allowed
 
@@ -154,20 +155,20 @@ def test_set_changes_model_shop_and_the_shops_keys(specs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "key", "word"),
+    ("setting", "key", "code", "word"),
     [
-        ("seed", "", "key.path=value"),
-        ("gate.3.min=1", "gate[3].min", "0 to 0"),
-        ("name.first=1", "name.first", "one value"),
-        ("baselines.0.name=vsknn", "baselines[0].name", "baselines=[...]"),
-        ("seed=[1", "", "one YAML document"),
-        ("shop.windw=3d", "windw", "window"),
+        ("seed", "", "malformed", "key.path=value"),
+        ("gate.3.min=1", "gate[3].min", "unknown-key", "0 to 0"),
+        ("name.first=1", "name.first", "unknown-key", "one value"),
+        ("baselines.0.name=vsknn", "baselines[0].name", "unknown-key", "baselines=[...]"),
+        ("seed=[1", "", "malformed", ""),
+        ("shop.windw=3d", "windw", "unknown-key", "window"),
     ],
 )
-def test_a_wrong_set_is_named_with_what_was_typed(specs: Path, setting: str, key: str, word: str) -> None:
+def test_a_wrong_set_is_named_with_what_was_typed(specs: Path, setting: str, key: str, code: str, word: str) -> None:
     write(specs / "home.yaml", RECOMMENDER + "gate: [{metric: hr@10, min: 0.1}]\n")
     (problem,) = problems(load, specs / "home.yaml", sets=[setting])
-    assert (problem.file, problem.key) == (f"--set {setting}", key)
+    assert (problem.file, problem.key, problem.code) == (f"--set {setting}", key, code)
     assert word in problem.allowed
 
 
@@ -209,9 +210,9 @@ def test_paths_are_expanded(specs: Path, monkeypatch: pytest.MonkeyPatch, path: 
 def test_an_unset_variable_is_reported_with_the_rest(specs: Path) -> None:
     text = SHOP.replace("data/events.csv", "${ENDCAP_NOT_SET}/x.csv") + "windw: 3d\n"
     first, second = problems(load_shop, write(specs / "shops" / "toys.yaml", text))
-    assert (first.key, first.file[-2:]) == ("events.sources[0].path", ":6")
+    assert (first.key, first.code, first.file[-2:]) == ("events.sources[0].path", "unset-variable", ":6")
     assert "ENDCAP_NOT_SET" in first.found
-    assert second.key == "windw"
+    assert (second.key, second.code) == ("windw", "unknown-key")
 
 
 def test_documents_bring_the_specs_back_exactly(specs: Path) -> None:
