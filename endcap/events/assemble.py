@@ -51,7 +51,13 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
             read, kept = read + table.num_rows, kept + rows.num_rows
         loader.quarantine.check(loader.table, end=True)
         if not learnt:
-            raise DataError(f"no event is left: {_why_none(shop, files, read)}")
+            raise DataError(
+                f"no event is left: {_why_none(shop, files, read)}",
+                code="events.none-left",
+                paths=[source.path for source, _ in files],
+                rows=read,
+                types=shop.events.types,
+            )
         writer.close()
     if shop.events.drop_duplicates:
         loader.progress("events: dropping duplicates")
@@ -90,7 +96,7 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
     found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
     if not count:
-        raise _no_row(files, key, " that is not later than the log's last event" if TIME in first.schema.names else "")
+        raise _no_row(files, key, later=TIME in first.schema.names)
     return {"rows": count, "schema": schema, "content": [found, schema], **until}
 
 
@@ -131,9 +137,15 @@ def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connect
     return {"until": connection.execute(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
 
 
-def _no_row(files: Files, key: str, what: str = "") -> DataError:
+def _no_row(files: Files, key: str, *, later: bool = False) -> DataError:
+    what = " that is not later than the log's last event" if later else ""
+    paths = [source.path for source, _ in files]
     return DataError(
-        f"{', '.join(source.path for source, _ in files)}: no row is there{what}; the {key} table has none"
+        f"{', '.join(paths)}: no row is there{what}; the {key} table has none",
+        code="events.table-empty",
+        paths=paths,
+        table=key,
+        later=later,
     )
 
 

@@ -41,9 +41,20 @@ def convert(
     target then stays as it was.
     """
     if layout not in PUBLISHED:
-        raise DataError(f"layout {layout!r} is not a published one; allowed: {', '.join(PUBLISHED)}")
+        raise DataError(
+            f"layout {layout!r} is not a published one; allowed: {', '.join(PUBLISHED)}",
+            code="events.layout-unknown",
+            found=layout,
+            allowed=list(PUBLISHED),
+        )
     if target.suffix not in WRITERS:
-        raise DataError(f"{target}: its suffix tells no format; allowed: {', '.join(WRITERS)}")
+        raise DataError(
+            f"{target}: its suffix tells no format; allowed: {', '.join(WRITERS)}",
+            code="events.format-unknown",
+            path=str(target),
+            found=[target.name],
+            allowed=list(WRITERS),
+        )
     event_source = completed(EventSource(path=str(source), layout=layout))
     shop = Shop(
         apiVersion="endcap/v1",

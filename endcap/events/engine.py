@@ -27,13 +27,18 @@ def engine(spill: Path, zone: str) -> Iterator[Any]:
             connection.execute(f"SET TimeZone = {text(zone)}")
         except duckdb.Error:
             raise DataError(
-                f"events.time.zone: {zone!r} is no zone of the IANA data base; such as Europe/Berlin"
+                f"events.time.zone: {zone!r} is no zone of the IANA data base; such as Europe/Berlin",
+                code="events.zone-unknown",
+                found=zone,
             ) from None
         try:
             yield connection
         except _NO_ROOM as error:
             raise StorageError(
-                f"cannot write below {spill.parent}: {error}; free space or choose another store"
+                f"cannot write below {spill.parent}: {error}; free space or choose another store",
+                code="events.cannot-spill",
+                path=str(spill.parent),
+                reason=str(error),
             ) from error
 
 
@@ -45,4 +50,9 @@ def reading(name: str) -> Iterator[None]:
     except _NO_ROOM:
         raise  # of the store's disk or of memory, not of the file
     except duckdb.Error as error:
-        raise DataError(f"{name}: holds values that cannot be read: {error}; take them out or correct them") from error
+        raise DataError(
+            f"{name}: holds values that cannot be read: {error}; take them out or correct them",
+            code="events.values-unreadable",
+            path=name,
+            reason=str(error),
+        ) from error

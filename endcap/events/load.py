@@ -69,8 +69,14 @@ class Loader:
             if self.quarantine.rows[self.table] == before:
                 self.empty.append(file.name)
         if never_seen:
-            missing = ", ".join(f"{column.name!r} ({column.key})" for column in wanted if column.name in never_seen)
-            raise DataError(f"{source.path}: no row has a value of {missing}; take it out, or name the right key")
+            missing = {column.name: column.key for column in wanted if column.name in never_seen}
+            names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
+            raise DataError(
+                f"{source.path}: no row has a value of {names}; take it out, or name the right key",
+                code="events.column-empty",
+                path=source.path,
+                columns=missing,
+            )
 
     def _check(self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile) -> pa.Table:
         count = len(batch.lines)

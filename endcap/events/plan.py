@@ -132,7 +132,11 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
     if twice:
         raise DataError(
             f"the {kind} table's columns {twice} are named twice, or are names that Endcap uses itself ({RESERVED}); "
-            f"change {kind}s.columns, {kind}s.categorical or {kind}s.numeric"
+            f"change {kind}s.columns, {kind}s.categorical or {kind}s.numeric",
+            code="events.columns-clash",
+            table=kind,
+            columns=twice,
+            reserved=list(RESERVED),
         )
     checks = [(f"{kind} IS NULL", f"{kind} is empty"), (_is_float(kind), f"{kind} {AS_FLOAT}")]
     for key, name in numbers.items():
@@ -173,23 +177,34 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     """Each wanted name's column of the batch, as SQL. Raises DataError that names all that are missing."""
     known = {_plain(name, layout): quoted(column_name(at)) for at, name in enumerate(rows.names)}
     there = [name for name in rows.names if name not in rows.unseen]
-    found, problems = {}, []
+    found, missing, repeated = {}, [], []
+    problems = []
     for column in wanted:
         names = [_plain(name, layout) for name in (column.name, *column.aliases)]
         plain = next((name for name in names if name in known), names[0])
         if plain not in known or (column.required and column.name in rows.unseen):
             near = difflib.get_close_matches(column.name.casefold(), [name.casefold() for name in there], 1, 0.6)
-            hint = next((f"; did you mean {name!r}?" for name in there if [name.casefold()] == near), "")
+            close = next((name for name in there if [name.casefold()] == near), None)
+            hint = f"; did you mean {close!r}?" if close is not None else ""
             problems.append(f"  - {column.name!r} ({column.key}){hint}")
+            missing.append({"column": column.name, "key": column.key, "near": close})
         elif [_plain(name, layout) for name in rows.names].count(plain) > 1:
             problems.append(f"  - {column.name!r} ({column.key}) is there more than once")
+            repeated.append({"column": column.name, "key": column.key})
         else:
             found[column.name] = known[plain]
     if problems:
         columns = ", ".join(repr(name) for name in there)
         if file.format in ("csv", "tsv") and len(there) == 1:
             columns += ": is the source's delimiter right?"
-        raise DataError("\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]))
+        raise DataError(
+            "\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]),
+            code="events.column-missing",
+            path=file.name,
+            found=there,
+            missing=missing,
+            repeated=repeated,
+        )
     return found
 
 

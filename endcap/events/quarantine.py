@@ -90,7 +90,19 @@ class Quarantine:
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
         advice = [f"Probably {hint}."] if hint else []
         places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
-        raise DataError("\n".join([head, *lines, *advice, *places]))
+        raise DataError(
+            "\n".join([head, *lines, *advice, *places]),
+            code="events.bad-rows",
+            table=table,
+            bad=counts.total(),
+            rows=rows,
+            limit=self._limit,
+            setting=self._setting,
+            reasons=dict(counts.most_common()),
+            advice=hint,
+            path=str(self.file) if self._kept else None,
+            first=self._first[table],
+        )
 
     def _tells(self, reason: str, count: int, rows: int, table: str) -> bool:
         return table == "events" and count * 2 > rows and (self._unit, reason) in UNIT_HINTS

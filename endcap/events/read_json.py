@@ -61,7 +61,13 @@ def _blocks(file: SourceFile) -> Iterator[Batch]:
             else:
                 rest += tail
             if len(rest) > LONGEST:
-                raise DataError(f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line")
+                raise DataError(
+                    f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line",
+                    code="events.row-too-long",
+                    path=file.name,
+                    line=line,
+                    limit=LONGEST,
+                )
         if rest:
             yield _lines([rest], line, stream.marked)
 

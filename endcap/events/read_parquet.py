@@ -24,7 +24,14 @@ def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Ro
     names = [name for name in schema.names if name in set(wanted)]
     for name in names:
         if pa.types.is_nested(schema.field(name).type):
-            raise DataError(f"{file.name}: column {name!r} is {schema.field(name).type}; a plain column is expected")
+            kind = str(schema.field(name).type)
+            raise DataError(
+                f"{file.name}: column {name!r} is {kind}; a plain column is expected",
+                code="events.column-nested",
+                path=file.name,
+                column=name,
+                found=kind,
+            )
     instants = frozenset(name for name in names if pa.types.is_temporal(schema.field(name).type))
     # Columns that nobody asked for still stand in the message about one that is missing.
     others = [name for name in schema.names if name not in names]

@@ -170,7 +170,11 @@ def _refuse_others(folder: Path, own: set[str]) -> None:
     if found:
         raise UserError(
             f"{folder} holds files that are not of this log's days, such as {found[0]} (of {len(found)}): a shop would "
-            "read them with it; remove them, or name a new folder"
+            "read them with it; remove them, or name a new folder",
+            code="events.foreign-days",
+            path=str(folder),
+            found=found[:10],
+            count=len(found),
         )
 
 

@@ -55,7 +55,11 @@ class SourceFile:
         with readable(self.name):
             state = self.path.stat()
         if (state.st_size, state.st_mtime_ns) != (self.bytes, self.changed):
-            raise DataError(f"{self.name} changed while it was read; run again when nothing writes to it")
+            raise DataError(
+                f"{self.name} changed while it was read; run again when nothing writes to it",
+                code="events.file-changed",
+                path=self.name,
+            )
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,30 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
     else:
         names = [one.address for one in objects]
     if not names:
-        raise DataError(f"{source.path}: no file is there; name a file, a folder or a glob that matches files")
+        raise DataError(
+            f"{source.path}: no file is there; name a file, a folder or a glob that matches files",
+            code="events.file-not-found",
+            path=source.path,
+        )
     known = {name: kind for name in names if (kind := _recognise(name, source, chosen))}
     skipped = [name for name in names if name not in known]
     if skipped and chosen:
-        raise DataError(f"{skipped[0]}: its suffix tells no format; {_allowed()}, or name the source's format")
+        raise DataError(
+            f"{skipped[0]}: its suffix tells no format; {_allowed()}, or name the source's format",
+            code="events.format-unknown",
+            path=skipped[0],
+            found=[Path(skipped[0]).name],
+            allowed=list(FORMATS),
+        )
     if not known:
-        there = ", ".join(Path(name).name for name in skipped[:10])
-        raise DataError(f"{source.path}: no file of a known format, only {there}; {_allowed()}, or name a format")
+        there = [Path(name).name for name in skipped[:10]]
+        raise DataError(
+            f"{source.path}: no file of a known format, only {', '.join(there)}; {_allowed()}, or name a format",
+            code="events.format-unknown",
+            path=source.path,
+            found=there,
+            allowed=list(FORMATS),
+        )
     if objects is not None:
         paths = fetch_objects([one for one in objects if one.address in known], progress)
     else:
@@ -101,13 +121,20 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{name}: no such file; check the path (it is relative to the spec file)") from None
+        raise DataError(
+            f"{name}: no such file; check the path (it is relative to the spec file)",
+            code="events.file-not-found",
+            path=name,
+        ) from None
     except (EOFError, lzma.LZMAError, pa.ArrowInvalid) as error:
-        raise DataError(f"{name}: {_damage(str(error))}") from error
+        raise _damaged(name, str(error)) from error
     except OSError as error:
         if error.errno:
-            raise DataError(f"{name}: cannot be read: {error.strerror or error}") from error
-        raise DataError(f"{name}: {_damage(str(error))}") from error
+            reason = error.strerror or str(error)
+            raise DataError(
+                f"{name}: cannot be read: {reason}", code="events.cannot-read", path=name, reason=reason
+            ) from error
+        raise _damaged(name, str(error)) from error
 
 
 def open_text(file: SourceFile, encoding: str = "utf-8", replaced: tuple[str, str] = ("", "")) -> Utf8:
@@ -155,7 +182,12 @@ def _recognise(name: str, source: Source, chosen: bool) -> tuple[str, str | None
     if format_ is None or not (chosen or by_suffix == format_ or (source.format and suffix in VAGUE)):
         return None
     if format_ == "parquet" and compression:
-        raise DataError(f"{name}: Parquet carries its own compression; give the plain .parquet file")
+        raise DataError(
+            f"{name}: Parquet carries its own compression; give the plain .parquet file",
+            code="events.parquet-compressed",
+            path=name,
+            found=compression,
+        )
     return format_, compression
 
 
@@ -169,9 +201,13 @@ def _allowed() -> str:
     return f"known are {', '.join(FORMATS)}, each plain (and text with {', '.join(COMPRESSIONS)})"
 
 
-def _damage(said: str) -> str:
+def _damaged(name: str, said: str) -> DataError:
+    """What a decompressor or a parser says of a file; they have no codes of their own."""
     if "runcated" in said or "end-of-stream" in said:
-        return "the compressed file is cut short; copy it again"
+        text = f"{name}: the compressed file is cut short; copy it again"
+        return DataError(text, code="events.file-cut-short", path=name)
     if "straddling" in said:
-        return "a row is longer than 16 MiB: a quote is probably opened and never closed"
-    return f"the file is damaged or not what its suffix says ({said.strip()})"
+        text = f"{name}: a row is longer than 16 MiB: a quote is probably opened and never closed"
+        return DataError(text, code="events.row-too-long", path=name, line=None, limit=16 << 20)
+    text = f"{name}: the file is damaged or not what its suffix says ({said.strip()})"
+    return DataError(text, code="events.file-damaged", path=name, reason=said.strip())

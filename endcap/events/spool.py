@@ -114,9 +114,15 @@ def _fetch(bucket: Bucket, one: Remote, copy: Path) -> None:
         except NotFoundError:
             part.unlink(missing_ok=True)
             raise DataError(
-                f"{one.address} was replaced or removed while it was read; run again when nothing writes to it"
+                f"{one.address} was replaced or removed while it was read; run again when nothing writes to it",
+                code="events.file-changed",
+                path=one.address,
             ) from None
         if part.stat().st_size != one.bytes:
             part.unlink()
-            raise DataError(f"{one.address} came with another size than it is listed with; run again")
+            raise DataError(
+                f"{one.address} came with another size than it is listed with; run again",
+                code="events.file-changed",
+                path=one.address,
+            )
         part.replace(copy)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from endcap.errors import DataError
 from endcap.events import convert, ingest
 from endcap.store import Store
 from tests.events.shops import make_shop, stored
+from tests.refusals import refused
 
 CLICKS = "1,2014-04-07T10:51:09.277Z,214536502,0\n2,2014-04-07T13:56:37.614Z,214662742,S\n"
 BUYS = "420374,2014-04-06T18:44:58.314Z,214537888,12462,1\n"
@@ -51,7 +50,7 @@ def test_bad_rows_lie_beside_the_target(tmp_path: Path) -> None:
 def test_too_many_bad_rows_leave_the_target_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "log.dat").write_text(CLICKS + "3,never,1,0\n")
     (tmp_path / "log.csv").write_text("older")
-    with pytest.raises(DataError, match="1 of 3 rows"):
+    with refused(DataError, "events.bad-rows", bad=1, rows=3):
         convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.csv")
     assert (tmp_path / "log.csv").read_text() == "older"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "log.csv.quarantine.jsonl", "log.dat"]
@@ -59,10 +58,12 @@ def test_too_many_bad_rows_leave_the_target_as_it_was(tmp_path: Path) -> None:
 
 def test_what_cannot_be_converted(tmp_path: Path) -> None:
     (tmp_path / "log.dat").write_text(CLICKS)
-    with pytest.raises(DataError, match="allowed: yoochoose-clicks"):
+    with refused(DataError, "events.layout-unknown", found="columns") as stopped:
         convert(tmp_path / "log.dat", "columns", tmp_path / "log.csv")
-    with pytest.raises(DataError, match=r"allowed: \.csv, \.parquet"):
+    assert "yoochoose-clicks" in stopped.value.fields["allowed"]
+    with refused(DataError, "events.format-unknown", found=["log.json"], allowed=[".csv", ".parquet"]):
         convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.json")
     (tmp_path / "log.csv").write_text("session,time,item,category\n")
-    with pytest.raises(DataError, match="it has 'session,time,item,category': is the source's delimiter right"):
+    with refused(DataError, "events.column-missing", found=["session,time,item,category"]) as stopped:
         convert(tmp_path / "log.csv", "diginetica-views", tmp_path / "out.csv")
+    assert "is the source's delimiter right?" in str(stopped.value)

@@ -18,6 +18,7 @@ from endcap.events import ingest
 from endcap.spec.shop import Shop
 from endcap.store import Store, open_store
 from tests.events.shops import ROWS, STORED, make_shop, stored, write_csv
+from tests.refusals import refused
 
 # Ingests the shop of argv[1] into the store of argv[2] and stands still where argv[3] is about to be done.
 RUN = """
@@ -125,8 +126,10 @@ def test_a_full_disk_while_the_engine_spills(tmp_path: Path, store: Store, monke
 
     monkeypatch.setattr("endcap.events.assemble.drop_duplicates", full)
     log = write_csv(tmp_path / "log.csv", ROWS)
-    with pytest.raises(StorageError, match="No space left on device; free space or choose another store"):
+    with refused(StorageError, "events.cannot-spill") as stopped:
         ingest(make_shop(log, events={"drop_duplicates": True}), store)
+    assert stopped.value.fields["reason"].endswith("No space left on device")
+    assert Path(stopped.value.fields["path"]).is_relative_to(tmp_path / "store")
     assert store.list("snapshots/test") == []
 
 

@@ -14,6 +14,7 @@ from endcap.events import convert, ingest
 from endcap.events.spool import translated
 from endcap.store import Store, bucket
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
+from tests.refusals import refused
 from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, Server, moto
 
@@ -92,20 +93,21 @@ def test_the_snapshot_is_the_same_wherever_the_log_and_its_copies_lie(
 
 
 def test_errors_and_bad_rows_name_the_address(place: S3Place, way: Proxy, store: Store) -> None:
-    def refused(path: str, said: str, kind: type[Exception] = DataError) -> None:
-        with pytest.raises(kind, match=re.escape(f"s3://{place.bucket}/{path}") + f".*{said}") as stopped:
-            ingest(make_shop(f"s3://{place.bucket}/{path}"), store)
+    def check(path: str, code: str) -> None:
+        address = f"s3://{place.bucket}/{path}"
+        with refused(DataError, code, path=address) as stopped:
+            ingest(make_shop(address), store)
         assert "cache" not in str(stopped.value)
 
     place.put("half.csv.gz", gzip.compress(csv(ROWS * 100))[:-20])
-    refused("half.csv.gz", "the compressed file is cut short")
+    check("half.csv.gz", "events.file-cut-short")
     place.put("other.csv", b"a,b\n1,2\n")
-    refused("other.csv", "columns are missing")
+    check("other.csv", "events.column-missing")
     place.put("readme.md", b"x")
-    refused("readme.md", "its suffix tells no format")
-    refused("none", "no file is there")
-    refused("none/*.csv", "no file is there")
-    with pytest.raises(UserError, match="has no bucket s3://endcap-none"):
+    check("readme.md", "events.format-unknown")
+    check("none", "events.file-not-found")
+    check("none/*.csv", "events.file-not-found")
+    with refused(UserError, "store.bucket-not-found", bucket="s3://endcap-none"):
         ingest(make_shop("s3://endcap-none/log"), store)
     place.put("bad.csv", csv([*ROWS * 100, "s,c,i,no time,view"]))
     snapshot = open_snapshot(store, ingest(make_shop(f"s3://{place.bucket}/bad.csv"), store))
@@ -115,7 +117,7 @@ def test_errors_and_bad_rows_name_the_address(place: S3Place, way: Proxy, store:
 def test_an_object_that_is_replaced_while_it_is_read_is_told(place: S3Place, way: Proxy, store: Store) -> None:
     place.put("log.csv", csv(ROWS))
     way.faults += [Fault("GET .*log.csv", "call", call=lambda: place.put("log.csv", csv(ROWS[1:])))]
-    with pytest.raises(DataError, match=rf"s3://{place.bucket}/log\.csv was replaced or removed while it was read"):
+    with refused(DataError, "events.file-changed", path=f"s3://{place.bucket}/log.csv"):
         ingest(make_shop(f"s3://{place.bucket}/log.csv"), store)
     assert len(stored(store, ingest(make_shop(f"s3://{place.bucket}/log.csv"), store))) == 3
 

@@ -15,6 +15,7 @@ import pytest
 
 from endcap.errors import StorageError, UserError
 from endcap.events.simulate import Log, simulate, simulate_days, write
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,12 @@ def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
     write(simulate(seed=3, days=3, events=500, items=50), tmp_path)
     shorter = simulate(seed=3, days=2, events=500, items=50)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.csv")}
-    with pytest.raises(UserError, match=r"files that are not of this log's days, such as 2026-03-04\.csv"):
+    place = str(tmp_path / "events")
+    with refused(UserError, "events.foreign-days", path=place, found=["2026-03-04.csv"], count=1):
         write(shorter, tmp_path)
-    with pytest.raises(UserError, match=r"such as 2026-03-02\.csv \(of 3\)"):
+    with refused(UserError, "events.foreign-days", path=place, count=3) as caught:
         write(simulate(seed=3, days=3, events=500, items=50), tmp_path, compress=True)
+    assert caught.value.fields["found"][0] == "2026-03-02.csv"
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.csv")} == before
     longer = simulate(seed=4, days=4, events=500, items=50)
     assert len(write(longer, tmp_path)) == 4 + 2
@@ -88,7 +91,7 @@ def test_another_logs_days_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=f"cannot write {tmp_path / 'file'}"):
+    with refused(StorageError, "store.cannot-write", path=str(tmp_path / "file")):
         write(simulate(seed=3, days=1, events=10, items=10), tmp_path / "file")
 
 

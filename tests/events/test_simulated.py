@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
+from endcap.errors import ProblemCode
 from endcap.events import ingest
 from endcap.spec import Shop
 from endcap.store import Store
+from tests.refusals import mistaken
 
 SIMULATED = {"simulated": {"events": 2000, "days": 3, "items": 100, "customers": 200, "seed": 5}}
 
@@ -35,7 +36,9 @@ def test_the_same_numbers_are_the_same_snapshot_and_others_another(store: Store)
     assert not any(facts["bad"].values())
 
 
-@pytest.mark.parametrize("source", [{}, {"path": "x.csv", **SIMULATED}])
-def test_a_source_has_one_origin(source: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="path"):
+@pytest.mark.parametrize(
+    ("source", "key", "code"), [({}, "path", "missing"), ({"path": "x.csv", **SIMULATED}, "simulated", "conflict")]
+)
+def test_a_source_has_one_origin(source: dict[str, object], key: str, code: ProblemCode) -> None:
+    with mistaken((("events", "sources", 0, key), code)):
         Shop.model_validate(shop().model_dump(mode="json") | {"events": {"sources": [source]}})

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
 from endcap.errors import DataError
 from endcap.events import ingest
 from endcap.spec.shop import Shop
 from endcap.store import Store
 from tests.events.shops import ROWS, facts, make_shop, open_snapshot, write_csv
+from tests.refusals import refused
 
 ITEMS = ["sku,name,price,brand,weight", "i2,Two,2.50,b,", "i1,One,1,,7", 'i1,"One, ""new""",1.5,c,8']
 
@@ -48,18 +48,19 @@ def test_items_are_of_the_fingerprint_and_their_order_and_files_are_not(tmp_path
 
 def test_bad_item_rows(tmp_path: Path, store: Store) -> None:
     bad = [",No id,1,,", "7.0,Float,1,,", "i4,Price,free,,", "i5,Weight,1,,inf", "i6,Short"]
-    with pytest.raises(DataError, match="5 of 8 rows of items are bad") as stopped:
+    with refused(DataError, "events.bad-rows", table="items", bad=5, rows=8) as stopped:
         ingest(shop_with_items(tmp_path, [*ITEMS, *bad]), store)
     for reason in ("item is empty", "item is a float", "price is not a number", "weight is not a number", "2 columns"):
-        assert reason in str(stopped.value)
+        assert any(one.startswith(reason) for one in stopped.value.fields["reasons"])
 
 
 def test_an_item_table_without_rows_or_with_a_name_twice(tmp_path: Path, store: Store) -> None:
-    with pytest.raises(DataError, match="the item table has none"):
+    with refused(DataError, "events.table-empty", table="item", later=False):
         ingest(shop_with_items(tmp_path, ITEMS[:1]), store)
-    with pytest.raises(DataError, match=r"the item table's columns \['title'\] are named twice"):
+    with refused(DataError, "events.columns-clash", table="item", columns=["title"]):
         ingest(shop_with_items(tmp_path, [f"{ITEMS[0]},title"], categorical=["title"]), store)
-    with pytest.raises(DataError, match=r"'colour' \(items.categorical\)"):
+    missing = [{"column": "colour", "key": "items.categorical", "near": None}]
+    with refused(DataError, "events.column-missing", missing=missing):
         ingest(shop_with_items(tmp_path, ITEMS, categorical=["colour"]), store)
 
 
