@@ -68,7 +68,10 @@ def open_engine(spill: Path) -> Iterator[Engine]:
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise StorageError(
             f"features: the disk refused a read or a write ({error}); nothing was published. "
-            f"Free space beside {spill}, or choose another store (--store)"
+            f"Free space beside {spill}, or choose another store (--store)",
+            code="features.disk-refused",
+            path=str(spill),
+            reason=str(error),
         ) from error
     finally:
         backend.disconnect()

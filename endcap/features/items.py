@@ -35,7 +35,10 @@ def codes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
             known = [column for column in items.column_names if column not in NOT_ATTRIBUTES]
             raise DataError(
                 f"item_features: the items have no attribute {name!r}; they have: {', '.join(known) or 'none'}. "
-                "Name it in the shop's `items` and run again, or leave it out of the model"
+                "Name it in the shop's `items` and run again, or leave it out of the model",
+                code="features.attribute-unknown",
+                found=name,
+                allowed=known,
             )
         column = items[name].combine_chunks()
         numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)

@@ -228,13 +228,18 @@ def _known(moment: int) -> int | None:
 def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
     head = f"recommender {recommender.name!r}: the split leaves no"
     size = f"{len(everyone):,} sessions of {len(everyone.items):,} events"
+    judged = {"recommender": recommender.name, "split": recommender.split.model_dump(mode="json"), **counts["test"]}
+    of_all = {"of_sessions": len(everyone), "of_events": len(everyone.items)}
     if isinstance(recommender.split, LeaveOneOutSplit):
         if counts["train"]["sessions"] and counts["test"]["sessions"]:
             return
         raise DataError(
             f"{head} test sessions out of {size}: leave-one-out takes sessions of more than {LEFT_OUT} events whose "
             f"last item others have met too, and {counts['test']['short_sessions']:,} end with an item of their own; "
-            "set split.by to 'time', or bring a longer log"
+            "set split.by to 'time', or bring a longer log",
+            code="features.no-test-sessions",
+            **judged,
+            **of_all,
         )
     if isinstance(recommender.split, TimeSplit):
         taken = f"split.test: {_shown(recommender.split.test)} begins {_date(cuts.test)} and "
@@ -247,18 +252,31 @@ def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries
         raise DataError(
             f"{head} training sessions: of {size}, {span}, {taken}"
             f"split.validation: {_shown(recommender.split.validation)} begins {_date(cuts.validation)}. "
-            f"Set {smaller} smaller, or bring a longer log"
+            f"Set {smaller} smaller, or bring a longer log",
+            code="features.no-training-sessions",
+            recommender=recommender.name,
+            split=recommender.split.model_dump(mode="json"),
+            test_begins=_known(cuts.test),
+            validation_begins=_known(cuts.validation),
+            **of_all,
         )
     tested = counts["test"]
     if not tested["sessions"]:
         if test is None and not tested["unseen_events"] + tested["short_events"]:
             raise DataError(
                 f"{head} test sessions: the shop {recommender.shop!r} has no events of `part: test`. "
-                "Give one of its sources `part: test`, or set split.by to 'time'"
+                "Give one of its sources `part: test`, or set split.by to 'time'",
+                code="features.no-test-source",
+                recommender=recommender.name,
+                shop=recommender.shop,
             )
         raise DataError(
             f"{head} test sessions out of {size}: {taken}{tested['unseen_events']:,} test events are of items that the "
-            f"training part lacks, {tested['short_sessions']:,} test sessions have fewer than two events left; {longer}"
+            f"training part lacks, {tested['short_sessions']:,} test sessions have fewer than two events left; "
+            f"{longer}",
+            code="features.no-test-sessions",
+            **judged,
+            **of_all,
         )
 
 

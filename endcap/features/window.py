@@ -48,7 +48,12 @@ def cut(engine: Engine, shop: Shop, snapshot: Path, end: int | None) -> Window:
     needed = "customer" if shop.sessions.by == "gap" else "session"
     about = _about(files, needed)
     if not about.rows:
-        raise DataError(f"the snapshot {snapshot.name} of shop {shop.name!r} holds no events; ingest some first")
+        raise DataError(
+            f"the snapshot {snapshot.name} of shop {shop.name!r} holds no events; ingest some first",
+            code="features.snapshot-empty",
+            snapshot=snapshot.name,
+            shop=shop.name,
+        )
     end = about.last + 1 if end is None else end
     start = None if shop.window is None else end - shop.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
@@ -81,7 +86,13 @@ def nothing_left(shop: Shop, window: Window, filtered: Mapping[str, int]) -> Dat
     counts = {**window.dropped, **filtered}
     told = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
     return DataError(
-        f"shop {shop.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}"
+        f"shop {shop.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}",
+        code="features.none-left",
+        shop=shop.name,
+        rows=window.rows,
+        dropped={name: count for name, count in counts.items() if count},
+        window=None if shop.window is None else format_duration(shop.window),
+        filters=shop.filters.model_dump(mode="json"),
     )
 
 

@@ -16,6 +16,7 @@ from endcap.spec.neural import GRU4RecSpec, SASRecSpec
 from endcap.spec.shop import Items
 from endcap.store import Store
 from tests.features.logs import recommender, sessions, shop, snapshot
+from tests.refusals import refused
 
 
 def test_a_text_is_numbered_by_how_many_items_have_it() -> None:
@@ -53,7 +54,7 @@ def test_what_is_no_number_is_unknown_and_few_values_have_few_bands() -> None:
 def test_an_attribute_that_items_lack_is_an_error_that_says_which_there_are() -> None:
     items = pa.table({"item": ["1"], "events": [3], "title": ["A"], "category": ["x"]})
     for name in ("price", "title", "events"):
-        with pytest.raises(DataError, match=f"{name!r}; they have: category"):
+        with refused(DataError, "features.attribute-unknown", found=name, allowed=["category"]):
             codes(items, [name])
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from pydantic import ValidationError
-
 from endcap.errors import DataError
 from endcap.features.view import everything, open_view
 from endcap.models.learn import validation_of
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, recommender, sessions, shop
 from tests.features.test_view import letters, parts
+from tests.refusals import mistaken, refused
 
 LEFT_OUT = {"by": "leave-one-out"}
 
@@ -54,7 +52,7 @@ def test_a_last_item_that_nobody_else_met_cannot_be_judged_and_nothing_is_judged
 
 
 def test_sessions_that_are_all_short_leave_no_test(store: Store) -> None:
-    with pytest.raises(DataError, match="leave-one-out takes sessions of more than 2 events"):
+    with refused(DataError, "features.no-test-sessions", split={"by": "leave-one-out"}, of_sessions=2, of_events=4):
         open_view(dataset(store, sessions("ab bc")), recommender(split=LEFT_OUT))
 
 
@@ -70,7 +68,7 @@ def test_a_split_by_time_may_be_judged_by_last_events_alone(store: Store) -> Non
 
 
 def test_what_is_trained_on_is_not_asked_for() -> None:
-    with pytest.raises(ValidationError, match="protocol found 'every-prefix'"):
+    with mistaken((("evaluation", "protocol"), "conflict")):
         recommender(split=LEFT_OUT, evaluation={"protocol": "every-prefix"})
 
 
