@@ -1,4 +1,4 @@
-"""What is told to who asked wrongly: where, what was found, what is allowed. Bounded work, whatever was sent."""
+"""Errors of ranking requests: where, what was found, what is allowed. Bounded work, whatever was sent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
+from endcap.errors import RequestError
 
 ID_LENGTH = 1024
 _SHOWN = 60
@@ -39,7 +41,7 @@ _LENGTHS = {"surface": "1 to 64", "type": f"at most {ID_LENGTH}"}
 _MESSAGES = ("time", "times", "ahead")
 
 
-def describe(error: ValidationError) -> str:
+def refusal(error: ValidationError) -> RequestError:
     """The first of pydantic's errors; of a time, which may be a number or a text, the one that says most."""
     errors = error.errors(include_url=False)
     first = errors[0]
@@ -49,24 +51,46 @@ def describe(error: ValidationError) -> str:
     first = next((one for one in same if one["type"] in _MESSAGES), first)
     if first["type"] == "ahead":
         place = (*place, first["ctx"]["event"], "time")
-    return f"{spelled(place)}: {_told(first, place)}"
+    return _refusal(first, place)
 
 
-def unknown_key(place: tuple[str | int, ...], key: Any, allowed: Collection[str]) -> str:
+def within(error: RequestError, number: int) -> RequestError:
+    """The error of the call's instance with this number, from 0."""
+    return RequestError(f"instance {number}: {error}", code=error.code, instance=number, **error.fields)
+
+
+def unknown_key(place: tuple[str | int, ...], key: Any, allowed: Collection[str]) -> RequestError:
     """Of a key that does not exist: which do, and which may have been meant."""
     near = difflib.get_close_matches(key[:_SHOWN], list(allowed), n=1) if isinstance(key, str) else []
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{spelled((*place, key))}: unknown key; allowed: {', '.join(allowed)}{hint}"
+    at = spelled((*place, key))
+    return RequestError(
+        f"{at}: unknown key; allowed: {', '.join(allowed)}{hint}",
+        code="request.unknown-key",
+        at=at,
+        allowed=list(allowed),
+        near=near[0] if near else None,
+    )
 
 
-def nearest(name: str, names: Iterable[str], count: int = 3) -> str:
-    """The names most like this one, of those that begin as it does and of the first ones, quoted."""
+def too_many(at: str, what: str, count: int, limit: int) -> RequestError:
+    """Of a list or an object that is longer than allowed."""
+    text = f"{at}: found {count:,} {what}; allowed: at most {limit:,}"
+    return RequestError(text, code="request.too-many", at=at, found=count, limit=limit)
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like this one, of those that begin as it does and of the first ones."""
     name = name[:_SHOWN]
     looked_at = list(islice(names, _LOOKED_AT))
     alike = [one for one in looked_at if one[:2].casefold() == name[:2].casefold()]
     compared = list(dict.fromkeys(alike[:_COMPARED] + looked_at))[:_COMPARED]
-    # A name is shown as it is to be written, unless it is very long.
-    return ", ".join(_cut(one) for one in difflib.get_close_matches(name, compared, n=count, cutoff=0.0))
+    return difflib.get_close_matches(name, compared, n=count, cutoff=0.0)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names with commas between, each as it is to be written, unless it is very long."""
+    return ", ".join(_cut(name) for name in names)
 
 
 def show(value: Any) -> str:
@@ -100,28 +124,40 @@ def _cut(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _told(error: ErrorDetails, place: tuple[str | int, ...]) -> str:
-    kind, found = error["type"], error["input"]
+def _refusal(error: ErrorDetails, place: tuple[str | int, ...]) -> RequestError:
+    kind, found, at = error["type"], error["input"], spelled(place)
     named = next((part for part in reversed(place) if isinstance(part, str)), "")
     if kind == "missing":
-        return f"missing; allowed: {_ALLOWED.get(named, 'a value')}"
-    if kind in _MESSAGES:
-        return f"found {error['msg']}; allowed: {_ALLOWED['time']}"
-    if kind == "greater_than_equal":
-        return f"found a time before 1990; epoch seconds are not taken; allowed: {_ALLOWED['time']}"
+        allowed = _ALLOWED.get(named, "a value")
+        return RequestError(f"{at}: missing; allowed: {allowed}", code="request.missing-key", at=at, allowed=allowed)
+    if kind in _MESSAGES or kind == "greater_than_equal":
+        early = "a time before 1990; epoch seconds are not taken"
+        told, allowed = error["msg"] if kind in _MESSAGES else early, _ALLOWED["time"]
+        text = f"{at}: found {told}; allowed: {allowed}"
+        return RequestError(text, code="request.wrong-time", at=at, found=told, allowed=allowed)
     if kind == "too_short":
         one = "id" if named == "candidates" else "value"
-        return f"found an empty list; allowed: one {one} or more (leave the key out to rank the whole catalogue)"
+        return RequestError(
+            f"{at}: found an empty list; allowed: one {one} or more (leave the key out to rank the whole catalogue)",
+            code="request.empty-list",
+            at=at,
+        )
     if kind in ("string_too_short", "string_too_long"):
-        return f"found a text of {len(found):,} characters; allowed: {_LENGTHS.get(named, f'1 to {ID_LENGTH}')}"
+        allowed = _LENGTHS.get(named, f"1 to {ID_LENGTH}")
+        text = f"{at}: found a text of {len(found):,} characters; allowed: {allowed}"
+        return RequestError(text, code="request.wrong-length", at=at, found=len(found), allowed=allowed)
+    shown = show(found)
     if kind == "string_unicode":
-        return f"found {show(found)}, half of a surrogate pair; allowed: text that UTF-8 can write"
+        text = f"{at}: found {shown}, half of a surrogate pair; allowed: text that UTF-8 can write"
+        return RequestError(text, code="request.not-utf8", at=at, found=shown)
     if place and place[0] == "filter":
         named = "filter"
     # A number within a list stands for an id.
     elif place and isinstance(place[-1], int) and named != "events":
         named = "item"
-    return f"found {show(found)}; allowed: {_ALLOWED.get(named, 'see the request reference')}"
+    allowed = _ALLOWED.get(named, "see the request reference")
+    text = f"{at}: found {shown}; allowed: {allowed}"
+    return RequestError(text, code="request.wrong-type", at=at, found=shown, allowed=allowed)
 
 
 def _place(parts: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -23,7 +23,18 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from endcap.errors import RequestError
-from endcap.ranking.refusal import ID_LENGTH, describe, nearest, plain, show, spelled, unknown_key
+from endcap.ranking.refusal import (
+    ID_LENGTH,
+    nearest,
+    plain,
+    quoted,
+    refusal,
+    show,
+    spelled,
+    too_many,
+    unknown_key,
+    within,
+)
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.recommender import Serving
 
@@ -162,25 +173,37 @@ def parse_instance(
             request: RankRequest = _validate(value)
         except ValidationError as error:
             _refuse_unknown_keys(value.get("events"))
-            raise RequestError(describe(error)) from None
+            raise refusal(error) from None
         _check_session(request)
         if request.k is not None and not 1 <= request.k <= limits.max_k:
-            raise RequestError(f"k: found {plain(request.k)}; allowed: 1 to {limits.max_k:,}")
+            found = plain(request.k)
+            raise RequestError(
+                f"k: found {found}; allowed: 1 to {limits.max_k:,}",
+                code="request.out-of-range",
+                at="k",
+                found=found,
+                least=1,
+                most=limits.max_k,
+            )
         if request.category is not None:
             _check_values(CATEGORY, CATEGORY, [request.category], attributes or {})
         for name, values in request.filters.items():
             _check_values(spelled(("filter", name)), name, values, attributes or {})
     except RequestError as error:
-        raise RequestError(f"instance {number}: {error}") from None
+        raise within(error, number) from None
     return request
 
 
 def _check_sizes(value: Any, limits: Serving) -> None:
     """Refuse what is too much before each element is looked at."""
     if not isinstance(value, dict):
-        raise RequestError(f"found {show(value)}; allowed: an object with one of items, events, item")
+        allowed = "an object with one of items, events, item"
+        shown = show(value)
+        raise RequestError(
+            f"found {shown}; allowed: {allowed}", code="request.wrong-type", at="request", found=shown, allowed=allowed
+        )
     if not value.keys() <= _KEYS:
-        raise RequestError(unknown_key((), next(key for key in value if key not in _KEYS), RankRequest.model_fields))
+        raise unknown_key((), next(key for key in value if key not in _KEYS), RankRequest.model_fields)
     for key, limit in (
         ("items", limits.max_events),
         ("events", limits.max_events),
@@ -194,14 +217,14 @@ def _check_sizes(value: Any, limits: Serving) -> None:
     wanted = value.get("filter")
     if isinstance(wanted, dict):
         if len(wanted) > MAX_ATTRIBUTES:
-            raise RequestError(f"filter: found {len(wanted):,} attributes; allowed: at most {MAX_ATTRIBUTES}")
+            raise too_many("filter", "attributes", len(wanted), MAX_ATTRIBUTES)
         for name, values in wanted.items():
             _check_size(spelled(("filter", name)), values, limits.max_candidates)
 
 
 def _check_size(key: str, value: Any, limit: int) -> None:
     if isinstance(value, list) and len(value) > limit:
-        raise RequestError(f"{key}: found {len(value):,} entries; allowed: at most {limit:,}")
+        raise too_many(key, "entries", len(value), limit)
 
 
 def _refuse_unknown_keys(events: Any) -> None:
@@ -209,7 +232,7 @@ def _refuse_unknown_keys(events: Any) -> None:
     for place, event in enumerate(events if isinstance(events, list) else ()):
         if isinstance(event, dict) and not event.keys() <= _EVENT_KEYS:
             unknown = next(key for key in event if key not in _EVENT_KEYS)
-            raise RequestError(unknown_key(("events", place), unknown, Event.model_fields))
+            raise unknown_key(("events", place), unknown, Event.model_fields)
 
 
 def _check_session(request: RankRequest) -> None:
@@ -217,21 +240,52 @@ def _check_session(request: RankRequest) -> None:
     if len(given) > 1 or not (given or request.session or request.customer):
         raise RequestError(
             f"found {' and '.join(given) or 'none of items, events, item'}; allowed: exactly one of them "
-            '("items": [] asks for a fresh shopper), or none with session or customer, whose recent events then count'
+            '("items": [] asks for a fresh shopper), or none with session or customer, whose recent events then count',
+            code="request.not-one-session",
+            at="request",
+            found=given,
+            allowed=["items", "events", "item"],
         )
     if request.precomputed and request.customer is None:
-        raise RequestError("precomputed: found no customer; allowed: with customer, whose list it is")
+        raise RequestError(
+            "precomputed: found no customer; allowed: with customer, whose list it is",
+            code="request.customer-missing",
+            at="precomputed",
+        )
 
 
 def _check_values(key: str, attribute: str, asked: list[str], attributes: Mapping[str, Collection[str]]) -> None:
     if attribute not in attributes:
         if key == CATEGORY:
-            raise RequestError(f"category: found {show(asked[0])}; this shop's items have no category")
-        known = nearest(attribute, attributes, 5)
-        allowed = f"one of {len(attributes)}, nearest: {known}" if known else "none, items have no attributes of texts"
-        raise RequestError(f"filter: the attribute {show(attribute)} is not known; allowed: {allowed}")
+            raise RequestError(
+                f"category: found {show(asked[0])}; this shop's items have no category",
+                code="request.unknown-attribute",
+                at=key,
+                found=CATEGORY,
+                count=len(attributes),
+                near=[],
+            )
+        near = nearest(attribute, attributes, 5)
+        allowed = (
+            f"one of {len(attributes)}, nearest: {quoted(near)}" if near else "none, items have no attributes of texts"
+        )
+        raise RequestError(
+            f"filter: the attribute {show(attribute)} is not known; allowed: {allowed}",
+            code="request.unknown-attribute",
+            at="filter",
+            found=plain(attribute),
+            count=len(attributes),
+            near=near,
+        )
     values = attributes[attribute]
     unknown = next((value for value in asked if value not in values), None)
     if unknown is not None:
         near = nearest(unknown, values)
-        raise RequestError(f"{key}: {show(unknown)} is not known; allowed: one of {len(values):,}, nearest: {near}")
+        raise RequestError(
+            f"{key}: {show(unknown)} is not known; allowed: one of {len(values):,}, nearest: {quoted(near)}",
+            code="request.unknown-value",
+            at=key,
+            found=plain(unknown),
+            count=len(values),
+            near=near,
+        )

@@ -10,6 +10,7 @@ from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.spec.recommender import Serving
+from tests.refusals import refused
 
 from .fixed import FixedScores
 
@@ -158,5 +159,5 @@ def test_the_types_of_known_items_are_there_for_features() -> None:
 
 def test_parse_uses_the_recommenders_limits_and_the_items_categories() -> None:
     assert ranker().parse({"items": ["a"], "category": "y"}).category == "y"
-    with pytest.raises(RequestError, match="instance 3: k: found 9; allowed: 1 to 8"):
+    with refused(RequestError, "request.out-of-range", instance=3, at="k", found="9", least=1, most=8):
         ranker(serving=Serving(k=8, max_k=8)).parse({"items": [], "k": 9}, 3)

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from endcap.errors import RequestError
 from endcap.ranking.request import parse_instance
 from endcap.spec.recommender import Serving
+from tests.refusals import refused
 
 LIMITS = Serving(k=5, max_k=50, max_events=4, max_candidates=3)
 ATTRIBUTES = {"category": ["shoes", "shirts", "hats"], "brand": ["Fen", "Orn"]}
 NOON = 1_767_268_800_000
+BEFORE_1990 = {"found": "a time before 1990; epoch seconds are not taken"}
+AHEAD = {"found": "a time more than a day ahead"}
 
 
 def parse(value: Any) -> Any:
@@ -47,69 +50,73 @@ def test_a_filter_takes_a_value_or_several() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "code", "at", "fields"),
     [
-        ("a", "instance 2: found 'a' (str); allowed: an object"),
-        ({}, "none of items, events, item; allowed: exactly one"),
-        ({"items": ["a"], "item": "b"}, "found items and item; allowed: exactly one"),
-        ({"items": "a"}, "items: found 'a' (str); allowed: a list of item ids"),
-        ({"items": ["a", 7]}, "items.1: found 7 (int); allowed: an item id as a string; a number is written in quotes"),
-        ({"items": [""]}, "items.0: found a text of 0 characters"),
-        ({"items": ["a"] * 5}, "items: found 5 entries; allowed: at most 4"),
-        ({"items": [], "candidates": ["a"] * 4}, "candidates: found 4 entries; allowed: at most 3"),
-        ({"items": [], "candidates": []}, "candidates: found an empty list; allowed: one id or more"),
-        ({"items": [], "k": 0}, "k: found 0; allowed: 1 to 50"),
-        ({"items": [], "k": 1_000_000}, "k: found 1000000; allowed: 1 to 50"),
-        ({"items": [], "k": 2.0}, "k: found 2.0 (float); allowed: a whole number"),
-        ({"items": [], "k": True}, "k: found True (bool)"),
-        (json.loads('{"items": [], "k": NaN}'), "k: found NaN"),
-        (json.loads('{"events": [{"item": "a", "time": NaN}]}'), "events.0.time: found NaN; allowed: epoch"),
-        ({"events": [{"item": "a", "time": 1_767_268_800}]}, "events.0.time: found a time before 1990; epoch seconds"),
-        ({"events": [{"item": "a", "time": 10**15}]}, "events.0.time: found a time more than a day ahead"),
-        ({"events": [{"item": "a", "time": "2026-01-01T12:00:00"}]}, "events.0.time: found a time without a zone"),
-        ({"events": [{"item": "a", "time": "noon"}]}, "events.0.time: found not an ISO 8601 time"),
-        ({"events": [{"item": "a", "time": NOON}, {"item": "b", "time": NOON - 1}]}, "events: found times that fall"),
-        ({"events": [{"item": "a", "time": NOON}, {"item": "b"}]}, "events: found times for some events only"),
-        ({"events": [{"time": NOON}]}, "events.0.item: missing; allowed: an item id"),
-        ({"events": [{"item": "a", "tiem": 1}]}, "events.0.tiem: unknown key; allowed: item, time, type; did you mean"),
-        ({"itmes": ["a"]}, "itmes: unknown key; allowed: items, events, item, customer, session, category"),
-        (
-            {"items": [], "category": "shoos"},
-            "category: 'shoos' (str) is not known; allowed: one of 3, nearest: 'shoes'",
-        ),
-        ({"items": [], "customer": 5}, "customer: found 5 (int); allowed: a string"),
-        ({"customer": ""}, "customer: found a text of 0 characters; allowed: 1 to 1024"),
-        ({"items": [], "surface": "x" * 65}, "surface: found a text of 65 characters; allowed: 1 to 64"),
-        ({"items": [], "explain": 1}, "explain: found 1 (int); allowed: true or false"),
-        ({"session": "s", "precomputed": True}, "precomputed: found no customer; allowed: with customer"),
-        ({"items": [], "filter": ["brand"]}, "filter: found a list of 1; allowed: an object {attribute: value or list"),
-        ({"items": [], "filter": {"brand": 7}}, "filter.brand: found 7 (int); allowed: an object {attribute: value"),
-        ({"items": [], "filter": {"brand": []}}, "filter.brand: found an empty list; allowed: one value or more"),
-        ({"items": [], "filter": {"brand": ["Fen"] * 4}}, "filter.brand: found 4 entries; allowed: at most 3"),
-        (
-            {"items": [], "filter": {"brand": "Orm"}},
-            "filter.brand: 'Orm' (str) is not known; allowed: one of 2, nearest",
-        ),
-        ({"items": [], "filter": {"size": "M"}}, "filter: the attribute 'size' (str) is not known; allowed: one of 2"),
-        ({"items": [], "filter": dict.fromkeys("abcdefghijklmnopq", "x")}, "filter: found 17 attributes; allowed: at"),
-        ({"items": ["\ud800"]}, "items.0: found '\\ud800' (str), half of a surrogate pair; allowed: text that UTF-8"),
-        ({"\ud800": 1}, "'\\ud800': unknown key"),
-        ({"items": [], "k": 10**5000}, "k: found a number beyond 10^18; allowed: 1 to 50"),
-        ({"events": [{"item": "a", "time": 10**5000}]}, "events.0.time: found a time more than a day ahead"),
-        ({"events": [{"item": "a", "time": "0001-01-01T00:00:00+23:59"}]}, "events.0.time: found a time before 1990"),
-        ({"items": [], "category": "x" * 10_000}, "category: found a text of 10,000 characters; allowed: 1 to 1024"),
-        ({"x" * 10_000: 1}, "unknown key; allowed: items"),
+        ("a", "wrong-type", "request", {"found": "'a' (str)"}),
+        ({}, "not-one-session", "request", {"found": []}),
+        ({"items": ["a"], "item": "b"}, "not-one-session", "request", {"found": ["items", "item"]}),
+        ({"items": "a"}, "wrong-type", "items", {"found": "'a' (str)"}),
+        ({"items": ["a", 7]}, "wrong-type", "items.1", {"found": "7 (int)"}),
+        ({"items": [""]}, "wrong-length", "items.0", {"found": 0}),
+        ({"items": ["a"] * 5}, "too-many", "items", {"found": 5, "limit": 4}),
+        ({"items": [], "candidates": ["a"] * 4}, "too-many", "candidates", {"found": 4, "limit": 3}),
+        ({"items": [], "candidates": []}, "empty-list", "candidates", {}),
+        ({"items": [], "k": 0}, "out-of-range", "k", {"found": "0", "least": 1, "most": 50}),
+        ({"items": [], "k": 1_000_000}, "out-of-range", "k", {"found": "1000000", "most": 50}),
+        ({"items": [], "k": 2.0}, "wrong-type", "k", {"found": "2.0 (float)", "allowed": "a whole number"}),
+        ({"items": [], "k": True}, "wrong-type", "k", {"found": "True (bool)"}),
+        (json.loads('{"items": [], "k": NaN}'), "wrong-type", "k", {"found": "NaN"}),
+        (json.loads('{"events": [{"item": "a", "time": NaN}]}'), "wrong-type", "events.0.time", {"found": "NaN"}),
+        ({"events": [{"item": "a", "time": 1_767_268_800}]}, "wrong-time", "events.0.time", BEFORE_1990),
+        ({"events": [{"item": "a", "time": 10**15}]}, "wrong-time", "events.0.time", AHEAD),
+        ({"events": [{"item": "a", "time": "2026-01-01T12:00:00"}]}, "wrong-time", "events.0.time", {}),
+        ({"events": [{"item": "a", "time": "noon"}]}, "wrong-time", "events.0.time", {"found": "not an ISO 8601 time"}),
+        ({"events": [{"item": "a", "time": NOON}, {"item": "b", "time": NOON - 1}]}, "wrong-time", "events", {}),
+        ({"events": [{"item": "a", "time": NOON}, {"item": "b"}]}, "wrong-time", "events", {}),
+        ({"events": [{"time": NOON}]}, "missing-key", "events.0.item", {}),
+        ({"events": [{"item": "a", "tiem": 1}]}, "unknown-key", "events.0.tiem", {"near": "time"}),
+        ({"itmes": ["a"]}, "unknown-key", "itmes", {"near": "items"}),
+        ({"items": [], "category": "shoos"}, "unknown-value", "category", {"found": "'shoos'", "count": 3}),
+        ({"items": [], "customer": 5}, "wrong-type", "customer", {"found": "5 (int)", "allowed": "a string"}),
+        ({"customer": ""}, "wrong-length", "customer", {"found": 0, "allowed": "1 to 1024"}),
+        ({"items": [], "surface": "x" * 65}, "wrong-length", "surface", {"found": 65, "allowed": "1 to 64"}),
+        ({"items": [], "explain": 1}, "wrong-type", "explain", {"found": "1 (int)", "allowed": "true or false"}),
+        ({"session": "s", "precomputed": True}, "customer-missing", "precomputed", {}),
+        ({"items": [], "filter": ["brand"]}, "wrong-type", "filter", {"found": "a list of 1"}),
+        ({"items": [], "filter": {"brand": 7}}, "wrong-type", "filter.brand", {"found": "7 (int)"}),
+        ({"items": [], "filter": {"brand": []}}, "empty-list", "filter.brand", {}),
+        ({"items": [], "filter": {"brand": ["Fen"] * 4}}, "too-many", "filter.brand", {"found": 4, "limit": 3}),
+        ({"items": [], "filter": {"brand": "Orm"}}, "unknown-value", "filter.brand", {"found": "'Orm'", "count": 2}),
+        ({"items": [], "filter": {"size": "M"}}, "unknown-attribute", "filter", {"found": "'size'", "count": 2}),
+        ({"items": [], "filter": dict.fromkeys("abcdefghijklmnopq", "x")}, "too-many", "filter", {"found": 17}),
+        ({"items": ["\ud800"]}, "not-utf8", "items.0", {}),
+        ({"\ud800": 1}, "unknown-key", "'\\ud800'", {}),
+        ({"items": [], "k": 10**5000}, "out-of-range", "k", {"found": "a number beyond 10^18"}),
+        ({"events": [{"item": "a", "time": 10**5000}]}, "wrong-time", "events.0.time", AHEAD),
+        ({"events": [{"item": "a", "time": "0001-01-01T00:00:00+23:59"}]}, "wrong-time", "events.0.time", {}),
+        ({"items": [], "category": "x" * 10_000}, "wrong-length", "category", {"found": 10_000}),
+        ({"x" * 10_000: 1}, "unknown-key", f"'{'x' * 60}'…", {}),
     ],
 )
-def test_a_bad_request_is_told_what_where_and_what_is_allowed(value: Any, says: str) -> None:
-    with pytest.raises(RequestError) as caught:
+def test_a_bad_request_is_told_what_where_and_what_is_allowed(
+    value: Any, code: str, at: str, fields: dict[str, Any]
+) -> None:
+    with refused(RequestError, f"request.{code}", instance=2, at=at, **fields) as caught:
         parse(value)
-    assert "instance 2" in str(caught.value)
-    assert says in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_message_names_place_value_what_is_allowed_and_the_way_out() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse({"items": ["a", 7]})
+    found, allowed = "instance 2: items.1: found 7 (int)", "allowed: an item id as a string"
+    assert str(caught.value) == f'{found}; {allowed}; a number is written in quotes, such as "1234"'
+    with pytest.raises(RequestError, match=r"tiem: unknown key; allowed: item, time, type; did you mean time\?"):
+        parse({"events": [{"item": "a", "tiem": 1}]})
 
 
 def test_a_category_is_refused_where_items_have_none() -> None:
-    with pytest.raises(RequestError, match="this shop's items have no category"):
+    with refused(RequestError, "request.unknown-attribute", at="category", found="category", near=[]):
         parse_instance({"items": [], "category": "shoes"}, 0, LIMITS, None)
 
 
