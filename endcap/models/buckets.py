@@ -22,7 +22,11 @@ def bucket_counts(train: Sessions, names: Sequence[str]) -> dict[str, int]:
         if count > _MOST_BUCKETS:
             raise UserError(
                 f"model.features: {name!r} has values up to {count - 1}; at most {_MOST_BUCKETS - 1} is allowed: "
-                "give it `buckets` in the shop's file"
+                "give it `buckets` in the shop's file",
+                code="models.too-many-buckets",
+                feature=name,
+                found=count,
+                limit=_MOST_BUCKETS,
             )
     return counts
 
@@ -44,13 +48,26 @@ def silence_unmet(weights: Mapping[str, Tensor], train: Sessions, counts: Mappin
 def item_codes(fitting: Fitting, name: str) -> NDArray[np.int64]:
     """An attribute's code of each item: int64 [n_items], -1 unknown. Raises UserError where items do not have it."""
     if name not in fitting.item_features:
-        given = ", ".join(fitting.item_features) or "none"
-        raise UserError(f"model.item_features names {name!r}, which the items do not have; they have: {given}")
+        given = list(fitting.item_features)
+        raise UserError(
+            f"model.item_features names {name!r}, which the items do not have; they have: {', '.join(given) or 'none'}",
+            code="models.feature-unknown",
+            setting="model.item_features",
+            found=name,
+            allowed=given,
+        )
     return fitting.item_features[name]
 
 
 def _whole(sessions: Sessions, name: str) -> NDArray[np.int64]:
     if name not in sessions.features:
-        declared = ", ".join(sessions.features) or "none"
-        raise UserError(f"model.features names {name!r}, which the shop does not declare; declared: {declared}")
+        declared = list(sessions.features)
+        raise UserError(
+            f"model.features names {name!r}, which the shop does not declare; declared: "
+            f"{', '.join(declared) or 'none'}",
+            code="models.feature-unknown",
+            setting="model.features",
+            found=name,
+            allowed=declared,
+        )
     return sessions.features[name].astype(np.int64)

@@ -71,7 +71,13 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
         _refuse_unlisted(path)
         return model_class(path).load(folder)
     if name not in _PLACES:
-        raise IntegrityError(f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}")
+        raise IntegrityError(
+            f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}",
+            code="models.unknown",
+            path=str(folder),
+            found=name,
+            allowed=list(_PLACES),
+        )
     return _class(name).load(folder)
 
 
@@ -81,7 +87,10 @@ def _refuse_unlisted(path: str) -> None:
         raise UserError(
             f"the model is of the class {path}, which its recommender does not list (it lists "
             f"{', '.join(sorted(listed)) or 'none'}), so it is not imported; if you trust it, add it to the "
-            f"recommender's spec, classes: [{', '.join([*sorted(listed), path])}], and run again"
+            f"recommender's spec, classes: [{', '.join([*sorted(listed), path])}], and run again",
+            code="models.class-unlisted",
+            found=path,
+            allowed=sorted(listed),
         )
 
 

@@ -23,12 +23,26 @@ def model_class(path: str) -> type[Model]:
     """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
     found = find_class(path)
     if not issubclass(found, Model):
-        raise UserError(f"{path} is no model: it must be a subclass of endcap.models.Model, see docs/own-model.md")
+        raise UserError(
+            f"{path} is no model: it must be a subclass of endcap.models.Model, see docs/own-model.md",
+            code="models.class-not-a-model",
+            path=path,
+        )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise UserError(f"{path} is no whole model: it lacks {missing}, see docs/own-model.md")
+        missing = sorted(found.__abstractmethods__)
+        raise UserError(
+            f"{path} is no whole model: it lacks {', '.join(missing)}, see docs/own-model.md",
+            code="models.class-incomplete",
+            path=path,
+            missing=missing,
+        )
     if path_of(found) != path:
-        raise UserError(f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`")
+        raise UserError(
+            f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`",
+            code="models.class-elsewhere",
+            path=path,
+            defined=path_of(found),
+        )
     parameters_class(path, found)
     return found
 
@@ -69,4 +83,8 @@ def _home(path: str) -> str:
         # A namespace package has no file of its own: its parts belong to different owners.
         if found is not None and found.origin is not None:
             return name
-    raise UserError(f"{path}: its module has no source file here, so that a change of it could not be seen")
+    raise UserError(
+        f"{path}: its module has no source file here, so that a change of it could not be seen",
+        code="models.class-without-source",
+        path=path,
+    )

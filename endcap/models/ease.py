@@ -57,7 +57,11 @@ class EASE(Model):
             raise DataError(
                 f"model ease: the catalogue has {n_items:,} items, which would take {8 * n_items**2 / 1e9:,.0f} GB of "
                 f"memory; allowed: at most {MOST_ITEMS:,} items. Take `name: item-knn`, whose memory grows with what "
-                "was seen together, or set the shop's filters.min_item_events higher"
+                "was seen together, or set the shop's filters.min_item_events higher",
+                code="models.too-many-items",
+                model="ease",
+                found=n_items,
+                limit=MOST_ITEMS,
             )
         self.n_items = n_items
         rows, self.histories = learnt(train, n_items, self.parameters.history)

@@ -112,7 +112,12 @@ def learn(
         started = time.monotonic()
         loss = learner.epoch(progress.epoch)
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss of epoch {progress.epoch + 1} is {loss}; lower model.learning_rate")
+            raise DivergedError(
+                f"the loss of epoch {progress.epoch + 1} is {loss}; lower model.learning_rate",
+                code="models.diverged",
+                epoch=progress.epoch + 1,
+                loss=str(loss),
+            )
         row = {"epoch": progress.epoch + 1, "loss": loss}
         if validation:
             row |= measure(model, validation)

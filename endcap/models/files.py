@@ -43,9 +43,12 @@ def describe(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{file} is missing or damaged ({error}); train the model again") from error
+        raise _damaged(file, error) from error
     if not isinstance(description, dict) or not {"name", "parameters", "n_items"} <= description.keys():
-        raise IntegrityError(f"{file} describes no model: it needs name, parameters and n_items")
+        reason = "it needs name, parameters and n_items"
+        raise IntegrityError(
+            f"{file} describes no model: {reason}", code="models.damaged", path=str(file), reason=reason
+        )
     return description
 
 
@@ -74,5 +77,14 @@ def tensors(folder: Path) -> dict[str, NDArray[Any]]:
             loaded[name] = values if values.nbytes >= _MAPPED_BYTES else values.copy()
             begin = end
     except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise IntegrityError(f"{file} is missing or damaged ({error}); train the model again") from error
+        raise _damaged(file, error) from error
     return loaded
+
+
+def _damaged(file: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"{file} is missing or damaged ({error}); train the model again",
+        code="models.damaged",
+        path=str(file),
+        reason=str(error),
+    )

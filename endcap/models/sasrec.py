@@ -36,7 +36,10 @@ class SASRec(Model):
         if parameters.width % parameters.heads:
             raise UserError(
                 f"model.heads is {parameters.heads}, which does not divide model.width, {parameters.width}; "
-                "choose heads that do, such as 1 or 2"
+                "choose heads that do, such as 1 or 2",
+                code="models.heads-unfit",
+                found=parameters.heads,
+                width=parameters.width,
             )
         self.parameters = parameters
         self.n_items = 0

@@ -54,7 +54,10 @@ def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
     shown = f"{scheme}://…" if separator else repr(url)
     raise UserError(
         f"online store {shown}: not an address of one; allowed: redis://HOST:PORT, rediss://HOST:PORT (with TLS), "
-        "sqlite:///PATH/online.sqlite"
+        "sqlite:///PATH/online.sqlite",
+        code="online.address-malformed",
+        found=shown,
+        allowed=["redis", "rediss", "sqlite"],
     )
 
 

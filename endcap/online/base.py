@@ -196,5 +196,9 @@ def nothing_written(table: str, version: str, versions: Sequence[str]) -> NotFou
     """That a version cannot be published. versions: the table's."""
     there = ", ".join(versions) or "none"
     return NotFoundError(
-        f"online store: the table {table} has no version {version} to publish, it has: {there}; write its rows first"
+        f"online store: the table {table} has no version {version} to publish, it has: {there}; write its rows first",
+        code="online.version-not-found",
+        table=table,
+        found=version,
+        allowed=list(versions),
     )

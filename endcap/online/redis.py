@@ -80,7 +80,10 @@ class RedisStore(OnlineStore):
             self._where = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}"
         except ValueError as error:
             raise UserError(
-                f"online store redis://…: {error}; allowed: redis://[USER:PASSWORD@]HOST:PORT[/DB]"
+                f"online store redis://…: {error}; allowed: redis://[USER:PASSWORD@]HOST:PORT[/DB]",
+                code="online.address-malformed",
+                found="redis://…",
+                allowed=["redis", "rediss", "sqlite"],
             ) from None
         texts = (READ, APPEND, ADD, WRITE, PUBLISH, VERSIONS, DROP)
         self._scripts = {text: self._redis.register_script(text) for text in texts}
@@ -173,19 +176,22 @@ class RedisStore(OnlineStore):
             if isinstance(error, ReadOnlyError):
                 # The server was the primary when it was connected to; who connects anew is led to the one that is now.
                 self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise OnlineStoreError(f"online store {self._where}: {_told(error)}") from error
+            raise _refused(self._where, error) from error
 
 
-def _told(error: Exception) -> str:
+def _refused(where: str, error: Exception) -> OnlineStoreError:
     """What a server's or the client's error means, and what to do."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OutOfMemoryError) or "OOM" in text:
-        return f"it is full; give it more memory, or write less ({text})"
+        told = f"online store {where}: it is full; give it more memory, or write less ({text})"
+        return OnlineStoreError(told, code="online.full", store=where, reason=text)
     if isinstance(error, (MovedError, ClusterCrossSlotError, ClusterDownError)):
-        return f"Redis Cluster is not supported; use one primary, with replicas if you like ({text})"
+        told = f"online store {where}: Redis Cluster is not supported; use one primary, with replicas if you like"
+        return OnlineStoreError(f"{told} ({text})", code="online.cluster-unsupported", store=where, reason=text)
     if isinstance(error, AuthenticationError):
-        return f"it wants another user or password, which are part of the address ({text})"
-    return text
+        told = f"online store {where}: it wants another user or password, which are part of the address ({text})"
+        return OnlineStoreError(told, code="online.credentials-refused", store=where, reason=text)
+    return OnlineStoreError(f"online store {where}: {text}", code="online.unavailable", store=where, reason=text)
 
 
 def _bucket(key: str) -> int:

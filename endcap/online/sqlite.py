@@ -258,13 +258,13 @@ class SQLiteStore(OnlineStore):
                 raise
             self._idle.append(db)
         except (sqlite3.Error, OSError) as error:
-            raise OnlineStoreError(f"online store {self._file}: {_told(error)}") from error
+            raise _refused(self._file, error) from error
 
     def _open(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self._file, timeout=OPENING, isolation_level=None, check_same_thread=False)
         try:
-            _lay_out(db)
+            _lay_out(db, self._file)
             db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine may cost the last second, never the file
             db.execute(f"PRAGMA busy_timeout = {round(self._timeout * 1000)}")
         except BaseException:
@@ -273,15 +273,20 @@ class SQLiteStore(OnlineStore):
         return db
 
 
-def _lay_out(db: sqlite3.Connection) -> None:
+def _lay_out(db: sqlite3.Connection, file: Path) -> None:
     if db.execute("PRAGMA user_version").fetchone() == (LAYOUT,):
         return
     db.execute("PRAGMA journal_mode = WAL")
     with _transaction(db, "EXCLUSIVE"):
         (found,) = db.execute("PRAGMA user_version").fetchone()  # another may have been first
         if found not in (0, LAYOUT):
-            raise sqlite3.DatabaseError(
-                f"its layout is {found}, and this Endcap's is {LAYOUT}; remove the file: what it holds is made again"
+            raise OnlineStoreError(
+                f"online store {file}: its layout is {found}, and this Endcap's is {LAYOUT}; remove the file: what it "
+                "holds is made again",
+                code="online.layout-differs",
+                store=str(file),
+                found=found,
+                allowed=LAYOUT,
             )
         if not found:
             for statement in TABLES.split(";")[:-1]:
@@ -301,13 +306,15 @@ def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
     db.execute("COMMIT")
 
 
-def _told(error: Exception) -> str:
-    text = str(error) or type(error).__name__
+def _refused(file: Path, error: Exception) -> OnlineStoreError:
+    text, store = str(error) or type(error).__name__, str(file)
     if "locked" in text or "busy" in text:
-        return f"another process was writing for too long ({text})"
+        told = f"online store {store}: another process was writing for too long ({text})"
+        return OnlineStoreError(told, code="online.busy", store=store, reason=text)
     if "full" in text:
-        return f"its disk is full ({text})"
-    return text
+        told = f"online store {store}: its disk is full ({text})"
+        return OnlineStoreError(told, code="online.full", store=store, reason=text)
+    return OnlineStoreError(f"online store {store}: {text}", code="online.unavailable", store=store, reason=text)
 
 
 def _now() -> int:

@@ -6,13 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from endcap.errors import IntegrityError
 from endcap.features.sessions import Sessions
 from endcap.models import load
 from endcap.spec.model import PopularitySpec, RecentPopularitySpec, SequentialRulesSpec, VSKNNSpec
 from tests.models.shapes import fitted
+from tests.refusals import refused
 
 DAY = 86_400_000
 INF = np.inf
@@ -82,12 +82,13 @@ def _slow_vsknn(
 
 
 def test_a_damaged_or_foreign_folder_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityError, match="missing or damaged"):
+    with refused(IntegrityError, "models.damaged", path=str(tmp_path / "model.json")):
         load(tmp_path)
     fitted(PopularitySpec(), Sessions.of([[0]]), 1).save(tmp_path)
     (tmp_path / "tensors.safetensors").write_bytes(b"cut short")
-    with pytest.raises(IntegrityError, match=r"tensors\.safetensors"):
+    with refused(IntegrityError, "models.damaged", path=str(tmp_path / "tensors.safetensors")):
         load(tmp_path)
     (tmp_path / "model.json").write_text('{"name": "oracle", "parameters": {}, "n_items": 1}')
-    with pytest.raises(IntegrityError, match="'oracle', unknown to this version; known: popularity"):
+    with refused(IntegrityError, "models.unknown", path=str(tmp_path), found="oracle") as caught:
         load(tmp_path)
+    assert "popularity" in caught.value.fields["allowed"]

@@ -17,6 +17,7 @@ from endcap.models import Fitting, Validation
 from endcap.models.sasrec import SASRec
 from endcap.spec.neural import SASRecSpec
 from tests.models.shapes import N_ITEMS, SMALL_SASREC, checkerboard
+from tests.refusals import refused
 
 
 def same_weights(one: SASRec, other: SASRec) -> bool:
@@ -99,7 +100,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(n_items: int, tmp_path: P
 
 
 def test_a_loss_that_is_no_number_is_said() -> None:
-    with pytest.raises(DivergedError, match=r"lower model\.learning_rate"):
+    with refused(DivergedError, "models.diverged"):
         learnt(checkerboard(), N_ITEMS, Fitting(found={"epochs": 9}), learning_rate=1e30)
 
 
@@ -146,13 +147,13 @@ def test_an_attribute_of_the_item_counts_and_is_saved(tmp_path: Path) -> None:
 
 
 def test_what_the_spec_names_must_be_there() -> None:
-    with pytest.raises(UserError, match="names 'hour', which the shop does not declare; declared: none"):
+    with refused(UserError, "models.feature-unknown", setting="model.features", found="hour", allowed=[]):
         learnt(checkerboard(), N_ITEMS, features=["hour"])
-    with pytest.raises(UserError, match="names 'brand', which the items do not have"):
+    with refused(UserError, "models.feature-unknown", setting="model.item_features", found="brand"):
         learnt(checkerboard(), N_ITEMS, item_features=["brand"])
-    with pytest.raises(UserError, match="give it `buckets`"):
+    with refused(UserError, "models.too-many-buckets", found=86_401, limit=1000):
         learnt(with_feature([[0, 1]], [[0, 86_400]]), 2, features=["hour"])
-    with pytest.raises(UserError, match="heads is 3"):
+    with refused(UserError, "models.heads-unfit", found=3, width=64):
         SASRec(SASRecSpec(width=64, heads=3))
 
 

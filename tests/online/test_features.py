@@ -110,7 +110,7 @@ def test_what_is_published_is_not_written_again_and_what_was_cut_off_is_gone_on_
     def cut_off(*arguments: Any) -> bool:
         calls.append(arguments)
         if len(calls) == 3:
-            raise OnlineStoreError("gone")
+            raise OnlineStoreError("gone", code="online.unavailable")
         return write(*arguments)
 
     monkeypatch.setattr(online, "write", cut_off)

@@ -62,7 +62,7 @@ def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fa
 
 
 def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
-    fault.error = OnlineStoreError("down")
+    fault.error = OnlineStoreError("down", code="online.unavailable")
     assert guarded(store).look_up([None], [None], 5) == LookUp([[]], [set()], False)
     assert fault.calls == 0
 
@@ -109,7 +109,7 @@ def test_a_slow_store_costs_its_time_once(store: OnlineStore, fault: Fault) -> N
 
 def test_one_of_many_tries_the_store_again(store: OnlineStore, fault: Fault) -> None:
     asked = guarded(store, rest=0.1)
-    fault.error = OnlineStoreError("down")
+    fault.error = OnlineStoreError("down", code="online.unavailable")
     asked.rows("lists", ["1"])
     time.sleep(0.15)
     fault.seconds, fault.calls = 0.05, 0
