@@ -64,7 +64,12 @@ class Package:
         if not np.allclose(_scores(answer), _scores(written), rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise IntegrityError(
                 f"the package's example request is answered with {answer}, at its writing with {written}; "
-                f"it was written with {self.environment}, this is {environment()}"
+                f"it was written with {self.environment}, this is {environment()}",
+                code="registry.example-differs",
+                found=answer,
+                expected=written,
+                written_with=self.environment,
+                environment=environment(),
             )
 
 
@@ -134,17 +139,26 @@ def load_package(folder: Path) -> Package:
         told = json.loads((folder / RULES).read_text(encoding="utf-8")) if (folder / RULES).exists() else None
         house_rules = None if told is None else Catalogue.from_json(told)
     except (OSError, ValueError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
-        raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
+        raise _damaged(folder, error) from error
     model = load(folder / MODEL, recommender.classes)
     if not model.n_items == len(items) == len(vocabulary.ids):
         raise IntegrityError(
             f"{folder}: model, item table and vocabulary have {model.n_items}, {len(items)} and "
-            f"{len(vocabulary.ids)} items; register another version"
+            f"{len(vocabulary.ids)} items; register another version",
+            code="registry.package-damaged",
+            path=str(folder),
+            reason="model, item table and vocabulary differ in their items",
+            items={"model": model.n_items, "table": len(items), "vocabulary": len(vocabulary.ids)},
         )
     try:
         customers = _known_customers(model, ids)
     except ValueError as error:
-        raise IntegrityError(f"{folder}: {error}; register another version") from error
+        raise IntegrityError(
+            f"{folder}: {error}; register another version",
+            code="registry.package-damaged",
+            path=str(folder),
+            reason=str(error),
+        ) from error
     ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers, house_rules)
     return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
 
@@ -156,8 +170,17 @@ def _info(folder: Path) -> dict[str, Any]:
         # Release 0.1.0 said it there alone.
         written_by = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")).get("endcap")
     except (OSError, ValueError, AttributeError) as error:
-        raise IntegrityError(f"{folder} is no whole package: {error}; register another version") from error
+        raise _damaged(folder, error) from error
     return opened(PACKAGE, info, str(folder), written_by=written_by)
+
+
+def _damaged(folder: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"{folder} is no whole package: {error}; register another version",
+        code="registry.package-damaged",
+        path=str(folder),
+        reason=str(error),
+    )
 
 
 def environment() -> dict[str, str]:

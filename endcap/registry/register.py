@@ -39,8 +39,14 @@ def register(
     """
     facts = store.manifest(verdict)["facts"]
     if not facts["passed"]:
-        failed = ", ".join(one["text"] for one in facts["conditions"] if not one["passed"])
-        raise UserError(f"{package} is not registered: its gate failed ({failed})")
+        failed = [one["text"] for one in facts["conditions"] if not one["passed"]]
+        raise UserError(
+            f"{package} is not registered: its gate failed ({', '.join(failed)})",
+            code="registry.gate-failed",
+            package=package,
+            verdict=verdict,
+            conditions=failed,
+        )
     tags = {
         "dataset": facts["dataset"],
         "snapshot": facts.get("snapshot", ""),

@@ -34,12 +34,18 @@ def default_uri(store: Store) -> str:
     if scheme != "file":
         raise UserError(
             f"the store {store.root} has no registry of its own: a data base needs a disk. Name one by --registry or "
-            "ENDCAP_REGISTRY, such as http://mlflow:5000 or sqlite:////folder/mlflow.db"
+            "ENDCAP_REGISTRY, such as http://mlflow:5000 or sqlite:////folder/mlflow.db",
+            code="registry.none",
+            store=store.root,
+            variable="ENDCAP_REGISTRY",
         )
     if found := next((letter for letter in "?%" if letter in folder), None):
         raise UserError(
             f"store {folder}: found {found!r}, which a registry's address cannot hold; "
-            "name another folder, or another registry (--registry sqlite:////folder/mlflow.db)"
+            "name another folder, or another registry (--registry sqlite:////folder/mlflow.db)",
+            code="registry.folder-name",
+            store=folder,
+            found=found,
         )
     return f"{_SQLITE}{folder}/mlflow.db"
 
@@ -49,7 +55,10 @@ def open_registry(uri: str | None, store: Store) -> Registry:
     if uri and uri.startswith(("http://", "https://")) and store.root.startswith("file://"):
         raise UserError(
             f"registry {uri}: a server takes no versions from a folder such as {store.root}; "
-            "allowed: the address of its data base, such as sqlite:////folder/mlflow.db or postgresql://…"
+            "allowed: the address of its data base, such as sqlite:////folder/mlflow.db or postgresql://…",
+            code="registry.server-for-folder",
+            registry=uri,
+            store=store.root,
         )
     return Registry(uri or default_uri(store))
 
@@ -112,8 +121,16 @@ class Registry:
         for one in known:
             if one.version == str(version):
                 return one
-        there = ", ".join(one.version for one in known) or "none; `endcap run` registers the first"
-        raise NotFoundError(f"{name} has no version {version} in {self.uri}; there are: {there}")
+        versions = [one.version for one in known]
+        there = ", ".join(versions) or "none; `endcap run` registers the first"
+        raise NotFoundError(
+            f"{name} has no version {version} in {self.uri}; there are: {there}",
+            code="registry.version-not-found",
+            recommender=name,
+            registry=self.uri,
+            found=str(version),
+            allowed=versions,
+        )
 
     def champion(self, name: str) -> Version | None:
         """The version that serves most shoppers and that others are judged against, or None."""
@@ -151,7 +168,12 @@ class Registry:
         """A person's no: the version loses the alias challenger. Raises UserError for the champion."""
         champion = self.champion(name)
         if champion and champion.version == str(version):
-            raise UserError(f"{name} version {version} is the champion; promote another version first")
+            raise UserError(
+                f"{name} version {version} is the champion; promote another version first",
+                code="registry.is-champion",
+                recommender=name,
+                version=str(version),
+            )
         return self._decide(name, version, "rejected", by, why)
 
     def promote(self, name: str, version: str) -> Version:
@@ -160,7 +182,11 @@ class Registry:
             one = self.version(name, version)
             if one.state != "approved":
                 raise UserError(
-                    f"{name} version {version} is {one.state}; allowed: an approved version. Approve it first"
+                    f"{name} version {version} is {one.state}; allowed: an approved version. Approve it first",
+                    code="registry.not-approved",
+                    recommender=name,
+                    version=one.version,
+                    found=one.state,
                 )
             self.client.set_registered_model_alias(name, CHAMPION, one.version)
             if CHALLENGER in one.aliases:
@@ -254,8 +280,18 @@ def _reported(uri: str) -> Iterator[None]:
         if not foreign or code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
             raise
         if code == "INVALID_PARAMETER_VALUE":
-            raise UserError(f"the registry {uri} refuses this: {error}") from error
-        raise TransientError(f"the registry {uri} fails: {error}; look at it, then run again") from error
+            raise UserError(
+                f"the registry {uri} refuses this: {error}",
+                code="registry.refuses",
+                registry=uri,
+                reason=str(error),
+            ) from error
+        raise TransientError(
+            f"the registry {uri} fails: {error}; look at it, then run again",
+            code="registry.fails",
+            registry=uri,
+            reason=str(error),
+        ) from error
 
 
 def _client(uri: str) -> Any:
