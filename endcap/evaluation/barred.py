@@ -44,7 +44,9 @@ class Ownership:
         if not (dataset / OWNED).is_file():
             raise DataError(
                 "rules.owned: the dataset does not tell what customers own, for it was made without this rule; run the "
-                "features step again with the shop as it is now"
+                "features step again with the shop as it is now",
+                code="evaluation.owned-unknown",
+                dataset=str(dataset),
             )
         table = pq.read_table(dataset / OWNED, partitioning=None)
         customers = pq.read_metadata(dataset / "customers.parquet").num_rows

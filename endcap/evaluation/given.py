@@ -65,7 +65,11 @@ def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, voca
     if without:
         raise DataError(
             f"{rules.given}: {without:,} of {len(test):,} test sessions are of customers without an item of the "
-            "vocabulary in it; give each customer's items, or set evaluation.negatives to {sampled: 99}"
+            "vocabulary in it; give each customer's items, or set evaluation.negatives to {sampled: 99}",
+            code="evaluation.items-missing",
+            path=rules.given,
+            without=without,
+            sessions=len(test),
         )
     return GivenItems(test, pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
@@ -80,11 +84,24 @@ def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Arra
         names = [] if rows is None else list(rows.names)
         if missing := [name for name in wanted if name not in names]:
             there = ", ".join(names) or "none"
-            raise DataError(f"{file.name}: no column {missing[0]!r}; there are: {there}. See evaluation.negatives")
+            raise DataError(
+                f"{file.name}: no column {missing[0]!r}; there are: {there}. See evaluation.negatives",
+                code="evaluation.column-missing",
+                path=file.name,
+                column=missing[0],
+                found=names,
+            )
         assert rows is not None
         batches = list(rows.batches)
     if rejects := [reject for batch in batches for reject in batch.rejects]:
-        raise DataError(f"{file.name}, line {rejects[0].line}: {rejects[0].reason}")
+        first = rejects[0]
+        raise DataError(
+            f"{file.name}, line {first.line}: {first.reason}",
+            code="evaluation.row-malformed",
+            path=file.name,
+            line=first.line,
+            reason=first.reason,
+        )
     tables = [batch.table.select([names.index(name) for name in wanted]) for batch in batches if len(batch.lines)]
     both = [pa.chunked_array([chunk for t in tables for chunk in t.column(n).chunks], pa.string()) for n in (0, 1)]
     return both[0].combine_chunks(), both[1].combine_chunks()

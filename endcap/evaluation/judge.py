@@ -178,7 +178,11 @@ def _facts(
 def _challenger(recommender: Recommender, folder: Path, view: View) -> Competitor:
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     if vocabulary.ids != view.vocabulary.ids:
-        raise IntegrityError(f"{folder} was trained on another view of the data; train it again on this dataset")
+        raise IntegrityError(
+            f"{folder} was trained on another view of the data; train it again on this dataset",
+            code="evaluation.other-view",
+            path=str(folder),
+        )
     return Competitor(load(folder / "model", recommender.classes), recommender.exclude)
 
 

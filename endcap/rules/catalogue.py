@@ -75,7 +75,9 @@ class Catalogue:
             return cls(rules, items.replace_schema_metadata(None), listed, about["made"])
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ValidationError, UserError) as error:
             raise IntegrityError(
-                f"the published catalogue cannot be read ({error}); publish it again: endcap refresh SPEC"
+                f"the published catalogue cannot be read ({error}); publish it again: endcap refresh SPEC",
+                code="rules.catalogue-damaged",
+                reason=str(error),
             ) from error
 
 

@@ -63,7 +63,11 @@ def _listed(blacklist: Blacklist, loader: Loader) -> Iterator[pa.Table]:
         # A list may have come to be empty; a file without even its header is one that is being written.
         headless = [file.name for file in files if not file.bytes and file.format != "jsonl" and source.header is None]
         if headless:
-            raise DataError(f"{headless[0]} is empty, it lacks even its header; an empty blacklist has one")
+            raise DataError(
+                f"{headless[0]} is empty, it lacks even its header; an empty blacklist has one",
+                code="rules.blacklist-without-header",
+                path=headless[0],
+            )
         yield from loader.load(source, files, wanted, plan_of)
     loader.quarantine.check(loader.table, end=True)
 

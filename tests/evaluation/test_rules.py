@@ -19,6 +19,7 @@ from endcap.ranking import Known, Ranker
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
 from tests.evaluation.conftest import AfterLast
+from tests.refusals import refused
 
 FALLING = AfterLast([[4, 3, 2, 1]] * 4)
 """Always item 0, then 1, 2 and 3."""
@@ -83,7 +84,7 @@ def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -
 
 def test_a_dataset_that_does_not_know_what_is_owned_is_refused(folder: Path) -> None:
     (folder / "owned.parquet").unlink()
-    with pytest.raises(DataError, match="made without this rule"):
+    with refused(DataError, "evaluation.owned-unknown", dataset=str(folder)):
         house(folder, {"owned": {"types": ["buy"]}})
 
 

@@ -10,6 +10,7 @@ from endcap.errors import IntegrityError
 from endcap.features.vocabulary import Vocabulary
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
+from tests.refusals import refused
 
 IDS = ["tent", "stove", "knife", "lamp", "rope"]
 PACKAGE = pa.table(
@@ -123,5 +124,5 @@ def test_a_catalogue_comes_back_from_its_bytes_and_is_known_by_its_content():
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-40], lambda b: b"", lambda b: b[:200] + b"x" * 60 + b[260:]])
 def test_a_damaged_catalogue_is_refused(damage):
-    with pytest.raises(IntegrityError, match="endcap refresh"):
+    with refused(IntegrityError, "rules.catalogue-damaged"):
         Catalogue.from_bytes(damage(Catalogue(RULES, TOLD).to_bytes()))
