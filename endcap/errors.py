@@ -19,7 +19,7 @@ stable, and `docs/errors.md` lists each with its cause and its remedy. Fields ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
@@ -71,6 +71,21 @@ def marked(message: str, code: str) -> str:
         return message
     first, newline, rest = message.partition("\n")
     return f"{first} [{code}]{newline}{rest}"
+
+
+def describe(error: EndcapError) -> dict[str, Any]:
+    """The error as a document for another process: `to_json`, and as `kind` the nearest class of this module."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    return {"kind": kind.__name__, **error.to_json()}
+
+
+def rebuild(document: Mapping[str, Any]) -> EndcapError:
+    """The error that `describe` made a document of."""
+    fields = document["fields"]
+    kind: type[EndcapError] = globals()[document["kind"]]
+    if kind is SpecError:
+        return SpecError([Problem(**problem) for problem in fields["problems"]])
+    return _restore(kind, document["message"], {"code": document["code"], "fields": fields})
 
 
 class UserError(EndcapError):

@@ -49,7 +49,9 @@ def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) ->
     if not len(ids):
         raise DataError(
             f"{dataset} names no customers, for whom lists could be made; name their column in the shop's "
-            "events.columns.customer"
+            "events.columns.customer",
+            code="batch.no-customers",
+            dataset=dataset,
         )
     if file is not None:
         return _named(file, ids)
@@ -60,17 +62,27 @@ def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) ->
         since = until - batch.active // timedelta(milliseconds=1)
     customers = np.flatnonzero(last >= since).astype(np.int32)
     if not len(customers):
-        raise DataError(_nobody(batch, since))
+        raise _nobody(batch, since)
     active = None if batch.active is None else format_duration(batch.active)
     return Chosen(customers, ids, fingerprint("active", active), facts={"active": active})
 
 
-def _nobody(batch: Batch, since: int) -> str:
+def _nobody(batch: Batch, since: int) -> DataError:
     if batch.active is None:
-        return "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log"
+        return DataError(
+            "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log",
+            code="batch.nobody-active",
+            active=None,
+            since=None,
+        )
     moment = datetime.fromtimestamp(since / 1000, UTC).isoformat(timespec="seconds")
     active = format_duration(batch.active)
-    return f"batch.active: {active}: nobody had an event since {moment}; give a longer time, or newer events"
+    return DataError(
+        f"batch.active: {active}: nobody had an event since {moment}; give a longer time, or newer events",
+        code="batch.nobody-active",
+        active=active,
+        since=moment,
+    )
 
 
 def _named(file: str, ids: pa.Array) -> Chosen:
@@ -83,7 +95,13 @@ def _named(file: str, ids: pa.Array) -> Chosen:
         shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
         warnings.append(f"warning: {len(unknown):,} customers of {file} are not in the dataset: {shown}")
     if not len(known):
-        raise DataError(f"{file}: none of its {len(names):,} customers is in the dataset; give ids as the log has them")
+        raise DataError(
+            f"{file}: none of its {len(names):,} customers is in the dataset; give ids as the log has them",
+            code="batch.customers-unknown",
+            path=file,
+            count=len(names),
+            found=unknown[:_SHOWN],
+        )
     facts = {"unknown": {"count": len(unknown), "customers": unknown[:_TOLD]}}
     return Chosen(known, ids, fingerprint("named", ids.take(pa.array(known)).to_pylist()), warnings, facts)
 
@@ -98,11 +116,22 @@ def _column(file: SourceFile) -> pa.Array:
         if COLUMN not in names:
             there = ", ".join(names) or "none"
             raise DataError(
-                f"{file.name}: no column {COLUMN!r}; there are: {there}. Its ids stand in a column of this name"
+                f"{file.name}: no column {COLUMN!r}; there are: {there}. Its ids stand in a column of this name",
+                code="batch.column-missing",
+                path=file.name,
+                column=COLUMN,
+                found=names,
             )
         assert rows is not None
         batches = list(rows.batches)
     if rejects := [reject for batch in batches for reject in batch.rejects]:
-        raise DataError(f"{file.name}, line {rejects[0].line}: {rejects[0].reason}")
+        first = rejects[0]
+        raise DataError(
+            f"{file.name}, line {first.line}: {first.reason}",
+            code="batch.row-malformed",
+            path=file.name,
+            line=first.line,
+            reason=first.reason,
+        )
     chunks = [chunk for one in batches if len(one.lines) for chunk in one.table.column(names.index(COLUMN)).chunks]
     return pa.chunked_array(chunks, pa.string()).combine_chunks()

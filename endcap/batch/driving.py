@@ -18,6 +18,7 @@ from endcap.batch import parts
 from endcap.batch.maker import made_by_worker
 from endcap.batch.parts import Plan
 from endcap.batch.stage import Stage
+from endcap.errors import EndcapError, describe
 from endcap.training.search.ray_process import reason_of
 
 __all__ = ["Stage", "drive"]
@@ -47,8 +48,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
         try:
             lists = ray.get(done)
         except RayTaskError as error:
-            cause = error.cause
-            emit({"event": "error", "kind": type(cause).__name__, "message": str(cause)})
+            emit({"event": "error", "error": describe(_known(error.cause, number))})
             return
         except RayError as error:
             deaths += 1
@@ -62,3 +62,10 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
         parts.keep(work, key, number, lists)
         emit({"event": "part", "number": number, "customers": len(lists)})
         del lists
+
+
+def _known(cause: BaseException, part: int) -> EndcapError:
+    if isinstance(cause, EndcapError):
+        return cause
+    name = type(cause).__name__
+    return EndcapError(str(cause) or name, code="batch.part-failed", part=part, cause=name)

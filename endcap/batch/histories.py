@@ -52,7 +52,9 @@ class Histories:
             if not (dataset / OWNED).is_file():
                 raise DataError(
                     f"{dataset} does not tell what customers own: it was made before the shop had rules.owned; make "
-                    "another: endcap run SPEC --pipeline features"
+                    "another: endcap run SPEC --pipeline features",
+                    code="batch.owned-unknown",
+                    dataset=str(dataset),
                 )
             bought = _table(dataset / OWNED, ["customer", "item", "time"])
             bought = bought.filter(pc.field("time") >= owned_since)

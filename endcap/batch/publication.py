@@ -59,7 +59,11 @@ def publish_lists(
             raise OnlineStoreError(
                 f"{str(error).rstrip('.')}. The lists of version {one.version} are made and stay in {one.address}, and "
                 "what was published before is as it was: when the online store is back, run the same command again, "
-                "which then only publishes"
+                "which then only publishes",
+                code="batch.not-published",
+                version=one.version,
+                address=one.address,
+                cause=error.to_json(),
             ) from error
 
 
@@ -73,7 +77,10 @@ def roll_back(recommender: Recommender, targets: Sequence[Target], online: Onlin
     if not back:
         raise NotFoundError(
             f"{recommender.name}: no version ({', '.join(found)}) has lists from before its last publication in the "
-            f"online store; they are kept for batch.keep. `endcap recommend` makes new ones"
+            f"online store; they are kept for batch.keep. `endcap recommend` makes new ones",
+            code="batch.nothing-before",
+            recommender=recommender.name,
+            versions=list(found),
         )
     for version, key in back.items():
         online.publish(table(recommender.name, version), key)

@@ -109,7 +109,10 @@ def newest_dataset(shop: str, store: Store) -> str:
     there = store.list(f"datasets/{shop}")
     if not there:
         raise NotFoundError(
-            f"the shop {shop} has no dataset in {store.root}; `endcap run SPEC --pipeline features` makes one"
+            f"the shop {shop} has no dataset in {store.root}; `endcap run SPEC --pipeline features` makes one",
+            code="batch.no-dataset",
+            shop=shop,
+            store=store.root,
         )
     return there[-1]
 

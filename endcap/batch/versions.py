@@ -21,7 +21,10 @@ def served(recommender: Recommender, store: Store, registry_uri: str | None, ver
     if champion is None:
         raise NotFoundError(
             f"{name} has no champion in {registry.uri}: `endcap run` of its spec trains the first one; or name a "
-            "registered one by --version"
+            "registered one by --version",
+            code="batch.no-champion",
+            recommender=name,
+            registry=registry.uri,
         )
     state = find_state(name, store)
     others = [] if state is None else [state.stable, *([state.canary] if state.canary else [])]

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from endcap import errors
 from endcap.batch.maker import Job
 from endcap.batch.pace import Pace
 from endcap.batch.stage import Stage
 from endcap.cpus import cpu_limit
-from endcap.errors import EndcapError, TransientError
+from endcap.errors import TransientError, rebuild
 from endcap.training.search.process import RayProcess, ended_with
 
 MOST_DEATHS = 3
@@ -58,19 +57,16 @@ def share(job: Job, missing: Sequence[int], workers: int, work: Path, pace: Pace
             elif event["event"] == "failed":
                 raise TransientError(
                     f"more than {MOST_DEATHS} workers died; the last time: {event['reason']}. Correct the cause (where "
-                    f"it is memory: fewer batch.workers), then run again: {_KEPT}"
+                    f"it is memory: fewer batch.workers), then run again: {_KEPT}",
+                    code="batch.workers-died",
+                    limit=MOST_DEATHS,
+                    reason=event["reason"],
                 )
             elif event["event"] == "error":
-                raise _error(event["kind"], event["message"])
+                raise rebuild(event["error"])
 
 
 def _next(process: RayProcess) -> dict[str, Any]:
     while (event := process.event(1.0)) is None:
         continue
     return event
-
-
-def _error(name: str, message: str) -> EndcapError:
-    """A worker's error, of its own class where that is one that a message makes."""
-    found = getattr(errors, name, None)
-    return found(message) if found not in (None, errors.SpecError) else EndcapError(message)

@@ -44,7 +44,11 @@ def refit(
     gate or pipeline settings change is packed anew, and not fitted.
     """
     if not facts_of(store, verdict)["passed"]:
-        raise UserError(f"{verdict}: the gate failed, so there is nothing to pack; `endcap run` trains another model")
+        raise UserError(
+            f"{verdict}: the gate failed, so there is nothing to pack; `endcap run` trains another model",
+            code="training.gate-failed",
+            verdict=verdict,
+        )
     winner = _winner(recommender, dataset, trained, store, progress)
     kind = f"packages/{recommender.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]

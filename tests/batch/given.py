@@ -71,7 +71,12 @@ class Registered:
 
     def version(self, name: str, number: str) -> Target:
         if number not in self.versions:
-            raise NotFoundError(f"{name} has no version {number} in {self.uri}; there are: {', '.join(self.versions)}")
+            raise NotFoundError(
+                f"{name} has no version {number} in {self.uri}; there are: {', '.join(self.versions)}",
+                code="registry.version-not-found",
+                found=number,
+                allowed=list(self.versions),
+            )
         return Target(version=number, package=self.versions[number])
 
 

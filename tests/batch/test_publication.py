@@ -18,6 +18,7 @@ from endcap.registry.package import load_package
 from endcap.spec import Recommender
 from tests.batch.conftest import Little
 from tests.batch.given import NOW, Registered, made, of, package, rows
+from tests.refusals import refused
 
 SPEC = of("published")
 TABLE = table("published", "1")
@@ -42,7 +43,7 @@ def test_lists_are_published_and_rolled_back(little: Little, registry: Registere
     np.testing.assert_array_equal(*(np.array(one["scores"], np.float32) for one in (read, expected)))
     assert online.rows(TABLE, ["nobody"]) == [None]
     assert lines == ["version 1: 12 of 12 lists are written"]
-    with pytest.raises(NotFoundError, match=r"no version \(1\) has lists from before"):
+    with refused(NotFoundError, "batch.nothing-before", recommender=SPEC.name, versions=["1"]):
         roll_back(SPEC, target, online)
 
     shorter = of("published", batch={"k": 2})
@@ -87,7 +88,7 @@ def test_what_was_never_published_is_no_way_back(little: Little, registry: Regis
     registry.versions["1"], store = little.package, little.store
     publish_lists(SPEC, [made(SPEC, store)], store, online)
     online.write(TABLE, "half", {"c3": b"{}"})
-    with pytest.raises(NotFoundError, match="has lists from before"):
+    with refused(NotFoundError, "batch.nothing-before", versions=["1"]):
         roll_back(SPEC, [Target(version="1", package="")], online)
 
 
@@ -97,12 +98,11 @@ def test_without_the_online_store_the_lists_stay_and_it_is_said_what_to_do(
     registry.versions["1"], store = little.package, little.store
     found = made(SPEC, store)
     down = open_online(NOWHERE, shop="shop", timeout=0.2)
-    with pytest.raises(OnlineStoreError) as refused:
+    with refused(OnlineStoreError, "batch.not-published", version="1", address=found.address) as caught:
         publish_lists(SPEC, [found], store, down)
-    said = str(refused.value)
-    assert found.address in said
-    assert "run the same command again, which then only publishes" in said
-    assert "secret" not in said
+    assert caught.value.fields["cause"]["code"] == "online.unavailable"
+    assert "run the same command again, which then only publishes" in str(caught.value)
+    assert "secret" not in json.dumps(caught.value.to_json())
     assert len(rows(store, found.address)) == 12
 
 

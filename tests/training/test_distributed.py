@@ -19,7 +19,7 @@ import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
-from endcap.errors import DataError, TransientError
+from endcap.errors import DataError, TransientError, rebuild
 from endcap.features import build
 from endcap.features.view import everything, open_view
 from endcap.models import Fitting, Model, load, make
@@ -33,6 +33,7 @@ from endcap.training import train
 from endcap.training.distributed.stage import Stage
 from endcap.training.distributed.worker import work
 from tests.features.logs import recommender, sessions, shop, snapshot
+from tests.refusals import mistaken, refused
 
 LOG = " ".join(["abcab", "xyzxy", "acb", "zyx"] * 40)
 GRU = {"name": "gru4rec", "width": 8, "batch": 8, "negatives": 4, "max_epochs": 40, "patience": 40}
@@ -106,19 +107,19 @@ def test_after_each_step_all_workers_have_the_same_weights_and_only_rows_were_ex
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "found"),
     [
-        ({"name": "vsknn"}, "2 workers for vsknn; allowed: 1, or as the model gru4rec"),
+        ({"name": "vsknn"}, "2 workers for vsknn"),
         ({"name": "blend", "members": {"a": GRU, "b": {"name": "sasrec"}}}, "2 workers for sasrec"),
-        ({**GRU, "batch": 9}, "2 workers for model.batch, 9; allowed: what divides model.batch"),
+        ({**GRU, "batch": 9}, "2 workers for model.batch, 9"),
     ],
     ids=["no-steps", "blend", "batch"],
 )
-def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any], found: str) -> None:
+    with mistaken((("training", "workers"), "conflict")) as caught:
         of(model)
-    (mistake,) = refused.value.errors()
-    assert said in str(mistake)
+    (detail,) = caught.value.errors()
+    assert detail["ctx"]["mistakes"][0].found == found
 
 
 @pytest.mark.parametrize(
@@ -135,9 +136,10 @@ def test_a_search_finds_no_batch_that_workers_cannot_share(search: dict[str, Any
     if found is None:
         recommender(**document)
         return
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as caught:
         recommender(**document)
-    assert found in str(refused.value.errors())
+    mistakes = [one for detail in caught.value.errors() for one in detail["ctx"]["mistakes"]]
+    assert ("conflict", found) in {(one.code, one.found) for one in mistakes}
 
 
 def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
@@ -151,12 +153,14 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
         work(stage(GRU), told.append)
-        with pytest.raises(DataError):
+        with refused(DataError, "features.attribute-unknown", found="colour"):
             work(stage({**GRU, "item_features": ["colour"]}), told.append)
     finally:
         dist.destroy_process_group()
     (fitted,) = [event for event in told if event["event"] == "fitted"]
-    assert (told[-1]["event"], told[-1]["kind"]) == ("error", "DataError")
+    assert told[-1]["event"] == "error"
+    with refused(DataError, "features.attribute-unknown", found="colour"):
+        raise rebuild(told[-1]["error"])
     vocabulary, events = everything(store.fetch(dataset), of())
     alone = make(of().model)
     alone.fit(events, len(vocabulary), Fitting(seed=of().seed, found={"epochs": 2}))
@@ -208,13 +212,14 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, datase
     spec = of()
     # Each worker may die once; the second death ends the step.
     heard = Heard(at_3=lambda heard: heard.kill(0), at_12=lambda heard: heard.kill(1))
-    with pytest.raises(TransientError, match=r"allows \(1\).*worker 1: its process died.*run again: it goes on after"):
+    with refused(TransientError, "training.workers-died", limit=1) as caught:
         train(spec, dataset, store, progress=heard)
+    assert "worker 1: its process died" in caught.value.fields["reason"]
     assert heard.said("worker 0: its process died; beginning anew from the last epoch, 1 of at most 1 times")
     assert len(heard.said("going on after epoch")) == 1
 
     heard = Heard(at_20=end_ray)
-    with pytest.raises(TransientError, match=r"Ray, which the training started here, is gone.*run again"):
+    with refused(TransientError, "search.ray-gone", section="training", address=None):
         train(spec, dataset, store, progress=heard)
     assert int(heard.said("going on after epoch")[0].split()[-1]) >= 12
     assert store.list("trained/test") == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.errors import NotFoundError, SpecError, UserError
+from endcap.errors import NotFoundError, UserError
 from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features import build
@@ -17,6 +17,7 @@ from endcap.registry.package import load_package
 from endcap.spec.load import load
 from endcap.store import Store
 from endcap.training import refit, train
+from tests.refusals import misspelt, refused
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "markov"
@@ -62,11 +63,11 @@ def test_the_example_is_trained_judged_and_packed(spec: Path, installed: pytest.
     # Where the class is not, and where the package's recommender does not list it.
     installed.undo()
     sys.modules.pop("my_markov", None)
-    with pytest.raises(NotFoundError, match="there is no module 'my_markov' here"):
+    with refused(NotFoundError, "spec.class-not-installed", module="my_markov"):
         load_package(folder)
     description = json.loads((folder / "model" / "model.json").read_text())
     (folder / "model" / "model.json").write_text(json.dumps(description | {"class": "json:JSONDecoder"}))
-    with pytest.raises(UserError, match="class json:JSONDecoder, which its recommender does not list"):
+    with refused(UserError, "models.class-unlisted", found="json:JSONDecoder"):
         load_package(folder)
 
 
@@ -74,5 +75,5 @@ def test_a_spec_is_checked_with_the_class_where_it_is_installed(spec: Path, requ
     wrong = ["model.parameters.smoothing=7"]
     assert load(spec, sets=wrong).absent == ("my_markov:Markov",)
     request.getfixturevalue("installed")
-    with pytest.raises(SpecError, match=r"model\.parameters\.smoothing: found 7; allowed: a number"):
+    with misspelt(("model.parameters.smoothing", "not-allowed")):
         load(spec, sets=wrong)

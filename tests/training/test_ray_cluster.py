@@ -18,6 +18,7 @@ from endcap.training import train
 from endcap.training.search import kuberay, ray_cluster
 from endcap.training.search.ray_process import Connection, _limit
 from tests.features.logs import recommender
+from tests.refusals import refused
 from tests.training.given import SPLIT, little_dataset
 
 HOUR = timedelta(hours=1)
@@ -97,7 +98,7 @@ def test_it_is_made_in_the_step_s_namespace_and_its_pod_owns_it_however_long_its
 
 def test_outside_of_pods_the_namespace_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kuberay, "own_namespace", lambda: None)
-    with pytest.raises(UserError, match=r"cluster\.namespace"):
+    with refused(UserError, "search.no-namespace", setting="cluster.namespace"):
         used(Kubernetes(), of())
 
 
@@ -138,7 +139,8 @@ def test_other_machines_do_not_get_a_store_that_they_cannot_read(
     sections: dict[str, dict[str, Any]] = {"search": {}, "training": {"workers": 2}}
     sections[section] |= where
     spec = recommender(model=model, split=SPLIT, **sections)
-    with pytest.raises(UserError, match=rf"{section}\.{next(iter(where))}.*file://"):
+    setting = f"{section}.{next(iter(where))}"
+    with refused(UserError, "search.store-is-a-folder", setting=setting, store=store.root):
         train(spec, little_dataset(store), store)
 
 

@@ -17,6 +17,7 @@ from endcap.registry.versions import open_registry
 from endcap.store import Store
 from endcap.training import describe, train
 from tests.conftest import ROOT
+from tests.refusals import refused
 from tests.training.given import little_dataset, sleeper
 
 pytestmark = pytest.mark.slow
@@ -107,8 +108,9 @@ def test_a_killed_search_goes_on_and_leaves_no_ray_behind(store: Store, dataset:
 
 def test_too_many_failures_end_the_step_with_the_reasons(store: Store, dataset: str) -> None:
     spec = sleeper({"trials": 4, "time_budget": "4m", "max_failed": 0.25}, fault="diverges")
-    with pytest.raises(UserError, match=r"2 of \d trials failed.*the loss of epoch 1 is nan"):
+    with refused(UserError, "search.too-many-failed", failed=2, limit=0.25) as caught:
         train(spec, dataset, store)
+    assert "the loss of epoch 1 is nan" in caught.value.fields["reasons"]
 
 
 def _runs(store: Store) -> list[Any]:

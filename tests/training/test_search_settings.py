@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from endcap.errors import DataError, SpecError
+from endcap.errors import DataError
 from endcap.features.view import open_view
 from endcap.spec import ModelSpec, Recommender
 from endcap.spec.search import Search
@@ -26,6 +26,7 @@ from endcap.training.search.shares import shares
 from endcap.training.search.trial import searchable
 from tests.conftest import ROOT
 from tests.features.logs import recommender
+from tests.refusals import misspelt, refused
 from tests.training.given import SPLIT, little_dataset, sleeper
 
 SPACE: dict[str, Between | Choice] = {
@@ -58,29 +59,37 @@ def test_every_value_of_a_default_space_and_of_the_starts_is_allowed(name: str) 
 
 
 @pytest.mark.parametrize(
-    ("search", "words"),
+    ("search", "key", "code", "hint"),
     [
-        ({"space": {"neighbors": {"values": [1]}}}, "Did you mean 'neighbours'"),
-        ({"space": {"neighbours": {"low": 0, "high": 10, "integer": True}}}, "greater than or equal to 1"),
-        ({"space": {"last": {"values": [2, "many"]}}}, "valid integer"),
-        ({"space": {"neighbours": {"low": 50, "high": 100}}}, "integer: true"),
-        ({"fixed": ["width"]}, "a parameter of the model"),
+        ({"space": {"neighbors": {"values": [1]}}}, ("space", "neighbors"), "unknown-name", "'neighbours'"),
+        (
+            {"space": {"neighbours": {"low": 0, "high": 10, "integer": True}}},
+            ("space", "neighbours", "low"),
+            "not-allowed",
+            "",
+        ),
+        ({"space": {"last": {"values": [2, "many"]}}}, ("space", "last", "values", 1), "not-allowed", ""),
+        ({"space": {"neighbours": {"low": 50, "high": 100}}}, ("space", "neighbours"), "not-allowed", "integer: true"),
+        ({"fixed": ["width"]}, ("fixed", 0), "unknown-name", ""),
     ],
 )
-def test_a_space_that_cannot_be_is_refused_before_anything_runs(search: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+def test_a_space_that_cannot_be_is_refused_before_anything_runs(
+    search: dict[str, Any], key: tuple[str | int, ...], code: str, hint: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
         of(search)
-    assert words in "".join(f"{one.found} {one.allowed} {one.hint}" for one in _mistakes(refused.value))
-    assert {one.at[0] for one in _mistakes(refused.value)} <= {"space", "fixed"}
-
-
-def _mistakes(error: ValidationError) -> list[Any]:
-    return [one for detail in error.errors() for one in detail.get("ctx", {}).get("mistakes", [])]
+    mistakes = [one for detail in caught.value.errors() for one in detail["ctx"]["mistakes"]]
+    assert {one.at[0] for one in mistakes} <= {"space", "fixed"}
+    (mistake,) = [one for one in mistakes if one.at == key]
+    assert mistake.code == code
+    assert hint in mistake.hint
 
 
 def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) -> None:
-    with pytest.raises(SpecError, match=r"a parameter of .*: x, seconds"):
+    with misspelt(("search", "unknown-name")) as caught:
         train(sleeper({"space": {"y": {"values": [1]}}}), little_dataset(store), store)
+    (problem,) = caught.value.problems
+    assert (problem.found, problem.allowed.rpartition(": ")[2]) == ("'y'", "x, seconds")
 
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
@@ -173,7 +182,7 @@ def test_trials_see_nothing_of_the_test(store: Store) -> None:
 
 def test_without_validation_sessions_nothing_is_started(store: Store) -> None:
     spec = recommender(model={"name": "vsknn"}, split={**SPLIT, "validation": 0.0}, search={"trials": 3})
-    with pytest.raises(DataError, match=r"set split\.validation larger"):
+    with refused(DataError, "search.no-validation", recommender=spec.name):
         train(spec, little_dataset(store), store)
 
 

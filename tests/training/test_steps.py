@@ -21,6 +21,7 @@ from endcap.spec import Recommender
 from endcap.store import Store, open_store
 from endcap.training import refit, train
 from tests.features.logs import recommender, sessions, shop, snapshot
+from tests.refusals import refused
 
 # The last two of twenty sessions are the test; only there is an `n`.
 LOG = " ".join(["abcab", "xyzxy"] * 9 + ["abcan", "xyzxn"])
@@ -192,6 +193,7 @@ def test_with_refit_false_the_judged_model_is_packed(store: Store, dataset: str)
 
 def test_what_failed_the_gate_is_not_packed(store: Store, dataset: str) -> None:
     spec = of({"name": "popularity"})
-    with pytest.raises(UserError, match="the gate failed"):
-        refit(spec, dataset, train(spec, dataset, store), verdict(store, passed=False), store)
+    failed = verdict(store, passed=False)
+    with refused(UserError, "training.gate-failed", verdict=failed):
+        refit(spec, dataset, train(spec, dataset, store), failed, store)
     assert store.list("packages/test") == []

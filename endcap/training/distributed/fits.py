@@ -10,9 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from endcap import errors
 from endcap.cluster import connect
-from endcap.errors import EndcapError, TransientError, UserError
+from endcap.errors import TransientError, UserError, rebuild
 from endcap.models import FitReport, load
 from endcap.models.learn import Learned
 from endcap.spec.model import ModelSpec
@@ -86,7 +85,14 @@ class Workers:
 
     def _stage(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Stage:
         for wrong in training_mistakes(self._spec, model):
-            raise UserError(f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip())
+            raise UserError(
+                f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
+                code="training.workers-unfit",
+                workers=self._spec.workers,
+                model=model.name,
+                found=wrong.found,
+                allowed=wrong.allowed,
+            )
         document = self._recommender.model_dump(mode="json", by_alias=True)
         document["model"] = model.model_dump(mode="json", by_alias=True)
         # Of a parsed one: what is checked over several keys is checked here, not in the workers.
@@ -117,7 +123,12 @@ class Workers:
         if ready["limit"] < spec.workers:
             raise UserError(
                 f"training.workers asks for {spec.workers} workers of {spec.cpu:g} cores and {spec.gpu} GPUs each, and "
-                f"Ray has {ready['CPU']:g} cores and {ready['GPU']:g} GPUs; ask for less, or give it more"
+                f"Ray has {ready['CPU']:g} cores and {ready['GPU']:g} GPUs; ask for less, or give it more",
+                code="training.no-room",
+                setting="training.workers",
+                workers=spec.workers,
+                wanted={"cpu": spec.cpu, "gpu": spec.gpu},
+                found={"cpu": ready["CPU"], "gpu": ready["GPU"]},
             )
         self._process = process
         return process
@@ -143,12 +154,15 @@ class Workers:
                 failure = event["reason"]
             elif event["event"] == "error":
                 # Ray Train would try again what ends the same.
-                raise _error(event["kind"], event["message"])
+                raise rebuild(event["error"])
         if address is None:
             raise TransientError(
                 f"the workers failed more often than training.max_failures allows ({self._spec.max_failures}); the "
                 f"last time: {failure}. Correct the cause (where it is memory: fewer workers a machine, or a smaller "
-                f"model), then run again: {_KEPT}"
+                f"model), then run again: {_KEPT}",
+                code="training.workers-died",
+                limit=self._spec.max_failures,
+                reason=failure,
             )
         return str(address)
 
@@ -157,9 +171,3 @@ def _next(process: RayProcess) -> dict[str, Any]:
     while (event := process.event(1.0)) is None:
         continue
     return event
-
-
-def _error(name: str, message: str) -> EndcapError:
-    """A worker's error, of its own class where that is one that a message makes."""
-    found = getattr(errors, name, UserError)
-    return found(message) if found is not errors.SpecError else UserError(message)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from endcap.errors import IntegrityError, UserError
+from endcap.errors import EndcapError, IntegrityError, UserError, describe
 from endcap.features.items import item_codes
 from endcap.features.sessions import Sessions
 from endcap.features.view import everything, item_table, open_view
@@ -42,7 +42,7 @@ def work(stage: Stage, tell: Tell) -> None:
     try:
         _Worker(stage, tell, group).run()
     except HOPELESS as error:
-        tell({"event": "error", "kind": type(error).__name__, "message": str(error)})
+        tell({"event": "error", "error": describe(_known(error))})
         raise
 
 
@@ -152,3 +152,9 @@ def hand_out(place: Path, group: dist.ProcessGroup) -> None:
 
 def _empty(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8)
+
+
+def _known(error: Exception) -> EndcapError:
+    if isinstance(error, EndcapError):
+        return error
+    return UserError(str(error), code="training.fit-refused", cause=type(error).__name__)

@@ -56,7 +56,11 @@ def ray_cluster(
     namespace = namespace_of(wanted)
     image = wanted.image or os.environ.get(IMAGE)
     if not image:
-        raise UserError("search.cluster.image: none, and this is no step of a pipeline, whose image would be taken")
+        raise UserError(
+            "search.cluster.image: none, and this is no step of a pipeline, whose image would be taken",
+            code="search.no-image",
+            setting="search.cluster.image",
+        )
     secret = recommender.pipeline.secret
     metadata: Json = {
         "name": name_of(recommender, key),
@@ -113,7 +117,9 @@ def namespace_of(wanted: RayCluster) -> str:
     if namespace is None:
         raise UserError(
             "the Ray cluster's namespace: none, and this runs in no pod, whose namespace would be taken; set "
-            "cluster.namespace beside the cluster's other keys"
+            "cluster.namespace beside the cluster's other keys",
+            code="search.no-namespace",
+            setting="cluster.namespace",
         )
     return namespace
 

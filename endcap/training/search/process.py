@@ -124,13 +124,17 @@ class RayProcess:
         except queue.Empty:
             return None
         if event is None:
-            raise TransientError(self._lost())
+            raise self._lost()
         if event["event"] == "refused":
             c = self._connection
             raise UserError(
                 f"a {self.worker} asks for {c.cpu:g} cores and {c.gpu:g} GPUs "
                 f"({self.section}.cpu, {self.section}.gpu), and Ray has {event['CPU']:g} and {event['GPU']:g}; ask for "
-                "less, or give it more"
+                "less, or give it more",
+                code="search.no-room",
+                section=self.section,
+                wanted={"cpu": c.cpu, "gpu": c.gpu},
+                found={"cpu": event["CPU"], "gpu": event["GPU"]},
             )
         return event
 
@@ -146,16 +150,23 @@ class RayProcess:
         try:
             self._process.stdin.write(json.dumps(what) + "\n")
         except OSError:
-            raise TransientError(self._lost()) from None
+            raise self._lost() from None
 
-    def _lost(self) -> str:
+    def _lost(self) -> TransientError:
         said = self._log.read_text(errors="replace")[-_TAIL:].strip()
         lines = [line for line in said.splitlines() if line.strip()]
         here = f"Ray, which the {self.section} started here,"
         where = f"the Ray cluster at {self._address}" if self._address else here
         look = "see that it is there and reachable, then run again" if self._address else "run again"
         last = f" ({lines[-1].strip()})" if lines else ""
-        return f"{where} is gone{last}; {look}: {self.kept}. Its log: {self._log}"
+        return TransientError(
+            f"{where} is gone{last}; {look}: {self.kept}. Its log: {self._log}",
+            code="search.ray-gone",
+            section=self.section,
+            address=self._address,
+            reason=lines[-1].strip() if lines else None,
+            log=str(self._log),
+        )
 
 
 def authentication(token: str) -> dict[str, str]:

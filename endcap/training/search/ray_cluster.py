@@ -59,7 +59,10 @@ def refuse_own_folder(section: str, asked: Search | Training, store: Store) -> N
     key = "cluster" if asked.cluster is not None else "address"
     raise UserError(
         f"{section}.{key}: other machines than this one, and the store is a folder, {store.root}, which they cannot "
-        f"read; give the step a store such as s3://bucket/prefix (--store, ENDCAP_STORE), or leave {section}.{key} out"
+        f"read; give the step a store such as s3://bucket/prefix (--store, ENDCAP_STORE), or leave {section}.{key} out",
+        code="search.store-is-a-folder",
+        setting=f"{section}.{key}",
+        store=store.root,
     )
 
 
@@ -174,7 +177,12 @@ def _wait(cluster: Cluster, name: str, namespace: str, wanted: RayCluster, look:
             raise ClusterError(
                 f"the RayCluster {name} in namespace {namespace} was not ready within "
                 f"{format_duration(wanted.ready_within)} (search.cluster.ready_within): "
-                f"{why or 'nothing is seen of it; is KubeRay installed, and does it look at this namespace?'}"
+                f"{why or 'nothing is seen of it; is KubeRay installed, and does it look at this namespace?'}",
+                code="search.cluster-not-ready",
+                name=name,
+                namespace=namespace,
+                limit=format_duration(wanted.ready_within),
+                reason=why or None,
             )
         time.sleep(look)
 

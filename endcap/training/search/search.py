@@ -75,7 +75,9 @@ def search(
     if not len(view.validation):
         raise DataError(
             f"recommender {recommender.name!r}: a search judges its trials on the validation part, and there are no "
-            "validation sessions in it; set split.validation larger, or leave `search` out"
+            "validation sessions in it; set split.validation larger, or leave `search` out",
+            code="search.no-validation",
+            recommender=recommender.name,
         )
     if recommender.search is not None:
         refuse_own_folder("search", recommender.search, store)
@@ -239,11 +241,19 @@ class _Search:
         if not real:
             raise UserError(
                 f"the search{of} ended after {format_duration(self._spec.time_budget)} before any trial ended its "
-                "first epoch; set search.time_budget longer, search.concurrency smaller, or try a smaller model"
+                "first epoch; set search.time_budget longer, search.concurrency smaller, or try a smaller model",
+                code="search.time-over",
+                limit=format_duration(self._spec.time_budget),
+                trials=tried,
             )
         raise UserError(
             f"{len(real)} of {tried} trials{of} failed, and search.max_failed allows {self._spec.max_failed:.0%}: "
-            f"{told}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)"
+            f"{told}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)",
+            code="search.too-many-failed",
+            failed=len(real),
+            trials=tried,
+            limit=self._spec.max_failed,
+            reasons=told,
         )
 
     def _chosen(self) -> Searched:
