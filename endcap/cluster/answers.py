@@ -35,9 +35,10 @@ class GoneError(ClusterError):
 class ConflictError(ClusterError):
     """Someone else holds fields that were to be set."""
 
-    def __init__(self, text: str, managers: list[str]) -> None:
-        self.managers = managers
-        super().__init__(text)
+    @property
+    def managers(self) -> list[str]:
+        """Who holds them."""
+        return sorted(self.fields["held"])
 
 
 class UnreachableError(TransientError):
@@ -69,6 +70,11 @@ class Asked:
     def __str__(self) -> str:
         what = f"{self.kind.name} {self.name}" if self.name else self.kind.resource
         return f"{what} in namespace {self.namespace}" if self.namespace and self.kind.namespaced else what
+
+    @property
+    def fields(self) -> dict[str, str | None]:
+        """The same for an error's fields."""
+        return {"verb": self.verb, "kind": self.kind.name, "namespace": self.namespace, "name": self.name}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,9 @@ def error_of(answer: Answer, asked: Asked) -> ClusterError:
     if answer.status == 401:
         return ForbiddenError(
             f"the API server does not know who asks ({answer.message}): the token or certificate of the kubeconfig "
-            "may have run out; log in again"
+            "may have run out; log in again",
+            code="cluster.unauthenticated",
+            reason=answer.message,
         )
     if answer.status == 403:
         return _forbidden(answer, asked)
@@ -111,18 +119,31 @@ def error_of(answer: Answer, asked: Asked) -> ClusterError:
     if answer.status == 409:
         return _conflict(answer, asked)
     if answer.status == 410:
-        return GoneError(f"{asked}: {answer.message}")
-    return ClusterError(f"{asked} was refused ({answer.status}): {answer.message}")
+        return GoneError(f"{asked}: {answer.message}", code="cluster.version-gone", **asked.fields)
+    return ClusterError(
+        f"{asked} was refused ({answer.status}): {answer.message}",
+        code="cluster.refused",
+        status=answer.status,
+        reason=answer.message,
+        **asked.fields,
+    )
 
 
 def _forbidden(answer: Answer, asked: Asked) -> ClusterError:
     if any(cause.get("reason") == "NamespaceTerminating" for cause in answer.causes):
         return ClusterError(
             f"namespace {asked.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
-            "make it anew, or name another"
+            "make it anew, or name another",
+            code="cluster.namespace-ending",
+            namespace=asked.namespace,
         )
     if quota := _QUOTA.search(answer.message):
-        return ClusterError(f"{asked}: the namespace's quota is reached ({quota[1]}); raise it or free something")
+        return ClusterError(
+            f"{asked}: the namespace's quota is reached ({quota[1]}); raise it or free something",
+            code="cluster.quota-reached",
+            reason=quota[1],
+            **asked.fields,
+        )
     if rule := _RBAC.search(answer.message):
         group, namespace = rule["group"], rule["namespace"]
         resource = f"{rule['resource']}.{group}" if group else rule["resource"]
@@ -130,29 +151,52 @@ def _forbidden(answer: Answer, asked: Asked) -> ClusterError:
         bind = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
         return ForbiddenError(
             f"{rule['who']} may not {rule['verb']} {resource} {where}; a {bind} that allow the verb "
-            f'"{rule["verb"]}" on "{rule["resource"]}" of the API group "{group}" are needed'
+            f'"{rule["verb"]}" on "{rule["resource"]}" of the API group "{group}" are needed',
+            code="cluster.forbidden",
+            who=rule["who"],
+            verb=rule["verb"],
+            resource=resource,
+            namespace=namespace,
         )
-    return ForbiddenError(f"{asked} was refused: {answer.message}")
+    return ForbiddenError(
+        f"{asked} was refused: {answer.message}", code="cluster.forbidden", reason=answer.message, **asked.fields
+    )
 
 
 def _absent(answer: Answer, asked: Asked) -> ClusterError:
     # Of a kind that is not there the answer is plain text, of an object that is not there a Status with its kind.
     if answer.said.get("details", {}).get("kind") or answer.said.get("details", {}).get("name"):
         if "namespaces" in answer.message and asked.namespace:
-            return AbsentError(f"there is no namespace {asked.namespace}; kubectl create namespace {asked.namespace}")
-        return AbsentError(f"there is no {asked}")
+            return AbsentError(
+                f"there is no namespace {asked.namespace}; kubectl create namespace {asked.namespace}",
+                code="cluster.namespace-not-found",
+                namespace=asked.namespace,
+            )
+        return AbsentError(f"there is no {asked}", code="cluster.not-found", **asked.fields)
     brings = BRINGS.get(asked.kind.group)
     install = f": {brings} is not installed, or an older release of it" if brings else ""
-    return KindAbsentError(f"this cluster knows no {asked.kind.resource} of {asked.kind.api_version}{install}")
+    return KindAbsentError(
+        f"this cluster knows no {asked.kind.resource} of {asked.kind.api_version}{install}",
+        code="cluster.kind-unknown",
+        kind=asked.kind.name,
+        api_version=asked.kind.api_version,
+        install=brings,
+    )
 
 
 def _conflict(answer: Answer, asked: Asked) -> ClusterError:
     held = [cause for cause in answer.causes if cause.get("reason") == "FieldManagerConflict"]
     if not held:
-        return StaleError(f"{asked} was changed by someone else at the same moment: {answer.message}")
+        return StaleError(
+            f"{asked} was changed by someone else at the same moment: {answer.message}",
+            code="cluster.stale",
+            **asked.fields,
+        )
     fields: dict[str, list[str]] = {}
     for cause in held:
         manager = re.search(r'conflict with "([^"]+)"', cause.get("message", ""))
         fields.setdefault(manager[1] if manager else "someone else", []).append(cause.get("field", "?").lstrip("."))
     who = "; ".join(f"{manager} holds {', '.join(sorted(names))}" for manager, names in sorted(fields.items()))
-    return ConflictError(f"{asked} was also changed by others: {who}", sorted(fields))
+    return ConflictError(
+        f"{asked} was also changed by others: {who}", code="cluster.conflict", held=fields, **asked.fields
+    )

@@ -31,10 +31,14 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
             raise UserError(
                 f"no cluster to talk to: there is no kubeconfig at {file}"
                 f"{'' if TOKEN.is_file() else ', and this is no pod of a cluster'}; name one with --kubeconfig or "
-                "$KUBECONFIG"
+                "$KUBECONFIG",
+                code="cluster.no-kubeconfig",
+                path=file,
             )
         else:
             config.load_incluster_config(client_configuration=settings)
     except ConfigException as error:
-        raise UserError(f"{file} cannot be used: {error}") from None
+        raise UserError(
+            f"{file} cannot be used: {error}", code="cluster.kubeconfig-unusable", path=file, reason=str(error)
+        ) from None
     return Cluster(client.ApiClient(settings), settings.host)

@@ -51,7 +51,12 @@ def insist(attempt: Callable[[], T], asked: Asked, host: str, patience: Patience
             if time.monotonic() + wait > end:
                 raise UnreachableError(
                     f"{asked.verb} {asked}: the API server at {host} did not answer for {patience.total:.0f} s "
-                    f"({failure}); try again when it does"
+                    f"({failure}); try again when it does",
+                    code="cluster.unreachable",
+                    host=host,
+                    limit=patience.total,
+                    reason=str(failure),
+                    **asked.fields,
                 ) from None
             time.sleep(wait)
             pause = min(2 * pause, patience.most)

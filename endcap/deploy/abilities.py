@@ -37,18 +37,26 @@ def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None
     if live is not None and wanted not in ("auto", mode):
         raise ClusterError(
             f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {wanted}; KServe cannot change "
-            f"it: endcap undeploy {recommender.name} first, or leave the mode as it is"
+            f"it: endcap undeploy {recommender.name} first, or leave the mode as it is",
+            code="deploy.mode-differs",
+            recommender=recommender.name,
+            found=mode,
+            wanted=wanted,
         )
     if mode == "Knative" and not cluster.schema(KNATIVE_ROUTE.api_version):
         raise ClusterError(
             "Knative Serving is not installed in this cluster, and Knative mode needs it; install it, or set "
-            "serving.kubernetes.mode: Standard"
+            "serving.kubernetes.mode: Standard",
+            code="deploy.knative-missing",
+            setting="serving.kubernetes.mode",
         )
     route = recommender.serving.kubernetes.route if mode == "Standard" else None
     if route is not None and not cluster.schema(HTTP_ROUTE.api_version):
         raise ClusterError(
             "the Gateway API is not installed in this cluster, and serving.kubernetes.route needs it; install it "
-            "(https://gateway-api.sigs.k8s.io/guides), or leave the route out"
+            "(https://gateway-api.sigs.k8s.io/guides), or leave the route out",
+            code="deploy.gateway-api-missing",
+            setting="serving.kubernetes.route",
         )
     spec = (schema.get("properties") or {}).get("spec") or {}
     # KServe's minimal CRDs name no fields; they came with releases that know canaries, and KServe's report is awaited.
@@ -66,7 +74,8 @@ def _inference_service(cluster: Cluster) -> Json:
     raise ClusterError(
         "KServe is not installed in this cluster: it knows no InferenceService; install it "
         "(https://kserve.github.io/website/docs/admin-guide/overview), and the ServingRuntime with Endcap's chart or "
-        "manifests"
+        "manifests",
+        code="deploy.kserve-missing",
     )
 
 
@@ -75,7 +84,9 @@ def _check_release(schema: Json) -> None:
     if status is not None and "servingRuntimeName" not in status:
         raise ClusterError(
             f"this cluster's KServe is older than {OLDEST}, which Endcap does not support; update it (0.20 or newer "
-            "for a canary in Standard mode)"
+            "for a canary in Standard mode)",
+            code="deploy.kserve-too-old",
+            oldest=OLDEST,
         )
 
 

@@ -35,11 +35,21 @@ def deploy(
     if one.state == "rejected":
         raise UserError(
             f"{one.name} version {one.version} was rejected by {one.by} ({one.why}); "
-            f"`endcap registry approve {one.name} {one.version}` takes that back"
+            f"`endcap registry approve {one.name} {one.version}` takes that back",
+            code="deploy.version-rejected",
+            recommender=one.name,
+            version=one.version,
+            by=one.by,
+            why=one.why,
         )
     champion = registry.champion(recommender.name)
     if champion is None:
-        raise UserError(f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one")
+        raise UserError(
+            f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one",
+            code="deploy.no-champion",
+            recommender=one.name,
+            version=one.version,
+        )
     desired = _desired(recommender, one, champion, before, terms_of(recommender, champion.package, store))
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # A run of old that is tried again shall not end the rollout of a newer version.

@@ -23,6 +23,7 @@ from endcap.deploy.variants import CANARY, MANAGER, STABLE, predictor_service
 from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
+from endcap.spec.base import format_duration
 
 Json = dict[str, Any]
 TICK = 2.0
@@ -142,7 +143,7 @@ class _Deployer:
             except StaleError:
                 continue
             return
-        raise ClusterError(f"HTTPRoute {route['metadata']['name']} is changed by others all the time; try again")
+        raise _contended("HTTPRoute", route["metadata"]["name"])
 
     def _find_route(self) -> Json | None:
         """Our own route as it is. Raises ClusterError where one of its name is someone else's."""
@@ -157,7 +158,7 @@ class _Deployer:
             if error.managers == [MANAGER]:
                 # Fields that KServe's webhooks rewrote in our own request count as someone else's.
                 return self.cluster.apply(thing, force=True)
-            raise ConflictError(f"{error}; --force takes them back", error.managers) from None
+            raise ConflictError(f"{error}; --force takes them back", code=error.code, **error.fields) from None
 
     def traffic(self) -> list[Traffic]:
         if self.live is None:
@@ -240,7 +241,12 @@ def _first_step(deployer: _Deployer) -> Step:
             deployer.live = deployer.find()
             continue
         return step
-    raise ClusterError(f"InferenceService {deployer.recommender.name} is changed by others all the time; try again")
+    raise _contended("InferenceService", deployer.recommender.name)
+
+
+def _contended(kind: str, name: str) -> ClusterError:
+    text = f"{kind} {name} is changed by others all the time; try again"
+    return ClusterError(text, code="deploy.contended", kind=kind, name=name)
 
 
 def _note_route(deployer: _Deployer) -> None:
@@ -273,7 +279,10 @@ def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) 
         if (now := desired()).changed != deployer.desired.changed:
             raise UserError(
                 f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
-                f"`endcap deploy {deployer.recommender.name}` does"
+                f"`endcap deploy {deployer.recommender.name}` does",
+                code="deploy.superseded",
+                recommender=deployer.recommender.name,
+                wanted=describe(now),
             )
         before, step = step, deployer.plan()
         if changes(step, deployer.live):
@@ -314,15 +323,21 @@ class _Patience:
             self.hard_since = now
         lasted = self.hard_since is not None and now - self.hard_since >= PATIENCE
         if lasted or now - self.begun >= self.within.total_seconds():
-            raise ClusterError(self._reason(deployer, version, over=not lasted))
+            raise self._error(deployer, version, over=not lasted)
 
-    def _reason(self, deployer: _Deployer, version: str, over: bool) -> str:
+    def _error(self, deployer: _Deployer, version: str, over: bool) -> ClusterError:
         why = self.trouble or "its pods are not ready, and nothing says why"
         late = f" within {self.within.total_seconds() / 60:g} min (serving.kubernetes.ready_within)" if over else ""
         name = deployer.recommender.name
-        return (
+        return ClusterError(
             f"version {version} of {name} does not become ready{late}: {why}. What served before goes on serving; "
-            f"when the cause is gone, `endcap deploy {name}` goes on"
+            f"when the cause is gone, `endcap deploy {name}` goes on",
+            code="deploy.not-ready",
+            recommender=name,
+            version=version,
+            reason=self.trouble or None,
+            late=over,
+            limit=format_duration(self.within),
         )
 
 
@@ -351,7 +366,12 @@ def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
             break
         if time.monotonic() > end:
             found = traffic[0] if traffic else "nothing can be read"
-            raise ClusterError(f"the traffic does not follow: wanted {in_words(asked)}, and {found}")
+            raise ClusterError(
+                f"the traffic does not follow: wanted {in_words(asked)}, and {found}",
+                code="deploy.traffic-differs",
+                wanted=in_words(asked),
+                found=str(found),
+            )
         time.sleep(0.5)
         deployer.live = deployer.find() or deployer.live
     _note_differences(deployer, traffic, step)

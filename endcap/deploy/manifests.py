@@ -194,7 +194,11 @@ def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, i
     """
     route = recommender.serving.kubernetes.route
     if route is None:
-        raise UserError("serving.kubernetes.route: not set; it names the gateway and the hostname")
+        raise UserError(
+            "serving.kubernetes.route: not set; it names the gateway and the hostname",
+            code="deploy.route-unset",
+            setting="serving.kubernetes.route",
+        )
     gateway_namespace, gateway = route.gateway.split("/")
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -228,10 +232,18 @@ def check_name(recommender: str) -> None:
     if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
         raise UserError(
             f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "
-            "with a letter, because KServe and Knative make other names of it"
+            "with a letter, because KServe and Knative make other names of it",
+            code="deploy.name-unfit",
+            found=recommender,
+            limit=LONGEST_NAME,
         )
     if recommender.endswith(SHADOW_SUFFIX):
-        raise UserError(f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are shadows'")
+        raise UserError(
+            f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are shadows'",
+            code="deploy.name-unfit",
+            found=recommender,
+            suffix=SHADOW_SUFFIX,
+        )
 
 
 def _service(metadata: Json, mode: Mode, said: Mapping[str, str], spec: Json) -> Json:
@@ -301,7 +313,10 @@ def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Jso
     if "://" not in target.package or target.package.startswith("file://"):
         raise UserError(
             f"version {target.version}'s package lies in a folder ({target.package}), which pods cannot reach; "
-            "train and register it in a store such as s3://bucket/prefix (--store, ENDCAP_STORE)"
+            "train and register it in a store such as s3://bucket/prefix (--store, ENDCAP_STORE)",
+            code="deploy.package-in-a-folder",
+            version=target.version,
+            package=target.package,
         )
     return {
         "modelFormat": FORMAT,

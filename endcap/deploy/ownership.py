@@ -26,7 +26,11 @@ def check_ours(live: Json | None, namespace: str, kind: Kind = INFERENCE_SERVICE
         raise ClusterError(
             f"the {kind.name} {name} in namespace {namespace} is one that Endcap did not make, and it is left "
             f"as it is. Rename the recommender, use another namespace, delete it, or let Endcap have it: "
-            f"kubectl label {kind.name.lower()} {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force"
+            f"kubectl label {kind.name.lower()} {name} -n {namespace} {MANAGED_BY}={MANAGER}, then deploy with --force",
+            code="deploy.not-ours",
+            kind=kind.name,
+            name=name,
+            namespace=namespace,
         )
 
 
@@ -34,7 +38,12 @@ def check_stays(live: Json | None, namespace: str) -> None:
     """Raise ClusterError where it is being deleted."""
     if live is not None and live["metadata"].get("deletionTimestamp"):
         name = live["metadata"]["name"]
-        raise ClusterError(f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone")
+        raise ClusterError(
+            f"InferenceService {name} in namespace {namespace} is being deleted; wait until it is gone",
+            code="deploy.being-deleted",
+            name=name,
+            namespace=namespace,
+        )
 
 
 def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
@@ -42,7 +51,13 @@ def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
     check_ours(live, namespace)
     if live is not None and said_of(live).get(SHADOW_OF) != recommender:
         name = live["metadata"]["name"]
-        raise ClusterError(f"InferenceService {name} in namespace {namespace} is not {recommender}'s shadow")
+        raise ClusterError(
+            f"InferenceService {name} in namespace {namespace} is not {recommender}'s shadow",
+            code="deploy.foreign-shadow",
+            name=name,
+            namespace=namespace,
+            recommender=recommender,
+        )
 
 
 def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
@@ -73,8 +88,15 @@ def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
     name, end = service["metadata"]["name"], time.monotonic() + GONE_WITHIN
     while cluster.find(INFERENCE_SERVICE, name, namespace) is not None:
         if time.monotonic() > end:
-            held = ", ".join(service["metadata"].get("finalizers") or []) or "nothing that is known"
-            raise ClusterError(f"InferenceService {name} is marked to be deleted, and held back by {held}")
+            finalizers = service["metadata"].get("finalizers") or []
+            held = ", ".join(finalizers) or "nothing that is known"
+            raise ClusterError(
+                f"InferenceService {name} is marked to be deleted, and held back by {held}",
+                code="deploy.held-back",
+                name=name,
+                namespace=namespace,
+                finalizers=finalizers,
+            )
         time.sleep(0.5)
 
 

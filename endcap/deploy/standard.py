@@ -41,7 +41,11 @@ def plan(
         raise UserError(
             f"this release of KServe has no canary in Standard mode, so version {canary.version} cannot be served "
             f"beside version {stable.version}; use KServe 0.20 or newer, or serving.kubernetes.mode: Knative, or give "
-            f"everyone the new version: endcap registry promote {recommender.name} {canary.version}"
+            f"everyone the new version: endcap registry promote {recommender.name} {canary.version}",
+            code="deploy.canary-unsupported",
+            recommender=recommender.name,
+            stable=stable.version,
+            canary=canary.version,
         )
     if at.served not in ("", stable.version) and canaries and at.stable_answers:
         old = target_of(at.predictor)

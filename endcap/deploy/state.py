@@ -82,7 +82,13 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
         cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
     except (ValueError, IntegrityError) as error:
         cause = str(error)
-    raise IntegrityError(f"{name} in {store.root} cannot be read ({cause}); deploy again")
+    raise IntegrityError(
+        f"{name} in {store.root} cannot be read ({cause}); deploy again",
+        code="deploy.state-damaged",
+        document=name,
+        store=store.root,
+        reason=cause,
+    )
 
 
 def read_state(recommender: str, store: Store) -> Deployment:
@@ -90,7 +96,10 @@ def read_state(recommender: str, store: Store) -> Deployment:
     state = find_state(recommender, store)
     if state is None:
         raise NotFoundError(
-            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
+            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys",
+            code="deploy.not-deployed",
+            recommender=recommender,
+            store=store.root,
         )
     return state
 
@@ -135,10 +144,18 @@ def set_share(recommender: str, share: float, store: Store) -> Deployment:
     state = read_state(recommender, store)
     if state.canary is None:
         raise UserError(
-            f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger"
+            f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger",
+            code="deploy.no-canary",
+            recommender=recommender,
+            stable=state.stable.version,
         )
     if not 0 <= share <= 1:
-        raise UserError(f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers")
+        raise UserError(
+            f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers",
+            code="deploy.share-out-of-range",
+            of="canary",
+            found=str(share),
+        )
     canary = state.canary.model_copy(update={"share": share})
     return write_state(state.model_copy(update={"canary": canary}), store)
 
@@ -153,11 +170,17 @@ def set_shadow(recommender: str, shadow: Target | None, share: float, store: Sto
     if shadow is not None:
         if not 0 < share <= 1:
             raise UserError(
-                f"shadow share: found {share}; allowed: above 0 to 1, such as 0.1 for a tenth of the requests"
+                f"shadow share: found {share}; allowed: above 0 to 1, such as 0.1 for a tenth of the requests",
+                code="deploy.share-out-of-range",
+                of="shadow",
+                found=str(share),
             )
         if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
             raise UserError(
-                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version"
+                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version",
+                code="deploy.shadow-answers",
+                recommender=recommender,
+                version=shadow.version,
             )
         wanted = ShadowTarget(version=shadow.version, package=shadow.package, share=share)
     return write_state(state.model_copy(update={"shadow": wanted}), store)

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ from endcap.cluster import (
 from endcap.cluster.kinds import INFERENCE_SERVICE, POD
 from endcap.cluster.retry import Patience
 from endcap.cluster.watch import watch
-from endcap.errors import ClusterError, UserError
+from endcap.errors import ClusterError, EndcapError, UserError
+from tests import refusals
 from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused
 
 SERVICE = {
@@ -57,7 +59,9 @@ def test_it_goes_on_through_429_500_and_broken_connections(server: Server, clust
 
 def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Cluster, server: Server) -> None:
     server.say(503, refused(503, "shutting down"), times=1000)
-    with pytest.raises(UnreachableError, match=r"get Pod a in namespace shop: .* 3 s \(503: shutting down\)"):
+    where = {"verb": "get", "kind": "Pod", "name": "a", "namespace": "shop"}
+    reason = "503: shutting down"
+    with refusals.refused(UnreachableError, "cluster.unreachable", limit=3.0, reason=reason, **where):
         cluster.get(POD, "a", "shop")
 
 
@@ -67,7 +71,7 @@ def test_nobody_listening_is_waited_for_too(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     away = connect(str(kubeconfig(tmp_path, port)))
     away._patience = Patience(total=0.2, first=0.05)
-    with pytest.raises(UnreachableError, match="did not answer"):
+    with refusals.refused(UnreachableError, "cluster.unreachable", host=f"http://127.0.0.1:{port}"):
         away.get(POD, "a", "shop")
 
 
@@ -76,6 +80,7 @@ RBAC = (
     'patch resource "inferenceservices" in API group "serving.kserve.io" in the namespace "shop"'
 )
 QUOTA = 'inferenceservices "shoes" is forbidden: exceeded quota: few, requested: count/x=1, used: count/x=5, limited: 5'
+WHICH = {"kind": "InferenceService", "name": "shoes", "namespace": "shop"}
 MANAGER = {
     "reason": "FieldManagerConflict",
     "message": 'conflict with "kubectl-edit" using serving.kserve.io/v1beta1',
@@ -84,35 +89,66 @@ MANAGER = {
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error", "words"),
+    ("status", "body", "error", "code", "fields"),
     [
         (
             403,
             refused(403, RBAC),
             ForbiddenError,
-            "system:serviceaccount:kubeflow:runner may not patch inferenceservices.serving.kserve.io in namespace shop",
+            "forbidden",
+            {
+                "who": "system:serviceaccount:kubeflow:runner",
+                "verb": "patch",
+                "resource": "inferenceservices.serving.kserve.io",
+                "namespace": "shop",
+            },
         ),
-        (403, refused(403, QUOTA), ClusterError, "quota is reached .few, requested: count/x=1, used: count/x=5"),
+        (403, refused(403, QUOTA), ClusterError, "quota-reached", {"reason": QUOTA.partition("quota: ")[2]}),
         (
             403,
             refused(403, "unable to create new content", causes=[{"reason": "NamespaceTerminating"}]),
             ClusterError,
-            "namespace shop is being deleted",
+            "namespace-ending",
+            {"namespace": "shop"},
         ),
-        (401, refused(401, "Unauthorized"), ForbiddenError, "does not know who asks"),
-        (404, "404 page not found", KindAbsentError, "knows no inferenceservices.serving.kserve.io .*KServe"),
-        (404, refused(404, "x not found", name="shoes", kind="inferenceservices"), AbsentError, "no InferenceService"),
-        (404, refused(404, 'namespaces "shop" not found', name="shop", kind="namespaces"), AbsentError, "no namespace"),
-        (409, refused(409, "Apply failed", causes=[MANAGER]), ConflictError, "kubectl-edit holds spec.predictor.min"),
-        (409, refused(409, "the object has been modified"), StaleError, "changed by someone else at the same moment"),
-        (422, refused(422, "spec.predictor: Invalid"), ClusterError, "spec.predictor: Invalid"),
+        (401, refused(401, "Unauthorized"), ForbiddenError, "unauthenticated", {"reason": "Unauthorized"}),
+        (404, "404 page not found", KindAbsentError, "kind-unknown", {"kind": "InferenceService"}),
+        (404, refused(404, "x not found", name="shoes", kind="inferenceservices"), AbsentError, "not-found", WHICH),
+        (
+            404,
+            refused(404, 'namespaces "shop" not found', name="shop", kind="namespaces"),
+            AbsentError,
+            "namespace-not-found",
+            {"namespace": "shop"},
+        ),
+        (
+            409,
+            refused(409, "Apply failed", causes=[MANAGER]),
+            ConflictError,
+            "conflict",
+            {"held": {"kubectl-edit": ["spec.predictor.minReplicas"]}, **WHICH},
+        ),
+        (409, refused(409, "the object has been modified"), StaleError, "stale", WHICH),
+        (
+            422,
+            refused(422, "spec.predictor: Invalid"),
+            ClusterError,
+            "refused",
+            {"status": 422, "reason": "spec.predictor: Invalid", **WHICH},
+        ),
     ],
 )
 def test_a_refusal_says_who_what_and_where(
-    server: Server, cluster: Cluster, status: int, body: object, error: type[Exception], words: str
+    server: Server,
+    cluster: Cluster,
+    status: int,
+    body: object,
+    error: type[EndcapError],
+    code: str,
+    fields: dict[str, Any],
 ) -> None:
     server.say(status, body)
-    with pytest.raises(error, match=words):
+    with refusals.refused(error, f"cluster.{code}", **fields):
         cluster.apply(SERVICE)
 
 
@@ -157,10 +193,11 @@ def test_a_watch_goes_on_after_a_drop_and_lists_anew_after_410(server: Server, c
 
 def test_without_a_kubeconfig_or_a_pod_it_says_what_to_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"no kubeconfig at .*none.*--kubeconfig"):
+    with refusals.refused(UserError, "cluster.no-kubeconfig", path=str(tmp_path / "none")):
         connect()
-    with pytest.raises(UserError, match="cannot be used"):
-        connect(str(kubeconfig(tmp_path, 1)), context="elsewhere")
+    file = str(kubeconfig(tmp_path, 1))
+    with refusals.refused(UserError, "cluster.kubeconfig-unusable", path=file):
+        connect(file, context="elsewhere")
 
 
 def test_kinds_have_paths() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from endcap.deploy import (
     withdraw,
 )
 from endcap.deploy.terms import LONGEST, POPULAR, Terms, terms_of
-from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, default_uri
 from endcap.registry.package import ITEMS, RULES, VOCABULARY
@@ -29,6 +30,7 @@ from endcap.rules import Catalogue
 from endcap.spec import Recommender
 from endcap.spec.rules import Rules
 from endcap.store import Store, open_store
+from tests.refusals import refused
 
 SHOES = Recommender.model_validate(
     {
@@ -124,26 +126,29 @@ def test_a_withdrawn_canary_serves_no_more_and_no_other_is_touched(registry: Reg
 
 
 @pytest.mark.parametrize(
-    ("version", "error", "words"),
-    [("5", UserError, "rejected by ann.*too slow"), ("9", NotFoundError, "no version 9.*1, 2, 3, 4, 5")],
+    ("version", "error", "code", "fields"),
+    [
+        ("5", UserError, "deploy.version-rejected", {"version": "5", "by": "ann", "why": "too slow"}),
+        ("9", NotFoundError, "registry.version-not-found", {"found": "9", "allowed": ["1", "2", "3", "4", "5"]}),
+    ],
 )
 def test_a_rejected_or_unknown_version_is_refused(
-    registry: Registry, store: Store, version: str, error: type[Exception], words: str
+    registry: Registry, store: Store, version: str, error: type[EndcapError], code: str, fields: dict[str, Any]
 ) -> None:
-    with pytest.raises(error, match=words):
+    with refused(error, code, **fields):
         deploy(SHOES, version, store, registry.uri)
     assert find_state("shoes", store) is None
 
 
 def test_a_share_needs_a_canary_and_lies_between_none_and_all(registry: Registry, store: Store) -> None:
-    with pytest.raises(NotFoundError, match="nothing is deployed for 'shoes'"):
+    with refused(NotFoundError, "deploy.not-deployed", recommender="shoes"):
         set_share("shoes", 0.5, store)
     deploy(SHOES, "1", store, registry.uri)
-    with pytest.raises(UserError, match="no canary"):
+    with refused(UserError, "deploy.no-canary", recommender="shoes", stable="1"):
         set_share("shoes", 0.5, store)
     deploy(SHOES, "2", store, registry.uri)
     for share in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UserError, match="allowed: 0 to 1"):
+        with refused(UserError, "deploy.share-out-of-range", of="canary", found=str(share)):
             set_share("shoes", share, store)
 
 
@@ -152,7 +157,7 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
     file = Path(store.root.removeprefix("file://")) / "deployments" / "shoes.json"
     file.parent.mkdir()
     file.write_text(text)
-    with pytest.raises(IntegrityError, match=r"deployments/shoes .*deploy again"):
+    with refused(IntegrityError, "deploy.state-damaged", document="deployments/shoes", store=store.root):
         read_state("shoes", store)
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
 
@@ -177,7 +182,7 @@ def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -
 
 
 def test_a_forgotten_state_is_none_until_something_is_deployed(registry: Registry, store: Store) -> None:
-    with pytest.raises(NotFoundError, match="nothing is deployed"):
+    with refused(NotFoundError, "deploy.not-deployed", recommender="shoes"):
         forget_state("shoes", store)
     deploy(SHOES, "1", store, registry.uri)
     forget_state("shoes", store)
@@ -215,8 +220,8 @@ def test_a_shadow_comes_and_goes_beside_those_that_answer(registry: Registry, st
     assert deploy(SHOES, "2", store, registry.uri).shadow == state.shadow  # type: ignore[union-attr]
     # It begins to answer shoppers, so it is no shadow any more.
     assert deploy(SHOES, "3", store, registry.uri).shadow is None  # type: ignore[union-attr]
-    with pytest.raises(UserError, match="version 3 of shoes answers shoppers already"):
+    with refused(UserError, "deploy.shadow-answers", recommender="shoes", version="3"):
         set_shadow("shoes", shadow, 0.25, store)
-    with pytest.raises(UserError, match="above 0 to 1"):
+    with refused(UserError, "deploy.share-out-of-range", of="shadow", found="0.0"):
         set_shadow("shoes", Target(version="2", package="packages/shoes/2"), 0.0, store)
     assert set_shadow("shoes", None, 0.0, store).shadow is None

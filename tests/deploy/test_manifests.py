@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from endcap.deploy import Target
-from endcap.deploy.manifests import canary_entry, check_name, predictor, service_account, serving_runtime
+from endcap.deploy.manifests import LONGEST_NAME, canary_entry, check_name, predictor, service_account, serving_runtime
 from endcap.deploy.overlays import OVERLAYS, render
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.terms import Terms
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, say_terms, terms_said
 from endcap.errors import UserError
 from tests.deploy.given import recommender, target
+from tests.refusals import refused
 
 GPU = {"gpu": {"count": 2}, "nodeSelector": {"gpu": "a100"}, "spot": True, "memory": "16Gi", "cpu": 4}
 
@@ -72,13 +73,13 @@ def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
 
 @pytest.mark.parametrize("package", ["/var/store/packages/1", "file:///var/store/packages/1"])
 def test_a_package_in_a_folder_cannot_be_served_in_a_cluster(package: str) -> None:
-    with pytest.raises(UserError, match=r"lies in a folder.*s3://bucket/prefix"):
+    with refused(UserError, "deploy.package-in-a-folder", version="1", package=package):
         predictor(recommender(), "Standard", Target(version="1", package=package))
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "4shoes"])
 def test_names_that_kubernetes_would_refuse_later_are_refused_now(name: str) -> None:
-    with pytest.raises(UserError, match="cannot be served in a cluster"):
+    with refused(UserError, "deploy.name-unfit", found=name, limit=LONGEST_NAME):
         check_name(name)
 
 

@@ -25,6 +25,7 @@ from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
 from endcap_serving.predictor.options import arguments
 from tests.deploy.given import NAMESPACE, recommender, target
+from tests.refusals import refused
 
 Json = dict[str, Any]
 POD = {"gpu": {"count": 1}, "nodeSelector": {"gpu": "a100"}, "spot": True, "replicas": {"min": 3, "max": 9}}
@@ -88,7 +89,7 @@ def test_its_name_fits_and_is_no_other_recommenders() -> None:
     assert max(len(f"{shadow_name(name, long)}-predictor-{long}") for name in names) == 63
     assert len({shadow_name(name, long) for name in names}) == len(names)
     for name in shadows:
-        with pytest.raises(UserError, match="names that end in --shadow are shadows'"):
+        with refused(UserError, "deploy.name-unfit", found=name, suffix="--shadow"):
             check_name(name)
 
 
@@ -162,7 +163,7 @@ def test_who_may_not_delete_it_ends_the_copies() -> None:
 def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
     objects = Objects()
     serves = owner(objects)
-    objects.refuses = ClusterError("the quota is reached")
+    objects.refuses = ClusterError("the quota is reached", code="cluster.quota-reached")
     assert shadows(objects).follow(shadow(), serves) == "version 3 is no shadow yet: the quota is reached"
     objects.refuses = None
     socks = shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.5)
@@ -170,7 +171,7 @@ def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
     objects.apply(socks)
     assert "is not shoes's shadow" in shadows(objects).follow(shadow(), serves)
     assert "could not be ended" in shadows(objects).end(serves)
-    with pytest.raises(ClusterError, match="is not shoes's shadow"):
+    with refused(ClusterError, "deploy.foreign-shadow", name=NAME, recommender="shoes"):
         remove("shoes", cast(Cluster, objects), NAMESPACE)
     assert set(objects.there) == {"shoes", NAME}
 

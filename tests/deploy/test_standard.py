@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from endcap.deploy.steps import changes
 from endcap.deploy.variants import read_variants
 from endcap.errors import UserError
 from tests.deploy.given import NAMESPACE, Standard, recommender, state
+from tests.refusals import refused
 
 SHOES = recommender()
 DESIRED = st.builds(
@@ -63,7 +63,7 @@ def test_a_canary_grows_and_its_pods_stay_when_it_is_promoted() -> None:
 def test_a_release_without_canaries_serves_one_version_and_says_so() -> None:
     step = plan(SHOES, state("1"), None, NAMESPACE, canaries=False)
     assert "name" not in step.service["spec"]["predictor"]
-    with pytest.raises(UserError, match="no canary in Standard mode, so version 2 cannot be served beside version 1"):
+    with refused(UserError, "deploy.canary-unsupported", stable="1", canary="2"):
         plan(SHOES, state("1", "2"), None, NAMESPACE, canaries=False)
 
 
