@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/batch": ("batch",),
-    "endcap/client.py": ("client",),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
     "endcap/evaluation": ("evaluation",),
@@ -44,7 +43,10 @@ CODE = re.compile(r"^[a-z0-9]+\.[a-z0-9]+(-[a-z0-9]+)*$")
 
 @dataclass(frozen=True)
 class Site:
-    """A place that makes an error. code: None where there is no literal one, "" where another error's is handed on."""
+    """A place that makes an error. code: None where there is no literal one, "" where another error's is handed on.
+
+    A class that is chosen while running counts by the literal code that it is given.
+    """
 
     room: str | None
     place: str
@@ -62,7 +64,7 @@ def _error_classes(trees: list[tuple[Path, ast.Module]]) -> set[str]:
     classes = [node for _, tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     while len(found) > before:
         before = len(found)
-        found |= {one.name for one in classes if any(ast.unparse(base).split(".")[-1] in found for base in one.bases)}
+        found |= {one.name for one in classes if any(_name(base) in found for base in one.bases)}
     return found
 
 
@@ -79,20 +81,21 @@ def _sites() -> list[Site]:
 
 
 def _codes(node: ast.AST, errors: set[str]) -> Iterator[str | None]:
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in errors:
+    if isinstance(node, ast.Call):
+        name = _name(node.func)
         code = next((one.value for one in node.keywords if one.arg == "code"), None)
-        if isinstance(code, ast.Constant) and isinstance(code.value, str):
+        if isinstance(code, ast.Constant) and isinstance(code.value, str) and (name in errors or "." in code.value):
             yield code.value
-        elif isinstance(code, ast.Attribute) and code.attr == "code":
+        elif name in errors and isinstance(code, ast.Attribute) and code.attr == "code":
             yield ""
-        else:
-            yield INVALID if ast.unparse(node.func).endswith("SpecError") else None
-    elif isinstance(node, ast.Raise) and node.exc is not None:
-        # A class without a call, or one that is chosen while running.
-        made = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        bare = not isinstance(node.exc, ast.Call) and ast.unparse(made).split(".")[-1] in errors
-        if bare or (isinstance(node.exc, ast.Call) and not isinstance(made, ast.Name | ast.Attribute)):
-            yield None
+        elif name in errors:
+            yield INVALID if name == SpecError.__name__ else None
+    elif isinstance(node, ast.Raise) and node.exc is not None and _name(node.exc) in errors:
+        yield None  # a class without a call
+
+
+def _name(node: ast.expr) -> str:
+    return ast.unparse(node).split(".")[-1]
 
 
 def _room(file: Path) -> str | None:

@@ -308,10 +308,11 @@ def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
 
 def _refused(file: Path, error: Exception) -> OnlineStoreError:
     text, store = str(error) or type(error).__name__, str(file)
-    if "locked" in text or "busy" in text:
+    name = str(getattr(error, "sqlite_errorname", ""))
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         told = f"online store {store}: another process was writing for too long ({text})"
         return OnlineStoreError(told, code="online.busy", store=store, reason=text)
-    if "full" in text:
+    if name == "SQLITE_FULL":
         told = f"online store {store}: its disk is full ({text})"
         return OnlineStoreError(told, code="online.full", store=store, reason=text)
     return OnlineStoreError(f"online store {store}: {text}", code="online.unavailable", store=store, reason=text)

@@ -89,7 +89,7 @@ def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) ->
     with misspelt(("search", "unknown-name")) as caught:
         train(sleeper({"space": {"y": {"values": [1]}}}), little_dataset(store), store)
     (problem,) = caught.value.problems
-    assert (problem.found, problem.allowed.rpartition(": ")[2]) == ("'y'", "x, seconds")
+    assert (problem.found, problem.allowed.rpartition(": ")[2]) == ("'y'", "x, seconds, max_epochs, fault")
 
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
