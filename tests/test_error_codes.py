@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/models": ("models",),
     "endcap/neural": ("neural",),
     "endcap/online": ("online",),
+    "endcap/project": ("project",),
     "endcap/ranking": ("request",),
     "endcap/registry": ("registry",),
     "endcap/report": ("report",),
