@@ -24,3 +24,7 @@ class Advance(str):
         self = super().__new__(cls, line)
         self.done, self.whole = done, whole
         return self
+
+    # Lines cross processes: a new one is not made without its keyword arguments.
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, int]]:
+        return (str(self),), {"done": self.done, "whole": self.whole}
