@@ -167,9 +167,8 @@ def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store)
     file.parent.mkdir()
     file.write_text('{"format": 99, "recommender": "shoes"}')
     for act in (lambda: deploy(SHOES, "1", store, registry.uri), lambda: forget_state("shoes", store)):
-        with pytest.raises(UserError) as refused:
+        with refused(UserError, "store.newer-format", kind="deployments", found=99):
             act()
-        assert refused.value.code == "store.newer-format"
     assert file.read_text() == '{"format": 99, "recommender": "shoes"}'
 
 

@@ -10,6 +10,7 @@ from endcap.errors import IntegrityError, UserError
 from endcap.steps import STEPS
 from endcap.store import documents, opened, release, stamped
 from endcap.store.documents import KINDS, Json, Kind
+from tests.refusals import refused
 
 GUIDE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -44,16 +45,14 @@ def test_an_older_one_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_this_release_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch, version: object, code: str) -> None:
     monkeypatch.setitem(documents.KINDS, "deployments", Kind(3, {2: percent}))
-    with pytest.raises(UserError) as refused:
-        opened("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
     expected = {"kind": "deployments", "found": version, "known": 3, "written_by": "0.5", "where": "d"}
-    assert (refused.value.code, refused.value.fields) == (code, expected)
+    with refused(UserError, code, **expected):
+        opened("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
 
 
 def test_what_is_no_map_is_no_document() -> None:
-    with pytest.raises(IntegrityError) as refused:
+    with refused(IntegrityError, "store.no-document", kind="runs", where="runs/r"):
         opened("runs", [], "runs/r")  # type: ignore[arg-type]
-    assert refused.value.code == "store.no-document"
 
 
 def test_every_kind_of_artifact_that_a_step_makes_has_a_version() -> None:
