@@ -69,6 +69,12 @@ def _error_classes(trees: list[tuple[Path, ast.Module]]) -> set[str]:
     return found
 
 
+def _foreign_classes(tree: ast.Module) -> set[str]:
+    """A module's own exceptions that are none of Endcap's errors: one may have the name of an error elsewhere."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {one.name for one in classes if [_name(base) for base in one.bases] == ["Exception"]} - {"EndcapError"}
+
+
 @cache
 def _sites() -> list[Site]:
     trees = list(_trees())
@@ -76,8 +82,9 @@ def _sites() -> list[Site]:
     return [
         Site(_room(file), f"{file}:{node.lineno}", code)
         for file, tree in trees
+        for known in [errors - _foreign_classes(tree)]
         for node in ast.walk(tree)
-        for code in _codes(node, errors)
+        for code in _codes(node, known)
     ]
 
 
