@@ -21,7 +21,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
     "endcap/evaluation": ("evaluation",),
-    "endcap/events": ("events",),
+    "endcap/events": ("events", "query"),
     "endcap/features": ("features",),
     "endcap/models": ("models",),
     "endcap/neural": ("neural",),
