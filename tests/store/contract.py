@@ -150,7 +150,7 @@ class StoreContract:
         store.write_document("deployments/shop", {"share": 0.1})
         place.damage(store.root, "deployments/shop.json", b'{"format": 99, "share": 0.1}')
         for act in (store.read_document, lambda name: store.update_document(name, lambda before: {"share": 0.3})):
-            with refused(UserError, "store.newer-format", kind="deployments", found=2, known=1):
+            with refused(UserError, "store.newer-format", kind="deployments", found=99):
                 act("deployments/shop")
 
     def test_documents_are_replaced_whole(self, store: Store, place: Place) -> None:
