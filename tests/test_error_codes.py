@@ -17,7 +17,9 @@ from endcap.errors import ProblemCode, SpecError
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 ROOMS: dict[str, tuple[str, ...]] = {
+    "components": ("step", "run", "kfp"),
     "endcap/batch": ("batch",),
+    "endcap/cli": ("cli", "query", "run"),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
     "endcap/evaluation": ("evaluation",),
@@ -31,10 +33,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/registry": ("registry",),
     "endcap/report": ("report",),
     "endcap/rules": ("rules",),
+    "endcap/runs": ("run", "step"),
     "endcap/spec": ("spec",),
     "endcap/store": ("store",),
     "endcap/training": ("training",),
     "endcap/training/search": ("search",),
+    "pipelines": ("kfp", "run"),
 }
 """What is checked: folders and files, a folder in a folder by itself, with the prefixes of their codes."""
 SOURCES = ("endcap", "serving", "components", "pipelines")
