@@ -91,7 +91,7 @@ def _field(pid: int, name: str) -> int:
 @pytest.fixture(scope="module")
 def gateway(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     desire(shop, "1", name=NAME)
-    with serving(open_store(shop.store.root), NAME, progress=lambda line: None) as address:
+    with serving(open_store(shop.store.root), NAME, listener=lambda event: None) as address:
         parts = urlsplit(address)
         assert parts.hostname
         yield Gateway(parts.hostname, parts.port or 80, children(os.getpid()))
