@@ -29,7 +29,10 @@ def splits_of(services: Iterable[Mapping[str, Any]], before: Mapping[str, Split]
             elif variants := read_variants(service):
                 found[name] = split_of(variants, before.get(name))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.error("an InferenceService cannot be read", extra={"recommender": name, "error": repr(error)})
+            log.error(
+                "an InferenceService cannot be read",
+                extra={"recommender": name, "error": repr(error), "code": "gateway.service-unreadable"},
+            )
             found |= {name: without_shadow(before[name])} if name in before else {}
     for shadow in shadows:
         name = shadow.recommender

@@ -1,0 +1,40 @@
+"""Requests that are answered with an error: one shape of the answer, whoever gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from endcap.errors import EndcapError
+
+
+class RefusedError(EndcapError):
+    """A request that is answered with this error and goes no further.
+
+    Parameters
+    ----------
+    status
+        Of the HTTP answer.
+    headers
+        Further headers of the answer.
+    """
+
+    def __init__(
+        self, status: int, message: str, /, *, code: str, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
+        super().__init__(message, code=code, **fields)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def error_document(error: EndcapError, **more: Any) -> dict[str, Any]:
+    """The answer's body: the text under `error`, where KServe's protocols have it, `code`, and `fields` if any."""
+    fields = {"fields": error.fields} if error.fields else {}
+    return {"error": str(error), "code": error.code, **fields, **more}
+
+
+def error_body(error: EndcapError) -> bytes:
+    """The same as JSON; a field that JSON cannot hold stands there as text."""
+    return orjson.dumps(error_document(error), default=str)
