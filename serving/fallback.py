@@ -123,13 +123,20 @@ def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Js
         raise RefusedError(
             400,
             f"instance {number}: found no object; allowed: a JSON object of a request",
-            code="request.not-object",
+            code="request.wrong-type",
             instance=number,
+            at="request",
         )
     k = instance.get("k", terms.k)
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise RefusedError(
-            400, f"instance {number}: k: found {k!r}; allowed: 1 or more", code="request.k", instance=number, found=k
+            400,
+            f"instance {number}: k: found {k!r}; allowed: 1 or more",
+            code="request.out-of-range",
+            instance=number,
+            at="k",
+            found=k,
+            least=1,
         )
     never = {*_ids(instance, "exclude", number), *([instance["item"]] if isinstance(instance.get("item"), str) else [])}
     candidates = _ids(instance, "candidates", number) if instance.get("candidates") is not None else None
@@ -160,9 +167,9 @@ def _ids(instance: Json, key: str, number: int) -> Sequence[str]:
         raise RefusedError(
             400,
             f"instance {number}: {key}: found no list of ids; allowed: a list of texts",
-            code="request.ids",
+            code="request.wrong-type",
             instance=number,
-            key=key,
+            at=key,
         )
     return found
 
@@ -188,6 +195,7 @@ def _instances(found: object) -> list[Any]:
             400,
             f"instances: found no list of 1 to {MAX_INSTANCES:,}; allowed: that many in one call",
             code="predictor.instances-count",
+            least=1,
             most=MAX_INSTANCES,
         )
     return found

@@ -85,7 +85,7 @@ class Engine:
             known, degraded = self._lookups.known(requests, owned=owned)
             answers = ranker.rank(requests, known=known)
             if any(degraded):
-                self._without_store(reason=self._lookups.error)
+                self._without_store(error=self._lookups.error, code="predictor.without-online-store")
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
         return list(map(Ranked, answers, degraded))

@@ -42,7 +42,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UserError(f"{host}:{port} cannot be listened on: {error}; give another by --host and --port") from None
+        raise UserError(
+            f"{host}:{port} cannot be listened on: {error}; give another by --host and --port",
+            code="predictor.port-taken",
+            host=host,
+            port=port,
+            reason=str(error),
+        ) from None
     return listener
 
 
@@ -89,7 +95,8 @@ class Workers:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("a worker did not end in time", extra={"pid": process.pid})
+                told = {"pid": process.pid, "code": "predictor.worker-late"}
+                log.error("a worker did not end in time", extra=told)
                 process.kill()
                 process.wait()
 
@@ -111,7 +118,7 @@ class Workers:
         worker.failures = 0 if lived > PROVEN else worker.failures + 1
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
         told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
-        log.error("a worker died", extra=told)
+        log.error("a worker died", extra={**told, "code": "predictor.worker-died"})
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 

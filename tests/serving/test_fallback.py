@@ -182,11 +182,11 @@ def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> Non
     [
         (b"{", "predictor.body-not-json", {}),
         (b"[]", "predictor.body-not-object", {}),
-        (b'{"instances": {}}', "predictor.instances-count", {"most": 1024}),
-        (b'{"instances": [1]}', "request.not-object", {"instance": 0}),
-        (b'{"instances": [{"k": 0}]}', "request.k", {"instance": 0, "found": 0}),
-        (b'{"instances": [{}, {"candidates": "p1"}]}', "request.ids", {"instance": 1, "key": "candidates"}),
-        (b'{"instances": [{"exclude": [1]}]}', "request.ids", {"instance": 0, "key": "exclude"}),
+        (b'{"instances": {}}', "predictor.instances-count", {"least": 1, "most": 1024}),
+        (b'{"instances": [1]}', "request.wrong-type", {"instance": 0, "at": "request"}),
+        (b'{"instances": [{"k": 0}]}', "request.out-of-range", {"instance": 0, "at": "k", "found": 0, "least": 1}),
+        (b'{"instances": [{}, {"candidates": "p1"}]}', "request.wrong-type", {"instance": 1, "at": "candidates"}),
+        (b'{"instances": [{"exclude": [1]}]}', "request.wrong-type", {"instance": 0, "at": "exclude"}),
         (b"[" * 100_000, "predictor.body-not-json", {}),
     ],
 )

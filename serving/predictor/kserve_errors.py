@@ -1,0 +1,88 @@
+"""What KServe and FastAPI answer with an error, in the shape of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from kserve.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotLive,
+    ServerNotReady,
+    UnsupportedProtocol,
+)
+from starlette.exceptions import HTTPException
+
+from endcap.errors import EndcapError, RequestError
+
+from ..names import REQUEST_ID
+from ..refused import RefusedError, error_body
+from .bodies import invalid_v2
+from .lane import failed
+
+EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
+"""Errors that are answered well, and that KServe would log with a trace all the same."""
+
+
+def answer_in_one_shape(app: FastAPI) -> None:
+    """Replace KServe's handlers; call it when KServe has added them."""
+    for kind, read in _READ.items():
+        app.add_exception_handler(kind, _handler(read))
+
+
+def _handler(read: Callable[[Exception], RefusedError]) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        refusal = read(error)
+        identity = request.headers.get(REQUEST_ID)
+        headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
+        return Response(error_body(refusal), refusal.status, headers, "application/json")
+
+    return answer
+
+
+def _passed_on(status: int) -> Callable[[Exception], RefusedError]:
+    def read(error: Exception) -> RefusedError:
+        assert isinstance(error, EndcapError)
+        return RefusedError(status, str(error), code=error.code, **error.fields)
+
+    return read
+
+
+def _plain(status: int, code: str) -> Callable[[Exception], RefusedError]:
+    return lambda error: RefusedError(status, str(error), code=code)
+
+
+def _wrong_v2(error: Exception) -> RefusedError:
+    assert isinstance(error, RequestValidationError)
+    return _passed_on(400)(invalid_v2(error.errors()))
+
+
+def _of_http(error: Exception) -> RefusedError:
+    assert isinstance(error, HTTPException)
+    code = {404: "predictor.path-unknown", 405: "predictor.method-not-allowed"}.get(error.status_code, "predictor.http")
+    return RefusedError(error.status_code, str(error.detail), code=code, headers=error.headers)
+
+
+def _failure(error: Exception) -> RefusedError:
+    return _passed_on(500)(failed(error))
+
+
+_READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
+    RequestError: _passed_on(400),
+    RequestValidationError: _wrong_v2,
+    HTTPException: _of_http,
+    InvalidInput: _plain(400, "predictor.input-invalid"),
+    ModelNotFound: _plain(404, "predictor.model-unknown"),
+    ModelNotReady: _plain(503, "predictor.model-not-ready"),
+    ServerNotReady: _plain(503, "predictor.not-ready"),
+    ServerNotLive: _plain(503, "predictor.not-live"),
+    NotImplementedError: _plain(501, "predictor.not-offered"),
+    UnsupportedProtocol: _plain(501, "predictor.not-offered"),
+    InferenceError: _failure,
+    Exception: _failure,
+}
