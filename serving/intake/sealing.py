@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..json_log import error_fields
 from . import metrics
 from .outlet import Outlet
 from .parquet import tables
@@ -82,7 +83,8 @@ class Sealer:
                 # A full disk, a bucket that is away: the segment stays, and is the truth until it goes.
                 tries += 1
                 metrics.SEALING_FAILED.inc()
-                log.error("a segment is not sealed yet", extra={"segment": file and file.name, "why": str(error)})
+                told = {"segment": file and file.name, "code": "intake.segment-unsealed", **error_fields(error)}
+                log.error("a segment is not sealed yet", extra=told)
                 with self._wake:
                     if self._ending:
                         return
@@ -109,7 +111,8 @@ class Sealer:
         if content.damaged:
             metrics.DAMAGED.inc()
             kept = file.replace(file.with_suffix(".damaged"))
-            log.error("the disk has changed a segment; what is good of it is sealed", extra={"kept": str(kept)})
+            told = {"kept": str(kept), "code": "intake.segment-damaged"}
+            log.error("the disk has changed a segment; what is good of it is sealed", extra=told)
         else:
             self._folder.remove(file)
         metrics.SEALED.inc()
