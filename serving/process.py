@@ -59,18 +59,19 @@ class Process:
         status = self.ended
         how = f"ended by {signal.Signals(-status).name}" if status and status < 0 else f"ended with status {status}"
         lines = self._last_lines()
-        for said in (_own_error(line) for line in reversed(lines)):
-            if said is not None:
-                message = f"{how}: {said['error']}\n(log: {self.log})"
-                return EndcapError(message, code=said["code"], **said.get("fields", {}))
-        words = "\n".join(f"  {line}" for line in lines)
-        return EndcapError(
-            f"{how}, its last words in {self.log}:\n{words}",
+        said = next(filter(None, map(_own_error, reversed(lines))), None)
+        words = "\n".join([f"{how}, its last words in {self.log}:", *(f"  {line}" for line in lines)])
+        error = EndcapError(
+            f"{how}: {said['error']}\n(log: {self.log})" if said else words,
             code="serving.process-ended",
             process=self.name,
             status=status,
             log=str(self.log),
         )
+        if said:
+            error.code = said["code"]
+            error.fields |= said.get("fields", {})
+        return error
 
     def _last_lines(self) -> list[str]:
         """The last lines that this process wrote."""

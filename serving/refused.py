@@ -19,19 +19,31 @@ class RefusedError(EndcapError):
         Of the HTTP answer.
     headers
         Further headers of the answer.
+    more
+        Further keys of the answer's body.
     """
 
     def __init__(
-        self, status: int, message: str, /, *, code: str, headers: Mapping[str, str] | None = None, **fields: Any
+        self,
+        status: int,
+        message: str,
+        /,
+        *,
+        code: str,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> None:
         super().__init__(message, code=code, **fields)
         self.status = status
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
 
-def error_document(error: EndcapError, **more: Any) -> dict[str, Any]:
+def error_document(error: EndcapError) -> dict[str, Any]:
     """The answer's body: the text under `error`, where KServe's protocols have it, `code`, and `fields` if any."""
     fields = {"fields": error.fields} if error.fields else {}
+    more = error.more if isinstance(error, RefusedError) else {}
     return {"error": str(error), "code": error.code, **fields, **more}
 
 

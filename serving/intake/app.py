@@ -45,17 +45,8 @@ _PIECE = 500
 CLOSE = {"connection": "close"}
 
 
-class NoneAcceptedError(RefusedError):
-    """Of many records none is right; the answer lists each."""
-
-    def __init__(self, kind: int, rejected: Sequence[Json]) -> None:
-        super().__init__(
-            400,
-            f"none of {len(rejected):,} is right; the first, {_first(kind, rejected)}",
-            code="intake.none-accepted",
-            records=len(rejected),
-        )
-        self.rejected = list(rejected)
+Rejected = Sequence[tuple[int, RecordError]]
+"""Records that are not taken, by their place in the request."""
 
 
 @dataclass
@@ -171,11 +162,16 @@ class App:
             records, single = _records(kind, bytes(body.content))
             batch, rejected = await _checked(kind, records, request)
             if single and rejected:
-                (only,) = rejected
-                text = f"{NAMES[kind][:-1]}: {only['reason']}"
-                raise RefusedError(400, text, code=only["code"], **only["fields"])
+                ((_, error),) = rejected
+                raise RefusedError(400, f"{NAMES[kind][:-1]}: {error}", code=error.code, **error.fields)
             if rejected and not batch.records:
-                raise NoneAcceptedError(kind, rejected)
+                raise RefusedError(
+                    400,
+                    f"none of {len(rejected):,} is right; the first, {_first(kind, rejected)}",
+                    code="intake.none-accepted",
+                    more={"accepted": 0, "duplicates": 0, "rejected": _listed(rejected)},
+                    records=len(rejected),
+                )
             if batch.records:
                 await self._commit(batch)
         except TimeoutError:
@@ -188,8 +184,8 @@ class App:
         if not rejected:
             return _json(200, told)
         extra = {"request_id": request, "records": len(rejected), "error": _first(kind, rejected)}
-        log.info("refused in part", extra={**extra, "code": rejected[0]["code"]})
-        return _json(207, {**told, "rejected": rejected})
+        log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
+        return _json(207, {**told, "rejected": _listed(rejected)})
 
     async def _commit(self, batch: Batch) -> None:
         loop = asyncio.get_running_loop()
@@ -276,15 +272,15 @@ def _no_records(at: str, text: str, found: Any) -> RefusedError:
     return RefusedError(400, text, code="intake.body-not-records", at=at, found=shown(found))
 
 
-async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, list[Json]]:
-    """Those that are right as a batch, and of the others place and reason."""
+async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, Rejected]:
+    """Those that are right as a batch, and the others."""
     check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
-    batch, rejected = Batch(kind, [], [], []), []
+    batch, rejected = Batch(kind, [], [], []), list[tuple[int, RecordError]]()
     for index, given in enumerate(records):
         try:
             record = check(given, now)
         except RecordError as error:
-            rejected.append({"index": index, "reason": str(error), "code": error.code, "fields": error.fields})
+            rejected.append((index, error))
             continue
         record["request_id"], record["received"] = request, now
         batch.hashes.append(hash_of(person, record["id"]))
@@ -306,15 +302,20 @@ def _request_id(given: bytes) -> str:
     return str(uuid.uuid4())
 
 
-def _first(kind: int, rejected: Sequence[Json]) -> str:
-    return f"{NAMES[kind]}[{rejected[0]['index']}]: {rejected[0]['reason']}"
+def _first(kind: int, rejected: Rejected) -> str:
+    index, error = rejected[0]
+    return f"{NAMES[kind]}[{index}]: {error}"
+
+
+def _listed(rejected: Rejected) -> list[Json]:
+    """As the answer has them."""
+    return [
+        {"index": index, "reason": str(error), "code": error.code, "fields": error.fields} for index, error in rejected
+    ]
 
 
 def _refused(error: RefusedError) -> Answer:
-    more: Json = {}
-    if isinstance(error, NoneAcceptedError):
-        more = {"accepted": 0, "duplicates": 0, "rejected": error.rejected}
-    answer = _json(error.status, error_document(error, **more))
+    answer = _json(error.status, error_document(error))
     answer.headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     return answer
 

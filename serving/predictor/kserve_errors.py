@@ -53,10 +53,6 @@ def _passed_on(status: int) -> Callable[[Exception], RefusedError]:
     return read
 
 
-def _plain(status: int, code: str) -> Callable[[Exception], RefusedError]:
-    return lambda error: RefusedError(status, str(error), code=code)
-
-
 def _wrong_v2(error: Exception) -> RefusedError:
     assert isinstance(error, RequestValidationError)
     return _passed_on(400)(invalid_v2(error.errors()))
@@ -64,8 +60,10 @@ def _wrong_v2(error: Exception) -> RefusedError:
 
 def _of_http(error: Exception) -> RefusedError:
     assert isinstance(error, HTTPException)
-    code = {404: "predictor.path-unknown", 405: "predictor.method-not-allowed"}.get(error.status_code, "predictor.http")
-    return RefusedError(error.status_code, str(error.detail), code=code, headers=error.headers)
+    status, text = error.status_code, str(error.detail)
+    if status == 404:
+        return RefusedError(status, text, code="predictor.path-unknown")
+    return RefusedError(status, text, code="predictor.not-allowed", headers=error.headers)
 
 
 def _failure(error: Exception) -> RefusedError:
@@ -76,13 +74,13 @@ _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
     RequestError: _passed_on(400),
     RequestValidationError: _wrong_v2,
     HTTPException: _of_http,
-    InvalidInput: _plain(400, "predictor.input-invalid"),
-    ModelNotFound: _plain(404, "predictor.model-unknown"),
-    ModelNotReady: _plain(503, "predictor.model-not-ready"),
-    ServerNotReady: _plain(503, "predictor.not-ready"),
-    ServerNotLive: _plain(503, "predictor.not-live"),
-    NotImplementedError: _plain(501, "predictor.not-offered"),
-    UnsupportedProtocol: _plain(501, "predictor.not-offered"),
+    InvalidInput: lambda error: RefusedError(400, str(error), code="predictor.input-invalid"),
+    ModelNotFound: lambda error: RefusedError(404, str(error), code="predictor.model-unknown"),
+    ModelNotReady: lambda error: RefusedError(503, str(error), code="predictor.model-not-ready"),
+    ServerNotReady: lambda error: RefusedError(503, str(error), code="predictor.not-ready"),
+    ServerNotLive: lambda error: RefusedError(503, str(error), code="predictor.not-live"),
+    NotImplementedError: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
+    UnsupportedProtocol: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
     InferenceError: _failure,
     Exception: _failure,
 }

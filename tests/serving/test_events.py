@@ -66,7 +66,7 @@ def failure(folder: Path, script: str) -> EndcapError:
 def test_a_process_of_endcap_ends_by_the_error_that_it_logged(tmp_path: Path) -> None:
     said = {"message": CANNOT_RUN, "error": "no package", "code": "store.not-found", "fields": {"address": "a"}}
     error = failure(tmp_path, f"import sys; print({json.dumps(said)!r}); sys.exit(1)")
-    assert (error.code, error.fields) == ("store.not-found", {"address": "a"})
+    assert (error.code, error.fields["address"], error.fields["status"]) == ("store.not-found", "a", 1)
     # The next one has the same log, and a reason of its own.
     error = failure(tmp_path, "import os; os.kill(os.getpid(), 9)")
     assert error.code == "serving.process-ended"
