@@ -135,7 +135,7 @@ class _Tries:
             f"{self._url} did not answer within {self._timeout:g} s ({why}); try again later",
             code="client.no-answer",
             url=self._url,
-            limit=self._timeout,
+            seconds=self._timeout,
             reason=why,
         )
 
@@ -173,24 +173,15 @@ def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     except (ValueError, KeyError, TypeError):
         answer, told = {}, response.text[:300]
     url, status = str(response.request.url), response.status_code
-    error = _error(f"{url} answered {status}: {told}", url, status)
+    kinds: dict[int, type[EndcapError]] = {404: NotFoundError, **dict.fromkeys(_PASSING, TransientError)}
+    kind = kinds.get(status, RequestError if status < 500 else EndcapError)
+    error = kind(f"{url} answered {status}: {told}", code="client.refused", url=url, status=status)
     # What stands between may answer anything.
     if isinstance(answer.get("code"), str):
         error.code = answer["code"]
         fields = answer.get("fields")
         error.fields |= fields if isinstance(fields, dict) else {}
     raise error
-
-
-def _error(text: str, url: str, status: int) -> EndcapError:
-    """What a status means; the code is the server's own where it gives one."""
-    if status == 404:
-        return NotFoundError(text, code="client.not-found", url=url, status=status)
-    if status in _PASSING:
-        return TransientError(text, code="client.unavailable", url=url, status=status)
-    if status < 500:
-        return RequestError(text, code="client.refused", url=url, status=status)
-    return EndcapError(text, code="client.failed", url=url, status=status)
 
 
 def _instance(given: Record) -> Json:

@@ -190,14 +190,13 @@ def _object(body: bytes) -> Json:
 
 
 def _instances(found: object) -> list[Any]:
-    if not isinstance(found, list) or not 1 <= len(found) <= MAX_INSTANCES:
-        raise RefusedError(
-            400,
-            f"instances: found no list of 1 to {MAX_INSTANCES:,}; allowed: that many in one call",
-            code="predictor.instances-count",
-            least=1,
-            most=MAX_INSTANCES,
-        )
+    if not isinstance(found, list):
+        text = "instances: found no list; allowed: a list of requests"
+        raise RefusedError(400, text, code="predictor.instances-not-list", at="instances")
+    if not 1 <= len(found) <= MAX_INSTANCES:
+        text = f"instances: found {len(found):,}; allowed: 1 to {MAX_INSTANCES:,} in one call"
+        size = {"found": len(found), "least": 1, "most": MAX_INSTANCES}
+        raise RefusedError(400, text, code="predictor.instances-count", at="instances", **size)
     return found
 
 

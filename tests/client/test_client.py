@@ -151,7 +151,7 @@ def test_nobody_there_is_told_within_the_time(shop: Shop, ask: Ask) -> None:
     shop.answers = [None]
     with pytest.raises(TransientError) as nobody:
         ask(shop, timeout=0.5, retries=3)
-    assert (nobody.value.code, nobody.value.fields["limit"]) == ("client.no-answer", 0.5)
+    assert (nobody.value.code, nobody.value.fields["seconds"]) == ("client.no-answer", 0.5)
     assert len(shop.asked) == 4
 
 

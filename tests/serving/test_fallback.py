@@ -182,7 +182,8 @@ def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> Non
     [
         (b"{", "predictor.body-not-json", {}),
         (b"[]", "predictor.body-not-object", {}),
-        (b'{"instances": {}}', "predictor.instances-count", {"least": 1, "most": 1024}),
+        (b'{"instances": {}}', "predictor.instances-not-list", {"at": "instances"}),
+        (b'{"instances": []}', "predictor.instances-count", {"found": 0, "least": 1, "most": 1024}),
         (b'{"instances": [1]}', "request.wrong-type", {"instance": 0, "at": "request"}),
         (b'{"instances": [{"k": 0}]}', "request.out-of-range", {"instance": 0, "at": "k", "found": 0, "least": 1}),
         (b'{"instances": [{}, {"candidates": "p1"}]}', "request.wrong-type", {"instance": 1, "at": "candidates"}),
