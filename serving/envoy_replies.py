@@ -17,14 +17,14 @@ def errors_as_json(limits: Limits) -> list[Json]:
     """
     busy = {"retry-after": "1"}
     return [
-        _mapper(_all_of(_status(503), _ANY_FLAG), "gateway.unanswered", _RECOMMENDER, busy),
-        _mapper(_status(503), "gateway.no-predictor", _RECOMMENDER, busy),
-        _mapper(_status(504), "gateway.timeout", _RECOMMENDER),
-        _mapper(_status(404), "gateway.path-unknown"),
-        _mapper(_status(408), "gateway.request-late"),
-        _mapper(_status(413), "gateway.body-too-large", {"most": limits.body}),
-        _mapper(_status(431), "gateway.head-too-large", {"most": limits.headers_kb * 2**10}),
-        _mapper(_status(400, "GE"), "gateway.refused", {"details": "%RESPONSE_CODE_DETAILS%"}),
+        _mapper(_all_of(_status(503), _ANY_FLAG), code="gateway.unanswered", fields=_RECOMMENDER, headers=busy),
+        _mapper(_status(503), code="gateway.no-predictor", fields=_RECOMMENDER, headers=busy),
+        _mapper(_status(504), code="gateway.timeout", fields=_RECOMMENDER),
+        _mapper(_status(404), code="gateway.path-unknown"),
+        _mapper(_status(408), code="gateway.request-late"),
+        _mapper(_status(413), code="gateway.body-too-large", fields={"most": limits.body}),
+        _mapper(_status(431), code="gateway.head-too-large", fields={"most": limits.headers_kb * 2**10}),
+        _mapper(_status(400, "GE"), code="gateway.refused", fields={"details": "%RESPONSE_CODE_DETAILS%"}),
     ]
 
 
@@ -41,7 +41,7 @@ def _status(status: int, op: str = "EQ") -> Json:
     return {"status_code_filter": {"comparison": comparison}}
 
 
-def _mapper(which: Json, code: str, fields: Json | None = None, headers: dict[str, str] | None = None) -> Json:
+def _mapper(which: Json, *, code: str, fields: Json | None = None, headers: dict[str, str] | None = None) -> Json:
     added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
     document = {"error": "%LOCAL_REPLY_BODY%", "code": code, **({"fields": fields} if fields else {})}
     return {

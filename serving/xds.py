@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from endcap.errors import IntegrityError, UserError
+from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 
 from . import fallback, last_state
 from .announcer import Announcer, Splits
@@ -78,8 +78,8 @@ class Service:
             try:
                 last_state.write(self._file, LastState(splits, self._announcer.in_use))
             except OSError as error:
-                told = {"file": str(self._file), "error": str(error), "code": "gateway.state-unwritable"}
-                log.error("the state cannot be kept", extra=told)
+                own = StorageError(str(error), code="gateway.state-unwritable", file=str(self._file))
+                log.error("the state cannot be kept", extra=error_fields(own))
 
     def fall_back(self, why: str) -> None:
         """The API server has not answered: start on the last state, where nothing newer is known."""
@@ -96,8 +96,8 @@ class Service:
         """A discovery response to who holds `version`; None: not modified."""
         answer = self._announcer.clusters(version)
         if (refused := self._announcer.refused) and refused != self._refused:
-            told = {"version": refused, "code": "gateway.configuration-refused"}
-            log.error("Envoy has not taken clusters or routes; its own log says why", extra=told)
+            own = EndcapError("see Envoy's log", code="gateway.configuration-refused", version=refused)
+            log.error("Envoy has not taken clusters or routes", extra=error_fields(own))
         self._refused = refused
         return answer
 

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap.errors import UserError
+from endcap.errors import EndcapError, UserError
 
+from ..json_log import error_fields
 from .metrics import FOLDER
 
 LOOK = 0.1
@@ -95,8 +96,8 @@ class Workers:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                told = {"pid": process.pid, "code": "predictor.worker-late"}
-                log.error("a worker did not end in time", extra=told)
+                own = EndcapError(f"process {process.pid} is killed", code="predictor.worker-late", pid=process.pid)
+                log.error("a worker did not end in time", extra=error_fields(own))
                 process.kill()
                 process.wait()
 
@@ -118,7 +119,8 @@ class Workers:
         worker.failures = 0 if lived > PROVEN else worker.failures + 1
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
         told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
-        log.error("a worker died", extra={**told, "code": "predictor.worker-died"})
+        own = EndcapError(f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **told)
+        log.error("a worker died", extra=error_fields(own))
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 
