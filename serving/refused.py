@@ -40,6 +40,15 @@ class RefusedError(EndcapError):
         self.more = dict(more or {})
 
 
+def passed_on(
+    error: EndcapError, status: int, *, text: str = "", headers: Mapping[str, str] | None = None
+) -> RefusedError:
+    """Answer a request with an error from elsewhere, code and fields as they are. text: in place of the error's own."""
+    refusal = RefusedError(status, text or str(error), code=error.code, headers=headers)
+    refusal.fields = error.fields
+    return refusal
+
+
 def error_document(error: EndcapError) -> dict[str, Any]:
     """The answer's body: the text under `error`, where KServe's protocols have it, `code`, and `fields` if any."""
     fields = {"fields": error.fields} if error.fields else {}

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from endcap.errors import EndcapError
 
 from ..json_log import error_fields
-from ..refused import RefusedError, error_document
+from ..refused import RefusedError, error_document, passed_on
 from ..tracing import Tracing
 from . import metrics
 from .commit import Batch
@@ -40,11 +40,7 @@ PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
 _PERSONS = [name.encode() for name in NAMES]
 _PIECE = 500
 """Records that are checked before others get their turn."""
-
-
 CLOSE = {"connection": "close"}
-
-
 Rejected = Sequence[tuple[int, RecordError]]
 """Records that are not taken, by their place in the request."""
 
@@ -163,7 +159,7 @@ class App:
             batch, rejected = await _checked(kind, records, request)
             if single and rejected:
                 ((_, error),) = rejected
-                raise RefusedError(400, f"{NAMES[kind][:-1]}: {error}", code=error.code, **error.fields)
+                raise passed_on(error, 400, text=f"{NAMES[kind][:-1]}: {error}")
             if rejected and not batch.records:
                 raise RefusedError(
                     400,
@@ -203,7 +199,7 @@ class App:
         await done
         if failure := batch.failure:
             text = f"{failure}; nothing of this request was kept, send it again later"
-            raise RefusedError(503, text, code=failure.code, headers={"retry-after": "2"}, **failure.fields)
+            raise passed_on(failure, 503, text=text, headers={"retry-after": "2"})
         count(batch)
 
 
@@ -275,12 +271,14 @@ def _no_records(at: str, text: str, found: Any) -> RefusedError:
 async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, Rejected]:
     """Those that are right as a batch, and the others."""
     check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
-    batch, rejected = Batch(kind, [], [], []), list[tuple[int, RecordError]]()
+    batch = Batch(kind, [], [], [])
+    rejected: list[tuple[int, RecordError]] = []
     for index, given in enumerate(records):
         try:
             record = check(given, now)
         except RecordError as error:
-            rejected.append((index, error))
+            # Without its trace, which would hold this list too.
+            rejected.append((index, error.with_traceback(None)))
             continue
         record["request_id"], record["received"] = request, now
         batch.hashes.append(hash_of(person, record["id"]))

@@ -18,10 +18,10 @@ from kserve.errors import (
 )
 from starlette.exceptions import HTTPException
 
-from endcap.errors import EndcapError, RequestError
+from endcap.errors import RequestError
 
 from ..names import REQUEST_ID
-from ..refused import RefusedError, error_body
+from ..refused import RefusedError, error_body, passed_on
 from .bodies import invalid_v2
 from .lane import failed
 
@@ -45,17 +45,14 @@ def _handler(read: Callable[[Exception], RefusedError]) -> Callable[[Request, Ex
     return answer
 
 
-def _passed_on(status: int) -> Callable[[Exception], RefusedError]:
-    def read(error: Exception) -> RefusedError:
-        assert isinstance(error, EndcapError)
-        return RefusedError(status, str(error), code=error.code, **error.fields)
-
-    return read
+def _wrong_request(error: Exception) -> RefusedError:
+    assert isinstance(error, RequestError)
+    return passed_on(error, 400)
 
 
 def _wrong_v2(error: Exception) -> RefusedError:
     assert isinstance(error, RequestValidationError)
-    return _passed_on(400)(invalid_v2(error.errors()))
+    return passed_on(invalid_v2(error.errors()), 400)
 
 
 def _of_http(error: Exception) -> RefusedError:
@@ -67,11 +64,11 @@ def _of_http(error: Exception) -> RefusedError:
 
 
 def _failure(error: Exception) -> RefusedError:
-    return _passed_on(500)(failed(error))
+    return passed_on(failed(error), 500)
 
 
 _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
-    RequestError: _passed_on(400),
+    RequestError: _wrong_request,
     RequestValidationError: _wrong_v2,
     HTTPException: _of_http,
     InvalidInput: lambda error: RefusedError(400, str(error), code="predictor.input-invalid"),
