@@ -66,7 +66,10 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the intake has taken, durably. rejected: what was wrong with the others, with their place in the call."""
+    """What the intake has taken, durably.
+
+    rejected: of each of the others its place in the call (`index`), what was wrong (`reason`), `code` and `fields`.
+    """
 
     accepted: int
     duplicates: int = 0
@@ -128,7 +131,13 @@ class _Tries:
         if response is not None:
             return None
         why = f"{type(outcome).__name__}: {outcome}"
-        raise TransientError(f"{self._url} did not answer within {self._timeout:g} s ({why}); try again later")
+        raise TransientError(
+            f"{self._url} did not answer within {self._timeout:g} s ({why}); try again later",
+            code="client.no-answer",
+            url=self._url,
+            seconds=self._timeout,
+            reason=why,
+        )
 
 
 def _rankings(response: httpx.Response) -> list[Ranking]:
@@ -159,13 +168,20 @@ def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     if response.is_success:
         return response
     try:
-        told = response.json()["error"]
+        answer = response.json()
+        told = answer["error"]
     except (ValueError, KeyError, TypeError):
-        told = response.text[:300]
-    text = f"{response.request.url} answered {response.status_code}: {told}"
+        answer, told = {}, response.text[:300]
+    url, status = str(response.request.url), response.status_code
     kinds: dict[int, type[EndcapError]] = {404: NotFoundError, **dict.fromkeys(_PASSING, TransientError)}
-    default = RequestError if response.status_code < 500 else EndcapError
-    raise kinds.get(response.status_code, default)(text)
+    kind = kinds.get(status, RequestError if status < 500 else EndcapError)
+    error = kind(f"{url} answered {status}: {told}", code="client.refused", url=url, status=status)
+    # What stands between may answer anything.
+    if isinstance(answer.get("code"), str):
+        error.code = answer["code"]
+        fields = answer.get("fields")
+        error.fields |= fields if isinstance(fields, dict) else {}
+    raise error
 
 
 def _instance(given: Record) -> Json:
@@ -178,7 +194,8 @@ class Client:
     url: the gateway's, such as ``http://localhost:8080``. timeout: seconds that a call may take in all, further tries
     included. retries: how many of these there may be.
     Calls raise RequestError (what was given is wrong), NotFoundError (no such recommender), TransientError (nobody
-    answered in time).
+    answered in time), EndcapError (the service failed). `code` and `fields` of an error are the service's own, beside
+    ``url`` and ``status`` of its answer; a code ``client.…`` stands where nobody answered, or somebody without a code.
     """
 
     def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:

@@ -6,10 +6,10 @@ service beside it, because a file out of a ConfigMap would lag by up to a minute
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from .clusters import TYPE, Json, address, on_loopback
+from .envoy_replies import errors_as_json
 from .envoy_tracing import EnvoyTracing, collector, tracing
 from .limits import Limits, on_connections, on_requests
 from .names import DEGRADED_HEADER, FALLBACK, RANKING_HEADER, ROUTES, SHOPPER_HEADER, SURFACE_HEADER, VARIANT_HEADER
@@ -135,8 +135,7 @@ def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None
         **on_requests(limits),
         **({"tracing": tracing(spans)} if spans else {}),
         "access_log": [_access_log(log)],
-        # The first that fits.
-        "local_reply_config": {"mappers": [_error_as_json(503, {"retry-after": "1"}), _error_as_json(400)]},
+        "local_reply_config": {"mappers": errors_as_json(limits)},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
         "http_filters": [_health_check(), _buffer(limits), _filter("router", "router.v3.Router")],
     }
@@ -154,18 +153,6 @@ def _buffer(limits: Limits) -> Json:
 def _filter(name: str, kind: str, **settings: object) -> Json:
     config = {"@type": f"{TYPE}.extensions.filters.http.{kind}", **settings}
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
-
-
-def _error_as_json(status: int, headers: Mapping[str, str] | None = None) -> Json:
-    """What Envoy says itself with this status (400: or any later one), in the shape of the predictor's errors."""
-    op, key = ("GE", "gateway.error_status") if status == 400 else ("EQ", f"gateway.error_{status}")
-    comparison = {"op": op, "value": {"default_value": status, "runtime_key": key}}
-    added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
-    return {
-        "filter": {"status_code_filter": {"comparison": comparison}},
-        "body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
-        **({"headers_to_add": added} if added else {}),
-    }
 
 
 def _access_log(log: Json) -> Json:

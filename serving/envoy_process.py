@@ -139,9 +139,16 @@ class Envoy:
             if found := look():
                 return found
             if self.process.ended is not None:
-                raise EndcapError(f"the gateway (envoy) ended: {self.process.how_it_ended()}")
+                failure = self.process.failure()
+                raise EndcapError(f"the gateway (envoy) {failure}", code="gateway.ended", **failure.fields)
             time.sleep(0.01)
-        raise EndcapError(f"the gateway (envoy) did not show {what} within {_PATIENCE:.0f} s; see {self.process.log}")
+        raise EndcapError(
+            f"the gateway (envoy) did not show {what} within {_PATIENCE:.0f} s; see {self.process.log}",
+            code="gateway.late",
+            awaited=what,
+            seconds=_PATIENCE,
+            log=str(self.process.log),
+        )
 
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"{self._admin}{path}", timeout=5) as answer:  # noqa: S310

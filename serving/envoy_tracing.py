@@ -39,7 +39,12 @@ def from_environment(environment: Mapping[str, str] | None = None) -> EnvoyTraci
     address = whole or base.rstrip("/") + _PATH
     if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
         name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" if whole else "OTEL_EXPORTER_OTLP_ENDPOINT"
-        raise UserError(f"{name}: found {whole or base!r}; allowed: an address such as http://collector:4318")
+        raise UserError(
+            f"{name}: found {whole or base!r}; allowed: an address such as http://collector:4318",
+            code="gateway.trace-address",
+            variable=name,
+            found=whole or base,
+        )
     return EnvoyTracing(address, given.get("OTEL_SERVICE_NAME") or "endcap-gateway", _sampled(given))
 
 
@@ -106,5 +111,10 @@ def _sampled(given: Mapping[str, str]) -> float:
     except ValueError:
         ratio = -1.0
     if not 0 <= ratio <= 1:
-        raise UserError(f"OTEL_TRACES_SAMPLER_ARG: found {word!r}; allowed: a share from 0 to 1, such as 0.1")
+        raise UserError(
+            f"OTEL_TRACES_SAMPLER_ARG: found {word!r}; allowed: a share from 0 to 1, such as 0.1",
+            code="gateway.trace-share",
+            variable="OTEL_TRACES_SAMPLER_ARG",
+            found=word,
+        )
     return 100 * ratio

@@ -22,6 +22,7 @@ from endcap.deploy.terms import Terms
 
 from .clusters import Json
 from .names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
+from .refused import RefusedError, error_body
 
 MAX_INSTANCES = 1024
 _V1 = re.compile(r"/v1/models/([^/:]+):predict")
@@ -34,10 +35,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Lists = Callable[[], Mapping[str, Terms]]
 
 
-class BadRequestError(Exception):
-    """What is wrong with a request, as its caller is told."""
-
-
 def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Over HTTP, for this machine alone. lists: what there is at the moment, by recommender."""
 
@@ -46,7 +43,7 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
             return
         client = scope.get("client")
         if client is None or client[0] not in ("127.0.0.1", "::1"):
-            status, headers, body = 403, {}, _error("only the Envoy of this machine is answered")
+            status, headers, body = _refused(not_local())
         else:
             given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             status, headers, body = answer(scope["path"], given, await _read(receive), lists())
@@ -71,13 +68,13 @@ def answer(
     terms = lists.get(asked[1]) if asked else None
     if asked is None or terms is None or not terms.popular:
         named = _NAME.match(path)
-        return 503, {"retry-after": "1"}, _error(f"no predictor of {named[1] if named else 'a recommender'} is ready")
+        return _refused(_nobody(named[1] if named else None))
     try:
         document = _object(body)
         instances = _instances(document.get("instances")) if v1 else _elements(document)
         rankings = [_ranking(one, number, terms, request_id) for number, one in enumerate(instances)]
-    except BadRequestError as error:
-        return 400, {}, _error(str(error))
+    except RefusedError as error:
+        return _refused(error)
     said = {
         VARIANT_HEADER: FALLBACK,
         VERSION_HEADER: FALLBACK,
@@ -123,10 +120,24 @@ class Server:
 
 def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Json:
     if not isinstance(instance, dict):
-        raise BadRequestError(f"instance {number}: found no object; allowed: a JSON object of a request")
+        raise RefusedError(
+            400,
+            f"instance {number}: found no object; allowed: a JSON object of a request",
+            code="request.wrong-type",
+            instance=number,
+            at="request",
+        )
     k = instance.get("k", terms.k)
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise BadRequestError(f"instance {number}: k: found {k!r}; allowed: 1 or more")
+        raise RefusedError(
+            400,
+            f"instance {number}: k: found {k!r}; allowed: 1 or more",
+            code="request.out-of-range",
+            instance=number,
+            at="k",
+            found=k,
+            least=1,
+        )
     never = {*_ids(instance, "exclude", number), *([instance["item"]] if isinstance(instance.get("item"), str) else [])}
     candidates = _ids(instance, "candidates", number) if instance.get("candidates") is not None else None
     if candidates is not None:
@@ -153,7 +164,13 @@ def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Js
 def _ids(instance: Json, key: str, number: int) -> Sequence[str]:
     found = instance.get(key) or []
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise BadRequestError(f"instance {number}: {key}: found no list of ids; allowed: a list of texts")
+        raise RefusedError(
+            400,
+            f"instance {number}: {key}: found no list of ids; allowed: a list of texts",
+            code="request.wrong-type",
+            instance=number,
+            at=key,
+        )
     return found
 
 
@@ -161,15 +178,25 @@ def _object(body: bytes) -> Json:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequestError(f"the body is not JSON: {error}; allowed: a JSON object") from None
+        raise RefusedError(
+            400,
+            f"the body is not JSON: {error}; allowed: a JSON object",
+            code="predictor.body-not-json",
+            reason=str(error),
+        ) from None
     if not isinstance(document, dict):
-        raise BadRequestError("the body: found no object; allowed: a JSON object")
+        raise RefusedError(400, "the body: found no object; allowed: a JSON object", code="predictor.body-not-object")
     return document
 
 
 def _instances(found: object) -> list[Any]:
-    if not isinstance(found, list) or not 1 <= len(found) <= MAX_INSTANCES:
-        raise BadRequestError(f"instances: found no list of 1 to {MAX_INSTANCES:,}; allowed: that many in one call")
+    if not isinstance(found, list):
+        text = "instances: found no list; allowed: a list of requests"
+        raise RefusedError(400, text, code="predictor.instances-not-list", at="instances")
+    if not 1 <= len(found) <= MAX_INSTANCES:
+        text = f"instances: found {len(found):,}; allowed: 1 to {MAX_INSTANCES:,} in one call"
+        size = {"found": len(found), "least": 1, "most": MAX_INSTANCES}
+        raise RefusedError(400, text, code="predictor.instances-count", at="instances", **size)
     return found
 
 
@@ -178,9 +205,11 @@ def _elements(document: Json) -> list[Any]:
         (tensor,) = document["inputs"]
         return _instances([orjson.loads(element) for element in tensor["data"]])
     except (KeyError, TypeError, ValueError, orjson.JSONDecodeError):
-        raise BadRequestError(
+        raise RefusedError(
+            400,
             'inputs: found no tensor of requests; allowed: one BYTES tensor named "request" of shape [n], each element '
-            "a V1 instance as JSON"
+            "a V1 instance as JSON",
+            code="predictor.tensor-invalid",
         ) from None
 
 
@@ -190,8 +219,22 @@ def _tensor(name: str, identity: str, rankings: list[Json]) -> Json:
     return {"model_name": name, "model_version": FALLBACK, "id": identity, "outputs": [output]}
 
 
-def _error(words: str) -> bytes:
-    return orjson.dumps({"error": words})
+def not_local() -> RefusedError:
+    return RefusedError(403, "only the Envoy of this machine is answered", code="gateway.not-local")
+
+
+def _nobody(recommender: str | None) -> RefusedError:
+    return RefusedError(
+        503,
+        f"no predictor of {recommender or 'a recommender'} is ready",
+        code="gateway.no-predictor",
+        headers={"retry-after": "1"},
+        recommender=recommender,
+    )
+
+
+def _refused(error: RefusedError) -> tuple[int, dict[str, str], bytes]:
+    return error.status, error.headers, error_body(error)
 
 
 def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path, PurePath
 
@@ -14,6 +13,7 @@ from endcap.online import online_url
 from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
 
+from .events import IntakeFailed, Listener
 from .gateway import Upstream
 from .predictors import LONGEST_WAIT, PROVEN, free_port
 from .process import Process
@@ -26,7 +26,7 @@ class IntakeProcess:
     `intake` of the store.
     """
 
-    def __init__(self, store: Store, recommender: str, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
         self.upstream = Upstream("intake", free_port(), kind="intake")
         self.process: Process | None = None
         self._options = {
@@ -37,7 +37,7 @@ class IntakeProcess:
             "--online": online_url(store_root=store.root) or "",
         }
         self._log = folder / "intake.log"
-        self._say = say
+        self._listener = listener
         self._failures = 0
         self._started = self._retry_at = 0.0
 
@@ -59,7 +59,7 @@ class IntakeProcess:
             self._failures = 1 if now - self._started > PROVEN else self._failures + 1
             wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
             self._retry_at = now + wait
-            self._say(f"the intake failed, next try in {wait:.0f} s: {self.process.how_it_ended().splitlines()[0]}")
+            self._listener(IntakeFailed(wait, self.process.failure()))
             self.process = None
         if self.process is None and now >= self._retry_at:
             self._started = now

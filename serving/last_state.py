@@ -37,7 +37,12 @@ def read(file: Path) -> LastState | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"the last state in {file} cannot be read ({error!r}); it is written anew") from None
+        raise IntegrityError(
+            f"the last state in {file} cannot be read ({error!r}); it is written anew",
+            code="gateway.state-unreadable",
+            file=str(file),
+            reason=repr(error),
+        ) from None
 
 
 def _split(terms: Any, **said: Any) -> Split:

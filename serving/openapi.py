@@ -42,7 +42,7 @@ def document() -> Json:
         "components": {
             "schemas": {**parts, "RankRequest": request, **_ANSWERS, **_RECORDS},
             "responses": {
-                "Wrong": _answer("What was found, where, and what is allowed.", "Error"),
+                "Wrong": _answer("The request is wrong: code, place, what was found and what is allowed.", "Error"),
                 "Nothing": _answer("No such recommender or path.", "Error"),
                 "Later": {
                     **_answer("More than can be answered in time, or nobody can answer.", "Error"),
@@ -162,6 +162,15 @@ _TENSOR = _object(
     datatype={"const": "BYTES"},
     data=_list({"type": "string", "contentMediaType": "application/json"}),
 )
+_CODED: Json = {
+    "code": {"type": "string", "pattern": r"^[a-z]+\.[a-z0-9-]+$", "description": "The fault's stable name."},
+    "fields": {"type": "object", "description": "What the text speaks of, as values."},
+}
+_ERROR: Json = {"error": {"type": "string", "description": "For a person."}, **_CODED}
+_REJECTED = _list(
+    _object(["index", "reason", "code"], index=_COUNT, reason={"type": "string"}, **_CODED),
+    description="What was wrong with the records that were not taken, by their place in the call.",
+)
 _ANSWERS: Json = {
     "Instances": _strict(["instances"], instances=_list(_ref("schemas", "RankRequest"), minItems=1, maxItems=1024)),
     "Tensors": _object(["inputs"], id={"type": "string"}, inputs=_list(_TENSOR, minItems=1, maxItems=1)),
@@ -189,14 +198,16 @@ _ANSWERS: Json = {
     ),
     "Predictions": _object(["predictions"], predictions=_list(_ref("schemas", "Ranking"))),
     "Ranked": _object(["model_name", "outputs"], model_name={"type": "string"}, outputs=_list(_TENSOR)),
-    "Error": _object(["error"], error={"type": "string"}),
+    "Error": _object(["error", "code"], **_ERROR),
     "Receipt": _object(
         ["accepted", "duplicates"],
         accepted=_COUNT,
         duplicates={**_COUNT, "description": "Records whose id was taken in the last 24 hours."},
-        rejected=_list(_object(["index", "reason"], index=_COUNT, reason={"type": "string"})),
+        rejected=_REJECTED,
     ),
-    "Refused": _object(["error"], error={"type": "string"}),
+    "Refused": _object(
+        ["error", "code"], **_ERROR, **dict.fromkeys(("accepted", "duplicates"), _COUNT), rejected=_REJECTED
+    ),
 }
 _KINDS: Json = {
     "EventRecord": _record(

@@ -17,6 +17,7 @@ from endcap.errors import EndcapError
 from endcap.online import online_url
 from endcap.store import Store
 
+from .events import Listener, PredictorFailed, PredictorReady, PredictorStarted
 from .gateway import Upstream
 from .process import Process, end_all
 
@@ -75,12 +76,12 @@ class Variant:
 
     name: str
     start: Callable[[Target], Predictor]
-    say: Callable[[str], None]
+    listener: Listener
     current: Predictor | None = None
     """Ready, and alive when last looked at."""
     coming: Predictor | None = None
     failures: int = 0
-    error: str = ""
+    error: EndcapError | None = None
     """Of the last failure, until the next success."""
     _retry_at: float = 0.0
     _failed: Target | None = field(default=None)
@@ -113,20 +114,20 @@ class Variant:
             dead, self.current = self.current, None
             if dead.age > PROVEN:
                 self.failures = 0
-            self._fail(dead.target, dead.process.how_it_ended())
+            self._fail(dead.target, dead.process.failure())
 
     def _look_at_coming(self, coming: Predictor) -> list[Predictor]:
         if coming.process.ended is not None:
             self.coming = None
-            self._fail(coming.target, coming.process.how_it_ended())
+            self._fail(coming.target, coming.process.failure())
         elif coming.is_ready():
-            self.say(f"version {coming.target.version} ({self.name}) is ready after {coming.age:.1f} s")
-            before, self.current, self.coming, self.error = self.current, coming, None, ""
+            self.listener(PredictorReady(coming.target.version, self.name, round(coming.age, 3)))
+            before, self.current, self.coming, self.error = self.current, coming, None, None
             return [before] if before else []
         elif coming.age > START_LIMIT:
             end_all([coming.process])
             self.coming = None
-            self._fail(coming.target, f"not ready within {START_LIMIT:.0f} s; see {coming.process.log}")
+            self._fail(coming.target, _late(coming.process))
         return []
 
     def _start(self, wanted: Target) -> None:
@@ -137,19 +138,28 @@ class Variant:
         try:
             self.coming = self.start(wanted)
         except EndcapError as error:
-            self._fail(wanted, str(error))
+            self._fail(wanted, error)
         else:
-            log = self.coming.process.log
-            self.say(f"version {wanted.version} ({self.name}) starts, process {self.coming.process.pid}, log {log}")
+            process = self.coming.process
+            self.listener(PredictorStarted(wanted.version, self.name, process.pid, process.log))
 
-    def _fail(self, target: Target, error: str) -> None:
+    def _fail(self, target: Target, error: EndcapError) -> None:
         wait = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if self.failures else 0.0
         self.failures += 1
         self.error = error
         self._failed = target
         self._retry_at = time.monotonic() + wait
-        then = f"in {wait:.0f} s" if wait else "at once"
-        self.say(f"version {target.version} ({self.name}) failed, next try {then}: {error.splitlines()[0]}")
+        self.listener(PredictorFailed(target.version, self.name, wait, error))
+
+
+def _late(process: Process) -> EndcapError:
+    return EndcapError(
+        f"not ready within {START_LIMIT:.0f} s; see {process.log}",
+        code="serving.predictor-late",
+        process=process.name,
+        seconds=START_LIMIT,
+        log=str(process.log),
+    )
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +10,13 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-OWN_ERROR = "endcap: "
-"""What a line begins with that tells why a process of Endcap ends."""
+from endcap.errors import EndcapError
+
+from .json_log import CANNOT_RUN
+
+TAIL_LINES, TAIL_BYTES = 10, 8192
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -29,6 +34,8 @@ class Process:
         self.log = log
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         with log.open("ab") as output:
+            # An earlier process may have written to it.
+            self._begin = output.tell()
             self._child = subprocess.Popen(
                 [*leash, *command],
                 stdin=subprocess.DEVNULL,
@@ -47,13 +54,34 @@ class Process:
         """The exit status, negative for a signal; None while it runs."""
         return self._child.poll()
 
-    def how_it_ended(self) -> str:
-        """The exit status in words, and the last words of its log."""
+    def failure(self) -> EndcapError:
+        """Why it ended, once it has: the error that a process of Endcap logged; else exit status and last words."""
         status = self.ended
-        if status is None:
-            return "it runs"
-        said = f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return f"{said}, its last words in {self.log}:\n{tail(self.log)}"
+        how = f"ended by {signal.Signals(-status).name}" if status and status < 0 else f"ended with status {status}"
+        lines = self._last_lines()
+        said = next(filter(None, map(_own_error, reversed(lines))), None)
+        words = "\n".join([f"{how}, its last words in {self.log}:", *(f"  {line}" for line in lines)])
+        error = EndcapError(
+            f"{how}: {said['error']}\n(log: {self.log})" if said else words,
+            code="serving.process-ended",
+            process=self.name,
+            status=status,
+            log=str(self.log),
+        )
+        if said:
+            error.code = said["code"]
+            error.fields |= said.get("fields", {})
+        return error
+
+    def _last_lines(self) -> list[str]:
+        """The last lines that this process wrote."""
+        try:
+            with self.log.open("rb") as handle:
+                end = handle.seek(0, os.SEEK_END)
+                handle.seek(max(self._begin, end - TAIL_BYTES))
+                return handle.read().decode(errors="replace").strip().splitlines()[-TAIL_LINES:]
+        except OSError as error:
+            return [f"({error})"]
 
     def ask_to_end(self) -> None:
         if self.ended is None:
@@ -78,14 +106,10 @@ def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
         process.end(deadline - time.monotonic())
 
 
-def tail(log: Path, lines: int = 10) -> str:
-    """A log's last lines, indented; where it ends with an error of Endcap's own, that error alone."""
+def _own_error(line: str) -> dict[str, Any] | None:
+    """The log line in which a process of Endcap told why it ends, read; None for any other."""
     try:
-        with log.open("rb") as handle:
-            handle.seek(max(0, handle.seek(0, os.SEEK_END) - 8192))
-            text = handle.read().decode(errors="replace")
-    except OSError as error:
-        return f"  ({error})"
-    last = text.strip().splitlines()
-    own = [number for number, line in enumerate(last) if line.startswith(OWN_ERROR)]
-    return "\n".join(f"  {line}" for line in (last[own[-1] :] if own else last[-lines:]))
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and said.get("message") == CANNOT_RUN else None

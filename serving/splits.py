@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
+from endcap.errors import EndcapError
 
 from .gateway import Split, Upstream
+from .json_log import error_fields
 
 log = logging.getLogger("endcap.xds")
 
@@ -29,7 +31,8 @@ def splits_of(services: Iterable[Mapping[str, Any]], before: Mapping[str, Split]
             elif variants := read_variants(service):
                 found[name] = split_of(variants, before.get(name))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            log.error("an InferenceService cannot be read", extra={"recommender": name, "error": repr(error)})
+            own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
+            log.error("an InferenceService cannot be read", extra=error_fields(own))
             found |= {name: without_shadow(before[name])} if name in before else {}
     for shadow in shadows:
         name = shadow.recommender

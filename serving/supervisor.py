@@ -29,12 +29,22 @@ from endcap.store import Store
 
 from . import fallback
 from .envoy_process import Envoy
+from .events import (
+    GatewayFailed,
+    GatewayNotRestarted,
+    Listener,
+    Loading,
+    PredictorEnded,
+    Routed,
+    Served,
+    StateUnreadable,
+    Stopped,
+)
 from .gateway import Split, Upstream
 from .intake_process import IntakeProcess
 from .predictors import Predictor, Variant
 from .process import end_all
 
-Say = Callable[[str], None]
 TICK = 0.1
 """Seconds between two looks at the document and the processes."""
 REMOTE_TICK = 1.0
@@ -52,27 +62,26 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
-    ready: Say | None = None,
-    progress: Say = print,
+    listener: Listener = print,
 ) -> None:
-    """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread. `ready` gets the address.
+    """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread.
 
-    Without `ready`, the address is a line of progress.
-    port 0: any free one. Raises NotFoundError where nothing is deployed, UserError where the port is taken,
-    IntegrityError where the stable version's package is damaged, EndcapError where it cannot be started.
+    port 0: any free one. listener: is called with each event, such as `Served` with the address. Raises NotFoundError
+    where nothing is deployed, UserError where the port is taken, IntegrityError where the stable version's package is
+    damaged, EndcapError where it cannot be started.
     """
 
-    def told(address: str) -> None:
-        progress(f"{recommender} is served at {address}; Ctrl-C ends it")
+    def ready(address: str) -> None:
+        listener(Served(recommender, address))
 
     stop = threading.Event()
     with _signals(stop):
-        _run(Supervisor(store, recommender, host, port, progress), stop, ready or told)
+        _run(Supervisor(store, recommender, host, port, listener), stop, ready)
 
 
 @contextlib.contextmanager
 def serving(
-    store: Store, recommender: str, *, host: str = "127.0.0.1", port: int = 0, progress: Say = print
+    store: Store, recommender: str, *, host: str = "127.0.0.1", port: int = 0, listener: Listener = print
 ) -> Iterator[str]:
     """The same for the length of a block: ``with serving(store, name) as address``. Errors as in `serve`."""
     stop, started = threading.Event(), threading.Event()
@@ -85,11 +94,11 @@ def serving(
 
     def run() -> None:
         try:
-            _run(Supervisor(store, recommender, host, port, progress), stop, ready)
+            _run(Supervisor(store, recommender, host, port, listener), stop, ready)
         except BaseException as error:
             errors.append(error)
             if started.is_set():
-                progress(f"serving stopped: {error}")
+                listener(Stopped(_as_own(error)))
         finally:
             started.set()
 
@@ -109,21 +118,21 @@ def serving(
 class Supervisor:
     """Processes of one recommender. `start` once, `step` again and again, `close` in any case; all from one thread."""
 
-    def __init__(self, store: Store, recommender: str, host: str, port: int, say: Say) -> None:
+    def __init__(self, store: Store, recommender: str, host: str, port: int, listener: Listener) -> None:
         self._store = store
         self._recommender = recommender
         self._host, self._port = host, port
-        self._say = say
+        self._listener = listener
         self._wanted = read_state(recommender, store)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
         self._effective = self._wanted
         _check_port(host, port)
         self.folder = _run_folder(store, recommender)
-        self._stable = Variant("stable", lambda target: self._predictor("stable", target), say)
-        self._canary = Variant("canary", lambda target: self._predictor("canary", target), say)
-        self._shadow = Variant("shadow", lambda target: self._predictor("shadow", target), say)
+        self._stable = Variant("stable", lambda target: self._predictor("stable", target), listener)
+        self._canary = Variant("canary", lambda target: self._predictor("canary", target), listener)
+        self._shadow = Variant("shadow", lambda target: self._predictor("shadow", target), listener)
         self._fallback = fallback.Server(lambda: {recommender: self._effective.terms})
-        self._intake = IntakeProcess(store, recommender, self.folder, say)
+        self._intake = IntakeProcess(store, recommender, self.folder, listener)
         self._leaving: list[tuple[Predictor, float]] = []
         self._unreadable = ""
         self._rest = 0.0 if store.root.startswith("file://") else REMOTE_TICK
@@ -134,7 +143,7 @@ class Supervisor:
     @property
     def address(self) -> str:
         if self._envoy is None:
-            raise EndcapError("the gateway has not started")
+            raise EndcapError("the gateway has not started", code="serving.not-started", recommender=self._recommender)
         return self._envoy.address
 
     def start(self, stop: threading.Event) -> None:
@@ -143,14 +152,13 @@ class Supervisor:
         while not stop.wait(TICK):
             self.step()
             if self._stable.error:
-                version = self._wanted.stable.version
-                raise EndcapError(f"{self._recommender} version {version} cannot be served: {self._stable.error}")
+                raise self._cannot_serve(self._stable.error)
             canary = self._wanted.canary is None or self._canary.current or self._canary.error
             if self._envoy and canary and self._intake.settled:
                 return
             if time.monotonic() - said > 5:
                 said = time.monotonic()
-                self._say(f"still loading after {said - began:.0f} s")
+                self._listener(Loading(round(said - began, 1)))
 
     def step(self) -> None:
         """Look once, do what is to be done, do not wait for predictors."""
@@ -174,6 +182,16 @@ class Supervisor:
         end_all(processes)
         self._fallback.close()
 
+    def _cannot_serve(self, cause: EndcapError) -> EndcapError:
+        version = self._wanted.stable.version
+        return EndcapError(
+            f"{self._recommender} version {version} cannot be served: {cause}",
+            code="serving.version-failed",
+            recommender=self._recommender,
+            version=version,
+            cause=cause.to_json(),
+        )
+
     def _predictor(self, variant: str, target: Target) -> Predictor:
         return Predictor(self._recommender, variant, target, self._store, self.folder)
 
@@ -187,7 +205,7 @@ class Supervisor:
             # Damaged or deleted while we serve: shoppers had better keep what works.
             if str(error) != self._unreadable:
                 self._unreadable = str(error)
-                self._say(f"the desired state cannot be read, going on as before: {error}")
+                self._listener(StateUnreadable(error))
             return
         self._unreadable = ""
         self._wanted = wanted
@@ -211,7 +229,7 @@ class Supervisor:
 
     def _route(self, split: Split) -> None:
         if self._envoy is not None and self._envoy.process.ended is not None:
-            self._say(f"the gateway failed, is started again: {self._envoy.process.how_it_ended()}")
+            self._listener(GatewayFailed(self._envoy.process.failure()))
             self._envoy = None
         if self._envoy is None:
             try:
@@ -228,13 +246,13 @@ class Supervisor:
                 if self._split is None:
                     raise
                 # Its port may be somebody's for a moment, such as a client's own end of a connection.
-                self._say(f"the gateway cannot be started again yet: {str(error).splitlines()[0]}")
+                self._listener(GatewayNotRestarted(error))
                 return
             self._port = self._envoy.port
         elif split == self._split or not self._told(self._envoy, split):
             return
         self._split = split
-        self._say(_describe(split, self._effective, self._stable))
+        self._listener(_routed(split, self._effective, self._stable))
 
     def _told(self, envoy: Envoy, split: Split) -> bool:
         """Whether Envoy sends shoppers so now; False where it has died meanwhile: the next step starts another."""
@@ -264,12 +282,10 @@ class Supervisor:
             # Where the gateway has died nobody is sent to it any more either.
             self._told(self._envoy, self._split)
             end_all([predictor.process])
-            self._say(
-                f"version {predictor.target.version} ({predictor.process.name}) ended, nothing is asked of it any more"
-            )
+            self._listener(PredictorEnded(predictor.target.version, predictor.process.name))
 
 
-def _run(supervisor: Supervisor, stop: threading.Event, ready: Say) -> None:
+def _run(supervisor: Supervisor, stop: threading.Event, ready: Callable[[str], None]) -> None:
     try:
         supervisor.start(stop)
         if not stop.is_set():
@@ -304,7 +320,11 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise UserError(
-                f"port {port} on {host} cannot be listened on ({error.strerror}); choose another (--port), or 0 for any"
+                f"port {port} on {host} cannot be listened on ({error.strerror}); give another (--port), or 0 for any",
+                code="serving.port-taken",
+                host=host,
+                port=port,
+                reason=error.strerror,
             ) from None
 
 
@@ -320,14 +340,17 @@ def _run_folder(store: Store, recommender: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
 
 
-def _describe(split: Split, state: Deployment, stable: Variant) -> str:
-    version = stable.current.target.version if stable.current else state.stable.version
-    copied = ""
-    if split.shadow and state.shadow:
-        copied = f"; {split.shadow_share:.4g} of the requests are copied to version {state.shadow.version} (shadow)"
-    if split.canary is None or state.canary is None:
-        return f"version {version} (stable) answers everyone{copied}"
-    return (
-        f"version {version} (stable) answers {1 - split.share:.4g} of the shoppers, "
-        f"version {state.canary.version} (canary) {split.share:.4g}{copied}"
+def _routed(split: Split, state: Deployment, stable: Variant) -> Routed:
+    return Routed(
+        stable.current.target.version if stable.current else state.stable.version,
+        state.canary.version if split.canary and state.canary else None,
+        split.share,
+        state.shadow.version if split.shadow and state.shadow else None,
+        split.shadow_share,
     )
+
+
+def _as_own(error: BaseException) -> EndcapError:
+    if isinstance(error, EndcapError):
+        return error
+    return EndcapError(f"{type(error).__name__}: {error}", code="serving.failed", kind=type(error).__name__)

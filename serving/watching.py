@@ -11,6 +11,7 @@ from endcap.cluster.watch import watch
 from endcap.deploy.variants import SELECTOR
 from endcap.errors import EndcapError
 
+from .json_log import error_fields
 from .splits import splits_of
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def follow(cluster: Cluster, namespace: str, service: Service) -> None:
                 service.tell(splits_of(found, service.splits))
         except EndcapError as error:
             # Its words hold how long it was asked, which differs.
-            if type(error).__name__ != said:
-                said = type(error).__name__
-                log.error("InferenceServices cannot be watched, going on as before", extra={"error": str(error)})
+            if error.code != said:
+                said = error.code
+                log.error("InferenceServices cannot be watched, going on as before", extra=error_fields(error))
             service.fall_back(str(error))
             time.sleep(PAUSE)

@@ -19,13 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from endcap.errors import IntegrityError, UserError
+from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 
 from . import fallback, last_state
 from .announcer import Announcer, Splits
 from .gateway import Json, Split, Terms, Upstream
-from .json_log import log_json_lines
+from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .last_state import LastState
+from .refused import RefusedError, error_document
 from .splits import without_shadow
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Service:
             try:
                 last_state.write(self._file, LastState(splits, self._announcer.in_use))
             except OSError as error:
-                log.error("the state cannot be kept", extra={"file": str(self._file), "error": str(error)})
+                own = StorageError(str(error), code="gateway.state-unwritable", file=str(self._file))
+                log.error("the state cannot be kept", extra=error_fields(own))
 
     def fall_back(self, why: str) -> None:
         """The API server has not answered: start on the last state, where nothing newer is known."""
@@ -94,7 +96,8 @@ class Service:
         """A discovery response to who holds `version`; None: not modified."""
         answer = self._announcer.clusters(version)
         if (refused := self._announcer.refused) and refused != self._refused:
-            log.error("Envoy has not taken clusters or routes; its own log says why", extra={"version": refused})
+            own = EndcapError("see Envoy's log", code="gateway.configuration-refused", version=refused)
+            log.error("Envoy has not taken clusters or routes", extra=error_fields(own))
         self._refused = refused
         return answer
 
@@ -110,7 +113,7 @@ class Service:
         try:
             return last_state.read(self._file) if self._file else None
         except IntegrityError as error:
-            log.error(str(error))
+            log.error("the last state is not used", extra=error_fields(error))
             return None
 
 
@@ -120,15 +123,18 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Mount, Route
 
+    def refused(error: RefusedError) -> Response:
+        return JSONResponse(error_document(error), error.status)
+
     def discovery(kind: str, ask: Callable[[str], Json | None]) -> Route:
         async def answer(request: Request) -> Response:
             # Open to the pod alone, also where the kubelet may ask how the service is.
             if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
-                return JSONResponse({"error": "only the Envoy of this pod is answered"}, 403)
+                return refused(fallback.not_local())
             try:
                 version = json.loads(await request.body()).get("version_info", "")
             except (ValueError, AttributeError):
-                return JSONResponse({"error": "the body is not a DiscoveryRequest"}, 400)
+                return refused(RefusedError(400, "the body is not a DiscoveryRequest", code="gateway.discovery-body"))
             found = ask(version)
             return JSONResponse(found) if found else Response(status_code=304)
 
@@ -179,7 +185,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         cluster = connect()
     except UserError as error:
-        log.error(str(error))
+        log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
     service = Service(given.state, given.intake)
     watcher = threading.Thread(target=follow, args=(cluster, given.namespace, service), name="watch", daemon=True)

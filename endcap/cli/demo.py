@@ -95,7 +95,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     store = open_store(store_url)
     product = _products(log.items)
     with (
-        serving(store, "demo", port=0, progress=lambda line: click.echo(f"  {line}")) as address,
+        serving(store, "demo", port=0, listener=lambda event: click.echo(f"  {event}")) as address,
         Client(address, "demo", timeout=10.0) as client,
     ):
         session = _ask(client, log.events, product)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 
@@ -13,9 +15,10 @@ from endcap.cli.options import online_option, opened, place_env_option, store_op
 @click.argument("recommender")
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
 @place_env_option
+@click.option("--json", "as_json", is_flag=True, help="Print each event as JSON, one object a line, for a script.")
 @store_option
 @online_option
-def command(recommender: str, port: int, store_url: str, online: str) -> None:
+def command(recommender: str, port: int, as_json: bool, store_url: str, online: str) -> None:
     """Serve RECOMMENDER's desired state (see `endcap deploy`): a predictor a version, and the gateway in front.
 
     A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
@@ -24,4 +27,8 @@ def command(recommender: str, port: int, store_url: str, online: str) -> None:
     store = opened(store_url)
     tell_online(online, store.root)
     serve = entry_points(group="endcap.server")["local"].load()
-    serve(store, recommender, port=port, progress=click.echo)
+
+    def show(event: Any) -> None:
+        click.echo(json.dumps(event.to_json()) if as_json else str(event))
+
+    serve(store, recommender, port=port, listener=show)

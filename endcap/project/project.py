@@ -539,7 +539,7 @@ class Project:
 
         serving = entry_points(group="endcap.server")["serving"].load()
         show = progress or self._progress or (lambda line: None)
-        with serving(self.store, self.recommender.name, port=port, progress=show) as address:
+        with serving(self.store, self.recommender.name, port=port, listener=lambda event: show(str(event))) as address:
             yield address
 
     def versions(self) -> Versions:

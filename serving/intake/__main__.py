@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import re
 import signal
 import sys
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from endcap.errors import EndcapError, UserError
 
 from .. import tracing
-from ..json_log import log_json_lines
-from ..process import OWN_ERROR
+from ..json_log import CANNOT_RUN, error_fields, log_json_lines
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
 
     from .app import App
 
+log = logging.getLogger("endcap.intake")
 STORE_SECONDS = 5.0
 """That the online store may take for a write: nobody waits for it."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -119,7 +120,10 @@ def online(given: argparse.Namespace) -> OnlineStore | None:
     if address is None:
         return None
     if not given.shop:
-        raise UserError("--shop: found nothing, and an online store is named; give the shop's name, as in its file")
+        raise UserError(
+            "--shop: found nothing, and an online store is named; give the shop's name, as in its file",
+            code="intake.shop-missing",
+        )
     return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
 
 
@@ -174,7 +178,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         intake = Intake(settings(given), online(given))
     except EndcapError as error:
-        print(f"{OWN_ERROR}{error}", file=sys.stderr)
+        log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
     traced = tracing.from_environment("endcap-intake")
     app = App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)

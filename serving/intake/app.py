@@ -13,11 +13,15 @@ from typing import Any
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from endcap.errors import EndcapError
+
+from ..json_log import error_fields
+from ..refused import RefusedError, error_document, passed_on
 from ..tracing import Tracing
 from . import metrics
 from .commit import Batch
 from .intake import Intake, count
-from .records import KINDS, NAMES, RefusedError, shown
+from .records import KINDS, NAMES, RecordError, shown
 from .seen import hash_of
 
 log = logging.getLogger("endcap.intake")
@@ -36,15 +40,9 @@ PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
 _PERSONS = [name.encode() for name in NAMES]
 _PIECE = 500
 """Records that are checked before others get their turn."""
-
-
-class AnsweredError(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: int, error: str, *, close: bool = False, retry: int = 0, **more: Any) -> None:
-        super().__init__(error)
-        self.status, self.close, self.retry = status, close, retry
-        self.body = {"error": error, **more}
+CLOSE = {"connection": "close"}
+Rejected = Sequence[tuple[int, RecordError]]
+"""Records that are not taken, by their place in the request."""
 
 
 @dataclass
@@ -91,7 +89,7 @@ class App:
         try:
             await loop.run_in_executor(None, self.intake.start)
         except Exception as error:
-            log.exception("it cannot start")
+            log.exception("it cannot start", extra=error_fields(error))
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -106,12 +104,20 @@ class App:
         if path == "/metrics" and self._metrics:
             return Answer(200, generate_latest(), [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         if path == "/healthz":
-            return _json(200, {"alive": True}) if self.intake.alive else _json(503, {"error": "a thread has ended"})
+            ended = EndcapError("a thread has ended", code="intake.thread-ended")
+            return _json(200, {"alive": True}) if self.intake.alive else _json(503, error_document(ended))
         if path == "/readyz":
-            why = "it ends" if self.ending else self.intake.writer.failure
-            return _json(503, {"error": why}) if why else _json(200, {"ready": True})
-        known = ", ".join([*(f"POST {one}" for one in PATHS), "GET /healthz, /readyz, /metrics"])
-        return _json(404, {"error": f"{method} {path[:80]}: there is no such path; there are {known}"})
+            why = EndcapError("it ends", code="intake.ending") if self.ending else self.intake.writer.failure
+            return _json(503, error_document(why)) if why else _json(200, {"ready": True})
+        known = [*(f"POST {one}" for one in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
+        nowhere = EndcapError(
+            f"{method} {path[:80]}: there is no such path; there are {', '.join(known)}",
+            code="intake.path-unknown",
+            method=method,
+            path=path[:80],
+            known=known,
+        )
+        return _json(404, error_document(nowhere))
 
     async def _post(self, kind: int, scope: Json, receive: Receive) -> Answer:
         begun = time.perf_counter()
@@ -123,13 +129,9 @@ class App:
             span = self._tracing.start(f"POST {scope['path']}", parent, **{"endcap.request_id": request})
         try:
             answer = await self._take(kind, scope, headers, receive, request)
-        except AnsweredError as error:
-            answer = _json(error.status, error.body)
-            if error.close:
-                answer.headers.append((b"connection", b"close"))
-            if error.retry:
-                answer.headers.append((b"retry-after", str(error.retry).encode()))
-            told = {"path": scope["path"], "status": error.status, "request_id": request, "why": str(error)}
+        except RefusedError as error:
+            answer = _refused(error)
+            told = {"path": scope["path"], "status": error.status, "request_id": request, **error_fields(error)}
             log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=told)
         answer.headers.append((REQUEST_ID, request.encode()))
         metrics.REQUESTS.labels(scope["path"], answer.status).inc()
@@ -141,11 +143,14 @@ class App:
     async def _take(
         self, kind: int, scope: Json, headers: dict[bytes, bytes], receive: Receive, request: str
     ) -> Answer:
-        """Records that are right become durable; then the answer. Raises AnsweredError."""
-        if scope["method"] != "POST":
-            raise AnsweredError(405, f"{scope['method']}: found; allowed: POST", close=True)
+        """Records that are right become durable; then the answer. Raises RefusedError."""
+        method = scope["method"]
+        if method != "POST":
+            text = f"method: found {method}; allowed: POST"
+            raise RefusedError(405, text, code="intake.method-not-allowed", headers=CLOSE, found=method)
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise AnsweredError(415, "content-encoding: found one; allowed: none, the body as it is", close=True)
+            text = "content-encoding: found one; allowed: none, the body as it is"
+            raise RefusedError(415, text, code="intake.body-encoded", headers=CLOSE)
         body = _Body(self)
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -153,23 +158,30 @@ class App:
             records, single = _records(kind, bytes(body.content))
             batch, rejected = await _checked(kind, records, request)
             if single and rejected:
-                raise AnsweredError(400, f"{NAMES[kind][:-1]}: {rejected[0]['reason']}")
+                ((_, error),) = rejected
+                raise passed_on(error, 400, text=f"{NAMES[kind][:-1]}: {error}")
             if rejected and not batch.records:
-                first = f"{NAMES[kind]}[{rejected[0]['index']}]: {rejected[0]['reason']}"
-                error = f"none of {len(rejected):,} is right; the first, {first}"
-                raise AnsweredError(400, error, accepted=0, duplicates=0, rejected=rejected)
+                raise RefusedError(
+                    400,
+                    f"none of {len(rejected):,} is right; the first, {_first(kind, rejected)}",
+                    code="intake.none-accepted",
+                    more={"accepted": 0, "duplicates": 0, "rejected": _listed(rejected)},
+                    records=len(rejected),
+                )
             if batch.records:
                 await self._commit(batch)
         except TimeoutError:
-            raise AnsweredError(408, f"the body has not come within {self._body_seconds:g} s", close=True) from None
+            text = f"the body has not come within {self._body_seconds:g} s"
+            seconds = self._body_seconds
+            raise RefusedError(408, text, code="intake.body-late", headers=CLOSE, seconds=seconds) from None
         finally:
             self.held -= len(body.content)
         told: Json = {"accepted": len(batch.accepted), "duplicates": batch.duplicates}
         if not rejected:
             return _json(200, told)
-        first = f"{NAMES[kind]}[{rejected[0]['index']}]: {rejected[0]['reason']}"
-        log.info("refused in part", extra={"request_id": request, "records": len(rejected), "why": first})
-        return _json(207, {**told, "rejected": rejected})
+        extra = {"request_id": request, "records": len(rejected), "error": _first(kind, rejected)}
+        log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
+        return _json(207, {**told, "rejected": _listed(rejected)})
 
     async def _commit(self, batch: Batch) -> None:
         loop = asyncio.get_running_loop()
@@ -185,8 +197,9 @@ class App:
         batch.told = told
         self.intake.writer.submit(batch)
         await done
-        if batch.failure:
-            raise AnsweredError(503, f"{batch.failure}; nothing of this request was kept, send it again later", retry=2)
+        if failure := batch.failure:
+            text = f"{failure}; nothing of this request was kept, send it again later"
+            raise passed_on(failure, 503, text=text, headers={"retry-after": "2"})
         count(batch)
 
 
@@ -198,7 +211,7 @@ class _Body:
         self.content = bytearray()
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> None:
-        """Raises AnsweredError: too large, or too much is held already."""
+        """Raises RefusedError: too large, or too much is held already."""
         # Uvicorn has refused a length that is no number.
         if int(headers.get(b"content-length", b"0")) > MOST_BODY:
             raise self._too_large()
@@ -206,58 +219,66 @@ class _Body:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise AnsweredError(400, "the connection ended before the body did", close=True)
+                text = "the connection ended before the body did"
+                raise RefusedError(400, text, code="intake.body-cut-off", headers=CLOSE)
             piece, more = message.get("body", b""), message.get("more_body", False)
             self.content += piece
             self._app.held += len(piece)
             if len(self.content) > MOST_BODY:
                 raise self._too_large()
             if self._app.held > MOST_HELD:
-                raise AnsweredError(503, "too many large requests at once; send it again later", close=True, retry=1)
+                text = "too many large requests at once; send it again later"
+                raise RefusedError(503, text, code="intake.bodies-too-many", headers={**CLOSE, "retry-after": "1"})
 
     @staticmethod
-    def _too_large() -> AnsweredError:
-        return AnsweredError(
-            413, f"the body: found more than {MOST_BODY >> 20} MiB; allowed: that, in one request", close=True
-        )
+    def _too_large() -> RefusedError:
+        text = f"the body: found more than {MOST_BODY >> 20} MiB; allowed: that, in one request"
+        return RefusedError(413, text, code="intake.body-too-large", headers=CLOSE, most=MOST_BODY)
 
 
 def _records(kind: int, body: bytes) -> tuple[list[Any], bool]:
-    """The records of a body, and whether it is one alone. Raises AnsweredError."""
+    """The records of a body, and whether it is one alone. Raises RefusedError."""
     name = NAMES[kind]
     allowed = f'allowed: one object, a list of them, or {{"{name}": […]}}'
+    if not body.strip():
+        raise RefusedError(400, f"the body is empty; {allowed}", code="intake.body-empty")
     try:
         read = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise AnsweredError(
-            400, f"the body is not JSON: {error}; {allowed}" if body.strip() else f"the body is empty; {allowed}"
-        ) from None
+        text = f"the body is not JSON: {error}; {allowed}"
+        raise RefusedError(400, text, code="intake.body-not-json", reason=str(error)) from None
     if type(read) is dict and name in read:
         if len(read) > 1:
-            raise AnsweredError(400, f"the body: found {name!r} and other keys beside it; {allowed}")
+            text = f"the body: found {name!r} and other keys beside it; {allowed}"
+            raise RefusedError(400, text, code="intake.body-not-records", at=name)
         read = read[name]
         if type(read) is not list:
-            raise AnsweredError(400, f"{name}: found {shown(read)}; allowed: a list")
+            raise _no_records(name, f"{name}: found {shown(read)}; allowed: a list", read)
     if type(read) is dict:
         return [read], True
     if type(read) is not list:
-        raise AnsweredError(400, f"the body: found {shown(read)}; {allowed}")
+        raise _no_records("", f"the body: found {shown(read)}; {allowed}", read)
     if len(read) > MOST_RECORDS:
-        raise AnsweredError(
-            413, f"the body: found {len(read):,} {name}; allowed: up to {MOST_RECORDS:,} in one request"
-        )
+        text = f"the body: found {len(read):,} {name}; allowed: up to {MOST_RECORDS:,} in one request"
+        raise RefusedError(413, text, code="intake.records-too-many", found=len(read), most=MOST_RECORDS)
     return read, False
 
 
-async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, list[Json]]:
-    """Those that are right as a batch, and of the others place and reason."""
+def _no_records(at: str, text: str, found: Any) -> RefusedError:
+    return RefusedError(400, text, code="intake.body-not-records", at=at, found=shown(found))
+
+
+async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Batch, Rejected]:
+    """Those that are right as a batch, and the others."""
     check, person, now = KINDS[NAMES[kind]], _PERSONS[kind], time.time_ns() // 1_000_000
-    batch, rejected = Batch(kind, [], [], []), []
+    batch = Batch(kind, [], [], [])
+    rejected: list[tuple[int, RecordError]] = []
     for index, given in enumerate(records):
         try:
             record = check(given, now)
-        except RefusedError as error:
-            rejected.append({"index": index, "reason": str(error)})
+        except RecordError as error:
+            # Without its trace, which would hold this list too.
+            rejected.append((index, error.with_traceback(None)))
             continue
         record["request_id"], record["received"] = request, now
         batch.hashes.append(hash_of(person, record["id"]))
@@ -277,6 +298,24 @@ def _request_id(given: bytes) -> str:
         if text.isascii() and text.isprintable():
             return text
     return str(uuid.uuid4())
+
+
+def _first(kind: int, rejected: Rejected) -> str:
+    index, error = rejected[0]
+    return f"{NAMES[kind]}[{index}]: {error}"
+
+
+def _listed(rejected: Rejected) -> list[Json]:
+    """As the answer has them."""
+    return [
+        {"index": index, "reason": str(error), "code": error.code, "fields": error.fields} for index, error in rejected
+    ]
+
+
+def _refused(error: RefusedError) -> Answer:
+    answer = _json(error.status, error_document(error))
+    answer.headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    return answer
 
 
 def _json(status: int, body: Json) -> Answer:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from endcap.errors import EndcapError, StorageError
+
+from ..json_log import error_fields
 from . import metrics
 from .seen import Seen
 from .segments import Folder, Segment, frame, sequence_of
@@ -34,16 +37,12 @@ class Batch:
     told: Callable[[], None] = lambda: None
     accepted: list[dict[str, Any]] = field(default_factory=list)
     """Records that are durable now and were not known."""
-    failure: str = ""
+    failure: EndcapError | None = None
     """Why nothing of it was kept."""
 
     @property
     def duplicates(self) -> int:
         return len(self.records) - len(self.accepted)
-
-
-class _NoTryError(Exception):
-    """Nothing is written, for a reason that needs no try."""
 
 
 class Writer:
@@ -71,7 +70,8 @@ class Writer:
         self._ending = False
         self._segment: Segment | None = None
         self._opened = 0.0
-        self._failure, self._until = "", 0.0
+        self._failure: EndcapError | None = None
+        self._until = 0.0
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
 
     @property
@@ -79,9 +79,9 @@ class Writer:
         return self._thread.is_alive()
 
     @property
-    def failure(self) -> str:
-        """Why nothing could be written a moment ago; empty where all is well, or worth another try."""
-        return (self._failure if time.monotonic() < self._until + RECENT else "") or self._short_of_space()
+    def failure(self) -> EndcapError | None:
+        """Why nothing could be written a moment ago; None where all is well, or worth another try."""
+        return (self._failure if time.monotonic() < self._until + RECENT else None) or self._short_of_space()
 
     def start(self) -> None:
         self._thread.start()
@@ -116,14 +116,15 @@ class Writer:
         begun = time.monotonic()
         try:
             self._commit(group)
-        except _NoTryError as refusal:
-            self._fail(group, str(refusal))
+        except EndcapError as known:
+            self._fail(group, known)
         except OSError as error:
-            self._fail(group, _in_words(error))
+            self._fail(group, _of_disk(error))
         except Exception:
             # Whatever it is, those who wait are told, and the next group is tried.
-            log.exception("a commit failed")
-            self._fail(group, "an error of the intake's own, which its log tells")
+            own = EndcapError("an error of the intake's own, which its log tells", code="intake.commit-failed")
+            log.exception("a commit failed", extra={"code": own.code})
+            self._fail(group, own)
         metrics.COMMIT.observe(time.monotonic() - begun)
         for batch in group:
             batch.told()
@@ -131,7 +132,10 @@ class Writer:
             self._accepted(group)
 
     def _commit(self, group: list[Batch]) -> None:
-        """Write what is new of a group. Raises _NoTryError or OSError, and then nothing of it is kept."""
+        """Write what is new of a group. Nothing of it is kept where this raises.
+
+        Raises EndcapError where there is no point in a try, OSError where one failed.
+        """
         kept, hashes = self._new_of(group)
         frames = b"".join(
             frame(kind, [number for number, _ in of_kind], [line for _, line in of_kind])
@@ -139,16 +143,16 @@ class Writer:
         )
         if not frames:
             return  # All known, and what is known is durable.
-        if time.monotonic() < self._until:
-            raise _NoTryError(self._failure)
+        if self._failure and time.monotonic() < self._until:
+            raise self._failure
         if short := self._short_of_space():
-            raise _NoTryError(short)
+            raise short
         if self._segment is None:
             self._segment = self._folder.open(time.time_ns() // 1_000_000)
             self._opened = time.monotonic()
         self._segment.append(frames)
         self._seen.add(hashes)
-        self._failure = ""
+        self._failure = None
         metrics.OPEN_BYTES.set(self._segment.bytes)
 
     def _new_of(self, group: list[Batch]) -> tuple[dict[int, list[tuple[int, bytes]]], set[int]]:
@@ -166,9 +170,9 @@ class Writer:
                     batch.accepted.append(record)
         return {kind: lines for kind, lines in kept.items() if lines}, taken
 
-    def _fail(self, group: list[Batch], why: str) -> None:
+    def _fail(self, group: list[Batch], why: EndcapError) -> None:
         if not self._failure:
-            log.error("nothing can be written", extra={"why": why})
+            log.error("nothing can be written", extra=error_fields(why))
         metrics.FAILED.inc()
         if time.monotonic() >= self._until:
             self._failure, self._until = why, time.monotonic() + PAUSE
@@ -195,15 +199,21 @@ class Writer:
     def _until_closing(self) -> float | None:
         return max(self._opened + self._most_seconds - time.monotonic(), 0.0) if self._segment else None
 
-    def _short_of_space(self) -> str:
+    def _short_of_space(self) -> EndcapError | None:
         disk = os.statvfs(self._folder.path)
         free = disk.f_bavail * disk.f_frsize
         if free >= self._reserve:
-            return ""
-        return f"the disk is full: {free >> 20:,} MiB are free, and {self._reserve >> 20:,} MiB are kept for sealing"
+            return None
+        return StorageError(
+            f"the disk is full: {free >> 20:,} MiB are free, and {self._reserve >> 20:,} MiB are kept for sealing",
+            code="intake.disk-full",
+            free=free,
+            reserve=self._reserve,
+        )
 
 
-def _in_words(error: OSError) -> str:
+def _of_disk(error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full: {error.strerror}"
-    return f"the disk cannot be written: {error.strerror or error}"
+        return StorageError(f"the disk is full: {reason}", code="intake.disk-full", reason=reason)
+    return StorageError(f"the disk cannot be written: {reason}", code="intake.disk-unwritable", reason=reason)

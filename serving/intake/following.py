@@ -20,6 +20,7 @@ import orjson
 from endcap.errors import OnlineStoreError
 from endcap.online import OnlineStore, RecentEvent
 
+from ..json_log import error_fields
 from . import metrics
 from .records import NAMES
 from .segments import Frame
@@ -118,7 +119,7 @@ class Follower:
                 tries += 1
                 metrics.ONLINE_FAILED.inc()
                 if tries == 1:
-                    log.warning("the online store does not follow", extra={"why": str(error)})
+                    log.warning("the online store does not follow", extra=error_fields(error))
                 with self._wake:
                     if self._ending:
                         self._store.close()

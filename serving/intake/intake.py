@@ -14,6 +14,7 @@ from pathlib import Path
 from endcap.errors import StorageError, TransientError, UserError
 from endcap.online import OnlineStore
 
+from ..json_log import error_fields
 from . import metrics
 from .commit import Batch, Writer
 from .following import Follower, Keeping
@@ -59,10 +60,17 @@ class Intake:
             instance = f"{settings.instance}-{_mark(folder)}"
             outlet = _now_or_later(settings.out, folder)
         except BlockingIOError:
-            raise UserError(f"--folder {folder}: another intake has it; give each its own") from None
+            raise UserError(
+                f"--folder {folder}: another intake has it; give each its own",
+                code="intake.folder-taken",
+                folder=str(folder),
+            ) from None
         except OSError as error:
             raise StorageError(
-                f"cannot use {error.filename or folder}: {error.strerror}; name another folder"
+                f"cannot use {error.filename or folder}: {error.strerror}; name another folder",
+                code="intake.folder-unusable",
+                folder=str(error.filename or folder),
+                reason=error.strerror,
             ) from error
         self.seen = Seen(folder)
         self.follower = Follower(online, settings.keeping) if online is not None else None
@@ -132,6 +140,6 @@ def _now_or_later(out: str, staging: Path) -> Callable[[], Outlet]:
     try:
         opened = open_outlet(out, staging)
     except TransientError as error:
-        log.warning("the bucket is away; segments wait for it", extra={"why": str(error)})
+        log.warning("the bucket is away; segments wait for it", extra=error_fields(error))
         return lambda: open_outlet(out, staging)
     return lambda: opened

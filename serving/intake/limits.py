@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ..refused import RefusedError, error_body
 
 MOST_HEAD = 32 << 10
 HEAD_SECONDS = 10.0
@@ -78,24 +79,27 @@ class LimitedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._timer = None
         if self._head:
-            self._refuse(408, f"the request's head has not come within {HEAD_SECONDS:.0f} s")
+            text = f"the request's head has not come within {HEAD_SECONDS:.0f} s"
+            self._refuse(RefusedError(408, text, code="intake.head-late", seconds=HEAD_SECONDS))
         else:
             self.transport.close()
 
     def _too_large(self) -> None:
-        self._refuse(431, f"the request's head is larger than {MOST_HEAD >> 10} KiB")
+        text = f"the request's head is larger than {MOST_HEAD >> 10} KiB"
+        self._refuse(RefusedError(431, text, code="intake.head-too-large", most=MOST_HEAD))
 
     def _too_many(self) -> None:
-        self._refuse(503, f"{self.most:,} connections are open; try again later", "retry-after: 1\r\n")
+        text = f"{self.most:,} connections are open; try again later"
+        later = {"retry-after": "1"}
+        self._refuse(RefusedError(503, text, code="intake.connections-too-many", headers=later, most=self.most))
 
-    def _refuse(self, status: int, why: str, header: str = "") -> None:
+    def _refuse(self, error: RefusedError) -> None:
         self._head_came()
         if self.transport.is_closing():
             return
-        body = orjson.dumps({"error": why})
-        head = (
-            f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-            f"{header}connection: close\r\n\r\n"
-        )
+        body = error_body(error)
+        headers = {"content-type": "application/json", "content-length": len(body), **error.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {error.status} Refused\r\n{lines}connection: close\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()

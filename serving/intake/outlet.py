@@ -74,7 +74,11 @@ def open_outlet(address: str, staging: Path) -> Outlet:
     if scheme == "s3" and separator:
         return BucketOutlet(address, staging)
     if separator and scheme != "file":
-        raise UserError(f"--out: found {address}; allowed: a folder or s3://bucket/prefix")
+        raise UserError(
+            f"--out: found {address}; allowed: a folder or s3://bucket/prefix",
+            code="intake.out-unknown",
+            found=address,
+        )
     return FolderOutlet(Path(rest if separator else address).absolute())
 
 

@@ -6,9 +6,12 @@ name the place, what was found and what is allowed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
+
+from endcap.errors import UserError
 
 Json = dict[str, Any]
 
@@ -29,12 +32,22 @@ _ORDER = {"id", "customer", "session", "items", "time"}
 _LINE = {"item", "quantity", "price"}
 
 
-class RefusedError(ValueError):
-    """A record that is not taken; in words: the key, what was found, what is allowed."""
+class RecordError(UserError):
+    """A record that is not taken: the key, what was found, what is allowed."""
+
+    def __init__(self, at: str, text: str, /, *, code: str, **fields: Any) -> None:
+        """at: the key, such as ``items[1].price``; empty for the record as a whole. text: what is wrong there."""
+        super().__init__(f"{at}: {text}" if at else text, code=code, **({"at": at} if at else {}), **fields)
+        self._at, self._text = at, text
+
+    def inside(self, place: str) -> RecordError:
+        """The same of a record that is a part of another."""
+        fields = {key: value for key, value in self.fields.items() if key != "at"}
+        return RecordError(f"{place}.{self._at}" if self._at else place, self._text, code=self.code, **fields)
 
 
 def event(record: Any, now: int) -> Json:
-    """The record, its time in epoch ms (now where it says none). Raises RefusedError."""
+    """The record, its time in epoch ms (now where it says none). Raises RecordError."""
     _known(record, _EVENT, "an event")
     for key in ("id", "item"):
         _needed(record, key)
@@ -42,8 +55,10 @@ def event(record: Any, now: int) -> Json:
         if record.get(key) is not None:
             _needed(record, key)
     if record.get("customer") is None and record.get("session") is None:
-        raise RefusedError(
-            "customer, session: found neither; allowed: at least one of them, so that it is somebody's event"
+        raise RecordError(
+            "customer, session",
+            "found neither; allowed: at least one of them, so that it is somebody's event",
+            code="intake.owner-missing",
         )
     record["time"] = _time(record.get("time"), now)
     return record  # type: ignore[no-any-return]
@@ -74,12 +89,12 @@ def order(record: Any, now: int) -> Json:
     lines = record.get("items")
     if type(lines) is not list or not 1 <= len(lines) <= MOST_LINES:
         found = f"{len(lines):,} lines" if type(lines) is list else found_in(record, "items")
-        raise RefusedError(f"items: found {found}; allowed: a list of 1 to {MOST_LINES:,} lines {LINE}")
+        _refuse("items", found, f"a list of 1 to {MOST_LINES:,} lines {LINE}")
     for number, line in enumerate(lines):
         try:
             _line(line)
-        except RefusedError as refused:
-            raise RefusedError(f"items[{number}].{refused}") from None
+        except RecordError as error:
+            raise error.inside(f"items[{number}]") from None
     record["time"] = _time(record.get("time"), now)
     return record  # type: ignore[no-any-return]
 
@@ -96,11 +111,23 @@ def _line(line: Any) -> None:
 
 def _known(record: Any, keys: set[str], what: str) -> None:
     if type(record) is not dict:
-        raise RefusedError(f"found {shown(record)}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}")
+        found = shown(record)
+        raise RecordError(
+            "",
+            f"found {found}; allowed: {what}, an object with the keys {', '.join(sorted(keys))}",
+            code="intake.record-not-object",
+            found=found,
+            allowed=sorted(keys),
+        )
     if not record.keys() <= keys:
         unknown = min(record.keys() - keys)
         called = unknown if unknown.isidentifier() and len(unknown) < 40 else shown(unknown)
-        raise RefusedError(f"{called}: no such key; allowed in {what}: {', '.join(sorted(keys))}")
+        raise RecordError(
+            called,
+            f"no such key; allowed in {what}: {', '.join(sorted(keys))}",
+            code="intake.unknown-key",
+            allowed=sorted(keys),
+        )
 
 
 def _needed(record: Json, key: str) -> None:
@@ -121,24 +148,26 @@ def _time(given: Any, now: int) -> int:
     if type(given) is str:
         moment = _iso(given)
     elif type(given) is not int:
-        raise RefusedError(f"time: found {shown(given)}; allowed: {TIMES}")
+        _refuse("time", shown(given), TIMES)
     if moment > now + DAY_MS:
-        raise RefusedError(f"time: found {shown(given)}, more than a day ahead of {_text(now)}; allowed: {TIMES}")
+        found = shown(given)
+        told = f"found {found}, more than a day ahead of {_text(now)}; allowed: {TIMES}"
+        raise RecordError("time", told, code="intake.time-ahead", found=found, now=_text(now))
     if moment < EARLIEST_MS:
-        raise RefusedError(f"time: found {shown(given)}, which is before 1990 (are these seconds?); allowed: {TIMES}")
+        found = shown(given)
+        told = f"found {found}, which is before 1990 (are these seconds?); allowed: {TIMES}"
+        raise RecordError("time", told, code="intake.time-before-1990", found=found)
     return int(moment)
 
 
 def _iso(given: str) -> int:
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         read = datetime.fromisoformat(given)
         if read.tzinfo is not None:
             # Not `timestamp`, which rounds as floats do.
             since = read.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
             return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
-    except (ValueError, OverflowError):
-        pass
-    raise RefusedError(f"time: found {shown(given)}; allowed: {TIMES}")
+    return _refuse("time", shown(given), TIMES)
 
 
 def _text(moment: int) -> str:
@@ -146,7 +175,11 @@ def _text(moment: int) -> str:
 
 
 def _wrong(record: Json, key: str, allowed: str) -> NoReturn:
-    raise RefusedError(f"{key}: found {found_in(record, key)}; allowed: {allowed}")
+    _refuse(key, found_in(record, key), allowed)
+
+
+def _refuse(at: str, found: str, allowed: str) -> NoReturn:
+    raise RecordError(at, f"found {found}; allowed: {allowed}", code="intake.wrong-value", found=found, allowed=allowed)
 
 
 def found_in(record: Json, key: str) -> str:

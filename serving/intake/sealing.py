@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from endcap.errors import EndcapError, IntegrityError, StorageError
+
+from ..json_log import error_fields
 from . import metrics
 from .outlet import Outlet
 from .parquet import tables
@@ -82,7 +85,8 @@ class Sealer:
                 # A full disk, a bucket that is away: the segment stays, and is the truth until it goes.
                 tries += 1
                 metrics.SEALING_FAILED.inc()
-                log.error("a segment is not sealed yet", extra={"segment": file and file.name, "why": str(error)})
+                segment = file and file.name
+                log.error("a segment is not sealed yet", extra=error_fields(_unsealed(error)) | {"segment": segment})
                 with self._wake:
                     if self._ending:
                         return
@@ -109,7 +113,8 @@ class Sealer:
         if content.damaged:
             metrics.DAMAGED.inc()
             kept = file.replace(file.with_suffix(".damaged"))
-            log.error("the disk has changed a segment; what is good of it is sealed", extra={"kept": str(kept)})
+            own = IntegrityError("what is good of it is sealed", code="intake.segment-damaged", kept=str(kept))
+            log.error("the disk has changed a segment", extra=error_fields(own))
         else:
             self._folder.remove(file)
         metrics.SEALED.inc()
@@ -121,6 +126,12 @@ class Sealer:
         if sealed or time.monotonic() >= self._tidied + TIDYING:
             self._seen.tidy()
             self._tidied = time.monotonic()
+
+
+def _unsealed(error: Exception) -> EndcapError:
+    if isinstance(error, EndcapError):
+        return error
+    return StorageError(str(error) or repr(error), code="intake.segment-unsealed", kind=type(error).__name__)
 
 
 def recover(folder: Path, seen: Seen, replay: Callable[[Sequence[Frame]], None]) -> list[Path]:

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from endcap.errors import EndcapError
 from endcap.online import open_online
 
-from ..json_log import log_json_lines
-from ..process import OWN_ERROR
+from ..json_log import CANNOT_RUN, error_fields, log_json_lines
 from .options import arguments
 from .workers import listen, supervise
 
 PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
+log = logging.getLogger("endcap.predictor")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return supervise(own, given, listener)
         serve(given, listener)
     except EndcapError as error:
-        print(f"{OWN_ERROR}{error}", file=sys.stderr)
+        log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
     return 0
 
@@ -63,7 +63,7 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     differs = mismatches(package.environment, environment())
     if differs:
         told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
-        logging.getLogger("endcap.predictor").warning("the package was made with other versions", extra=told)
+        log.warning("the package was made with other versions", extra=told)
     package.ranker.prepare()
     # Proof that it answers as it did when it was judged.
     package.check()

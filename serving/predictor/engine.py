@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from endcap.errors import OnlineStoreError
 from endcap.ranking import Answer, Ranker, RankRequest
 
+from ..json_log import error_fields
 from .admission import Admission
 from .batcher import Batcher
 from .lookups import Lookups, asks_store
@@ -85,7 +87,8 @@ class Engine:
             known, degraded = self._lookups.known(requests, owned=owned)
             answers = ranker.rank(requests, known=known)
             if any(degraded):
-                self._without_store(reason=self._lookups.error)
+                away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
+                self._without_store(**error_fields(away))
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
         return list(map(Ranked, answers, degraded))

@@ -14,10 +14,12 @@ from typing import Any
 
 import orjson
 
-from endcap.errors import RequestError
+from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
 
+from ..json_log import error_fields
 from ..names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
+from ..refused import RefusedError, error_body
 from ..tracing import Tracing
 from .bodies import (
     INPUTS,
@@ -33,7 +35,7 @@ from .bodies import (
 )
 from .engine import ONLINE_STORE, Engine, Ranked, ranking_id
 from .metrics import Metrics, exposition
-from .reading import Bodies, GoneError, Head, Receive, RefusedError, Scope, Send, read_head, replayed
+from .reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
 from .seldom import Seldom
 
 LARGE = 64 * 2**10
@@ -113,7 +115,7 @@ class Lane:
         """KServe's, which reads bodies of any size and lets anyone unload what is served."""
         if scope["path"].startswith(LOADING):
             told = "models are loaded and unloaded by deploying; allowed: endcap deploy"
-            await _send(send, _refused(RefusedError(404, told)))
+            await _send(send, _refused(RefusedError(404, told, code="predictor.loading-closed")))
             return
         try:
             body = await self._bodies.read(read_head(scope), receive)
@@ -136,11 +138,14 @@ class Lane:
             reply = None
             status = await self._pass_on(scope, replayed(other.body, receive), send)
             self._metrics.answered(status, (), time.perf_counter() - began)
-        except (RequestError, RefusedError) as error:
-            reply = _refused(error if isinstance(error, RefusedError) else RefusedError(400, str(error)))
+        except RefusedError as error:
+            reply = _refused(error)
+        except RequestError as error:
+            reply = Reply(400, error_body(error))
         except Exception as error:
-            self._failed(error, request_id=head.id)
-            reply = _refused(RefusedError(500, f"{type(error).__name__}: {error}"))
+            told = failed(error)
+            self._failed(error, request_id=head.id, **error_fields(told))
+            reply = Reply(500, error_body(told))
         if reply is not None:
             if head.given_id:
                 reply.headers[REQUEST_ID] = head.given_id
@@ -188,8 +193,13 @@ class Lane:
         if engine.admission.full:
             self._metrics.rejected()
             after = engine.admission.retry_after
-            told = f"more requests than can be answered in time; try again in {after} s"
-            raise RefusedError(503, told, {"retry-after": str(after)})
+            raise RefusedError(
+                503,
+                f"more requests than can be answered in time; try again in {after} s",
+                code="predictor.overloaded",
+                headers={"retry-after": str(after)},
+                retry_after=after,
+            )
 
 
 def _v1_question(engine: Engine, body: bytes) -> _Question:
@@ -244,7 +254,15 @@ def _metadata(engine: Engine) -> Json:
 
 
 def _refused(refusal: RefusedError) -> Reply:
-    return Reply(refusal.status, orjson.dumps({"error": str(refusal)}), refusal.headers)
+    return Reply(refusal.status, error_body(refusal), refusal.headers)
+
+
+def failed(error: Exception) -> EndcapError:
+    """What the caller is told of an error that is not the caller's; one of Endcap's own is passed on."""
+    if isinstance(error, EndcapError):
+        return error
+    kind = type(error).__name__
+    return EndcapError(f"{kind}: {error}", code="predictor.failed", kind=kind)
 
 
 async def _send(send: Send, reply: Reply) -> None:

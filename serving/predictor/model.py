@@ -122,14 +122,18 @@ class Plane(DataPlane):
         except RequestError:
             raise
         except InvalidInput as error:
-            raise RequestError(f"the body cannot be read: {error}; allowed: {V2_TENSOR}") from None
+            raise _unreadable(str(error)) from None
         except Exception as error:  # KServe's reader of binary tensors checks nothing: any failure is the body's.
-            raise RequestError(
-                f"the body cannot be read ({type(error).__name__}: {error}); allowed: {V2_TENSOR}"
-            ) from None
+            raise _unreadable(f"{type(error).__name__}: {error}") from None
         return decoded
 
     def encode(self, model_name: str, response: Any, headers: Any, req_attributes: Any) -> tuple[Any, dict[str, str]]:
         # Without the request's headers: by them KServe would wrap the answer in a cloud event, or fail at it.
         encoded: tuple[Any, dict[str, str]] = super().encode(model_name, response, {}, {})
         return encoded
+
+
+def _unreadable(reason: str) -> RequestError:
+    return RequestError(
+        f"the body cannot be read ({reason}); allowed: {V2_TENSOR}", code="predictor.body-unreadable", reason=reason
+    )

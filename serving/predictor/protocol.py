@@ -6,11 +6,21 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from endcap.errors import EndcapError
+
+from ..refused import error_body
+
 MAX_HEAD = 64 * 2**10
 """Bytes of a request line and its headers."""
 HEAD_PATIENCE = 30.0
 """Seconds that a head may take to arrive, and a new connection to say anything."""
-TOLD = b'{"error": "the request\'s head: found more than 65,536 bytes; allowed: at most so many"}'
+TOLD = error_body(
+    EndcapError(
+        f"the request's head: found more than {MAX_HEAD:,} bytes; allowed: at most so many",
+        code="predictor.head-too-large",
+        most=MAX_HEAD,
+    )
+)
 
 
 class BoundedHeads(HttpToolsProtocol):

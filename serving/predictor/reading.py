@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
+from ..refused import RefusedError
 
 MAX_BODY = 16 * 2**20
 SMALL = 64 * 2**10
@@ -29,15 +30,6 @@ _WANTED = frozenset([_ID, _VARIANT, _BINARY, _LENGTH, *(name.encode() for name i
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-
-class RefusedError(Exception):
-    """An answer other than 200 to a request that goes no further."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
 
 
 class GoneError(Exception):
@@ -85,18 +77,28 @@ class Bodies:
     async def read(self, head: Head, receive: Receive) -> bytes:
         """The whole body. Raises RefusedError where it is too large or slow, GoneError where its sender has gone."""
         if head.length is not None and head.length > MAX_BODY:
-            raise _too_large(f"{head.length:,} bytes")
+            raise _too_large(f"{head.length:,} bytes", found=head.length)
         expected = MAX_BODY if head.length is None else head.length
         expected = expected if expected > SMALL else 0
         if self._held + expected > MOST_HELD:
-            raise RefusedError(503, "too many large bodies at once; try again in a second", {"retry-after": "1"})
+            raise RefusedError(
+                503,
+                "too many large bodies at once; try again in a second",
+                code="predictor.bodies-too-many",
+                headers={"retry-after": "1"},
+            )
         self._held += expected
         try:
             async with asyncio.timeout(BODY_PATIENCE):
                 return await _read(receive)
         except TimeoutError:
-            told = f"the body did not arrive within {BODY_PATIENCE:.0f} s; send it without a pause"
-            raise RefusedError(408, told, {"connection": "close"}) from None
+            raise RefusedError(
+                408,
+                f"the body did not arrive within {BODY_PATIENCE:.0f} s; send it without a pause",
+                code="predictor.body-late",
+                headers={"connection": "close"},
+                seconds=BODY_PATIENCE,
+            ) from None
         finally:
             self._held -= expected
 
@@ -132,5 +134,12 @@ def _content(message: Mapping[str, Any]) -> bytes:
     return content
 
 
-def _too_large(found: str) -> RefusedError:
-    return RefusedError(413, f"the body: found {found}; allowed: at most {MAX_BODY:,}", {"connection": "close"})
+def _too_large(words: str, **fields: int) -> RefusedError:
+    return RefusedError(
+        413,
+        f"the body: found {words}; allowed: at most {MAX_BODY:,}",
+        code="predictor.body-too-large",
+        headers={"connection": "close"},
+        most=MAX_BODY,
+        **fields,
+    )

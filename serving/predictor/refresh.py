@@ -11,6 +11,7 @@ from endcap.errors import EndcapError, OnlineStoreError
 from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
 
+from ..json_log import error_fields
 from .engine import Engine
 from .metrics import Metrics
 from .seldom import Seldom
@@ -54,7 +55,7 @@ class Refresh:
             self._refused = None
         except OnlineStoreError as error:
             self._metrics.refreshed("unreachable")
-            self._away(error=None, reason=str(error))
+            self._away(**error_fields(error))
         except Exception as error:  # a damaged catalogue, or one that does not fit what is served
             self._refuse(error)
         if self._have is not None:
@@ -76,7 +77,7 @@ class Refresh:
             self._refused = str(error)
             known = error if not isinstance(error, EndcapError) else None
             kept = self._have.version if self._have else "the package's own"
-            log.error("the published catalogue is refused", exc_info=known, extra={"reason": str(error), "kept": kept})
+            log.error("the published catalogue is refused", exc_info=known, extra={**error_fields(error), "kept": kept})
 
     def _run(self) -> None:
         while not self._end.wait(self._every):

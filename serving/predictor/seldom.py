@@ -18,10 +18,10 @@ class Seldom:
         self._next = 0.0
         self._times = 0
 
-    def __call__(self, error: BaseException | None = None, **extra: Any) -> None:
-        """It happened; `error` is told with its trace."""
+    def __call__(self, traced: BaseException | None = None, /, **extra: Any) -> None:
+        """It happened; the line has the trace of `traced`, and `extra`."""
         self._times += 1
         if time.monotonic() < self._next:
             return
-        self._log.log(self._level, self._message, exc_info=error, extra={"times": self._times, **extra})
+        self._log.log(self._level, self._message, exc_info=traced, extra={"times": self._times, **extra})
         self._next, self._times = time.monotonic() + EVERY, 0

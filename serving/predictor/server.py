@@ -15,20 +15,13 @@ from types import FrameType
 import kserve
 import uvicorn
 import uvloop
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
 from kserve.model_server import app
 
-from endcap.errors import RequestError
-
-from ..names import REQUEST_ID
 from ..tracing import from_environment
 from .admission import watch_loop
-from .bodies import describe_validation
 from .engine import Engine
 from .health import Health
+from .kserve_errors import EXPECTED, answer_in_one_shape
 from .lane import Lane
 from .metrics import Metrics
 from .model import Plane, RankingModel
@@ -39,8 +32,6 @@ SWITCH = 0.001
 """Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""
 BACKLOG = 2048
 """Connections that wait to be taken on; the kernel may allow fewer."""
-_ANSWERED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
-"""Errors that KServe answers well, and logs with a trace all the same."""
 log = logging.getLogger("endcap.predictor")
 
 
@@ -105,6 +96,7 @@ class Server(kserve.ModelServer):
             start.close()
         rest = self._rest_server
         rest.create_application()
+        answer_in_one_shape(app)
         lane = Lane(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
         await warm_up(lane, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.
@@ -130,8 +122,6 @@ def serve(
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
     server = Server(engines, metrics, listener, wait=wait, limit=limit)
-    app.add_exception_handler(RequestError, _bad_request)
-    app.add_exception_handler(RequestValidationError, _bad_request)
     _quieten()
     models = [RankingModel(engine) for engine in engines]
     for model in models:
@@ -151,13 +141,6 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _bad_request(request: Request, error: Exception) -> JSONResponse:
-    """400 with what is wrong, in the same shape as all of KServe's errors."""
-    text = describe_validation(error.errors()) if isinstance(error, RequestValidationError) else str(error)
-    identity = request.headers.get(REQUEST_ID)
-    return JSONResponse({"error": text}, status_code=400, headers={REQUEST_ID: identity} if identity else {})
-
-
 def _quieten() -> None:
     """One format for all lines, and none a request: KServe's three halve the throughput."""
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
@@ -167,4 +150,4 @@ def _quieten() -> None:
         logger.handlers.clear()
         logger.setLevel(levels.get(name, logging.NOTSET))
         logger.propagate = name != "uvicorn.access"
-    logging.getLogger("kserve").addFilter(lambda line: not (line.exc_info and isinstance(line.exc_info[1], _ANSWERED)))
+    logging.getLogger("kserve").addFilter(lambda line: not (line.exc_info and isinstance(line.exc_info[1], EXPECTED)))

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap.errors import UserError
+from endcap.errors import EndcapError, UserError
 
+from ..json_log import error_fields
 from .metrics import FOLDER
 
 LOOK = 0.1
@@ -42,7 +43,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UserError(f"{host}:{port} cannot be listened on: {error}; give another by --host and --port") from None
+        raise UserError(
+            f"{host}:{port} cannot be listened on: {error}; give another by --host and --port",
+            code="predictor.port-taken",
+            host=host,
+            port=port,
+            reason=str(error),
+        ) from None
     return listener
 
 
@@ -89,7 +96,8 @@ class Workers:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("a worker did not end in time", extra={"pid": process.pid})
+                own = EndcapError(f"process {process.pid} is killed", code="predictor.worker-late", pid=process.pid)
+                log.error("a worker did not end in time", extra=error_fields(own))
                 process.kill()
                 process.wait()
 
@@ -111,7 +119,8 @@ class Workers:
         worker.failures = 0 if lived > PROVEN else worker.failures + 1
         wait = min(2.0 ** (worker.failures - 1), LONGEST_WAIT) if worker.failures > 1 else 0.0
         told = {"worker": worker.number, "pid": worker.process.pid, "status": status, "again_in": wait}
-        log.error("a worker died", extra=told)
+        own = EndcapError(f"worker {worker.number} ended with status {status}", code="predictor.worker-died", **told)
+        log.error("a worker died", extra=error_fields(own))
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 

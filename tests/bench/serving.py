@@ -87,7 +87,7 @@ def _measured(case: Case, folder: Path) -> list[dict[str, Any]]:
     state = {"recommender": NAME, "stable": Target(version="1", package=package), "salt": "0", "changed": 0}
     write_state(Deployment.model_validate(state), store)
     begun = time.monotonic()
-    with serving(store, NAME, progress=lambda line: None) as address:
+    with serving(store, NAME, listener=lambda event: None) as address:
         ready = time.monotonic() - begun
         url = f"{address}/v1/models/{NAME}:predict"
         bodies = _bodies(case)

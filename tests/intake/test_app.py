@@ -103,6 +103,8 @@ def test_no_body_however_odd_is_an_error_of_the_intakes_own(app: App, tmp_path: 
     assert {one.status_code for one in answers} == {200, 207, 400}
     for (_, body, _), answer in zip(requests, answers, strict=True):
         said = answer.json()
+        assert answer.status_code != 400 or said["code"].startswith("intake.")
+        assert all(one["code"].startswith("intake.") for one in said.get("rejected", ()))
         if isinstance(body, list):
             assert said["accepted"] + said["duplicates"] + len(said.get("rejected", ())) == len(body)
     taken = sum(one.json().get("accepted", 0) for one in answers)
@@ -117,6 +119,7 @@ def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: App) -> N
     app.held = MOST_HELD
     (answer,) = ask(app, ("/v1/events", event("e1"), {}))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["code"] == "intake.bodies-too-many"
     assert app.held == MOST_HELD
     app.held = 0
     (answer,) = ask(app, ("/v1/events", event("e1"), {}))

@@ -42,49 +42,64 @@ def test_of_a_batch_what_is_right_is_taken_and_the_rest_is_listed(server: Server
     assert answer.status_code == 207
     assert (answer.json()["accepted"], answer.json()["duplicates"]) == (2, 0)
     assert [one["index"] for one in answer.json()["rejected"]] == [1, 3]
-    assert answer.json()["rejected"][0]["reason"].startswith("item: found nothing; allowed: a text")
+    first, last = answer.json()["rejected"]
+    assert (first["code"], first["fields"]["at"], first["fields"]["found"]) == ("intake.wrong-value", "item", "nothing")
+    assert (last["code"], last["fields"]) == ("intake.time-before-1990", {"at": "time", "found": "5"})
+    assert first["reason"].startswith("item: ")
     assert server.post("events", events(["g1", "g3"])).json() == {"accepted": 0, "duplicates": 2}
     none = server.post("events", [{"id": "x"}, 7])
     assert none.status_code == 400
-    assert none.json()["error"].startswith("none of 2 is right; the first, events[0]: item: found nothing")
+    assert (none.json()["code"], none.json()["fields"]) == ("intake.none-accepted", {"records": 2})
+    assert "events[0]: item: " in none.json()["error"]
     assert [one["index"] for one in none.json()["rejected"]] == [0, 1]
 
 
 BODIES = [
-    (b"", 400, "the body is empty"),
-    (b'{"id": "a"', 400, "the body is not JSON: "),
-    (b"\xff\xfe", 400, "the body is not JSON: "),
-    ("[" * 100_000, 400, "the body is not JSON: "),
-    ('{"id":' * 5000 + "1" + "}" * 5000, 400, "the body is not JSON: "),
-    (b"7", 400, 'the body: found 7; allowed: one object, a list of them, or {"events": [\u2026]}'),
-    (b'{"events": {}}', 400, "events: found an object; allowed: a list"),
-    (b'{"events": [], "more": 1}', 400, "the body: found 'events' and other keys beside it"),
-    (b'{"id": "a", "item": "p", "session": "\\ud800"}', 400, "the body is not JSON: "),
-    (b'{"id": "a", "item": "p", "session": "s", "time": 99999999999999999999999}', 400, "event: time: found 1e+23"),
-    (b'{"id": "a", "item": "p", "session": "s", "time": NaN}', 400, "the body is not JSON: "),
-    (json.dumps(events(map(str, range(10_001)))), 413, "the body: found 10,001 events; allowed: up to 10,000"),
-    (b" " * (4 << 20) + b"[]", 413, "the body: found more than 4 MiB"),
+    (b"", 400, "body-empty", {}),
+    (b'{"id": "a"', 400, "body-not-json", {}),
+    (b"\xff\xfe", 400, "body-not-json", {}),
+    ("[" * 100_000, 400, "body-not-json", {}),
+    ('{"id":' * 5000 + "1" + "}" * 5000, 400, "body-not-json", {}),
+    (b"7", 400, "body-not-records", {"at": "", "found": "7"}),
+    (b'{"events": {}}', 400, "body-not-records", {"at": "events", "found": "an object"}),
+    (b'{"events": [], "more": 1}', 400, "body-not-records", {"at": "events"}),
+    (b'{"id": "a", "item": "p", "session": "\\ud800"}', 400, "body-not-json", {}),
+    (
+        b'{"id": "a", "item": "p", "session": "s", "time": 99999999999999999999999}',
+        400,
+        "wrong-value",
+        {"at": "time", "found": "1e+23"},
+    ),
+    (b'{"id": "a", "item": "p", "session": "s", "time": NaN}', 400, "body-not-json", {}),
+    (json.dumps(events(map(str, range(10_001)))), 413, "records-too-many", {"found": 10_001, "most": 10_000}),
+    (b" " * (4 << 20) + b"[]", 413, "body-too-large", {"most": 4 << 20}),
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "says"), BODIES, ids=[says[:30] for _, _, says in BODIES])
-def test_bodies_that_are_none(server: Server, body: bytes | str, status: int, says: str) -> None:
+@pytest.mark.parametrize(("body", "status", "code", "fields"), BODIES, ids=[str(body[:30]) for body, *_ in BODIES])
+def test_bodies_that_are_none(
+    server: Server, body: bytes | str, status: int, code: str, fields: dict[str, Any]
+) -> None:
     answer = server.client.post("/v1/events", content=body)
-    assert answer.status_code == status
-    assert answer.json()["error"].startswith(says)
+    assert (answer.status_code, answer.json()["code"]) == (status, f"intake.{code}")
+    assert fields.items() <= answer.json().get("fields", {}).items()
+    assert answer.json()["error"]
     assert len(answer.content) < 1000
 
 
 def test_one_process_has_a_folder(server: Server) -> None:
-    with pytest.raises(AssertionError, match="another intake has it; give each its own"):
+    with pytest.raises(AssertionError, match=r"intake\.folder-taken"):
         Server(server.folder.parent)
 
 
 def test_paths_methods_and_encodings(server: Server) -> None:
-    assert server.client.get("/v1/events").status_code == 405
-    assert server.client.post("/v1/event", json={}).status_code == 404
-    assert "POST /v1/events" in server.client.get("/").json()["error"]
-    assert server.post("events", event("z"), **{"content-encoding": "gzip"}).status_code == 415
+    for answer, status, code in (
+        (server.client.get("/v1/events"), 405, "intake.method-not-allowed"),
+        (server.client.post("/v1/event", json={}), 404, "intake.path-unknown"),
+        (server.post("events", event("z"), **{"content-encoding": "gzip"}), 415, "intake.body-encoded"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert "POST /v1/events" in server.client.get("/").json()["fields"]["known"]
     assert server.client.get("/readyz").json() == {"ready": True}
 
 
@@ -110,6 +125,11 @@ PROBE = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\n"
 
 
+def told(answer: bytes) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return document
+
+
 def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
     with ThreadPoolExecutor(4) as pool:
         slow = pool.submit(talk, server, HEAD + b"content-length: 50\r\n\r\n", b"[", b" ", pause=0.1)
@@ -119,9 +139,10 @@ def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
             talk, server, HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 70
         )
         assert b" 408 " in slow.result().partition(b"\r\n")[0]
-        assert b'{"error":"the body has not come within 1 s"}' in slow.result()
-        assert many.result().startswith(b"HTTP/1.1 431 ")
-        assert one.result().startswith(b"HTTP/1.1 431 ")
+        assert (told(slow.result())["code"], told(slow.result())["fields"]) == ("intake.body-late", {"seconds": 1.0})
+        for flood in (many, one):
+            assert flood.result().startswith(b"HTTP/1.1 431 ")
+            assert told(flood.result())["code"] == "intake.head-too-large"
         assert b" 413 " in chunked.result().partition(b"\r\n")[0] or chunked.result() == b""
     assert server.post("events", event("after-floods")).status_code == 200
 
@@ -132,6 +153,7 @@ def test_connections_past_the_limit_are_refused_and_the_others_served(server: Se
     try:
         assert server.post("events", event("beside-many")).status_code == 200
         eventually(lambda: talk(server, asked).startswith(b"HTTP/1.1 503 "))
+        assert told(talk(server, asked))["code"] == "intake.connections-too-many"
         # A kubelet that asks is told that it lives.
         assert talk(server, PROBE).startswith(b"HTTP/1.1 200 ")
     finally:
@@ -191,13 +213,14 @@ def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: P
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     (refused,) = [line for line in lines if line["message"] == "refused"]
     assert (refused["request_id"], refused["status"], refused["level"]) == ("wrong-1", 400, "info")
+    assert (refused["code"], refused["fields"]["at"]) == ("intake.wrong-value", "customer")
 
 
 def test_asked_to_end_it_is_not_ready_and_still_answers(tmp_path: Path) -> None:
     with running(tmp_path, "--drain-wait", "1s") as server:
         assert server.post("events", event("e1")).status_code == 200
         server.process.terminate()
-        eventually(lambda: server.client.get("/readyz").status_code == 503)
+        eventually(lambda: server.client.get("/readyz").json().get("code") == "intake.ending")
         assert server.post("events", event("e2")).status_code == 200
         assert server.end() == 0
     assert ids(server.out) == ["e1", "e2"]

@@ -104,6 +104,9 @@ def test_where_the_spec_refuses_it_is_a_clear_503(
     assert answer.headers[VARIANT_HEADER] == "stable"
     if answer.status_code == 503 and failure != {"status": 503}:
         assert answer.headers["retry-after"] == "1"
+    if "status" not in failure:
+        assert answer.json()["code"] == ("gateway.timeout" if failure.get("delay") else "gateway.unanswered")
+        assert answer.json()["fields"] == {"recommender": "shoes"}
 
 
 def test_one_that_is_gone_is_replaced_at_once_and_asked_again_when_it_is_back(
@@ -146,11 +149,16 @@ def test_too_much_to_do_is_not_held_against_a_predictor_and_other_refusals_are(
 def test_where_no_variant_is_ready_there_is_the_list_or_a_503(envoy: Envoy, client: httpx.Client) -> None:
     envoy.apply(Split(None, terms=LISTED))
     assert items(ask(client)) == ["p1", "p2"]
-    assert client.get("/shoes/v2/health/ready").status_code == 503
+    health = client.get("/shoes/v2/health/ready")
+    assert (health.status_code, health.json()["code"]) == (503, "gateway.no-predictor")
     envoy.apply(Split(None, terms=REFUSED))
     answer = ask(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json() == {"error": "no predictor of shoes is ready"}
+    assert answer.json() == {
+        "error": "no predictor of shoes is ready",
+        "code": "gateway.no-predictor",
+        "fields": {"recommender": "shoes"},
+    }
 
 
 def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> None:
@@ -170,19 +178,22 @@ def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "code", "fields"),
     [
-        (b"{", "not JSON"),
-        (b"[]", "found no object"),
-        (b'{"instances": {}}', "instances: found no list"),
-        (b'{"instances": [1]}', "instance 0: found no object"),
-        (b'{"instances": [{"k": 0}]}', "instance 0: k: found 0"),
-        (b'{"instances": [{"candidates": "p1"}]}', "instance 0: candidates"),
-        (b'{"instances": [{"exclude": [1]}]}', "instance 0: exclude"),
-        (b"[" * 100_000, "not JSON"),
+        (b"{", "predictor.body-not-json", {}),
+        (b"[]", "predictor.body-not-object", {}),
+        (b'{"instances": {}}', "predictor.instances-not-list", {"at": "instances"}),
+        (b'{"instances": []}', "predictor.instances-count", {"found": 0, "least": 1, "most": 1024}),
+        (b'{"instances": [1]}', "request.wrong-type", {"instance": 0, "at": "request"}),
+        (b'{"instances": [{"k": 0}]}', "request.out-of-range", {"instance": 0, "at": "k", "found": 0, "least": 1}),
+        (b'{"instances": [{}, {"candidates": "p1"}]}', "request.wrong-type", {"instance": 1, "at": "candidates"}),
+        (b'{"instances": [{"exclude": [1]}]}', "request.wrong-type", {"instance": 0, "at": "exclude"}),
+        (b"[" * 100_000, "predictor.body-not-json", {}),
     ],
 )
-def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, words: str) -> None:
+def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: str, fields: dict[str, object]) -> None:
     status, _, answer = fallback.answer(PREDICT, {}, body, {"shoes": LISTED})
-    assert status == 400
-    assert words in json.loads(answer)["error"]
+    told = json.loads(answer)
+    assert (status, told["code"]) == (400, code)
+    assert fields.items() <= told.get("fields", {}).items()
+    assert told["error"]

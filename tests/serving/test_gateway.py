@@ -189,16 +189,20 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
     # KServe lets anyone unload a model under /v2/repository.
     answer = client.post("/v2/repository/models/shoes/unload")
     assert answer.status_code == 404
-    assert "/v1/models" in answer.json()["error"]
+    assert answer.json()["code"] == "gateway.path-unknown"
 
 
 def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
-    assert client.post(PREDICT, content=b" " * (Limits().body + 1)).status_code == 413
+    answer = client.post(PREDICT, content=b" " * (Limits().body + 1))
+    assert answer.status_code == 413
+    assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.body-too-large", {"most": Limits().body})
 
 
 def test_a_predictor_that_is_gone_is_a_503(envoy: Envoy, client: httpx.Client) -> None:
     envoy.apply(Split(Upstream("gone", free_port())))
-    assert client.post(PREDICT, json={}).status_code == 503
+    answer = client.post(PREDICT, json={})
+    assert answer.status_code == 503
+    assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.unanswered", {"recommender": "shoes"})
 
 
 def test_the_access_log_names_shopper_and_variant(

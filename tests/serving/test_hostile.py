@@ -42,6 +42,7 @@ OWN_HEADERS = ("x-endcap-shopper", "x-request-id")
 OF_HTTP = {405, 415}
 """What a method or an encoding that nobody takes is answered with, whatever the path."""
 DOCUMENT = document()
+CODE = re.compile(DOCUMENT["components"]["schemas"]["Error"]["properties"]["code"]["pattern"])
 OPERATIONS = [
     (path, method.upper())
     for path, operations in DOCUMENT["paths"].items()
@@ -91,19 +92,22 @@ def _field(pid: int, name: str) -> int:
 @pytest.fixture(scope="module")
 def gateway(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     desire(shop, "1", name=NAME)
-    with serving(open_store(shop.store.root), NAME, progress=lambda line: None) as address:
+    with serving(open_store(shop.store.root), NAME, listener=lambda event: None) as address:
         parts = urlsplit(address)
         assert parts.hostname
         yield Gateway(parts.hostname, parts.port or 80, children(os.getpid()))
 
 
 def answered(gateway: Gateway, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
-    """The status; it is one that the document has, with an error in words where it is one."""
+    """The status; where it is an error's, the answer is as the document has it: words, a code, fields if any."""
     status, content, told = gateway.ask(method, path, body, headers)
     assert status < 500, (status, content[:500], path, body[:500])
     if status >= 400:
         assert told["content-type"].startswith("application/json"), (status, content[:200])
-        assert json.loads(content)["error"], (status, content[:200])
+        error = json.loads(content)
+        assert error["error"], (status, content[:200])
+        assert CODE.fullmatch(error["code"]), (status, content[:200])
+        assert isinstance(error.get("fields", {}), dict)
     return status
 
 

@@ -166,7 +166,8 @@ def test_without_the_online_store_it_ranks_by_what_the_request_brings_and_says_s
     assert "degraded" not in answer.json()["predictions"][0]
     assert "x-endcap-degraded" not in answer.headers
     assert predictor.metric("endcap_degraded_total", without="online-store") == before + 2
-    assert len(predictor.lines("rankings are made without the online store")) == 1
+    (line,) = predictor.lines("rankings are made without the online store")
+    assert (line["code"], bool(line["error"])) == ("predictor.without-online-store", True)
     predictor.proxy.delay = 0.0
     assert eventually(lambda: "degraded" not in predictor.ask(customer="ann"))
 
@@ -184,7 +185,9 @@ def test_a_new_catalogue_is_followed_and_a_damaged_one_is_not(predictor: Running
     predictor.store.publish("catalogue", "damaged")
     assert eventually(lambda: predictor.metric("endcap_catalogue_refreshes_total", outcome="refused") > 0)
     assert predictor.items(items=[shop.ids[5]]) == kept
-    assert predictor.lines("the published catalogue is refused")[0]["kept"]
+    line = predictor.lines("the published catalogue is refused")[0]
+    assert line["kept"]
+    assert line["code"]
     publish_catalogue(predictor.store, Catalogue(OWNED, made=made + 1))
     assert eventually(lambda: predictor.items(items=[shop.ids[5]])[0] == first)
 
@@ -225,7 +228,11 @@ def test_an_answer_tells_which_ranking_it_is(predictor: Running) -> None:
 def test_heads_and_bodies_are_bounded(predictor: Running) -> None:
     answer = raw(predictor, b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999\r\n\r\n" % PATH.encode())
     assert answer.startswith(b"HTTP/1.1 413")
-    assert b"at most 16,777,216" in answer
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (told["code"], told["fields"]) == (
+        "predictor.body-too-large",
+        {"most": 16_777_216, "found": 99_999_999_999},
+    )
     for path in (PATH, "/v2/models/none/infer"):
         pieces = b"100000\r\n" + b" " * 2**20 + b"\r\n"
         head = b"POST %b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" % path.encode()
@@ -255,7 +262,8 @@ def raw(predictor: Running, *parts: bytes) -> bytes:
 
 
 def test_models_are_not_unloaded_by_whoever_asks(predictor: Running) -> None:
-    assert predictor.client.post("/v2/repository/models/shoes/unload").status_code == 404
+    answer = predictor.client.post("/v2/repository/models/shoes/unload")
+    assert (answer.status_code, answer.json()["code"]) == (404, "predictor.loading-closed")
     assert predictor.ask(items=[])
 
 

@@ -9,6 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from endcap.errors import RequestError
+from endcap.ranking import Ranker
+from endcap.registry.package import load_package
+
 from .conftest import CATEGORIES, N_ITEMS, Shop
 
 V1 = "/v1/models/sequential-rules:predict"
@@ -28,58 +32,75 @@ def tensor(*elements: Any, **changes: Any) -> dict[str, Any]:
     return {"name": "request", "shape": [len(elements)], "datatype": "BYTES", "data": list(elements), **changes}
 
 
-def assert_refused(answer: httpx.Response, *words: str) -> None:
-    assert answer.status_code == 400, answer.text
-    message = answer.json()["error"]
-    for word in words:
-        assert word in message
+def assert_refused(answer: httpx.Response, code: str, **fields: Any) -> None:
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == (400, f"predictor.{code}"), answer.text
+    assert fields.items() <= told.get("fields", {}).items()
+    assert told["error"]
+
+
+@pytest.fixture(scope="module")
+def ranker(shop: Shop) -> Ranker:
+    return load_package(shop.store.fetch(shop.packages["sequential-rules"])).ranker
 
 
 @pytest.mark.parametrize(
-    ("instance", "words"),
+    "instance",
     [
-        ({"items": "boot"}, ["instance 0", "items", "'boot'", "a list of item ids"]),
-        ({"items": [1, 2]}, ["instance 0", "items.0", "1 (int)", "in quotes"]),
-        ({"itms": ["a"]}, ["unknown key", "did you mean items"]),
-        ({}, ["exactly one of"]),
-        ([], ["instance 0", "an object"]),
-        (None, ["instance 0", "None"]),
-        ({"items": [], "k": 0}, ["k: found 0", "1 to 1,000"]),
-        ({"items": [], "k": 1_000_000}, ["k: found 1000000", "1 to 1,000"]),
-        ({"items": [], "k": 2.5}, ["k: found 2.5", "a whole number"]),
-        ({"items": [], "category": "botts"}, ["category", "botts", "nearest", "boots"]),
-        ({"items": ["a"] * 10_001}, ["items: found 10,001", "at most 10,000"]),
-        ({"events": [{"item": "a", "time": 12}]}, ["events.0.time", "before 1990"]),
-        ({"items": [], "candidates": []}, ["candidates", "empty"]),
+        {"items": "boot"},
+        {"items": [1, 2]},
+        {"itms": ["a"]},
+        {},
+        [],
+        None,
+        {"items": [], "k": 0},
+        {"items": [], "k": 1_000_000},
+        {"items": [], "k": 2.5},
+        {"items": [], "category": "botts"},
+        {"items": ["a"] * 10_001},
+        {"events": [{"item": "a", "time": 12}]},
+        {"items": [], "candidates": []},
     ],
+    ids=lambda instance: str(instance)[:40],
 )
-def test_a_wrong_instance_is_refused_in_v1_and_v2(predictors: httpx.Client, instance: Any, words: list[str]) -> None:
-    assert_refused(predictors.post(V1, json={"instances": [instance]}), *words)
-    assert_refused(predictors.post(V2, json={"inputs": [tensor(json.dumps(instance))]}), *words)
+def test_a_wrong_instance_is_refused_in_v1_and_v2_as_by_the_library(
+    predictors: httpx.Client, ranker: Ranker, instance: Any
+) -> None:
+    with pytest.raises(RequestError) as refusal:
+        ranker.parse(instance, 1)
+    error, good = refusal.value, {"items": []}
+    for answer in (
+        predictors.post(V1, json={"instances": [good, instance]}),
+        predictors.post(V2, json={"inputs": [tensor(json.dumps(good), json.dumps(instance))]}),
+    ):
+        told = {"error": str(error), "code": error.code, **({"fields": error.fields} if error.fields else {})}
+        assert (answer.status_code, answer.json()) == (400, told)
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "code", "fields"),
     [
-        (b"", ["empty"]),
-        (b"items=a", ["not JSON", "line 1 column 1"]),
-        (b'{"instances": [{"items": ["a"]}', ["not JSON"]),
-        (b'{"instances": [{"items": [], "k": NaN}]}', ["not JSON", "line 1 column"]),
-        (b'{"instances": [{"items": ["\xff"]}]}', ["not JSON"]),
-        (b'{"instances": [{"items": ["\\ud800"]}]}', ["not JSON"]),
-        (b"[" * 100_000, ["not JSON"]),
-        (b'[{"items": []}]', ["a list", "instances"]),
-        (b"7", ["a number"]),
-        (b"{}", ["instances: found nothing"]),
-        (b'{"instances": {"items": []}}', ["instances: found an object", "a list"]),
-        (b'{"instances": []}', ["instances: found 0", "1 to 1,024"]),
-        (b'{"instances": [{"items": []}], "k": 3}', ["unknown key 'k'"]),
+        (b"", "body-empty", {}),
+        (b"items=a", "body-not-json", {}),
+        (b'{"instances": [{"items": ["a"]}', "body-not-json", {}),
+        (b'{"instances": [{"items": [], "k": NaN}]}', "body-not-json", {}),
+        (b'{"instances": [{"items": ["\xff"]}]}', "body-not-json", {}),
+        (b'{"instances": [{"items": ["\\ud800"]}]}', "body-not-json", {}),
+        (b"[" * 100_000, "body-not-json", {}),
+        (b'[{"items": []}]', "body-not-object", {"found": "a list"}),
+        (b"7", "body-not-object", {"found": "a number"}),
+        (b"{}", "instances-not-list", {"found": "nothing"}),
+        (b'{"instances": {"items": []}}', "instances-not-list", {"found": "an object"}),
+        (b'{"instances": []}', "instances-count", {"found": 0, "least": 1, "most": 1024}),
+        (b'{"instances": [{"items": []}], "k": 3}', "body-key-unknown", {"at": "k"}),
     ],
 )
 @pytest.mark.parametrize("declared", ["application/json", "text/plain", "application/octet-stream", None])
-def test_a_wrong_body_is_refused(predictors: httpx.Client, body: bytes, words: list[str], declared: str | None) -> None:
+def test_a_wrong_body_is_refused(
+    predictors: httpx.Client, body: bytes, code: str, fields: dict[str, Any], declared: str | None
+) -> None:
     headers = {} if declared is None else {"content-type": declared}
-    assert_refused(predictors.post(V1, content=body, headers=headers), *words)
+    assert_refused(predictors.post(V1, content=body, headers=headers), code, **fields)
 
 
 @pytest.mark.parametrize(
@@ -95,40 +116,42 @@ def test_json_is_read_whatever_it_is_declared_as(predictors: httpx.Client, decla
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "code", "fields"),
     [
-        ({}, ["inputs", "request"]),
-        ({"inputs": []}, ["inputs", "[]"]),
-        ({"inputs": [tensor("{}", name="sessions")]}, ["sessions", 'named "request"']),
-        ({"inputs": [tensor("{}"), tensor("{}")]}, ["one BYTES tensor"]),
-        ({"inputs": [tensor(1, datatype="INT64")]}, ["INT64", "BYTES"]),
-        ({"inputs": [tensor(1)]}, ["instance 0", "a number"]),
-        ({"inputs": [tensor("{", "{}")]}, ["instance 0", "not JSON"]),
-        ({"inputs": [tensor('{"items": []}', "{")]}, ["instance 1", "not JSON"]),
-        ({"inputs": [tensor('{"items": []}', shape=[3])]}, ["shape", "[1]"]),
-        ({"inputs": [tensor()]}, ["instances: found 0"]),
-        ({"inputs": [{"name": "request"}]}, ["inputs.0.shape"]),
-        ({"inputs": "request"}, ["inputs"]),
-        ({"inputs": [tensor('{"items": []}')], "outputs": [{"name": "scores"}]}, ["scores"]),
-        (7, ["V2 body"]),
+        ({}, "v2-body-invalid", {"at": "inputs"}),
+        ({"inputs": []}, "tensor-invalid", {"tensors": []}),
+        ({"inputs": [tensor("{}", name="sessions")]}, "tensor-invalid", {"tensors": ["sessions"]}),
+        ({"inputs": [tensor("{}"), tensor("{}")]}, "tensor-invalid", {"tensors": ["request", "request"]}),
+        ({"inputs": [tensor(1, datatype="INT64")]}, "tensor-invalid", {"datatype": "INT64"}),
+        ({"inputs": [tensor(1)]}, "instance-not-text", {"instance": 0, "found": "a number"}),
+        ({"inputs": [tensor("{", "{}")]}, "instance-not-json", {"instance": 0}),
+        ({"inputs": [tensor('{"items": []}', "{")]}, "instance-not-json", {"instance": 1}),
+        ({"inputs": [tensor('{"items": []}', shape=[3])]}, "tensor-invalid", {"shape": [3], "elements": 1}),
+        ({"inputs": [tensor()]}, "instances-count", {"found": 0}),
+        ({"inputs": [{"name": "request"}]}, "v2-body-invalid", {"at": "inputs.0.shape"}),
+        ({"inputs": "request"}, "v2-body-invalid", {"at": "inputs"}),
+        ({"inputs": [tensor('{"items": []}')], "outputs": [{"name": "scores"}]}, "input-invalid", {}),
+        (7, "v2-body-invalid", {"at": ""}),
     ],
 )
 @pytest.mark.parametrize("declared", ["application/json", "text/plain"])
-def test_a_wrong_v2_body_is_refused(predictors: httpx.Client, body: Any, words: list[str], declared: str) -> None:
+def test_a_wrong_v2_body_is_refused(
+    predictors: httpx.Client, body: Any, code: str, fields: dict[str, Any], declared: str
+) -> None:
     answer = predictors.post(V2, content=json.dumps(body).encode(), headers={"content-type": declared})
-    assert_refused(answer, *words)
+    assert_refused(answer, code, **fields)
 
 
 @pytest.mark.parametrize("declared", ["application/json", "text/plain"])
 def test_a_v2_body_that_is_not_json_is_refused(predictors: httpx.Client, declared: str) -> None:
     answer = predictors.post(V2, content=b'{"inputs": [', headers={"content-type": declared})
-    assert_refused(answer, "JSON")
+    assert_refused(answer, "body-not-json")
 
 
 @pytest.mark.parametrize("length", ["12", "-1", "many", "100000"])
 def test_a_binary_v2_body_that_cannot_be_read_is_refused(predictors: httpx.Client, length: str) -> None:
     headers = {"content-type": "application/octet-stream", "inference-header-content-length": length}
-    assert_refused(predictors.post(V2, content=b'{"inputs": []}\x01\x02', headers=headers), "cannot be read")
+    assert_refused(predictors.post(V2, content=b'{"inputs": []}\x01\x02', headers=headers), "body-unreadable")
 
 
 def test_a_binary_v2_body_is_read(predictors: httpx.Client) -> None:
@@ -194,7 +217,9 @@ def test_health_and_metadata(predictors: httpx.Client) -> None:
     assert metadata["inputs"] == [{"name": "request", "datatype": "BYTES", "shape": [-1]}]
     assert predictors.get("/v1/models/vsknn").json()["ready"] is True
     unknown = predictors.post("/v1/models/nothing:predict", json={"instances": [{"items": []}]})
-    assert unknown.status_code == 404
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "predictor.model-unknown")
+    nowhere = predictors.get("/v2/models/vsknn/nothing")
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "predictor.path-unknown")
 
 
 CLOUD_EVENT = {"ce-id": "1", "ce-source": "here", "ce-type": "question", "ce-specversion": "1.0"}
@@ -210,7 +235,8 @@ def test_the_answer_is_plain_json_whatever_the_headers(predictors: httpx.Client,
 
 
 def test_there_is_nothing_to_explain(predictors: httpx.Client) -> None:
-    assert predictors.post("/v1/models/vsknn:explain", json={"instances": [{"items": []}]}).status_code == 501
+    answer = predictors.post("/v1/models/vsknn:explain", json={"instances": [{"items": []}]})
+    assert (answer.status_code, answer.json()["code"]) == (501, "predictor.not-offered")
 
 
 def test_requests_leave_no_line_in_the_log(predictors: httpx.Client, predictors_log: Path) -> None:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from endcap.cpus import cpu_limit, memory_limit
+from endcap_serving.json_log import CANNOT_RUN
 from endcap_serving.predictor.options import arguments
 from endcap_serving.predictor.versions import mismatches
 from endcap_serving.predictors import free_port
@@ -100,24 +102,25 @@ def test_a_changed_package_is_refused_by_checksum(shop: Shop, tmp_path: Path) ->
     content = bytearray(changed.read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    said = refused(folder)
-    assert f"model/{changed.name} was changed after it was written" in said
-    assert shop.packages["popularity"] in said
+    error = refused(folder)["error"]
+    assert f"model/{changed.name}" in error
+    assert shop.packages["popularity"] in error
 
 
 def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> None:
     folder = copied(shop, "popularity", tmp_path)
     (folder / "manifest.json").unlink()
-    assert "manifest.json cannot be read" in refused(folder)
+    assert "manifest.json" in refused(folder)["error"]
 
 
-def refused(folder: Path) -> str:
+def refused(folder: Path) -> dict[str, Any]:
+    """The error by which a predictor ends that must not serve a package."""
     command = [*PREDICTOR, "--model_name=shoes", "--version=1", f"--package={folder}"]
     run = subprocess.run(command, capture_output=True, timeout=60)
     assert run.returncode == 1
-    said = run.stderr.decode()
-    assert said.startswith("endcap: ")
-    return said
+    line: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    assert (line["message"], line["level"]) == (CANNOT_RUN, "error")
+    return line
 
 
 @pytest.mark.parametrize(

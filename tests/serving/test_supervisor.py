@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -20,14 +22,24 @@ import pytest
 from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
 from endcap.deploy.state import salt_of, write_state
 from endcap.deploy.terms import Terms
-from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.store import Store, open_store
+from endcap_serving.events import (
+    Event,
+    GatewayFailed,
+    PredictorEnded,
+    PredictorFailed,
+    PredictorReady,
+    Routed,
+    StateUnreadable,
+)
 from endcap_serving.supervisor import serving
 
 from .conftest import Shop, all_ended, children
 
 MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
 SHOPPERS = [f"shopper-{number}" for number in range(300)]
+E = TypeVar("E", bound=Event)
 
 
 def desire(
@@ -52,11 +64,11 @@ def desire(
 
 
 class Server:
-    """A running server: its address, its lines of progress, and who answers whom."""
+    """A running server: its address, its events, and who answers whom."""
 
-    def __init__(self, address: str, said: list[str]) -> None:
+    def __init__(self, address: str, events: list[Event]) -> None:
         self.address = address
-        self.said = said
+        self.events = events
 
     def versions(self, shoppers: list[str]) -> dict[str, str]:
         """Which version answers each shopper; gateway and predictor must agree on the variant."""
@@ -77,31 +89,31 @@ class Server:
         desire(shop, stable, canary, share)
         deadline = time.monotonic() + 40
         while set(self.versions(SHOPPERS[:50]).values()) != {stable, canary}:
-            assert time.monotonic() < deadline, self.said
+            assert time.monotonic() < deadline, self.events
             time.sleep(0.1)
-        self.said.clear()
+        self.events.clear()
 
-    def wait_for(self, words: str, within: float = 40.0) -> None:
-        """Until a line of progress says so that comes after all that was waited for before."""
+    def wait_for(self, kind: type[E], within: float = 40.0, **fields: object) -> E:
+        """The event of this kind, with these fields, that comes after all that was waited for before."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            for number, line in enumerate(self.said):
-                if words in line:
-                    del self.said[: number + 1]
-                    return
+            for number, event in enumerate(self.events):
+                if isinstance(event, kind) and fields.items() <= vars(event).items():
+                    del self.events[: number + 1]
+                    return event
             time.sleep(0.02)
-        raise AssertionError(f"{words!r} was not said in {within} s: {self.said}")
+        raise AssertionError(f"no {kind.__name__} with {fields} in {within} s: {self.events}")
 
 
 @pytest.fixture(scope="module")
 def server(shop: Shop) -> Iterator[Server]:
     """Version 1 for all but a tenth, who get version 2; at the end, no process is left."""
     desire(shop, "1", "2", 0.1)
-    said: list[str] = []
-    with serving(shop.store, "shoes", progress=said.append) as address:
+    events: list[Event] = []
+    with serving(shop.store, "shoes", listener=events.append) as address:
         started = processes(shop)
         assert len(started) == 4, "two predictors, the gateway, the intake"
-        server = Server(address, said)
+        server = Server(address, events)
         yield server
         started |= processes(shop)
     assert not processes(shop)
@@ -153,7 +165,7 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
     server.bring(shop, "1", "2", 0.1)
     tenth = server.versions(SHOPPERS)
     set_share("shoes", 0.3, shop.store)
-    server.wait_for("(canary) 0.3", within=10)
+    server.wait_for(Routed, stable="1", canary="2", share=0.3, within=10)
     third = server.versions(SHOPPERS)
     met = [{shopper for shopper, version in seen.items() if version == "2"} for seen in (tenth, third)]
     assert met[0] < met[1]
@@ -168,19 +180,19 @@ def test_a_larger_share_keeps_its_shoppers_and_drops_no_request(
 def test_a_dead_canarys_shoppers_get_stable_until_it_is_back(server: Server, shop: Shop) -> None:
     server.bring(shop, "1", "2", 0.1)
     set_share("shoes", 1.0, shop.store)
-    server.wait_for("(canary) 1")
+    server.wait_for(Routed, canary="2", share=1.0)
     (canary,) = [pid for pid, line in processes(shop).items() if "--variant canary" in line]
     os.kill(canary, signal.SIGKILL)
-    server.wait_for("version 2 (canary) failed, next try at once: ended by SIGKILL")
-    server.wait_for("version 1 (stable) answers everyone")
+    assert_killed(server.wait_for(PredictorFailed, version="2", variant="canary", retry_in=0.0))
+    server.wait_for(Routed, stable="1", canary=None, shadow=None)
     assert set(server.versions(SHOPPERS[:5]).values()) == {"1"}
-    server.wait_for("(canary) 1")
+    server.wait_for(Routed, canary="2", share=1.0)
     assert set(server.versions(SHOPPERS[:5]).values()) == {"2"}
 
 
 def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, shop: Shop) -> None:
     desire(shop, "1")
-    server.wait_for("version 1 (stable) answers everyone")
+    server.wait_for(Routed, stable="1", canary=None)
     with httpx.Client(base_url=server.address, timeout=10) as client:
         body = {"instances": [{"items": [], "k": 2}]}
         (stable,) = [pid for pid, line in processes(shop).items() if "--variant stable" in line]
@@ -188,8 +200,8 @@ def test_a_dead_stables_shoppers_get_the_list_until_it_is_back(server: Server, s
         answer = client.post("/v1/models/shoes:predict", json=body)
         assert answer.headers["x-endcap-variant"] == "fallback"
         assert [one["item"] for one in answer.json()["predictions"][0]["items"]] == shop.ids[:2]
-        server.wait_for("version 1 (stable) is ready")
-        server.wait_for("version 1 (stable) answers everyone")
+        server.wait_for(PredictorReady, version="1", variant="stable")
+        server.wait_for(Routed, stable="1", canary=None)
         assert client.post("/v1/models/shoes:predict", json=body).headers["x-endcap-variant"] == "stable"
 
 
@@ -197,7 +209,7 @@ def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
     server: Server, shop: Shop, traffic: Callable[[], list[int]]
 ) -> None:
     desire(shop, "1", shadow="3")
-    server.wait_for("1 of the requests are copied to version 3 (shadow)")
+    server.wait_for(Routed, stable="1", canary=None, shadow="3", shadow_share=1.0)
     (shadow,) = [pid for pid, line in processes(shop).items() if "--variant shadow" in line]
     assert set(server.versions(SHOPPERS[:20]).values()) == {"1"}
     asked = answered(shop, "shadow")
@@ -208,11 +220,15 @@ def test_a_shadow_is_asked_what_others_are_and_nobody_notices_when_it_dies(
         time.sleep(0.05)
     os.kill(shadow, signal.SIGKILL)
     assert set(server.versions(SHOPPERS[:50]).values()) == {"1"}
-    server.wait_for("version 3 (shadow) failed, next try at once: ended by SIGKILL")
-    server.wait_for("1 of the requests are copied to version 3 (shadow)")
+    assert_killed(server.wait_for(PredictorFailed, version="3", variant="shadow", retry_in=0.0))
+    server.wait_for(Routed, shadow="3", shadow_share=1.0)
     desire(shop, "1")
-    server.wait_for("nothing is asked of it any more")
+    server.wait_for(PredictorEnded, version="3")
     assert set(traffic()) == {200}
+
+
+def assert_killed(event: PredictorFailed | GatewayFailed) -> None:
+    assert (event.error.code, event.error.fields["status"]) == ("serving.process-ended", -signal.SIGKILL)
 
 
 def answered(shop: Shop, variant: str) -> int:
@@ -236,23 +252,24 @@ def test_versions_come_and_go_and_no_request_is_dropped(
 ) -> None:
     server.bring(shop, "1", "2", 0.5)
     desire(shop, "1", "3", 1.0)
-    server.wait_for("version 3 (canary) is ready")
-    server.wait_for("nothing is asked of it any more")
+    server.wait_for(PredictorReady, version="3", variant="canary")
+    server.wait_for(PredictorEnded, version="2")
     assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
     desire(shop, "3")
-    server.wait_for("version 3 (stable) answers everyone")
-    server.wait_for("nothing is asked of it any more")
+    server.wait_for(Routed, stable="3", canary=None)
+    ended = {server.wait_for(PredictorEnded).version}
     assert set(server.versions(SHOPPERS[:20]).values()) == {"3"}
     assert set(traffic()) == {200}
-    server.wait_for("nothing is asked of it any more")
+    ended.add(server.wait_for(PredictorEnded).version)
+    assert ended == {"1", "3"}, "the stable version before, and the canary that was promoted"
     assert len(processes(shop)) == 3
 
 
 def test_a_dead_gateway_is_started_again_at_its_address(server: Server, shop: Shop) -> None:
     (envoy,) = [pid for pid, line in processes(shop).items() if "envoy" in line]
     os.kill(envoy, signal.SIGKILL)
-    server.wait_for("the gateway failed, is started again: ended by SIGKILL")
-    server.wait_for("answers")
+    assert_killed(server.wait_for(GatewayFailed))
+    server.wait_for(Routed)
     assert len(server.versions(SHOPPERS[:5])) == 5
 
 
@@ -262,18 +279,20 @@ def test_a_damaged_document_or_a_damaged_new_package_stops_nothing(server: Serve
     good = file.read_text()
     stable = read_state("shoes", shop.store).stable.package
     file.write_text("{")
-    server.wait_for("cannot be read, going on as before", within=10)
+    assert isinstance(server.wait_for(StateUnreadable, within=10).error, IntegrityError)
     file.write_text(good.replace(stable, f"{shop.store.root}/packages/shoes/none"))
-    server.wait_for("nothing is stored under", within=10)
+    failed = server.wait_for(PredictorFailed, variant="stable", within=10)
+    assert isinstance(failed.error, NotFoundError)
     assert server.versions(SHOPPERS[:5]) == before
     file.write_text(good)
 
 
 @contextmanager
 def served_by_a_process(shop: Shop, name: str) -> Iterator[subprocess.Popen[str]]:
-    """`endcap serve` in a process of its own, killed at the end if it still runs."""
-    command = [sys.executable, "-m", "tests.serving.serve", shop.store.root, name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    """`endcap serve --json` in a process of its own, killed at the end if it still runs."""
+    main = [sys.executable, "-c", "from endcap.cli.main import main; main()"]
+    command = [*main, "serve", name, "--store", shop.store.root, "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -285,7 +304,7 @@ def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Sig
     desire(shop, "1", name="ended")
     with served_by_a_process(shop, "ended") as process:
         assert process.stdout
-        address = process.stdout.readline().strip()
+        address = next(event["address"] for event in map(json.loads, process.stdout) if event["event"] == "served")
         started = children(process.pid)
         assert len(started) == 3
         assert httpx.get(f"{address}/v2/health/live").status_code == 200
@@ -298,18 +317,21 @@ def test_a_server_that_is_ended_leaves_no_process(shop: Shop, number: signal.Sig
 def test_a_server_that_is_ended_while_it_starts_leaves_no_process(shop: Shop, number: signal.Signals) -> None:
     desire(shop, "1", "2", 0.5, name="ended")
     with served_by_a_process(shop, "ended") as process:
-        assert process.stderr
-        for _ in range(2):
-            assert "starts, process" in process.stderr.readline()
+        assert process.stdout
+        events = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [(one["event"], one["variant"]) for one in events] == [
+            ("predictor-started", "stable"),
+            ("predictor-started", "canary"),
+        ]
         started = children(process.pid)
-        assert len(started) == 2
+        assert set(started) == {one["pid"] for one in events}
         process.send_signal(number)
         assert process.wait(15) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
         assert all_ended(started)
 
 
 def test_without_a_deployment_there_is_nothing_to_serve(store: Store) -> None:
-    with pytest.raises(NotFoundError, match="nothing is deployed for 'hats'"), serving(store, "hats"):
+    with pytest.raises(NotFoundError), serving(store, "hats"):
         pass
 
 
@@ -319,8 +341,9 @@ def test_a_taken_port_is_said_before_anything_starts(shop: Shop) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port} .*choose another"), serving(shop.store, "taken", port=port):
+        with pytest.raises(UserError) as taken, serving(shop.store, "taken", port=port):
             pass
+        assert (taken.value.code, taken.value.fields["port"]) == ("serving.port-taken", port)
 
 
 def test_a_damaged_package_is_said_to_be_one(shop: Shop, tmp_path: Path) -> None:
@@ -330,11 +353,15 @@ def test_a_damaged_package_is_said_to_be_one(shop: Shop, tmp_path: Path) -> None
         damaged = draft.address
     target = Target(version="1", package=damaged)
     write_state(Deployment(recommender="hats", stable=target, salt="0", changed=datetime.now(UTC)), store)
-    with (
-        pytest.raises(EndcapError, match=r"hats version 1 cannot be served: (.|\n)*no whole package"),
-        serving(store, "hats"),
-    ):
-        pass
+    incomplete = refused(store, "hats")
+    assert (incomplete.code, incomplete.fields["version"]) == ("serving.version-failed", "1")
     (store.fetch(damaged) / "spec.json").write_text("[]")
-    with pytest.raises(EndcapError, match="was changed after it was written"), serving(store, "hats"):
+    changed = refused(store, "hats")
+    assert changed.code == "serving.version-failed"
+    assert str(changed) != str(incomplete)
+
+
+def refused(store: Store, name: str) -> EndcapError:
+    with pytest.raises(EndcapError) as error, serving(store, name):
         pass
+    return error.value

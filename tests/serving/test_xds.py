@@ -17,6 +17,7 @@ from statistics import median
 import httpx
 import pytest
 
+from endcap.errors import IntegrityError
 from endcap_serving import last_state, xds
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from endcap_serving.last_state import LastState
@@ -134,7 +135,8 @@ def test_a_recommender_is_reached_by_its_own_path_and_by_the_plain_one(
 def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
     answer = gate.client.post(path, json={})
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
-    assert "/v1/models/<name>:predict" in answer.json()["error"]
+    assert answer.json()["error"]
+    assert answer.json()["code"] == "gateway.path-unknown"
 
 
 def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:
@@ -377,8 +379,12 @@ def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
     service = xds.Service(tmp_path / "state.json")
     service.tell({"shoes": Split(Upstream("a", 80))})
     assert post(service, "127.0.0.1", b"{}").status_code == 200
-    assert post(service, "10.1.2.3", b"{}").status_code == 403
-    assert post(service, "127.0.0.1", b"[]").status_code == 400
+    for sender, body, status, code in (
+        ("10.1.2.3", b"{}", 403, "gateway.not-local"),
+        ("127.0.0.1", b"[]", 400, "gateway.discovery-body"),
+    ):
+        answer = post(service, sender, body)
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 def post(service: xds.Service, sender: str, body: bytes) -> httpx.Response:
@@ -397,6 +403,9 @@ def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     last_state.write(file, LastState({"shoes": split}, [Upstream("c", 80)]))
     assert last_state.read(file) == LastState({"shoes": split}, [Upstream("c", 80)])
     file.write_text(file.read_text()[:-20])
+    with pytest.raises(IntegrityError) as unreadable:
+        last_state.read(file)
+    assert (unreadable.value.code, unreadable.value.fields["file"]) == ("gateway.state-unreadable", str(file))
     service = xds.Service(file)
     service.fall_back("there is no API server")
     assert not service.ready

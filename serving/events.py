@@ -1,0 +1,192 @@
+"""What happens while versions are served, as values: a person reads `str(event)`, a program `event.to_json()`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import EndcapError
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The event's name under `event`, such as ``predictor-failed``, and its fields as values that JSON can hold."""
+        name = _CAPITAL.sub("-", type(self).__name__).lower()
+        return {"event": name, **{field.name: _plain(getattr(self, field.name)) for field in fields(self)}}
+
+
+Listener = Callable[[Event], None]
+"""Is called with each event, from the thread that supervises. `print` is one."""
+
+
+@dataclass(frozen=True)
+class Loading(Event):
+    """The first version is not ready yet. seconds: since the start."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"still loading after {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class Served(Event):
+    """The gateway answers at an address."""
+
+    recommender: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.recommender} is served at {self.address}; Ctrl-C ends it"
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """Serving ended by an error."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"serving stopped: {self.error}"
+
+
+@dataclass(frozen=True)
+class PredictorStarted(Event):
+    """A predictor's process runs. variant: stable, canary or shadow."""
+
+    version: str
+    variant: str
+    pid: int
+    log: Path
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.variant}) starts, process {self.pid}, log {self.log}"
+
+
+@dataclass(frozen=True)
+class PredictorReady(Event):
+    """A predictor answers. seconds: since its start."""
+
+    version: str
+    variant: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.variant}) is ready after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True)
+class PredictorFailed(Event):
+    """A predictor did not start, or died. retry_in: seconds until it is started again."""
+
+    version: str
+    variant: str
+    retry_in: float
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.variant}) failed, {_retry(self.retry_in)}: {_first_line(self.error)}"
+
+
+@dataclass(frozen=True)
+class PredictorEnded(Event):
+    """A predictor has answered its last request and was ended."""
+
+    version: str
+    process: str
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.process}) ended, no request goes to it any more"
+
+
+@dataclass(frozen=True)
+class Routed(Event):
+    """The gateway routes so from now on.
+
+    Versions by variant, None where there is none. share: of the shoppers, whom the canary answers; shadow_share: of
+    the requests, copied to the shadow. Both are from 0 to 1.
+    """
+
+    stable: str
+    canary: str | None = None
+    share: float = 0.0
+    shadow: str | None = None
+    shadow_share: float = 0.0
+
+    def __str__(self) -> str:
+        copied = ""
+        if self.shadow is not None:
+            copied = f"; version {self.shadow} (shadow) gets copies of {_percent(self.shadow_share)} of the requests"
+        if self.canary is None:
+            return f"version {self.stable} (stable) answers everyone{copied}"
+        return (
+            f"version {self.stable} (stable) answers {_percent(1 - self.share)} of the shoppers, "
+            f"version {self.canary} (canary) {_percent(self.share)}{copied}"
+        )
+
+
+@dataclass(frozen=True)
+class StateUnreadable(Event):
+    """The desired state is damaged or gone; what was routed before stays."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the desired state cannot be read, going on as before: {self.error}"
+
+
+@dataclass(frozen=True)
+class GatewayFailed(Event):
+    """Envoy died; it is started again at once."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the gateway failed and is started again: {_first_line(self.error)}"
+
+
+@dataclass(frozen=True)
+class GatewayNotRestarted(Event):
+    """Envoy died and did not come back, as where its port is taken for a moment; the next try follows."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the gateway cannot be started again yet: {_first_line(self.error)}"
+
+
+@dataclass(frozen=True)
+class IntakeFailed(Event):
+    """The intake's process died. retry_in: seconds until it is started again."""
+
+    retry_in: float
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the intake failed, {_retry(self.retry_in)}: {_first_line(self.error)}"
+
+
+def _retry(seconds: float) -> str:
+    return f"next try in {seconds:.0f} s" if seconds else "next try at once"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _first_line(error: EndcapError) -> str:
+    return str(error).splitlines()[0]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, EndcapError):
+        return value.to_json()
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,83 @@
+"""What KServe and FastAPI answer with an error, in the shape of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from kserve.errors import (
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    ServerNotLive,
+    ServerNotReady,
+    UnsupportedProtocol,
+)
+from starlette.exceptions import HTTPException
+
+from endcap.errors import RequestError
+
+from ..names import REQUEST_ID
+from ..refused import RefusedError, error_body, passed_on
+from .bodies import invalid_v2
+from .lane import failed
+
+EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
+"""Errors that are answered well, and that KServe would log with a trace all the same."""
+
+
+def answer_in_one_shape(app: FastAPI) -> None:
+    """Replace KServe's handlers; call it when KServe has added them."""
+    for kind, read in _READ.items():
+        app.add_exception_handler(kind, _handler(read))
+
+
+def _handler(read: Callable[[Exception], RefusedError]) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        refusal = read(error)
+        identity = request.headers.get(REQUEST_ID)
+        headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
+        return Response(error_body(refusal), refusal.status, headers, "application/json")
+
+    return answer
+
+
+def _wrong_request(error: Exception) -> RefusedError:
+    assert isinstance(error, RequestError)
+    return passed_on(error, 400)
+
+
+def _wrong_v2(error: Exception) -> RefusedError:
+    assert isinstance(error, RequestValidationError)
+    return passed_on(invalid_v2(error.errors()), 400)
+
+
+def _of_http(error: Exception) -> RefusedError:
+    assert isinstance(error, HTTPException)
+    status, text = error.status_code, str(error.detail)
+    if status == 404:
+        return RefusedError(status, text, code="predictor.path-unknown")
+    return RefusedError(status, text, code="predictor.not-allowed", headers=error.headers)
+
+
+def _failure(error: Exception) -> RefusedError:
+    return passed_on(failed(error), 500)
+
+
+_READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
+    RequestError: _wrong_request,
+    RequestValidationError: _wrong_v2,
+    HTTPException: _of_http,
+    InvalidInput: lambda error: RefusedError(400, str(error), code="predictor.input-invalid"),
+    ModelNotFound: lambda error: RefusedError(404, str(error), code="predictor.model-unknown"),
+    ModelNotReady: lambda error: RefusedError(503, str(error), code="predictor.model-not-ready"),
+    ServerNotReady: lambda error: RefusedError(503, str(error), code="predictor.not-ready"),
+    ServerNotLive: lambda error: RefusedError(503, str(error), code="predictor.not-live"),
+    NotImplementedError: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
+    UnsupportedProtocol: lambda error: RefusedError(501, str(error), code="predictor.not-offered"),
+    InferenceError: _failure,
+    Exception: _failure,
+}
