@@ -20,6 +20,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "components": ("step", "run", "kfp"),
     "endcap/batch": ("batch",),
     "endcap/cli": ("cli", "query", "run"),
+    "endcap/client.py": ("client",),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
     "endcap/evaluation": ("evaluation",),
@@ -39,6 +40,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/training": ("training",),
     "endcap/training/search": ("search",),
     "pipelines": ("kfp", "run"),
+    "serving": ("serving", "gateway", "predictor", "request"),
+    "serving/intake": ("intake",),
+    "serving/predictor": ("predictor",),
 }
 """What is checked: folders and files, a folder in a folder by itself, with the prefixes of their codes."""
 SOURCES = ("endcap", "serving", "components", "pipelines")

@@ -102,15 +102,17 @@ def test_a_changed_package_is_refused_by_checksum(shop: Shop, tmp_path: Path) ->
     content = bytearray(changed.read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    error = refused(folder)["error"]
-    assert f"model/{changed.name}" in error
-    assert shop.packages["popularity"] in error
+    line = refused(folder)
+    assert line["code"] == "store.damaged"
+    address = shop.packages["popularity"]
+    assert line["fields"] == {"address": address, "file": f"model/{changed.name}", "fault": "changed"}
 
 
 def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> None:
     folder = copied(shop, "popularity", tmp_path)
     (folder / "manifest.json").unlink()
-    assert "manifest.json" in refused(folder)["error"]
+    line = refused(folder)
+    assert (line["code"], line["fields"]["file"]) == ("store.damaged", "manifest.json")
 
 
 def refused(folder: Path) -> dict[str, Any]:

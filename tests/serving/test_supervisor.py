@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -22,7 +22,7 @@ import pytest
 from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
 from endcap.deploy.state import salt_of, write_state
 from endcap.deploy.terms import Terms
-from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
+from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
 from endcap_serving.events import (
     Event,
@@ -279,10 +279,10 @@ def test_a_damaged_document_or_a_damaged_new_package_stops_nothing(server: Serve
     good = file.read_text()
     stable = read_state("shoes", shop.store).stable.package
     file.write_text("{")
-    assert isinstance(server.wait_for(StateUnreadable, within=10).error, IntegrityError)
+    assert server.wait_for(StateUnreadable, within=10).error.code == "deploy.state-damaged"
     file.write_text(good.replace(stable, f"{shop.store.root}/packages/shoes/none"))
     failed = server.wait_for(PredictorFailed, variant="stable", within=10)
-    assert isinstance(failed.error, NotFoundError)
+    assert failed.error.code == "store.not-found"
     assert server.versions(SHOPPERS[:5]) == before
     file.write_text(good)
 
@@ -331,8 +331,9 @@ def test_a_server_that_is_ended_while_it_starts_leaves_no_process(shop: Shop, nu
 
 
 def test_without_a_deployment_there_is_nothing_to_serve(store: Store) -> None:
-    with pytest.raises(NotFoundError), serving(store, "hats"):
+    with pytest.raises(NotFoundError) as nothing, serving(store, "hats"):
         pass
+    assert nothing.value.code == "deploy.not-deployed"
 
 
 def test_a_taken_port_is_said_before_anything_starts(shop: Shop) -> None:
@@ -353,15 +354,16 @@ def test_a_damaged_package_is_said_to_be_one(shop: Shop, tmp_path: Path) -> None
         damaged = draft.address
     target = Target(version="1", package=damaged)
     write_state(Deployment(recommender="hats", stable=target, salt="0", changed=datetime.now(UTC)), store)
-    incomplete = refused(store, "hats")
-    assert (incomplete.code, incomplete.fields["version"]) == ("serving.version-failed", "1")
+    assert cause(store, "hats")["code"] == "registry.package-damaged"
     (store.fetch(damaged) / "spec.json").write_text("[]")
-    changed = refused(store, "hats")
-    assert changed.code == "serving.version-failed"
-    assert str(changed) != str(incomplete)
+    assert cause(store, "hats")["code"] == "store.damaged"
 
 
-def refused(store: Store, name: str) -> EndcapError:
+def cause(store: Store, name: str) -> dict[str, Any]:
+    """Why version 1 cannot be served."""
     with pytest.raises(EndcapError) as error, serving(store, name):
         pass
-    return error.value
+    fields = error.value.fields
+    assert (error.value.code, fields["recommender"], fields["version"]) == ("serving.version-failed", name, "1")
+    told: dict[str, Any] = fields["cause"]
+    return told
