@@ -40,7 +40,7 @@ class EndcapError(Exception):
         What the message speaks of, as values that JSON can hold.
     """
 
-    def __init__(self, message: str, /, *, code: str = UNNAMED, **fields: Any) -> None:
+    def __init__(self, message: str, /, *, code: str, **fields: Any) -> None:
         super().__init__(message)
         self.code = code
         self.fields = fields

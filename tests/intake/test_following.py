@@ -26,12 +26,12 @@ class Flaky(SQLiteStore):
 
     def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
         if self.away:
-            raise OnlineStoreError("it is away")
+            raise OnlineStoreError("it is away", code="online.unavailable")
         super().append(events, keep)
 
     def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
         if self.away:
-            raise OnlineStoreError("it is away")
+            raise OnlineStoreError("it is away", code="online.unavailable")
         super().add(name, members, keep)
 
 

@@ -185,7 +185,7 @@ class Away:
     def put(self, name: str, table: pa.Table) -> None:
         self.times -= 1
         if self.times >= 0:
-            raise TransientError("the bucket cannot be reached")
+            raise TransientError("the bucket cannot be reached", code="store.unreachable")
         self._outlet.put(name, table)
 
 

@@ -73,7 +73,9 @@ def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault:
     assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False)
 
 
-@pytest.mark.parametrize("error", [OnlineStoreError("down"), RuntimeError("a mistake in the store")])
+@pytest.mark.parametrize(
+    "error", [OnlineStoreError("down", code="online.unavailable"), RuntimeError("a mistake in the store")]
+)
 def test_after_a_failure_the_store_is_left_alone_for_a_while(
     store: OnlineStore, fault: Fault, error: Exception
 ) -> None:

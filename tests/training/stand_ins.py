@@ -62,7 +62,7 @@ class Sleeper(Model):
     def _fault(self, workspace: Path | None, epoch: int) -> None:
         fault = self.parameters.fault
         if fault == "diverges":
-            raise DivergedError("the loss of epoch 1 is nan; lower model.learning_rate")
+            raise DivergedError("the loss of epoch 1 is nan; lower model.learning_rate", code="models.diverged")
         if fault == "needs-memory":
             raise MemoryError
         # As the kernel and Ray's monitor end a process that takes too much.
