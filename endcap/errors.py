@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 UNNAMED = "unnamed"
-"""The code of an error that no code names, as in run records of earlier releases."""
+"""The code of an error that no code names: of a user's own step, and in run records of earlier releases."""
 
 
 class EndcapError(Exception):
@@ -35,12 +35,13 @@ class EndcapError(Exception):
     message
         For a person.
     code
-        The fault's stable name, such as ``store.not-found``: the room, a dot, the fault.
+        The fault's stable name, such as ``store.not-found``: the room, a dot, the fault. A user's own step may leave
+        it out; Endcap's own errors all have one, which a test holds.
     fields
         What the message speaks of, as values that JSON can hold.
     """
 
-    def __init__(self, message: str, /, *, code: str, **fields: Any) -> None:
+    def __init__(self, message: str, /, *, code: str = UNNAMED, **fields: Any) -> None:
         super().__init__(message)
         self.code = code
         self.fields = fields
