@@ -4,9 +4,10 @@ from pathlib import Path
 
 from endcap.errors import UserError
 from endcap.store.base import CHECKPOINT, Draft, Store, content_key
+from endcap.store.code import code_fingerprint
 from endcap.store.contents import check_folder, storage_errors
 from endcap.store.documents import opened, release, stamped
-from endcap.store.fingerprint import code_fingerprint, fingerprint
+from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import FolderStore
 
 __all__ = [

@@ -1,0 +1,206 @@
+"""From definition to definition: all the code that an entry needs, found by reading it.
+
+A closure takes each definition that its entries name, in whichever module, and what those name in turn. Imports inside
+functions count as those above them. A text that names a module, such as ``endcap.batch.driving``, counts as an import
+of it: so the entries of child processes, and models that are loaded by name, are declared where they are named. A
+package's `__init__` counts by what is imported from it. Modules of a user's own come whole, with those that they
+import: they may do anything when they are imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from endcap.errors import UserError
+from endcap.store.syntax import Module, Part, Target, parse
+
+OURS = "endcap"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module's text. package: it is a package's `__init__`. library: it is installed beside the libraries. parse:
+    what takes the text apart."""
+
+    text: bytes
+    package: bool
+    library: bool = False
+    parse: Callable[[bytes], Module] = field(default=parse, repr=False)
+
+    @property
+    def module(self) -> Module:
+        """The text, taken apart."""
+        return self.parse(self.text)
+
+
+Read = Callable[[str], Source | None]
+"""A module by its dotted name; None: it has no source in Python."""
+
+
+@dataclass
+class Closure:
+    """What entries reach.
+
+    definitions: digests by module and name; what a module does when it is imported, by the name #. bindings: what each
+    imported name stands for, as (module, name, module, name there). libraries: names of import that are followed no
+    further; foreign: those of them that code outside Endcap imports.
+    """
+
+    definitions: dict[tuple[str, str], str] = field(default_factory=dict)
+    bindings: set[tuple[str, str, str, str]] = field(default_factory=set)
+    libraries: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
+
+    @property
+    def modules(self) -> set[str]:
+        """Modules of which anything counts."""
+        return {module for module, _ in self.definitions}
+
+    def digest(self) -> str:
+        """Digest of all that is reached, without the libraries."""
+        text = json.dumps([sorted(self.definitions.items()), sorted(self.bindings)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def closure(entries: Collection[str], read: Read, cut: Iterable[str] = ()) -> Closure:
+    """What entries reach, as `read` has the sources. Raises UserError where an entry has none."""
+    walk = _Walk(read, frozenset(cut), {OURS, *(_top(entry.partition(":")[0]) for entry in entries)})
+    for entry in entries:
+        module, _, name = entry.partition(":")
+        if read(module) is None:
+            raise UserError(
+                f"{module} has no Python source here, so that a change of it could not be seen; install it as source",
+                code="store.no-source",
+                module=module,
+            )
+        walk.enter(module, (name,) if name else ())
+    walk.go()
+    return walk.found
+
+
+class _Walk:
+    """From definition to definition, each once."""
+
+    def __init__(self, read: Read, cut: frozenset[str], followed: set[str]) -> None:
+        self._read, self._cut, self._followed = read, cut, followed
+        self._sources: dict[str, Source | None] = {}
+        self._entered: set[tuple[str, tuple[str, ...]]] = set()
+        self._taken: set[tuple[str, int]] = set()
+        self._waiting: deque[tuple[str, tuple[str, ...]]] = deque()
+        self.found = Closure()
+
+    def enter(self, module: str, path: tuple[str, ...]) -> None:
+        """Reach a definition of a module, by its name and the attributes that follow; no name: all of the module."""
+        if (module, path) not in self._entered:
+            self._entered.add((module, path))
+            self._waiting.append((module, path))
+
+    def go(self) -> None:
+        """Follow until nothing is new."""
+        while self._waiting:
+            self._follow(*self._waiting.popleft())
+
+    def _follow(self, name: str, path: tuple[str, ...]) -> None:
+        if _top(name) not in self._followed:
+            self.found.libraries.add(_top(name))
+            return
+        source = self._source(name)
+        if source is None or self._is_cut(name, path):
+            return
+        module = source.module
+        if _top(name) != OURS:
+            # A user's module may do anything when it is imported, and so may the packages that it is in.
+            path = ()
+            for above in _above(name):
+                self.enter(above, ())
+        if not path:
+            for binding in module.imports:
+                self._imported(name, binding, module.imports[binding], ())
+            for number in range(len(module.parts)):
+                self._take(name, module, number)
+            return
+        first, *rest = path
+        taken = [number for number, part in enumerate(module.parts) if first in part.binds]
+        for number in taken:
+            self._take(name, module, number)
+        if first in module.imports:
+            self._imported(name, first, module.imports[first], tuple(rest))
+        elif self._source(f"{name}.{first}"):
+            self.enter(f"{name}.{first}", tuple(rest))
+        elif not taken:
+            # Made in a way that is not seen here, as by a module's `__getattr__`.
+            self.enter(name, ())
+
+    def _take(self, name: str, module: Module, number: int) -> None:
+        if (name, number) in self._taken:
+            return
+        self._taken.add((name, number))
+        part = module.parts[number]
+        for bound in part.binds or ["#"]:  # more than one definition may have a name, one a branch
+            self.found.definitions[name, bound] = self.found.definitions.get((name, bound), "") + part.digest
+        self._uses(name, module, part)
+        for other, effect in enumerate(module.parts):
+            if not effect.binds:
+                self._take(name, module, other)
+
+    def _uses(self, name: str, module: Module, part: Part) -> None:
+        for use in part.uses:
+            first, *rest = use.split(".")
+            for imports in (part.imports, module.imports):
+                if first in imports:
+                    self._imported(name, first, imports[first], tuple(rest))
+            if any(first in other.binds for other in module.parts):
+                self.enter(name, (first,))
+        for text in part.strings:
+            of, _, attribute = text.partition(":")
+            if _top(of) in self._followed and self._source(of):
+                self.enter(of, (attribute,) if attribute else ())
+
+    def _imported(self, name: str, binding: str, targets: Iterable[Target], rest: tuple[str, ...]) -> None:
+        for level, module, of in targets:
+            target = self._absolute(name, level, module)
+            if _top(name) != OURS and _top(target) not in self._followed:
+                self._own(target)
+            path = () if of == "*" else (of, *rest) if of else rest
+            if not self._is_cut(target, path):
+                self.found.bindings.add((name, binding, target, of))
+            self.enter(target, path)
+
+    def _own(self, name: str) -> None:
+        """What a user's module imports: another of that user, which lies beside it, or a library."""
+        source = self._source(name)
+        if source is not None and not source.library:
+            self._followed.add(_top(name))
+        else:
+            self.found.foreign.add(_top(name))
+
+    def _absolute(self, name: str, level: int, module: str) -> str:
+        if not level:
+            return module
+        source = self._source(name)
+        up = level - 1 if source is not None and source.package else level
+        base = name.split(".")[: len(name.split(".")) - up]
+        return ".".join([*base, module] if module else base)
+
+    def _is_cut(self, name: str, path: tuple[str, ...]) -> bool:
+        whole = [*_above(name), name]
+        return not self._cut.isdisjoint(whole) or bool(path and f"{name}:{path[0]}" in self._cut)
+
+    def _source(self, name: str) -> Source | None:
+        if name not in self._sources:
+            self._sources[name] = self._read(name)
+        return self._sources[name]
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _above(name: str) -> list[str]:
+    """The packages that a module is in, from the top."""
+    names = name.split(".")
+    return [".".join(names[:count]) for count in range(1, len(names))]

@@ -1,0 +1,139 @@
+"""What a key counts of code: all that a step's entry reaches, and the libraries that this uses."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from endcap.errors import EndcapError
+from endcap.store import syntax
+from endcap.store.cache import cache_folder
+from endcap.store.closure import Closure, Source, closure
+from endcap.store.fingerprint import fingerprint
+from endcap.store.syntax import Module, parse
+
+CUT = {
+    "endcap.cluster": "asks a cluster for pods",
+    "endcap.cpus": "says how much may run at once",
+    "endcap.deploy": "says which versions serve; the address of each one's package is in the key",
+    "endcap.errors": "an error ends a step, which has no output then",
+    "endcap.events.simulated": "writes files, whose content is in the key",
+    "endcap.processes": "says whether a process lives",
+    "endcap.registry.register": "writes into MLflow",
+    "endcap.registry.versions": "says which version is the champion; its package's address is in the key",
+    "endcap.rules.read": "reads rule files, whose content is in the key",
+    "endcap.spec.kubernetes": "says what pods get",
+    "endcap.spec.recommender:Recommender": "steps get settings of it; their values are in the key",
+    "endcap.steps": "says what the steps are called",
+    "endcap.store": "keeps bytes as they are given",
+    "endcap.training.search.kuberay": "makes the pods of a Ray cluster",
+    "endcap.training.search.mlflow_runs": "writes what trials gave into MLflow",
+    "endcap.training.search.ray_cluster": "says where Ray is",
+}
+"""Rooms, modules and definitions whose code changes no output, and why. The closure ends at them."""
+LIBRARIES = {
+    "duckdb": "duckdb",
+    "ibis": "ibis-framework",
+    "numpy": "numpy",
+    "optuna": "optuna",
+    "pandas": "pandas",
+    "pyarrow": "pyarrow",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+}
+"""Libraries that results depend on, by the name that is imported: major.minor counts where code uses them."""
+
+
+@functools.cache
+def code_fingerprint(*entries: str) -> str:
+    """Fingerprint of the code that entries reach, and of the libraries that this code uses.
+
+    An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises UserError where an entry has
+    no source here, so that a change of it could not be seen.
+    """
+    found = closure(entries, installed, CUT)
+    return fingerprint(found.digest(), _versions(found))
+
+
+def installed(name: str) -> Source | None:
+    """A module's source as it is installed here. Nothing of it is run."""
+    top, *below = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # such as `__main__`
+        return None
+    if spec is None:
+        return None
+    if not below and spec.submodule_search_locations is None:
+        return _file(Path(spec.origin or ""), package=False)
+    for location in spec.submodule_search_locations or ():
+        place = Path(location, *below)
+        source = _file(place / "__init__.py", package=True)
+        if source is None and below:
+            source = _file(place.with_suffix(".py"), package=False)
+        if source is not None:
+            return source
+    return None
+
+
+def _file(file: Path, *, package: bool) -> Source | None:
+    if file.suffix != ".py" or not file.is_file():
+        return None
+    library = any(file.is_relative_to(place) for place in _library_folders())
+    return Source(file.read_bytes(), package, library, _parsed)
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _versions(found: Closure) -> list[tuple[str, str]]:
+    """Of the libraries that count, and are installed: major.minor."""
+    versions = []
+    for name in sorted(found.libraries & set(LIBRARIES) | found.foreign):
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append((name, ".".join(version(LIBRARIES.get(name, name)).split(".")[:2])))
+    return versions
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text: bytes) -> Module:
+    """A module's parts: parsing all that a step needs takes half a second, so what was once parsed is kept."""
+    kept = _kept(hashlib.sha256(_reader() + text).hexdigest())
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            return Module.from_json(json.loads(kept.read_bytes()))
+    module = parse(text)
+    if kept is not None:
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(exist_ok=True)
+            draft = kept.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(module.to_json()))
+            draft.replace(kept)
+    return module
+
+
+def _kept(digest: str) -> Path | None:
+    """Where the parts of a text are kept on this machine; None: nowhere."""
+    try:
+        return cache_folder() / "code" / f"{digest}.json"
+    except EndcapError:
+        return None
+
+
+@functools.cache
+def _reader() -> bytes:
+    """What a kept module was taken apart by: the parts of another reader are not those of this one."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    return hashlib.sha256(python.encode() + Path(syntax.__file__).read_bytes()).digest()

@@ -1,0 +1,201 @@
+"""A module's text, taken apart: what each of its definitions says, and which names that needs.
+
+Comments, docstrings, positions, annotations of functions, and the words of Endcap's own errors are left out: no output
+depends on them. Annotations in classes stay, since Pydantic and dataclasses read them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Target = tuple[int, str, str]
+"""What an import names: its level (of `from .` and the like), its module, and the name in it; an empty name: the
+module itself."""
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?")
+_ERRORS = "endcap.errors"
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """A statement of a module's top level.
+
+    binds: names that it defines; none: it counts whenever anything of the module does. digest: of what it says. uses:
+    names that it reads, with the attributes that follow: `parts.table`. imports: by local name, those inside it.
+    strings: texts in it that may name a module, such as ``endcap.models.ease`` or ``acme.markov:Markov``.
+    """
+
+    digest: str
+    binds: list[str] = field(default_factory=list)
+    uses: list[str] = field(default_factory=list)
+    imports: dict[str, list[Target]] = field(default_factory=dict)
+    strings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Module:
+    """imports: by name, those of the module's top level. parts: its other statements."""
+
+    imports: dict[str, list[Target]]
+    parts: list[Part]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Module:
+        """What `to_json` wrote."""
+        return cls(_targets(document["imports"]), [_part(one) for one in document["parts"]])
+
+
+def parse(text: str | bytes) -> Module:
+    """Take a module's text apart. Raises SyntaxError."""
+    imports: dict[str, list[Target]] = {}
+    statements: list[ast.stmt] = []
+    for statement in _unchecked(ast.parse(text).body):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            _bind(statement, imports)
+        elif not _is_text(statement):
+            statements.append(statement)
+    errors = {name for name, targets in imports.items() if any(target[1] == _ERRORS for target in targets)}
+    parts = []
+    for statement in statements:
+        reader = _Reader(errors)
+        reader.read(statement)
+        # What stands under an `if`, a `try` or the like is bound there, and counts like any other effect.
+        bound = _bound(statement)
+        if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef, ast.Assign, ast.AnnAssign)):
+            imports.update({name: [*imports.get(name, []), *targets] for name, targets in reader.imports.items()})
+            bound = []
+        parts.append(reader.part(bound))
+    return Module(imports, parts)
+
+
+class _Reader:
+    """Writes a statement's syntax down, and what it names on the way."""
+
+    def __init__(self, errors: set[str]) -> None:
+        self._errors = errors
+        self._said: list[str] = []
+        self._uses: dict[str, None] = {}
+        self._strings: dict[str, None] = {}
+        self.imports: dict[str, list[Target]] = {}
+
+    def part(self, binds: list[str]) -> Part:
+        digest = hashlib.sha256("".join(self._said).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
+        return Part(digest, binds, list(self._uses), self.imports, list(self._strings))
+
+    def read(self, node: ast.AST, *, in_class: bool = False) -> None:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            _bind(node, self.imports)
+            self._said.append(f"({ast.unparse(node)})")
+            return
+        if isinstance(node, ast.Name):
+            self._uses[node.id] = None
+        elif isinstance(node, ast.Attribute) and (chain := _chain(node)):
+            self._uses[chain] = None
+            self._said.append(f"({chain})")
+            return
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str) and _DOTTED.fullmatch(node.value):
+                self._strings[node.value] = None
+            self._said.append(f"({type(node.value).__name__} {node.value!r})")
+            return
+        elif isinstance(node, ast.Raise) and (error := self._own_error(node)):
+            node = ast.Raise(error)  # its words, and what they are made of, are in no output
+        self._said.append(f"({type(node).__name__}")
+        for name, value in ast.iter_fields(node):
+            if value is None or value == [] or self._is_hint(node, name, in_class):
+                continue
+            self._said.append(f" {name}")
+            if isinstance(value, list):
+                inside = isinstance(node, ast.ClassDef) and name == "body"
+                for one in _unchecked(value) if name in ("body", "orelse") else value:
+                    if not (isinstance(one, ast.AST) and _is_text(one)):
+                        self._value(one, inside)
+            else:
+                self._value(value, False)
+        self._said.append(")")
+
+    def _value(self, value: Any, in_class: bool) -> None:
+        if isinstance(value, ast.AST):
+            self.read(value, in_class=in_class)
+        else:
+            self._said.append(f" {value!r}")
+
+    def _is_hint(self, node: ast.AST, name: str, in_class: bool) -> bool:
+        """Whether a field is a type that nothing reads while the code runs."""
+        if name in ("returns", "type_comment", "type_params", "ctx", "kind"):
+            return True
+        return name == "annotation" and (isinstance(node, ast.arg) or not in_class)
+
+    def _own_error(self, node: ast.Raise) -> ast.expr | None:
+        """The class of an error of Endcap's own that is made and raised here."""
+        made = node.exc
+        if isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id in self._errors:
+            return made.func
+        return None
+
+
+def _unchecked(body: list[Any]) -> Iterator[Any]:
+    """A body's statements, without those that only a type checker sees."""
+    for statement in body:
+        if isinstance(statement, ast.If) and _chain(statement.test).endswith("TYPE_CHECKING"):
+            yield from statement.orelse
+        else:
+            yield statement
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a text alone: a docstring, or one of an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _chain(node: ast.AST) -> str:
+    """`a.b.c` of a name and its attributes; empty: something else."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """Names that a definition or a plain assignment binds; none where it does anything else."""
+    if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    names: list[str] = []
+    for target in targets:
+        elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+        if not all(isinstance(element, ast.Name) for element in elements):
+            return []
+        names += [element.id for element in elements if isinstance(element, ast.Name)]
+    return names
+
+
+def _bind(statement: ast.Import | ast.ImportFrom, imports: dict[str, list[Target]]) -> None:
+    for alias in statement.names:
+        if isinstance(statement, ast.ImportFrom):
+            name, target = alias.asname or alias.name, (statement.level, statement.module or "", alias.name)
+        elif alias.asname:
+            name, target = alias.asname, (0, alias.name, "")
+        else:
+            name, target = alias.name.partition(".")[0], (0, alias.name.partition(".")[0], "")
+        imports.setdefault(name, []).append(target)
+
+
+def _targets(imports: dict[str, list[Any]]) -> dict[str, list[Target]]:
+    return {name: [(level, module, of) for level, module, of in targets] for name, targets in imports.items()}
+
+
+def _part(document: dict[str, Any]) -> Part:
+    return Part(**{**document, "imports": _targets(document["imports"])})
