@@ -36,7 +36,8 @@ class Step:
     does
         What the step does, in a line.
     entry
-        The module whose code, with all that it imports, makes the step's output. The output's key counts it.
+        What makes the step's output: a function by its module and name. The output's key counts its code, with all that
+        this needs.
     makes
         The name of the step's output, by which later steps take it; empty: the step makes none.
     kind
@@ -50,7 +51,8 @@ class Step:
     parameters
         Further parameters of the run that the step takes.
     settings
-        Keys of the specs that the output depends on; those of the shop begin with `shop.`.
+        Keys of the specs that the output depends on; those of the shop begin with `shop.`, and `*` is all of the
+        recommender.
     pipelines
         The pipelines that the step is of.
     optional
@@ -97,7 +99,7 @@ STEPS = {
             name="ingest",
             title="Ingest",
             does="checks every event, item and customer, and writes a snapshot",
-            entry="endcap.events.ingestion",
+            entry="endcap.events.ingestion:ingest",
             makes="snapshot",
             kind="snapshots",
             owner="shop",
@@ -110,7 +112,7 @@ STEPS = {
             name="features",
             title="Features",
             does="makes sessions, the item table and event features of a snapshot: a dataset",
-            entry="endcap.features.dataset",
+            entry="endcap.features.dataset:build",
             makes="dataset",
             kind="datasets",
             owner="shop",
@@ -124,18 +126,27 @@ STEPS = {
             name="train",
             title="Train",
             does="finds the model's settings and fits the model on the training part",
-            entry="endcap.training.train",
+            entry="endcap.training.train:train",
             makes="trained",
             kind="trained",
             inputs=("dataset",),
             parameters=("registry",),
-            settings=("model", "search", "split", "exclude", "refit", "seed", "evaluation.protocol", "training"),
+            settings=(
+                "model",
+                "search",
+                "split",
+                "exclude",
+                "refit",
+                "seed",
+                "evaluation.protocol",
+                "training.workers",
+            ),
         ),
         Step(
             name="evaluate",
             title="Evaluate and gate",
             does="compares the model with the champion and the baselines, and decides by the gate",
-            entry="endcap.evaluation.judge",
+            entry="endcap.evaluation.judge:judge",
             makes="verdict",
             kind="verdicts",
             documents=("recommender", "shop"),
@@ -148,11 +159,11 @@ STEPS = {
             name="refit",
             title="Refit on all data",
             does="fits the winner on all data and writes its package",
-            entry="endcap.training.refit",
+            entry="endcap.training.refit:refit",
             makes="package",
             kind="packages",
             inputs=("verdict",),
-            settings=("refit", "split", "seed", "exclude", "serving"),
+            settings=("*",),
         ),
         Step(
             name="register",
@@ -181,13 +192,13 @@ STEPS = {
             name="recommend",
             title="Recommend",
             does="makes every customer's list by the versions that serve, and publishes the lists",
-            entry="endcap.batch.recommend",
+            entry="endcap.batch.recommend:recommend",
             makes="recommendations",
             kind="recommendations",
             documents=("recommender", "shop"),
             inputs=("dataset",),
             parameters=("registry", "online", "version", "customers"),
-            settings=("batch", "shop.rules"),
+            settings=("batch.k", "batch.partition", "batch.active", "shop.rules"),
             pipelines=("recommend",),
         ),
     )

@@ -14,7 +14,7 @@ from endcap.batch.parts import Plan
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.models import NO_ITEM
-from endcap.registry.package import load_package
+from endcap.registry.package import load_contents
 from endcap.store import Store, open_store
 
 
@@ -43,7 +43,7 @@ class Maker:
     def __init__(self, job: Job, plan: Plan, store: Store) -> None:
         self._job, self._plan = job, plan
         dataset = store.fetch(job.dataset)
-        self._package = load_package(store.fetch(job.package, verify=True))
+        self._package = load_contents(store.fetch(job.package, verify=True))
         recommender = self._package.recommender
         self._histories = Histories.read(dataset, recommender.serving.recent_events, job.owned_since)
         self._own = self._package.vocabulary.indices(dataset_items(dataset))
@@ -55,7 +55,7 @@ class Maker:
         customers = self._plan.customers[begin : begin + self._job.partition].astype(np.int64)
         sessions = self._translated(self._histories.recent.take(customers))
         sessions = replace(sessions, customers=self._customers(customers))
-        evaluate = self._package.ranker.evaluate
+        evaluate = self._package.evaluate
         if evaluate is not None:
             sessions = replace(sessions, features=evaluate(sessions))
         return self._lister.lists(sessions, self._translated(self._histories.owned.take(customers)), tell)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,23 +24,20 @@ from endcap.batch.workers import share
 from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
-from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
-from endcap.registry.package import load_package
+from endcap.registry.package import load_contents
 from endcap.rules import Catalogue, Rulebook
-from endcap.spec import Recommender, Shop
+from endcap.spec.settings import ListSettings
+from endcap.spec.shop import Shop
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
 
 Progress = Callable[[str], None]
 _WRITERS = 4
 """Parts that are written, and held in memory, at once."""
-CODE = (
-    *(f"endcap.batch.{module}" for module in ("customers", "histories", "lists", "maker", "parts")),
-    "endcap.rules.rulebook",
-    "endcap.features.declare",
-    "endcap.features.sessions",
-    *MODELS,
-)
 
 
 @dataclass(frozen=True)
@@ -94,13 +91,14 @@ def recommend(
     from endcap.rules.read import read_catalogue
 
     wanted = wanted or Wanted()
-    targets = served(recommender, store, registry_uri, wanted.version)
+    settings = ListSettings.of(recommender)
+    targets = served(settings, store, registry_uri, wanted.version)
     dataset = wanted.dataset or newest_dataset(shop.name, store)
-    who = chosen(recommender.batch, dataset, store, wanted.customers)
+    who = chosen(settings.batch, dataset, store, wanted.customers)
     for line in who.warnings:
         progress(line)
     catalogue = read_catalogue(shop, progress)
-    asked = _Asked(recommender, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
+    asked = _Asked(settings, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
     return [asked.of(target) for target in targets]
 
 
@@ -131,7 +129,7 @@ def describe(made: Sequence[Made], *, published: bool) -> str:
 class _Asked:
     """What is asked of each version alike."""
 
-    recommender: Recommender
+    settings: ListSettings
     store: Store
     dataset: str
     who: Chosen
@@ -141,22 +139,21 @@ class _Asked:
 
     def of(self, target: Target) -> Made:
         """The lists of one version, made or found."""
-        name = kind(self.recommender.name)
+        name = kind(self.settings.name)
         key = self._key(target)
         with self.store.workspace(name, key, self.progress) as work:
             address = self.store.find(name, key) or self._make(target, key, work)
         return Made(target.version, address, self.store.manifest(address)["facts"])
 
     def _key(self, target: Target) -> str:
-        settings = self.recommender.batch.model_dump(mode="json", include={"k", "partition"})
         made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
-        code = code_fingerprint(*CODE, *own_code(self.recommender.model))
-        return fingerprint(made_of, settings, self.who.fingerprint, code)
+        code = code_fingerprint(STEPS["recommend"].entry, *own_code(self.settings.model))
+        return fingerprint(made_of, self.settings.key(), self.who.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:
-        batch = self.recommender.batch
-        job = Job(self.store.root, target.package, self.dataset, key, batch.k, batch.partition, self._owned_since())
-        package = load_package(self.store.fetch(target.package, verify=True))
+        k, partition = self.settings.k, self.settings.partition
+        job = Job(self.store.root, target.package, self.dataset, key, k, partition, self._owned_since())
+        package = load_contents(self.store.fetch(target.package, verify=True))
         plan = Plan.load(work, key)
         if plan is None:
             allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed()
@@ -164,14 +161,14 @@ class _Asked:
             plan.save(work, key)
         vocabulary = pa.array(package.vocabulary.ids, pa.string())
         del package  # each maker has its own
-        count = -(-len(plan.customers) // batch.partition)
+        count = -(-len(plan.customers) // partition)
         self._make_parts(job, plan, target, work, count)
-        with self.store.publish(kind(self.recommender.name), key) as draft:
+        with self.store.publish(kind(self.settings.name), key) as draft:
             self.progress(f"version {target.version}: writing {count:,} parts")
 
             def written(number: int) -> float:
                 lists = parts.kept(work, key, number)
-                ids = self.who.ids.take(pa.array(_part(plan, number, batch.partition)))
+                ids = self.who.ids.take(pa.array(_part(plan, number, partition)))
                 part = parts.table(lists, ids, vocabulary, target.version, plan.made)
                 parts.write(draft.path / parts.name(number), part)
                 return parts.filled(lists) * len(lists)
@@ -199,8 +196,8 @@ class _Asked:
         pace = Pace(f"version {target.version}", sizes, missing, self.progress)
         if not missing:
             return
-        if self.recommender.batch.workers > 1 and len(missing) > 1:
-            share(job, missing, self.recommender.batch.workers, work, pace)
+        if self.settings.batch.workers > 1 and len(missing) > 1:
+            share(job, missing, self.settings.batch.workers, work, pace)
             return
         maker = Maker(job, plan, self.store)
         for number in missing:
@@ -208,14 +205,13 @@ class _Asked:
             pace.whole()
 
     def _facts(self, target: Target, plan: Plan, count: int, filled: float) -> dict[str, Any]:
-        batch = self.recommender.batch
         return {
-            "recommender": self.recommender.name,
+            "recommender": self.settings.name,
             "version": target.version,
             "package": target.package,
             "dataset": self.dataset,
             "catalogue": self.catalogue.version,
-            "k": batch.k,
+            "k": self.settings.k,
             "customers": len(plan.customers),
             "parts": count,
             "filled": filled,

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from endcap.deploy.state import Target, find_state
 from endcap.errors import NotFoundError
 from endcap.registry import open_registry
-from endcap.spec import Recommender
+from endcap.spec.settings import ListSettings
 from endcap.store import Store
 
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
 
-def served(recommender: Recommender, store: Store, registry_uri: str | None, version: str | None) -> list[Target]:
+
+def served(
+    settings: Recommender | ListSettings, store: Store, registry_uri: str | None, version: str | None
+) -> list[Target]:
     """The versions that shoppers meet: the registry's champion, then what else the desired state serves, which is the
     challenger while it is rolled out; or the version that is named. Raises NotFoundError where there is none."""
-    name = recommender.name
+    name = settings.name
     registry = open_registry(registry_uri, store)
     if version is not None:
         one = registry.version(name, version)

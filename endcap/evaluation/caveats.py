@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from endcap.features.view import View
-from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, Recommender, SampledNegatives
+from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, SampledNegatives
+from endcap.spec.settings import JudgeSettings
 
 
-def caveats(recommender: Recommender, view: View, champion: str, fitted_until: int | None) -> list[str]:
+def caveats(settings: JudgeSettings, view: View, champion: str, fitted_until: int | None) -> list[str]:
     """A sentence each. champion: its version; fitted_until: epoch ms of the last event it learnt from, or None."""
-    found = [_later_training(recommender, view), _sampled(recommender), _alone(recommender)]
+    found = [_later_training(settings, view), _sampled(settings), _alone(settings)]
     return [told for told in (*found, _flattered(view, champion, fitted_until)) if told]
 
 
-def _later_training(recommender: Recommender, view: View) -> str:
-    if not isinstance(recommender.split, LeaveOneOutSplit):
+def _later_training(settings: JudgeSettings, view: View) -> str:
+    if not isinstance(settings.split, LeaveOneOutSplit):
         return ""
     last, asked = int(view.training.times.max()), view.test.times[view.test.offsets[1:] - 1]
     return (
@@ -25,8 +26,8 @@ def _later_training(recommender: Recommender, view: View) -> str:
     )
 
 
-def _sampled(recommender: Recommender) -> str:
-    negatives = recommender.evaluation.negatives
+def _sampled(settings: JudgeSettings) -> str:
+    negatives = settings.evaluation.negatives
     if negatives is None:
         return ""
     among = f"the items that {negatives.given} names" if isinstance(negatives, GivenNegatives) else _drawn(negatives)
@@ -41,8 +42,8 @@ def _drawn(negatives: SampledNegatives) -> str:
     return f"{negatives.sampled:,} sampled items (mean of {negatives.draws} draws)"
 
 
-def _alone(recommender: Recommender) -> str:
-    if recommender.baselines:
+def _alone(settings: JudgeSettings) -> str:
+    if settings.baselines:
         return ""
     return "baselines: the list is empty, so popularity was put in: no figure is shown with nothing beside it"
 

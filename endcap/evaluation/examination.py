@@ -14,15 +14,16 @@ from endcap.evaluation.negatives import Negatives
 from endcap.evaluation.ranks import Competitor
 from endcap.evaluation.timing import drawn_prefixes, milliseconds
 from endcap.features.view import View, customer_ids
-from endcap.spec.recommender import Recommender, SampledNegatives
+from endcap.spec.recommender import SampledNegatives
+from endcap.spec.settings import JudgeSettings
 
 
 class Examination:
     """The test sessions of a view, under the recommender's protocol; models are examined one after the other."""
 
-    def __init__(self, recommender: Recommender, view: View, dataset: Path) -> None:
+    def __init__(self, settings: JudgeSettings, view: View, dataset: Path) -> None:
         """dataset: the folder that the view is of. Raises DataError: see `given_items`."""
-        self._view, self._rules, self._seed = view, recommender.evaluation, recommender.seed
+        self._view, self._rules, self._seed = view, settings.evaluation, settings.seed
         size = len(view.vocabulary)
         self._popularity = Popularity.of(view.training, size)
         self._first_seen = view.items["first_seen"].to_numpy()

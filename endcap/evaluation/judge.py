@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,31 +23,32 @@ from endcap.evaluation.samples import Samples
 from endcap.features.view import View, customer_ids, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
-from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import RULES, Package, load_package
+from endcap.registry.package import RULES, Contents, load_contents
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
-from endcap.spec.recommender import GivenNegatives, Recommender
+from endcap.spec.recommender import GivenNegatives
 from endcap.spec.rules import Rules
+from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 REPORT = "report.json"
-JUDGED_BY = ("split", "model", "baselines", "exclude", "evaluation", "gate", "seed")
-"""The parts of a recommender's spec that a verdict depends on."""
-CODE = ("endcap.evaluation", "endcap.features", "endcap.rules", *MODELS)
 
 
 @dataclass(frozen=True)
 class _Champion:
     version: Version
-    package: Package
+    package: Contents
 
 
 def judge(
@@ -67,27 +68,27 @@ def judge(
     shop: whose rules hold for all of them alike; its blacklist is read now. None: there are no rules.
     A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
-    kind = f"verdicts/{recommender.name}"
+    settings = JudgeSettings.of(recommender)
+    kind = f"verdicts/{settings.name}"
     registry = open_registry(registry_uri, store)
-    rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
-    code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.baselines))
+    code = code_fingerprint(STEPS["evaluate"].entry, *own_code(settings.model, *settings.baselines))
     known = _house_rules(shop, progress)
-    files = _files(recommender) + ([] if known is None else [known.version])
-    question = fingerprint(rules, content_key(dataset), content_key(trained), code, *files)
-    version = registry.champion(recommender.name)
+    files = _files(settings) + ([] if known is None else [known.version])
+    question = fingerprint(settings.key(), content_key(dataset), content_key(trained), code, *files)
+    version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
     key = fingerprint(question, None if version is None else content_key(version.package))
     found = store.find(kind, key)
     if found is not None:
         return found
-    champion = None if version is None else _Champion(version, load_package(store.fetch(version.package, verify=True)))
+    champion = None if version is None else _Champion(version, load_contents(store.fetch(version.package, verify=True)))
     with store.publish(kind, key) as draft:
-        facts, report = _judge(recommender, dataset, trained, champion, known, store, progress)
+        facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
         training = store.manifest(trained)["facts"]
-        draft.facts["mlflow_run"] = log_run(recommender, training, draft.facts, registry, key=key)
+        draft.facts["mlflow_run"] = log_run(settings, training, draft.facts, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         if known is not None:
             (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -101,7 +102,7 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 def _judge(
-    recommender: Recommender,
+    settings: JudgeSettings,
     dataset: str,
     trained: str,
     champion: _Champion | None,
@@ -110,50 +111,50 @@ def _judge(
     progress: Progress,
 ) -> tuple[Json, Json]:
     folder = store.fetch(dataset)
-    view = open_view(folder, recommender)
-    warnings = _caveats(recommender, view, champion)
+    view = open_view(folder, settings)
+    warnings = _caveats(settings, view, champion)
     house = None if known is None else HouseRules.of(known, folder)
     barred = None if house is None else house.on(view.vocabulary, view.items)
-    examination = Examination(recommender, view, folder)
+    examination = Examination(settings, view, folder)
     taken = {} if house is None else {"rules": house.facts(view)}
     warnings += [told for facts in taken.values() if (told := caveat(facts, examination.predictions))]
     for warning in warnings:
         progress(f"warning: {warning}")
     predictions = f"{examination.predictions:,} predictions"
-    challenger = replace(_challenger(recommender, store.fetch(trained, verify=True), view), barred=barred)
+    challenger = replace(_challenger(settings, store.fetch(trained, verify=True), view), barred=barred)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
     if champion is not None:
         own = None if house is None else house.on(champion.package.vocabulary, champion.package.items)
         competitors[CHAMPION] = replace(_champion(champion.package, view, folder), barred=own)
-    samples = Samples(view, recommender.seed)
-    whole = len(competitors) + len(recommender.compared)
+    samples = Samples(view, settings.seed)
+    whole = len(competitors) + len(settings.compared)
     for done, (name, competitor) in enumerate(competitors.items()):
         progress(Advance(f"ranking {predictions}: {name}", done=done, whole=whole))
         examination.examine(name, competitor)
         samples.ask(name, competitor)
-    for done, spec in enumerate(recommender.compared, start=len(competitors)):
+    for done, spec in enumerate(settings.compared, start=len(competitors)):
         progress(Advance(f"fitting and ranking {predictions}: {spec.name}", done=done, whole=whole))
-        baseline = replace(_baseline(spec, recommender, view, progress), barred=barred)
+        baseline = replace(_baseline(spec, settings, view, progress), barred=barred)
         examination.examine(spec.name, baseline)
         samples.ask(spec.name, baseline)
-    progress(f"resampling {len(view.test):,} sessions {recommender.evaluation.bootstrap:,} times")
+    progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
     contest = examination.contest()
-    baselines = [spec.name for spec in recommender.compared]
-    outcomes = decide(recommender.gate, contest.metrics, contest.comparisons, baselines)
+    baselines = [spec.name for spec in settings.compared]
+    outcomes = decide(settings.gate, contest.metrics, contest.comparisons, baselines)
     facts = _facts(outcomes, contest, champion, view, warnings)
-    compared = [CHALLENGER, _opponent(recommender, contest)]
+    compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    return {**facts, **taken, "confidence": recommender.evaluation.confidence}, report
+    return {**facts, **taken, "confidence": settings.evaluation.confidence}, report
 
 
-def _opponent(recommender: Recommender, contest: Contest) -> str:
+def _opponent(settings: JudgeSettings, contest: Contest) -> str:
     """Whom the samples show beside the challenger: the champion, else the best baseline."""
     if CHAMPION in contest.metrics:
         return CHAMPION
-    metric = f"mrr@{max(recommender.evaluation.cutoffs)}"
-    return best_baseline(metric, contest.metrics, [spec.name for spec in recommender.compared])
+    metric = f"mrr@{max(settings.evaluation.cutoffs)}"
+    return best_baseline(metric, contest.metrics, [spec.name for spec in settings.compared])
 
 
 def _facts(
@@ -175,7 +176,7 @@ def _facts(
     }
 
 
-def _challenger(recommender: Recommender, folder: Path, view: View) -> Competitor:
+def _challenger(settings: JudgeSettings, folder: Path, view: View) -> Competitor:
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     if vocabulary.ids != view.vocabulary.ids:
         raise IntegrityError(
@@ -183,27 +184,27 @@ def _challenger(recommender: Recommender, folder: Path, view: View) -> Competito
             code="evaluation.other-view",
             path=str(folder),
         )
-    return Competitor(load(folder / "model", recommender.classes), recommender.exclude)
+    return Competitor(load(folder / "model", settings.classes), settings.exclude)
 
 
-def _champion(package: Package, view: View, dataset: Path) -> Competitor:
+def _champion(package: Contents, view: View, dataset: Path) -> Competitor:
     translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
     customers = None
     if package.customers:
         own = (package.customers.get(customer, -1) for customer in customer_ids(dataset).to_pylist())
         customers = np.array([*own, -1], dtype=np.int32)
-    return Competitor(package.model, package.recommender.exclude, translation, package.ranker.evaluate, customers)
+    return Competitor(package.model, package.recommender.exclude, translation, package.evaluate, customers)
 
 
-def _baseline(spec: ModelSpec, recommender: Recommender, view: View, progress: Progress) -> Competitor:
+def _baseline(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Progress) -> Competitor:
     found: Json = {}
-    seed = recommender.seed
+    seed = settings.seed
     if make(spec).needs_validation:
-        first = tried(spec, view, recommender.exclude, seed=seed, progress=progress)
+        first = tried(spec, view, settings.exclude, seed=seed, progress=progress)
         found = dict(first.report.found)
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
-    return Competitor(model, recommender.exclude)
+    return Competitor(model, settings.exclude)
 
 
 def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
@@ -215,16 +216,16 @@ def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
     return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), made=int(time.time() * 1000))
 
 
-def _files(recommender: Recommender) -> list[str]:
+def _files(settings: JudgeSettings) -> list[str]:
     """Digests of the files that a verdict depends on beside the dataset."""
-    negatives = recommender.evaluation.negatives
+    negatives = settings.evaluation.negatives
     return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
-def _caveats(recommender: Recommender, view: View, champion: _Champion | None) -> list[str]:
+def _caveats(settings: JudgeSettings, view: View, champion: _Champion | None) -> list[str]:
     if champion is None:
-        return caveats(recommender, view, "", None)
-    return caveats(recommender, view, champion.version.version, champion.package.info.get("fitted_until"))
+        return caveats(settings, view, "", None)
+    return caveats(settings, view, champion.version.version, champion.package.info.get("fitted_until"))
 
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:

@@ -17,15 +17,10 @@ from endcap.events.snapshot import QUARANTINE
 from endcap.events.sources import Found, find_files
 from endcap.spec.shop import Shop
 from endcap.spec.source import Source
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, fingerprint, storage_errors
 
 TABLES = ("events", "items", "customers")
-# What makes a snapshot of given files; not the simulator and the converter, which are of this package too.
-_MODULES = (
-    "assemble batch days digest engine ingestion layouts load plan quarantine read read_csv read_json read_parquet "
-    "snapshot sources spool utf8"
-)
-CODE = [f"endcap.events.{name}" for name in _MODULES.split()]
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
         "sessions": shop.sessions.by,
         "types": shop.kept_types,
     }
-    return fingerprint("ingest", shop.name, files, declared, code_fingerprint(*CODE))
+    return fingerprint("ingest", shop.name, files, declared, code_fingerprint(STEPS["ingest"].entry))
 
 
 def _known(store: Store, shop: Shop, key: str) -> str | None:
@@ -135,7 +130,8 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
                 tables[name] = write_table(table, files[name], staging, loader, tables["events"]["last"])
     content = {name: facts["content"] for name, facts in tables.items()}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
-    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, quarantine.digest, code_fingerprint(*CODE))
+    code = code_fingerprint(STEPS["ingest"].entry)
+    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, quarantine.digest, code)
     found = store.find(kind, key)
     if found:
         progress("the same rows, in other files, are a snapshot already")

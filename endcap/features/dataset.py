@@ -22,14 +22,11 @@ from endcap.features.owned import OWNED, write_owned
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
 from endcap.features.window import cut, milliseconds, nothing_left
 from endcap.spec.shop import Shop
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
-CODE = [
-    f"endcap.features.{module}"
-    for module in ("dataset", "declare", "engine", "filters", "log", "owned", "tables", "window")
-]
 CUSTOMERS = "customers.parquet"
 SALTS = ("", "1", "2", "3")
 RESERVED = {
@@ -56,7 +53,7 @@ def build(
     if shop.rules.owned is not None:
         used["owned"] = [shop.rules.owned.types, shop.events.types]
     end = None if until is None else milliseconds(until)
-    key = fingerprint(content_key(snapshot), used, end, code_fingerprint(*CODE))
+    key = fingerprint(content_key(snapshot), used, end, code_fingerprint(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from endcap.errors import Problem, SpecError
 from endcap.features.sessions import Sessions
 from endcap.spec.nodes import spelled
-from endcap.spec.recommender import Recommender
+from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 from endcap.spec.side import named
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
@@ -121,7 +124,7 @@ def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, 
     return values
 
 
-def model_features(recommender: Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
+def model_features(settings: ViewSettings | Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
     """The declarations of the features that the recommender's model, or a member of its blend, names; each once.
 
     Raises SpecError, with every mistake, those of the baselines too: a feature that the shop does not declare, or one
@@ -130,16 +133,16 @@ def model_features(recommender: Recommender, declared: Sequence[EventFeature]) -
     known = {feature.name: feature for feature in declared}
     problems = []
     used: dict[str, EventFeature] = {}
-    for key, name in named(recommender.models, "features").items():
+    for key, name in named(settings.models, "features").items():
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none, the shop declares no event features"
-            hint = f"Declare {name!r} under features.events of the shop {recommender.shop!r}, or leave it out"
-            place = f"recommender {recommender.name}"
+            hint = f"Declare {name!r} under features.events of the shop {settings.shop!r}, or leave it out"
+            place = f"recommender {settings.name}"
             problems.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
         elif known[name].values is None:
             found, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
-            hint = f"Give the feature {name!r} of the shop {recommender.shop!r} `buckets`"
-            place = f"recommender {recommender.name}"
+            hint = f"Give the feature {name!r} of the shop {settings.shop!r} `buckets`"
+            place = f"recommender {settings.name}"
             problems.append(Problem(place, spelled(key), found, allowed, hint, code="not-allowed"))
         elif key[0] == "model":
             used[name] = known[name]

@@ -22,7 +22,8 @@ from endcap.features.sessions import Sessions, Types
 from endcap.features.split import LEFT_OUT, NEVER, Boundaries, between, boundaries, left_out, where
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.base import format_duration
-from endcap.spec.recommender import LeaveOneOutSplit, Protocol, Recommender, TimeSplit
+from endcap.spec.recommender import LeaveOneOutSplit, Protocol, TimeSplit
+from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 
 MIN_EVALUATED = 2
@@ -56,20 +57,20 @@ class View:
     protocol: Protocol = "every-prefix"
 
 
-def open_view(dataset: Path, recommender: Recommender) -> View:
+def open_view(dataset: Path, settings: ViewSettings) -> View:
     """The recommender's view of the dataset in a folder.
 
     Raises DataError where the split leaves nothing to learn from or nothing to judge on, and SpecError where the
     model names features that the shop does not declare.
     """
     features = declared_features(dataset)
-    model_features(recommender, features)
+    model_features(settings, features)
     everyone = _read(dataset, "", features)
-    cuts, raw = _parts(dataset, recommender, everyone, features)
+    cuts, raw = _parts(dataset, settings, everyone, features)
     items = _table(dataset / "items.parquet")
     vocabulary, recode, counts = _vocabulary(raw["training"], items)
     parts, dropped = {name: _coded(sessions, recode) for name, sessions in raw.items()}, {}
-    last_only = isinstance(recommender.split, LeaveOneOutSplit)
+    last_only = isinstance(settings.split, LeaveOneOutSplit)
     for name in ("validation", "test"):
         kept = _with_known_end(parts[name]) if last_only else _seen(parts[name], features)
         parts[name], dropped[name] = kept
@@ -79,16 +80,16 @@ def open_view(dataset: Path, recommender: Recommender) -> View:
     summary["all"] = _size(everyone)
     summary["cut"] = {"events_from_test_on": 0 if last_only else reaching}
     summary["from"] = {"validation": _known(cuts.validation), "test": _known(cuts.test)}
-    _refuse_empty(recommender, everyone, cuts, summary)
+    _refuse_empty(settings, everyone, cuts, summary)
     table = _aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
-    return View(vocabulary, **parts, items=table, features=features, counts=summary, protocol=recommender.protocol)
+    return View(vocabulary, **parts, items=table, features=features, counts=summary, protocol=settings.protocol)
 
 
 def _parts(
-    dataset: Path, recommender: Recommender, everyone: Sessions, features: Sequence[EventFeature]
+    dataset: Path, settings: ViewSettings, everyone: Sessions, features: Sequence[EventFeature]
 ) -> tuple[Boundaries, dict[str, Sessions]]:
     """Where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
-    split = recommender.split
+    split = settings.split
     cuts = boundaries(split, everyone)
     if isinstance(split, LeaveOneOutSplit):
         return cuts, left_out(everyone)
@@ -102,13 +103,13 @@ def _parts(
     }
 
 
-def everything(dataset: Path, recommender: Recommender) -> tuple[Vocabulary, Sessions]:
+def everything(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
     """All that the winner is refitted on, with its own vocabulary: training and test where the split is by time.
 
     Where test sessions are given they stay apart: the training part then is all. Both are the dataset's own events.
     """
     features = declared_features(dataset)
-    model_features(recommender, features)
+    model_features(settings, features)
     sessions = _read(dataset, "", features)
     vocabulary, recode, _ = _vocabulary(sessions, _table(dataset / "items.parquet", ["item"]))
     return vocabulary, _coded(sessions, recode)
@@ -225,12 +226,12 @@ def _known(moment: int) -> int | None:
     return None if moment == NEVER else moment
 
 
-def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
-    head = f"recommender {recommender.name!r}: the split leaves no"
+def _refuse_empty(settings: ViewSettings, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
+    head = f"recommender {settings.name!r}: the split leaves no"
     size = f"{len(everyone):,} sessions of {len(everyone.items):,} events"
-    judged = {"recommender": recommender.name, "split": recommender.split.model_dump(mode="json"), **counts["test"]}
+    judged = {"recommender": settings.name, "split": settings.split.model_dump(mode="json"), **counts["test"]}
     of_all = {"of_sessions": len(everyone), "of_events": len(everyone.items)}
-    if isinstance(recommender.split, LeaveOneOutSplit):
+    if isinstance(settings.split, LeaveOneOutSplit):
         if counts["train"]["sessions"] and counts["test"]["sessions"]:
             return
         raise DataError(
@@ -241,9 +242,9 @@ def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries
             **judged,
             **of_all,
         )
-    if isinstance(recommender.split, TimeSplit):
-        taken = f"split.test: {_shown(recommender.split.test)} begins {_date(cuts.test)} and "
-        longer, test = "set split.test larger", recommender.split.test
+    if isinstance(settings.split, TimeSplit):
+        taken = f"split.test: {_shown(settings.split.test)} begins {_date(cuts.test)} and "
+        longer, test = "set split.test larger", settings.split.test
     else:
         taken, longer, test = "", "give more sources of `part: test`", None
     if not counts["train"]["sessions"]:
@@ -251,11 +252,11 @@ def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries
         smaller = "split.validation" if test is None else "split.test or split.validation"
         raise DataError(
             f"{head} training sessions: of {size}, {span}, {taken}"
-            f"split.validation: {_shown(recommender.split.validation)} begins {_date(cuts.validation)}. "
+            f"split.validation: {_shown(settings.split.validation)} begins {_date(cuts.validation)}. "
             f"Set {smaller} smaller, or bring a longer log",
             code="features.no-training-sessions",
-            recommender=recommender.name,
-            split=recommender.split.model_dump(mode="json"),
+            recommender=settings.name,
+            split=settings.split.model_dump(mode="json"),
             test_begins=_known(cuts.test),
             validation_begins=_known(cuts.validation),
             **of_all,
@@ -264,11 +265,11 @@ def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries
     if not tested["sessions"]:
         if test is None and not tested["unseen_events"] + tested["short_events"]:
             raise DataError(
-                f"{head} test sessions: the shop {recommender.shop!r} has no events of `part: test`. "
+                f"{head} test sessions: the shop {settings.shop!r} has no events of `part: test`. "
                 "Give one of its sources `part: test`, or set split.by to 'time'",
                 code="features.no-test-source",
-                recommender=recommender.name,
-                shop=recommender.shop,
+                recommender=settings.name,
+                shop=settings.shop,
             )
         raise DataError(
             f"{head} test sessions out of {size}: {taken}{tested['unseen_events']:,} test events are of items that the "

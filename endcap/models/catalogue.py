@@ -14,11 +14,7 @@ from endcap.models.custom import NAME as CUSTOM
 from endcap.models.custom import make_own, model_class
 from endcap.spec.model import CustomSpec, ModelSpec
 
-CODE = ("endcap.models", "endcap.neural", "endcap.spec.model", "endcap.spec.neural", "endcap.spec.space")
-"""What a built-in model learns and answers depends on this code: a step that fits or asks models names it in its
-fingerprint, which does not follow imports."""
-
-# By name, so that PyTorch is imported only where a model of its is asked for.
+# By name, so that PyTorch is imported only where a model of its is asked for. A fingerprint of code follows the names.
 _PLACES = {
     "popularity": ("endcap.models.popularity", "Popularity"),
     "recent-popularity": ("endcap.models.recent_popularity", "RecentPopularity"),

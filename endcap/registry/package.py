@@ -22,6 +22,7 @@ from endcap.features.declare import evaluate, model_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker
+from endcap.ranking.session import Evaluate
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
@@ -43,19 +44,34 @@ SCORE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Package:
-    """A loaded package. info: where it comes from. environment: the versions that made it. customers: the index, to
-    the model, of each customer that it knows, by id."""
+class Contents:
+    """What a package holds. features: the event features that a model of the package may use. event_types: those it was
+    trained on, None: all. info: where it comes from. environment: the versions that made it. customers: the index, to
+    the model, of each customer that it knows, by id. house_rules: None where the shop has none."""
 
     model: Model
     vocabulary: Vocabulary
     items: pa.Table
     recommender: Recommender
-    ranker: Ranker
+    features: Sequence[EventFeature]
+    event_types: Sequence[str] | None
     info: dict[str, Any]
     environment: dict[str, str]
     example: dict[str, Any]
     customers: Mapping[str, int]
+    house_rules: Catalogue | None
+
+    @property
+    def evaluate(self) -> Evaluate | None:
+        """Evaluates the features that the model uses on sessions; None: it uses none."""
+        return _evaluate(self.recommender, self.features)
+
+
+@dataclass(frozen=True)
+class Package(Contents):
+    """A package that answers requests."""
+
+    ranker: Ranker
 
     def check(self) -> None:
         """Rank the example request again. Raises IntegrityError where the answer is not the one of its writing."""
@@ -121,11 +137,27 @@ def write_package(
 
 
 def load_package(folder: Path) -> Package:
-    """The package in a folder. Runs no code from it. Raises IntegrityError where it is damaged, UserError where it
-    is of another format.
+    """The package in a folder, ready to answer. Raises what `load_contents` does."""
+    contents = load_contents(folder)
+    ranker = _ranker(
+        contents.model,
+        contents.vocabulary,
+        contents.items,
+        contents.recommender,
+        contents.features,
+        contents.event_types,
+        contents.customers,
+        contents.house_rules,
+    )
+    return Package(**vars(contents), ranker=ranker)
 
-    A model of a class of one's own is made by that class as it is installed here, if the package's recommender lists
-    it; else UserError says what to do.
+
+def load_contents(folder: Path) -> Contents:
+    """What the package in a folder holds, for steps that ask its model and rank by it in their own way.
+
+    Runs no code from it. Raises IntegrityError where it is damaged, UserError where it is of another format. A model of
+    a class of one's own is made by that class as it is installed here, if the package's recommender lists it; else
+    UserError says what to do.
     """
     info = _info(folder)
     try:
@@ -159,8 +191,19 @@ def load_package(folder: Path) -> Package:
             path=str(folder),
             reason=str(error),
         ) from error
-    ranker = _ranker(model, vocabulary, items, recommender, declared, features["event_types"], customers, house_rules)
-    return Package(model, vocabulary, items, recommender, ranker, info, made_with, example, customers)
+    return Contents(
+        model=model,
+        vocabulary=vocabulary,
+        items=items,
+        recommender=recommender,
+        features=declared,
+        event_types=features["event_types"],
+        info=info,
+        environment=made_with,
+        example=example,
+        customers=customers,
+        house_rules=house_rules,
+    )
 
 
 def _info(folder: Path) -> dict[str, Any]:
@@ -205,18 +248,22 @@ def _ranker(
     customers: Mapping[str, int],
     house_rules: Catalogue | None,
 ) -> Ranker:
-    used = model_features(recommender, declared)
     return Ranker(
         model,
         vocabulary,
         items,
         exclude=recommender.exclude,
         serving=recommender.serving,
-        evaluate=partial(evaluate, used) if used else None,
+        evaluate=_evaluate(recommender, declared),
         event_types=event_types,
         customers=customers,
         rulebook=Rulebook(vocabulary, items, house_rules) if house_rules is not None else None,
     )
+
+
+def _evaluate(recommender: Recommender, declared: Sequence[EventFeature]) -> Evaluate | None:
+    used = model_features(recommender, declared)
+    return partial(evaluate, used) if used else None
 
 
 def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> dict[str, int]:

@@ -12,6 +12,7 @@ from endcap.registry.package import IMAGE
 from endcap.registry.versions import Registry, open_registry
 from endcap.runs.code import commit
 from endcap.spec.recommender import Recommender
+from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, fingerprint
 
 IMAGES = ("image", "train_image", "refit_image")
@@ -82,7 +83,7 @@ def describe(name: str, version: str, store: Store, registry_uri: str | None = N
 
 
 def log_run(
-    recommender: Recommender, trained: dict[str, Any], verdict: dict[str, Any], registry: Registry, *, key: str
+    settings: JudgeSettings, trained: dict[str, Any], verdict: dict[str, Any], registry: Registry, *, key: str
 ) -> str:
     """Log a judged training as an MLflow run, in the experiment of the recommender's name; returns the run's id.
 
@@ -93,7 +94,7 @@ def log_run(
     from mlflow.entities import Metric, Param
 
     client = registry.client
-    experiment = registry.experiment(recommender.name)
+    experiment = registry.experiment(settings.name)
     known = client.search_runs([experiment], f"tags.verdict_key = '{key}'")
     finished = [run for run in known if run.info.status == "FINISHED"]
     if finished:
@@ -107,7 +108,7 @@ def log_run(
     }
     if searched := (trained.get("search") or {}).get("run"):
         tags["search_run"] = searched
-    run = known[0] if known else client.create_run(experiment, tags=tags, run_name=recommender.model.name)
+    run = known[0] if known else client.create_run(experiment, tags=tags, run_name=settings.model.name)
     run_id = str(run.info.run_id)
     # The run's own time: MLflow keeps a value once that is logged again with the same time.
     now = run.info.start_time
@@ -117,7 +118,7 @@ def log_run(
         metrics += [
             Metric(metric_name(f"train_{name}"), value, now, step) for name, value in row.items() if name != "epoch"
         ]
-    parameters = trained.get("model") or recommender.model.model_dump(mode="json")
+    parameters = trained.get("model") or settings.model.model_dump(mode="json")
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in parameters.items()],

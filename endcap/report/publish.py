@@ -12,6 +12,8 @@ from endcap.report.page import ASSETS, asset, render
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 FILE = "report.html"
+ENTRY = "endcap.report.publish:publish_report"
+"""What makes a report, for its key."""
 
 
 def publish_report(
@@ -68,6 +70,4 @@ def _kind(recommender: str) -> str:
 def _key(verdict: str) -> str:
     from plotly import __version__
 
-    return fingerprint(
-        content_key(verdict), code_fingerprint("endcap.report"), [asset(name) for name in ASSETS], __version__
-    )
+    return fingerprint(content_key(verdict), code_fingerprint(ENTRY), [asset(name) for name in ASSETS], __version__)

@@ -194,7 +194,7 @@ class Recommender(Strict):
     @field_validator("model")
     @classmethod
     def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
-        _refuse_unlisted({(): model}, info)
+        refuse_unlisted({(): model}, info)
         return model
 
     @field_validator("search")
@@ -218,7 +218,7 @@ class Recommender(Strict):
     @field_validator("baselines")
     @classmethod
     def _baselines_classes_are_listed(cls, baselines: list[ModelSpec], info: ValidationInfo) -> list[ModelSpec]:
-        _refuse_unlisted({(number,): baseline for number, baseline in enumerate(baselines)}, info)
+        refuse_unlisted({(number,): baseline for number, baseline in enumerate(baselines)}, info)
         return baselines
 
     @field_validator("baselines")
@@ -247,7 +247,7 @@ class Recommender(Strict):
         baselines, evaluation = info.data.get("baselines"), info.data.get("evaluation")
         for number, condition in enumerate(gate):
             if baselines is not None and condition.against is not None:
-                known = ["champion", "best-baseline", *(baseline.name for baseline in _compared(baselines))]
+                known = ["champion", "best-baseline", *(baseline.name for baseline in compared(baselines))]
                 if condition.against not in known:
                     against, allowed = repr(condition.against), ", ".join(known)
                     found.append(Mistake((number, "against"), against, allowed, code="unknown-name"))
@@ -265,7 +265,7 @@ class Recommender(Strict):
     @property
     def models(self) -> dict[Key, ModelSpec]:
         """The specs of the model and of the baselines, by their keys."""
-        return {("model",): self.model, **{("baselines", number): one for number, one in enumerate(self.baselines)}}
+        return models_of(self.model, self.baselines)
 
     @property
     def protocol(self) -> Protocol:
@@ -277,14 +277,20 @@ class Recommender(Strict):
     @property
     def compared(self) -> list[ModelSpec]:
         """The baselines, or popularity where the list is empty: no figure is shown without something beside it."""
-        return _compared(self.baselines)
+        return compared(self.baselines)
 
 
-def _compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
+def models_of(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
+    """The specs of a model and of baselines, by their keys."""
+    return {("model",): model, **{("baselines", number): one for number, one in enumerate(baselines)}}
+
+
+def compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
+    """Baselines, or popularity where there are none."""
     return baselines or [PopularitySpec()]
 
 
-def _refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:
+def refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
     listed = info.data.get("classes")
     allowed = ", ".join(listed or []) or "none: the list `classes` is empty"

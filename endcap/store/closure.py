@@ -114,9 +114,11 @@ class _Walk:
         module = source.module
         if _top(name) != OURS:
             # A user's module may do anything when it is imported, and so may the packages that it is in.
-            path = ()
             for above in _above(name):
                 self.enter(above, ())
+            if path and self._source(f"{name}.{path[0]}"):
+                self.enter(f"{name}.{path[0]}", path[1:])
+            path = ()
         if not path:
             for binding in module.imports:
                 self._imported(name, binding, module.imports[binding], ())
@@ -146,6 +148,7 @@ class _Walk:
         for other, effect in enumerate(module.parts):
             if not effect.binds:
                 self._take(name, module, other)
+        self._imported(name, "*", module.imports.get("*", ()), ())
 
     def _uses(self, name: str, module: Module, part: Part) -> None:
         for use in part.uses:

@@ -1,7 +1,8 @@
 """A module's text, taken apart: what each of its definitions says, and which names that needs.
 
 Comments, docstrings, positions, annotations of functions, and the words of Endcap's own errors are left out: no output
-depends on them. Annotations in classes stay, since Pydantic and dataclasses read them.
+depends on them. Annotations in classes stay, since Pydantic and dataclasses read them; those of parameters name what a
+function is given, whose methods it calls.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class _Reader:
             return
         elif isinstance(node, ast.Raise) and (error := self._own_error(node)):
             node = ast.Raise(error)  # its words, and what they are made of, are in no output
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            # The text of a type says nothing, but the methods of what is handed in are called.
+            names = (one for one in ast.walk(node.annotation) if isinstance(one, ast.Name | ast.Attribute))
+            self._uses |= dict.fromkeys(chain for one in names if (chain := _chain(one)))
         self._said.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or self._is_hint(node, name, in_class):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,17 +14,22 @@ from endcap.errors import UserError
 from endcap.features.view import customer_ids, declared_features, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
-from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted
 from endcap.registry.package import RULES, environment, write_package
 from endcap.rules import Catalogue
-from endcap.spec import ModelSpec, Recommender
+from endcap.spec.model import ModelSpec
+from endcap.spec.settings import RefitSettings
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
-from endcap.training.train import CODE, MODEL, VOCABULARY, Progress, facts_of
+from endcap.training.train import MODEL, VOCABULARY, Progress, facts_of
 
-PACKAGE_CODE = ("endcap.registry.package", "endcap.ranking", "endcap.rules", "endcap.features.declare", *MODELS)
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
+
+FIT = "endcap.training.refit:_winner"
+"""The entry of the fit alone: code that only packs fits nothing anew."""
 ITEMS, CUSTOMERS = "items.parquet", "customers.parquet"
 
 
@@ -49,10 +54,11 @@ def refit(
             code="training.gate-failed",
             verdict=verdict,
         )
-    winner = _winner(recommender, dataset, trained, store, progress)
-    kind = f"packages/{recommender.name}"
+    settings = RefitSettings.of(recommender)
+    winner = _winner(settings, dataset, trained, store, progress)
+    kind = f"packages/{settings.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]
-    code = code_fingerprint(*PACKAGE_CODE, *own_code(recommender.model))
+    code = code_fingerprint(STEPS["refit"].entry, *own_code(settings.model))
     rules = house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     found = store.find(kind, key)
@@ -61,7 +67,7 @@ def refit(
     sources = {"dataset": dataset, "trained": trained, "verdict": verdict}
     with store.publish(kind, key) as draft:
         _write(draft.path, recommender, winner, sources, rules, store)
-        draft.facts |= {"recommender": recommender.name, **sources, "fitted": winner}
+        draft.facts |= {"recommender": settings.name, **sources, "fitted": winner}
     return draft.address
 
 
@@ -71,19 +77,17 @@ def house_rules(store: Store, verdict: str) -> Catalogue | None:
     return Catalogue.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
 
-def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, progress: Progress) -> str:
+def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
-    kind = f"refitted/{recommender.name}"
-    parameters = recommender.model_dump(mode="json", include={"model", "split", "refit", "seed"})
-    parameters["workers"] = recommender.training.workers
+    kind = f"refitted/{settings.name}"
     inputs = [content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, parameters, code_fingerprint(*CODE, *own_code(recommender.model)))
+    key = fingerprint(inputs, settings.key(), code_fingerprint(FIT, *own_code(settings.model)))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
             return found
-        fit = _fitted_on_all if recommender.refit else _as_judged
-        winner = fit(recommender, dataset, trained, store, key, work, progress)
+        fit = _fitted_on_all if settings.refit else _as_judged
+        winner = fit(settings, dataset, trained, store, key, work, progress)
         with store.publish(kind, key) as draft:
             (draft.path / MODEL).mkdir()
             winner.model.save(draft.path / MODEL)
@@ -106,16 +110,16 @@ class _Fitted:
 
 
 def _fitted_on_all(
-    recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
+    settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
     folder = store.fetch(dataset)
-    vocabulary, sessions = everything(folder, recommender)
+    vocabulary, sessions = everything(folder, settings)
     facts = facts_of(store, trained)
-    spec = _listed(facts["model"], recommender)
+    spec = _listed(facts["model"], settings)
     progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
     items = item_table(folder, vocabulary, sessions)
-    if recommender.training.workers > 1:
-        with Workers(recommender, dataset, store, key, work / "workers", progress) as workers:
+    if settings.workers > 1:
+        with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
             model = workers.fit(spec, "everything", facts["found"]).model
     else:
         model = fitted(
@@ -124,7 +128,7 @@ def _fitted_on_all(
             len(vocabulary),
             facts["found"],
             items=items,
-            seed=recommender.seed,
+            seed=settings.seed,
             workspace=work / "fit",
             progress=progress,
         )
@@ -132,17 +136,17 @@ def _fitted_on_all(
 
 
 def _as_judged(
-    recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
+    settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
-    judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
-    model = load(judged / MODEL, recommender.classes)
+    judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), settings)
+    model = load(judged / MODEL, settings.classes)
     seen = view.train if model.needs_validation else view.training
     return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
 
 
-def _listed(model: dict[str, Any], recommender: Recommender) -> ModelSpec:
+def _listed(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:
     """The spec that the train step noted, whose classes must be those that this recommender lists."""
-    return Recommender.model_validate({**recommender.model_dump(mode="json"), "model": model}).model
+    return RefitSettings.model_validate({**settings.model_dump(mode="json"), "model": model}).model
 
 
 def _write(

@@ -7,40 +7,33 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from endcap.features.view import View, open_view
 from endcap.models import FitReport, make
-from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, tried
 from endcap.registry.package import environment
-from endcap.spec import ModelSpec, Recommender
+from endcap.spec.model import ModelSpec
+from endcap.spec.settings import TrainSettings
+from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
 from endcap.training.distributed.stage import Part
 from endcap.training.search import Searched, is_searched, search
 
-CODE = (
-    *MODELS,
-    "endcap.spec.tunable",
-    "endcap.training",
-    "endcap.features.view",
-    "endcap.features.sessions",
-    "endcap.features.split",
-    "endcap.features.declare",
-    "endcap.features.items",
-    "endcap.features.vocabulary",
-)
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
+
 MODEL, VOCABULARY = "model", "vocabulary.json"
 Progress = Callable[[str], None]
 Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
 """Fits a model on a part of the data, as found; with None watched by the validation part."""
 
 
-def kind(recommender: Recommender) -> str:
-    """Where a recommender's trained models lie in a store."""
-    return f"trained/{recommender.name}"
+def kind(name: str) -> str:
+    """Where a recommender's trained models lie in a store, by its name."""
+    return f"trained/{name}"
 
 
 def train(
@@ -59,16 +52,15 @@ def train(
     own). A killed training goes on from its last epoch, a killed search with its next trial. With more than one of
     `training.workers` the fits, not the search's, are shared by that many processes.
     """
-    parameters = recommender.model_dump(mode="json", include={"model", "search", "split", "exclude", "refit", "seed"})
-    parameters |= {"protocol": recommender.protocol, "workers": recommender.training.workers}
-    code = code_fingerprint(*CODE, *own_code(recommender.model))
-    key = fingerprint(content_key(dataset), parameters, code)
-    with store.workspace(kind(recommender), key, progress) as work:
-        return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, registry, progress)
+    settings = TrainSettings.of(recommender)
+    code = code_fingerprint(STEPS["train"].entry, *own_code(settings.model))
+    key = fingerprint(content_key(dataset), settings.key(), code)
+    with store.workspace(kind(settings.name), key, progress) as work:
+        return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
 
 
 def _make(
-    recommender: Recommender,
+    settings: TrainSettings,
     dataset: str,
     store: Store,
     key: str,
@@ -77,23 +69,21 @@ def _make(
     progress: Progress,
 ) -> str:
     begun = time.monotonic()
-    view = open_view(store.fetch(dataset), recommender)
-    searched = Searched(recommender.model, None)
-    if is_searched(recommender):
+    view = open_view(store.fetch(dataset), settings)
+    searched = Searched(settings.model, None)
+    if is_searched(settings):
         place = work / "search"
-        searched = search(
-            recommender, dataset, store, view, key=key, work=place, registry_uri=registry, progress=progress
-        )
-    with _fits(recommender, dataset, store, key, view, work, progress) as fit:
-        learned = _learn(recommender, searched, view, fit, progress)
-    with store.publish(kind(recommender), key) as draft:
+        searched = search(settings, dataset, store, view, key=key, work=place, registry_uri=registry, progress=progress)
+    with _fits(settings, dataset, store, key, view, work, progress) as fit:
+        learned = _learn(settings, searched, view, fit, progress)
+    with store.publish(kind(settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
         learned.model.save(draft.path / MODEL)
         view.vocabulary.save(draft.path / VOCABULARY)
         draft.facts |= {
             "dataset": dataset,
             "model": searched.spec.model_dump(mode="json"),
-            "seed": recommender.seed,
+            "seed": settings.seed,
             "found": dict(learned.report.found),
             "history": [dict(row) for row in learned.report.history],
             "search": searched.facts or None,
@@ -107,18 +97,18 @@ def _make(
 
 @contextlib.contextmanager
 def _fits(
-    recommender: Recommender, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
+    settings: TrainSettings, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
 ) -> Iterator[Fit]:
     """How the step fits: here, or over workers."""
-    if recommender.training.workers == 1:
-        yield functools.partial(_fit_here, recommender, view, work, progress)
+    if settings.workers == 1:
+        yield functools.partial(_fit_here, settings, view, work, progress)
         return
-    with Workers(recommender, dataset, store, key, work / "workers", progress) as workers:
+    with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
         yield workers.fit
 
 
 def _fit_here(
-    recommender: Recommender,
+    settings: TrainSettings,
     view: View,
     work: Path,
     progress: Progress,
@@ -126,30 +116,30 @@ def _fit_here(
     part: Part,
     found: Mapping[str, Any] | None,
 ) -> Learned:
-    seed = recommender.seed
+    seed = settings.seed
     if found is None:
-        return tried(spec, view, recommender.exclude, seed=seed, workspace=work / "tried", progress=progress)
+        return tried(spec, view, settings.exclude, seed=seed, workspace=work / "tried", progress=progress)
     sessions, place = view.train if part == "train" else view.training, work / "training"
     n_items, items = len(view.vocabulary), view.items
     model = fitted(spec, sessions, n_items, found, items=items, seed=seed, workspace=place, progress=progress)
     return Learned(model, FitReport(found))
 
 
-def _learn(recommender: Recommender, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
+def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
     spec = searched.spec
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {len(view.training):,} sessions")
         return Learned(fit(spec, "training", {}).model, FitReport())
     if searched.found is not None:
-        part: Part = "training" if recommender.refit else "train"
-        sessions = view.training if recommender.refit else view.train
+        part: Part = "training" if settings.refit else "train"
+        sessions = view.training if settings.refit else view.train
         progress(f"fitting {spec.name} as found, on {len(sessions):,} sessions")
         return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
     first = fit(spec, "train", None)
-    if not recommender.refit:
+    if not settings.refit:
         return first
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.features.view import open_view
+from endcap.spec.settings import TrainSettings
 from endcap.store import open_store
 from endcap.training.search import search
 from tests.training.given import little_dataset, sleeper
@@ -29,12 +30,13 @@ def measure() -> list[dict[str, Any]]:
         plain = time.monotonic() - begun
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"{folder}/store")
-        settings = {"trials": TRIALS, "concurrency": AT_ONCE, "cpu": 0.5, "scheduler": "none", "time_budget": "2h"}
-        spec = sleeper(settings, max_epochs=EPOCHS, seconds=seconds / EPOCHS)
+        wanted = {"trials": TRIALS, "concurrency": AT_ONCE, "cpu": 0.5, "scheduler": "none", "time_budget": "2h"}
+        spec = sleeper(wanted, max_epochs=EPOCHS, seconds=seconds / EPOCHS)
         dataset = little_dataset(store)
-        view = open_view(store.fetch(dataset), spec)
+        settings = TrainSettings.of(spec)
+        view = open_view(store.fetch(dataset), settings)
         begun = time.monotonic()
-        found = search(spec, dataset, store, view, key="bench", work=Path(folder) / "work", progress=print)
+        found = search(settings, dataset, store, view, key="bench", work=Path(folder) / "work", progress=print)
         searched = time.monotonic() - begun
     assert len(found.facts["trials"]) == TRIALS
     how = f"{TRIALS} trials of {seconds:g} s, {AT_ONCE} at once: a search {searched:.1f} s, a plain loop {plain:.1f} s"

@@ -20,6 +20,7 @@ import pytest
 from endcap.cluster import connect
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
+from endcap.spec.settings import TrainSettings
 from endcap.training.search.kuberay import owner_of, ray_cluster
 from endcap.training.search.ray_cluster import own_cluster
 from tests.cluster.build import BUILD, build, module_folder
@@ -67,10 +68,11 @@ def namespace(control_plane: Cluster, request: pytest.FixtureRequest) -> Iterato
         yield made
 
 
-def recommender(namespace: str, **cluster: Any) -> Recommender:
+def recommender(namespace: str, **cluster: Any) -> TrainSettings:
     head = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "shoes"}
     wanted = {"namespace": namespace, "image": "endcap:1", "workers": 2, "worker": {"gpu": {"count": 1}}, **cluster}
-    return Recommender.model_validate({**head, "model": {"name": "vsknn"}, "search": {"cluster": wanted}})
+    found = Recommender.model_validate({**head, "model": {"name": "vsknn"}, "search": {"cluster": wanted}})
+    return TrainSettings.of(found)
 
 
 def says(cluster: Cluster, namespace: str, status: dict[str, Any]) -> None:
@@ -89,9 +91,9 @@ HOLDER = """
 import sys, time
 from datetime import timedelta
 from endcap.cluster import connect
-from endcap.spec import Recommender
+from endcap.spec.settings import TrainSettings
 from endcap.training.search.ray_cluster import own_cluster
-spec = Recommender.model_validate_json(sys.argv[1])
+spec = TrainSettings.model_validate_json(sys.argv[1])
 tell = lambda line: print(line, flush=True)
 lives = timedelta(hours=1)
 with own_cluster(connect(sys.argv[2]), spec, spec.search.cluster, sys.argv[3], lives, tell, 0.2) as address:
@@ -102,7 +104,7 @@ with own_cluster(connect(sys.argv[2]), spec, spec.search.cluster, sys.argv[3], l
 """
 
 
-def held(cluster: Cluster, spec: Recommender, then: str) -> subprocess.Popen[str]:
+def held(cluster: Cluster, spec: TrainSettings, then: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", HOLDER, spec.model_dump_json(), str(cluster.kubeconfig), KEY, then]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE

@@ -28,6 +28,7 @@ from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.sequences import Sequences
 from endcap.spec import Recommender
+from endcap.spec.settings import FitSettings
 from endcap.store import Store
 from endcap.training import train
 from endcap.training.distributed.stage import Stage
@@ -146,7 +147,7 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     store: Store, dataset: str, tmp_path: Path
 ) -> None:
     def stage(model: dict[str, Any]) -> Stage:
-        document = of(model).model_dump_json(by_alias=True)
+        document = FitSettings.of(of(model)).model_dump_json(by_alias=True)
         return Stage(store.root, dataset, document, "everything", {"epochs": 2}, "key", 1, 1.0, 0, 0)
 
     told: list[dict[str, Any]] = []

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from endcap.errors import UserError
-from endcap.spec import Recommender
 from endcap.spec.search import RayCluster
+from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training import train
 from endcap.training.search import kuberay, ray_cluster
@@ -55,17 +55,17 @@ class Kubernetes:
         return True
 
 
-def of(**cluster: Any) -> Recommender:
-    return recommender(search={"cluster": {"image": "endcap:1", **cluster}})
+def of(**cluster: Any) -> TrainSettings:
+    return TrainSettings.of(recommender(search={"cluster": {"image": "endcap:1", **cluster}}))
 
 
-def wanted(spec: Recommender) -> RayCluster:
+def wanted(spec: TrainSettings) -> RayCluster:
     assert spec.search is not None
     assert spec.search.cluster is not None
     return spec.search.cluster
 
 
-def used(there: Kubernetes, spec: Recommender) -> str:
+def used(there: Kubernetes, spec: TrainSettings) -> str:
     with ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
         return address
 

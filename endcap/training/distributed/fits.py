@@ -15,7 +15,7 @@ from endcap.errors import TransientError, UserError, rebuild
 from endcap.models import FitReport, load
 from endcap.models.learn import Learned
 from endcap.spec.model import ModelSpec
-from endcap.spec.recommender import Recommender
+from endcap.spec.settings import FitSettings
 from endcap.spec.training import training_mistakes
 from endcap.store import Store, fingerprint
 from endcap.training.distributed.stage import MODEL, Part, Stage, kind
@@ -40,7 +40,7 @@ class Workers:
 
     def __init__(
         self,
-        recommender: Recommender,
+        settings: FitSettings,
         dataset: str,
         store: Store,
         key: str,
@@ -51,10 +51,10 @@ class Workers:
 
         Raises UserError where the workers' machines cannot read the store.
         """
-        if recommender.training.workers > 1:
-            refuse_own_folder("training", recommender.training, store)
-        self._recommender, self._dataset, self._store, self._key = recommender, dataset, store, key
-        self._spec, self._work, self._tell = recommender.training, work, progress
+        if settings.workers > 1:
+            refuse_own_folder("training", settings.training, store)
+        self._settings, self._dataset, self._store, self._key = settings, dataset, store, key
+        self._spec, self._work, self._tell = settings.training, work, progress
         self._held = contextlib.ExitStack()
         self._process: RayProcess | None = None
 
@@ -74,13 +74,13 @@ class Workers:
         `training.max_failures` allows, or Ray went away.
         """
         stage = self._stage(model, part, found)
-        address = self._store.find(kind(self._recommender.name), stage.key)
+        address = self._store.find(kind(self._settings.name), stage.key)
         if address is None:
             process = self._started()
             process.run(stage)
             address = self._followed(process)
         facts = self._store.manifest(address)["facts"]
-        fitted = load(self._store.fetch(address, verify=True) / MODEL, self._recommender.classes)
+        fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
         return Learned(fitted, FitReport(facts["found"], facts["history"]))
 
     def _stage(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Stage:
@@ -93,15 +93,15 @@ class Workers:
                 found=wrong.found,
                 allowed=wrong.allowed,
             )
-        document = self._recommender.model_dump(mode="json", by_alias=True)
+        document = FitSettings.of(self._settings).model_dump(mode="json", by_alias=True)
         document["model"] = model.model_dump(mode="json", by_alias=True)
-        # Of a parsed one: what is checked over several keys is checked here, not in the workers.
-        recommender = Recommender.model_validate(document).model_dump_json(by_alias=True)
+        # Of parsed ones: what is checked over several keys is checked here, not in the workers.
+        settings = FitSettings.model_validate(document).model_dump_json(by_alias=True)
         spec, known = self._spec, None if found is None else dict(found)
         return Stage(
             store=self._store.root,
             dataset=self._dataset,
-            recommender=recommender,
+            settings=settings,
             part=part,
             found=known,
             key=fingerprint(self._key, document["model"], part, known),
@@ -137,7 +137,7 @@ class Workers:
         """Of the Ray cluster to use; None: one is started here."""
         if self._spec.cluster is None:
             return self._spec.address
-        on = own_cluster(connect(), self._recommender, self._spec.cluster, self._key, _LIVES, self._tell)
+        on = own_cluster(connect(), self._settings, self._spec.cluster, self._key, _LIVES, self._tell)
         return self._held.enter_context(on)
 
     def _followed(self, process: RayProcess) -> str:

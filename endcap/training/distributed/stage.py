@@ -20,12 +20,12 @@ def kind(name: str) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """store, dataset: addresses. recommender: as JSON, its model the one to fit. found: of an earlier fit, or None:
-    with validation. key: the fit's, in `kind`. workers, cpu, gpu, max_failures: as `Training` has them."""
+    """store, dataset: addresses. settings: of the fit, as JSON, its model the one to fit. found: of an earlier fit, or
+    None: with validation. key: the fit's, in `kind`. workers, cpu, gpu, max_failures: as `Training` has them."""
 
     store: str
     dataset: str
-    recommender: str
+    settings: str
     part: Part
     found: Mapping[str, Any] | None
     key: str

@@ -26,7 +26,7 @@ from endcap.models import Fitting, Model, make
 from endcap.models.learn import validation_of
 from endcap.models.validation import Validation
 from endcap.neural.parallel import AllReduce
-from endcap.spec import Recommender
+from endcap.spec.settings import FitSettings
 from endcap.store import CHECKPOINT, open_store
 from endcap.training.distributed.stage import MODEL, Stage, kind
 
@@ -50,19 +50,19 @@ class _Worker:
     def __init__(self, stage: Stage, tell: Tell, group: dist.ProcessGroup) -> None:
         self._stage, self._tell, self._group = stage, tell, group
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
-        self._recommender = Recommender.model_validate_json(stage.recommender)
+        self._settings = FitSettings.model_validate_json(stage.settings)
         self._store = open_store(stage.store)
 
     def run(self) -> None:
         self._introduce()
-        model = make(self._recommender.model)
+        model = make(self._settings.model)
         for one in (model, *model.members().values()):
             if hasattr(one, "exchange"):
                 one.exchange = AllReduce()
         sessions, n_items, given = self._data()
         with self._workspace() as place:
             fitting = Fitting(
-                seed=self._recommender.seed,
+                seed=self._settings.seed,
                 found=self._stage.found,
                 workspace=place,
                 keeps=self._rank == 0,
@@ -84,16 +84,16 @@ class _Worker:
 
     def _data(self) -> tuple[Sessions, int, dict[str, Any]]:
         """The sessions of the stage's part, how many items there are, and what else a `Fitting` is to have."""
-        recommender, folder = self._recommender, self._store.fetch(self._stage.dataset)
+        settings, folder = self._settings, self._store.fetch(self._stage.dataset)
         if self._stage.part == "everything":
-            vocabulary, sessions = everything(folder, recommender)
+            vocabulary, sessions = everything(folder, settings)
             items = item_table(folder, vocabulary, sessions)
-            return sessions, len(vocabulary), {"item_features": item_codes(items, recommender.model)}
-        view = open_view(folder, recommender)
+            return sessions, len(vocabulary), {"item_features": item_codes(items, settings.model)}
+        view = open_view(folder, settings)
         sessions = view.train if self._stage.part == "train" else view.training
-        given: dict[str, Any] = {"item_features": item_codes(view.items, recommender.model)}
+        given: dict[str, Any] = {"item_features": item_codes(view.items, settings.model)}
         if self._stage.found is None:
-            measured = validation_of(view, recommender.exclude, recommender.seed)
+            measured = validation_of(view, settings.exclude, settings.seed)
             given["validation"] = measured and Told(
                 measured.asked, measured.wanted, measured.exclude, group=self._group
             )
@@ -104,7 +104,7 @@ class _Worker:
         """Where a checkpoint is found, the same one by all workers: rank 0 has it from the store, others from it."""
         with contextlib.ExitStack() as held:
             if self._rank == 0:
-                name, key = kind(self._recommender.name), self._stage.key
+                name, key = kind(self._settings.name), self._stage.key
                 place = held.enter_context(self._store.workspace(name, key, self._progress))
             else:
                 place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="endcap-worker-")))
@@ -112,7 +112,7 @@ class _Worker:
             yield place
 
     def _publish(self, model: Model, facts: dict[str, Any]) -> None:
-        with self._store.publish(kind(self._recommender.name), self._stage.key) as draft:
+        with self._store.publish(kind(self._settings.name), self._stage.key) as draft:
             (draft.path / MODEL).mkdir()
             model.save(draft.path / MODEL)
             draft.facts |= facts

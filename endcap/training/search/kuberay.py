@@ -14,8 +14,8 @@ from endcap.cluster.security import USER, container_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.spec.kubernetes import Pod
-from endcap.spec.recommender import Recommender
 from endcap.spec.search import RayCluster
+from endcap.spec.settings import FitSettings
 from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
 
 Json = dict[str, Any]
@@ -30,9 +30,9 @@ _LONGEST = 30
 """Letters of the recommender's name that go into the cluster's: KubeRay makes longer names of it."""
 
 
-def name_of(recommender: Recommender, key: str) -> str:
+def name_of(settings: FitSettings, key: str) -> str:
     """The cluster's name: the same for the same search, so that a step that is tried again finds and removes it."""
-    return f"{recommender.name[:_LONGEST].rstrip('-')}-search-{key[:8]}"
+    return f"{settings.name[:_LONGEST].rstrip('-')}-search-{key[:8]}"
 
 
 def address_of(name: str, namespace: str) -> str:
@@ -41,7 +41,7 @@ def address_of(name: str, namespace: str) -> str:
 
 
 def ray_cluster(
-    recommender: Recommender,
+    settings: FitSettings,
     wanted: RayCluster,
     key: str,
     owner: Json | None,
@@ -61,12 +61,12 @@ def ray_cluster(
             code="search.no-image",
             setting="search.cluster.image",
         )
-    secret = recommender.pipeline.secret
+    secret = settings.secret
     metadata: Json = {
-        "name": name_of(recommender, key),
+        "name": name_of(settings, key),
         "namespace": namespace,
         "labels": {
-            "app.kubernetes.io/name": recommender.name,
+            "app.kubernetes.io/name": settings.name,
             MANAGED_BY: MANAGER,
             "app.kubernetes.io/part-of": "endcap",
             "app.kubernetes.io/component": "search",

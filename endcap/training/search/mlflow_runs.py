@@ -11,7 +11,7 @@ from typing import Any, Literal
 from endcap.errors import EndcapError, TransientError
 from endcap.registry.register import MAX_BATCH, metric_name
 from endcap.registry.versions import Registry, open_registry
-from endcap.spec.recommender import Recommender
+from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training.search.record import Record, Trial
 
@@ -27,7 +27,7 @@ class Runs:
 
     def __init__(
         self,
-        recommender: Recommender,
+        settings: TrainSettings,
         store: Store,
         registry_uri: str | None,
         key: str,
@@ -35,7 +35,7 @@ class Runs:
         progress: Callable[[str], None],
     ) -> None:
         """key: of this search alone (`Record.identity`): another of the same settings has runs of its own."""
-        self._recommender, self._store, self._uri = recommender, store, registry_uri
+        self._settings, self._store, self._uri = settings, store, registry_uri
         self._key, self._dataset, self._tell = key, dataset, progress
         self._registry: Registry | None = None
         self._experiment = self._parent = ""
@@ -113,7 +113,7 @@ class Runs:
 
     def _open(self) -> None:
         registry = self._registry = open_registry(self._uri, self._store)
-        name = self._recommender.name
+        name = self._settings.name
         self._experiment = registry.experiment(name)
         known = self._found(registry.client, "search")
         named = {"search_key": self._key, "part": "search", "dataset": self._dataset}

@@ -26,7 +26,8 @@ Event = dict[str, Any]
 _LONGEST_TEMP = 40
 """Letters of Ray's folder: its sockets' paths are 66 longer, and the system allows 107."""
 _TAIL = 1500
-_MAIN = "from endcap.training.search.ray_process import main; main()"
+_CHILD = "endcap.training.search.ray_process"
+_MAIN = f"from {_CHILD} import main; main()"
 _ENDS_WITHIN = 1.0
 """Seconds for Ray to end in order; what is left then is killed."""
 
@@ -50,12 +51,14 @@ class Stage(Protocol):
 class RayProcess:
     """Starts the process, sends it stages, hands on its events, and ends it and all that it started."""
 
-    driver: ClassVar[str] = "endcap.training.search.tuning"
+    driver: ClassVar[str]
     """The module whose `drive` carries out a stage."""
-    section: ClassVar[str] = "search"
+    section: ClassVar[str]
     """Of the recommender: what says where Ray is and what a worker gets."""
-    worker: ClassVar[str] = "trial"
-    kept: ClassVar[str] = "trials that ended are kept"
+    worker: ClassVar[str]
+    """What a worker is called in messages."""
+    kept: ClassVar[str]
+    """What is not lost where Ray is."""
 
     def __init__(self, work: Path, address: str | None, cpus: int, needs: Needs) -> None:
         """address: of a cluster, or None: Ray is started here, with so many cores."""

@@ -17,8 +17,8 @@ from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
 from endcap.errors import ClusterError, EndcapError, UserError
 from endcap.spec.base import format_duration
-from endcap.spec.recommender import Recommender
 from endcap.spec.search import RayCluster, Search
+from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.spec.training import Training
 from endcap.store import Store
 from endcap.training.search.kuberay import (
@@ -67,24 +67,24 @@ def refuse_own_folder(section: str, asked: Search | Training, store: Store) -> N
 
 
 @contextlib.contextmanager
-def cluster_of(recommender: Recommender, key: str, progress: Progress) -> Iterator[str | None]:
+def cluster_of(settings: TrainSettings, key: str, progress: Progress) -> Iterator[str | None]:
     """The address of the Ray cluster that the recommender's search uses; None: one is to be started here.
 
     Raises ClusterError where a cluster of its own is not ready in time, with what keeps it.
     """
-    search = recommender.search
+    search = settings.search
     if search is None or search.cluster is None:
         yield None if search is None else search.address
         return
     lives = search.time_budget + search.cluster.ready_within + _SPARE
-    with own_cluster(connect(), recommender, search.cluster, key, lives, progress) as address:
+    with own_cluster(connect(), settings, search.cluster, key, lives, progress) as address:
         yield address
 
 
 @contextlib.contextmanager
 def own_cluster(
     cluster: Cluster,
-    recommender: Recommender,
+    settings: FitSettings,
     wanted: RayCluster,
     key: str,
     lives: timedelta,
@@ -98,7 +98,7 @@ def own_cluster(
     """
     namespace = namespace_of(wanted)
     known = authentication(secrets.token_hex(32))
-    thing = ray_cluster(recommender, wanted, key, owner_of(_own_pod(cluster), namespace), lives, known)
+    thing = ray_cluster(settings, wanted, key, owner_of(_own_pod(cluster), namespace), lives, known)
     name = thing["metadata"]["name"]
     _remove_expired(cluster, namespace, progress)
     # What a killed attempt has left has another token.

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError, UserError
 from endcap.features.view import View
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
-from endcap.spec.recommender import Recommender
 from endcap.spec.search import Search
+from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, domains, members, parameters, starts
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import Runs
@@ -46,14 +46,14 @@ class Searched:
     history: list[Mapping[str, float]] = field(default_factory=list)
 
 
-def is_searched(recommender: Recommender) -> bool:
+def is_searched(settings: TrainSettings) -> bool:
     """Whether there is anything to search: more than one trial, and a parameter that may differ."""
-    search = recommender.search
-    return search is not None and search.trials > 1 and bool(domains(recommender.model, search))
+    search = settings.search
+    return search is not None and search.trials > 1 and bool(domains(settings.model, search))
 
 
 def search(
-    recommender: Recommender,
+    settings: TrainSettings,
     dataset: str,
     store: Store,
     view: View,
@@ -74,16 +74,16 @@ def search(
     """
     if not len(view.validation):
         raise DataError(
-            f"recommender {recommender.name!r}: a search judges its trials on the validation part, and there are no "
+            f"recommender {settings.name!r}: a search judges its trials on the validation part, and there are no "
             "validation sessions in it; set split.validation larger, or leave `search` out",
             code="search.no-validation",
-            recommender=recommender.name,
+            recommender=settings.name,
         )
-    if recommender.search is not None:
-        refuse_own_folder("search", recommender.search, store)
-    if recommender.training.workers > 1:  # not after half an hour of trials
-        refuse_own_folder("training", recommender.training, store)
-    return _Search(recommender, dataset, store, key, work, registry_uri, progress).run()
+    if settings.search is not None:
+        refuse_own_folder("search", settings.search, store)
+    if settings.workers > 1:  # not after half an hour of trials
+        refuse_own_folder("training", settings.training, store)
+    return _Search(settings, dataset, store, key, work, registry_uri, progress).run()
 
 
 def trials_here(search: Search, cores: int, memory: int) -> int:
@@ -95,10 +95,17 @@ def trials_here(search: Search, cores: int, memory: int) -> int:
     return max(1, min(math.floor(cores / search.cpu + 1e-9), by_memory, search.trials))
 
 
+class _Process(RayProcess):
+    driver: ClassVar[str] = "endcap.training.search.tuning"
+    section: ClassVar[str] = "search"
+    worker: ClassVar[str] = "trial"
+    kept: ClassVar[str] = "trials that ended are kept"
+
+
 class _Search:
     def __init__(
         self,
-        recommender: Recommender,
+        settings: TrainSettings,
         dataset: str,
         store: Store,
         key: str,
@@ -106,15 +113,15 @@ class _Search:
         registry_uri: str | None,
         progress: Progress,
     ) -> None:
-        self._recommender, self._dataset, self._store = recommender, dataset, store
+        self._settings, self._dataset, self._store = settings, dataset, store
         self._key, self._work, self._tell = key, work, progress
-        self._spec: Search = recommender.search or Search()
-        self._domains = domains(recommender.model, self._spec)
-        self._members = {label: members(recommender.model)[label] for label in self._domains}
+        self._spec: Search = settings.search or Search()
+        self._domains = domains(settings.model, self._spec)
+        self._members = {label: members(settings.model)[label] for label in self._domains}
         self._budget = self._spec.time_budget.total_seconds()
         self._work.mkdir(parents=True, exist_ok=True)
         self._record = Record(self._work / "record", self._key, self._domains)
-        self._runs = Runs(recommender, store, registry_uri, self._record.identity, dataset, progress)
+        self._runs = Runs(settings, store, registry_uri, self._record.identity, dataset, progress)
 
     def run(self) -> Searched:
         self._runs.begin()
@@ -131,10 +138,10 @@ class _Search:
 
     def _try_all(self) -> None:
         self._told_beginning()
-        with cluster_of(self._recommender, self._key, self._tell) as address:
+        with cluster_of(self._settings, self._key, self._tell) as address:
             if self._spec.cluster is not None:
                 self._record.start_clock()
-            with ended_with(RayProcess(self._work, address, self._cpus(), self._spec)) as process:
+            with ended_with(_Process(self._work, address, self._cpus(), self._spec)) as process:
                 # While Ray starts: it makes the models, and for that imports what they need.
                 shared = shares(self._members, self._spec.trials)
                 concurrency = self._concurrency(process)
@@ -197,7 +204,7 @@ class _Search:
 
     def _task(self, label: str) -> Task:
         folder = None if self._elsewhere else str(self._work / "fits" / (label or "model"))
-        document = self._recommender.model_dump_json(by_alias=True)
+        document = self._settings.model_dump_json(by_alias=True)
         return Task(self._store.root, self._dataset, document, label, folder)
 
     def _concurrency(self, process: RayProcess) -> int:
@@ -271,7 +278,7 @@ class _Search:
             "seconds": round(self._record.seconds, 3),
             "run": run,
         }
-        model = self._recommender.model
+        model = self._settings.model
         if isinstance(model, BlendSpec):
             document = model.model_dump(mode="json", by_alias=True)
             document["members"] |= {label: one.model_dump(mode="json", by_alias=True) for label, one in specs.items()}
@@ -293,7 +300,7 @@ class _Search:
             f"{label}.{name}" if label else name for label, own in self._domains.items() for name in own
         )
         budget = format_duration(self._spec.time_budget)
-        self._tell(f"searching {self._recommender.model.name}, {self._spec.trials} trials or {budget}: {searched}")
+        self._tell(f"searching {self._settings.model.name}, {self._spec.trials} trials or {budget}: {searched}")
         known = [trial for part in self._record.parts.values() for trial in part.ended]
         if known:
             self._tell(f"going on after {len(known)} trials, {self._record.seconds:.0f} s into the time")

@@ -12,11 +12,11 @@ from endcap.training.search.record import Trial
 
 @dataclass(frozen=True)
 class Task:
-    """What all trials of one model have in common. store, dataset: addresses. recommender: as JSON."""
+    """What all trials of one model have in common. store, dataset: addresses. settings: of the train step, as JSON."""
 
     store: str
     dataset: str
-    recommender: str
+    settings: str
     label: str
     folder: str | None
     """Where checkpoints are kept, a folder a trial; None: in the store's own workspace, for workers elsewhere."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from endcap.features.view import View, open_view
 from endcap.models.learn import tried, validation_of
-from endcap.spec import Recommender
 from endcap.spec.model import SingleSpec
+from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members
 from endcap.store import Store, fingerprint, open_store
 from endcap.training.search.stage import Task
@@ -42,8 +42,8 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
 
 
 def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
-    store, recommender, view = _opened(task.store, task.dataset, task.recommender)
-    spec = changed(members(recommender.model)[task.label], values)
+    store, settings, view = _opened(task.store, task.dataset, task.settings)
+    spec = changed(members(settings.model)[task.label], values)
     going = True
 
     def observe(row: Mapping[str, float]) -> bool:
@@ -51,29 +51,29 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
         going = report({"row": {name: float(value) for name, value in row.items()}})
         return going
 
-    with _workspace(task, store, recommender.name, number, values) as work:
-        learned = tried(spec, view, recommender.exclude, seed=recommender.seed, workspace=work, observe=observe)
+    with _workspace(task, store, settings.name, number, values) as work:
+        learned = tried(spec, view, settings.exclude, seed=settings.seed, workspace=work, observe=observe)
     history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
-    value = _value(history, learned.model, view, recommender)
+    value = _value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
         return {"state": "failed", "error": f"its validation NDCG@20 is {value}", "history": history}
     found = dict(learned.report.found)
     return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
 
 
-def _value(history: list[dict[str, float]], model: Any, view: View, recommender: Recommender) -> float | None:
+def _value(history: list[dict[str, float]], model: Any, view: View, settings: TrainSettings) -> float | None:
     grades = [row["validation"] for row in history if math.isfinite(row.get("validation", math.nan))]
     if grades:
         return max(grades)
-    validation = validation_of(view, recommender.exclude, recommender.seed)
+    validation = validation_of(view, settings.exclude, settings.seed)
     return None if validation is None else validation.measure(model)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(store: str, dataset: str, recommender: str) -> tuple[Store, Recommender, View]:
+def _opened(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
     """Once a worker process: it runs one trial after the other."""
-    opened, spec = open_store(store), Recommender.model_validate_json(recommender)
-    return opened, spec, searchable(open_view(opened.fetch(dataset), spec))
+    opened, parsed = open_store(store), TrainSettings.model_validate_json(settings)
+    return opened, parsed, searchable(open_view(opened.fetch(dataset), parsed))
 
 
 def searchable(view: View) -> View:
@@ -92,7 +92,7 @@ def _workspace(task: Task, store: Store, name: str, number: int, values: Values)
             shutil.rmtree(work, ignore_errors=True)
         return
     failure = None
-    key = fingerprint(task.dataset, task.recommender, task.label, number, values)
+    key = fingerprint(task.dataset, task.settings, task.label, number, values)
     with store.workspace(f"trials/{name}", key) as work:
         try:
             yield work
@@ -104,4 +104,4 @@ def _workspace(task: Task, store: Store, name: str, number: int, values: Values)
 
 def member_of(task: Task) -> SingleSpec:
     """The model that the task searches."""
-    return members(Recommender.model_validate_json(task.recommender).model)[task.label]
+    return members(TrainSettings.model_validate_json(task.settings).model)[task.label]

@@ -25,8 +25,8 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from endcap.spec.recommender import Recommender
 from endcap.spec.search import Search
+from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import domains, parameters
 from endcap.training.search.ray_process import reason_of
 from endcap.training.search.sampler import Sampler
@@ -48,9 +48,9 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
     storage: a folder for Tune's own files; None: where the cluster has its own.
     """
     task = stage.task
-    recommender = Recommender.model_validate_json(task.recommender)
-    search = recommender.search or Search()
-    searcher = _Searcher(stage, task, search, recommender, emit)
+    settings = TrainSettings.model_validate_json(task.settings)
+    search = settings.search or Search()
+    searcher = _Searcher(stage, task, search, settings, emit)
     ending = _Ending(stage.seconds)
     trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
     tuner = tune.Tuner(
@@ -115,11 +115,11 @@ class _Unkept:
 class _Searcher(_Unkept, Searcher):
     """Settings from our sampler for Tune; and the one place that hears of every trial."""
 
-    def __init__(self, stage: Stage, task: Task, search: Search, recommender: Recommender, emit: Emit) -> None:
+    def __init__(self, stage: Stage, task: Task, search: Search, settings: TrainSettings, emit: Emit) -> None:
         super().__init__(metric="best", mode="max")
         member = member_of(task)
-        space = domains(recommender.model, search)[task.label]
-        self._sampler = Sampler(space, parameters(member), recommender.seed, stage.trials)
+        space = domains(settings.model, search)[task.label]
+        self._sampler = Sampler(space, parameters(member), settings.seed, stage.trials)
         for known in stage.known:
             self._sampler.known(known)
         self._first = list(stage.first)

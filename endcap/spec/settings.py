@@ -1,0 +1,153 @@
+"""What each step is given of a recommender: plain values, all of which are in its output's key.
+
+So nothing that a step reads can be forgotten in its key. What is read and yet cannot change the output is marked
+`Carried`, with its reason, and is in no key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from endcap.spec.base import Strict
+from endcap.spec.batch import Batch
+from endcap.spec.model import ModelSpec
+from endcap.spec.nodes import Key
+from endcap.spec.recommender import (
+    Condition,
+    Evaluation,
+    Exclude,
+    GivenSplit,
+    LeaveOneOutSplit,
+    Protocol,
+    TimeSplit,
+    compared,
+    models_of,
+    refuse_unlisted,
+)
+from endcap.spec.search import Search
+from endcap.spec.training import Training
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Annotation: the value is in no key, since no output depends on it, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Of:
+    """Annotation: where the value is in a recommender, if not under the field's own name."""
+
+    place: str
+
+
+class Settings(Strict):
+    """Settings of a step; `of` takes them from a recommender, `key` says what of them an output depends on."""
+
+    name: Annotated[str, Carried("of outputs' folders and of messages")]
+
+    @classmethod
+    def of(cls, recommender: Recommender | Settings) -> Self:
+        """The settings of this step out of a recommender, or out of those of another step that has them all."""
+        return cls.model_validate({name: _value(recommender, name, cls) for name in cls.model_fields})
+
+    @classmethod
+    def carried(cls) -> frozenset[str]:
+        """Names of the fields that are in no key."""
+        return frozenset(name for name in cls.model_fields if _mark(cls, name, Carried))
+
+    @classmethod
+    def places(cls) -> list[str]:
+        """Where a recommender has what an output depends on: `training.workers`."""
+        fields = [name for name in cls.model_fields if name not in cls.carried()]
+        return [place.place if (place := _mark(cls, name, Of)) else name for name in fields]
+
+    def key(self) -> dict[str, Any]:
+        """What an output depends on, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.carried()))
+
+
+class ViewSettings(Settings):
+    """What a view of a dataset is made by, and what is asked of a model."""
+
+    shop: Annotated[str, Carried("of messages")]
+    classes: Annotated[list[str], Carried("what may be imported; the code of what is imported is in the key")]
+    seed: int
+    split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")]
+    protocol: Protocol
+    model: ModelSpec
+    baselines: Annotated[list[ModelSpec], Carried("refused early where one is wrong")]
+    exclude: Exclude
+
+    @field_validator("model")
+    @classmethod
+    def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
+        refuse_unlisted({(): model}, info)
+        return model
+
+    @property
+    def models(self) -> dict[Key, ModelSpec]:
+        """The specs of the model and of the baselines, by their keys."""
+        return models_of(self.model, self.baselines)
+
+
+class FitSettings(ViewSettings):
+    """What a fit depends on, in the step itself or over workers."""
+
+    refit: bool
+    workers: Annotated[int, Of("training.workers")]
+    training: Annotated[Training, Carried("where workers run, beside how many they are")]
+    secret: Annotated[str, Of("pipeline.secret"), Carried("credentials of a Ray cluster's pods")]
+
+
+class TrainSettings(FitSettings):
+    """Of the train step."""
+
+    search: Search | None
+
+
+class RefitSettings(FitSettings):
+    """Of the refit step, for the fit; its package holds the whole recommender, which is in the package's key whole."""
+
+
+class JudgeSettings(ViewSettings):
+    """Of the evaluate step."""
+
+    baselines: list[ModelSpec]
+    evaluation: Evaluation
+    gate: list[Condition]
+
+    @property
+    def compared(self) -> list[ModelSpec]:
+        """See `Recommender.compared`."""
+        return compared(self.baselines)
+
+
+class ListSettings(Settings):
+    """Of the recommend step."""
+
+    model: Annotated[ModelSpec, Carried("its class's code is in the key")]
+    k: Annotated[int, Of("batch.k")]
+    partition: Annotated[int, Of("batch.partition")]
+    batch: Annotated[Batch, Carried("who shares the work; the customers whom it chooses are in the key")]
+
+
+def _value(source: Recommender | Settings, name: str, cls: type[Settings]) -> Any:
+    place = _mark(cls, name, Of)
+    if place is None or isinstance(source, Settings):
+        return getattr(source, name)
+    value: Any = source
+    for part in place.place.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _mark(cls: type[Settings], name: str, kind: type[Any]) -> Any:
+    return next((mark for mark in cls.model_fields[name].metadata if isinstance(mark, kind)), None)
