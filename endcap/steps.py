@@ -119,7 +119,14 @@ STEPS = {
             documents=("shop",),
             inputs=("snapshot",),
             parameters=("logical_date",),
-            settings=("shop.sessions", "shop.filters", "shop.window", "shop.features", "shop.rules.owned"),
+            settings=(
+                "shop.sessions",
+                "shop.filters",
+                "shop.window",
+                "shop.features",
+                "shop.rules.owned.types",
+                "shop.events.types",
+            ),
             pipelines=_ALL,
         ),
         Step(

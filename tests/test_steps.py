@@ -11,7 +11,7 @@ import pytest
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.recommender import Recommender
-from endcap.spec.settings import JudgeSettings, ListSettings, RefitSettings, Settings, TrainSettings
+from endcap.spec.settings import FeatureSettings, JudgeSettings, ListSettings, RefitSettings, Settings, TrainSettings
 from endcap.spec.shop import Shop
 from endcap.steps import PIPELINES, REPORT, STEPS, outputs_of, parameters_of, steps_of
 
@@ -63,18 +63,23 @@ def test_entries_are_functions() -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("train", TrainSettings), ("evaluate", JudgeSettings), ("recommend", ListSettings)],
+    [("features", FeatureSettings), ("train", TrainSettings), ("evaluate", JudgeSettings), ("recommend", ListSettings)],
 )
 def test_a_steps_settings_are_what_its_key_is_made_of(name: str, settings: type[Settings]) -> None:
     keys = {"evaluation.protocol" if key == "protocol" else key for key in settings.places()}
     keys -= {"evaluation.protocol"} if "evaluation" in keys else set()
+    keys = {f"shop.{key}" for key in keys - {"kept_types"}} if name == "features" else keys
     keys |= {"batch.active"} if name == "recommend" else set()  # by the customers whom it chooses
-    assert {key for key in STEPS[name].settings if not key.startswith("shop.")} == keys
+    others = {"evaluate": {"shop.rules"}, "recommend": {"shop.rules"}}.get(name, set())  # by their content
+    assert set(STEPS[name].settings) == keys | others
 
 
 def test_what_is_read_and_in_no_key_is_a_decision() -> None:
     named = {"name", "shop", "classes"}
-    assert {kind: kind.carried() for kind in (TrainSettings, RefitSettings, JudgeSettings, ListSettings)} == {
+    assert {
+        kind: kind.carried() for kind in (FeatureSettings, TrainSettings, RefitSettings, JudgeSettings, ListSettings)
+    } == {
+        FeatureSettings: {"name"},
         TrainSettings: {*named, "baselines", "training", "secret"},
         RefitSettings: {*named, "baselines", "training", "secret"},
         JudgeSettings: named,

@@ -21,6 +21,7 @@ from endcap.features.log import CollisionError, Log, by_gap, given
 from endcap.features.owned import OWNED, write_owned
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
 from endcap.features.window import cut, milliseconds, nothing_left
+from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
@@ -48,23 +49,21 @@ def build(
     Raises DataError where no events are left, SpecError where names of the shop's columns are taken.
     """
     _refuse_reserved_names(shop)
-    kind = f"datasets/{shop.name}"
-    used = shop.model_dump(mode="json", include={"name", "sessions", "filters", "window", "features"})
-    if shop.rules.owned is not None:
-        used["owned"] = [shop.rules.owned.types, shop.events.types]
+    settings = FeatureSettings.of(shop)
+    kind = f"datasets/{settings.name}"
     end = None if until is None else milliseconds(until)
-    key = fingerprint(content_key(snapshot), used, end, code_fingerprint(STEPS["features"].entry))
+    key = fingerprint(content_key(snapshot), settings.key(), end, code_fingerprint(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found is not None:
             return found
         folder = store.fetch(snapshot)
         with store.publish(kind, key) as draft, _spill(work) as spill, open_engine(spill) as engine:
-            facts = _write(engine, shop, folder, draft.path, end, progress)
+            facts = _write(engine, settings, folder, draft.path, end, progress)
             draft.facts |= {
                 "snapshot": snapshot,
-                "shop": shop.name,
-                "event_types": shop.events.types,
+                "shop": settings.name,
+                "event_types": settings.types,
                 "fingerprint": key,
                 **facts,
             }
@@ -103,10 +102,12 @@ def _refuse_reserved_names(shop: Shop) -> None:
         raise SpecError(problems)
 
 
-def _write(engine: Engine, shop: Shop, snapshot: Path, out: Path, end: int | None, progress: Progress) -> Json:
+def _write(
+    engine: Engine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
+) -> Json:
     for salt in SALTS:
         try:
-            return _write_salted(engine, shop, snapshot, out, end, progress, salt)
+            return _write_salted(engine, settings, snapshot, out, end, progress, salt)
         except CollisionError:
             progress("two ids share a hash; hashing anew")
             engine.keep_only()
@@ -114,18 +115,18 @@ def _write(engine: Engine, shop: Shop, snapshot: Path, out: Path, end: int | Non
 
 
 def _write_salted(
-    engine: Engine, shop: Shop, snapshot: Path, out: Path, end: int | None, progress: Progress, salt: str
+    engine: Engine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress, salt: str
 ) -> Json:
-    window = cut(engine, shop, snapshot, end)
+    window = cut(engine, settings, snapshot, end)
     progress("reading ids and making sessions")
-    parts = (with_types(rows, shop.features.events) for rows in (window.train, window.test))
-    log, test = (_log(engine, shop, rows, salt) for rows in parts)
+    parts = (with_types(rows, settings.features.events) for rows in (window.train, window.test))
+    log, test = (_log(engine, settings, rows, salt) for rows in parts)
     before, tested = _sizes(engine, log), _sizes(engine, test)
     progress("filtering")
-    filtered = to_fixed_point(engine, log, shop.filters)
-    left, features = filtered.log, shop.features.events
+    filtered = to_fixed_point(engine, log, settings.filters)
+    left, features = filtered.log, settings.features.events
     if not engine.count(left.items):
-        raise nothing_left(shop, window, filtered.dropped)
+        raise nothing_left(settings, window, filtered.dropped)
     progress("writing events, sessions, items and customers")
     items, customers = numbered(engine, left, test)
     sessions, test_sessions = (number_sessions(engine, part, customers) for part in (left, test))
@@ -138,8 +139,8 @@ def _write_salted(
     write_catalogue(engine, items, "item", ("events", "first_seen"), snapshot / "items.parquet", out / "items.parquet")
     write_catalogue(engine, customers, "customer", ("events",), snapshot / CUSTOMERS, out / CUSTOMERS)
     owned = {}
-    if shop.rules.owned is not None:
-        owned = {"owned": write_owned(engine, shop.rules.owned, snapshot, window.end, items, customers, out / OWNED)}
+    if settings.owned is not None:
+        owned = {"owned": write_owned(engine, settings.owned, snapshot, window.end, items, customers, out / OWNED)}
     declarations = [feature.model_dump(mode="json") for feature in features]
     (out / "features.json").write_text(json.dumps(declarations, indent=1) + "\n")
     return {
@@ -155,9 +156,9 @@ def _write_salted(
     }
 
 
-def _log(engine: Engine, shop: Shop, rows: ir.Table, salt: str) -> Log:
-    if shop.sessions.by == "gap":
-        return by_gap(engine, rows, shop.sessions.gap, salt)
+def _log(engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str) -> Log:
+    if settings.sessions.by == "gap":
+        return by_gap(engine, rows, settings.sessions.gap, salt)
     return given(engine, rows, salt)
 
 

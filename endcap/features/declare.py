@@ -32,16 +32,14 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of feature: what it needs, and its two evaluations.
+    """One kind of feature: what it needs, and its evaluation on tables.
 
     table: of an event table with `time` (epoch ms) and, where `needs_place`, `position` (from 0) and `previous` (time
     of the session's previous event, null for the first), and, where `needs_seen`, `seen` (how many of the session's
     events before this one are of its item), and, where `needs_type`, `type` (see `with_types`).
-    array: of sessions and the declaration, float64 [events].
     """
 
     table: Callable[[Any], Any]
-    array: Callable[[Sessions, EventFeature], Doubles]
     needs_place: bool = False
     needs_seen: bool = False
     needs_type: bool = False
@@ -73,19 +71,23 @@ def _type(sessions: Sessions, feature: EventFeature) -> Doubles:
 
 
 KINDS: Mapping[str, Kind] = {
-    "position": Kind(lambda events: events.position, _position, needs_place=True),
-    "gap": Kind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), _gap, needs_place=True),
-    "repeat": Kind(lambda events: events.seen > 0, _repeat, needs_seen=True),
-    "hour": Kind(
-        lambda events: events.time // HOUR % 24,
-        lambda sessions, feature: (sessions.times // HOUR % 24).astype(np.float64),
-    ),
-    "weekday": Kind(
-        lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7,
-        lambda sessions, feature: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
-    ),
-    "type": Kind(lambda events: events.type, _type, needs_type=True),
+    "position": Kind(lambda events: events.position, needs_place=True),
+    "gap": Kind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), needs_place=True),
+    "repeat": Kind(lambda events: events.seen > 0, needs_seen=True),
+    "hour": Kind(lambda events: events.time // HOUR % 24),
+    "weekday": Kind(lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7),
+    "type": Kind(lambda events: events.type, needs_type=True),
 }
+ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Doubles]] = {
+    "position": _position,
+    "gap": _gap,
+    "repeat": _repeat,
+    "hour": lambda sessions, feature: (sessions.times // HOUR % 24).astype(np.float64),
+    "weekday": lambda sessions, feature: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
+    "type": _type,
+}
+"""The same kinds on arrays: of sessions and the declaration, float64 [events]. Apart, so that no dataset is made anew
+where only these change."""
 
 
 def with_types(events: Any, features: Sequence[EventFeature]) -> Any:
@@ -117,7 +119,7 @@ def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, 
     """
     values: dict[str, NDArray[np.float32]] = {}
     for feature in features:
-        value = KINDS[feature.kind].array(sessions, feature)
+        value = ARRAYS[feature.kind](sessions, feature)
         if feature.buckets is not None:
             value = np.searchsorted(feature.buckets, value, side="right").astype(np.float64)
         values[feature.name] = value.astype(np.float32)

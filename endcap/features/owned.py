@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ibis.expr.types as ir
 
 from endcap.features.engine import Engine
-from endcap.spec.rules import Owned
 
 OWNED = "owned.parquet"
 """A row for each such event: customer, item (int32, numbers of the dataset's tables), time (epoch ms); in that order.
@@ -15,15 +15,15 @@ An item that was bought twice has two rows, for as of a moment between them it i
 
 
 def write_owned(
-    engine: Engine, rule: Owned, snapshot: Path, end: int, items: ir.Table, customers: ir.Table, file: Path
+    engine: Engine, types: Sequence[str], snapshot: Path, end: int, items: ir.Table, customers: ir.Table, file: Path
 ) -> int:
-    """Write a snapshot's events of the rule's types before `end` (epoch ms); returns how many rows there are.
+    """Write a snapshot's events of these types before `end` (epoch ms); returns how many rows there are.
 
     Of both parts, and of all times before: what was bought before the shop's window is owned too. Events of items or
     customers that the dataset does not hold are left out: who ranks does not meet them.
     """
     rows = engine.read(sorted((snapshot / "events").glob("*/*.parquet")))
-    bought = rows.filter(rows.type.isin(rule.types), rows.time < end, rows.customer.notnull())
+    bought = rows.filter(rows.type.isin(types), rows.time < end, rows.customer.notnull())
     bought = bought.select("time", owner="customer", product="item")
     found = bought.join(items.select(product="id", item="number"), "product").join(
         customers.select(owner="id", customer="number"), "owner"

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.features.engine import Engine
 from endcap.spec.base import format_duration
-from endcap.spec.shop import Filters, Shop
+from endcap.spec.settings import FeatureSettings
+from endcap.spec.shop import Filters
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,25 +43,25 @@ def milliseconds(moment: datetime) -> int:
     return (aware - EPOCH) // MILLISECOND
 
 
-def cut(engine: Engine, shop: Shop, snapshot: Path, end: int | None) -> Window:
+def cut(engine: Engine, settings: FeatureSettings, snapshot: Path, end: int | None) -> Window:
     """The rows before `end` (None: all) and not older than the shop's window. Raises DataError: there are no events."""
     files = sorted((snapshot / "events").glob("*/*.parquet"))
-    needed = "customer" if shop.sessions.by == "gap" else "session"
+    needed = "customer" if settings.sessions.by == "gap" else "session"
     about = _about(files, needed)
     if not about.rows:
         raise DataError(
-            f"the snapshot {snapshot.name} of shop {shop.name!r} holds no events; ingest some first",
+            f"the snapshot {snapshot.name} of shop {settings.name!r} holds no events; ingest some first",
             code="features.snapshot-empty",
             snapshot=snapshot.name,
-            shop=shop.name,
+            shop=settings.name,
         )
     end = about.last + 1 if end is None else end
-    start = None if shop.window is None else end - shop.window // MILLISECOND
+    start = None if settings.window is None else end - settings.window // MILLISECOND
     # A condition costs a column in each of several passes over the log: only those that take something are asked.
     rows = engine.read(files)
-    mixed = shop.kept_types != shop.events.types  # also events that only make an item a customer's
+    mixed = settings.kept_types != settings.types  # also events that only make an item a customer's
     if mixed:
-        rows = rows.filter(rows.type.isin(shop.events.types))
+        rows = rows.filter(rows.type.isin(settings.types))
     before = rows if about.last < end else rows.filter(rows.time < end)
     train = before.filter(before.part == "train") if about.test else before
     test = before.filter(before.part == "test") if about.test else before.limit(0)
@@ -74,7 +75,7 @@ def cut(engine: Engine, shop: Shop, snapshot: Path, end: int | None) -> Window:
     return Window(train, test, start, end, total, dropped)
 
 
-def nothing_left(shop: Shop, window: Window, filtered: Mapping[str, int]) -> DataError:
+def nothing_left(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
     """The error that says what took every event. filtered: events that fell to each filter."""
     reasons = {
         "outside_window": f"lie outside the window ({_span(window)}): widen `window`, or choose another date",
@@ -82,17 +83,17 @@ def nothing_left(shop: Shop, window: Window, filtered: Mapping[str, int]) -> Dat
         "without_session": "name no session, which `sessions: {by: given}` needs",
     }
     for name in Filters.model_fields:
-        reasons[name] = f"fell to filters.{name}: {getattr(shop.filters, name)}"
+        reasons[name] = f"fell to filters.{name}: {getattr(settings.filters, name)}"
     counts = {**window.dropped, **filtered}
     told = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
     return DataError(
-        f"shop {shop.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}",
+        f"shop {settings.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}",
         code="features.none-left",
-        shop=shop.name,
+        shop=settings.name,
         rows=window.rows,
         dropped={name: count for name, count in counts.items() if count},
-        window=None if shop.window is None else format_duration(shop.window),
-        filters=shop.filters.model_dump(mode="json"),
+        window=None if settings.window is None else format_duration(settings.window),
+        filters=settings.filters.model_dump(mode="json"),
     )
 
 

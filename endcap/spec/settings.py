@@ -1,4 +1,4 @@
-"""What each step is given of a recommender: plain values, all of which are in its output's key.
+"""What each step is given of a spec: plain values, all of which are in its output's key.
 
 So nothing that a step reads can be forgotten in its key. What is read and yet cannot change the output is marked
 `Carried`, with its reason, and is in no key.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from endcap.spec.base import Strict
+from endcap.spec.base import Duration, Strict
 from endcap.spec.batch import Batch
 from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key
@@ -28,10 +28,12 @@ from endcap.spec.recommender import (
     refuse_unlisted,
 )
 from endcap.spec.search import Search
+from endcap.spec.shop import Features, Filters, Sessions
 from endcap.spec.training import Training
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
+    from endcap.spec.shop import Shop
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,20 @@ class Carried:
 
 @dataclass(frozen=True)
 class Of:
-    """Annotation: where the value is in a recommender, if not under the field's own name."""
+    """Annotation: where the value is in a spec, if not under the field's own name."""
 
     place: str
 
 
 class Settings(Strict):
-    """Settings of a step; `of` takes them from a recommender, `key` says what of them an output depends on."""
+    """Settings of a step; `of` takes them from a spec, `key` says what of them an output depends on."""
 
     name: Annotated[str, Carried("of outputs' folders and of messages")]
 
     @classmethod
-    def of(cls, recommender: Recommender | Settings) -> Self:
-        """The settings of this step out of a recommender, or out of those of another step that has them all."""
-        return cls.model_validate({name: _value(recommender, name, cls) for name in cls.model_fields})
+    def of(cls, spec: Recommender | Shop | Settings) -> Self:
+        """The settings of this step out of a spec, or out of those of another step that has them all."""
+        return cls.model_validate({name: _value(spec, name, cls) for name in cls.model_fields})
 
     @classmethod
     def carried(cls) -> frozenset[str]:
@@ -65,13 +67,25 @@ class Settings(Strict):
 
     @classmethod
     def places(cls) -> list[str]:
-        """Where a recommender has what an output depends on: `training.workers`."""
+        """Where a spec has what an output depends on: `training.workers`."""
         fields = [name for name in cls.model_fields if name not in cls.carried()]
         return [place.place if (place := _mark(cls, name, Of)) else name for name in fields]
 
     def key(self) -> dict[str, Any]:
         """What an output depends on, as JSON values."""
         return self.model_dump(mode="json", exclude=set(self.carried()))
+
+
+class FeatureSettings(Settings):
+    """Of the features step: of a shop, whose datasets all its recommenders share."""
+
+    sessions: Sessions
+    filters: Filters
+    window: Duration | None
+    features: Features
+    owned: Annotated[list[str] | None, Of("rules.owned.types")]
+    types: Annotated[list[str] | None, Of("events.types")]
+    kept_types: list[str] | None
 
 
 class ViewSettings(Settings):
@@ -139,13 +153,13 @@ class ListSettings(Settings):
     batch: Annotated[Batch, Carried("who shares the work; the customers whom it chooses are in the key")]
 
 
-def _value(source: Recommender | Settings, name: str, cls: type[Settings]) -> Any:
+def _value(source: Recommender | Shop | Settings, name: str, cls: type[Settings]) -> Any:
     place = _mark(cls, name, Of)
     if place is None or isinstance(source, Settings):
         return getattr(source, name)
     value: Any = source
     for part in place.place.split("."):
-        value = getattr(value, part)
+        value = None if value is None else getattr(value, part)
     return value
 
 

@@ -32,6 +32,7 @@ CUT = {
     "endcap.rules.read": "reads rule files, whose content is in the key",
     "endcap.spec.kubernetes": "says what pods get",
     "endcap.spec.recommender:Recommender": "steps get settings of it; their values are in the key",
+    "endcap.spec.shop:Shop": "as with a recommender",
     "endcap.steps": "says what the steps are called",
     "endcap.store": "keeps bytes as they are given",
     "endcap.training.search.kuberay": "makes the pods of a Ray cluster",

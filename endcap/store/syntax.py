@@ -114,8 +114,7 @@ class _Reader:
             node = ast.Raise(error)  # its words, and what they are made of, are in no output
         elif isinstance(node, ast.arg) and node.annotation is not None:
             # The text of a type says nothing, but the methods of what is handed in are called.
-            names = (one for one in ast.walk(node.annotation) if isinstance(one, ast.Name | ast.Attribute))
-            self._uses |= dict.fromkeys(chain for one in names if (chain := _chain(one)))
+            self._uses |= dict.fromkeys(_chains(node.annotation))
         self._said.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or self._is_hint(node, name, in_class):
@@ -171,6 +170,15 @@ def _chain(node: ast.AST) -> str:
         names.append(node.attr)
         node = node.value
     return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
+
+
+def _chains(node: ast.AST) -> Iterator[str]:
+    """All names in an expression, each with its attributes."""
+    if chain := _chain(node):
+        yield chain
+    else:
+        for inner in ast.iter_child_nodes(node):
+            yield from _chains(inner)
 
 
 def _bound(statement: ast.stmt) -> list[str]:

@@ -110,7 +110,8 @@ def test_words_of_our_own_errors_do_not_count() -> None:
         "try:\n    from endcap.far import far\nexcept ImportError:\n    far = None\ndef step(): return far()",
         "from endcap.far import *\ndef step(): return 1\nstep = far(step)",
         "from endcap.lazy import far\ndef step(): return far()",
-        "class Step:\n    far: 'x' = None\n    def run(self):\n        from endcap.far import far\n        return far()\nstep = Step",
+        "class Step:\n    def run(self):\n        from endcap.far import far\n        return far()\nstep = Step",
+        "from endcap.far import far\ndef step(given: far): return given.run()",
     ],
 )
 def test_ways_to_a_definition(step: str) -> None:
@@ -151,7 +152,7 @@ def test_a_users_modules_come_whole_with_those_beside_them(tmp_path: Path, monke
     package = tmp_path / "acme_shop"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "markov.py").write_text("import numpy\nimport acme_tools\nfrom acme_shop import sums\nclass Markov: pass")
+    (package / "markov.py").write_text("import numpy, acme_tools\nfrom acme_shop import sums\nclass Markov: pass")
     (package / "sums.py").write_text("A = 1\nREGISTRY = {}")
     (package / "plots.py").write_text("B = 1")
     (tmp_path / "acme_tools.py").write_text("C = 1")
