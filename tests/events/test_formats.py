@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endcap.events import ingest, ingestion
+from endcap.events import ingest
 from endcap.store import Store, open_store
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, stored, write_csv
 
@@ -140,12 +140,6 @@ def test_same_input_is_found_and_not_read_again(tmp_path: Path, store: Store) ->
     assert ingest(make_shop(tmp_path / "moved.csv"), store, progress=lines.append) == first
     assert lines == []
     assert store.list("snapshots/test") == [first]
-
-
-def test_every_module_that_makes_snapshots_counts() -> None:
-    others = {"__init__", "conversion", "frames", "query", "simulate", "simulated", "market", "products"}
-    modules = {file.stem for file in Path(ingestion.__file__).parent.glob("*.py")} - others
-    assert {name.rpartition(".")[2] for name in ingestion.CODE} == modules
 
 
 def test_ids_survive_exactly(tmp_path: Path, store: Store) -> None:

@@ -187,4 +187,4 @@ def test_the_code_of_a_class_is_of_what_is_made_with_it(importable: Path) -> Non
     (package / "__init__.py").touch()
     (package / "markov.py").write_text("class Markov: pass")
     specs: list[ModelSpec] = [custom(), custom("acme_models.markov:Markov"), custom()]
-    assert own_code(*specs) == ["acme_models", "markov"]
+    assert own_code(*specs) == ["acme_models.markov", "markov"]
