@@ -26,6 +26,7 @@ CUT = {
     "endcap.deploy": "says which versions serve; the address of each one's package is in the key",
     "endcap.errors": "an error ends a step, which has no output then",
     "endcap.events.simulated": "writes files, whose content is in the key",
+    "endcap.progress": "words for people",
     "endcap.processes": "says whether a process lives",
     "endcap.registry.register": "writes into MLflow",
     "endcap.registry.versions": "says which version is the champion; its package's address is in the key",
