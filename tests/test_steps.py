@@ -83,5 +83,5 @@ def test_what_is_read_and_in_no_key_is_a_decision() -> None:
         TrainSettings: {*named, "baselines", "training", "secret"},
         RefitSettings: {*named, "baselines", "training", "secret"},
         JudgeSettings: named,
-        ListSettings: {"name", "model", "batch"},
+        ListSettings: {"name", "batch"},
     }

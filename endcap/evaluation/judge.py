@@ -27,7 +27,7 @@ from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import RULES, Contents, load_contents
+from endcap.registry.package import RULES, Contents, load_contents, model_of
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import GivenNegatives
@@ -78,7 +78,7 @@ def judge(
     version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
-    key = fingerprint(question, None if version is None else content_key(version.package))
+    key = fingerprint(question, None if version is None else _version_key(version, store))
     found = store.find(kind, key)
     if found is not None:
         return found
@@ -205,6 +205,12 @@ def _baseline(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Pr
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
     return Competitor(model, settings.exclude)
+
+
+def _version_key(version: Version, store: Store) -> list[str]:
+    """What a champion is to a verdict: its package, and the code of its model where that is a user's own."""
+    own = own_code(model_of(store.fetch(version.package)))
+    return [content_key(version.package), *([code_fingerprint(*own)] if own else [])]
 
 
 def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:

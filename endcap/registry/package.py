@@ -24,6 +24,7 @@ from endcap.models import Model, load
 from endcap.ranking import Ranker
 from endcap.ranking.session import Evaluate
 from endcap.rules import Catalogue, Rulebook
+from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
 from endcap.store import opened, stamped
@@ -204,6 +205,16 @@ def load_contents(folder: Path) -> Contents:
         customers=customers,
         house_rules=house_rules,
     )
+
+
+def model_of(folder: Path) -> ModelSpec:
+    """The model's spec of the package in a folder, which is not loaded. Raises IntegrityError."""
+    try:
+        return Recommender.model_validate_json((folder / SPEC).read_bytes()).model
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(
+            f"{folder} is no whole package: {error}; register another version", code="registry.damaged-package"
+        ) from error
 
 
 def _info(folder: Path) -> dict[str, Any]:

@@ -147,7 +147,6 @@ class JudgeSettings(ViewSettings):
 class ListSettings(Settings):
     """Of the recommend step."""
 
-    model: Annotated[ModelSpec, Carried("its class's code is in the key")]
     k: Annotated[int, Of("batch.k")]
     partition: Annotated[int, Of("batch.partition")]
     batch: Annotated[Batch, Carried("who shares the work; the customers whom it chooses are in the key")]

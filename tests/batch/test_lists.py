@@ -14,7 +14,8 @@ from endcap.deploy.state import CanaryTarget, Deployment, Target, write_state
 from endcap.errors import DataError, NotFoundError, UserError
 from endcap.features import build
 from endcap.registry.package import load_package
-from endcap.store import Store, open_store
+from endcap.store import Store, code_fingerprint, open_store
+from tests.batch import stand_ins
 from tests.batch.conftest import Little
 from tests.batch.given import NOW, Registered, kept, log, made, of, package, rows
 from tests.features.logs import DAY, event, sessions, shop, snapshot, table
@@ -172,3 +173,21 @@ def test_a_package_of_another_format_is_refused(little: Little, registry: Regist
     with refused(UserError, "store.newer-format", kind="package", found=99):
         made(of("other"), store)
     assert store.list("recommendations/other") == []
+
+
+def test_the_code_of_a_packages_own_class_counts_whatever_the_spec_names_since(
+    store: Store, registry: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Path(stand_ins.__file__).read_text(encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "acme_slow.py"
+    file.write_text(source)
+    path = "acme_slow:Slow"
+    dataset = log(store)
+    registry.versions["1"] = package(store, of("own", {"name": "custom", "class": path}, classes=[path]), dataset)
+    spec = of("own")
+    first = made(spec, store, dataset=dataset)
+    assert made(spec, store, dataset=dataset) == first
+    file.write_text(source.replace("np.abs(last", "-np.abs(last"))
+    code_fingerprint.cache_clear()
+    assert made(spec, store, dataset=dataset).address != first.address
