@@ -9,6 +9,7 @@ from endcap.errors import UserError
 from endcap.models.base import Model
 from endcap.spec.custom import find_class, own, parameters_class, parameters_of
 from endcap.spec.model import CustomSpec, ModelSpec
+from endcap.store.code import installed
 
 NAME = "custom"
 
@@ -75,4 +76,11 @@ def own_code(*specs: ModelSpec) -> list[str]:
 
 def _home(path: str) -> str:
     find_class(path)
-    return path.partition(":")[0]
+    module = path.partition(":")[0]
+    if installed(module) is not None:
+        return module
+    raise UserError(
+        f"{path}: its module has no source file here, so that a change of it could not be seen",
+        code="models.class-without-source",
+        path=path,
+    )

@@ -213,7 +213,10 @@ def model_of(folder: Path) -> ModelSpec:
         return Recommender.model_validate_json((folder / SPEC).read_bytes()).model
     except (OSError, ValidationError) as error:
         raise IntegrityError(
-            f"{folder} is no whole package: {error}; register another version", code="registry.damaged-package"
+            f"{folder} is no whole package: {error}; register another version",
+            code="registry.package-damaged",
+            path=str(folder),
+            reason=str(error),
         ) from error
 
 

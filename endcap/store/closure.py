@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from endcap.errors import UserError
 from endcap.store.syntax import Module, Part, Target, parse
 
 OURS = "endcap"
@@ -67,16 +66,12 @@ class Closure:
 
 
 def closure(entries: Collection[str], read: Read, cut: Iterable[str] = ()) -> Closure:
-    """What entries reach, as `read` has the sources. Raises UserError where an entry has none."""
+    """What entries reach, as `read` has the sources. Raises ModuleNotFoundError where an entry has none."""
     walk = _Walk(read, frozenset(cut), {OURS, *(_top(entry.partition(":")[0]) for entry in entries)})
     for entry in entries:
         module, _, name = entry.partition(":")
         if read(module) is None:
-            raise UserError(
-                f"{module} has no Python source here, so that a change of it could not be seen; install it as source",
-                code="store.no-source",
-                module=module,
-            )
+            raise ModuleNotFoundError(module)
         walk.enter(module, (name,) if name else ())
     walk.go()
     return walk.found

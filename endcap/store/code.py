@@ -59,8 +59,8 @@ LIBRARIES = {
 def code_fingerprint(*entries: str) -> str:
     """Fingerprint of the code that entries reach, and of the libraries that this code uses.
 
-    An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises UserError where an entry has
-    no source here, so that a change of it could not be seen.
+    An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises
+    ModuleNotFoundError where an entry has no source here.
     """
     found = closure(entries, installed, CUT)
     return fingerprint(found.digest(), _versions(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,13 @@ def test_the_code_of_a_class_is_of_what_is_made_with_it(importable: Path) -> Non
     (package / "markov.py").write_text("class Markov: pass")
     specs: list[ModelSpec] = [custom(), custom("acme_models.markov:Markov"), custom()]
     assert own_code(*specs) == ["acme_models.markov", "markov"]
+
+
+def test_a_class_without_source_is_refused_since_its_changes_could_not_be_seen(importable: Path) -> None:
+    file = importable / "acme_compiled.py"
+    file.write_text("class Markov: pass")
+    py_compile.compile(str(file), cfile=str(file.with_suffix(".pyc")))
+    file.unlink()
+    with pytest.raises(UserError) as refused:
+        own_code(custom("acme_compiled:Markov"))
+    assert refused.value.code == "models.class-without-source"
