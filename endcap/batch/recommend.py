@@ -150,7 +150,7 @@ class _Asked:
     def _key(self, target: Target) -> str:
         settings = self.recommender.batch.model_dump(mode="json", include={"k", "partition"})
         made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
-        code = code_fingerprint(*CODE, *own_code(self.recommender.model))
+        code = code_fingerprint(*CODE, *own_code(self.recommender.model, *self.recommender.preprocessing))
         return fingerprint(made_of, settings, self.who.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:

@@ -39,7 +39,7 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 REPORT = "report.json"
-JUDGED_BY = ("split", "model", "baselines", "exclude", "evaluation", "gate", "seed")
+JUDGED_BY = ("split", "preprocessing", "model", "baselines", "exclude", "evaluation", "gate", "seed")
 """The parts of a recommender's spec that a verdict depends on."""
 CODE = ("endcap.evaluation", "endcap.features", "endcap.rules", *MODELS)
 
@@ -70,7 +70,7 @@ def judge(
     kind = f"verdicts/{recommender.name}"
     registry = open_registry(registry_uri, store)
     rules = recommender.model_dump(mode="json", include=set(JUDGED_BY))
-    code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.baselines))
+    code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.preprocessing, *recommender.baselines))
     known = _house_rules(shop, progress)
     files = _files(recommender) + ([] if known is None else [known.version])
     question = fingerprint(rules, content_key(dataset), content_key(trained), code, *files)

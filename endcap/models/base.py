@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
@@ -38,6 +39,8 @@ class Fitting:
     """Takes each epoch's row of the history; False ends the fit after it."""
     item_features: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """Codes of the item attributes that the model's spec names: int64 [n_items], -1 where an item has none."""
+    items: pa.Table | None = None
+    """The items in the order of the vocabulary: `item` (their ids) and the shop's attributes; None: not at hand."""
 
 
 @dataclass(frozen=True)

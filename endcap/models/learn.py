@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from endcap.features.items import item_codes
+from endcap.features.items import item_codes, with_attributes
 from endcap.features.sessions import Sessions
 from endcap.features.view import View
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
 from endcap.models.validation import Validation
 from endcap.spec.model import ModelSpec
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Exclude
 
 MAX_VALIDATION_PREFIXES = 20_000
@@ -43,9 +44,10 @@ def tried(
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
+    preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Learned:
     """Fit on `view.train`, watched by `view.validation` where there is one; it has seen nothing of the validation."""
-    model = make(spec)
+    model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
         validation=validation_of(view, exclude, seed),
@@ -53,6 +55,7 @@ def tried(
         progress=progress,
         observe=observe,
         item_features=item_codes(view.items, spec),
+        items=with_attributes(view.items),
     )
     return Learned(model, model.fit(view.train, len(view.vocabulary), fitting))
 
@@ -67,15 +70,17 @@ def fitted(
     seed: int,
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
+    preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Model:
     """Fit on sessions with what an earlier fit found out. items: their table, whose attributes the model may name."""
-    model = make(spec)
+    model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
         found=found,
         workspace=_made(workspace),
         progress=progress,
         item_features=item_codes(items, spec),
+        items=None if items is None else with_attributes(items),
     )
     model.fit(sessions, n_items, fitting)
     return model

@@ -206,6 +206,8 @@ def _ranker(
     house_rules: Catalogue | None,
 ) -> Ranker:
     used = model_features(recommender, declared)
+    if recommender.preprocessing:  # which reads any
+        used = list(declared)
     return Ranker(
         model,
         vocabulary,

@@ -17,6 +17,7 @@ from endcap.models import Model, load
 from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted
+from endcap.models.preprocessed import bare
 from endcap.registry.package import RULES, environment, write_package
 from endcap.rules import Catalogue
 from endcap.spec import ModelSpec, Recommender
@@ -52,7 +53,7 @@ def refit(
     winner = _winner(recommender, dataset, trained, store, progress)
     kind = f"packages/{recommender.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]
-    code = code_fingerprint(*PACKAGE_CODE, *own_code(recommender.model))
+    code = code_fingerprint(*PACKAGE_CODE, *_own_code(recommender))
     rules = house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     found = store.find(kind, key)
@@ -74,10 +75,10 @@ def house_rules(store: Store, verdict: str) -> Catalogue | None:
 def _winner(recommender: Recommender, dataset: str, trained: str, store: Store, progress: Progress) -> str:
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
     kind = f"refitted/{recommender.name}"
-    parameters = recommender.model_dump(mode="json", include={"model", "split", "refit", "seed"})
+    parameters = recommender.model_dump(mode="json", include={"model", "preprocessing", "split", "refit", "seed"})
     parameters["workers"] = recommender.training.workers
     inputs = [content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, parameters, code_fingerprint(*CODE, *own_code(recommender.model)))
+    key = fingerprint(inputs, parameters, code_fingerprint(*CODE, *_own_code(recommender)))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
@@ -127,6 +128,7 @@ def _fitted_on_all(
             seed=recommender.seed,
             workspace=work / "fit",
             progress=progress,
+            preprocessing=recommender.preprocessing,
         )
     return _Fitted(model, vocabulary, items, int(sessions.times.max()))
 
@@ -136,8 +138,12 @@ def _as_judged(
 ) -> _Fitted:
     judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
     model = load(judged / MODEL, recommender.classes)
-    seen = view.train if model.needs_validation else view.training
+    seen = view.train if bare(model).needs_validation else view.training
     return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
+
+
+def _own_code(recommender: Recommender) -> list[str]:
+    return own_code(recommender.model, *recommender.preprocessing)
 
 
 def _listed(model: dict[str, Any], recommender: Recommender) -> ModelSpec:

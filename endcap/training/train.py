@@ -32,6 +32,8 @@ CODE = (
     "endcap.features.items",
     "endcap.features.vocabulary",
 )
+LEARNT_BY = ("model", "preprocessing", "search", "split", "exclude", "refit", "seed")
+"""The parts of a recommender's spec that a trained model depends on."""
 MODEL, VOCABULARY = "model", "vocabulary.json"
 Progress = Callable[[str], None]
 Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
@@ -59,9 +61,9 @@ def train(
     own). A killed training goes on from its last epoch, a killed search with its next trial. With more than one of
     `training.workers` the fits, not the search's, are shared by that many processes.
     """
-    parameters = recommender.model_dump(mode="json", include={"model", "search", "split", "exclude", "refit", "seed"})
+    parameters = recommender.model_dump(mode="json", include=set(LEARNT_BY))
     parameters |= {"protocol": recommender.protocol, "workers": recommender.training.workers}
-    code = code_fingerprint(*CODE, *own_code(recommender.model))
+    code = code_fingerprint(*CODE, *own_code(recommender.model, *recommender.preprocessing))
     key = fingerprint(content_key(dataset), parameters, code)
     with store.workspace(kind(recommender), key, progress) as work:
         return store.find(kind(recommender), key) or _make(recommender, dataset, store, key, work, registry, progress)
@@ -126,12 +128,23 @@ def _fit_here(
     part: Part,
     found: Mapping[str, Any] | None,
 ) -> Learned:
-    seed = recommender.seed
+    seed, steps = recommender.seed, recommender.preprocessing
     if found is None:
-        return tried(spec, view, recommender.exclude, seed=seed, workspace=work / "tried", progress=progress)
-    sessions, place = view.train if part == "train" else view.training, work / "training"
-    n_items, items = len(view.vocabulary), view.items
-    model = fitted(spec, sessions, n_items, found, items=items, seed=seed, workspace=place, progress=progress)
+        place = work / "tried"
+        return tried(
+            spec, view, recommender.exclude, seed=seed, workspace=place, progress=progress, preprocessing=steps
+        )
+    model = fitted(
+        spec,
+        view.train if part == "train" else view.training,
+        len(view.vocabulary),
+        found,
+        items=view.items,
+        seed=seed,
+        workspace=work / "training",
+        progress=progress,
+        preprocessing=steps,
+    )
     return Learned(model, FitReport(found))
 
 

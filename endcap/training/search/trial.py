@@ -52,7 +52,15 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
         return going
 
     with _workspace(task, store, recommender.name, number, values) as work:
-        learned = tried(spec, view, recommender.exclude, seed=recommender.seed, workspace=work, observe=observe)
+        learned = tried(
+            spec,
+            view,
+            recommender.exclude,
+            seed=recommender.seed,
+            workspace=work,
+            observe=observe,
+            preprocessing=recommender.preprocessing,
+        )
     history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
     value = _value(history, learned.model, view, recommender)
     if value is None or not math.isfinite(value):
