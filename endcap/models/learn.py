@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from endcap.errors import UserError
 from endcap.features.items import item_codes, with_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.view import View
+from endcap.features.stream import SessionStream, open_streamed, stream_sessions
+from endcap.features.view import View, everything, item_table, open_view
+from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
 from endcap.models.validation import Validation
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.spec.recommender import Exclude
+from endcap.spec.recommender import Exclude, Recommender
 
 MAX_VALIDATION_PREFIXES = 20_000
 """Sessions are drawn until they have about so many: enough for a steady NDCG, and an epoch does not wait for it."""
@@ -57,12 +60,12 @@ def tried(
         item_features=item_codes(view.items, spec),
         items=with_attributes(view.items),
     )
-    return Learned(model, model.fit(view.train, len(view.vocabulary), fitting))
+    return Learned(model, _fit(model, part_of(view, "train"), len(view.vocabulary), fitting))
 
 
 def fitted(
     spec: ModelSpec,
-    sessions: Sessions,
+    sessions: Sessions | SessionStream,
     n_items: int,
     found: Mapping[str, Any],
     *,
@@ -82,8 +85,70 @@ def fitted(
         item_features=item_codes(items, spec),
         items=None if items is None else with_attributes(items),
     )
-    model.fit(sessions, n_items, fitting)
+    _fit(model, sessions, n_items, fitting)
     return model
+
+
+def view_of(dataset: Path, recommender: Recommender) -> View:
+    """The recommender's view; of a model that streams, what it learns from is not in memory.
+
+    Raises UserError where such a model stands behind preprocessing, and what `open_view` raises.
+    """
+    return open_streamed(dataset, recommender) if _is_streamed(recommender) else open_view(dataset, recommender)
+
+
+def part_of(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
+    """What a model learns from."""
+    if view.streams is not None:
+        return view.streams[part]
+    return view.train if part == "train" else view.training
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All that a winner is fitted on, with its own vocabulary. last: time of its last event, epoch ms."""
+
+    sessions: Sessions | SessionStream
+    vocabulary: Vocabulary
+    items: pa.Table
+    last: int
+
+    @classmethod
+    def of(cls, dataset: Path, recommender: Recommender) -> Everything:
+        """Of the dataset in a folder; a stream where the model streams."""
+        if _is_streamed(recommender):
+            stream = stream_sessions(dataset, recommender, "everything", seed=recommender.seed)
+            return cls(stream, stream.vocabulary, stream.items, stream.last)
+        vocabulary, sessions = everything(dataset, recommender)
+        return cls(sessions, vocabulary, item_table(dataset, vocabulary, sessions), last_of(sessions))
+
+    @property
+    def count(self) -> int:
+        """How many sessions."""
+        return self.sessions.sessions if isinstance(self.sessions, SessionStream) else len(self.sessions)
+
+
+def last_of(sessions: Sessions | SessionStream) -> int:
+    """The time of the last event, epoch ms."""
+    return sessions.last if isinstance(sessions, SessionStream) else int(sessions.times.max())
+
+
+def _is_streamed(recommender: Recommender) -> bool:
+    streamed = make(recommender.model).streams
+    if streamed and recommender.preprocessing:
+        raise UserError(
+            f"recommender {recommender.name!r}: {recommender.model.name} streams its training part, and preprocessing "
+            "is fitted on a training part in memory; leave `preprocessing` out and prepare sessions in the model",
+            code="preprocessing.streamed",
+            model=recommender.model.name,
+        )
+    return streamed
+
+
+def _fit(model: Model, sessions: Sessions | SessionStream, n_items: int, fitting: Fitting) -> FitReport:
+    if isinstance(sessions, SessionStream):
+        return model.fit_stream(sessions, n_items, fitting)
+    return model.fit(sessions, n_items, fitting)
 
 
 def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:

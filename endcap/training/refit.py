@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.features.view import customer_ids, declared_features, everything, item_table, open_view
+from endcap.features.view import customer_ids, declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
-from endcap.models.learn import fitted
+from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
 from endcap.registry.package import RULES, environment, write_package
 from endcap.rules import Catalogue
@@ -109,37 +109,35 @@ class _Fitted:
 def _fitted_on_all(
     recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
-    folder = store.fetch(dataset)
-    vocabulary, sessions = everything(folder, recommender)
+    whole = Everything.of(store.fetch(dataset), recommender)
     facts = facts_of(store, trained)
     spec = _listed(facts["model"], recommender)
-    progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
-    items = item_table(folder, vocabulary, sessions)
+    progress(f"fitting {spec.name} on all {whole.count:,} sessions")
     if recommender.training.workers > 1:
         with Workers(recommender, dataset, store, key, work / "workers", progress) as workers:
             model = workers.fit(spec, "everything", facts["found"]).model
     else:
         model = fitted(
             spec,
-            sessions,
-            len(vocabulary),
+            whole.sessions,
+            len(whole.vocabulary),
             facts["found"],
-            items=items,
+            items=whole.items,
             seed=recommender.seed,
             workspace=work / "fit",
             progress=progress,
             preprocessing=recommender.preprocessing,
         )
-    return _Fitted(model, vocabulary, items, int(sessions.times.max()))
+    return _Fitted(model, whole.vocabulary, whole.items, whole.last)
 
 
 def _as_judged(
     recommender: Recommender, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
-    judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), recommender)
+    judged, view = store.fetch(trained, verify=True), view_of(store.fetch(dataset), recommender)
     model = load(judged / MODEL, recommender.classes)
-    seen = view.train if bare(model).needs_validation else view.training
-    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
+    seen = part_of(view, "train" if bare(model).needs_validation else "training")
+    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, last_of(seen))
 
 
 def _own_code(recommender: Recommender) -> list[str]:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from endcap.features.view import View, open_view
+from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.catalogue import CODE as MODELS
 from endcap.models.custom import own_code
-from endcap.models.learn import Learned, fitted, tried
+from endcap.models.learn import Learned, fitted, part_of, tried, view_of
 from endcap.registry.package import environment
 from endcap.spec import ModelSpec, Recommender
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
@@ -28,6 +28,7 @@ CODE = (
     "endcap.features.view",
     "endcap.features.sessions",
     "endcap.features.split",
+    "endcap.features.stream",
     "endcap.features.declare",
     "endcap.features.items",
     "endcap.features.vocabulary",
@@ -79,7 +80,7 @@ def _make(
     progress: Progress,
 ) -> str:
     begun = time.monotonic()
-    view = open_view(store.fetch(dataset), recommender)
+    view = view_of(store.fetch(dataset), recommender)
     searched = Searched(recommender.model, None)
     if is_searched(recommender):
         place = work / "search"
@@ -136,7 +137,7 @@ def _fit_here(
         )
     model = fitted(
         spec,
-        view.train if part == "train" else view.training,
+        part_of(view, "train" if part == "train" else "training"),
         len(view.vocabulary),
         found,
         items=view.items,
@@ -150,15 +151,15 @@ def _fit_here(
 
 def _learn(recommender: Recommender, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
     spec = searched.spec
+    sizes = {part: view.counts[part]["sessions"] for part in ("train", "training")}
     if not make(spec).needs_validation:
-        progress(f"fitting {spec.name} on {len(view.training):,} sessions")
+        progress(f"fitting {spec.name} on {sizes['training']:,} sessions")
         return Learned(fit(spec, "training", {}).model, FitReport())
     if searched.found is not None:
         part: Part = "training" if recommender.refit else "train"
-        sessions = view.training if recommender.refit else view.train
-        progress(f"fitting {spec.name} as found, on {len(sessions):,} sessions")
+        progress(f"fitting {spec.name} as found, on {sizes[part]:,} sessions")
         return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
-    progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
+    progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
     first = fit(spec, "train", None)
@@ -166,7 +167,7 @@ def _learn(recommender: Recommender, searched: Searched, view: View, fit: Fit, p
         return first
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
-    progress(f"fitting anew on the whole training part, {len(view.training):,} sessions{told}")
+    progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{told}")
     return Learned(fit(spec, "training", found).model, first.report)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from endcap.features.view import View, open_view
-from endcap.models.learn import tried, validation_of
+from endcap.features.view import View
+from endcap.models.learn import tried, validation_of, view_of
 from endcap.spec import Recommender
 from endcap.spec.model import SingleSpec
 from endcap.spec.tunable import Values, changed, members
@@ -81,7 +81,7 @@ def _value(history: list[dict[str, float]], model: Any, view: View, recommender:
 def _opened(store: str, dataset: str, recommender: str) -> tuple[Store, Recommender, View]:
     """Once a worker process: it runs one trial after the other."""
     opened, spec = open_store(store), Recommender.model_validate_json(recommender)
-    return opened, spec, searchable(open_view(opened.fetch(dataset), spec))
+    return opened, spec, searchable(view_of(opened.fetch(dataset), spec))
 
 
 def searchable(view: View) -> View:
