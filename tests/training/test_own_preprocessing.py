@@ -180,6 +180,8 @@ def test_the_example_is_trained_judged_and_packed(
     folder = store.fetch(refit(recommender, data, trained, verdict, store))
     package = load_package(folder)
     package.check()
+    # The example says something of the model, though nothing is left of the most popular items.
+    assert any(item["score"] for item in package.example["answer"]["items"])
     (answer,) = package.ranker.rank([package.ranker.parse({"items": [package.vocabulary.ids[0]], "k": 5})])
     # The most popular item is hidden from the model, so the most popular items are the answer.
     assert (len(answer.ids), set(answer.scores)) == (5, {None})
