@@ -45,10 +45,10 @@ class Rows:
     """The rows of a Parquet file by their number, read by row groups."""
 
     def __init__(self, file: Path) -> None:
-        metadata = pq.read_metadata(file)
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        self._file = file
-        self._edges = np.concatenate([[0], np.cumsum([group.num_rows for group in groups])]).astype(np.int64)
+        self._file = pq.ParquetFile(file)
+        groups = range(self._file.num_row_groups)
+        sizes = [self._file.metadata.row_group(number).num_rows for number in groups]
+        self._edges = np.cumsum([0, *sizes], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._edges[-1])
@@ -56,8 +56,8 @@ class Rows:
     def read(self, begin: int, end: int, columns: Sequence[str]) -> pa.Table:
         """Rows begin … end - 1."""
         first, last = (int(np.searchsorted(self._edges, row, "right")) - 1 for row in (begin, max(begin, end - 1)))
-        with pq.ParquetFile(self._file) as opened:
-            table = opened.read_row_groups(list(range(first, min(last + 1, len(self._edges) - 1))), list(columns))
+        groups = range(first, min(last + 1, self._file.num_row_groups))
+        table = self._file.read_row_groups(list(groups), list(columns))
         return table.slice(begin - int(self._edges[first]), end - begin)
 
     def batches(self, column: str, until: int) -> Iterator[NDArray[Any]]:

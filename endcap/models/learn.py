@@ -139,7 +139,7 @@ def _is_streamed(recommender: Recommender) -> bool:
         raise UserError(
             f"recommender {recommender.name!r}: {recommender.model.name} streams its training part, and preprocessing "
             "is fitted on a training part in memory; leave `preprocessing` out and prepare sessions in the model",
-            code="preprocessing.streamed",
+            code="models.streamed-behind-preprocessing",
             model=recommender.model.name,
         )
     return streamed

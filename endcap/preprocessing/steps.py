@@ -176,7 +176,7 @@ def _refuse_unlisted(path: str, classes: Collection[str]) -> None:
         raise UserError(
             f"the preprocessor {path} is not on its recommender's list of classes ({', '.join(listed) or 'empty'}), so "
             f"it is not imported; if you trust it, add it: classes: [{', '.join([*listed, path])}], and run again",
-            code="preprocessing.class-not-listed",
+            code="preprocessing.class-unlisted",
             path=path,
             listed=listed,
         )

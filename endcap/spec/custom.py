@@ -92,12 +92,27 @@ def own_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base
     found = find_class(path)
     if not issubclass(found, base):
         wanted = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
-        raise UserError(f"{path} is no {noun}: it must be a subclass of {wanted}, see {guide}")
+        raise UserError(
+            f"{path} is no {noun}: it must be a subclass of {wanted}, see {guide}",
+            code="spec.class-of-another-kind",
+            path=path,
+            allowed=wanted,
+        )
     if inspect.isabstract(found):
-        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-        raise UserError(f"{path} is no whole {noun}: it lacks {missing}, see {guide}")
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        raise UserError(
+            f"{path} is no whole {noun}: it lacks {', '.join(missing)}, see {guide}",
+            code="spec.class-incomplete",
+            path=path,
+            missing=missing,
+        )
     if path_of(found) != path:
-        raise UserError(f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`")
+        raise UserError(
+            f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`",
+            code="spec.class-elsewhere",
+            path=path,
+            defined=path_of(found),
+        )
     parameters_class(path, found)
     return found
 

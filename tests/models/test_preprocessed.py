@@ -96,4 +96,4 @@ def test_saved_and_loaded_by_listed_classes_alone(tmp_path: Path) -> None:
     for classes in (None, [], ["acme.other:Step"]):
         with pytest.raises(UserError) as error:
             load(tmp_path, classes)
-        assert error.value.code == "preprocessing.class-not-listed"
+        assert error.value.code == "preprocessing.class-unlisted"

@@ -107,7 +107,7 @@ def test_what_is_loaded_is_listed_whole_and_no_pickle(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         Preprocessing.load(tmp_path, known[:1])
     assert (error.value.code, error.value.fields) == (
-        "preprocessing.class-not-listed",
+        "preprocessing.class-unlisted",
         {"path": known[1], "listed": known[:1]},
     )
     (tmp_path / "steps.json").write_text("{")
@@ -149,3 +149,17 @@ def test_a_mistake_is_reported_at_its_key(monkeypatch: pytest.MonkeyPatch, setti
 def test_a_class_that_is_not_installed_is_named_unchecked(tmp_path: Path) -> None:
     sets = ["classes=[not_here:Step]", 'preprocessing=[{class: "not_here:Step"}]']
     assert load(EXAMPLE / "cleaning.yaml", sets=sets).absent == ("not_here:Step",)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("tests.training.stand_ins:Sleeper", "spec.class-of-another-kind"),
+        ("endcap.preprocessing.base:Preprocessor", "spec.class-incomplete"),
+        ("endcap.preprocessing:Preprocessor", "spec.class-incomplete"),
+    ],
+)
+def test_a_class_that_is_no_whole_preprocessor_is_refused(path: str, code: str) -> None:
+    with pytest.raises(UserError) as error:
+        made({"class": path})
+    assert error.value.code == code

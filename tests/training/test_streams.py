@@ -77,4 +77,4 @@ def test_it_takes_no_preprocessing(store: Store) -> None:
     spec = of(preprocessing=steps, classes=[STREAMED, steps[0]["class"]])
     with pytest.raises(UserError) as error:
         train(spec, little_dataset(store), store)
-    assert error.value.code == "preprocessing.streamed"
+    assert error.value.code == "models.streamed-behind-preprocessing"
