@@ -285,8 +285,8 @@ def _refuse_empty(recommender: Recommender, everyone: Sessions, cuts: Boundaries
             code="features.no-training-sessions",
             recommender=recommender.name,
             split=recommender.split.model_dump(mode="json"),
-            test_begins=_known(cuts.test),
-            validation_begins=_known(cuts.validation),
+            test_begins=known(cuts.test),
+            validation_begins=known(cuts.validation),
             **of_all,
         )
     tested = counts["test"]
