@@ -34,10 +34,7 @@ from endcap.training.search.stage import Task
 from endcap.training.search.trial import run
 from tests.batch.given import rows
 from tests.preprocessing.given import dataset, its_shop, request, spec
-from tests.registry.conftest import empty_registry, shop_store
 from tests.training.test_own_model import SMALL
-
-__all__ = ["empty_registry", "shop_store"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "cleaning"

@@ -21,11 +21,8 @@ from endcap.training.search.stage import Task
 from endcap.training.search.trial import run
 from tests.features.logs import recommender
 from tests.preprocessing.stand_ins import step
-from tests.registry.conftest import empty_registry, shop_store
 from tests.training.given import SPLIT, little_dataset
 from tests.training.stand_ins import STREAMED
-
-__all__ = ["empty_registry", "shop_store"]  # fixtures
 
 
 def of(**keys: Any) -> Recommender:
