@@ -101,6 +101,7 @@ ProblemCode = Literal[
     "missing",
     "newer-version",
     "no-model",
+    "no-preprocessor",
     "not-allowed",
     "not-found",
     "unknown-key",

@@ -139,6 +139,7 @@ STEPS = {
             inputs=("dataset",),
             parameters=("registry",),
             settings=(
+                "preprocessing",
                 "model",
                 "search",
                 "split",
@@ -159,7 +160,17 @@ STEPS = {
             documents=("recommender", "shop"),
             inputs=("dataset", "trained"),
             parameters=("registry",),
-            settings=("model", "split", "seed", "exclude", "baselines", "evaluation", "gate", "shop.rules"),
+            settings=(
+                "preprocessing",
+                "model",
+                "split",
+                "seed",
+                "exclude",
+                "baselines",
+                "evaluation",
+                "gate",
+                "shop.rules",
+            ),
             output="verdict",
         ),
         Step(

@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/models": ("models",),
     "endcap/neural": ("neural",),
     "endcap/online": ("online",),
+    "endcap/preprocessing": ("preprocessing",),
     "endcap/project": ("project",),
     "endcap/ranking": ("request",),
     "endcap/registry": ("registry",),

@@ -25,7 +25,7 @@ from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.models.custom import own_code
-from endcap.registry.package import load_contents, model_of
+from endcap.registry.package import load_contents, specs_of
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.settings import ListSettings
 from endcap.spec.shop import Shop
@@ -147,7 +147,8 @@ class _Asked:
 
     def _key(self, target: Target) -> str:
         made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
-        code = code_fingerprint(STEPS["recommend"].entry, *own_code(model_of(self.store.fetch(target.package))))
+        specs = specs_of(self.store.fetch(target.package))
+        code = code_fingerprint(STEPS["recommend"].entry, *own_code(*specs))
         return fingerprint(made_of, self.settings.key(), self.who.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:

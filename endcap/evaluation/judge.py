@@ -27,7 +27,7 @@ from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import RULES, Contents, load_contents, model_of
+from endcap.registry.package import RULES, Contents, load_contents, specs_of
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import GivenNegatives
@@ -71,7 +71,8 @@ def judge(
     settings = JudgeSettings.of(recommender)
     kind = f"verdicts/{settings.name}"
     registry = open_registry(registry_uri, store)
-    code = code_fingerprint(STEPS["evaluate"].entry, *own_code(settings.model, *settings.baselines))
+    own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
+    code = code_fingerprint(STEPS["evaluate"].entry, *own)
     known = _house_rules(shop, progress)
     files = _files(settings) + ([] if known is None else [known.version])
     question = fingerprint(settings.key(), content_key(dataset), content_key(trained), code, *files)
@@ -209,7 +210,7 @@ def _baseline(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Pr
 
 def _version_key(version: Version, store: Store) -> list[str]:
     """What a champion is to a verdict: its package, and the code of its model where that is a user's own."""
-    own = own_code(model_of(store.fetch(version.package)))
+    own = own_code(*specs_of(store.fetch(version.package)))
     return [content_key(version.package), *([code_fingerprint(*own)] if own else [])]
 
 

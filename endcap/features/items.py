@@ -18,7 +18,8 @@ MOST_VALUES = 1000
 BANDS = 10
 """Of a numeric attribute, each of about as many items."""
 UNKNOWN = -1
-NOT_ATTRIBUTES = ("item", "title", "events", "first_seen")
+COUNTED = ("events", "first_seen")
+NOT_ATTRIBUTES = ("item", "title", *COUNTED)
 Codes = NDArray[np.int64]
 
 
@@ -50,6 +51,11 @@ def item_codes(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
     """The codes of the attributes that a model's spec names, or the members of a blend; items None: none are known."""
     names = named({(): spec}, "item_features").values()
     return codes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
+
+
+def with_attributes(items: pa.Table) -> pa.Table:
+    """The items' ids and the shop's attributes, without what was counted of a log that may reach beyond a fit's."""
+    return items.drop_columns([name for name in COUNTED if name in items.column_names])
 
 
 def _values(column: pa.Array) -> Codes:

@@ -96,6 +96,22 @@ class Sessions:
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][owner] - offsets[:-1], ends)
         return self._pick(events, offsets, self.customers[owner]), self.items[self.offsets[:-1][owner] + ends], owner
 
+    @classmethod
+    def concat(cls, parts: Sequence[Sessions]) -> Sessions:
+        """Sessions of several batches of one dataset, one or more, behind each other."""
+        first = parts[0]
+        edges = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        offsets = [first.offsets[:1], *(part.offsets[1:] + edge for part, edge in zip(parts, edges, strict=False))]
+        types = [part.types for part in parts if part.types is not None]
+        return cls(
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.times for part in parts]),
+            np.concatenate(offsets),
+            np.concatenate([part.customers for part in parts]),
+            {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
+            Types(types[0].names, np.concatenate([one.codes for one in types])) if types else None,
+        )
+
     def _pick(self, events: Ints, offsets: Ints, customers: NDArray[np.int32]) -> Sessions:
         features = {name: values[events] for name, values in self.features.items()}
         types = None if self.types is None else self.types[events]

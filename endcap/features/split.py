@@ -10,6 +10,7 @@ Leave-one-out cuts no time but each session's end, so that events of others may 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -39,18 +40,32 @@ def boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessi
     if isinstance(split, LeaveOneOutSplit) or not len(sessions):
         return Boundaries(NEVER, NEVER)
     starts = sessions.times[sessions.offsets[:-1]]
-    after = int(sessions.times.max()) + 1
-    test = _begin(split.test, starts, len(starts), after) if isinstance(split, TimeSplit) else NEVER
-    earlier = starts[starts < test]
-    return Boundaries(_begin(split.validation, earlier, len(starts), min(test, after)), test)
+    return cut(
+        split,
+        len(starts),
+        lambda place: int(starts[place]),
+        lambda moment: int(np.searchsorted(starts, moment)),
+        int(sessions.times.max()) + 1,
+    )
 
 
-def _begin(part: timedelta | float, starts: Ints, sessions: int, end: int) -> int:
-    """Where a part begins that reaches to `end`, out of sessions with these starts before it."""
-    if isinstance(part, timedelta):
-        return end - part // MILLISECOND
-    taken = min(round(part * sessions), len(starts))
-    return int(starts[len(starts) - taken]) if taken else end
+def cut(
+    split: TimeSplit | GivenSplit, sessions: int, start: Callable[[int], int], before: Callable[[int], int], after: int
+) -> Boundaries:
+    """Where the split cuts so many sessions in the order of their starts.
+
+    start: of the session at a place; before: how many start before a moment; after: just behind the last event.
+    """
+
+    def begin(part: timedelta | float, earlier: int, end: int) -> int:
+        """Where a part begins that reaches to `end`, out of so many sessions before it."""
+        if isinstance(part, timedelta):
+            return end - part // MILLISECOND
+        taken = min(round(part * sessions), earlier)
+        return start(earlier - taken) if taken else end
+
+    test = begin(split.test, sessions, after) if isinstance(split, TimeSplit) else NEVER
+    return Boundaries(begin(split.validation, before(test), min(test, after)), test)
 
 
 def between(sessions: Sessions, start: int, end: int) -> Sessions:

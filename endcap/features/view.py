@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.features.declare import evaluate, model_features
-from endcap.features.sessions import Sessions, Types
+from endcap.features.sessions import Ints, Sessions, Types
 from endcap.features.split import LEFT_OUT, NEVER, Boundaries, between, boundaries, left_out, where
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.base import format_duration
 from endcap.spec.recommender import LeaveOneOutSplit, Protocol, TimeSplit
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
+
+if TYPE_CHECKING:
+    from endcap.features.stream import SessionStream
 
 MIN_EVALUATED = 2
 """A session of fewer events has nothing to predict."""
@@ -44,6 +47,7 @@ class View:
     items: the item table in the vocabulary's order, `events` and `first_seen` as of the training part. features: those
     the shop declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch
     ms). protocol: what is predicted of a validation or test session: each event from those before it, or the last.
+    streams: `train` and `training`, which are then empty here, as streams out of the dataset; None: they are in memory.
     """
 
     vocabulary: Vocabulary
@@ -55,6 +59,7 @@ class View:
     features: list[EventFeature]
     counts: dict[str, Any]
     protocol: Protocol = "every-prefix"
+    streams: Mapping[str, SessionStream] | None = None
 
 
 def open_view(dataset: Path, settings: ViewSettings) -> View:
@@ -67,22 +72,32 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
     model_features(settings, features)
     everyone = _read(dataset, "", features)
     cuts, raw = _parts(dataset, settings, everyone, features)
-    items = _table(dataset / "items.parquet")
-    vocabulary, recode, counts = _vocabulary(raw["training"], items)
+    items = read_table(dataset / "items.parquet")
+    vocabulary, recode, counts = vocabulary_of(_counts(raw["training"], items), items)
     parts, dropped = {name: _coded(sessions, recode) for name, sessions in raw.items()}, {}
     last_only = isinstance(settings.split, LeaveOneOutSplit)
     for name in ("validation", "test"):
-        kept = _with_known_end(parts[name]) if last_only else _seen(parts[name], features)
+        kept = _with_known_end(parts[name]) if last_only else seen(parts[name], features)
         parts[name], dropped[name] = kept
     starts = everyone.times[everyone.offsets[:-1]]
     reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(raw["training"].items)
-    summary: dict[str, Any] = {name: {**_size(part), **dropped.get(name, {})} for name, part in parts.items()}
-    summary["all"] = _size(everyone)
+    summary: dict[str, Any] = {name: {**size_of(part), **dropped.get(name, {})} for name, part in parts.items()}
+    summary["all"] = size_of(everyone)
     summary["cut"] = {"events_from_test_on": 0 if last_only else reaching}
-    summary["from"] = {"validation": _known(cuts.validation), "test": _known(cuts.test)}
+    summary["from"] = {"validation": known(cuts.validation), "test": known(cuts.test)}
     _refuse_empty(settings, everyone, cuts, summary)
-    table = _aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
-    return View(vocabulary, **parts, items=table, features=features, counts=summary, protocol=settings.protocol)
+    table = aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
+    return View(
+        vocabulary=vocabulary,
+        train=parts["train"],
+        validation=parts["validation"],
+        training=parts["training"],
+        test=parts["test"],
+        items=table,
+        features=features,
+        counts=summary,
+        protocol=settings.protocol,
+    )
 
 
 def _parts(
@@ -111,7 +126,8 @@ def everything(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessi
     features = declared_features(dataset)
     model_features(settings, features)
     sessions = _read(dataset, "", features)
-    vocabulary, recode, _ = _vocabulary(sessions, _table(dataset / "items.parquet", ["item"]))
+    items = read_table(dataset / "items.parquet", ["item"])
+    vocabulary, recode, _ = vocabulary_of(_counts(sessions, items), items)
     return vocabulary, _coded(sessions, recode)
 
 
@@ -124,20 +140,24 @@ def item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.
     """The item table in the vocabulary's order, `events` and `first_seen` as of sessions (of `everything`)."""
     counts = np.bincount(sessions.items, minlength=len(vocabulary))
     first_seen = _first_seen(sessions, len(vocabulary))
-    return _aligned(_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
+    return aligned(read_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
 
 
 def customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
     """The ids of customers, given by their index in the dataset: strings [c]; None: of all of them."""
-    ids = _table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
+    ids = read_table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
     return ids if customers is None else ids.take(pa.array(customers))
 
 
 def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
     """A part of the dataset; its items are rows of the dataset's item table."""
     names = [feature.name for feature in features]
-    events = _table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
-    sessions = _table(dataset / f"{prefix}sessions.parquet", ["events", "customer"])
+    events = read_table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
+    return sessions_of(events, read_table(dataset / f"{prefix}sessions.parquet", ["events", "customer"]), features)
+
+
+def sessions_of(events: pa.Table, sessions: pa.Table, features: Sequence[EventFeature]) -> Sessions:
+    """Sessions out of rows of a dataset's two tables."""
     offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
     typed = next((feature for feature in features if feature.kind == "type"), None)
     types = None
@@ -148,19 +168,22 @@ def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessi
         times=events["time"].to_numpy(),
         offsets=offsets,
         customers=sessions["customer"].to_numpy(),
-        features={name: events[name].to_numpy() for name in names},
+        features={one.name: events[one.name].to_numpy() for one in features},
         types=types,
     )
 
 
-def _table(file: Path, columns: list[str] | None = None) -> pa.Table:
+def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """A file of a dataset, or some of its columns."""
     # Without this, folders above the file that are named like `a=b` would become columns.
     return pq.read_table(file, columns=columns, partitioning=None)
 
 
-def _vocabulary(training: Sessions, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], NDArray[np.int64]]:
-    """The vocabulary of sessions, the index of each row of the item table in it (or -1), and each index's events."""
-    counts = np.bincount(training.items, minlength=len(items))
+def vocabulary_of(counts: Ints, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], Ints]:
+    """The vocabulary of a part, the index of each row of the item table in it (or -1), and each index's events.
+
+    counts: events of each row in the part.
+    """
     present = np.flatnonzero(counts)
     ids = items["item"].take(pa.array(present))
     by_id = pc.sort_indices(ids).to_numpy()
@@ -171,11 +194,15 @@ def _vocabulary(training: Sessions, items: pa.Table) -> tuple[Vocabulary, NDArra
     return Vocabulary(ids.take(pa.array(order)).to_pylist()), recode, counts[present[order]]
 
 
+def _counts(sessions: Sessions, items: pa.Table) -> Ints:
+    return np.bincount(sessions.items, minlength=len(items))
+
+
 def _coded(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
     return dataclasses.replace(sessions, items=recode[sessions.items])
 
 
-def _seen(sessions: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, dict[str, int]]:
+def seen(sessions: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, dict[str, int]]:
     """Sessions without what cannot be judged: events of unknown items, then sessions with nothing to predict."""
     known = sessions.items != UNKNOWN
     left = sessions if known.all() else where(sessions, known)
@@ -209,7 +236,7 @@ def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
     return first
 
 
-def _aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
+def aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
     """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
     table = items.take(rows)
@@ -218,11 +245,13 @@ def _aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_s
     return table
 
 
-def _size(sessions: Sessions) -> dict[str, int]:
+def size_of(sessions: Sessions) -> dict[str, int]:
+    """How many sessions and events there are."""
     return {"sessions": len(sessions), "events": len(sessions.items)}
 
 
-def _known(moment: int) -> int | None:
+def known(moment: int) -> int | None:
+    """A moment, None where it never comes."""
     return None if moment == NEVER else moment
 
 
@@ -257,8 +286,8 @@ def _refuse_empty(settings: ViewSettings, everyone: Sessions, cuts: Boundaries, 
             code="features.no-training-sessions",
             recommender=settings.name,
             split=settings.split.model_dump(mode="json"),
-            test_begins=_known(cuts.test),
-            validation_begins=_known(cuts.validation),
+            test_begins=known(cuts.test),
+            validation_begins=known(cuts.validation),
             **of_all,
         )
     tested = counts["test"]

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
+from endcap.features.stream import SessionStream
 from endcap.models.best import best
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
@@ -38,6 +40,8 @@ class Fitting:
     """Takes each epoch's row of the history; False ends the fit after it."""
     item_features: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """Codes of the item attributes that the model's spec names: int64 [n_items], -1 where an item has none."""
+    items: pa.Table | None = None
+    """The items in the order of the vocabulary: `item` (their ids) and the shop's attributes; None: not at hand."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Model(ABC):
     name: ClassVar[str]
     needs_validation: ClassVar[bool] = False
     """True for a model that finds something, such as its number of epochs, on validation sessions."""
+    streams: ClassVar[bool] = False
+    """True for a model that is fitted by `fit_stream`, on a log that need not fit into memory."""
 
     n_items: int
 
@@ -76,6 +82,13 @@ class Model(ABC):
     @abstractmethod
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn from sessions. Fitting twice with the same arguments gives the same model."""
+
+    def fit_stream(self, train: SessionStream, n_items: int, fitting: Fitting) -> FitReport:
+        """Learn from sessions that are read in batches: what steps call in place of `fit` where `streams` is set.
+
+        `train.epoch(3)` is the fourth pass, shuffled in another order; the same seed gives the same batches.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets `streams` and has no `fit_stream`")
 
     @abstractmethod
     def score(self, sessions: Sessions) -> NDArray[np.float32]:

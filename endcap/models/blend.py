@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model, mask_excluded
+from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import load, make
 from endcap.models.pool import Scale, Votes, weights_of
 from endcap.models.validation import Validation
@@ -170,7 +170,7 @@ def _scored_together(models: Mapping[str, Model], validation: Validation) -> Any
         scores = {}
         for label, model in models.items():
             scores[label] = model.score(asked)
-            mask_excluded(scores[label], asked, validation.exclude)
+            validation.mask(scores[label], rows)
         yield rows, scores
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from endcap.models import files
 from endcap.models.base import Model
 from endcap.models.custom import NAME as CUSTOM
 from endcap.models.custom import make_own, model_class
+from endcap.preprocessing import Preprocessing
 from endcap.spec.model import CustomSpec, ModelSpec
+from endcap.spec.preprocessing import PreprocessorSpec
 
 # By name, so that PyTorch is imported only where a model of its is asked for. A fingerprint of code follows the names.
 _PLACES = {
@@ -26,6 +28,7 @@ _PLACES = {
     "neumf": ("endcap.models.neumf", "NeuMF"),
     "sasrec": ("endcap.models.sasrec", "SASRec"),
     "blend": ("endcap.models.blend", "Blend"),
+    "preprocessed": ("endcap.models.preprocessed", "Preprocessed"),
 }
 
 
@@ -33,13 +36,17 @@ _listed: ContextVar[frozenset[str] | None] = ContextVar("_listed", default=None)
 """Classes of one's own that may be imported while a model is loaded, by its members too; None: nothing is loaded."""
 
 
-def make(spec: ModelSpec) -> Model:
-    """A model with these parameters, not fitted yet.
+def make(spec: ModelSpec, preprocessing: Sequence[PreprocessorSpec] = ()) -> Model:
+    """A model with these parameters, behind these steps where there are any; not fitted yet.
 
     A custom spec's class is imported: a recommender's check has seen it on the list. (A spec out of a model's files
     has passed no such check: while one is loaded, `load`'s list counts.) Raises UserError, SpecError where the class
     is not listed, not here, is no model, or does not take its parameters.
     """
+    if preprocessing:
+        from endcap.models.preprocessed import Preprocessed
+
+        return Preprocessed(Preprocessing.of(preprocessing), make(spec))
     if isinstance(spec, CustomSpec):
         if _listed.get() is not None:
             _refuse_unlisted(spec.path)
@@ -77,16 +84,21 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
     return _class(name).load(folder)
 
 
+def listed() -> frozenset[str]:
+    """Classes of one's own that may be imported while a model is loaded."""
+    return _listed.get() or frozenset()
+
+
 def _refuse_unlisted(path: str) -> None:
-    listed = _listed.get() or frozenset()
-    if path not in listed:
+    allowed = sorted(listed())
+    if path not in allowed:
         raise UserError(
             f"the model is of the class {path}, which its recommender does not list (it lists "
-            f"{', '.join(sorted(listed)) or 'none'}), so it is not imported; if you trust it, add it to the "
-            f"recommender's spec, classes: [{', '.join([*sorted(listed), path])}], and run again",
+            f"{', '.join(allowed) or 'none'}), so it is not imported; if you trust it, add it to the "
+            f"recommender's spec, classes: [{', '.join([*allowed, path])}], and run again",
             code="models.class-unlisted",
             found=path,
-            allowed=sorted(listed),
+            allowed=allowed,
         )
 
 

@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from endcap.errors import UserError
 from endcap.models.base import Model
-from endcap.spec.custom import find_class, own, parameters_class, parameters_of
+from endcap.spec.custom import find_class, own, own_class, parameters_of, path_of
 from endcap.spec.model import CustomSpec, ModelSpec
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.store.code import installed
 
 NAME = "custom"
 
 
-def path_of(kind: type) -> str:
-    """The path by which a spec names a class: where it is defined."""
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
 def model_class(path: str) -> type[Model]:
     """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
-    found = find_class(path)
-    if not issubclass(found, Model):
-        raise UserError(
-            f"{path} is no model: it must be a subclass of endcap.models.Model, see docs/own-model.md",
-            code="models.class-not-a-model",
-            path=path,
-        )
-    if inspect.isabstract(found):
-        missing = sorted(found.__abstractmethods__)
-        raise UserError(
-            f"{path} is no whole model: it lacks {', '.join(missing)}, see docs/own-model.md",
-            code="models.class-incomplete",
-            path=path,
-            missing=missing,
-        )
-    if path_of(found) != path:
-        raise UserError(
-            f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`",
-            code="models.class-elsewhere",
-            path=path,
-            defined=path_of(found),
-        )
-    parameters_class(path, found)
-    return found
+    return own_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
 
 
 def make_own(spec: CustomSpec) -> Model:
@@ -66,12 +38,14 @@ def description(model: Any) -> dict[str, Any]:
     }
 
 
-def own_code(*specs: ModelSpec) -> list[str]:
-    """The modules that hold the model classes of one's own among these, for fingerprints.
+def own_code(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
+    """The modules that hold the classes of one's own among these, for fingerprints.
 
     Raises UserError where one is not installed here.
     """
-    return sorted({_home(spec.path) for spec in own(specs)})
+    steps = [spec.path for spec in specs if isinstance(spec, PreprocessorSpec)]
+    models = [spec.path for spec in own(spec for spec in specs if not isinstance(spec, PreprocessorSpec))]
+    return sorted({_home(path) for path in [*models, *steps]})
 
 
 def _home(path: str) -> str:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from endcap.features.items import item_codes
+from endcap.errors import UserError
+from endcap.features.items import item_codes, with_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.view import View
+from endcap.features.stream import SessionStream, open_streamed, stream_sessions
+from endcap.features.view import View, everything, item_table, open_view
+from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
 from endcap.models.validation import Validation
 from endcap.spec.model import ModelSpec
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Exclude
+from endcap.spec.settings import ViewSettings
 
 MAX_VALIDATION_PREFIXES = 20_000
 """Sessions are drawn until they have about so many: enough for a steady NDCG, and an epoch does not wait for it."""
@@ -43,9 +48,10 @@ def tried(
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
     observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
+    preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Learned:
     """Fit on `view.train`, watched by `view.validation` where there is one; it has seen nothing of the validation."""
-    model = make(spec)
+    model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
         validation=validation_of(view, exclude, seed),
@@ -53,13 +59,14 @@ def tried(
         progress=progress,
         observe=observe,
         item_features=item_codes(view.items, spec),
+        items=with_attributes(view.items),
     )
-    return Learned(model, model.fit(view.train, len(view.vocabulary), fitting))
+    return Learned(model, _fit(model, part_of(view, "train"), len(view.vocabulary), fitting))
 
 
 def fitted(
     spec: ModelSpec,
-    sessions: Sessions,
+    sessions: Sessions | SessionStream,
     n_items: int,
     found: Mapping[str, Any],
     *,
@@ -67,18 +74,82 @@ def fitted(
     seed: int,
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
+    preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Model:
     """Fit on sessions with what an earlier fit found out. items: their table, whose attributes the model may name."""
-    model = make(spec)
+    model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
         found=found,
         workspace=_made(workspace),
         progress=progress,
         item_features=item_codes(items, spec),
+        items=None if items is None else with_attributes(items),
     )
-    model.fit(sessions, n_items, fitting)
+    _fit(model, sessions, n_items, fitting)
     return model
+
+
+def view_of(dataset: Path, settings: ViewSettings) -> View:
+    """The recommender's view; of a model that streams, what it learns from is not in memory.
+
+    Raises UserError where such a model stands behind preprocessing, and what `open_view` raises.
+    """
+    return open_streamed(dataset, settings) if _is_streamed(settings) else open_view(dataset, settings)
+
+
+def part_of(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
+    """What a model learns from."""
+    if view.streams is not None:
+        return view.streams[part]
+    return view.train if part == "train" else view.training
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All that a winner is fitted on, with its own vocabulary. last: time of its last event, epoch ms."""
+
+    sessions: Sessions | SessionStream
+    vocabulary: Vocabulary
+    items: pa.Table
+    last: int
+
+    @classmethod
+    def of(cls, dataset: Path, settings: ViewSettings) -> Everything:
+        """Of the dataset in a folder; a stream where the model streams."""
+        if _is_streamed(settings):
+            stream = stream_sessions(dataset, settings, "everything", seed=settings.seed)
+            return cls(stream, stream.vocabulary, stream.items, stream.last)
+        vocabulary, sessions = everything(dataset, settings)
+        return cls(sessions, vocabulary, item_table(dataset, vocabulary, sessions), last_of(sessions))
+
+    @property
+    def count(self) -> int:
+        """How many sessions."""
+        return self.sessions.sessions if isinstance(self.sessions, SessionStream) else len(self.sessions)
+
+
+def last_of(sessions: Sessions | SessionStream) -> int:
+    """The time of the last event, epoch ms."""
+    return sessions.last if isinstance(sessions, SessionStream) else int(sessions.times.max())
+
+
+def _is_streamed(settings: ViewSettings) -> bool:
+    streamed = make(settings.model).streams
+    if streamed and settings.preprocessing:
+        raise UserError(
+            f"recommender {settings.name!r}: {settings.model.name} streams its training part, and preprocessing "
+            "is fitted on a training part in memory; leave `preprocessing` out and prepare sessions in the model",
+            code="models.streamed-behind-preprocessing",
+            model=settings.model.name,
+        )
+    return streamed
+
+
+def _fit(model: Model, sessions: Sessions | SessionStream, n_items: int, fitting: Fitting) -> FitReport:
+    if isinstance(sessions, SessionStream):
+        return model.fit_stream(sessions, n_items, fitting)
+    return model.fit(sessions, n_items, fitting)
 
 
 def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:

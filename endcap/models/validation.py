@@ -20,11 +20,13 @@ _SCORE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Validation:
-    """Histories and what came next. asked: sessions [p]; wanted: int32 [p]; exclude: as the recommender has it."""
+    """Histories and what came next. asked: sessions [p], as the model sees them; wanted: int32 [p]; exclude: as the
+    recommender has it; histories: sessions [p] before preprocessing, None where there is none."""
 
     asked: Sessions
     wanted: NDArray[np.int32]
     exclude: Exclude = "none"
+    histories: Sessions | None = None
 
     def __len__(self) -> int:
         return len(self.wanted)
@@ -35,16 +37,25 @@ class Validation:
 
     def ranks(self, model: Model) -> Ints:
         """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
-        from endcap.models.base import mask_excluded
-
         ranks = np.zeros(len(self), dtype=np.int64)
         size = max(1, _SCORE_BYTES // (4 * max(1, model.n_items)))
         for begin in range(0, len(self), size):
-            asked = self.asked.take(np.arange(begin, min(begin + size, len(self))))
-            scores = model.score(asked)
-            mask_excluded(scores, asked, self.exclude)
-            ranks[begin : begin + len(asked)] = places(scores, self.wanted[begin : begin + len(asked)])
+            rows = np.arange(begin, min(begin + size, len(self)))
+            scores = model.score(self.asked.take(rows))
+            self.mask(scores, rows)
+            ranks[rows] = places(scores, self.wanted[rows])
         return ranks
+
+    def mask(self, scores: NDArray[np.float32], rows: Ints) -> None:
+        """Set the scores of what is excluded after some histories to -inf, in place: float32 [len(rows), items].
+
+        Items are left out of the history as it was, whatever preprocessing has made of it.
+        """
+        from endcap.models.base import mask_excluded
+
+        if self.exclude != "none":
+            histories = self.asked if self.histories is None else self.histories
+            mask_excluded(scores, histories.take(rows), self.exclude)
 
 
 def ndcg(ranks: Ints, cutoff: int = CUTOFF) -> float:

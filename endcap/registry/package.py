@@ -25,6 +25,7 @@ from endcap.ranking import Ranker
 from endcap.ranking.session import Evaluate
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.model import ModelSpec
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
 from endcap.store import opened, stamped
@@ -41,6 +42,8 @@ PACKAGE = "package"
 """The kind of `info.json`, whose version is that of all files in a package and of what they mean."""
 EXAMPLE_TIME = 1_577_836_800_000
 """2020-01-01: the example's answer must not depend on when it is asked."""
+EXAMPLE_ITEMS = 40
+"""Of the most popular items, how many are tried for an example."""
 SCORE_TOLERANCE = 1e-3
 
 
@@ -131,10 +134,8 @@ def write_package(
     about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
     _write(folder / INFO, stamped(PACKAGE, {**about, **lineage}))
     ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
-    events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(vocabulary.ids[:2])]
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
-    request = {"events": events, "k": min(5, recommender.serving.max_k), **asks}
-    _write(folder / EXAMPLE, {"request": request, "answer": _answer(ranker, request)})
+    _write(folder / EXAMPLE, _example(ranker, {"k": min(5, recommender.serving.max_k), **asks}))
 
 
 def load_package(folder: Path) -> Package:
@@ -207,10 +208,14 @@ def load_contents(folder: Path) -> Contents:
     )
 
 
-def model_of(folder: Path) -> ModelSpec:
-    """The model's spec of the package in a folder, which is not loaded. Raises IntegrityError."""
+def specs_of(folder: Path) -> list[ModelSpec | PreprocessorSpec]:
+    """The specs of the model and of the preprocessors of the package in a folder, which is not loaded.
+
+    Raises IntegrityError.
+    """
     try:
-        return Recommender.model_validate_json((folder / SPEC).read_bytes()).model
+        recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
+        return [recommender.model, *recommender.preprocessing]
     except (OSError, ValidationError) as error:
         raise IntegrityError(
             f"{folder} is no whole package: {error}; register another version",
@@ -276,7 +281,8 @@ def _ranker(
 
 
 def _evaluate(recommender: Recommender, declared: Sequence[EventFeature]) -> Evaluate | None:
-    used = model_features(recommender, declared)
+    # A preprocessor may read any feature.
+    used = list(declared) if recommender.preprocessing else model_features(recommender, declared)
     return partial(evaluate, used) if used else None
 
 
@@ -286,6 +292,22 @@ def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> di
     if len(known) != (0 if ids is None else len(ids)):
         raise ValueError(f"the model knows {len(known)} customers, and {0 if ids is None else len(ids)} have an id")
     return {} if ids is None else dict(zip(ids.to_pylist(), known.tolist(), strict=True))
+
+
+def _example(ranker: Ranker, asks: Mapping[str, Any]) -> dict[str, Any]:
+    """A request of two popular items and its answer: the first pair that the model has an opinion on, of a few.
+
+    Preprocessing may leave nothing of the most popular ones, and then the answer would say nothing of the model.
+    """
+    examples = []
+    for first in range(0, max(1, min(EXAMPLE_ITEMS, len(ranker.vocabulary.ids))), 2):
+        pair = ranker.vocabulary.ids[first : first + 2]
+        events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(pair)]
+        request = {"events": events, **asks}
+        examples.append({"request": request, "answer": _answer(ranker, request)})
+        if any(item["score"] is not None for item in examples[-1]["answer"]["items"]):
+            return examples[-1]
+    return examples[0]
 
 
 def _answer(ranker: Ranker, request: Any) -> dict[str, Any]:

@@ -7,19 +7,23 @@ is installed where this runs: a package of the registry names a class, it does n
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from endcap.errors import NotFoundError, Problem, SpecError, UserError
+from endcap.errors import NotFoundError, Problem, ProblemCode, SpecError, UserError
 from endcap.spec.base import Strict
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.nodes import Key, Node, parse, spelled
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.side import singled
 from endcap.spec.words import problems_of
+
+_Base = TypeVar("_Base")
 
 
 def own(specs: Iterable[ModelSpec]) -> list[CustomSpec]:
@@ -75,6 +79,44 @@ def find_class(path: str) -> type:
     return found
 
 
+def path_of(kind: type) -> str:
+    """The path by which a spec names a class: where it is defined."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def own_class(path: str, base: type[_Base], noun: str, guide: str) -> type[_Base]:
+    """The class of a path, which must be a whole subclass of `base` (a model, a preprocessor: the `noun` of messages).
+
+    Raises UserError: not there, no such subclass, or named by another path than its own.
+    """
+    found = find_class(path)
+    if not issubclass(found, base):
+        wanted = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
+        raise UserError(
+            f"{path} is no {noun}: it must be a subclass of {wanted}, see {guide}",
+            code="spec.class-of-another-kind",
+            path=path,
+            allowed=wanted,
+        )
+    if inspect.isabstract(found):
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        raise UserError(
+            f"{path} is no whole {noun}: it lacks {', '.join(missing)}, see {guide}",
+            code="spec.class-incomplete",
+            path=path,
+            missing=missing,
+        )
+    if path_of(found) != path:
+        raise UserError(
+            f"{path} is defined elsewhere: name it {path_of(found)}, here and in the list `classes`",
+            code="spec.class-elsewhere",
+            path=path,
+            defined=path_of(found),
+        )
+    parameters_class(path, found)
+    return found
+
+
 def parameters_class(path: str, found: type) -> type[Strict]:
     """A model class's `Parameters`. Raises UserError where it has none."""
     parameters = getattr(found, "Parameters", None)
@@ -98,15 +140,18 @@ def parameters_of(path: str, found: type, given: Mapping[str, Any]) -> Strict:
         raise SpecError(_problems(error, document or Node({}, None, 0, path), kind, "parameters")) from None
 
 
-def check_own(models: Mapping[Key, ModelSpec], document: Node) -> tuple[list[Problem], list[str]]:
-    """What is wrong with the custom models of a document, and the classes that are not installed here, unchecked.
+def check_own(specs: Mapping[Key, ModelSpec | PreprocessorSpec], document: Node) -> tuple[list[Problem], list[str]]:
+    """What is wrong with the custom models and the preprocessors of a document, and the classes that are not installed
+    here, unchecked.
 
     A laptop that submits a pipeline need not have what the pipeline's image has.
     """
     problems: list[Problem] = []
     absent: dict[str, None] = {}
-    for key, spec in singled(models).items():
-        if not isinstance(spec, CustomSpec):
+    models = {key: spec for key, spec in specs.items() if not isinstance(spec, PreprocessorSpec)}
+    steps = {key: spec for key, spec in specs.items() if isinstance(spec, PreprocessorSpec)}
+    for key, spec in [*singled(models).items(), *steps.items()]:
+        if not isinstance(spec, CustomSpec | PreprocessorSpec):
             continue
         given = document.at((*key, "parameters"))
         try:
@@ -119,8 +164,10 @@ def check_own(models: Mapping[Key, ModelSpec], document: Node) -> tuple[list[Pro
             problems += _problems(error, under, kind, f"{spelled(key)}.parameters")
         except UserError as error:
             at, why = (*key, "class"), str(error).removeprefix(f"{spec.path}: ")
+            noun = "model" if isinstance(spec, CustomSpec) else "preprocessor"
             place, hint = document.at(at).place, f"It has none: {why}."
-            problems.append(Problem(place, spelled(at), repr(spec.path), "a model class", hint, code="no-model"))
+            code: ProblemCode = "no-model" if isinstance(spec, CustomSpec) else "no-preprocessor"
+            problems.append(Problem(place, spelled(at), repr(spec.path), f"a {noun} class", hint, code=code))
     return problems, list(absent)
 
 

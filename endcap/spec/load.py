@@ -43,7 +43,7 @@ class Loaded:
     shop: Shop
     files: list[Path]
     absent: tuple[str, ...] = ()
-    """Model classes of one's own that are not installed here: their parameters could not be checked."""
+    """Classes of one's own that are not installed here: their parameters could not be checked."""
 
 
 def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Loaded:
@@ -64,7 +64,7 @@ def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) 
     _check_environment(env, [one for one in (file, shop_file) if one is not None], problems)
     absent: list[str] = []
     if recommender is not None and document is not None:
-        wrong, absent = check_own(recommender.models, document)
+        wrong, absent = check_own({**recommender.models, **recommender.preprocessors}, document)
         problems += wrong
     if recommender is not None and shop is not None and document is not None:
         problems += _disagreements(recommender, shop, document)

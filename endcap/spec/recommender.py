@@ -15,6 +15,7 @@ from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
 from endcap.spec.nodes import Key
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.search import Search
 from endcap.spec.side import singled
 from endcap.spec.training import Training, training_mistakes
@@ -168,7 +169,10 @@ class Recommender(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")] = TimeSplit()
     classes: list[ClassPath] = []
-    """Classes of your own that models may be (`name: custom`), by import path: nothing else is imported."""
+    """Classes of your own that models (`name: custom`) and preprocessors may be, by import path: nothing else is
+    imported."""
+    preprocessing: list[PreprocessorSpec] = []
+    """Steps of your own that change the sessions that the model sees, in training and in serving, in this order."""
     model: ModelSpec
     search: Search | None = None
     """Left out: the model is trained as it is."""
@@ -191,10 +195,18 @@ class Recommender(Strict):
     pipeline: Pipeline = Pipeline()
 
     # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.
+    @field_validator("preprocessing")
+    @classmethod
+    def _preprocessors_are_listed(
+        cls, preprocessing: list[PreprocessorSpec], info: ValidationInfo
+    ) -> list[PreprocessorSpec]:
+        refuse_unlisted({(number,): step.path for number, step in enumerate(preprocessing)}, info)
+        return preprocessing
+
     @field_validator("model")
     @classmethod
     def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
-        refuse_unlisted({(): model}, info)
+        refuse_unlisted(own_paths({(): model}), info)
         return model
 
     @field_validator("search")
@@ -218,7 +230,7 @@ class Recommender(Strict):
     @field_validator("baselines")
     @classmethod
     def _baselines_classes_are_listed(cls, baselines: list[ModelSpec], info: ValidationInfo) -> list[ModelSpec]:
-        refuse_unlisted({(number,): baseline for number, baseline in enumerate(baselines)}, info)
+        refuse_unlisted(own_paths({(number,): baseline for number, baseline in enumerate(baselines)}), info)
         return baselines
 
     @field_validator("baselines")
@@ -268,6 +280,11 @@ class Recommender(Strict):
         return models_of(self.model, self.baselines)
 
     @property
+    def preprocessors(self) -> dict[Key, PreprocessorSpec]:
+        """The specs of the preprocessors, by their keys."""
+        return {("preprocessing", number): step for number, step in enumerate(self.preprocessing)}
+
+    @property
     def protocol(self) -> Protocol:
         """What is predicted of a test session."""
         if self.evaluation.protocol is not None:
@@ -290,15 +307,20 @@ def compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
     return baselines or [PopularitySpec()]
 
 
-def refuse_unlisted(models: Mapping[Key, ModelSpec], info: ValidationInfo) -> None:
+def own_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
+    """The import paths of the custom models among these, by the models' keys."""
+    return {key: model.path for key, model in singled(models).items() if isinstance(model, CustomSpec)}
+
+
+def refuse_unlisted(paths: Mapping[Key, str], info: ValidationInfo) -> None:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
     listed = info.data.get("classes")
     allowed = ", ".join(listed or []) or "none: the list `classes` is empty"
     found = [
-        Mistake((*key, "class"), repr(model.path), allowed, hint, code="unknown-name")
-        for key, model in singled(models).items()
-        if isinstance(model, CustomSpec) and listed is not None and model.path not in listed
-        for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, model.path])}]"]
+        Mistake((*key, "class"), repr(path), allowed, hint, code="unknown-name")
+        for key, path in paths.items()
+        if listed is not None and path not in listed
+        for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, path])}]"]
     ]
     if found:
         raise mistakes(found)

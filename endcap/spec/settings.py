@@ -15,6 +15,7 @@ from endcap.spec.base import Duration, Strict
 from endcap.spec.batch import Batch
 from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key
+from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import (
     Condition,
     Evaluation,
@@ -25,6 +26,7 @@ from endcap.spec.recommender import (
     TimeSplit,
     compared,
     models_of,
+    own_paths,
     refuse_unlisted,
 )
 from endcap.spec.search import Search
@@ -96,14 +98,21 @@ class ViewSettings(Settings):
     seed: int
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")]
     protocol: Protocol
+    preprocessing: list[PreprocessorSpec]
     model: ModelSpec
     baselines: Annotated[list[ModelSpec], Carried("refused early where one is wrong")]
     exclude: Exclude
 
+    @field_validator("preprocessing")
+    @classmethod
+    def _preprocessors_are_listed(cls, steps: list[PreprocessorSpec], info: ValidationInfo) -> list[PreprocessorSpec]:
+        refuse_unlisted({(number,): step.path for number, step in enumerate(steps)}, info)
+        return steps
+
     @field_validator("model")
     @classmethod
     def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
-        refuse_unlisted({(): model}, info)
+        refuse_unlisted(own_paths({(): model}), info)
         return model
 
     @property

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.features.view import customer_ids, declared_features, everything, item_table, open_view
+from endcap.features.view import customer_ids, declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code
-from endcap.models.learn import fitted
+from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
+from endcap.models.preprocessed import bare
 from endcap.registry.package import RULES, environment, write_package
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
@@ -58,7 +59,7 @@ def refit(
     winner = _winner(settings, dataset, trained, store, progress)
     kind = f"packages/{settings.name}"
     inputs = [content_key(address) for address in (dataset, trained, winner)]
-    code = code_fingerprint(STEPS["refit"].entry, *own_code(settings.model))
+    code = code_fingerprint(STEPS["refit"].entry, *_own_code(settings))
     rules = house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     found = store.find(kind, key)
@@ -81,7 +82,7 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
     kind = f"refitted/{settings.name}"
     inputs = [content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, settings.key(), code_fingerprint(FIT, *own_code(settings.model)))
+    key = fingerprint(inputs, settings.key(), code_fingerprint(FIT, *_own_code(settings)))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
@@ -112,36 +113,39 @@ class _Fitted:
 def _fitted_on_all(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
-    folder = store.fetch(dataset)
-    vocabulary, sessions = everything(folder, settings)
+    whole = Everything.of(store.fetch(dataset), settings)
     facts = facts_of(store, trained)
     spec = _listed(facts["model"], settings)
-    progress(f"fitting {spec.name} on all {len(sessions):,} sessions")
-    items = item_table(folder, vocabulary, sessions)
+    progress(f"fitting {spec.name} on all {whole.count:,} sessions")
     if settings.workers > 1:
         with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
             model = workers.fit(spec, "everything", facts["found"]).model
     else:
         model = fitted(
             spec,
-            sessions,
-            len(vocabulary),
+            whole.sessions,
+            len(whole.vocabulary),
             facts["found"],
-            items=items,
+            items=whole.items,
             seed=settings.seed,
             workspace=work / "fit",
             progress=progress,
+            preprocessing=settings.preprocessing,
         )
-    return _Fitted(model, vocabulary, items, int(sessions.times.max()))
+    return _Fitted(model, whole.vocabulary, whole.items, whole.last)
 
 
 def _as_judged(
     settings: RefitSettings, dataset: str, trained: str, store: Store, key: str, work: Path, progress: Progress
 ) -> _Fitted:
-    judged, view = store.fetch(trained, verify=True), open_view(store.fetch(dataset), settings)
+    judged, view = store.fetch(trained, verify=True), view_of(store.fetch(dataset), settings)
     model = load(judged / MODEL, settings.classes)
-    seen = view.train if model.needs_validation else view.training
-    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, int(seen.times.max()))
+    seen = part_of(view, "train" if bare(model).needs_validation else "training")
+    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, last_of(seen))
+
+
+def _own_code(settings: RefitSettings) -> list[str]:
+    return own_code(settings.model, *settings.preprocessing)
 
 
 def _listed(model: dict[str, Any], settings: RefitSettings) -> ModelSpec:

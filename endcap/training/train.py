@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.features.view import View, open_view
+from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
-from endcap.models.learn import Learned, fitted, tried
+from endcap.models.learn import Learned, fitted, part_of, tried, view_of
 from endcap.registry.package import environment
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import TrainSettings
@@ -53,7 +53,7 @@ def train(
     `training.workers` the fits, not the search's, are shared by that many processes.
     """
     settings = TrainSettings.of(recommender)
-    code = code_fingerprint(STEPS["train"].entry, *own_code(settings.model))
+    code = code_fingerprint(STEPS["train"].entry, *own_code(settings.model, *settings.preprocessing))
     key = fingerprint(content_key(dataset), settings.key(), code)
     with store.workspace(kind(settings.name), key, progress) as work:
         return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
@@ -69,7 +69,7 @@ def _make(
     progress: Progress,
 ) -> str:
     begun = time.monotonic()
-    view = open_view(store.fetch(dataset), settings)
+    view = view_of(store.fetch(dataset), settings)
     searched = Searched(settings.model, None)
     if is_searched(settings):
         place = work / "search"
@@ -116,26 +116,35 @@ def _fit_here(
     part: Part,
     found: Mapping[str, Any] | None,
 ) -> Learned:
-    seed = settings.seed
+    seed, steps = settings.seed, settings.preprocessing
     if found is None:
-        return tried(spec, view, settings.exclude, seed=seed, workspace=work / "tried", progress=progress)
-    sessions, place = view.train if part == "train" else view.training, work / "training"
-    n_items, items = len(view.vocabulary), view.items
-    model = fitted(spec, sessions, n_items, found, items=items, seed=seed, workspace=place, progress=progress)
+        place = work / "tried"
+        return tried(spec, view, settings.exclude, seed=seed, workspace=place, progress=progress, preprocessing=steps)
+    model = fitted(
+        spec,
+        part_of(view, "train" if part == "train" else "training"),
+        len(view.vocabulary),
+        found,
+        items=view.items,
+        seed=seed,
+        workspace=work / "training",
+        progress=progress,
+        preprocessing=steps,
+    )
     return Learned(model, FitReport(found))
 
 
 def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
     spec = searched.spec
+    sizes = {part: view.counts[part]["sessions"] for part in ("train", "training")}
     if not make(spec).needs_validation:
-        progress(f"fitting {spec.name} on {len(view.training):,} sessions")
+        progress(f"fitting {spec.name} on {sizes['training']:,} sessions")
         return Learned(fit(spec, "training", {}).model, FitReport())
     if searched.found is not None:
         part: Part = "training" if settings.refit else "train"
-        sessions = view.training if settings.refit else view.train
-        progress(f"fitting {spec.name} as found, on {len(sessions):,} sessions")
+        progress(f"fitting {spec.name} as found, on {sizes[part]:,} sessions")
         return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
-    progress(f"fitting {spec.name} on {len(view.train):,} sessions, validating on {len(view.validation):,}")
+    progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
     first = fit(spec, "train", None)
@@ -143,7 +152,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
         return first
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
-    progress(f"fitting anew on the whole training part, {len(view.training):,} sessions{told}")
+    progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{told}")
     return Learned(fit(spec, "training", found).model, first.report)
 
 

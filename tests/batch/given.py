@@ -43,7 +43,8 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
     folder = store.fetch(dataset)
     vocabulary, sessions = everything(folder, spec)
     items = item_table(folder, vocabulary, sessions)
-    model = fitted(spec.model, sessions, len(vocabulary), {"epochs": 2}, items=items, seed=1)
+    found, steps = {"epochs": 2}, spec.preprocessing
+    model = fitted(spec.model, sessions, len(vocabulary), found, items=items, seed=1, preprocessing=steps)
     with store.publish(f"packages/{spec.name}", key) as draft:
         write_package(
             draft.path,

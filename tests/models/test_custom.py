@@ -133,10 +133,10 @@ def test_a_class_that_is_not_installed_says_how_it_comes_here(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("path", "code", "fields"),
     [
-        ("shop:NoModel", "models.class-not-a-model", {}),
-        ("shop:Half", "models.class-incomplete", {"missing": ["__init__", "fit", "load", "save", "score"]}),
+        ("shop:NoModel", "spec.class-of-another-kind", {}),
+        ("shop:Half", "spec.class-incomplete", {"missing": ["__init__", "fit", "load", "save", "score"]}),
         ("shop:WithoutParameters", "spec.class-without-parameters", {}),
-        ("shop:Markov", "models.class-elsewhere", {"defined": "markov:Markov"}),
+        ("shop:Markov", "spec.class-elsewhere", {"defined": "markov:Markov"}),
         ("shop:function", "spec.class-unknown", {"allowed": ["NoModel", "Half", "WithoutParameters"]}),
         ("shop:Markow", "spec.class-unknown", {"found": "Markow"}),
         ("broken:Model", "spec.class-not-importable", {"module": "broken", "cause": "ZeroDivisionError"}),

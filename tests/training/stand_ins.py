@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
+from endcap.features.stream import SessionStream
 from endcap.models import FitReport, Fitting, Model, checkpoint, files
 from endcap.models.custom import description
 from endcap.spec.base import Strict
 from endcap.spec.space import Space, between
 
 PATH = "tests.training.stand_ins:Sleeper"
+STREAMED = "tests.training.stand_ins:Streamed"
 
 
 class Sleeper(Model):
@@ -82,4 +84,45 @@ class Sleeper(Model):
         known = files.describe(folder)
         model = cls(cls.Parameters.model_validate(known["parameters"]))
         model.n_items = known["n_items"]
+        return model
+
+
+class Streamed(Model):
+    """Popularity out of a stream: items by how many sessions have them, in two passes."""
+
+    name = "custom"
+    streams = True
+    needs_validation = True
+
+    class Parameters(Strict):
+        pass
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.n_items = 0
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        raise AssertionError("it is fitted on a stream")
+
+    def fit_stream(self, train: SessionStream, n_items: int, fitting: Fitting) -> FitReport:
+        self.n_items, self.counts, history = n_items, np.zeros(n_items, dtype=np.float32), list[dict[str, float]]()
+        for number in range(2):
+            for batch in train.epoch(number):
+                pairs = np.unique(batch.session_of_event * n_items + batch.items)
+                self.counts += np.bincount(pairs % n_items, minlength=n_items)
+            if fitting.validation is not None:
+                history.append({"epoch": number + 1, "validation": fitting.validation.measure(self)})
+        return FitReport(fitting.found or {"epochs": 2}, history)
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        return np.repeat(self.counts[None], len(sessions), axis=0)
+
+    def save(self, folder: Path) -> None:
+        files.write(folder, description(self), {"counts": self.counts})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        known = files.describe(folder)
+        model = cls(cls.Parameters.model_validate(known["parameters"]))
+        model.n_items, model.counts = known["n_items"], files.tensors(folder)["counts"]
         return model

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 
 from endcap.errors import EndcapError, IntegrityError, UserError, describe
-from endcap.features.items import item_codes
+from endcap.features.items import item_codes, with_attributes
 from endcap.features.sessions import Sessions
 from endcap.features.view import everything, item_table, open_view
 from endcap.models import Fitting, Model, make
 from endcap.models.learn import validation_of
+from endcap.models.preprocessed import bare
 from endcap.models.validation import Validation
 from endcap.neural.parallel import AllReduce
 from endcap.spec.settings import FitSettings
@@ -55,8 +57,8 @@ class _Worker:
 
     def run(self) -> None:
         self._introduce()
-        model = make(self._settings.model)
-        for one in (model, *model.members().values()):
+        model = make(self._settings.model, self._settings.preprocessing)
+        for one in (bare(model), *bare(model).members().values()):
             if hasattr(one, "exchange"):
                 one.exchange = AllReduce()
         sessions, n_items, given = self._data()
@@ -88,16 +90,19 @@ class _Worker:
         if self._stage.part == "everything":
             vocabulary, sessions = everything(folder, settings)
             items = item_table(folder, vocabulary, sessions)
-            return sessions, len(vocabulary), {"item_features": item_codes(items, settings.model)}
+            return sessions, len(vocabulary), self._of_items(items)
         view = open_view(folder, settings)
         sessions = view.train if self._stage.part == "train" else view.training
-        given: dict[str, Any] = {"item_features": item_codes(view.items, settings.model)}
+        given = self._of_items(view.items)
         if self._stage.found is None:
             measured = validation_of(view, settings.exclude, settings.seed)
             given["validation"] = measured and Told(
                 measured.asked, measured.wanted, measured.exclude, group=self._group
             )
         return sessions, len(view.vocabulary), given
+
+    def _of_items(self, items: pa.Table) -> dict[str, Any]:
+        return {"item_features": item_codes(items, self._settings.model), "items": with_attributes(items)}
 
     @contextlib.contextmanager
     def _workspace(self) -> Iterator[Path]:

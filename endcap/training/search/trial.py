@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from endcap.features.view import View, open_view
-from endcap.models.learn import tried, validation_of
+from endcap.features.view import View
+from endcap.models.learn import tried, validation_of, view_of
 from endcap.spec.model import SingleSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members
@@ -52,7 +52,15 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
         return going
 
     with _workspace(task, store, settings.name, number, values) as work:
-        learned = tried(spec, view, settings.exclude, seed=settings.seed, workspace=work, observe=observe)
+        learned = tried(
+            spec,
+            view,
+            settings.exclude,
+            seed=settings.seed,
+            workspace=work,
+            observe=observe,
+            preprocessing=settings.preprocessing,
+        )
     history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
     value = _value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
@@ -73,7 +81,7 @@ def _value(history: list[dict[str, float]], model: Any, view: View, settings: Tr
 def _opened(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettings, View]:
     """Once a worker process: it runs one trial after the other."""
     opened, parsed = open_store(store), TrainSettings.model_validate_json(settings)
-    return opened, parsed, searchable(open_view(opened.fetch(dataset), parsed))
+    return opened, parsed, searchable(view_of(opened.fetch(dataset), parsed))
 
 
 def searchable(view: View) -> View:
