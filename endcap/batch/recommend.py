@@ -68,7 +68,7 @@ class Made:
 
 def kind(recommender: str) -> str:
     """Where a recommender's lists lie in a store."""
-    return f"recommendations/{recommender}"
+    return STEPS["recommend"].folder(recommender)
 
 
 def recommend(
@@ -104,7 +104,7 @@ def recommend(
 
 def newest_dataset(shop: str, store: Store) -> str:
     """The address of a shop's dataset that was made last. Raises NotFoundError."""
-    there = store.list(f"datasets/{shop}")
+    there = store.list(STEPS["features"].folder(shop))
     if not there:
         raise NotFoundError(
             f"the shop {shop} has no dataset in {store.root}; `endcap run SPEC --pipeline features` makes one",

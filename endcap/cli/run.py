@@ -24,7 +24,7 @@ from endcap.cli.options import (
     tell_online,
 )
 from endcap.errors import EndcapError, UserError
-from endcap.project.results import metric_table
+from endcap.project.figures import metric_table
 from endcap.project.running import LocalRun
 from endcap.project.table import text_table
 from endcap.runs.start import COMMAND_LINE

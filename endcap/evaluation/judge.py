@@ -69,7 +69,7 @@ def judge(
     A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
     settings = JudgeSettings.of(recommender)
-    kind = f"verdicts/{settings.name}"
+    kind = STEPS["evaluate"].folder(settings.name)
     registry = open_registry(registry_uri, store)
     own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
     code = code_fingerprint(STEPS["evaluate"].entry, *own)

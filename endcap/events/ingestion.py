@@ -110,7 +110,7 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
 
 def _known(store: Store, shop: Shop, key: str) -> str | None:
     document = store.read_document(f"ingests/{key}")
-    return store.find(f"snapshots/{shop.name}", document["snapshot"]) if document else None
+    return store.find(STEPS["ingest"].folder(shop.name), document["snapshot"]) if document else None
 
 
 def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: Store, progress: Progress) -> str:
@@ -131,7 +131,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
     content = {name: facts["content"] for name, facts in tables.items()}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
     code = code_fingerprint(STEPS["ingest"].entry)
-    kind, key = f"snapshots/{shop.name}", fingerprint("snapshot", content, quarantine.digest, code)
+    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, code)
     found = store.find(kind, key)
     if found:
         progress("the same rows, in other files, are a snapshot already")

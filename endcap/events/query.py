@@ -17,6 +17,7 @@ import pyarrow as pa
 from endcap.errors import NotFoundError, UserError
 from endcap.events.engine import engine
 from endcap.events.plan import text
+from endcap.steps import STEPS
 from endcap.store import Store, content_key
 
 _PLAIN = "SELECT * FROM read_parquet({files}, hive_partitioning = false)"
@@ -40,14 +41,15 @@ class _Source:
     about: str
 
 
+_SNAPSHOTS, _DATASETS = STEPS["ingest"].kind, STEPS["features"].kind
 _SOURCES: dict[str, dict[str, _Source]] = {
-    "snapshots": {
+    _SNAPSHOTS: {
         "events": _Source("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
         "items": _Source("items.parquet", _PLAIN, "the item table"),
         "customers": _Source("customers.parquet", _PLAIN, "the customer table"),
         "bad_rows": _Source("quarantine.jsonl", _BAD, "rows that were set aside, and why"),
     },
-    "datasets": {
+    _DATASETS: {
         "sessions": _Source("sessions.parquet", _PLAIN, "sessions after the filters"),
         "session_events": _Source("events.parquet", _PLAIN, "their events; item and customer are numbers"),
         "dataset_items": _Source("items.parquet", _NUMBERED, "items by their number"),
@@ -178,14 +180,14 @@ def _artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: st
     """The snapshot and the dataset that are meant; either may be missing."""
     if snapshot is None and dataset is None and shop is None:
         raise UserError("of which data? Give a shop, a snapshot or a dataset", code="query.no-data")
-    of_dataset = None if dataset is None else _artifact(store, dataset, "datasets")
+    of_dataset = None if dataset is None else _artifact(store, dataset, _DATASETS)
     if snapshot is None and of_dataset is not None:
         snapshot = f"{store.root}/{content_key(of_dataset.facts['snapshot'])}"
-        of_snapshot = _artifact(store, snapshot, "snapshots") if _is_there(store, snapshot) else None
+        of_snapshot = _artifact(store, snapshot, _SNAPSHOTS) if _is_there(store, snapshot) else None
     else:
-        of_snapshot = _newest(store, shop, "snapshots") if snapshot is None else _artifact(store, snapshot, "snapshots")
+        of_snapshot = _newest(store, shop, _SNAPSHOTS) if snapshot is None else _artifact(store, snapshot, _SNAPSHOTS)
     if dataset is None:
-        of_dataset = _newest(store, shop or _shop_of(snapshot), "datasets", made_of=snapshot)
+        of_dataset = _newest(store, shop or _shop_of(snapshot), _DATASETS, made_of=snapshot)
     artifacts = [artifact for artifact in (of_snapshot, of_dataset) if artifact is not None]
     if not artifacts:
         raise NotFoundError(

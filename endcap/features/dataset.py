@@ -50,7 +50,7 @@ def build(
     """
     _refuse_reserved_names(shop)
     settings = FeatureSettings.of(shop)
-    kind = f"datasets/{settings.name}"
+    kind = STEPS["features"].folder(settings.name)
     end = None if until is None else milliseconds(until)
     key = fingerprint(content_key(snapshot), settings.key(), end, code_fingerprint(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:

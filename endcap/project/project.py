@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.errors import EndcapError, NotFoundError, UserError
-from endcap.project.bars import Progress, bar
-from endcap.project.results import (
-    Artifact,
-    Comparison,
-    Dataset,
-    Deployed,
-    Lists,
-    Package,
-    PipelineRun,
-    Ranking,
-    Registered,
-    Runs,
-    Snapshot,
-    Trained,
-    Verdict,
-    Versions,
-)
-from endcap.spec import Recommender, Shop
+from endcap.errors import EndcapError
+from endcap.project.artifacts import Dataset, Package, Snapshot, Trained, Verdict
+from endcap.project.base import Input
+from endcap.project.reading import Reading
+from endcap.project.results import Comparison, Deployed, Lists, PipelineRun, Registered
 from endcap.spec.base import parse_date
 from endcap.steps import STEPS, parameters_of
-from endcap.store import Store
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-    from endcap.registry.package import Package as LoadedPackage
     from endcap.runs import Event
 
-Input = Artifact | str | None
-"""What an earlier step made: its object, its address, or None for what this project made last."""
-_MAKERS = {step.makes: step.name for step in STEPS.values() if step.makes}
 
-
-class Project:
+class Project(Reading):
     """A recommender with its shop, a store and a registry. `endcap.open` makes it.
 
     Each method runs one step and gives a small object on what the step made. What was made before from the same data,
@@ -83,59 +57,6 @@ class Project:
     3
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        recommender: Recommender | None = None,
-        shop: Shop | None = None,
-        registry: str = "",
-        online: str = "",
-        run: str = "",
-        progress: Progress | None = None,
-        files: Sequence[Path] = (),
-    ) -> None:
-        self.store = store
-        self.registry = registry
-        self._recommender, self._shop = recommender, shop
-        self._online, self._run, self._progress = online, run, progress
-        self._files = list(files)
-        self._made: dict[str, str] = {}
-        self._loaded: tuple[str, LoadedPackage] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        store: str,
-        *,
-        recommender: Mapping[str, Any] | None = None,
-        shop: Mapping[str, Any] | None = None,
-        **others: Any,
-    ) -> Project:
-        """The project of a pipeline's step: a store's address, and resolved specs as documents."""
-        from endcap.store import open_store
-
-        return cls(
-            open_store(store),
-            recommender=Recommender.model_validate(recommender) if recommender else None,
-            shop=Shop.model_validate(shop) if shop else None,
-            **others,
-        )
-
-    @property
-    def recommender(self) -> Recommender:
-        """The recommender's spec."""
-        if self._recommender is None:
-            raise UserError("this step needs a recommender's spec, and there is none", code="project.no-recommender")
-        return self._recommender
-
-    @property
-    def shop(self) -> Shop:
-        """The shop's spec."""
-        if self._shop is None:
-            raise UserError("this step needs a shop's spec, and there is none", code="project.no-shop")
-        return self._shop
-
     def replace(self, **settings: Any) -> Project:
         """A project with other settings of the recommender, on the same data, store and registry.
 
@@ -168,11 +89,10 @@ class Project:
             online=self._online,
             run=self._run,
             progress=self._progress,
+            files=self._files,
         )
         other._made |= {name: address for name, address in self._made.items() if name in ("snapshot", "dataset")}
         return other
-
-    # Steps, in the order of the pipelines.
 
     def ingest(self, events: Any = None, *, items: Any = None, customers: Any = None) -> Snapshot:
         """Check every event, item and customer, set bad rows aside, and write a snapshot.
@@ -422,8 +342,6 @@ class Project:
         self._made_now("recommendations", made[0].address)
         return Lists(made, address is not None, describe(made, published=address is not None), self.store)
 
-    # Whole pipelines.
-
     def run(
         self, pipeline: str = "training", *, until: datetime | str | None = None, why: str = "", **parameters: str
     ) -> PipelineRun:
@@ -481,175 +399,3 @@ class Project:
                 ) from error
         self._made |= {STEPS[step].makes: made for step, made in results.items() if step in STEPS and STEPS[step].makes}
         return PipelineRun(read_run(self.store, local.name), results)
-
-    def runs(self, limit: int = 20) -> Runs:
-        """The recommender's runs of pipelines, newest first; `limit` of them at most."""
-        from endcap.runs import list_runs
-
-        return Runs(list_runs(self.store, self.recommender.name, limit=limit))
-
-    # What there is.
-
-    def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
-        """Rank here, by the very code that serves: no server, no online store.
-
-        Parameters
-        ----------
-        package
-            What `refit` made; None: of this project, else the champion's.
-        version
-            A registered version in place of a package.
-        now
-            The moment of the request; None: the present.
-        **request
-            As a request to the service: `items` or `events`, `customer`, `k`, `candidates`, `filter`, `exclude`, …
-
-        Raises
-        ------
-        RequestError
-            Naming the key that is wrong.
-        NotFoundError
-            Where there is no such version, or no package yet.
-        """
-        loaded = self._package(package, version)
-        moment = None if now is None else int(now.timestamp() * 1000)
-        answer = loaded.ranker.rank([loaded.ranker.parse(request)], now=moment)[0]
-        places = {item: place for place, item in enumerate(loaded.items.column("item").to_pylist())}
-        rows = [places.get(item) for item in answer.ids]
-        items = loaded.items.take(rows) if None not in rows else None
-        return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items)
-
-    @contextmanager
-    def serve(self, *, port: int = 0, progress: Progress | None = None) -> Iterator[str]:
-        """Serve what is deployed for the length of a block, on this machine; gives the gateway's address.
-
-        Parameters
-        ----------
-        port
-            0: any free port.
-        progress
-            Gets a line on each event of serving.
-
-        Raises
-        ------
-        NotFoundError
-            Where nothing is deployed.
-        """
-        from importlib.metadata import entry_points
-
-        serving = entry_points(group="endcap.server")["serving"].load()
-        show = progress or self._progress or (lambda line: None)
-        with serving(self.store, self.recommender.name, port=port, listener=lambda event: show(str(event))) as address:
-            yield address
-
-    def versions(self) -> Versions:
-        """The recommender's versions in the registry, oldest first."""
-        from endcap.registry import open_registry
-
-        return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
-
-    def experiments(self) -> pd.DataFrame:
-        """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
-
-        Each judged training is a run, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
-        (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
-        """
-        from endcap.registry import open_registry
-        from endcap.registry.experiments import experiment_frame
-
-        return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
-
-    # Data.
-
-    def put(self, data: Any, name: str) -> str:
-        """Upload a file, a folder or a frame into the store, as `name`; returns its address.
-
-        The address may stand as `path` of a source in a shop's spec. A frame is written as Parquet.
-        """
-        from endcap.project.frames import put
-
-        return put(self.store, data, name)
-
-    def get(self, address: str, to: str | Path) -> Path:
-        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is."""
-        from endcap.store.files import get
-
-        return get(self.store, address, Path(to))
-
-    def query(self, sql: str, *, snapshot: Input = None, dataset: Input = None) -> pa.Table:
-        """Ask SQL (DuckDB's) of a snapshot's and a dataset's tables; returns an Arrow table.
-
-        Left out, both are what this project made last, else the shop's newest.
-        """
-        from endcap.events.query import query
-
-        addresses = {
-            name: self._input(name, given) if given is not None else self._made.get(name)
-            for name, given in (("snapshot", snapshot), ("dataset", dataset))
-        }
-        return query(sql, self.store, shop=self.shop.name, snapshot=addresses["snapshot"], dataset=addresses["dataset"])
-
-    def _package(self, package: Input, version: str) -> LoadedPackage:
-        from endcap.registry import open_registry
-        from endcap.registry.package import load_package
-
-        if package is not None or (not version and "package" in self._made):
-            address = self._input("package", package)
-        else:
-            registry, name = open_registry(self.registry or None, self.store), self.recommender.name
-            registered = registry.version(name, version) if version else registry.champion(name)
-            if registered is None:
-                raise NotFoundError(
-                    f"{name} has no champion and this project no package; call project.refit() first",
-                    code="project.nothing-to-rank-by",
-                    recommender=name,
-                )
-            address = registered.package
-        if self._loaded is None or self._loaded[0] != address:
-            self._loaded = address, load_package(self.store.fetch(address, verify=True))
-        return self._loaded[1]
-
-    def _input(self, name: str, given: Input) -> str:
-        """The address of what a step takes. Raises UserError where there is none."""
-        if isinstance(given, Artifact):
-            return given.address
-        if given:
-            return given
-        if name not in self._made:
-            step = _MAKERS[name]
-            raise UserError(
-                f"no {name} yet: call project.{step}() first, or give the {name}",
-                code="project.input-missing",
-                input=name,
-                step=step,
-            )
-        return self._made[name]
-
-    def _made_now(self, name: str, address: str) -> str:
-        self._made[name] = address
-        return address
-
-    def _facts(self, address: str) -> Mapping[str, Any]:
-        facts: Mapping[str, Any] = self.store.manifest(address)["facts"]
-        return facts
-
-    @contextmanager
-    def _following(self, step: str) -> Iterator[Progress]:
-        if self._progress is not None:
-            yield self._progress
-            return
-        with bar(step) as progress:
-            yield progress
-
-    def _repr_html_(self) -> str:
-        from endcap.project.table import html_table
-
-        return html_table(["", ""], self._rows(), caption="Project")
-
-    def __repr__(self) -> str:
-        return "Project(" + ", ".join(f"{name}={value}" for name, value in self._rows()) + ")"
-
-    def _rows(self) -> Sequence[tuple[str, str]]:
-        specs = [("recommender", self._recommender), ("shop", self._shop)]
-        named = [(name, spec.name) for name, spec in specs if spec is not None]
-        return [*named, ("store", self.store.root), *self._made.items()]

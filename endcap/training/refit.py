@@ -57,7 +57,7 @@ def refit(
         )
     settings = RefitSettings.of(recommender)
     winner = _winner(settings, dataset, trained, store, progress)
-    kind = f"packages/{settings.name}"
+    kind = STEPS["refit"].folder(settings.name)
     inputs = [content_key(address) for address in (dataset, trained, winner)]
     code = code_fingerprint(STEPS["refit"].entry, *_own_code(settings))
     rules = house_rules(store, verdict)

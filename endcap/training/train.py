@@ -33,7 +33,7 @@ Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
 
 def kind(name: str) -> str:
     """Where a recommender's trained models lie in a store, by its name."""
-    return f"trained/{name}"
+    return STEPS["train"].folder(name)
 
 
 def train(

@@ -12,7 +12,7 @@ import pytest
 import endcap
 from endcap.client import Client
 from endcap.errors import UserError
-from endcap.project.results import Verdict
+from endcap.project.artifacts import Verdict
 from endcap.store import Store
 
 PUBLIC = ["AsyncClient", "Client", "EndcapError", "Project", "SpecError", "UserError", "__version__", "open"]

@@ -1,0 +1,124 @@
+"""What a project holds, and how its methods find what earlier steps made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from endcap.errors import UserError
+from endcap.project.artifacts import Artifact
+from endcap.project.bars import Progress, bar
+from endcap.spec import Recommender, Shop
+from endcap.steps import STEPS
+from endcap.store import Store
+
+if TYPE_CHECKING:
+    from endcap.registry.package import Package as LoadedPackage
+
+Input = Artifact | str | None
+"""What an earlier step made: its object, its address, or None for what this project made last."""
+_MAKERS = {step.makes: step.name for step in STEPS.values() if step.makes}
+
+
+class Base:
+    """Specs, places, and the addresses of what was made last. See `Project`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        recommender: Recommender | None = None,
+        shop: Shop | None = None,
+        registry: str = "",
+        online: str = "",
+        run: str = "",
+        progress: Progress | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self._recommender, self._shop = recommender, shop
+        self._online, self._run, self._progress = online, run, progress
+        self._files = list(files)
+        self._made: dict[str, str] = {}
+        self._loaded: tuple[str, LoadedPackage] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        store: str,
+        *,
+        recommender: Mapping[str, Any] | None = None,
+        shop: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> Self:
+        """The project of a pipeline's step: a store's address, and resolved specs as documents."""
+        from endcap.store import open_store
+
+        return cls(
+            open_store(store),
+            recommender=Recommender.model_validate(recommender) if recommender else None,
+            shop=Shop.model_validate(shop) if shop else None,
+            **others,
+        )
+
+    @property
+    def recommender(self) -> Recommender:
+        """The recommender's spec."""
+        if self._recommender is None:
+            raise UserError("this step needs a recommender's spec, and there is none", code="project.no-recommender")
+        return self._recommender
+
+    @property
+    def shop(self) -> Shop:
+        """The shop's spec."""
+        if self._shop is None:
+            raise UserError("this step needs a shop's spec, and there is none", code="project.no-shop")
+        return self._shop
+
+    def _input(self, name: str, given: Input) -> str:
+        """The address of what a step takes. Raises UserError where there is none."""
+        if isinstance(given, Artifact):
+            return given.address
+        if given:
+            return given
+        if name not in self._made:
+            step = _MAKERS[name]
+            raise UserError(
+                f"no {name} yet: call project.{step}() first, or give the {name}",
+                code="project.input-missing",
+                input=name,
+                step=step,
+            )
+        return self._made[name]
+
+    def _made_now(self, name: str, address: str) -> str:
+        self._made[name] = address
+        return address
+
+    def _facts(self, address: str) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = self.store.manifest(address)["facts"]
+        return facts
+
+    @contextmanager
+    def _following(self, step: str) -> Iterator[Progress]:
+        if self._progress is not None:
+            yield self._progress
+            return
+        with bar(step) as progress:
+            yield progress
+
+    def _repr_html_(self) -> str:
+        from endcap.project.table import html_table
+
+        return html_table(["", ""], self._rows(), caption="Project")
+
+    def __repr__(self) -> str:
+        return "Project(" + ", ".join(f"{name}={value}" for name, value in self._rows()) + ")"
+
+    def _rows(self) -> Sequence[tuple[str, str]]:
+        specs = [("recommender", self._recommender), ("shop", self._shop)]
+        named = [(name, spec.name) for name, spec in specs if spec is not None]
+        return [*named, ("store", self.store.root), *self._made.items()]

@@ -1,0 +1,42 @@
+"""A verdict's figures as rows: what is printed, and what frames hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from endcap.spec.recommender import P90_MS
+
+Json = dict[str, Any]
+
+
+def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a verdict: a row a model, metrics at the deepest cutoff, the interval of its MRR."""
+    models = facts["metrics"]
+    cutoff = max(int(name.partition("@")[2] or 0) for values in models.values() for name in values)
+    names = [f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")]
+    columns = ["model", *names, P90_MS, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
+    rows = []
+    for name, metrics in models.items():
+        lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
+        rows.append((name, *(metrics[metric] for metric in (*names, P90_MS)), f"{lower:.4f} to {upper:.4f}"))
+    return columns, rows
+
+
+def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
+    """All metrics of a verdict with their intervals, a row a model."""
+    rows = []
+    for name, metrics in facts["metrics"].items():
+        row: Json = {"model": name}
+        for metric, value in metrics.items():
+            row[metric] = value
+            if metric in facts["intervals"][name]:
+                row[f"{metric}_lower"], row[f"{metric}_upper"] = facts["intervals"][name][metric]
+        rows.append(row)
+    return rows
+
+
+def named_as(facts: Mapping[str, Any], names: Mapping[str, str]) -> Json:
+    """The facts of a verdict with these of its models alone, each under another name."""
+    kept = {key: {names[name]: facts[key][name] for name in names} for key in ("metrics", "intervals")}
+    return {**facts, **kept}

@@ -1,0 +1,147 @@
+"""What a project reads: rankings, versions, runs, experiments, files and tables. Nothing here is a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import NotFoundError
+from endcap.project.bars import Progress
+from endcap.project.base import Base, Input
+from endcap.project.results import Ranking, Runs, Versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from endcap.registry.package import Package as LoadedPackage
+
+
+class Reading(Base):
+    """The methods of `Project` that make no artifact."""
+
+    def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
+        """Rank here, by the very code that serves: no server, no online store.
+
+        Parameters
+        ----------
+        package
+            What `refit` made; None: of this project, else the champion's.
+        version
+            A registered version in place of a package.
+        now
+            The moment of the request; None: the present.
+        **request
+            As a request to the service: `items` or `events`, `customer`, `k`, `candidates`, `filter`, `exclude`, …
+
+        Raises
+        ------
+        RequestError
+            Naming the key that is wrong.
+        NotFoundError
+            Where there is no such version, or no package yet.
+        """
+        loaded = self._package(package, version)
+        moment = None if now is None else int(now.timestamp() * 1000)
+        answer = loaded.ranker.rank([loaded.ranker.parse(request)], now=moment)[0]
+        places = {item: place for place, item in enumerate(loaded.items.column("item").to_pylist())}
+        rows = [places.get(item) for item in answer.ids]
+        items = loaded.items.take(rows) if None not in rows else None
+        return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items)
+
+    @contextmanager
+    def serve(self, *, port: int = 0, progress: Progress | None = None) -> Iterator[str]:
+        """Serve what is deployed for the length of a block, on this machine; gives the gateway's address.
+
+        Parameters
+        ----------
+        port
+            0: any free port.
+        progress
+            Gets a line on each event of serving.
+
+        Raises
+        ------
+        NotFoundError
+            Where nothing is deployed.
+        """
+        from importlib.metadata import entry_points
+
+        serving = entry_points(group="endcap.server")["serving"].load()
+        show = progress or self._progress or (lambda line: None)
+        with serving(self.store, self.recommender.name, port=port, listener=lambda event: show(str(event))) as address:
+            yield address
+
+    def versions(self) -> Versions:
+        """The recommender's versions in the registry, oldest first."""
+        from endcap.registry import open_registry
+
+        return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
+
+    def experiments(self) -> pd.DataFrame:
+        """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
+
+        Each judged training is a run, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
+        (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
+        """
+        from endcap.registry import open_registry
+        from endcap.registry.experiments import experiment_frame
+
+        return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
+
+    def runs(self, limit: int = 20) -> Runs:
+        """The recommender's runs of pipelines, newest first; `limit` of them at most."""
+        from endcap.runs import list_runs
+
+        return Runs(list_runs(self.store, self.recommender.name, limit=limit))
+
+    def put(self, data: Any, name: str) -> str:
+        """Upload a file, a folder or a frame into the store, as `name`; returns its address.
+
+        The address may stand as `path` of a source in a shop's spec. A frame is written as Parquet.
+        """
+        from endcap.project.frames import put
+
+        return put(self.store, data, name)
+
+    def get(self, address: str, to: str | Path) -> Path:
+        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is."""
+        from endcap.store.files import get
+
+        return get(self.store, address, Path(to))
+
+    def query(self, sql: str, *, snapshot: Input = None, dataset: Input = None) -> pa.Table:
+        """Ask SQL (DuckDB's) of a snapshot's and a dataset's tables; returns an Arrow table.
+
+        Left out, both are what this project made last, else the shop's newest.
+        """
+        from endcap.events.query import query
+
+        addresses = {
+            name: self._input(name, given) if given is not None else self._made.get(name)
+            for name, given in (("snapshot", snapshot), ("dataset", dataset))
+        }
+        return query(sql, self.store, shop=self.shop.name, snapshot=addresses["snapshot"], dataset=addresses["dataset"])
+
+    def _package(self, package: Input, version: str) -> LoadedPackage:
+        from endcap.registry import open_registry
+        from endcap.registry.package import load_package
+
+        if package is not None or (not version and "package" in self._made):
+            address = self._input("package", package)
+        else:
+            registry, name = open_registry(self.registry or None, self.store), self.recommender.name
+            registered = registry.version(name, version) if version else registry.champion(name)
+            if registered is None:
+                raise NotFoundError(
+                    f"{name} has no champion and this project no package; call project.refit() first",
+                    code="project.nothing-to-rank-by",
+                    recommender=name,
+                )
+            address = registered.package
+        if self._loaded is None or self._loaded[0] != address:
+            self._loaded = address, load_package(self.store.fetch(address, verify=True))
+        return self._loaded[1]
