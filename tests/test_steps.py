@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,11 @@ def test_what_is_read_and_in_no_key_is_a_decision() -> None:
         JudgeSettings: named,
         ListSettings: {"name", "batch"},
     }
+
+
+def test_the_architecture_guide_shows_the_table() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for step in STEPS.values():
+        takes = ", ".join((*step.documents, *step.inputs))
+        row = f"| {step.name} | {takes} | {step.makes}".rstrip() + " |"
+        assert row in guide, row
