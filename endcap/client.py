@@ -191,11 +191,37 @@ def _instance(given: Record) -> Json:
 class Client:
     """Asks one gateway; from any number of threads. Close it, or use it as a context manager.
 
-    url: the gateway's, such as ``http://localhost:8080``. timeout: seconds that a call may take in all, further tries
-    included. retries: how many of these there may be.
-    Calls raise RequestError (what was given is wrong), NotFoundError (no such recommender), TransientError (nobody
-    answered in time), EndcapError (the service failed). `code` and `fields` of an error are the service's own, beside
-    ``url`` and ``status`` of its answer; a code ``client.…`` stands where nobody answered, or somebody without a code.
+    `code` and `fields` of an error are the service's own, beside ``url`` and ``status`` of its answer. A code
+    ``client.…`` stands where nobody answered, or somebody without a code.
+
+    Parameters
+    ----------
+    url
+        The gateway's, such as ``http://localhost:8080``.
+    recommender
+        Its name.
+    timeout
+        Seconds that a call may take in all, further tries included.
+    retries
+        How many further tries there may be.
+
+    Raises
+    ------
+    RequestError
+        By each call, where what was given is wrong.
+    NotFoundError
+        Where there is no such recommender.
+    TransientError
+        Where nobody answered in time.
+    EndcapError
+        Where the service failed.
+
+    Examples
+    --------
+    >>> with endcap.Client(address, "trial", timeout=10) as client:
+    ...     ranking = client.rank(shopper="s1", items=[], k=3)
+    >>> len(ranking.ids), ranking.variant
+    (3, 'stable')
     """
 
     def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
@@ -250,7 +276,17 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio: every call is awaited."""
+    """The same for asyncio: every call is awaited.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> async def ask():
+    ...     async with endcap.AsyncClient(address, "trial", timeout=10) as client:
+    ...         return await client.rank(shopper="s1", items=[], k=3)
+    >>> asyncio.run(ask()).variant
+    'stable'
+    """
 
     def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
         self._plan = _Plan(url, recommender, timeout, retries)

@@ -39,6 +39,14 @@ class EndcapError(Exception):
         it out; Endcap's own errors all have one, which a test holds.
     fields
         What the message speaks of, as values that JSON can hold.
+
+    Examples
+    --------
+    >>> try:
+    ...     endcap.open("no-such-spec")
+    ... except endcap.EndcapError as error:
+    ...     print(error.code, error.fields["spec"])
+    spec.not-found no-such-spec
     """
 
     def __init__(self, message: str, /, *, code: str = UNNAMED, **fields: Any) -> None:
@@ -90,7 +98,16 @@ def rebuild(document: Mapping[str, Any]) -> EndcapError:
 
 
 class UserError(EndcapError):
-    """What was given is wrong; trying again unchanged does not help."""
+    """What was given is wrong; trying again unchanged does not help.
+
+    Examples
+    --------
+    >>> try:
+    ...     endcap.open("trial", store=folder).train()
+    ... except endcap.UserError as error:
+    ...     print(error.code)
+    project.input-missing
+    """
 
 
 ProblemCode = Literal[
@@ -130,7 +147,21 @@ class Problem:
 
 
 class SpecError(UserError):
-    """One or more mistakes in spec files, all of them at once."""
+    """One or more mistakes in spec files, all of them at once.
+
+    Attributes
+    ----------
+    problems
+        Each mistake with its file, key, value and what is allowed.
+
+    Examples
+    --------
+    >>> try:
+    ...     endcap.open("trial", sets=["seed=-1", "model.sampel=3"])
+    ... except endcap.SpecError as error:
+    ...     print([problem.key for problem in error.problems])
+    ['seed', 'model.sampel']
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)

@@ -95,6 +95,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a key, such as model.width=64 or shop.window=30d.",
 )
+reason_option = click.option("--why", default="", help="The reason, kept in the run's record.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")
 
 _KFP = (

@@ -14,6 +14,7 @@ from endcap.cli.options import (
     kfp_options,
     online_option,
     opened,
+    reason_option,
     registry_option,
     set_option,
     spec_argument,
@@ -48,6 +49,7 @@ _Source = click.core.ParameterSource
 @store_option
 @registry_option
 @online_option
+@reason_option
 @click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
@@ -67,6 +69,7 @@ def command(
     roll_back: bool,
     store_url: str,
     registry: str,
+    why: str,
     verbose: bool,
     on: str,
     **kfp: Any,
@@ -94,7 +97,7 @@ def command(
         arguments = {name: value for name, value in asked.items() if value}
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
-        run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), verbose=verbose, **kfp)
+        run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
     elif dataset:
         _make(loaded, opened(store_url), registry, online, version, customers, "" if dataset == "newest" else dataset)
     else:
@@ -109,6 +112,7 @@ def command(
             logical_date=logical_date,
             verbose=verbose,
             again=_again(),
+            why=why,
             asked={"online": online, "version": version, "customers": _absolute(customers)},
         )
 
@@ -123,6 +127,7 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
         (kfp, on == "kfp", "only with --on kfp"),
         ({"dataset"}, on == "here", "not with --on kfp: the run makes its own"),
         ({"logical_date"}, not dataset, "not with --dataset, which is made already"),
+        ({"why"}, not dataset and not roll_back, "only where a pipeline runs, which is recorded"),
         (
             {"dataset", "customers", "workers", "logical_date"},
             not roll_back,

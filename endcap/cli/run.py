@@ -16,6 +16,7 @@ from endcap.cli.options import (
     env_option,
     kfp_options,
     online_option,
+    reason_option,
     registry_option,
     set_option,
     spec_argument,
@@ -45,7 +46,7 @@ _Source = click.core.ParameterSource
 @store_option
 @registry_option
 @online_option
-@click.option("--why", default="", help="The reason, kept in the run's record.")
+@reason_option
 @click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options

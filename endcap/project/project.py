@@ -107,6 +107,14 @@ class Project(Reading):
         ------
         DataError
             For files or columns that are missing, and for too many bad rows.
+
+        Examples
+        --------
+        >>> snapshot = project.ingest()
+        >>> snapshot.facts["events"]
+        55339
+        >>> snapshot.bad
+        {}
         """
         from endcap.events import ingest
         from endcap.project.frames import with_frames
@@ -137,6 +145,12 @@ class Project(Reading):
         ------
         DataError
             Where no events are left.
+
+        Examples
+        --------
+        >>> dataset = project.features(until="2026-03-14")
+        >>> dataset.to_pandas("items")["events"].is_monotonic_decreasing
+        True
         """
         from endcap.features import build
         from endcap.features.publishing import publish_where_asked
@@ -155,6 +169,12 @@ class Project(Reading):
         """Find the model's settings where the spec has a search, and fit the model on the training part.
 
         A training that was killed goes on from its last epoch.
+
+        Examples
+        --------
+        >>> trained = project.train()
+        >>> trained.model["name"]
+        'vsknn'
         """
         from endcap.training import describe, train
 
@@ -178,6 +198,12 @@ class Project(Reading):
         -------
         Trained
             Its `trials` tell each trial's settings and score; its `model` has the best settings.
+
+        Examples
+        --------
+        >>> trained = project.search(trials=1)  # one trial is the model as it is
+        >>> trained.trials
+        []
         """
         document = self.recommender.model_dump(mode="json", exclude_none=True)
         searching = self.replace(search={**document.get("search", {}), **settings})
@@ -194,6 +220,14 @@ class Project(Reading):
             What `train` or `search` made.
         dataset
             What the model is judged on; None: the dataset that it was trained on.
+
+        Examples
+        --------
+        >>> verdict = project.evaluate()
+        >>> verdict.passed
+        True
+        >>> verdict.metrics["challenger"]["mrr@20"] > verdict.metrics["popularity"]["mrr@20"]
+        True
         """
         from endcap.evaluation import describe, judge
         from endcap.report import publish_report
@@ -244,6 +278,12 @@ class Project(Reading):
         ------
         UserError
             Where the gate failed.
+
+        Examples
+        --------
+        >>> package = project.refit()
+        >>> package.facts["verdict"] == project.evaluate().address
+        True
         """
         from endcap.training import refit
 
@@ -266,6 +306,12 @@ class Project(Reading):
             What `refit` made.
         verdict
             What the version is registered for; None: the verdict that the package was first made for.
+
+        Examples
+        --------
+        >>> version = project.register()
+        >>> version.version.state
+        'approved'
         """
         from endcap.registry import describe, open_registry, register
 
@@ -288,6 +334,12 @@ class Project(Reading):
         namespace
             Of the cluster that serves, which is made to follow; empty: only the wanted state is written, for
             `endcap serve`.
+
+        Examples
+        --------
+        >>> deployed = project.deploy(project.register())
+        >>> deployed.state.stable.version
+        '1'
         """
         from endcap.deploy import deploy, describe, read_state
 
@@ -323,6 +375,12 @@ class Project(Reading):
             A file that names the customers; empty: all.
         publish
             False makes the lists and publishes nothing.
+
+        Examples
+        --------
+        >>> lists = project.recommend(publish=False)
+        >>> lists.to_arrow().column_names
+        ['customer', 'items', 'scores', 'model_version', 'made']
         """
         from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
         from endcap.online import online_url, open_online
@@ -362,6 +420,14 @@ class Project(Reading):
         ------
         EndcapError
             Where a step failed, with the step's own code.
+
+        Examples
+        --------
+        >>> ran = project.run("features", why="new events")
+        >>> list(ran.results)
+        ['ingest', 'features']
+        >>> ran.run.state
+        'succeeded'
         """
         from endcap.project.running import LocalRun
         from endcap.runs import Done, Failed, read_run

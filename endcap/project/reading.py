@@ -43,6 +43,14 @@ class Reading(Base):
             Naming the key that is wrong.
         NotFoundError
             Where there is no such version, or no package yet.
+
+        Examples
+        --------
+        >>> ranking = project.rank(items=[], k=3)
+        >>> len(ranking.ids)
+        3
+        >>> ranking.to_pandas()["place"].tolist()
+        [1, 2, 3]
         """
         loaded = self._package(package, version)
         moment = None if now is None else int(now.timestamp() * 1000)
@@ -67,6 +75,12 @@ class Reading(Base):
         ------
         NotFoundError
             Where nothing is deployed.
+
+        Examples
+        --------
+        >>> with project.serve() as address, endcap.Client(address, "trial", timeout=10) as client:
+        ...     client.rank(shopper="s1", items=[], k=3).variant
+        'stable'
         """
         from importlib.metadata import entry_points
 
@@ -76,7 +90,13 @@ class Reading(Base):
             yield address
 
     def versions(self) -> Versions:
-        """The recommender's versions in the registry, oldest first."""
+        """The recommender's versions in the registry, oldest first.
+
+        Examples
+        --------
+        >>> [version.version for version in project.versions()]
+        ['1']
+        """
         from endcap.registry import open_registry
 
         return Versions(open_registry(self.registry or None, self.store).versions(self.recommender.name))
@@ -86,6 +106,11 @@ class Reading(Base):
 
         Each judged training is a run, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
         (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
+
+        Examples
+        --------
+        >>> "metric.mrr_at_20" in project.experiments().columns
+        True
         """
         from endcap.registry import open_registry
         from endcap.registry.experiments import experiment_frame
@@ -93,7 +118,14 @@ class Reading(Base):
         return experiment_frame(open_registry(self.registry or None, self.store), self.recommender.name)
 
     def runs(self, limit: int = 20) -> Runs:
-        """The recommender's runs of pipelines, newest first; `limit` of them at most."""
+        """The recommender's runs of pipelines, newest first; `limit` of them at most.
+
+        Examples
+        --------
+        >>> runs = project.runs(limit=5)
+        >>> len(runs) <= 5
+        True
+        """
         from endcap.runs import list_runs
 
         return Runs(list_runs(self.store, self.recommender.name, limit=limit))
@@ -102,13 +134,26 @@ class Reading(Base):
         """Upload a file, a folder or a frame into the store, as `name`; returns its address.
 
         The address may stand as `path` of a source in a shop's spec. A frame is written as Parquet.
+
+        Examples
+        --------
+        >>> address = project.put(project.query("SELECT 1 AS a"), "tables/ones")
+        >>> address.endswith("/data/tables/ones.parquet")
+        True
         """
         from endcap.project.frames import put
 
         return put(self.store, data, name)
 
     def get(self, address: str, to: str | Path) -> Path:
-        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is."""
+        """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is.
+
+        Examples
+        --------
+        >>> address = project.put(project.query("SELECT 1 AS a"), "tables/ones")
+        >>> project.get(address, folder / "ones.parquet").name
+        'ones.parquet'
+        """
         from endcap.store.files import get
 
         return get(self.store, address, Path(to))
@@ -117,6 +162,11 @@ class Reading(Base):
         """Ask SQL (DuckDB's) of a snapshot's and a dataset's tables; returns an Arrow table.
 
         Left out, both are what this project made last, else the shop's newest.
+
+        Examples
+        --------
+        >>> project.query("SELECT count(*) AS events FROM events")["events"][0].as_py()
+        55339
         """
         from endcap.events.query import query
 

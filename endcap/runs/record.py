@@ -19,6 +19,7 @@ from endcap.errors import EndcapError
 from endcap.runs.code import present_code
 from endcap.runs.fault import Fault
 from endcap.runs.start import Start, now, plain_specs, spec_fingerprint
+from endcap.steps import STEPS
 from endcap.store import Store, open_store
 
 Json = dict[str, Any]
@@ -110,7 +111,7 @@ class StepRecord:
         """When the run's first step began, as far as the store knows."""
         if not (self._store and self._run):
             return None
-        document = step_document(open_store(self._store), self._run, "ingest")
+        document = step_document(open_store(self._store), self._run, next(iter(STEPS)))
         return document["begun"] if document else None
 
     def _kept(self, write: Callable[[Store], object]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import inspect
 from pathlib import Path
 
 import pytest
@@ -24,21 +21,6 @@ def test_the_public_names_are_these_and_no_others() -> None:
     assert endcap.Client is Client
     with pytest.raises(AttributeError):
         endcap.Something  # noqa: B018
-
-
-def test_every_public_method_says_what_it_does() -> None:
-    for name, member in inspect.getmembers(endcap.Project):
-        if not name.startswith("_"):
-            assert inspect.getdoc(member), name
-
-
-@pytest.mark.parametrize("module", ["endcap.project.project", "endcap.project.opening", "endcap.progress"])
-def test_the_examples_of_docstrings_run(module: str, folder: Path) -> None:
-    tried = importlib.import_module(module)
-    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    result = doctest.testmod(tried, extraglobs={"endcap": endcap, "folder": folder}, optionflags=options)
-    assert result.attempted
-    assert not result.failed
 
 
 def test_each_step_gives_what_the_next_takes_up_to_a_ranking(judged: endcap.Project) -> None:

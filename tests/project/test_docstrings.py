@@ -1,0 +1,67 @@
+"""What is public says what it does, with an example that runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import endcap
+from endcap import client, errors, progress
+from endcap.project import opening, reading
+from endcap.project import project as steps
+
+MODULES: list[ModuleType] = [client, errors, progress, opening, reading, steps]
+EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
+SERVED = {"endcap.client.Client", "endcap.client.AsyncClient"}
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[str]:
+    """The address of a service of the trial's first version."""
+    project = made(folder)
+    project.deploy()
+    with project.serve() as address:
+        yield address
+
+
+def made(folder: Path) -> endcap.Project:
+    """The trial's project after all steps up to the registry."""
+    project = endcap.open("trial", store=folder, sets=["search=null"], progress=lambda line: None)
+    for step in (project.ingest, project.features, project.train, project.evaluate, project.refit, project.register):
+        step()
+    return project
+
+
+def test_each_public_name_has_an_example() -> None:
+    public = {name: getattr(endcap, name) for name in endcap.__all__ if name != "__version__"}
+    methods = dict(inspect.getmembers(endcap.Project, inspect.isfunction))
+    public |= {f"Project.{name}": member for name, member in methods.items() if not name.startswith("_")}
+    without = [name for name, member in public.items() if ">>> " not in (inspect.getdoc(member) or "")]
+    assert without == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda test: test.name.removeprefix("endcap."))
+def test_an_example_runs(example: doctest.DocTest, folder: Path, request: pytest.FixtureRequest) -> None:
+    globs = {"endcap": endcap, "folder": folder, "project": made(folder)}
+    if example.name in SERVED:
+        globs["address"] = request.getfixturevalue("served")
+    example.globs = {**example.globs, **globs}
+    lines: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=lines.append)
+    assert not result.failed, "".join(lines)
+
+
+def test_the_readmes_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+    monkeypatch.setenv("ENDCAP_STORE", str(folder))
+    # The trial's search takes its time, and is an example of its own.
+    names: dict[str, endcap.Project] = {}
+    exec(code.replace('open("trial")', 'open("trial", sets=["search=null"])'), names)
+    assert len(names["project"].rank(items=[], k=5).ids) == 5
