@@ -15,6 +15,7 @@ from endcap.features.view import everything, open_view
 from endcap.models import load
 from endcap.registry.package import load_package
 from endcap.spec import Recommender
+from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training import refit, train
 from endcap.training.search.stage import Task
@@ -64,7 +65,7 @@ def test_it_is_fitted_on_streams_judged_and_packed(shop_store: Store, anew: bool
 
 def test_trials_stream_too(store: Store, tmp_path: Path) -> None:
     data, told = little_dataset(store), list[dict[str, Any]]()
-    task = Task(store.root, data, of().model_dump_json(by_alias=True), "", str(tmp_path))
+    task = Task(store.root, data, TrainSettings.of(of()).model_dump_json(by_alias=True), "", str(tmp_path))
     run(task, 1, {}, lambda row: not told.append(row))
     assert told[-1]["state"] == "complete", told
 
