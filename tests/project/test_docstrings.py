@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import inspect
 from collections.abc import Iterator
@@ -21,20 +22,20 @@ SERVED = {"endcap.client.Client", "endcap.client.AsyncClient"}
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[str]:
-    """The address of a service of the trial's first version."""
-    project = made(folder)
-    project.deploy()
-    with project.serve() as address:
-        yield address
-
-
 def made(folder: Path) -> endcap.Project:
     """The trial's project after all steps up to the registry."""
     project = endcap.open("trial", store=folder, sets=["search=null"], progress=lambda line: None)
     for step in (project.ingest, project.features, project.train, project.evaluate, project.refit, project.register):
         step()
     return project
+
+
+@pytest.fixture(scope="module")
+def served(made: endcap.Project) -> Iterator[str]:
+    """The address of a service of the trial's first version."""
+    made.deploy()
+    with made.serve() as address:
+        yield address
 
 
 def test_each_public_name_has_an_example() -> None:
@@ -47,8 +48,10 @@ def test_each_public_name_has_an_example() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda test: test.name.removeprefix("endcap."))
-def test_an_example_runs(example: doctest.DocTest, folder: Path, request: pytest.FixtureRequest) -> None:
-    globs = {"endcap": endcap, "folder": folder, "project": made(folder)}
+def test_an_example_runs(
+    example: doctest.DocTest, folder: Path, made: endcap.Project, request: pytest.FixtureRequest
+) -> None:
+    globs = {"endcap": endcap, "folder": folder, "project": copy.deepcopy(made)}
     if example.name in SERVED:
         globs["address"] = request.getfixturevalue("served")
     example.globs = {**example.globs, **globs}
