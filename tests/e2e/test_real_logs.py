@@ -18,11 +18,13 @@ pytestmark = pytest.mark.slow
 SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 
 
-# The blend as it is checked in, but for its search, and the size of its networks and the length of their training.
+# The blend as it is checked in, but for its search, the size of its networks, the length of their training, and the
+# validation part that weighs its members, of which a few hours are enough here.
 GRU4REC = ("max_epochs=1", "batch=256", "width=32")
 SASREC = ("max_epochs=1", "width=32")
 QUICK = (
     "search=null",
+    "split.validation=3h",
     *(f"model.members.gru4rec.{key}" for key in GRU4REC),
     *(f"model.members.sasrec.{key}" for key in SASREC),
 )
@@ -49,8 +51,7 @@ def test_rsc15_agrees_with_its_references(shared_data: Path, store: Store, monke
 
 def test_serenade_agrees_with_its_reference(shared_data: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_DATA", str(shared_data))
-    # A blend weighs its members on the validation part: a few hours of it are enough here.
-    facts = judged("serenade", store, *QUICK, "split.validation=3h")
+    facts = judged("serenade", store, *QUICK)
     assert (facts["predictions"], facts["items"]) == (931, 18_009)
     assert facts["metrics"]["vsknn"]["hr@20"] >= 0.6638 - 0.01
     assert facts["metrics"]["vsknn"]["mrr@20"] >= 0.3419 - 0.01
