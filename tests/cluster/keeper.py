@@ -84,7 +84,7 @@ class Keeper:
         now = time.monotonic()
         if now < kept.not_before:
             return
-        print(f"{name} {kept.process.how_it_ended()}\n  started again", file=sys.stderr, flush=True)
+        print(f"{name} {kept.process.failure()}\n  started again", file=sys.stderr, flush=True)
         kept.process = self._process(name, kept.command, kept.environment)
         kept.not_before = now + min(_LOOK * 2**kept.restarts, _LONGEST)
         kept.restarts += 1
