@@ -246,11 +246,6 @@ def parameters_of(pipeline: str) -> tuple[str, ...]:
     return (*documents, "store", *_unique(name for step in steps for name in step.parameters))
 
 
-def outputs_of(pipeline: str) -> tuple[str, ...]:
-    """Names of what the steps of a pipeline make, in their order."""
-    return tuple(step.makes for step in steps_of(pipeline) if step.makes)
-
-
 def title(name: str) -> str:
     """A step's title; a step of a user's own is shown by its name."""
     step = REPORT if name == REPORT.name else STEPS.get(name)
