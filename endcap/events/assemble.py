@@ -21,14 +21,13 @@ from endcap.events.plan import (
     TIME,
     event_columns,
     event_plan,
-    quoted,
     table_columns,
     table_kind,
     table_plan,
-    text,
 )
 from endcap.events.snapshot import EVENTS
 from endcap.events.sources import SourceFile
+from endcap.events.sql import quoted, text
 from endcap.spec.shop import Customers, EventSource, Items, ItemSource, Shop
 from endcap.spec.source import Source
 

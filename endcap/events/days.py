@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.events.plan import text
 from endcap.events.snapshot import EVENTS
+from endcap.events.sql import text
 
 DAY = 86_400_000
 BUDGET = 128 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from endcap.events.plan import quoted
+from endcap.events.sql import quoted
 
 LANE = 2**64
 

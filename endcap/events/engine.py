@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from endcap.errors import DataError, StorageError
-from endcap.events.plan import text
+from endcap.events.sql import text
 
 MEMORY = "1GB"
 _NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)

@@ -143,6 +143,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         shutil.move(bad_rows, draft.path / QUARANTINE)
         draft.facts |= tables.pop("events") | tables
         draft.facts["fingerprint"] = fingerprint("content", content)
+        draft.facts["left_out"] = {table: dict(counts) for table, counts in quarantine.left_out.items()}
         draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
         draft.facts["sources"] = [entry.facts() for entry in inputs]
     return draft.address

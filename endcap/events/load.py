@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,14 +85,17 @@ class Loader:
         checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
         checked = checked.append_column("row", pa.array(np.arange(self.rows, self.rows + count)))
         self.rows += count
-        reason = checked.column("reason")
-        good = checked.drop_columns("reason")
+        left, reason = checked.column("left"), checked.column("reason")
+        good = checked.drop_columns(["left", "reason"])
+        if left.null_count < count:
+            self.quarantine.leave_out(self.table, Counter(left.drop_null().to_pylist()))
         if reason.null_count < count:
             bad = pc.is_valid(reason)
             raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
             lines = batch.lines[bad.to_numpy()].tolist()
             self.quarantine.keep(self.table, file.name, lines, reason.drop_null().to_pylist(), raw.to_pylist())
-            good = good.filter(pc.invert(bad))
+        if left.null_count + reason.null_count < 2 * count:
+            good = good.filter(pc.and_(pc.is_null(left), pc.is_null(reason)))
         self.quarantine.count(self.table, good.num_rows)
         return good
 

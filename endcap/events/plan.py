@@ -8,20 +8,16 @@ from dataclasses import dataclass
 
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
+from endcap.events.ids import AS_FLOAT, as_id, is_float
 from endcap.events.layouts import PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.sources import SourceFile
-from endcap.spec.base import EARLIEST_MS
+from endcap.events.sql import quoted, text
+from endcap.events.times import milliseconds, span_checks, time_checks
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
 
-BEFORE_1990 = "time lies before 1990"
-IN_FUTURE = "time lies in the future"
-NOT_ISO = "time is not ISO 8601 text"
-NUMBER_NOT_ISO = "time is a number where ISO 8601 text is expected"
-NOT_NUMBER = "time is not a number"
-RESERVED = ("reason", "row")
+RESERVED = ("reason", "row", "left")
 TIME, KEPT = "§time", "§kept"
 """Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
-AS_FLOAT = "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64'))"
 
 
 @dataclass(frozen=True)
@@ -39,18 +35,28 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Plan:
-    """select: each column of the result -> SQL over the batch's columns; checks: in order, (SQL that holds for a bad
-    row, reason) over the batch's columns and the result's.
+    """How a batch becomes rows of a table.
+
+    select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
+    reason) over the batch's columns and the result's. leaves: in the same way, what leaves a row out that is not bad,
+    and its name; such a row is not checked.
     """
 
     select: Mapping[str, str]
     checks: Sequence[tuple[str, str]]
+    leaves: Sequence[tuple[str, str]] = ()
 
     def sql(self, batch: str) -> str:
-        """A query on the table `batch`: the result's columns and `reason`, which is null for a good row."""
+        """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row."""
         columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
-        cases = " ".join(f"WHEN {condition} THEN {text(reason)}" for condition, reason in self.checks)
-        return f"SELECT {columns}, CASE {cases} END AS reason FROM {batch}"  # noqa: S608 (all parts are quoted)
+        left, cases = (
+            " ".join(f"WHEN {condition} THEN {text(name)}" for condition, name in conditions)
+            for conditions in (self.leaves, [('"left" IS NOT NULL', ""), *self.checks])
+        )
+        return (
+            f'SELECT {columns}, {f"CASE {left} END" if left else "NULL::VARCHAR"} AS "left", '  # noqa: S608 (all parts are quoted)
+            f"nullif(CASE {cases} END, '') AS reason FROM {batch}"
+        )
 
 
 def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
@@ -60,8 +66,8 @@ def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
         names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
         return _named_by(source.layout, [*names, published.type_column])
     columns, needed = shop.events.columns, {"item", "time", _needed(shop)}
-    named = {name: getattr(columns, name) for name in EventColumns.model_fields}
-    return [Wanted(name, f"events.columns.{key}", key in needed) for key, name in named.items() if name is not None]
+    named = [(name, key) for key in EventColumns.model_fields for name in _listed(getattr(columns, key))]
+    return [Wanted(name, f"events.columns.{key}", key in needed) for name, key in named]
 
 
 def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], now: int) -> Plan:
@@ -73,23 +79,22 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
         time = located[columns.time]
         unit = "iso" if columns.time in instants else shop.events.time.unit
         select = {
-            "session": _text(located.get(columns.session or "")),
-            "customer": _text(located.get(columns.customer or "")),
-            "item": _text(located[columns.item]),
-            "time": _milliseconds(time, unit),
-            "type": _text(located.get(columns.type or "")),
+            "session": as_id(_columns(columns.session, located)),
+            "customer": as_id(_columns(columns.customer, located)),
+            "item": as_id([located[columns.item]]),
+            "time": milliseconds(time, unit),
+            "type": as_id(_columns(columns.type, located)),
         }
-        checks = _time_checks(time, unit)
+        checks = time_checks(time, unit)
     needed = _needed(shop)
     return Plan(
         select,
         [
             ("item IS NULL", "item is empty"),
             (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
-            *((_is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
+            *((is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
             *checks,
-            (f'"time" < {EARLIEST_MS}', BEFORE_1990),
-            (f'"time" > {now + 86_400_000}', IN_FUTURE),
+            *span_checks(now),
         ],
     )
 
@@ -121,11 +126,11 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
     if published is None:
         columns = {key: name for key, name in table.columns.model_dump().items() if name}
         price = columns.pop("price", None)
-        texts = {key: _text(located[name]) for key, name in columns.items()}
+        texts = {key: as_id([located[name]]) for key, name in columns.items()}
     else:
         texts, price = _published_texts(published, located), published.price
     numbers |= {"price": price} if price else {}
-    select = texts | {name: _text(located[name]) for name in table.categorical}
+    select = texts | {name: as_id([located[name]]) for name in table.categorical}
     select |= {key: f"TRY_CAST(trim({located[name]}) AS DOUBLE)" for key, name in numbers.items()}
     names = [name.casefold() for name in (*texts, *table.categorical, *numbers)]
     twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
@@ -138,13 +143,13 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
             columns=twice,
             reserved=list(RESERVED),
         )
-    checks = [(f"{kind} IS NULL", f"{kind} is empty"), (_is_float(kind), f"{kind} {AS_FLOAT}")]
+    checks = [(f"{kind} IS NULL", f"{kind} is empty"), (is_float(kind), f"{kind} {AS_FLOAT}")]
     for key, name in numbers.items():
         condition = f"trim({located[name]}) <> '' AND NOT coalesce(isfinite({quoted(key)}), false)"
         checks.append((condition, f"{name} is not a number"))
     if published is not None and published.time:
-        select[TIME] = _milliseconds(located[published.time], published.unit)
-        checks += _time_checks(located[published.time], published.unit, TIME)
+        select[TIME] = milliseconds(located[published.time], published.unit)
+        checks += time_checks(located[published.time], published.unit, TIME)
     if published is not None and published.only:
         column, value = published.only
         select[KEPT] = f"coalesce({located[column]} = {text(value)}, false)"
@@ -159,7 +164,7 @@ def list_columns(column: str, key: str) -> list[Wanted]:
 def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
     """The plan of a list of items: their ids alone, as `item`."""
     return Plan(
-        {"item": _text(located[column])}, [("item IS NULL", "item is empty"), (_is_float("item"), f"item {AS_FLOAT}")]
+        {"item": as_id([located[column]])}, [("item IS NULL", "item is empty"), (is_float("item"), f"item {AS_FLOAT}")]
     )
 
 
@@ -208,21 +213,20 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     return found
 
 
-def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """A string as an SQL literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _named_by(
     layout: str, names: Sequence[str | None], aliases: Mapping[str, Sequence[str]] | None = None
 ) -> list[Wanted]:
     known = aliases or {}
     return [Wanted(name, f"the layout {layout}", required=True, aliases=known.get(name, ())) for name in names if name]
+
+
+def _columns(named: str | Sequence[str] | None, located: Mapping[str, str]) -> list[str]:
+    """The SQL of the columns that make an id."""
+    return [located[name] for name in _listed(named)]
+
+
+def _listed(named: str | Sequence[str] | None) -> Sequence[str]:
+    return [named] if isinstance(named, str) else named or []
 
 
 def _needed(shop: Shop) -> str:
@@ -233,57 +237,29 @@ def _plain(name: str, layout: Layout) -> str:
     return name if layout == "columns" else name.casefold().replace("_", "")
 
 
-def _text(column: str | None) -> str:
-    return f"nullif({column}, '')" if column else "NULL::VARCHAR"
-
-
-def _is_float(name: str) -> str:
-    # Its own name for one number: 123.0, 1.2e+08 or nan, as a table tool writes it that took the ids for numbers.
-    return rf"regexp_full_match({quoted(name)}, '\d+\.0+|\d(\.\d+)?[eE]\+\d+|nan|NaN')"
-
-
-def _milliseconds(column: str, unit: str) -> str:
-    if unit == "iso":
-        return f"epoch_ms(TRY_CAST(trim({column}) AS TIMESTAMPTZ))"
-    scale = {"s": 1000, "ms": 1}[unit]
-    number = f"TRY_CAST({column} AS DOUBLE)"
-    # Bounded, so that a number too great for a time is still told from text.
-    bounded = f"greatest(least({number}, 1e15), -1e15)"
-    return f"CASE WHEN NOT isnan({number}) THEN round({bounded} * {scale})::BIGINT END"
-
-
-def _time_checks(column: str, unit: str, result: str = "time") -> list[tuple[str, str]]:
-    empty = (f"{column} IS NULL OR trim({column}) = ''", "time is empty")
-    unread = f"{quoted(result)} IS NULL"
-    if unit == "iso":
-        number = f"{unread} AND TRY_CAST({column} AS DOUBLE) IS NOT NULL"
-        return [empty, (number, NUMBER_NOT_ISO), (unread, NOT_ISO)]
-    return [empty, (unread, NOT_NUMBER)]
-
-
 def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
         column = located[published.time]
-        time, checks = _milliseconds(column, published.unit), _time_checks(column, published.unit)
+        time, checks = milliseconds(column, published.unit), time_checks(column, published.unit)
     else:
         day, offset = located[published.day], located[published.offset]
-        time = f"{_milliseconds(day, 'iso')} + {_milliseconds(offset, 'ms')}"
+        time = f"{milliseconds(day, 'iso')} + {milliseconds(offset, 'ms')}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
-        "session": _text(located.get(published.session or "")),
-        "customer": f"nullif({_text(located.get(published.customer or ''))}, {text(published.unknown)})",
-        "item": _text(located[published.item]),
+        "session": as_id(_columns(published.session, located)),
+        "customer": f"nullif({as_id(_columns(published.customer, located))}, {text(published.unknown)})",
+        "item": as_id([located[published.item]]),
         "time": time,
-        "type": _text(located[published.type_column]) if published.type_column else text(published.type),
+        "type": as_id([located[published.type_column]]) if published.type_column else text(published.type),
     }
     return select, checks
 
 
 def _published_texts(published: PublishedItems, located: Mapping[str, str]) -> dict[str, str]:
-    select = {"item": _text(located[published.item])}
+    select = {"item": as_id([located[published.item]])}
     if published.title:
-        select["title"] = _text(located[published.title])
+        select["title"] = as_id([located[published.title]])
     if published.flags:
         words = ", ".join(f"CASE WHEN {located[name]} = '1' THEN {text(name)} END" for name in published.flags)
         return select | {"category": f"nullif(concat_ws('|', {words}), '')"}
-    return select | {"category": f"coalesce({', '.join(_text(located[name]) for name in published.category)})"}
+    return select | {"category": f"coalesce({', '.join(as_id([located[name]]) for name in published.category)})"}

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from endcap.errors import DataError
-from endcap.events import plan
+from endcap.events import times
 from endcap.events.batch import Reject
 
 # Rows after which a table that is mostly bad is given up without reading all of it.
@@ -21,11 +21,11 @@ _DIGEST_BYTES = 16
 _TOLD = 5
 # What the bad times of most rows say of the declared unit.
 UNIT_HINTS = {
-    ("s", plan.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
-    ("ms", plan.BEFORE_1990): "the times look like seconds: set events.time.unit to s",
-    ("iso", plan.NUMBER_NOT_ISO): "the times are numbers: set events.time.unit to s or ms",
-    ("s", plan.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
-    ("ms", plan.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
+    ("s", times.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
+    ("ms", times.BEFORE_1990): "the times look like seconds: set events.time.unit to s",
+    ("iso", times.NUMBER_NOT_ISO): "the times are numbers: set events.time.unit to s or ms",
+    ("s", times.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
+    ("ms", times.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
 }
 
 
@@ -42,7 +42,10 @@ class Quarantine:
         self._first: dict[str, list[str]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
+        """Good and bad rows by table."""
         self.bad: dict[str, Counter[str]] = {}
+        self.left_out: dict[str, Counter[str]] = {}
+        """Rows that a rule of the shop leaves out, which are neither, by table and rule."""
         self._digest = 0
 
     def __enter__(self) -> Quarantine:
@@ -61,6 +64,10 @@ class Quarantine:
     def count(self, table: str, good: int) -> None:
         """Count good rows of a table."""
         self.rows[table] += good
+
+    def leave_out(self, table: str, counts: Counter[str]) -> None:
+        """Count rows of a table that rules leave out."""
+        self.left_out.setdefault(table, Counter()).update(counts)
 
     def reject(self, table: str, source: str, rejects: Sequence[Reject]) -> None:
         """Keep what is no row at all."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from endcap.errors import NotFoundError, UserError
 from endcap.events.engine import engine
-from endcap.events.plan import text
+from endcap.events.sql import text
 from endcap.steps import STEPS
 from endcap.store import Store, content_key
 

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from endcap.errors import DataError
 from endcap.events.batch import Batch, Reject, Rows, as_batch, column_name
-from endcap.events.plan import quoted
 from endcap.events.sources import SourceFile, open_text, readable
+from endcap.events.sql import quoted
 
 BLOCK = 8 << 20
 LONGEST = 16 << 20

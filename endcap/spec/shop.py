@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, ValidationInfo, field_validator
 
 from endcap.spec.base import ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes, suggest
+from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
 
@@ -36,9 +37,18 @@ LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
 """How many integer values from 0 kinds of event features have, where they are not without limit."""
 
 
+MISSING = (
+    "NULL", "Null", "null", "None", "none", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "\\N", "(null)", "(none)",
+    "(not set)", "undefined",
+)  # fmt: skip
+"""Words that data bases, pandas, spreadsheets and scripts write where there is no value."""
+
+
 class EventSource(Source):
     layout: Layout = "columns"
     """A published layout that is read as it is; `columns`: by the shop's column mapping."""
+    type: str | None = None
+    """The type of all events of this source, where no column says it."""
     part: Literal["train", "test"] = "train"
     """`test`: sessions kept apart for `split: {by: given}`; they are never filtered."""
 
@@ -48,21 +58,33 @@ class ItemSource(Source):
     """A published layout that is read as it is; `columns`: by `items.columns`."""
 
 
+Columns = str | Annotated[list[str], Field(min_length=1)]
+"""A column, or several whose values together are the id."""
+
+
 class EventColumns(Strict):
-    """Which column of the source holds what."""
+    """Which column of the source holds what.
+
+    A name may be a path into nested values: `properties.product_id`, `items[].item_id` (an event for each element),
+    `event_params[key=ga_session_id].value.int_value` (of the element whose `key` is that).
+    """
 
     item: str = "item"
     time: str = "time"
-    session: str | None = None
-    customer: str | None = None
+    session: Columns | None = None
+    """The visit. Visits of different customers are different sessions, whatever their ids."""
+    customer: Columns | None = None
     type: str | None = None
 
 
 class TimeRule(Strict):
-    unit: Literal["s", "ms", "iso"] = "iso"
-    """Epoch seconds, epoch milliseconds, or ISO 8601 text."""
+    unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
+    """Epoch seconds, milliseconds, microseconds or nanoseconds, or ISO 8601 text."""
+    format: Annotated[list[str], Field(min_length=1)] | str | None = None
+    """How texts that are not ISO 8601 say a time, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
+    fits counts."""
     zone: str = "UTC"
-    """Zone of ISO times that name none, as in the IANA data base."""
+    """Zone of texts that name none, as in the IANA data base."""
 
     @field_validator("zone")
     @classmethod
@@ -84,10 +106,19 @@ class Events(Strict):
     time: TimeRule = TimeRule()
     types: list[str] | None = None
     """Event types to keep; left out: all."""
+    returns: Conditions = {}
+    """What takes an order back, such as `{quantity: {below: 0}, invoice: {prefix: C}}`: a row that fits one of these
+    conditions is left out, and counted."""
+    missing: list[str] = list(MISSING)
+    """Words that stand for no value in the columns of session, customer, type and time."""
+    missing_items: list[str] = []
+    """The same for items. None by default, for such a word may be an item's id."""
+    float_ids: Literal["refuse", "whole"] = "refuse"
+    """Ids such as 123.0: bad rows, or (`whole`) read as 123. Ids such as 1.2E+08, which lost digits, are always bad."""
     drop_duplicates: bool = False
     """Rows equal in session, customer, item, time and type count once. Many logs repeat real events: off by default."""
     max_bad_share: Share = 0.01
-    """The run stops when a larger share of rows is bad."""
+    """The run stops when a larger share of rows is bad, out of those that no rule leaves out."""
 
 
 class ItemColumns(Strict):
@@ -271,7 +302,7 @@ class Shop(Strict):
         if lacking := [layout for layout in layouts if layout in WITHOUT[column]]:
             found = f"{sessions.by!r}, and the layout {lacking[0]} has no {column}s"
             raise mistakes([Mistake(("by",), found, repr(other), code="conflict")])
-        if "columns" in layouts and getattr(events.columns, column) is None:
+        if "columns" in layouts and not getattr(events.columns, column):
             found = f"{sessions.by!r}, and no events.columns.{column}"
             allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
             raise mistakes([Mistake(("by",), found, allowed, code="conflict")])
@@ -321,7 +352,8 @@ class Shop(Strict):
             if name not in known
         ]
         events: Events | None = info.data.get("events")
-        layouts = set() if events is None or events.columns.type else {source.layout for source in events.sources}
+        typed = events is None or events.columns.type or any(source.type for source in events.sources)
+        layouts = set() if typed or events is None else {source.layout for source in events.sources}
         if rules.owned is not None and layouts == {"columns"}:
             allowed = "such a rule where events have types: name events.columns.type"
             found.append(Mistake(("owned", "types"), str(rules.owned.types), allowed, code="conflict"))

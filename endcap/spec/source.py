@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from endcap.spec.base import Mistake, Strict, mistakes
+from endcap.spec.condition import Conditions
 
 
 class Simulation(Strict):
@@ -33,6 +34,14 @@ class Source(Strict):
     """Left out: a comma for csv, a tab for tsv."""
     header: list[str] | None = None
     """Column names of files that carry no header line."""
+    quoted: bool | None = None
+    """Whether values of csv and tsv may stand in double quotes. Left out: the first quotes of each file tell."""
+    encoding: str | None = None
+    """Of csv, tsv and jsonl, such as latin-1 or cp1252. Left out: UTF-8, or by the mark that a file begins with."""
+    decimal: Literal[".", ","] = "."
+    """The decimal mark of numbers."""
+    where: Conditions = {}
+    """A row that does not fit all of these is left out, and counted: `{country: [CH, DE], price: {above: 0}}`."""
 
     @field_validator("simulated")
     @classmethod

@@ -60,7 +60,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, str, str]] = {
     ("home.yaml:16", "evaluation.cutoffs[1]"): ("wrong-type", "'ten'", ""),
 }
 ALLOWED = {
-    "events.time.unit": "s, ms, iso",
+    "events.time.unit": "s, ms, us, ns, iso",
     "events.max_bad_share": "a number, at least 0.0 and at most 1.0",
     "sessions.gap": "a duration such as 30m",
     "model.name": "popularity, recent-popularity,",

@@ -1,0 +1,30 @@
+"""Ids: what of a column's texts is one, as SQL over a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from endcap.events.sql import quoted
+
+AS_FLOAT = "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64'))"
+
+
+def as_id(columns: Sequence[str]) -> str:
+    """Text columns as an id, null where it is empty; of several, null where any is.
+
+    Several values are written with `|` between; a `|` or `\\` of their own has a `\\` before it, so that no two rows
+    read alike.
+    """
+    if not columns:
+        return "NULL::VARCHAR"
+    values = [f"nullif({column}, '')" for column in columns]
+    if len(values) == 1:
+        return values[0]
+    # `||` gives null where any part is.
+    return " || '|' || ".join(f"replace(replace({value}, '\\', '\\\\'), '|', '\\|')" for value in values)
+
+
+def is_float(name: str) -> str:
+    """A condition: the id is a number that lost its own form."""
+    # Its own name for one number: 123.0, 1.2e+08 or nan, as a table tool writes it that took the ids for numbers.
+    return rf"regexp_full_match({quoted(name)}, '\d+\.0+|\d(\.\d+)?[eE]\+\d+|nan|NaN')"
