@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from endcap.events.utf8 import MARK
-
-NOT_UTF8 = "not UTF-8 text: convert the file to UTF-8"
+from endcap.errors import DataError
+from endcap.events.utf8 import MARK, unmarked
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Batch:
     table: pa.Table
     lines: NDArray[np.int64]
     rejects: list[Reject] = field(default_factory=list)
+    marked: str = ""
+    """The encoding, where some of the text is not of it and bears a mark."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,48 @@ def column_name(at: int) -> str:
     return f"§{at}"
 
 
-def as_batch(columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[Reject], marked: bool) -> Batch:
-    """A batch of these columns (UTF-8, binary or string); where `marked`, rows that bear a mark become rejects."""
+def as_batch(columns: Sequence[pa.Array], lines: NDArray[np.int64], rejects: list[Reject], marked: str = "") -> Batch:
+    """A batch of these columns: UTF-8, binary or string."""
     texts = [column.cast(pa.string()) for column in columns]
-    if marked:
-        bad = np.zeros(len(lines), dtype=bool)
-        for column in texts:
-            bad |= pc.match_substring(column, MARK).to_numpy(zero_copy_only=False)
-        rejects += [
-            not_utf8(int(lines[at]), ",".join(column[at].as_py() for column in texts)) for at in np.flatnonzero(bad)
-        ]
-        texts, lines = [column.filter(pa.array(~bad)) for column in texts], lines[~bad]
-    return Batch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects)
+    return Batch(pa.table(texts, names=[column_name(at) for at in range(len(texts))]), lines, rejects, marked)
 
 
-def not_utf8(line: int, text: str) -> Reject:
-    """The reject of a row that bears a mark."""
-    return Reject(line, NOT_UTF8, text.replace(MARK, ""), 1 + text.count("\n"))
+def without_marks(batch: Batch, wanted: Sequence[int]) -> Batch:
+    """The batch without the rows that bear a mark in one of the wanted columns (by their places): they are rejects."""
+    if not batch.marked or not len(batch.lines):
+        return batch
+    bad = np.zeros(len(batch.lines), dtype=bool)
+    table = batch.table
+    for at, column in enumerate(table.columns):
+        bears = pc.fill_null(pc.match_substring(column, MARK), False).to_numpy()
+        if bears.any():
+            table = table.set_column(at, table.field(at), pc.replace_substring_regex(column, f"{MARK}(..)", r"\\x\1"))
+            bad |= bears & (at in wanted)
+    rejects = [
+        not_of_encoding(
+            int(batch.lines[at]),
+            ",".join(value or "" for value in table.slice(at, 1).to_pylist()[0].values()),
+            batch.marked,
+        )
+        for at in np.flatnonzero(bad)
+    ]
+    return Batch(table.filter(pa.array(~bad)), batch.lines[~bad], batch.rejects + rejects)
+
+
+def not_of_encoding(line: int, text: str, encoding: str, rows: int = 1) -> Reject:
+    """The reject of a text that bears a mark."""
+    reason = f"not {encoding.upper()} text: set the source's encoding, such as latin-1 or cp1252"
+    return Reject(line, reason, unmarked(text), rows)
+
+
+def check_rows(name: str, read: int, counted: int) -> None:
+    """Raise DataError if not as many rows of a file came through as it has by a count of its own."""
+    if read != counted:
+        raise DataError(
+            f"{name}: {read:,} rows were read where the file has {counted:,}: rows would be lost or made up in "
+            "silence, which is a fault of Endcap; please report it with a part of the file that shows it",
+            code="events.rows-vanished",
+            path=name,
+            read=read,
+            counted=counted,
+        )

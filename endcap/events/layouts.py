@@ -16,13 +16,14 @@ _Source = TypeVar("_Source", EventSource, ItemSource)
 class Text:
     """How a layout's files are written.
 
-    delimiter: of any length. header: names for files without a header line. quoted: values may stand in double quotes.
+    delimiter: of any length. header: names for files without a header line. encoding: None for UTF-8, or by a file's
+    mark. quoted: whether values may stand in double quotes; None where each file tells.
     """
 
     delimiter: str = ","
     header: list[str] | None = None
-    encoding: str = "utf-8"
-    quoted: bool = True
+    encoding: str | None = None
+    quoted: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch
+from endcap.events.batch import Batch, Rows, check_rows, column_name, without_marks
 from endcap.events.engine import reading
 from endcap.events.plan import Plan, Wanted, locate
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
 from endcap.events.sources import SourceFile
+from endcap.events.sql import quoted
 from endcap.spec.shop import Layout
 from endcap.spec.source import Source
 
@@ -58,8 +60,9 @@ class Loader:
             with reading(file.name):
                 rows = read(file, source, [column.name for column in wanted], self.connection)
                 if rows is not None:
-                    plan = plan_of(locate(wanted, rows, file, layout), rows.instants)
-                    for batch in rows.batches:
+                    located = locate(wanted, rows, file, layout)
+                    plan, used = plan_of(located, rows.instants), _places(located, rows)
+                    for batch in map(functools.partial(without_marks, wanted=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
                             yield self._check(batch, plan, rows.names, file)
@@ -97,6 +100,8 @@ class Loader:
         if left.null_count + reason.null_count < 2 * count:
             good = good.filter(pc.and_(pc.is_null(left), pc.is_null(reason)))
         self.quarantine.count(self.table, good.num_rows)
+        out = (left.null_count, reason.null_count)
+        check_rows(file.name, good.num_rows + 2 * count - sum(out), count)
         return good
 
     def _tell(self) -> None:
@@ -104,3 +109,8 @@ class Loader:
         if now - self._told >= 1:
             self._told = now
             self.progress(f"{self.table}: {self.rows:,} rows read")
+
+
+def _places(located: Mapping[str, str], rows: Rows) -> list[int]:
+    """The places of the batch's columns that are read."""
+    return [at for at in range(len(rows.names)) if any(quoted(column_name(at)) in sql for sql in located.values())]

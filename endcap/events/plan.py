@@ -16,6 +16,7 @@ from endcap.events.times import milliseconds, span_checks, time_checks
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
 
 RESERVED = ("reason", "row", "left")
+DELIMITERS = ";\t|,"
 TIME, KEPT = "§time", "§kept"
 """Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
 
@@ -200,7 +201,10 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
             found[column.name] = known[plain]
     if problems:
         columns = ", ".join(repr(name) for name in there)
-        if file.format in ("csv", "tsv") and len(there) == 1:
+        delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None
+        if delimiter is not None:
+            columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
+        elif file.format in ("csv", "tsv") and len(there) == 1:
             columns += ": is the source's delimiter right?"
         raise DataError(
             "\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]),
@@ -209,8 +213,16 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
             found=there,
             missing=missing,
             repeated=repeated,
+            delimiter=delimiter,
         )
     return found
+
+
+def _likely_delimiter(names: Sequence[str]) -> str | None:
+    """What a header that was cut at another delimiter seems to be cut by, or None."""
+    text = "".join(names)
+    likely = max(DELIMITERS, key=text.count)
+    return likely if text.count(likely) >= len(names) else None
 
 
 def _named_by(

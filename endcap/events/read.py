@@ -22,6 +22,15 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
     if file.format == "parquet":
         return read_parquet(file, wanted, connection)
     if file.format == "jsonl":
-        return read_json(file, wanted, connection)
-    delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
-    return read_csv(file, replace(text_of(source) or Text(), delimiter=delimiter, header=source.header))
+        return read_json(file, wanted, connection, source.encoding)
+    known = text_of(source) or Text()
+    return read_csv(
+        file,
+        replace(
+            known,
+            delimiter=source.delimiter or ("\t" if file.format == "tsv" else ","),
+            header=source.header,
+            encoding=source.encoding or known.encoding,
+            quoted=known.quoted if source.quoted is None else source.quoted,
+        ),
+    )

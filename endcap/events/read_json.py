@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -12,22 +11,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Reject, Rows, as_batch, column_name
+from endcap.events.batch import Batch, Reject, Rows, as_batch, check_rows, column_name
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.sql import quoted
+from endcap.events.utf8 import unmarked
 
 BLOCK = 8 << 20
 LONGEST = 16 << 20
 SAMPLE = 10_000
 LINE = quoted(column_name(0))
+BLANK = (b"", b"\r")
 NOT_JSON = "not a JSON object"
 # RFC 6901: how a key is written in a pointer.
 _ESCAPES = str.maketrans({"~": "~0", "/": "~1", "'": "''"})
 
 
-def read_json(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows | None:
+def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None) -> Rows | None:
     """The rows of the file, with the keys of its first rows and those that are wanted; None where it is empty."""
-    blocks = _blocks(file)
+    blocks = _blocks(file, encoding)
     first = next(blocks, None)
     if first is None:
         return None
@@ -46,17 +47,17 @@ def read_json(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows 
     return Rows(names, frozenset(), batches(), unseen)
 
 
-def _blocks(file: SourceFile) -> Iterator[Batch]:
+def _blocks(file: SourceFile, encoding: str | None) -> Iterator[Batch]:
     """The file's lines as batches of one column."""
-    line, rest = 1, b""
-    with readable(file.name), open_text(file) as stream:
+    line, rest, read = 1, b"", 0
+    with readable(file.name), open_text(file, encoding) as stream:
         while chunk := stream.read(BLOCK):
-            if line == 1 and not rest:
-                chunk = chunk.removeprefix(codecs.BOM_UTF8)
             head, newline, tail = chunk.rpartition(b"\n")
             if newline:
                 lines = (rest + head).split(b"\n")
-                yield _lines(lines, line, stream.marked)
+                batch = _lines(lines, line, stream.marked)
+                read += len(batch.lines) + sum(map(lines.count, BLANK))
+                yield batch
                 line, rest = line + len(lines), tail
             else:
                 rest += tail
@@ -70,12 +71,13 @@ def _blocks(file: SourceFile) -> Iterator[Batch]:
                 )
         if rest:
             yield _lines([rest], line, stream.marked)
+        check_rows(file.name, read, stream.newlines)
 
 
-def _lines(lines: list[bytes], first: int, marked: bool) -> Batch:
+def _lines(lines: list[bytes], first: int, marked: str) -> Batch:
     column = pa.array(lines, pa.binary())
     numbers = np.arange(first, first + len(lines))
-    full = pc.greater(pc.binary_length(column), 0)
+    full = pc.invert(pc.is_in(column, pa.array(BLANK)))
     if not pc.all(full).as_py():
         column, numbers = column.filter(full), numbers[full.to_numpy(zero_copy_only=False)]
     return as_batch([column], numbers, [], marked)
@@ -100,8 +102,8 @@ def _take_out(block: Batch, names: Sequence[str], connection: Any) -> Batch:
     ).to_arrow_table()
     good, table = table.column(0), table.drop_columns("good")
     if pc.all(good).as_py():
-        return Batch(table, block.lines, block.rejects)
+        return Batch(table, block.lines, block.rejects, block.marked)
     mask = good.to_numpy()
     bad = np.flatnonzero(~mask)
-    rejects = [Reject(int(block.lines[at]), NOT_JSON, block.table.column(0)[at].as_py()) for at in bad]
-    return Batch(table.filter(good), block.lines[mask], block.rejects + rejects)
+    rejects = [Reject(int(block.lines[at]), NOT_JSON, unmarked(block.table.column(0)[at].as_py())) for at in bad]
+    return Batch(table.filter(good), block.lines[mask], block.rejects + rejects, block.marked)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Rows, as_batch
+from endcap.events.batch import Batch, Rows, as_batch, check_rows
 from endcap.events.sources import SourceFile, readable
 
 BLOCK = 262_144
@@ -43,8 +43,9 @@ def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) 
     with readable(file.name), parquet:
         for block in parquet.iter_batches(batch_size=BLOCK, columns=names):
             columns = [_text(block.column(name), connection) for name in names]
-            yield as_batch(columns, np.arange(line, line + block.num_rows), [], marked=False)
+            yield as_batch(columns, np.arange(line, line + block.num_rows), [])
             line += block.num_rows
+        check_rows(file.name, line - 1, parquet.metadata.num_rows)
 
 
 def _text(column: pa.Array, connection: Any) -> pa.Array:

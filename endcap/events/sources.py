@@ -10,15 +10,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from endcap.errors import DataError
+from endcap.events.kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of
 from endcap.events.spool import SCHEME, fetch_objects, find_objects
-from endcap.events.utf8 import Utf8
+from endcap.events.utf8 import CHUNK, Utf8
 from endcap.spec.source import Source
 
-COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
 FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -91,6 +93,8 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
         )
     known = {name: kind for name in names if (kind := _recognise(name, source, chosen))}
     skipped = [name for name in names if name not in known]
+    if chosen or not known:
+        _check_kinds(skipped)
     if skipped and chosen:
         raise DataError(
             f"{skipped[0]}: its suffix tells no format; {_allowed()}, or name the source's format",
@@ -137,14 +141,32 @@ def readable(name: str) -> Iterator[None]:
         raise _damaged(name, str(error)) from error
 
 
-def open_text(file: SourceFile, encoding: str = "utf-8", replaced: tuple[str, str] = ("", "")) -> Utf8:
-    """The file's decompressed bytes as UTF-8; truncation shows as an error, never as an early end.
+def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str, str] = ("", "")) -> Utf8:
+    """The file's decompressed text as UTF-8; truncation shows as an error, never as an early end.
 
-    encoding: of the file, UTF-8 or one of a byte a character. replaced: text, and what is read in its place.
+    encoding: that of the source, UTF-8 where it names none; a mark at the file's begin goes before it. replaced: text,
+    and what is read in its place. Raises DataError where the file is no text, or not in an encoding that is known.
     """
-    if file.compression == "xz":
-        return Utf8(lzma.open(file.path), encoding, replaced)
-    return Utf8(pa.input_stream(str(file.path), compression=file.compression), encoding, replaced)
+    stream = _decompressed(file)
+    with contextlib.ExitStack() as failing:
+        failing.callback(stream.close)
+        head = b""
+        while len(head) < HEAD and (more := stream.read(CHUNK)):
+            head += more
+        marked, mark = encoding_of(head)
+        check_text(file.name, head, marked or encoding)
+        text = Utf8(stream, head[mark:], marked or encoding or "utf-8", replaced)
+        failing.pop_all()
+    return text
+
+
+def _decompressed(file: SourceFile) -> Any:
+    with file.path.open("rb") as handle:
+        # What the bytes say goes before the suffix: a download may keep either of the two.
+        compression = compression_of(handle.read(HEAD)) or file.compression
+    if compression == "xz":
+        return lzma.open(file.path)
+    return pa.input_stream(str(file.path), compression=compression)
 
 
 def _paths(given: str) -> tuple[list[Path], bool]:
@@ -189,6 +211,26 @@ def _recognise(name: str, source: Source, chosen: bool) -> tuple[str, str | None
             found=compression,
         )
     return format_, compression
+
+
+def _kind(name: str) -> Kind | None:
+    """The kind that a file's name tells, of those that are not read."""
+    path = Path(name)
+    return SUFFIXES.get((path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower())
+
+
+def _check_kinds(names: list[str]) -> None:
+    """Raise DataError for the first of these files that is of a kind that is not read."""
+    for name in names:
+        kind = _kind(name)
+        if kind is not None:
+            raise DataError(
+                f"{name} is {kind.name}: {kind.advice}; {_allowed()}",
+                code="events.kind-foreign",
+                path=name,
+                kind=kind.name,
+                advice=kind.advice,
+            )
 
 
 def _file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:

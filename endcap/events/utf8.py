@@ -1,7 +1,8 @@
-"""A stream of text in which what is not UTF-8 is marked, so that the parsers go on and the row can be told."""
+"""Text of any encoding as UTF-8 in blocks of whole lines, where what is not of the encoding is marked and not lost."""
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from typing import Any
@@ -10,59 +11,116 @@ from typing import Any
 MARK = "\ufdd0"
 CHUNK = 4 << 20
 LONGEST = 32 << 20
-_ESCAPED = re.compile("[\udc80-\udcff]")
+BREAK = re.compile(rb"\r\n|[\r\n]")
+_MARKED = re.compile(f"{MARK}(..)")
+_HANDLER = "endcap.mark"
 
 
-class Utf8(io.RawIOBase):
-    """Bytes of `stream`; a byte that is not UTF-8 becomes MARK and its escape (``\\xff``), and `marked` true.
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    """Each byte that is not of the encoding as MARK and its two hexadecimal digits, which JSON takes as well."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(f"{MARK}{byte:02x}" for byte in error.object[error.start : error.end]), error.end
 
-    encoding: of the stream, UTF-8 or one of a byte a character. replaced: text, and what stands in its place.
-    """
 
-    def __init__(self, stream: Any, encoding: str = "utf-8", replaced: tuple[str, str] = ("", "")) -> None:
-        self._stream, self._ready, self._at, self._rest = stream, b"", 0, b""
-        self._encoding, self._old, self._new = encoding, *(part.encode() for part in replaced)
-        self.marked = False
+codecs.register_error(_HANDLER, _mark)
+
+
+def unmarked(text: str) -> str:
+    """The text for people: a marked byte as its escape (``\\xff``)."""
+    return _MARKED.sub(r"\\x\1", text)
+
+
+def count_breaks(text: bytes) -> tuple[int, int]:
+    """How many line breaks there are: those with a ``\\n``, and lone ``\\r``, which parsers of CSV take for one too."""
+    returns = text.count(b"\r")
+    return text.count(b"\n"), returns - text.count(b"\r\n") if returns else 0
+
+
+def line_breaks(text: bytes) -> int:
+    """How many line breaks there are, of either kind."""
+    return sum(count_breaks(text))
+
+
+class Pieces(io.RawIOBase):
+    """A stream of bytes that come in pieces of their own size."""
+
+    def __init__(self) -> None:
+        self._piece, self._at = b"", 0
+
+    def take(self) -> bytes:
+        """The next piece; empty only at the end."""
+        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; empty only at the end."""
-        while self._at == len(self._ready) and self._fill():
-            pass
-        end = len(self._ready) if size < 0 else self._at + size
-        piece = self._ready[self._at : end]
-        self._at += len(piece)
-        return piece
+        """At most `size` bytes of a piece; empty only at the end."""
+        if self._at == len(self._piece):
+            self._piece, self._at = self.take(), 0
+        end = len(self._piece) if size < 0 else self._at + size
+        part = self._piece[self._at : end]
+        self._at += len(part)
+        return part
+
+
+class Utf8(Pieces):
+    """The text of `stream` in pieces that end with a line break, also where the text itself does not.
+
+    A byte that is not of the encoding becomes MARK and its two hexadecimal digits, and `marked` the encoding's name.
+    `lines` counts the line breaks so far, `newlines` those of them with a ``\\n``. begun: what was read of the stream
+    before. replaced: text, and what stands in its place.
+    """
+
+    def __init__(self, stream: Any, begun: bytes, encoding: str, replaced: tuple[str, str] = ("", "")) -> None:
+        super().__init__()
+        self._stream, self._begun, self._rest = stream, begun, b""
+        name = codecs.lookup(encoding).name
+        self._decoder = None if name == "utf-8" else codecs.getincrementaldecoder(name)(_HANDLER)
+        self._old, self._new = (part.encode() for part in replaced)
+        self._encoding, self.marked = encoding, ""
+        self.lines = self.newlines = 0
+
+    def take(self) -> bytes:
+        while True:
+            chunk = self._begun or self._stream.read(CHUNK)
+            self._begun = b""
+            data = self._rest + (self._decoded(chunk) if self._decoder else chunk)
+            if chunk:
+                # A line break ends no character's bytes, and a \r at the end may be half of one.
+                cut = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1
+                if not cut and len(data) >= LONGEST:
+                    cut = len(data)
+                data, self._rest = data[:cut], data[cut:]
+            else:
+                self._rest = b""
+                if data and data[-1:] not in (b"\n", b"\r"):
+                    data += b"\n"
+            if data or not chunk:
+                return self._checked(data)
 
     def close(self) -> None:
         if not self.closed:
             self._stream.close()
         super().close()
 
-    def _fill(self) -> bool:
-        chunk = self._stream.read(CHUNK)
-        # Cut after a line: no character is cut in two there.
-        head, newline, tail = chunk.rpartition(b"\n")
-        if newline:
-            self._ready, self._rest = self._checked(self._rest + head + newline), tail
-        elif chunk and len(self._rest) < LONGEST:
-            self._ready, self._rest = b"", self._rest + chunk
-        else:
-            self._ready, self._rest = self._checked(self._rest + chunk), b""
-        self._at = 0
-        return bool(chunk)
+    def _decoded(self, chunk: bytes) -> bytes:
+        assert self._decoder is not None
+        text = self._decoder.decode(chunk, final=not chunk)
+        if MARK in text:
+            self.marked = self._encoding
+        return text.encode(errors="backslashreplace")
 
     def _checked(self, data: bytes) -> bytes:
-        if self._encoding != "utf-8":
-            data = data.decode(self._encoding).encode()
         if self._old != self._new:
             data = data.replace(self._old, self._new)
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            self.marked = True
-            lenient = data.decode(errors="surrogateescape")
-            return _ESCAPED.sub(lambda at: f"{MARK}\\x{ord(at[0]) - 0xDC00:02x}", lenient).encode()
+        newlines, lone = count_breaks(data)
+        self.lines, self.newlines = self.lines + newlines + lone, self.newlines + newlines
+        if self._decoder is None:
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.marked = self._encoding
+                return data.decode(errors=_HANDLER).encode()
         return data

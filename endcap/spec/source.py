@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+from encodings.aliases import aliases
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from endcap.spec.base import Mistake, Strict, mistakes
+from endcap.spec.base import Mistake, Strict, mistakes, suggest
 from endcap.spec.condition import Conditions
 
 
@@ -22,7 +24,10 @@ class Simulation(Strict):
 
 
 class Source(Strict):
-    """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz or zst; or a simulated log."""
+    """Files of one kind: CSV, TSV, JSON lines or Parquet, plain or compressed by gz, xz, zst or bz2.
+
+    Or a simulated log.
+    """
 
     path: str = ""
     """A file, a folder or a glob; relative to the spec file that names it."""
@@ -37,11 +42,25 @@ class Source(Strict):
     quoted: bool | None = None
     """Whether values of csv and tsv may stand in double quotes. Left out: the first quotes of each file tell."""
     encoding: str | None = None
-    """Of csv, tsv and jsonl, such as latin-1 or cp1252. Left out: UTF-8, or by the mark that a file begins with."""
+    """Of csv, tsv and jsonl, such as latin-1, cp1252 or utf-16-le. Left out: UTF-8. A mark that a file begins with goes
+    before either."""
     decimal: Literal[".", ","] = "."
     """The decimal mark of numbers."""
     where: Conditions = {}
     """A row that does not fit all of these is left out, and counted: `{country: [CH, DE], price: {above: 0}}`."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_of_text(cls, encoding: str | None) -> str | None:
+        try:
+            if encoding is not None:
+                codecs.getincrementaldecoder(encoding)
+                "text".encode(encoding)
+        except (LookupError, ValueError):
+            allowed = "an encoding of text that Python knows, such as utf-8, latin-1, cp1252 or utf-16-le"
+            hint = suggest(encoding, {*aliases, *aliases.values()})
+            raise mistakes([Mistake((), repr(encoding), allowed, hint, code="unknown-name")]) from None
+        return encoding
 
     @field_validator("simulated")
     @classmethod

@@ -90,7 +90,7 @@ def test_text_that_is_not_utf8(tmp_path: Path, store: Store) -> None:
     address = ingest(make_shop(log, events=LENIENT), store)
     assert stored(store, address, "item") == [("é",)] * 3
     bad = quarantined(store, address)
-    assert {row["reason"] for row in bad} == {"not UTF-8 text: convert the file to UTF-8"}
+    assert {row["reason"] for row in bad} == {"not UTF-8 text: set the source's encoding, such as latin-1 or cp1252"}
     assert {row["line"]: row["text"] for row in bad} == {3: r"s,c,\xe9,2024-03-01,view", 5: "\0\\xff\\xfe,\\x80"}
 
 

@@ -64,6 +64,5 @@ def test_what_cannot_be_converted(tmp_path: Path) -> None:
     with refused(DataError, "events.format-unknown", found=["log.json"], allowed=[".csv", ".parquet"]):
         convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.json")
     (tmp_path / "log.csv").write_text("session,time,item,category\n")
-    with refused(DataError, "events.column-missing", found=["session,time,item,category"]) as stopped:
+    with refused(DataError, "events.column-missing", found=["session,time,item,category"], delimiter=","):
         convert(tmp_path / "log.csv", "diginetica-views", tmp_path / "out.csv")
-    assert "is the source's delimiter right?" in str(stopped.value)

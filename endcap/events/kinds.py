@@ -1,0 +1,134 @@
+"""What a file is by its suffix and its first bytes, where it is no table that is read as it is, and what to do then."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+
+from endcap.errors import DataError
+
+HEAD = 4096
+"""Bytes at a file's begin that tell its kind."""
+_UNPACK, _SAVE = "unpack it", "save it as CSV or Parquet"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that is not read. name: with its article; advice: what to do with such a file."""
+
+    name: str
+    advice: str
+
+
+_ZIP, _TAR, _7Z, _RAR = (Kind(f"a {name} archive", _UNPACK) for name in ("zip", "tar", "7z", "rar"))
+_AVRO, _ORC = Kind("an Avro file", _SAVE), Kind("an ORC file", _SAVE)
+_EXCEL = Kind("an Excel workbook", _SAVE)
+_DATABASE, _ARROW = Kind("an SQLite data base", _SAVE), Kind("an Arrow (Feather) file", _SAVE)
+_PARQUET = Kind("a Parquet file", "name it .parquet, or set the source's format to parquet")
+_LZ4, _COMPRESS = Kind("an lz4 file", _UNPACK), Kind("a file of `compress`", _UNPACK)
+_PICKLE, _TWICE = Kind("a pickle", _SAVE), Kind("compressed twice", "unpack it once")
+SUFFIXES = {
+    ".zip": _ZIP,
+    ".tar": _TAR,
+    ".tgz": _TAR,
+    ".tbz2": _TAR,
+    ".txz": _TAR,
+    ".7z": _7Z,
+    ".rar": _RAR,
+    ".xlsx": _EXCEL,
+    ".xlsm": _EXCEL,
+    ".xlsb": _EXCEL,
+    ".xls": _EXCEL,
+    ".ods": Kind("a spreadsheet", _SAVE),
+    ".avro": _AVRO,
+    ".orc": _ORC,
+    ".sqlite": _DATABASE,
+    ".sqlite3": _DATABASE,
+    ".db": _DATABASE,
+    ".feather": _ARROW,
+    ".arrow": _ARROW,
+    ".pkl": _PICKLE,
+    ".lz4": _LZ4,
+    ".z": _COMPRESS,
+    ".br": Kind("a Brotli file", _UNPACK),
+}
+_BYTES = [
+    (re.compile(rb"PK\x03\x04(?=.{26}(\[Content_Types\]|_rels/|docProps/|xl/))", re.DOTALL), _EXCEL),
+    (re.compile(rb"PK(\x03\x04|\x05\x06|\x07\x08)"), _ZIP),
+    (re.compile(rb".{257}ustar", re.DOTALL), _TAR),
+    (re.compile(rb"7z\xbc\xaf\x27\x1c"), _7Z),
+    (re.compile(rb"Rar!\x1a\x07"), _RAR),
+    (re.compile(rb"PAR1.*[^\t\n\r\x20-\x7e]", re.DOTALL), _PARQUET),
+    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), _EXCEL),
+    (re.compile(rb"Obj\x01"), _AVRO),
+    (re.compile(rb"ORC[\x00-\x1f]"), _ORC),
+    (re.compile(rb"SQLite format 3\x00"), _DATABASE),
+    (re.compile(rb"ARROW1\x00\x00"), _ARROW),
+    (re.compile(rb"\x80[\x02-\x05]"), _PICKLE),
+    (re.compile(rb"\x04\x22\x4d\x18"), _LZ4),
+    (re.compile(rb"\x1f\x9d"), _COMPRESS),
+]
+_COMPRESSED = [
+    (re.compile(rb"\x1f\x8b\x08"), "gzip"),
+    (re.compile(rb"\xfd7zXZ\x00"), "xz"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "zstd"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "bz2"),
+]
+_MARKS = [
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+]
+# Which of four bytes are zero in text that is mostly ASCII.
+_ZEROS: dict[tuple[bool, ...], str] = {
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+}
+
+
+def compression_of(head: bytes) -> str | None:
+    """The compression that a file's first bytes tell."""
+    return next((name for pattern, name in _COMPRESSED if pattern.match(head)), None)
+
+
+def encoding_of(head: bytes) -> tuple[str | None, int]:
+    """The encoding that a text's mark tells, and the mark's bytes; (None, 0) where there is no mark."""
+    return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
+
+
+def check_text(name: str, head: bytes, encoding: str | None) -> None:
+    """Raise DataError where these first bytes of a file are no text, or text of an encoding that must be named.
+
+    encoding: as known by a mark or by the source.
+    """
+    kind = _TWICE if compression_of(head) else next((kind for pattern, kind in _BYTES if pattern.match(head)), None)
+    if kind is not None:
+        raise DataError(
+            f"{name} is {kind.name}, whatever its suffix says: {kind.advice}",
+            code="events.kind-foreign",
+            path=name,
+            kind=kind.name,
+            advice=kind.advice,
+        )
+    likely = _encoding_by_zeros(head) if encoding is None else None
+    if likely is not None:
+        raise DataError(
+            f"{name} looks like {likely.upper()} text without a mark of its encoding: set the source's encoding to "
+            f"{likely}, or save the file as UTF-8",
+            code="events.encoding-unmarked",
+            path=name,
+            encoding=likely,
+        )
+
+
+def _encoding_by_zeros(head: bytes) -> str | None:
+    if len(head) < 8:
+        return None
+    shares = [part.count(0) / len(part) for part in (head[at::4] for at in range(4))]
+    # Of UTF-16's higher bytes some are not zero where the text is not all Latin.
+    return _ZEROS.get(tuple(share > 0.3 for share in shares)) if max(shares) > 0.3 else None
