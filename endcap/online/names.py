@@ -6,6 +6,18 @@ OWNED = "owned"
 """The set of what a customer, or a session, bought."""
 
 
+def session_id(session: str, customer: str | None) -> str:
+    """The id of a customer's session (None: nobody's), since customers may share the ids of sessions.
+
+    As `sessions.parquet` of a dataset has it, and with `|` as ids of several columns have it (`endcap.events.ids`).
+    """
+    return f"{_escaped(customer or '')}|{_escaped(session)}"
+
+
+def _escaped(id_: str) -> str:
+    return id_.replace("\\", "\\\\").replace("|", "\\|")
+
+
 def feature_table(of: str, dataset: str) -> str:
     """The table of a dataset's item or customer rows. of: `items` or `customers`; dataset: its address or its key.
 
