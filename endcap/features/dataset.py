@@ -120,7 +120,7 @@ def _write_salted(
     window = cut(engine, settings, snapshot, end)
     progress("reading ids and making sessions")
     parts = (with_types(rows, settings.features.events) for rows in (window.train, window.test))
-    log, test = (_log(engine, settings, rows, salt) for rows in parts)
+    log, test = (_log(engine, settings, rows, salt, window.customers) for rows in parts)
     before, tested = _sizes(engine, log), _sizes(engine, test)
     progress("filtering")
     filtered = to_fixed_point(engine, log, settings.filters)
@@ -147,7 +147,8 @@ def _write_salted(
         "from": window.start,
         "until": window.end,
         **after,
-        "test": tested,
+        **log.counts,
+        "test": {**tested, **test.counts},
         "dropped": {**window.dropped, **filtered.dropped},
         "before_filters": before,
         "rounds": filtered.rounds,
@@ -156,10 +157,10 @@ def _write_salted(
     }
 
 
-def _log(engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str) -> Log:
+def _log(engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str, customers: bool) -> Log:
     if settings.sessions.by == "gap":
         return by_gap(engine, rows, settings.sessions.gap, salt)
-    return given(engine, rows, salt)
+    return given(engine, rows, salt, customers=customers)
 
 
 def _sizes(engine: Engine, log: Log) -> dict[str, int]:

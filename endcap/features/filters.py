@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ibis
 import ibis.expr.types as ir
@@ -103,4 +103,5 @@ def _without(engine: Engine, log: Log, gone: ir.Table) -> Log:
     joined = sessions.left_join(spans, "key")
     exact = joined.mutate(start=joined.new_start.coalesce(joined.start), end=joined.new_end.coalesce(joined.end))
     # The sessions are not kept: they are asked once, by who puts them in order.
-    return Log(log.events, exact.select(*sessions.columns), engine.keep(items), engine.keep(customers))
+    exact = exact.select(*sessions.columns)
+    return replace(log, sessions=exact, items=engine.keep(items), customers=engine.keep(customers))

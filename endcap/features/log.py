@@ -7,7 +7,8 @@ for, and met by hashing anew with another salt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import ibis
@@ -19,11 +20,19 @@ from endcap.features.window import MILLISECOND
 
 NOBODY = 0
 """The key of a missing customer. Nulls would need a second look in every join."""
+COUNTS = ("shared_sessions", "adopted_events", "anonymous_events")
+"""Session ids of several customers; rows without customer that are of their session's only one, and those that are of
+nobody's session, for its id has several."""
 
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.string,), dt.uint64))  # type: ignore[untyped-decorator]
 def _hash(value: str) -> int:  # type: ignore[empty-body]
     """DuckDB's own hash. Ibis's `hash()` casts its result by way of a bit string, row by row."""
+
+
+@ibis.udf.scalar.builtin(name="hash", signature=((dt.uint64, dt.uint64), dt.uint64))  # type: ignore[untyped-decorator]
+def _mixed(session: int, customer: int) -> int:  # type: ignore[empty-body]
+    """The key of a customer's session, of the keys of both."""
 
 
 class CollisionError(Exception):
@@ -36,25 +45,78 @@ class Log:
 
     events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order), and type
     where the rows have one.
-    sessions: key, id, customer (id or null), start, end, events. items: key, id, events, first_seen.
+    sessions: key, id, customer (key), start, end, events. items: key, id, events, first_seen.
     customers: key, id, events. The three tables say which events are in: those whose keys all stand in them.
+    by_customer: customers may share an id of `sessions`, each with a session of its own. counts: see COUNTS.
     """
 
     events: ir.Table
     sessions: ir.Table
     items: ir.Table
     customers: ir.Table
+    by_customer: bool = False
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
 
-def given(engine: Engine, rows: ir.Table, salt: str) -> Log:
-    """The log of rows whose sessions come with them. A session of several customers is of the first id of them."""
-    events, items, customers = _coded(engine, rows.mutate(session=_key(rows.session, salt)), rows, salt)
-    sessions = rows.group_by(id=rows.session).aggregate(
-        customer=rows.customer.min(), start=rows.time.min(), end=rows.time.max(), events=rows.count()
+def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
+    """The log of rows whose sessions come with them. customers: whether any row of the log has one.
+
+    A session is one customer's: rows of others under its id are sessions of theirs. A row without customer is of the
+    id's only customer; where the id has several it may be of any of them, and is of nobody's session.
+    """
+    session, customer = _key(rows.session, salt), _key(rows.customer, salt)
+    coded = rows.mutate(session=session, customer=customer)
+    by_id = rows.group_by(id=rows.session)
+    span = {"start": rows.time.min(), "end": rows.time.max(), "events": rows.count()}
+    if not customers:
+        sessions = by_id.aggregate(**span).mutate(customer=ibis.literal(NOBODY, "uint64"))
+        kept = engine.keep(sessions.mutate(key=_key(sessions.id, salt)))
+        check_keys(engine, kept)
+        events, items, nobody = _coded(engine, coded, rows, salt)
+        return Log(events, kept, items, nobody)
+    # The least and the greatest of its customers' keys tell in one pass whether an id has several.
+    visits = by_id.aggregate(first=customer.min(), last=customer.max(), nameless=rows.customer.isnull().sum(), **span)
+    visits = engine.keep(visits.mutate(key=_key(visits.id, salt)))
+    check_keys(engine, visits)
+    counts = _counts(visits)
+    adopting = visits.filter(visits.first == visits.last, visits.nameless > 0)
+    if counts["adopted_events"]:
+        owners = adopting.select(visit="key", owner="first")
+        joined = coded.left_join(owners, coded.session == owners.visit)
+        coded = joined.mutate(customer=joined.customer.coalesce(joined.owner)).drop("visit", "owner")
+    events, items, known = _coded(engine, coded, rows, salt)
+    if counts["adopted_events"]:
+        more = adopting.group_by(key=adopting.first).aggregate(more=adopting.nameless.sum())
+        told = known.left_join(more, "key").drop("key_right")
+        known = engine.keep(told.mutate(events=told.events + told.more.fill_null(0)).drop("more"))
+    columns = ("key", "id", "customer", "start", "end", "events")
+    sessions = visits.mutate(customer=visits.first.fill_null(NOBODY))
+    if not counts["shared_sessions"]:
+        return Log(events, engine.keep(sessions.select(*columns)), items, known, True, counts)
+    shared = engine.keep(visits.filter(visits.first != visits.last).select(visit="key", id="id"))
+    theirs = events.semi_join(shared, events.session == shared.visit)
+    parts = theirs.group_by(visit=theirs.session, customer=theirs.customer).aggregate(
+        start=theirs.time.min(), end=theirs.time.max(), events=theirs.count()
     )
-    kept = engine.keep(sessions.mutate(key=_key(sessions.id, salt)))
+    parts = parts.mutate(key=_mixed(parts.visit, parts.customer)).join(shared, "visit")
+    alone = sessions.filter(sessions.first.isnull() | (sessions.first == sessions.last))
+    kept = engine.keep(alone.select(*columns).union(parts.select(*columns)))
     check_keys(engine, kept)
-    return Log(events, kept, items, customers)
+    joined = events.left_join(shared.select("visit"), events.session == shared.visit)
+    own = ibis.ifelse(joined.visit.notnull(), _mixed(joined.session, joined.customer), joined.session)
+    apart = engine.keep(joined.mutate(session=own).select(*events.columns))
+    engine.drop(events)
+    return Log(apart, kept, items, known, True, counts)
+
+
+def _counts(visits: ir.Table) -> dict[str, int]:
+    several, alone = visits.first != visits.last, visits.first == visits.last
+    table = visits.aggregate(
+        shared_sessions=several.sum(),
+        adopted_events=visits.nameless.sum(where=alone),
+        anonymous_events=visits.nameless.sum(where=several),
+    )
+    return {name: int(count or 0) for name, count in table.to_pyarrow().to_pylist()[0].items()}
 
 
 def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
@@ -62,7 +124,8 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
 
     A session's id is its customer's and its start, as in ``c7@1717236000000``.
     """
-    unsorted, items, customers = _coded(engine, rows.drop("session"), rows, salt)
+    keyed = rows.drop("session").mutate(customer=_key(rows.customer, salt))
+    unsorted, items, customers = _coded(engine, keyed, rows, salt)
     # Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
     events = engine.keep(unsorted.order_by("customer", "time", "row"))
     engine.drop(unsorted)
@@ -72,11 +135,10 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
     coded = engine.keep(numbered.select("session", *(name for name in events.columns if name != "session")))
     engine.drop(events)
     sessions = coded.group_by(key=coded.session).aggregate(
-        owner=coded.customer.min(), start=coded.time.min(), end=coded.time.max(), events=coded.count()
+        customer=coded.customer.min(), start=coded.time.min(), end=coded.time.max(), events=coded.count()
     )
-    owners = customers.select(owner="key", customer="id")
-    sessions = sessions.join(owners, "owner").drop("owner")
-    named = sessions.mutate(id=sessions.customer.concat("@", sessions.start.cast("string")))
+    sessions = sessions.join(customers.select(customer="key", name="id"), "customer")
+    named = sessions.mutate(id=sessions.name.concat("@", sessions.start.cast("string"))).drop("name")
     return Log(coded, engine.keep(named), items, customers)
 
 
@@ -89,8 +151,8 @@ def check_keys(engine: Engine, *tables: ir.Table) -> None:
 
 
 def _coded(engine: Engine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
-    """A log's events, items and customers."""
-    coded = events.mutate(item=_key(events.item, salt), customer=_key(events.customer, salt).fill_null(NOBODY))
+    """A log's events, items and customers. events: the rows with the keys of their customers and sessions."""
+    coded = events.mutate(item=_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())

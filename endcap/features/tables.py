@@ -40,11 +40,23 @@ def numbered(engine: Engine, log: Log, test: Log) -> tuple[ir.Table, ir.Table]:
 
 
 def number_sessions(engine: Engine, log: Log, customers: ir.Table) -> ir.Table:
-    """A part's sessions with their number (`session`), in the order of their start, then id, and customer's number."""
-    owners = customers.select(customer="id", owner="number")
-    owned = log.sessions.left_join(owners, "customer").order_by("start", log.sessions.id)
+    """A part's sessions with their number (`session`), in the order of their start, then id, and customer's number.
+
+    Where customers may share an id, it becomes that of `endcap.online.names.session_id`.
+    """
+    owners = customers.select(customer="key", owner="number", name="id")
+    owned = log.sessions.left_join(owners, "customer")
+    if log.by_customer:
+        owned = owned.order_by("start", owned.id, owned.name.fill_null(""))
+        owned = owned.mutate(id=_escaped(owned.name.fill_null("")).concat("|", _escaped(owned.id)))
+    else:
+        owned = owned.order_by("start", owned.id)
     numbered = owned.mutate(session=ibis.row_number(), customer=owned.owner.fill_null(-1))
     return engine.keep(numbered.select("key", "session", "id", "customer", "start", "end", "events"))
+
+
+def _escaped(id_: ir.StringValue) -> ir.StringValue:
+    return id_.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def write_sessions(engine: Engine, sessions: ir.Table, file: Path) -> None:

@@ -26,7 +26,7 @@ class Window:
     """Rows of a snapshot in [start, end), epoch ms (start None: all before the end).
 
     train, test: each part's rows that can be in a session. rows: rows of the training part in the snapshot. dropped:
-    how many of them are left out, by reason.
+    how many of them are left out, by reason. customers: whether any row of the snapshot has one.
     """
 
     train: ir.Table
@@ -35,6 +35,7 @@ class Window:
     end: int
     rows: int
     dropped: Mapping[str, int]
+    customers: bool
 
 
 def milliseconds(moment: datetime) -> int:
@@ -72,7 +73,7 @@ def cut(engine: Engine, settings: FeatureSettings, snapshot: Path, end: int | No
     if about.unnamed:
         dropped[f"without_{needed}"] = engine.count(train.filter(train[needed].isnull()))
         train, test = (part.filter(part[needed].notnull()) for part in (train, test))
-    return Window(train, test, start, end, total, dropped)
+    return Window(train, test, start, end, total, dropped, about.customers)
 
 
 def nothing_left(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
@@ -109,18 +110,20 @@ def _span(window: Window) -> str:
 
 @dataclass(frozen=True)
 class _About:
-    """rows: of all files. first, last: time. test: whether there may be test rows. unnamed: rows without the column."""
+    """rows: of all files. first, last: time. test: whether there may be test rows. unnamed: rows without the column.
+    customers: whether there may be rows with a customer."""
 
     rows: int
     first: int
     last: int
     test: bool
     unnamed: bool
+    customers: bool
 
 
 def _about(files: list[Path], needed: str) -> _About:
     """Read from the footers of Parquet files, without touching their data."""
-    rows, first, last, test, unnamed = 0, [0], [0], False, False
+    rows, first, last, test, unnamed, customers = 0, [0], [0], False, False, False
     for file in files:
         for columns in _statistics(file):
             rows += columns["time"].num_values
@@ -129,7 +132,8 @@ def _about(files: list[Path], needed: str) -> _About:
             # A row group may hold both parts: "test" is the smaller of the two words.
             test |= columns["part"].min != "train"
             unnamed |= columns[needed].null_count != 0
-    return _About(rows, min(first[1:] or first), max(last), test, unnamed)
+            customers |= columns["customer"].num_values > 0
+    return _About(rows, min(first[1:] or first), max(last), test, unnamed, customers)
 
 
 def _statistics(file: Path) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
 from endcap.online.guard import Guarded, LookUp, Rows
-from endcap.online.names import OWNED, feature_table
+from endcap.online.names import CUSTOMERS, OWNED, customer_owner, feature_table, owners_of, session_owner
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
@@ -17,6 +17,7 @@ NONE = "none"
 FILE = "online.sqlite"
 
 __all__ = [
+    "CUSTOMERS",
     "NONE",
     "ONLINE",
     "OWNED",
@@ -28,10 +29,13 @@ __all__ = [
     "RecentEvent",
     "Rows",
     "Wanted",
+    "customer_owner",
     "default_online",
     "feature_table",
     "online_url",
     "open_online",
+    "owners_of",
+    "session_owner",
 ]
 
 

@@ -61,7 +61,7 @@ class Found:
 class OnlineStore(ABC):
     """Of one shop: names and keys of different shops do not meet.
 
-    Owners of events and sets are ``customer:<id>`` or ``session:<id>``. A *table* is a map from keys to bytes that is
+    Owners of events and sets are named by `endcap.online.names`. A *table* is a map from keys to bytes that is
     written whole under a version and then published in one step: who reads what is published sees the old version or
     the new one, never a mixture. The version before it is kept, for going back; older ones are dropped.
     Safe to use from several threads, and opening does not connect: a store that is down is met by the first call.
@@ -96,10 +96,13 @@ class OnlineStore(ABC):
     # Sets with expiry, such as what a customer bought
 
     @abstractmethod
-    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+    def add(
+        self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
+    ) -> None:
         """Add members to each owner's set `name`; each is forgotten after `keep` (None: never).
 
-        A member that is there already is forgotten at the later of both times.
+        A member that is there already is forgotten at the later of both times. most: members of each set that are kept
+        (None: MOST_MEMBERS).
         """
 
     def members(self, name: str, owners: Sequence[str]) -> list[set[str]]:

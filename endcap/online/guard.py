@@ -7,18 +7,19 @@ while the others go on without.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
-from endcap.online.names import OWNED
+from endcap.online.names import CUSTOMERS, OWNED, customer_owner, session_owner
 
 THREADS = 4
 Outcome = Literal["ok", "failed", "skipped"]
@@ -82,27 +83,38 @@ class Guarded:
         """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
 
         A session's own events where it has some, else the customer's, else those of the customer's history; `most` of
-        them. Owned is what the customer or the session bought, by the history too. One round trip; none where no
-        request has an id.
+        them. Owned is what the customer or the session bought, by the history too. A customer's session has nobody's
+        events of its id too, unless another customer has a session of that id: then they may be the other's. Without
+        a customer there are nobody's alone. One round trip; none where no request has an id.
         """
-        pairs = [(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)]
-        owners = list(dict.fromkeys(owner for pair in pairs for owner in _owners(*pair)))
+        shoppers = [
+            _Shopper(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)
+        ]
+        owners = list(dict.fromkeys(owner for shopper in shoppers for owner in shopper.owners))
         if not owners:
-            return LookUp([[] for _ in pairs], [set() for _ in pairs], False)
-        known = list(dict.fromkeys(customer for customer, _ in pairs if customer is not None)) if self._history else []
+            return LookUp([[] for _ in shoppers], [set() for _ in shoppers], False)
+        shared = list(dict.fromkeys(shopper.nobody for shopper in shoppers if shopper.nobody is not None))
+        known = (
+            list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
+        )
         history = [Keys(self._history, known)] if self._history and known else []
-        found, now = self._ask(Wanted(owners, most, [(OWNED, owners)], history)), time.time_ns() // 1_000_000
+        wanted = Wanted(owners, most, [(OWNED, owners), (CUSTOMERS, shared)], history)
+        found, now = self._ask(wanted), time.time_ns() // 1_000_000
         if found is None:
-            return LookUp([[] for _ in pairs], [set() for _ in pairs], True)
+            return LookUp([[] for _ in shoppers], [set() for _ in shoppers], True)
         events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
+        others = dict(zip(shared, found.sets[1], strict=True))
         rows = zip(known, found.rows[0], strict=True) if history else ()
         pasts: dict[str | None, dict[str, Any]] = {customer: orjson.loads(row) for customer, row in rows if row}
         answers = LookUp([], [], False)
-        for pair in pairs:
-            own, past = _owners(*pair), pasts.get(pair[0], {})
-            recent = [events[owner] for owner in own if events[owner]]
-            answers.events.append(recent[0] if recent else _recent(past, most))
-            answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in own)))
+        for shopper in shoppers:
+            visit, past = shopper.visit(others), pasts.get(shopper.customer, {})
+            recent = _merged([events[owner] for owner in visit], most)
+            if not recent and shopper.customer is not None:
+                recent = events[customer_owner(shopper.customer)] or _recent(past, most)
+            answers.events.append(recent)
+            mine = visit if shopper.customer is None else [*visit, customer_owner(shopper.customer)]
+            answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in mine)))
         return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> Rows:
@@ -155,10 +167,38 @@ def _text(id_: str | None) -> str | None:
         return None
 
 
-def _owners(customer: str | None, session: str | None) -> list[str]:
-    """Whose events and sets count, the more particular first."""
-    ids = (("session", session), ("customer", customer))
-    return [f"{kind}:{id_}" for kind, id_ in ids if id_ is not None]
+class _Shopper(NamedTuple):
+    """Who a request is for."""
+
+    customer: str | None
+    session: str | None
+
+    @property
+    def nobody(self) -> str | None:
+        """The owner of nobody's events under the id of a customer's session, or None."""
+        return None if self.customer is None or self.session is None else session_owner(self.session, None)
+
+    @property
+    def owners(self) -> list[str]:
+        """All whose events and sets may count."""
+        named = [] if self.session is None else [session_owner(self.session, self.customer)]
+        named += [] if self.nobody is None else [self.nobody]
+        return named if self.customer is None else [*named, customer_owner(self.customer)]
+
+    def visit(self, customers: Mapping[str, set[str]]) -> list[str]:
+        """The owners of the session. customers: those known of each `nobody`."""
+        if self.session is None:
+            return []
+        own = session_owner(self.session, self.customer)
+        return [own] if self.nobody is None or customers[self.nobody] - {self.customer} else [own, self.nobody]
+
+
+def _merged(parts: Sequence[list[RecentEvent]], most: int) -> list[RecentEvent]:
+    """The last of several owners' events, oldest first."""
+    some = [part for part in parts if part]
+    if len(some) < 2:
+        return some[0] if some else []
+    return sorted(itertools.chain(*some), key=lambda event: event.time)[-most:]
 
 
 def _recent(past: Mapping[str, Any], most: int) -> list[RecentEvent]:

@@ -4,6 +4,36 @@ from __future__ import annotations
 
 OWNED = "owned"
 """The set of what a customer, or a session, bought."""
+CUSTOMERS = "customers"
+"""The set, of nobody's session of an id, of the customers who have sessions of that id."""
+
+
+def customer_owner(customer: str) -> str:
+    """The owner of what a customer did."""
+    return f"customer:{customer}"
+
+
+def session_owner(session: str, customer: str | None) -> str:
+    """The owner of what was done in a customer's session (None: nobody's)."""
+    return f"session:{session_id(session, customer)}"
+
+
+def owners_of(session: str | None, customer: str | None) -> list[str]:
+    """The owners of an event."""
+    known = [] if customer is None else [customer_owner(customer)]
+    return known if session is None else [*known, session_owner(session, customer)]
+
+
+def session_id(session: str, customer: str | None) -> str:
+    """The id of a customer's session (None: nobody's), since customers may share the ids of sessions.
+
+    As `sessions.parquet` of a dataset has it, and with `|` as ids of several columns have it (`endcap.events.ids`).
+    """
+    return f"{_escaped(customer or '')}|{_escaped(session)}"
+
+
+def _escaped(id_: str) -> str:
+    return id_.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def feature_table(of: str, dataset: str) -> str:

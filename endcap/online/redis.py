@@ -116,10 +116,12 @@ class RedisStore(OnlineStore):
                     arguments += [event.time, packed(event)]
             self._run(APPEND, [self._key("e", owner) for owner, _ in part], arguments)
 
-    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+    def add(
+        self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
+    ) -> None:
         listed = ((owner, list(some)) for owner, some in members.items())
         for part in _parts(((owner, some) for owner, some in listed if some), lambda one: 32 * len(one[1])):
-            arguments: list[Any] = [NEVER if keep is None else milliseconds(keep), self.MOST_MEMBERS]
+            arguments: list[Any] = [NEVER if keep is None else milliseconds(keep), most or self.MOST_MEMBERS]
             for _, some in part:
                 arguments += [len(some), *map(orjson.dumps, some)]
             self._run(ADD, [self._key("s", checked(name), owner) for owner, _ in part], arguments)

@@ -141,7 +141,9 @@ class SQLiteStore(OnlineStore):
             until = now + milliseconds(keep)
             db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?)", [(owner, until) for owner in owners])
 
-    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+    def add(
+        self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
+    ) -> None:
         now = _now()
         until = NEVER if keep is None else now + milliseconds(keep)
         owners = [self._name(checked(name), owner) for owner in members]
@@ -149,7 +151,7 @@ class SQLiteStore(OnlineStore):
         with self._writing() as db:
             db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
             db.executemany(ADD_MEMBER, rows)
-            db.executemany(TRIM_MEMBERS, [(owner, self.MOST_MEMBERS) for owner in owners])
+            db.executemany(TRIM_MEMBERS, [(owner, most or self.MOST_MEMBERS) for owner in owners])
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
         name, left = self._name(checked(table)), iter(rows.items())

@@ -118,7 +118,8 @@ class RankRequest(_Part):
     customer: Id | None = None
     """The shopper: what a model remembers of a customer counts, and what the customer owns is left out."""
     session: Id | None = None
-    """The visit, whose recent events are looked up where the request brings none."""
+    """The visit, whose recent events are looked up where the request brings none: the customer's of this id; without a
+    customer, nobody's."""
     category: Id | None = None
     """Only items of this category; the same as `filter` by the attribute `category`."""
     filter: (
@@ -140,15 +141,10 @@ class RankRequest(_Part):
     """The customer's list of the last batch will do, where it holds enough that may be shown."""
 
     @property
-    def owners(self) -> list[str]:
-        """Whose recent events the online store is asked for, as it names them; the first that has any counts.
-
-        None where the request brings its own.
-        """
-        if self.items is not None or self.events is not None or self.item is not None:
-            return []
-        named = (("session", self.session), ("customer", self.customer))
-        return [f"{kind}:{identity}" for kind, identity in named if identity is not None]
+    def leaves_events(self) -> bool:
+        """Whether the recent events of its session or customer are asked of the online store."""
+        brings = self.items is not None or self.events is not None or self.item is not None
+        return not brings and (self.session is not None or self.customer is not None)
 
     @property
     def filters(self) -> Mapping[str, list[str]]:

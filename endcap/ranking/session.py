@@ -44,8 +44,8 @@ class Precomputed:
 class Known:
     """What the online store knows of one request's shopper.
 
-    events: the recent ones of the first of `RankRequest.owners` that has any, oldest first; a request's own events
-    count before them. owned: the items that the customer has. listed: the customer's list, for `precomputed`.
+    events: the recent ones of its session, else of its customer, oldest first; a request's own events count before
+    them. owned: the items that the customer has. listed: the customer's list, for `precomputed`.
     """
 
     events: Sequence[Event | RecentEvent] = ()

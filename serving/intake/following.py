@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from endcap.errors import OnlineStoreError
-from endcap.online import OnlineStore, RecentEvent
+from endcap.online import CUSTOMERS, OWNED, OnlineStore, RecentEvent, customer_owner, owners_of, session_owner
 
 from ..json_log import error_fields
 from . import metrics
@@ -27,10 +27,11 @@ from .segments import Frame
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
-OWNED = "owned"
 PURCHASE = "purchase"
 MOST_WAITING = 100_000
 MOST_AT_ONCE = 2_000
+MOST_CUSTOMERS = 2
+"""Of a session's id: nothing is asked but whether there is another."""
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a store that failed is asked again; the last for ever."""
 
@@ -51,6 +52,7 @@ class _Told:
     """What one call tells the store."""
 
     events: dict[str, list[RecentEvent]] = field(default_factory=lambda: defaultdict(list))
+    customers: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     owned: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
 
@@ -143,6 +145,8 @@ class Follower:
 
     def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
         told = self._sorted_by_owner(group)
+        if told.customers:
+            self._store.add(CUSTOMERS, told.customers, self._keeping.events, MOST_CUSTOMERS)
         if told.events:
             self._store.append(told.events, self._keeping.events)
         if told.owned:
@@ -155,14 +159,12 @@ class Follower:
         for _, kind, record in group:
             type_ = PURCHASE if kind == ORDERS else record.get("type")
             items = [line["item"] for line in record["items"]] if kind == ORDERS else [record["item"]]
+            customer, session = record.get("customer"), record.get("session")
             if record["time"] >= forgotten:
-                for owner in _owners(record):
+                for owner in owners_of(session, customer):
                     told.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
-            customer = record.get("customer")
+                if session is not None and customer is not None:
+                    told.customers[session_owner(session, None)].add(customer)
             if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
-                told.owned[f"customer:{customer}"].update(items)
+                told.owned[customer_owner(customer)].update(items)
         return told
-
-
-def _owners(record: Mapping[str, Any]) -> list[str]:
-    return [f"{who}:{record[who]}" for who in ("customer", "session") if record.get(who) is not None]

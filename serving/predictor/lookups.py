@@ -63,7 +63,7 @@ def asks_store(request: RankRequest, *, owned: bool) -> bool:
 
 def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
     """Whether a request needs recent events, or what its customer owns. owned: whether the shop's rules ask that."""
-    return bool(request.owners) or (owned and request.customer is not None)
+    return request.leaves_events or (owned and request.customer is not None)
 
 
 def _list_of(row: bytes | None) -> Precomputed | None:

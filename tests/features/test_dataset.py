@@ -118,9 +118,9 @@ def test_rare_customers_fall_and_events_without_one_are_not_judged(store: Store)
     rows += [event("t", item, place, "often") for place, item in enumerate("abc")]
     rows += [event("u", item, place) for place, item in enumerate("ab")]
     folder = dataset(store, rows, shop(**filters(customer=3)))
-    assert sorted(words(folder)) == ["t", "u"]
+    assert sorted(words(folder)) == ["often|t", "|u"]
     assert [(row["customer"], row["events"]) for row in table(folder, "customers")] == [("often", 3)]
-    assert {row["id"]: row["customer"] for row in table(folder, "sessions")} == {"t": 0, "u": -1}
+    assert {row["id"]: row["customer"] for row in table(folder, "sessions")} == {"often|t": 0, "|u": -1}
 
 
 def test_a_pause_longer_than_the_gap_cuts_and_one_as_long_does_not(store: Store) -> None:
@@ -179,8 +179,8 @@ def test_the_test_part_is_not_filtered_nor_cut_at_the_windows_start(store: Store
     rows += [event("lone", "y", 1, part="test")]
     rows += [event(f"s{number}", letter, 5 * DAY + number) for number in range(3) for letter in "ab"]
     folder = dataset(store, rows, shop(window="1d", **filters(session=2, item=2)))
-    assert words(folder, "test_") == {"t": "axb", "lone": "y"}
-    assert sorted(words(folder)) == ["s0", "s1", "s2"]
+    assert words(folder, "test_") == {"c|t": "axb", "|lone": "y"}
+    assert sorted(words(folder)) == ["|s0", "|s1", "|s2"]
     assert [(row["item"], row["events"]) for row in table(folder, "items")] == [("a", 3), ("b", 3), ("x", 0), ("y", 0)]
     assert [row["customer"] for row in table(folder, "test_sessions")] == [0, -1]
 
@@ -188,8 +188,9 @@ def test_the_test_part_is_not_filtered_nor_cut_at_the_windows_start(store: Store
 def test_items_and_customers_carry_their_attributes(store: Store) -> None:
     items = {"item": ["a", "b", "never"], "title": ["A", "B", "N"], "price": [1.5, None, 2.0]}
     customers = {"customer": ["c"], "country": ["CH"]}
-    rows = [event("s", "b", 0, "c"), event("s", "b", 1, "c"), event("s", "a", 2, "c"), event("s", "unlisted", 3, "d")]
-    folder = store.fetch(build(shop(), snapshot(store, rows, items=items, customers=customers), store))
+    rows = [event("s", "b", 0, "c"), event("s", "b", 1, "c"), event("s", "a", 2, "c"), event("t", "unlisted", 3, "d")]
+    chosen = shop(**filters(session=1))
+    folder = store.fetch(build(chosen, snapshot(store, rows, items=items, customers=customers), store))
     assert [(row["item"], row["title"], row["price"]) for row in table(folder, "items")] == [
         ("b", "B", None),
         ("a", "A", 1.5),

@@ -56,13 +56,13 @@ def test_each_event_that_makes_an_item_a_customers_is_there_and_none_is_learnt_f
     folder = store.fetch(build(OWNING, snapshot(store, [*VIEWS, *buys]), store, until=WEDNESDAY))
     assert ids(folder) == [("ann", "a", 20), ("ann", "a", 40), ("bob", "c", 30)]
     assert store.manifest(f"file://{folder}")["facts"]["owned"] == 3
-    assert words(folder) == {"s1": "abc", "s2": "ab", "s3": "ba"}
+    assert words(folder) == {"ann|s1": "abc", "bob|s2": "ab", "|s3": "ba"}
 
 
 def test_what_was_bought_before_the_window_is_owned(store: Store) -> None:
     rows = [*VIEWS, bought("a", 0, "ann"), *viewed("s4", "ab", 9 * DAY, "ann")]
     folder = store.fetch(build(OWNING.model_copy(update={"window": timedelta(days=1)}), snapshot(store, rows), store))
-    assert words(folder) == {"s4": "ab"}
+    assert words(folder) == {"ann|s4": "ab"}
     assert ids(folder) == [("ann", "a", 0)]
 
 
@@ -76,7 +76,7 @@ def test_nothing_else_of_a_dataset_depends_on_the_rule(store: Store) -> None:
     assert {file.name for file in owning.glob("*.parquet")} == {*names, OWNED}
     assert all((owning / name).read_bytes() == (plain / name).read_bytes() for name in names)
     of_all = store.fetch(build(told(None, rules=OWNING.rules.model_dump(mode="json")), snapshot(store, rows), store))
-    assert "till" in words(of_all)  # learnt from, where all types are
+    assert "ann|till" in words(of_all)  # learnt from, where all types are
     assert ids(of_all) == ids(owning) == [("ann", "a", 20), ("ann", "b", 21)]
 
 

@@ -29,10 +29,12 @@ class Flaky(SQLiteStore):
             raise OnlineStoreError("it is away", code="online.unavailable")
         super().append(events, keep)
 
-    def add(self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None) -> None:
+    def add(
+        self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
+    ) -> None:
         if self.away:
             raise OnlineStoreError("it is away", code="online.unavailable")
-        super().add(name, members, keep)
+        super().add(name, members, keep, most)
 
 
 @pytest.fixture
@@ -67,10 +69,27 @@ def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
     follower.offer(ORDERS, [order])
     follower.end(10)
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
-    assert items(store, "session:s1") == ["p1", "p2", "p3"]
+    assert items(store, "session:c1|s1") == ["p1", "p2"]
+    assert items(store, "session:|s1") == ["p3"]
+    assert store.members("customers", ["session:|s1"]) == [{"c1"}]
     assert items(store, "customer:c1") == ["p1", "p2", "p4", "p5"]
     assert store.recent(["customer:c1"], 1)[0][0].type == "purchase"
     assert store.members("owned", ["customer:c1"]) == [{"p2", "p4", "p5"}]
+
+
+def test_customers_of_one_session_id_are_kept_apart_and_two_of_them_are_enough_to_know(tmp_path: Path) -> None:
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    follower = Follower(store, Keeping())
+    follower.start()
+    follower.offer(EVENTS, [a_view(f"p{at}", customer=f"c{at}") for at in range(1, 6)])
+    follower.offer(ORDERS, [{"id": "o", "customer": "c|7", "session": "s2", "items": [{"item": "q"}], "time": now()}])
+    follower.offer(EVENTS, [a_view("p8", customer="c8", session=None)])
+    follower.end(10)
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    assert [items(store, f"session:c{at}|s1") for at in range(1, 6)] == [[f"p{at}"] for at in range(1, 6)]
+    assert items(store, "session:|s1") == items(store, "session:s1") == []
+    assert items(store, "session:c\\|7|s2") == items(store, "customer:c|7") == ["q"]
+    assert [len(some) for some in store.members("customers", ["session:|s1", "session:|s2"])] == [2, 1]
 
 
 def test_a_store_that_was_away_catches_up(flaky: Flaky) -> None:
@@ -97,7 +116,7 @@ def test_past_its_bound_the_oldest_are_dropped_and_counted(flaky: Flaky) -> None
     flaky.away = False
     eventually(lambda: follower.lag == 0)
     assert metrics.ONLINE_DROPPED._value.get() - before == 15
-    assert items(flaky, "session:s1")[-10:] == [f"p{at}" for at in range(15, 25)]
+    assert items(flaky, "session:c1|s1")[-10:] == [f"p{at}" for at in range(15, 25)]
     follower.end(5)
 
 
@@ -116,5 +135,5 @@ def test_what_a_killed_process_had_not_told_the_next_one_tells(tmp_path: Path) -
     store = open_online(address, shop="shop", timeout=5.0)
     with running(tmp_path, "--online", address, "--shop", "shop"):
         eventually(lambda: store.members("owned", ["customer:c1"]) == [{"p7"}])
-        assert items(store, "session:s1") == ["p1"]
+        assert items(store, "session:c1|s1") == ["p1"]
     store.close()

@@ -119,6 +119,9 @@ class OnlineContract:
         (found,) = store.members("owned", ["customer:1"])
         assert set(map(str, range(4))) < found
         assert len(found) == 5
+        store.add("owned", {"customer:1": ["for good"], "customer:2": ["a", "b", "c"]}, None, 2)
+        one, other = store.members("owned", ["customer:1", "customer:2"])
+        assert len(one) == len(other) == 2
 
     # Tables
 

@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from endcap.errors import OnlineStoreError
-from endcap.online import OWNED, Found, Guarded, LookUp, OnlineStore, RecentEvent, Rows, Wanted, open_online
+from endcap.online import (
+    CUSTOMERS,
+    OWNED,
+    Found,
+    Guarded,
+    LookUp,
+    OnlineStore,
+    RecentEvent,
+    Rows,
+    Wanted,
+    open_online,
+)
 
 DAY = timedelta(days=1)
 AWAY = LookUp([[], []], [set(), set()], True)
@@ -52,13 +63,37 @@ def guarded(store: OnlineStore, **keys: Any) -> Guarded:
 
 
 def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fault: Fault) -> None:
-    for owner, item in (("customer:1", "a"), ("customer:2", "b"), ("session:2", "c")):
+    for owner, item in (("customer:1", "a"), ("customer:2", "b"), ("session:2|s", "c"), ("session:|s", "d")):
         store.append({owner: [RecentEvent(item, 1), RecentEvent(item, 2)]}, DAY)
-    store.add(OWNED, {"customer:1": ["x"], "customer:2": ["y"], "session:2": ["z"]}, None)
-    found = guarded(store).look_up(["1", "2", "2", None, "9", None], [None, None, "2", "2", "9", None], 1)
-    a, b, c = ([RecentEvent(item, 2)] for item in "abc")
-    assert found == LookUp([a, b, c, c, [], []], [{"x"}, {"y"}, {"y", "z"}, {"z"}, set(), set()], False)
+    store.add(CUSTOMERS, {"session:|s": ["2", "3"]}, DAY)
+    store.add(OWNED, {"customer:1": ["x"], "customer:2": ["y"], "session:2|s": ["z"], "session:|s": ["n"]}, None)
+    found = guarded(store).look_up(["1", "2", "2", None, "9", None], [None, None, "s", "s", "t", None], 1)
+    a, b, c, d = ([RecentEvent(item, 2)] for item in "abcd")
+    assert found == LookUp([a, b, c, d, [], []], [{"x"}, {"y"}, {"y", "z"}, {"n"}, set(), set()], False)
     assert fault.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "theirs", "nobodys", "most", "expected"),
+    [
+        ([], "", "ab", 9, "ab"),  # who has just said who they are
+        (["1"], "c", "ab", 9, "abc"),
+        (["1"], "ac", "bd", 3, "bcd"),
+        (["1", "2"], "c", "ab", 9, "c"),
+        (["2"], "", "ab", 9, "z"),  # nobody's may be the other's: the customer's own, of another session
+        (["1"], "c", "ab", 0, ""),
+    ],
+)
+def test_a_customers_session_has_nobodys_events_where_no_other_customer_has_its_id(
+    store: OnlineStore, known: list[str], theirs: str, nobodys: str, most: int, expected: str
+) -> None:
+    seen = {"session:1|s": theirs, "session:|s": nobodys, "session:2|s": "xy", "customer:1": "z"}
+    store.append({owner: [RecentEvent(item, ord(item)) for item in items] for owner, items in seen.items()}, DAY)
+    store.add(CUSTOMERS, {"session:|s": known}, DAY)
+    (found,) = guarded(store).look_up(["1"], ["s"], most).events
+    assert "".join(event.item for event in found) == expected
+    (alone,) = guarded(store).look_up([None], ["s"], 9).events
+    assert "".join(event.item for event in alone) == nobodys
 
 
 def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
@@ -68,7 +103,7 @@ def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault)
 
 
 def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault: Fault) -> None:
-    store.append({"session:1": [RecentEvent("a", 1)]}, DAY)
+    store.append({"session:|1": [RecentEvent("a", 1)]}, DAY)
     found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
     assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False)
 

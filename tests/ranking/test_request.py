@@ -31,10 +31,11 @@ def test_a_session_is_items_or_events_or_one_item() -> None:
     assert [(event.item, event.time) for event in timed.events] == [("a", NOON), ("b", NOON + 1000)]
 
 
-def test_without_a_session_the_online_store_is_asked_for_the_visits_events_and_then_for_the_customers() -> None:
-    assert parse({"customer": "c"}).owners == ["customer:c"]
-    assert parse({"customer": "c", "session": "s"}).owners == ["session:s", "customer:c"]
-    assert parse({"customer": "c", "session": "s", "items": []}).owners == []
+@pytest.mark.parametrize("named", [{"customer": "c"}, {"session": "s"}, {"customer": "c", "session": "s"}])
+def test_a_request_without_events_leaves_them_to_the_online_store(named: dict[str, str]) -> None:
+    assert parse(named).leaves_events
+    for brought in ({"items": []}, {"events": []}, {"item": "a"}):
+        assert not parse({**named, **brought}).leaves_events
 
 
 def test_odd_characters_in_ids_are_kept() -> None:

@@ -118,11 +118,14 @@ def eventually(holds: Callable[[], bool], patience: float = 10.0) -> bool:
 
 def test_recent_events_come_from_the_online_store(predictor: Running, shop: Shop) -> None:
     seen = [RecentEvent(shop.ids[5], NOON), RecentEvent(shop.ids[7], NOON + 60_000)]
-    predictor.store.append({"customer:ann": seen, "session:s1": seen[:1]}, keep=WEEK)
+    predictor.store.append({"customer:ann": seen, "session:ann|s1": seen[:1]}, keep=WEEK)
     assert predictor.items(customer="ann") == predictor.items(items=[shop.ids[5], shop.ids[7]])
     # A session's own events come before the customer's; a session without any is that of its customer.
     assert predictor.items(customer="ann", session="s1") == predictor.items(items=[shop.ids[5]])
     assert predictor.items(customer="ann", session="new") == predictor.items(customer="ann")
+    # Neither another customer nor nobody sees it, who come with the same session's id.
+    nothing = predictor.items(items=[])
+    assert predictor.items(customer="bob", session="s1") == predictor.items(session="s1") == nothing
     # What the request brings counts, whatever the store has.
     assert predictor.items(customer="ann", items=[shop.ids[9]]) == predictor.items(items=[shop.ids[9]])
 
