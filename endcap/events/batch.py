@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -39,14 +40,30 @@ class Batch:
 class Rows:
     """A file's rows. names: its columns; instants: those that hold typed times, whatever unit the shop declares.
 
-    unseen: names that were asked for and not met so far. In JSON lines a key may first come late in the file, so the
-    set shrinks while `batches` is read; elsewhere it is empty.
+    unseen: names that were asked for and not met so far. In JSON a key may first come late in the file, so the set
+    shrinks while `batches` is read; elsewhere it is empty. paths: lists the paths to what is nested in the file's first
+    rows.
     """
 
     names: Sequence[str]
     instants: frozenset[str]
     batches: Iterator[Batch]
     unseen: set[str] = field(default_factory=set)
+    paths: Callable[[], list[str]] = list
+
+    def watched(self) -> Rows:
+        """These rows, with `unseen` kept while they are read; where it is not empty, the first batch is read now."""
+        if not self.unseen:
+            return self
+        batches = self._watch()
+        first = next(batches, None)
+        return replace(self, batches=batches if first is None else chain([first], batches))
+
+    def _watch(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            columns = zip(self.names, batch.table.columns, strict=False)
+            self.unseen.difference_update([name for name, column in columns if column.null_count < len(column)])
+            yield batch
 
 
 def column_name(at: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from endcap.events.sql import quoted
 
@@ -28,3 +28,18 @@ def is_float(name: str) -> str:
     """A condition: the id is a number that lost its own form."""
     # Its own name for one number: 123.0, 1.2e+08 or nan, as a table tool writes it that took the ids for numbers.
     return rf"regexp_full_match({quoted(name)}, '\d+\.0+|\d(\.\d+)?[eE]\+\d+|nan|NaN')"
+
+
+def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Conditions, with their reasons: a column of an id (or of a type or time) holds a list or an object.
+
+    key: what the columns are, as the shop's file says. Ids in braces or brackets that are no JSON stay.
+    """
+    checks = []
+    for name in names:
+        value = located[name]
+        # Compared by their first sign, which costs a third of asking what they start with.
+        opened = f"({value} >= '[' AND {value} < '\\' OR {value} >= '{{' AND {value} < '|')"
+        way = f"name a path into it, such as {name}[].id or {name}.id"
+        checks.append((f"{opened} AND json_valid({value})", f"{key} is a list or an object, no plain value: {way}"))
+    return checks

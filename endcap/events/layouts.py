@@ -28,23 +28,27 @@ class Text:
 
 @dataclass(frozen=True)
 class Published:
-    """Column names of a published log, and what its events are.
+    """Column names of a published log, and what its events are. A name may be a path into nested values.
 
-    Time is in `time` by its `unit`, or the day in `day` (ISO) plus `offset` milliseconds. type: that of all events, or
-    `type_column` holds it. unknown: the customer id that means none.
+    text: None for JSON and Parquet; `format` is then that of files whose suffix tells none. Time is in `time` by its
+    `unit`, or the day in `day` (ISO) plus `offset` milliseconds. type: that of all events, or `type_column` holds it.
+    unknown, no_item: the customer id and the item id that mean none. itemless: rows without an item are of the log too.
     """
 
-    text: Text
+    text: Text | None
     item: str
     session: str | None = None
     customer: str | None = None
     type: str = ""
     type_column: str | None = None
     time: str | None = None
-    unit: Literal["s", "ms", "iso"] = "iso"
+    unit: Literal["s", "ms", "us", "iso"] = "iso"
     day: str = ""
     offset: str = ""
     unknown: str = ""
+    no_item: str = ""
+    itemless: bool = False
+    format: Literal["jsonl"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,21 @@ class PublishedItems:
     category: of these columns the first that has a value counts. flags: columns of 0 and 1 whose names make the
     category, with `|` between. aliases: other names that a column may have. time: a row says how its item was then (by
     `unit`), and the last row counts that is not later than the log's last event. only: a column and the value that a
-    row must have there to be of the table at all.
+    row must have there to be of the table at all. text, no_item, format: as of `Published`.
     """
 
-    text: Text
+    text: Text | None
     item: str
     title: str | None = None
     category: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     price: str | None = None
     time: str | None = None
-    unit: Literal["s", "ms", "iso"] = "iso"
+    unit: Literal["s", "ms", "us", "iso"] = "iso"
     only: tuple[str, str] | None = None
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    no_item: str = ""
+    format: Literal["jsonl"] | None = None
 
 
 def _yoochoose(event_type: str, *more: str) -> Published:
@@ -92,6 +98,28 @@ def _movielens(text: Text, user: str, item: str, time: str) -> Published:
     return Published(text, item, user, user, type="rating", time=time, unit="s")
 
 
+def _first(*names: str) -> str:
+    """The first of these paths that has a value."""
+    return " | ".join(names)
+
+
+def _snowplow(entity: str, rest: str) -> str:
+    """A path into an entity or event of Snowplow's e-commerce, whose column some loaders name by the whole version."""
+    versions = ("1", "1_0_0") if entity.startswith("contexts") else ("1", "1_0_0", "1_0_1", "1_0_2")
+    return _first(*(f"{entity}_{version}{rest}" for version in versions))
+
+
+_PRODUCT = "contexts_com_snowplowanalytics_snowplow_ecommerce_product"
+_ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action"
+_SEGMENT_TIME = _first("timestamp", "originalTimestamp")
+_SNOWPLOW_TIME = _first("derived_tstamp", "collector_tstamp")
+
+
+def _segment(property_: str) -> str:
+    """A product's property: of each product of a list, else of the one that an event is about."""
+    return _first(f"properties.products[].{property_}", f"properties.{property_}")
+
+
 RATINGS = ["user", "item", "rating", "timestamp"]
 MOVIES = ["item", "title", "genres"]
 _GENRES = (
@@ -111,7 +139,40 @@ PUBLISHED: dict[Layout, Published] = {
     "movielens-100k": _movielens(Text("\t", RATINGS, quoted=False), "user", "item", "timestamp"),
     "movielens-1m": _movielens(Text("::", RATINGS, quoted=False), "user", "item", "timestamp"),
     "movielens-20m": _movielens(Text(), "userId", "movieId", "timestamp"),
+    "otto": Published(None, "events[].aid", "session", type_column="events[].type", time="events[].ts", unit="ms"),
+    "ga4": Published(
+        None,
+        "items[].item_id",
+        "event_params[key=ga_session_id].value.int_value",
+        "user_pseudo_id",
+        type_column="event_name",
+        time="event_timestamp",
+        unit="us",
+        no_item="(not set)",
+        itemless=True,
+    ),
+    # Its archives in a bucket are named by a time and a hash, with no suffix but .gz.
+    "segment": Published(
+        None,
+        _segment("product_id"),
+        customer=_first("anonymousId", "userId"),
+        type_column=_first("event", "type"),
+        time=_SEGMENT_TIME,
+        itemless=True,
+        format="jsonl",
+    ),
+    "snowplow": Published(
+        None,
+        _snowplow(_PRODUCT, "[].id"),
+        "domain_sessionid",
+        "domain_userid",
+        type_column=_first(_snowplow(_ACTION, ".type"), "se_action", "event_name"),
+        time=_SNOWPLOW_TIME,
+        itemless=True,
+    ),
 }
+NESTED = frozenset(layout for layout, published in PUBLISHED.items() if published.text is None)
+"""Layouts whose columns are named exactly, for they are JSON or Parquet."""
 PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
     # Its events carry their item's attributes: the log is the item table too.
     "rees46": PublishedItems(
@@ -136,28 +197,60 @@ PUBLISHED_ITEMS: dict[ItemLayout, PublishedItems] = {
     ),
     "movielens-1m": PublishedItems(Text("::", MOVIES, "latin-1", quoted=False), "item", "title", ("genres",)),
     "movielens-20m": PublishedItems(Text(), "movieId", "title", ("genres",)),
+    # As with REES46, these logs are item tables too.
+    "ga4": PublishedItems(
+        None,
+        "items[].item_id",
+        "items[].item_name",
+        ("items[].item_category",),
+        price="items[].price",
+        time="event_timestamp",
+        unit="us",
+        no_item="(not set)",
+    ),
+    "segment": PublishedItems(
+        None,
+        _segment("product_id"),
+        _segment("name"),
+        (_segment("category"),),
+        price=_segment("price"),
+        time=_SEGMENT_TIME,
+        format="jsonl",
+    ),
+    "snowplow": PublishedItems(
+        None,
+        _snowplow(_PRODUCT, "[].id"),
+        _snowplow(_PRODUCT, "[].name"),
+        (_snowplow(_PRODUCT, "[].category"),),
+        price=_snowplow(_PRODUCT, "[].price"),
+        time=_SNOWPLOW_TIME,
+    ),
 }
 
 
 def text_of(source: Source) -> Text | None:
-    """How the files of a source of a published layout are written; None for any other source."""
-    published: Published | PublishedItems | None = None
-    if isinstance(source, EventSource):
-        published = PUBLISHED.get(source.layout)
-    elif isinstance(source, ItemSource):
-        published = PUBLISHED_ITEMS.get(source.layout)
+    """How the text files of a source of a published layout are written; None for any other source."""
+    published = _published(source)
     return None if published is None else published.text
 
 
 def completed(source: _Source) -> _Source:
     """The source with what its layout knows filled in where the source leaves it out."""
-    text = text_of(source)
-    if text is None:
+    published = _published(source)
+    if published is None:
         return source
+    if published.text is None:
+        return source.model_copy(update={"format": source.format or published.format})
     return source.model_copy(
         update={
             "format": source.format or "csv",
-            "delimiter": source.delimiter or text.delimiter,
-            "header": source.header or text.header,
+            "delimiter": source.delimiter or published.text.delimiter,
+            "header": source.header or published.text.header,
         }
     )
+
+
+def _published(source: Source) -> Published | PublishedItems | None:
+    if isinstance(source, EventSource):
+        return PUBLISHED.get(source.layout)
+    return PUBLISHED_ITEMS.get(source.layout) if isinstance(source, ItemSource) else None

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from endcap.errors import DataError
 from endcap.events.batch import Batch, Rows, check_rows, column_name, without_marks
 from endcap.events.engine import reading
+from endcap.events.paths import shown
 from endcap.events.plan import Plan, Wanted, locate
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
@@ -55,6 +56,7 @@ class Loader:
         plan_of: the plan, given where the wanted columns stand and which hold typed times.
         """
         never_seen: set[str] | None = None
+        rows: Rows | None = None
         for file in files:
             before = self.quarantine.rows[self.table]
             with reading(file.name):
@@ -72,14 +74,19 @@ class Loader:
             file.check_unchanged()
             if self.quarantine.rows[self.table] == before:
                 self.empty.append(file.name)
-        if never_seen:
-            missing = {column.name: column.key for column in wanted if column.name in never_seen}
+        missing = {
+            column.name: column.key for column in wanted if column.name in (never_seen or ()) and not column.optional
+        }
+        if missing:
             names = ", ".join(f"{name!r} ({key})" for name, key in missing.items())
+            paths = [] if rows is None else rows.paths()
+            listed = f": {shown(paths)}" if paths else ""
             raise DataError(
-                f"{source.path}: no row has a value of {names}; take it out, or name the right key",
+                f"{source.path}: no row has a value of {names}; take it out, or name the right key{listed}",
                 code="events.column-empty",
                 path=source.path,
                 columns=missing,
+                paths=paths,
             )
 
     def _check(self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile) -> pa.Table:

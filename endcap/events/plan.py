@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
-from endcap.events.ids import AS_FLOAT, as_id, is_float
-from endcap.events.layouts import PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
+from endcap.events.ids import AS_FLOAT, as_id, is_float, nested_checks
+from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
+from endcap.events.paths import alike, parse, shown, walks_list
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text
 from endcap.events.times import milliseconds, span_checks, time_checks
@@ -17,6 +18,8 @@ from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout
 
 RESERVED = ("reason", "row", "left")
 DELIMITERS = ";\t|,"
+WITHOUT_ITEM = "without_item"
+"""The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""
 TIME, KEPT = "§time", "§kept"
 """Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
 
@@ -26,12 +29,14 @@ class Wanted:
     """A column that the shop's file names.
 
     key: where it names it. required: every row needs a value of it. aliases: other names that a file may have for it.
+    optional: a file may lack it, and its values are null then.
     """
 
     name: str
     key: str
     required: bool = False
     aliases: Sequence[str] = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,16 @@ def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
 
 def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], now: int) -> Plan:
     """The plan of an event file. located: as of `locate`; instants: names of typed times; now: epoch ms."""
+    leaves: list[tuple[str, str]] = []
     if source.layout != "columns":
-        select, checks = _published(PUBLISHED[source.layout], located)
+        published = PUBLISHED[source.layout]
+        select, checks = _published(published, located, instants)
+        named = {"item": published.item, "session": published.session, "customer": published.customer}
+        if published.itemless:
+            leaves.append(("item IS NULL", WITHOUT_ITEM))
     else:
         columns = shop.events.columns
+        named = {key: getattr(columns, key) for key in EventColumns.model_fields if key != "time"}
         time = located[columns.time]
         unit = "iso" if columns.time in instants else shop.events.time.unit
         select = {
@@ -86,17 +97,20 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
             "time": milliseconds(time, unit),
             "type": as_id(_columns(columns.type, located)),
         }
-        checks = time_checks(time, unit)
+        unread = nested_checks("time", [columns.time], located)
+        checks = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, unit)]
     needed = _needed(shop)
     return Plan(
         select,
         [
             ("item IS NULL", "item is empty"),
             (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
+            *(check for key, names in named.items() for check in nested_checks(key, _listed(names), located)),
             *((is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
             *checks,
             *span_checks(now),
         ],
+        leaves,
     )
 
 
@@ -110,6 +124,8 @@ def table_columns(table: Items | Customers) -> list[Wanted]:
         names = [published.item, published.title, *published.category, *published.flags, published.price]
         names += [published.time, published.only and published.only[0]]
         named = _named_by(table.sources[0].layout, names, published.aliases)
+        if table.sources[0].layout in NESTED:
+            named = [replace(column, optional=column.name != published.item) for column in named]
     return [
         *named,
         *(Wanted(name, f"{kind}s.categorical") for name in table.categorical),
@@ -144,17 +160,21 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
             columns=twice,
             reserved=list(RESERVED),
         )
-    checks = [(f"{kind} IS NULL", f"{kind} is empty"), (is_float(kind), f"{kind} {AS_FLOAT}")]
+    key = published.item if published is not None else getattr(table.columns, kind)
+    checks = [(f"{kind} IS NULL", f"{kind} is empty"), *nested_checks(kind, [key], located)]
+    checks.append((is_float(kind), f"{kind} {AS_FLOAT}"))
+    leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and walks_list(key) else []
     for key, name in numbers.items():
         condition = f"trim({located[name]}) <> '' AND NOT coalesce(isfinite({quoted(key)}), false)"
         checks.append((condition, f"{name} is not a number"))
     if published is not None and published.time:
-        select[TIME] = milliseconds(located[published.time], published.unit)
-        checks += time_checks(located[published.time], published.unit, TIME)
+        unit = "iso" if published.time in instants else published.unit
+        select[TIME] = milliseconds(located[published.time], unit)
+        checks += time_checks(located[published.time], unit, TIME)
     if published is not None and published.only:
         column, value = published.only
         select[KEPT] = f"coalesce({located[column]} = {text(value)}, false)"
-    return Plan(select, checks)
+    return Plan(select, checks, leaves)
 
 
 def list_columns(column: str, key: str) -> list[Wanted]:
@@ -164,9 +184,8 @@ def list_columns(column: str, key: str) -> list[Wanted]:
 
 def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
     """The plan of a list of items: their ids alone, as `item`."""
-    return Plan(
-        {"item": as_id([located[column]])}, [("item IS NULL", "item is empty"), (is_float("item"), f"item {AS_FLOAT}")]
-    )
+    checks = [("item IS NULL", "item is empty"), *nested_checks("item", [column], located)]
+    return Plan({"item": as_id([located[column]])}, [*checks, (is_float("item"), f"item {AS_FLOAT}")])
 
 
 def published_items(table: Items | Customers) -> PublishedItems | None:
@@ -188,9 +207,10 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
     for column in wanted:
         names = [_plain(name, layout) for name in (column.name, *column.aliases)]
         plain = next((name for name in names if name in known), names[0])
-        if plain not in known or (column.required and column.name in rows.unseen):
-            near = difflib.get_close_matches(column.name.casefold(), [name.casefold() for name in there], 1, 0.6)
-            close = next((name for name in there if [name.casefold()] == near), None)
+        if plain not in known and column.optional:
+            found[column.name] = "NULL::VARCHAR"
+        elif plain not in known or (column.name in rows.unseen and _is_missing(column, rows)):
+            close = _near(column.name, there, rows.paths())
             hint = f"; did you mean {close!r}?" if close is not None else ""
             problems.append(f"  - {column.name!r} ({column.key}){hint}")
             missing.append({"column": column.name, "key": column.key, "near": close})
@@ -200,7 +220,9 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
         else:
             found[column.name] = known[plain]
     if problems:
-        columns = ", ".join(repr(name) for name in there)
+        columns, paths = ", ".join(repr(name) for name in there), rows.paths()
+        if paths:
+            columns += f", and in its nested values {shown(paths)}"
         delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None
         if delimiter is not None:
             columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
@@ -211,6 +233,7 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
             code="events.column-missing",
             path=file.name,
             found=there,
+            paths=paths,
             missing=missing,
             repeated=repeated,
             delimiter=delimiter,
@@ -223,6 +246,26 @@ def _likely_delimiter(names: Sequence[str]) -> str | None:
     text = "".join(names)
     likely = max(DELIMITERS, key=text.count)
     return likely if text.count(likely) >= len(names) else None
+
+
+def _is_missing(column: Wanted, rows: Rows) -> bool:
+    """Whether a name without a value in a file's first rows is a mistake: a path may have its values later."""
+    if not parse(column.name):
+        return column.required
+    paths = rows.paths()
+    return column.name not in paths and any(alike(path) == alike(column.name) for path in paths)
+
+
+def _near(name: str, columns: Sequence[str], paths: Sequence[str]) -> str | None:
+    """The column or path that is meant, perhaps."""
+    if same := [path for path in paths if alike(path) == alike(name)]:
+        return same[0]
+    known = {one.casefold(): one for one in reversed([*columns, *paths])}
+    if close := difflib.get_close_matches(name.casefold(), known, 1, 0.6):
+        return known[close[0]]
+    # A key that stands somewhere below, or an element by its key.
+    last = alike(name.rpartition(".")[2])
+    return next((path for path in paths if alike(path.rpartition(".")[2]) == last or f"={name}]" in path), None)
 
 
 def _named_by(
@@ -246,13 +289,15 @@ def _needed(shop: Shop) -> str:
 
 
 def _plain(name: str, layout: Layout) -> str:
-    return name if layout == "columns" else name.casefold().replace("_", "")
+    return name if layout == "columns" or layout in NESTED else name.casefold().replace("_", "")
 
 
-def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _published(
+    published: Published, located: Mapping[str, str], instants: frozenset[str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
-        column = located[published.time]
-        time, checks = milliseconds(column, published.unit), time_checks(column, published.unit)
+        column, unit = located[published.time], "iso" if published.time in instants else published.unit
+        time, checks = milliseconds(column, unit), time_checks(column, unit)
     else:
         day, offset = located[published.day], located[published.offset]
         time = f"{milliseconds(day, 'iso')} + {milliseconds(offset, 'ms')}"
@@ -260,7 +305,7 @@ def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[s
     select = {
         "session": as_id(_columns(published.session, located)),
         "customer": f"nullif({as_id(_columns(published.customer, located))}, {text(published.unknown)})",
-        "item": as_id([located[published.item]]),
+        "item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})",
         "time": time,
         "type": as_id([located[published.type_column]]) if published.type_column else text(published.type),
     }
@@ -268,7 +313,7 @@ def _published(published: Published, located: Mapping[str, str]) -> tuple[dict[s
 
 
 def _published_texts(published: PublishedItems, located: Mapping[str, str]) -> dict[str, str]:
-    select = {"item": as_id([located[published.item]])}
+    select = {"item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})"}
     if published.title:
         select["title"] = as_id([located[published.title]])
     if published.flags:

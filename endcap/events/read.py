@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from endcap.events.batch import Rows
+import pyarrow as pa
+
+from endcap.events.batch import Rows, column_name
 from endcap.events.layouts import Text, text_of
+from endcap.events.paths import parse
 from endcap.events.read_csv import read_csv
 from endcap.events.read_json import read_json
 from endcap.events.read_parquet import read_parquet
 from endcap.events.sources import SourceFile
+from endcap.events.walk import reaches, walk_table
 from endcap.spec.source import Source
 
 
@@ -24,7 +28,7 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
     if file.format == "jsonl":
         return read_json(file, wanted, connection, source.encoding)
     known = text_of(source) or Text()
-    return read_csv(
+    rows = read_csv(
         file,
         replace(
             known,
@@ -34,3 +38,18 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
             quoted=known.quoted if source.quoted is None else source.quoted,
         ),
     )
+    return rows and _with_paths(file, rows, wanted, connection)
+
+
+def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection: Any) -> Rows:
+    """The rows with columns for paths into columns that hold JSON, if any is wanted."""
+    types = dict.fromkeys(rows.names, pa.string())
+    paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
+    paths = {name: reached for name, reached in paths.items() if reached}
+    if not paths:
+        return rows
+    # Columns of one name are told apart by their place.
+    once = [name if rows.names.index(name) == at else column_name(at) for at, name in enumerate(rows.names)]
+    walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
+    batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in rows.batches)
+    return Rows([*rows.names, *paths], frozenset(), batches, unseen).watched()

@@ -1,7 +1,8 @@
-"""JSON lines: one object a line. Values become text; a nested value becomes its JSON."""
+"""JSON: one object a line, or objects in an array or over several lines. Values become text."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -11,19 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Reject, Rows, as_batch, check_rows, column_name
+from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
+from endcap.events.json_values import LONGEST, Values, is_lines
+from endcap.events.paths import Each, Key, Path, parse, paths_of_texts, roots_of
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.sql import quoted
-from endcap.events.utf8 import unmarked
+from endcap.events.utf8 import Utf8
+from endcap.events.walk import Node, Walk
 
 BLOCK = 8 << 20
-LONGEST = 16 << 20
 SAMPLE = 10_000
-LINE = quoted(column_name(0))
+HINTS = 1000
+"""Rows whose nested values a message about a missing column may name."""
+TEXT, DOCUMENT = quoted(column_name(0)), quoted("§json")
 BLANK = (b"", b"\r")
 NOT_JSON = "not a JSON object"
-# RFC 6901: how a key is written in a pointer.
-_ESCAPES = str.maketrans({"~": "~0", "/": "~1", "'": "''"})
 
 
 def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None) -> Rows | None:
@@ -33,48 +36,68 @@ def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding
     if first is None:
         return None
     found = _keys(first, connection)
-    unseen = {name for name in wanted if name not in found}
-    names = [*found, *unseen]
+    unseen = [name for name in dict.fromkeys(wanted) if name not in found]
+    # A key that is literally so named comes first, wherever in the file it turns up.
+    paths = {name: [(Key(name),), *_possible(parse(name), found)] for name in unseen}
+    by_element = any(Each() in path for places in paths.values() for path in places)
+    # A row of many elements carries nothing that nobody asked for.
+    kept = [name for name in found if name in wanted or not by_element]
+    rows = f"(SELECT *, TRY_CAST({TEXT} AS JSON) AS {DOCUMENT} FROM {{batch}})"  # noqa: S608 (constants)
+    walk = Walk(file.name, Node(DOCUMENT, None), rows)
+    walk.refuse(f"json_type({DOCUMENT}) IS DISTINCT FROM 'OBJECT'", NOT_JSON)
+    for name in [*kept, *unseen]:
+        walk.add(paths.get(name, [(Key(name),)]))
 
-    def batches() -> Iterator[Batch]:
-        for block in chain([first], blocks):
-            batch = _take_out(block, names, connection)
-            if unseen:
-                met = {name for at, name in enumerate(names) if batch.table.column(at).null_count < len(batch.lines)}
-                unseen.difference_update(met)
-            yield batch
+    def all_paths() -> list[str]:
+        return paths_of_texts(first.table.column(0).slice(0, HINTS).to_pylist())
 
-    return Rows(names, frozenset(), batches(), unseen)
+    batches = (walk.run(block, connection) for block in chain([first], blocks))
+    others = [name for name in found if name not in kept]
+    return Rows([*kept, *unseen, *others], frozenset(), batches, set(unseen), all_paths).watched()
+
+
+def _possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
+    """The paths without those into a list that the file seems to lack, if it has the list of another."""
+    lists = [path for path in paths if Each() in path]
+    there = [path for path in lists if roots_of([path]) <= set(found)] or lists[:1]
+    return [path for path in paths if path not in lists or path in there]
 
 
 def _blocks(file: SourceFile, encoding: str | None) -> Iterator[Batch]:
-    """The file's lines as batches of one column."""
-    line, rest, read = 1, b"", 0
+    """The file's objects as batches of one column of their texts."""
     with readable(file.name), open_text(file, encoding) as stream:
-        while chunk := stream.read(BLOCK):
-            head, newline, tail = chunk.rpartition(b"\n")
-            if newline:
-                lines = (rest + head).split(b"\n")
-                batch = _lines(lines, line, stream.marked)
-                read += len(batch.lines) + sum(map(lines.count, BLANK))
-                yield batch
-                line, rest = line + len(lines), tail
-            else:
-                rest += tail
-            if len(rest) > LONGEST:
-                raise DataError(
-                    f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line",
-                    code="events.row-too-long",
-                    path=file.name,
-                    line=line,
-                    limit=LONGEST,
-                )
-        if rest:
-            yield _lines([rest], line, stream.marked)
-        check_rows(file.name, read, stream.newlines)
+        head = stream.read(BLOCK)
+        lines = is_lines(head.decode(errors="ignore"))  # a character may be cut in two
+        yield from _lines(file, head, stream) if lines else _values(file, head, stream)
 
 
-def _lines(lines: list[bytes], first: int, marked: str) -> Batch:
+def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
+    line, rest, read = 1, b"", 0
+    while chunk:
+        head, newline, tail = chunk.rpartition(b"\n")
+        if newline:
+            lines = (rest + head).split(b"\n")
+            batch = _full_lines(lines, line, stream.marked)
+            read += len(batch.lines) + sum(map(lines.count, BLANK))
+            yield batch
+            line, rest = line + len(lines), tail
+        else:
+            rest += tail
+        if len(rest) > LONGEST:
+            raise DataError(
+                f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line",
+                code="events.row-too-long",
+                path=file.name,
+                line=line,
+                limit=LONGEST,
+            )
+        chunk = stream.read(BLOCK)
+    if rest:
+        yield _full_lines([rest], line, stream.marked)
+    check_rows(file.name, read, stream.newlines)
+
+
+def _full_lines(lines: list[bytes], first: int, marked: str) -> Batch:
     column = pa.array(lines, pa.binary())
     numbers = np.arange(first, first + len(lines))
     full = pc.invert(pc.is_in(column, pa.array(BLANK)))
@@ -83,27 +106,24 @@ def _lines(lines: list[bytes], first: int, marked: str) -> Batch:
     return as_batch([column], numbers, [], marked)
 
 
+def _values(file: SourceFile, head: bytes, stream: Utf8) -> Iterator[Batch]:
+    pieces, decoder = chain([head], iter(lambda: stream.read(BLOCK), b"")), codecs.getincrementaldecoder("utf-8")()
+    lines, texts, size = [], [], 0
+    for line, text in Values(file.name, lambda: decoder.decode(next(pieces, b""))):
+        lines.append(line)
+        texts.append(text)
+        size += len(text)
+        if size >= BLOCK:
+            yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+            lines, texts, size = [], [], 0
+    if texts:
+        yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+
+
 def _keys(block: Batch, connection: Any) -> list[str]:
     """The keys of the first rows, in the order in which they are first met."""
     connection.register("lines", block.table.slice(0, SAMPLE))
     keys = connection.execute(
-        f"SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST({LINE} AS JSON) AS j FROM lines)"  # noqa: S608 (a constant)
+        f"SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST({TEXT} AS JSON) AS j FROM lines)"  # noqa: S608 (a constant)
     ).fetchall()
     return list(dict.fromkeys(key for (key,) in keys))
-
-
-def _take_out(block: Batch, names: Sequence[str], connection: Any) -> Batch:
-    pointers = ", ".join(f"'/{name.translate(_ESCAPES)}'" for name in names)
-    columns = "".join(f", v[{at + 1}] AS {quoted(column_name(at))}" for at in range(len(names)))
-    connection.register("lines", block.table)
-    table = connection.sql(
-        f"SELECT good{columns} FROM (SELECT coalesce(json_type(j) = 'OBJECT', false) AS good, "  # noqa: S608 (escaped above)
-        f"json_extract_string(j, [{pointers}]::VARCHAR[]) AS v FROM (SELECT TRY_CAST({LINE} AS JSON) AS j FROM lines))"
-    ).to_arrow_table()
-    good, table = table.column(0), table.drop_columns("good")
-    if pc.all(good).as_py():
-        return Batch(table, block.lines, block.rejects, block.marked)
-    mask = good.to_numpy()
-    bad = np.flatnonzero(~mask)
-    rejects = [Reject(int(block.lines[at]), NOT_JSON, unmarked(block.table.column(0)[at].as_py())) for at in bad]
-    return Batch(table.filter(good), block.lines[mask], block.rejects + rejects, block.marked)

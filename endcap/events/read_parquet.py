@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.errors import DataError
-from endcap.events.batch import Batch, Rows, as_batch, check_rows
+from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
+from endcap.events.paths import parse, paths_of_type, roots_of
 from endcap.events.sources import SourceFile, readable
+from endcap.events.walk import column_nested, reaches, walk_table
 
 BLOCK = 262_144
+NESTED_BLOCK = BLOCK // 16
+"""Fewer rows, for each may become many."""
 
 
 def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Rows:
@@ -21,21 +25,27 @@ def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Ro
     with readable(file.name):
         parquet = pq.ParquetFile(file.path)
         schema = parquet.schema_arrow
+    types = dict(zip(schema.names, schema.types, strict=True))
     names = [name for name in schema.names if name in set(wanted)]
     for name in names:
-        if pa.types.is_nested(schema.field(name).type):
-            kind = str(schema.field(name).type)
-            raise DataError(
-                f"{file.name}: column {name!r} is {kind}; a plain column is expected",
-                code="events.column-nested",
-                path=file.name,
-                column=name,
-                found=kind,
-            )
-    instants = frozenset(name for name in names if pa.types.is_temporal(schema.field(name).type))
+        if pa.types.is_nested(types[name]):
+            raise column_nested(file.name, name, types[name])
+    paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
+    paths = {name: reached for name, reached in paths.items() if reached}
     # Columns that nobody asked for still stand in the message about one that is missing.
     others = [name for name in schema.names if name not in names]
-    return Rows([*names, *others], instants, _batches(file, parquet, names, connection))
+
+    def all_paths() -> list[str]:
+        return [path for name, kind in types.items() if pa.types.is_nested(kind) for path in paths_of_type(name, kind)]
+
+    if not paths:
+        instants = frozenset(name for name in names if pa.types.is_temporal(types[name]))
+        return Rows([*names, *others], instants, _batches(file, parquet, names, connection), paths=all_paths)
+    roots = roots_of(chain(*paths.values()))
+    columns = [(name, types[name]) for name in schema.names if name in names or name in roots]
+    walk, instants, unseen = walk_table(file.name, columns, names, paths)
+    batches = (walk.run(batch, connection) for batch in _typed(file, parquet, [name for name, _ in columns]))
+    return Rows([*names, *paths, *others], instants, batches, unseen, all_paths).watched()
 
 
 def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[Batch]:
@@ -44,6 +54,17 @@ def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) 
         for block in parquet.iter_batches(batch_size=BLOCK, columns=names):
             columns = [_text(block.column(name), connection) for name in names]
             yield as_batch(columns, np.arange(line, line + block.num_rows), [])
+            line += block.num_rows
+        check_rows(file.name, line - 1, parquet.metadata.num_rows)
+
+
+def _typed(file: SourceFile, parquet: Any, names: list[str]) -> Iterator[Batch]:
+    line = 1
+    with readable(file.name), parquet:
+        for block in parquet.iter_batches(batch_size=NESTED_BLOCK, columns=names):
+            columns = [block.column(name) for name in names]
+            table = pa.table(columns, names=[column_name(at) for at in range(len(names))])
+            yield Batch(table, np.arange(line, line + block.num_rows))
             line += block.num_rows
         check_rows(file.name, line - 1, parquet.metadata.num_rows)
 

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import lzma
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ FORMATS = {
 }
 # Suffixes that tell nothing of the format: taken from a folder where the source names its format.
 VAGUE = {".txt", ".dat", ".data", ".log", ".json"}
+# Of these, one that is read where somebody means it: named itself, in a glob, or in a folder of nothing else.
+MEANT = {".json": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
             path=source.path,
         )
     known = {name: kind for name in names if (kind := _recognise(name, source, chosen))}
+    if not known:
+        known = {name: kind for name in names if (kind := _recognise(name, source, chosen, MEANT))}
     skipped = [name for name in names if name not in known]
     if chosen or not known:
         _check_kinds(skipped)
@@ -194,14 +198,16 @@ def _walk(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _recognise(name: str, source: Source, chosen: bool) -> tuple[str, str | None] | None:
-    """Format and compression, or None for a file that is of no known format."""
+def _recognise(name: str, source: Source, chosen: bool, meant: Mapping[str, str] = {}) -> tuple[str, str | None] | None:
+    """Format and compression, or None for a file that is of no known format. meant: formats of further suffixes."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     suffix = (path.with_suffix("") if compression else path).suffix.lower()
-    by_suffix = FORMATS.get(suffix)
+    by_suffix = FORMATS.get(suffix) or (MEANT if chosen else meant).get(suffix)
     format_ = source.format or by_suffix
-    if format_ is None or not (chosen or by_suffix == format_ or (source.format and suffix in VAGUE)):
+    # A suffix that only says how a file is compressed tells nothing either.
+    vague = suffix in VAGUE or (compression is not None and suffix not in FORMATS)
+    if format_ is None or not (chosen or by_suffix == format_ or (source.format and vague)):
         return None
     if format_ == "parquet" and compression:
         raise DataError(

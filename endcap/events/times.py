@@ -16,11 +16,11 @@ def milliseconds(column: str, unit: str) -> str:
     """The epoch milliseconds of a text column by its unit; null where it is no such time."""
     if unit == "iso":
         return f"epoch_ms(TRY_CAST(trim({column}) AS TIMESTAMPTZ))"
-    scale = {"s": 1000, "ms": 1}[unit]
+    scale = {"s": 1000, "ms": 1, "us": 0.001}[unit]
     number = f"TRY_CAST({column} AS DOUBLE)"
     # Bounded, so that a number too great for a time is still told from text.
-    bounded = f"greatest(least({number}, 1e15), -1e15)"
-    return f"CASE WHEN NOT isnan({number}) THEN round({bounded} * {scale})::BIGINT END"
+    bounded = f"greatest(least({number} * {scale}, 1e15), -1e15)"
+    return f"CASE WHEN NOT isnan({number}) THEN round({bounded})::BIGINT END"
 
 
 def time_checks(column: str, unit: str, result: str = "time") -> list[tuple[str, str]]:

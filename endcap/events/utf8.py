@@ -91,7 +91,7 @@ class Utf8(Pieces):
                 # A line break ends no character's bytes, and a \r at the end may be half of one.
                 cut = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1
                 if not cut and len(data) >= LONGEST:
-                    cut = len(data)
+                    cut = len(data) - _cut_character(data)
                 data, self._rest = data[:cut], data[cut:]
             else:
                 self._rest = b""
@@ -124,3 +124,14 @@ class Utf8(Pieces):
                 self.marked = self._encoding
                 return data.decode(errors=_HANDLER).encode()
         return data
+
+
+def _cut_character(data: bytes) -> int:
+    """How many bytes of a character that is not all there the UTF-8 data end with."""
+    for count in range(1, min(3, len(data)) + 1):
+        byte = data[-count]
+        if byte >= 0xC0:
+            return count if count < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else 0
+        if byte < 0x80:
+            break
+    return 0

@@ -25,13 +25,26 @@ Layout = Literal[
     "movielens-100k",
     "movielens-1m",
     "movielens-20m",
+    "otto",
+    "ga4",
+    "segment",
+    "snowplow",
 ]
 ItemLayout = Literal[
-    "columns", "rees46", "retailrocket", "movielens-recbole", "movielens-100k", "movielens-1m", "movielens-20m"
+    "columns",
+    "rees46",
+    "retailrocket",
+    "movielens-recbole",
+    "movielens-100k",
+    "movielens-1m",
+    "movielens-20m",
+    "ga4",
+    "segment",
+    "snowplow",
 ]
-WITHOUT = {"session": ("retailrocket",), "customer": ("yoochoose-clicks", "yoochoose-buys")}
+WITHOUT = {"session": ("retailrocket", "segment"), "customer": ("yoochoose-clicks", "yoochoose-buys", "otto")}
 """Layouts that have no such column."""
-PRICED = ("rees46",)
+PRICED = ("rees46", "ga4", "segment", "snowplow")
 """Item layouts with a price; all have a category."""
 LIMITED = {"repeat": 2, "hour": 24, "weekday": 7}
 """How many integer values from 0 kinds of event features have, where they are not without limit."""
@@ -66,7 +79,8 @@ class EventColumns(Strict):
     """Which column of the source holds what.
 
     A name may be a path into nested values: `properties.product_id`, `items[].item_id` (an event for each element),
-    `event_params[key=ga_session_id].value.int_value` (of the element whose `key` is that).
+    `event_params[key=ga_session_id].value.int_value` (of the element whose `key` is that), or several with ` | `
+    between, of which the first counts that has a value. A column that is literally so named comes first.
     """
 
     item: str = "item"

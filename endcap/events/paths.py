@@ -1,0 +1,186 @@
+"""Paths: names of nested values in a shop's file, and the paths that a file holds.
+
+A path is keys with dots between (`properties.product_id`). After a key, `[]` stands for each element of a list, a row
+of its own (`items[].item_id`), and `[key=value]` for the first element whose `key` is that text. Of several paths with
+` | ` between, the first counts that has a value. A key in double quotes may hold any sign.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+MOST = 200
+"""Paths that are kept of those that a file holds."""
+_DEEPEST = 12
+_ELEMENTS_SEEN = 50
+_KEY = r'"(?:[^"]|"")+"|[^.\[\]"]+'
+_PATH = re.compile(rf"(?:{_KEY})(?:\[[^\]]*\])*(?:\.(?:{_KEY})(?:\[[^\]]*\])*)*")
+_STEP = re.compile(rf"(?P<key>{_KEY})|(?P<each>\[\])|\[(?P<of>[^=\]]+)=(?P<value>[^\]]*)\]|(?P<unknown>\[[^\]]*\])")
+# Structs that some writers of Parquet put round a list and round its elements.
+LISTS, ELEMENTS = ("list", "bag"), ("element", "array", "array_element")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A value of an object, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Each:
+    """Each element of a list, a row of its own."""
+
+
+@dataclass(frozen=True)
+class Having:
+    """The first element of a list whose `key` is this text."""
+
+    key: str
+    value: str
+
+
+Step = Key | Each | Having
+Path = tuple[Step, ...]
+
+
+def parse(name: str) -> list[Path]:
+    """The paths that a column's name stands for, in order of precedence; none where it is a plain name."""
+    paths = [_steps(part) for part in re.split(r" +\| +", name)]
+    plain = len(paths) == 1 and len(paths[0]) < 2 and '"' not in name
+    return [] if plain or not all(paths) else paths
+
+
+def written(path: Path) -> str:
+    """A path as the name that stands for it."""
+    text = ""
+    for step in path:
+        match step:
+            case Key(name):
+                plain = re.fullmatch(r'[^.\[\]"]+', name) and " | " not in name
+                text += "." * bool(text) + (name if plain else '"' + name.replace('"', '""') + '"')
+            case Each():
+                text += "[]"
+            case Having(key, value):
+                text += f"[{key}={value}]"
+    return text
+
+
+def roots_of(paths: Iterable[Path]) -> set[str]:
+    """The names of the columns that paths lead out of."""
+    return {path[0].name for path in paths if isinstance(path[0], Key)}
+
+
+def walks_list(name: str) -> bool:
+    """Whether a name stands for a value of each element of a list."""
+    return any(Each() in path for path in parse(name))
+
+
+def alike(name: str) -> str:
+    """What names have in common that differ in `[]`, case and underscores alone."""
+    return name.replace("[]", "").replace("_", "").casefold()
+
+
+def shown(paths: Sequence[str], most: int = 20) -> str:
+    """Paths for a message, as many as one reads."""
+    return ", ".join(map(repr, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+def paths_of_type(name: str, kind: pa.DataType) -> list[str]:
+    """The paths to the plain values of a nested column, at most MOST."""
+    reached: dict[str, None] = {}
+    _add_typed((Key(name),), kind, reached)
+    return list(reached)
+
+
+def paths_of_texts(texts: Iterable[str | None], root: str | None = None) -> list[str]:
+    """The paths to the plain values below the first keys of JSON texts, at most MOST, as they are met.
+
+    root: the column that the texts are of.
+    """
+    reached: dict[str, None] = {}
+    for document in _parsed(texts):
+        if root is not None:
+            _add_values((Key(root),), document, reached)
+        elif isinstance(document, dict):
+            _add_values((), document, reached)
+    return list(reached)
+
+
+def element_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type of a list's elements; None where it is no list."""
+    if wrapped(kind, LISTS):
+        kind = kind.field(0).type
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+    if not any(test(kind) for test in lists):
+        return None
+    element: pa.DataType = kind.value_type
+    return element
+
+
+def wrapped(kind: pa.DataType, names: Sequence[str]) -> bool:
+    """Whether a type is a struct that holds nothing but a value of one of these names."""
+    return pa.types.is_struct(kind) and kind.num_fields == 1 and kind.field(0).name in names
+
+
+def _steps(part: str) -> Path:
+    """The steps of one path; none where the text is no path."""
+    steps: list[Step] = []
+    for match in _STEP.finditer(part) if _PATH.fullmatch(part) else ():
+        if match["unknown"] is not None:
+            return ()
+        if match["key"] is not None:
+            key = match["key"]
+            steps.append(Key(key[1:-1].replace('""', '"') if key[0] == '"' else key))
+        else:
+            steps.append(Each() if match["each"] is not None else Having(match["of"], match["value"]))
+    return tuple(steps)
+
+
+def _add_typed(path: Path, kind: pa.DataType, reached: dict[str, None]) -> None:
+    if len(reached) >= MOST or len(path) > _DEEPEST:
+        return
+    element = element_type(kind)
+    if element is not None:
+        element = element.field(0).type if wrapped(element, ELEMENTS) else element
+        keyed = pa.types.is_struct(element) and element.get_field_index("key") >= 0
+        _add_typed((*path, Having("key", "…") if keyed else Each()), element, reached)
+    elif pa.types.is_struct(kind):
+        for inner in kind:
+            if not (isinstance(path[-1], Having) and inner.name == "key"):
+                _add_typed((*path, Key(inner.name)), inner.type, reached)
+    elif pa.types.is_map(kind):
+        _add_typed((*path, Key("…")), kind.item_type, reached)
+    else:
+        reached.setdefault(written(path))
+
+
+def _add_values(path: Path, value: Any, reached: dict[str, None]) -> None:
+    if len(reached) >= MOST or len(path) > _DEEPEST:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _add_values((*path, Key(key)), inner, reached)
+    elif isinstance(value, list) and path:
+        for element in value[:_ELEMENTS_SEEN]:
+            if isinstance(element, dict) and isinstance(element.get("key"), str):
+                rest = {key: inner for key, inner in element.items() if key != "key"}
+                _add_values((*path, Having("key", element["key"])), rest, reached)
+            else:
+                _add_values((*path, Each()), element, reached)
+    elif len(path) > 1:
+        reached.setdefault(written(path))
+
+
+def _parsed(texts: Iterable[str | None]) -> Iterator[Any]:
+    for text in texts:
+        try:
+            yield None if text is None else json.loads(text)
+        except (ValueError, RecursionError):
+            yield None
