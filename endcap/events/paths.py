@@ -17,6 +17,8 @@ import pyarrow as pa
 
 MOST = 200
 """Paths that are kept of those that a file holds."""
+HINTS = 1000
+"""Rows whose nested values a message about a missing column may name."""
 _DEEPEST = 12
 _ELEMENTS_SEEN = 50
 _KEY = r'"(?:[^"]|"")+"|[^.\[\]"]+'

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from endcap.events.batch import Rows, column_name
+from endcap.events.batch import Batch, Rows, column_name
 from endcap.events.layouts import Text, text_of
-from endcap.events.paths import parse
+from endcap.events.paths import HINTS, parse, paths_of_texts
 from endcap.events.read_csv import read_csv
 from endcap.events.read_json import read_json
 from endcap.events.read_parquet import read_parquet
@@ -43,6 +43,8 @@ def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: An
 
 def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection: Any) -> Rows:
     """The rows with columns for paths into columns that hold JSON, if any is wanted."""
+    begun = _Begun(rows)
+    rows = replace(rows, batches=iter(begun), paths=begun.paths)
     types = dict.fromkeys(rows.names, pa.string())
     paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
     paths = {name: reached for name, reached in paths.items() if reached}
@@ -51,5 +53,23 @@ def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection:
     # Columns of one name are told apart by their place.
     once = [name if rows.names.index(name) == at else column_name(at) for at, name in enumerate(rows.names)]
     walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
-    batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in rows.batches)
-    return Rows([*rows.names, *paths], frozenset(), batches, unseen).watched()
+    batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in begun)
+    return Rows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
+
+
+class _Begun:
+    """The batches of a table of texts, of which the first can be looked at before it is read."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._names, self._batches, self._first = rows.names, rows.batches, next(rows.batches, None)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._first is not None:
+            yield self._first
+        yield from self._batches
+
+    def paths(self) -> list[str]:
+        """The paths into the columns that hold JSON, as the first rows have it."""
+        columns = zip(self._names, () if self._first is None else self._first.table.columns, strict=False)
+        texts = ((name, column.slice(0, HINTS).to_pylist()) for name, column in columns)
+        return [path for name, values in texts for path in paths_of_texts(values, name)]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from endcap.errors import DataError
 from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.json_values import LONGEST, Values, is_lines
-from endcap.events.paths import Each, Key, Path, parse, paths_of_texts, roots_of
+from endcap.events.paths import HINTS, Each, Key, Path, parse, paths_of_texts, roots_of
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.sql import quoted
 from endcap.events.utf8 import Utf8
@@ -22,8 +22,6 @@ from endcap.events.walk import Node, Walk
 
 BLOCK = 8 << 20
 SAMPLE = 10_000
-HINTS = 1000
-"""Rows whose nested values a message about a missing column may name."""
 TEXT, DOCUMENT = quoted(column_name(0)), quoted("§json")
 BLANK = (b"", b"\r")
 NOT_JSON = "not a JSON object"

@@ -282,7 +282,7 @@ def test_a_list_in_an_item_table_and_its_own_rows(tmp_path: Path, store: Store) 
     assert facts(store, address)["left_out"] == {"items": {"without_item": 1}}
 
 
-@pytest.mark.parametrize("form", ["lines", "parquet"])
+@pytest.mark.parametrize("form", ["lines", "parquet", "csv"])
 def test_names_that_are_missing_are_answered_with_paths(tmp_path: Path, store: Store, form: str) -> None:
     log = write(tmp_path, form, ROWS)
     columns = COLUMNS | {"item": "goods.sku", "session": "visit_id", "customer": "who"}
@@ -358,8 +358,8 @@ def test_bytes_that_are_no_utf8_in_an_array_cost_their_element(tmp_path: Path, s
 
 
 def test_an_array_is_read_in_pieces(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("endcap.events.read_json.BLOCK", 37)  # shorter than an element
-    rows = [{"s": "s", "i": f"ünï✓🛒{at}", "t": T + at} for at in range(50)]
+    monkeypatch.setattr("endcap.events.read_json.BLOCK", 300)
+    rows = [{"s": "s", "i": f"ünï✓🛒{at}", "t": T + at, "long": "x" * 17 * at} for at in range(50)]
     for name, text in (("one.json", json.dumps(rows, ensure_ascii=False)), ("pretty.json", json.dumps(rows, indent=3))):
         (tmp_path / name).write_text(text)
         columns = {"session": "s", "item": "i", "time": "t"}
@@ -426,7 +426,7 @@ LOGS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(log=LOGS, form=st.sampled_from(["lines", "pretty array", "parquet", "csv"]))
 def test_ingest_flattens_as_plain_python_does(tmp_path_factory: Any, log: list[dict[str, Any]], form: str) -> None:
     folder = tmp_path_factory.mktemp("log")
