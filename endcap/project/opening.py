@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from endcap.errors import Problem, SpecError
 from endcap.project.bars import Progress
 from endcap.project.frames import with_frames
 from endcap.project.project import Project
@@ -70,19 +72,24 @@ def open_project(
     """
     file = find_spec(str(spec)) if isinstance(spec, str | Path) else None
     given = {"store": None if store is None else str(store), "registry": registry, "online": online}
-    places = resolve(file, env, given)
-    opened = open_store(places.store)
     frames = {
         name: frame
         for name, frame in (("events", events), ("items", items), ("customers", customers))
         if frame is not None
     }
-    if isinstance(spec, Loaded):
-        loaded = spec
-    elif isinstance(spec, Mapping):
-        loaded = _of_documents(spec, frames)
-    else:
-        loaded = load(find_spec(str(spec)), env=env, sets=sets)
+    problems: list[Problem] = []
+    with _gathered(problems):
+        if isinstance(spec, Loaded):
+            loaded = spec
+        elif isinstance(spec, Mapping):
+            loaded = _of_documents(spec, frames)
+        else:
+            loaded = load(find_spec(str(spec)), env=env, sets=sets)
+    with _gathered(problems):
+        places = resolve(file, env, given)
+    if problems:
+        raise SpecError(list(dict.fromkeys(problems)))
+    opened = open_store(places.store)
     return Project(
         opened,
         recommender=loaded.recommender,
@@ -92,6 +99,15 @@ def open_project(
         progress=progress,
         files=loaded.files,
     )
+
+
+@contextlib.contextmanager
+def _gathered(problems: list[Problem]) -> Iterator[None]:
+    """What is wrong with one file is no reason not to look at the next."""
+    try:
+        yield
+    except SpecError as error:
+        problems += error.problems
 
 
 def _of_documents(spec: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Any]) -> Loaded:

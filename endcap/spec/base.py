@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -31,14 +33,18 @@ _UNITS = {
 _DURATION = r"^[0-9]+(\.[0-9]+)?(ms|[smhdw])$"
 
 
-def _whole(value: Any) -> Any:
+def unbent(value: Any) -> Any:
+    """A number that is whole as an integer: KFP hands on every number as a double, 42 comes as 42.0."""
     if isinstance(value, list):
-        return [_whole(one) for one in value]
+        return [unbent(element) for element in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, types are not bent, values do not change."""
+    """Unknown keys are errors, types are not bent, values do not change.
+
+    What several keys must have to do with each other stands in methods marked as `check`.
+    """
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -46,11 +52,16 @@ class Strict(BaseModel):
     layered: ClassVar[bool] = True
     """Whether a file of this kind may extend another."""
 
-    # KFP hands on every number as a double: 42 comes out of a pipeline's parameter as 42.0.
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers(cls, value: Any) -> Any:
-        return {key: _whole(one) for key, one in value.items()} if isinstance(value, dict) else value
+        return {key: unbent(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        if wrong := list(mistakes_in(self)):
+            raise mistakes(wrong)
+        return self
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,105 @@ class Mistake:
     allowed: str
     hint: str = ""
     code: ProblemCode = field(kw_only=True)
+
+
+class UnknownError(Exception):
+    """A check met a value that is wrong in itself: nothing can be said."""
+
+
+class _Unknown:
+    """Stands for a value that is wrong in itself; its attributes are unknown too, and whatever else is done with it
+    ends the check."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+def _end(*values: Any) -> NoReturn:
+    raise UnknownError
+
+
+_OPERATIONS = (
+    *("bool", "call", "contains", "float", "format", "getitem", "hash", "index", "int", "iter", "len", "str"),
+    *("eq", "ne", "lt", "le", "gt", "ge"),
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "mod", "rmod", "or", "ror"),
+)
+for _operation in _OPERATIONS:
+    setattr(_Unknown, f"__{_operation}__", _end)
+UNKNOWN: Any = _Unknown()
+"""In a spec of which parts are wrong: such a part. It is given, so `is None` is false."""
+
+_Function = TypeVar("_Function", bound=Callable[[Any], Iterable[Mistake]])
+_Place = TypeVar("_Place")
+_Value = TypeVar("_Value")
+_CHECK = "_is_check"
+
+
+def check(function: _Function) -> _Function:
+    """Marks a method of a spec that yields what is wrong between several keys.
+
+    It is asked also where other keys are wrong in themselves: these are UNKNOWN, and a check that needs one ends there.
+    So it yields each mistake as early as it can, and loops over `known` values or `unhindered` parts.
+    """
+    setattr(function, _CHECK, True)
+    return function
+
+
+@functools.cache
+def _checks(kind: type) -> list[Callable[[Any], Iterable[Mistake]]]:
+    methods = {name: method for base in reversed(kind.__mro__) for name, method in vars(base).items()}
+    return [method for method in methods.values() if hasattr(method, _CHECK)]
+
+
+def mistakes_in(spec: BaseModel) -> Iterator[Mistake]:
+    """What the checks of a spec's class find; not those of the specs within it."""
+    for method in _checks(type(spec)):
+        with contextlib.suppress(UnknownError):
+            yield from method(spec)
+
+
+def unhindered(checks: Iterable[Iterable[Mistake]]) -> Iterator[Mistake]:
+    """What each of several checks finds; one that meets an unknown value ends there, and only that one."""
+    for part in checks:
+        with contextlib.suppress(UnknownError):
+            yield from part
+
+
+@overload
+def known(values: Sequence[_Value]) -> dict[int, _Value]: ...
+@overload
+def known(values: Mapping[_Place, _Value]) -> dict[_Place, _Value]: ...
+def known(values: Any) -> Any:
+    """Values of a list or a map that are not unknown, by their place; none where the whole is."""
+    if values is UNKNOWN:
+        return {}
+    pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
+    return {place: value for place, value in pairs if value is not UNKNOWN}
+
+
+def is_whole(value: Any) -> bool:
+    """Whether nothing in a value is unknown."""
+    if isinstance(value, BaseModel):
+        return all(is_whole(part) for part in vars(value).values())
+    if isinstance(value, list | dict):
+        return all(is_whole(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is not UNKNOWN
+
+
+def repeated(values: Sequence[Any]) -> list[int]:
+    """Places of the values that stood before."""
+    right = known(values)
+    return [place for place, value in right.items() if value in [right[other] for other in right if other < place]]
+
+
+def under(key: tuple[str | int, ...], of_part: Iterable[Mistake]) -> Iterator[Mistake]:
+    """Mistakes of a part of a spec, by their keys from the whole."""
+    return (replace(mistake, at=(*key, *mistake.at)) for mistake in of_part)
 
 
 def suggest(found: object, allowed: Iterable[str]) -> str:

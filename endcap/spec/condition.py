@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from endcap.spec.base import Allowed, Mistake, Strict, mistakes
+from endcap.spec.base import Allowed, Mistake, Strict, check
 
 Scalar = str | int | float | bool
 
@@ -33,13 +34,11 @@ class Condition(Strict):
     present: bool | None = None
     """Whether there is a value at all."""
 
-    @field_validator("present")
-    @classmethod
-    def _alone_where_absent(cls, present: bool | None, info: ValidationInfo) -> bool | None:
-        others = [name for name, value in info.data.items() if value is not None]
-        if present is False and others:
-            raise mistakes([Mistake((), f"false, and {', '.join(others)}", "false alone", code="conflict")])
-        return present
+    @check
+    def _alone_where_absent(self) -> Iterator[Mistake]:
+        others = [name for name, value in self if value is not None and name != "present"]
+        if self.present is False and others:
+            yield Mistake(("present",), f"false, and {', '.join(others)}", "false alone", code="conflict")
 
 
 def _as_condition(value: Any) -> Any:

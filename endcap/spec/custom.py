@@ -9,19 +9,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, Problem, ProblemCode, SpecError, UserError
-from endcap.spec.base import Strict
+from endcap.spec.base import UNKNOWN, Strict, known
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.nodes import Key, Node, parse, spelled
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.side import singled
-from endcap.spec.words import problems_of
+from endcap.spec.words import Finding, below, examined, problems_of
 
 _Base = TypeVar("_Base")
 
@@ -135,41 +135,43 @@ def parameters_of(path: str, found: type, given: Mapping[str, Any]) -> Strict:
     kind = parameters_class(path, found)
     try:
         return kind.model_validate(dict(given))
-    except ValidationError as error:
+    except ValidationError:
         document, _ = parse(json.dumps(given), origin=path)
-        raise SpecError(_problems(error, document or Node({}, None, 0, path), kind, "parameters")) from None
+        problems = problems_of(document or Node({}, None, 0, path), kind)
+        raise SpecError([replace(one, key=f"parameters.{one.key}") for one in problems]) from None
 
 
-def check_own(specs: Mapping[Key, ModelSpec | PreprocessorSpec], document: Node) -> tuple[list[Problem], list[str]]:
+def check_own(
+    specs: Mapping[Key, ModelSpec | PreprocessorSpec], classes: Sequence[str], document: Node
+) -> tuple[list[Finding], list[str]]:
     """What is wrong with the custom models and the preprocessors of a document, and the classes that are not installed
-    here, unchecked.
+    here, unchecked. Those that the list `classes` does not name are not imported.
 
     A laptop that submits a pipeline need not have what the pipeline's image has.
     """
-    problems: list[Problem] = []
+    findings: list[Finding] = []
     absent: dict[str, None] = {}
+    listed = known(classes).values()
     models = {key: spec for key, spec in specs.items() if not isinstance(spec, PreprocessorSpec)}
     steps = {key: spec for key, spec in specs.items() if isinstance(spec, PreprocessorSpec)}
     for key, spec in [*singled(models).items(), *steps.items()]:
-        if not isinstance(spec, CustomSpec | PreprocessorSpec):
+        if not isinstance(spec, CustomSpec | PreprocessorSpec) or spec.path is UNKNOWN or spec.path not in listed:
             continue
-        given = document.at((*key, "parameters"))
+        under = (*key, "parameters")
+        given = document.at(under)
         try:
             kind = parameters_class(spec.path, find_class(spec.path))
-            kind.model_validate(spec.parameters)
+            if "parameters" not in document.at(key).value:
+                given = Node({}, given.file, given.line, given.origin)
+            if spec.parameters is not UNKNOWN:
+                findings += [below(one, under) for one in examined(given, kind)[1]]
         except NotFoundError:
             absent[spec.path] = None
-        except ValidationError as error:
-            under = given if "parameters" in document.at(key).value else Node({}, given.file, given.line, given.origin)
-            problems += _problems(error, under, kind, f"{spelled(key)}.parameters")
         except UserError as error:
             at, why = (*key, "class"), str(error).removeprefix(f"{spec.path}: ")
             noun = "model" if isinstance(spec, CustomSpec) else "preprocessor"
             place, hint = document.at(at).place, f"It has none: {why}."
             code: ProblemCode = "no-model" if isinstance(spec, CustomSpec) else "no-preprocessor"
-            problems.append(Problem(place, spelled(at), repr(spec.path), f"a {noun} class", hint, code=code))
-    return problems, list(absent)
-
-
-def _problems(error: ValidationError, document: Node, kind: type[Strict], under: str) -> list[Problem]:
-    return [replace(one, key=f"{under}.{one.key}") for one in problems_of(error, document, kind)]
+            problem = Problem(place, spelled(at), repr(spec.path), f"a {noun} class", hint, code=code)
+            findings.append((at, problem))
+    return findings, list(absent)

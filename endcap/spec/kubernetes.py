@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
-from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
+from endcap.spec.base import UNKNOWN, Allowed, Duration, Mistake, Name, Strict, check, known, under, unhindered
 from endcap.steps import REPORT, STEPS
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -34,15 +35,12 @@ class Toleration(Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     tolerationSeconds: Annotated[int, Field(ge=0)] | None = None
 
-    @model_validator(mode="after")
-    def _says_what_it_bears(self) -> Toleration:
+    @check
+    def _says_what_it_bears(self) -> Iterator[Mistake]:
         if self.operator == "Equal" and self.key is None:
-            raise mistakes(
-                [Mistake(("key",), "no key with operator Equal", "a key, or operator Exists", code="missing")]
-            )
+            yield Mistake(("key",), "no key with operator Equal", "a key, or operator Exists", code="missing")
         if self.operator == "Exists" and self.value is not None:
-            raise mistakes([Mistake(("value",), repr(self.value), "no value with operator Exists", code="conflict")])
-        return self
+            yield Mistake(("value",), repr(self.value), "no value with operator Exists", code="conflict")
 
 
 SPOT = (
@@ -140,60 +138,62 @@ class Pipeline(Strict):
     """Of every step that does not say otherwise."""
     steps: dict[Name, Step] = {}
 
-    @field_validator("steps")
-    @classmethod
-    def _steps_can_be_chained(cls, steps: dict[str, Step]) -> dict[str, Step]:
-        found = [mistake for name, step in steps.items() for mistake in _mistakes_of(name, step, steps)]
-        if found:
-            raise mistakes(found)
-        return steps
+    @check
+    def _steps_can_be_chained(self) -> Iterator[Mistake]:
+        built_in, own = (_values_of_built_in, _switched_off), (_place, _work)
+        parts = (
+            part(name, step, self.steps)
+            for name, step in known(self.steps).items()
+            for part in (built_in if name in STEPS else own)
+        )
+        return under(("steps",), unhindered(parts))
 
 
-def _mistakes_of(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
-    if name in STEPS:
-        return _mistakes_of_built_in(name, step, steps)
-    known = [*STEPS, *(other for other in steps if other not in STEPS and other != name)]
-    found = []
+def _place(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
     if name == REPORT.name:
         allowed = "another name: the run's report has this one"
-        found.append(Mistake((name,), "a step of this name", allowed, code="duplicate"))
+        yield Mistake((name,), "a step of this name", allowed, code="duplicate")
+    names = [*STEPS, *(other for other in steps if other not in STEPS and other != name)]
     if step.after is None:
         hint = f"A step of your own says which step it runs after. Endcap's own are {', '.join(STEPS)}."
-        found.append(Mistake((name, "after"), "nothing", ", ".join(known), hint, code="missing"))
-    elif step.after not in known:
-        found.append(Mistake((name, "after"), repr(step.after), ", ".join(known), code="unknown-name"))
+        yield Mistake((name, "after"), "nothing", ", ".join(names), hint, code="missing")
+    elif step.after not in names:
+        yield Mistake((name, "after"), repr(step.after), ", ".join(names), code="unknown-name")
     elif _circle(name, steps):
         allowed = "a step that does not come after this one"
-        found.append(Mistake((name, "after"), f"{step.after!r}, a circle", allowed, code="circle"))
+        yield Mistake((name, "after"), f"{step.after!r}, a circle", allowed, code="circle")
+
+
+def _work(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
     if step.function is None and step.image is None:
         allowed = "at least one of image and function"
-        found.append(Mistake((name,), "neither image nor function", allowed, code="missing"))
+        yield Mistake((name,), "neither image nor function", allowed, code="missing")
     if step.function is None and step.image is not None and not step.command:
         hint = "KFP starts what the spec names, not the image's own entry point."
         allowed = "the command that it runs, as a list"
-        found.append(Mistake((name, "command"), "none for a container", allowed, hint, code="missing"))
+        yield Mistake((name, "command"), "none for a container", allowed, hint, code="missing")
     if step.function is not None and step.command:
-        found.append(Mistake((name, "command"), "a command beside a function", "one of the two", code="conflict"))
-    return found
+        yield Mistake((name, "command"), "a command beside a function", "one of the two", code="conflict")
 
 
-def _mistakes_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> list[Mistake]:
-    found = [
-        Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own", code="not-allowed")
-        for key in ("after", "function", "command", "arguments")
-        if getattr(step, key)
-    ]
+def _values_of_built_in(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
+    for key in ("after", "function", "command", "arguments"):
+        value = getattr(step, key)
+        if value is UNKNOWN or value:
+            yield Mistake((name, key), "a value", f"none: {name} is a step of Endcap's own", code="not-allowed")
+
+
+def _switched_off(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
     if step.enabled:
-        return found
+        return
     if not STEPS[name].optional:
         allowed = f"true: the pipeline {', '.join(STEPS[name].pipelines)} needs what {name} makes"
-        found.append(Mistake((name, "enabled"), "false", allowed, code="not-allowed"))
+        yield Mistake((name, "enabled"), "false", allowed, code="not-allowed")
     for other in STEPS.values():
         if other.needs == name and steps.get(other.name, Step()).enabled:
             hint = f"Switch {other.name} off as well."
             allowed = f"true, while {other.name} is switched on"
-            found.append(Mistake((name, "enabled"), "false", allowed, hint, code="conflict"))
-    return found
+            yield Mistake((name, "enabled"), "false", allowed, hint, code="conflict")
 
 
 def _circle(name: str, steps: dict[str, Step]) -> bool:
@@ -218,13 +218,10 @@ class Replicas(Strict):
     target: Annotated[int, Field(ge=1)] | None = None
     """Of the metric, for each pod; left out: 80 % of cpu or memory, 8 requests at once, or 200 a second."""
 
-    @field_validator("max")
-    @classmethod
-    def _max_is_not_below_min(cls, most: int, info: ValidationInfo) -> int:
-        least = info.data.get("min")
-        if least is not None and most < least:
-            raise mistakes([Mistake((), f"{most}, and min is {least}", "at least min", code="conflict")])
-        return most
+    @check
+    def _max_is_not_below_min(self) -> Iterator[Mistake]:
+        if self.max < self.min:
+            yield Mistake(("max",), f"{self.max}, and min is {self.min}", "at least min", code="conflict")
 
 
 class Route(Strict):
@@ -255,12 +252,9 @@ class Serving(Pod):
     """From the deployment to ready, images and nodes included; then it ends with the reason."""
     route: Route | None = None
 
-    @field_validator("canary")
-    @classmethod
-    def _canary_says_every_key_of_the_nodes(cls, canary: Pod | None, info: ValidationInfo) -> Pod | None:
-        lost = set(info.data.get("nodeSelector", {})) - set(canary.nodeSelector if canary else ())
-        if canary is not None and lost:
+    @check
+    def _canary_says_every_key_of_the_nodes(self) -> Iterator[Mistake]:
+        if self.canary is not None and (lost := set(self.nodeSelector) - set(self.canary.nodeSelector)):
             found, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
             allowed = "each key of serving.kubernetes.nodeSelector, with the same value or another"
-            raise mistakes([Mistake(("nodeSelector",), found, allowed, hint, code="missing")])
-        return canary
+            yield Mistake(("canary", "nodeSelector"), found, allowed, hint, code="missing")

@@ -22,10 +22,13 @@ class Layers:
     problems: list[Problem] = field(default_factory=list)
     right_kind: bool = True
     """False: some file is of another kind or a newer version, so that it makes no sense to check the keys."""
+    lacks: bool = False
+    """A file below others could not be read, so that nobody knows which keys it has."""
 
     def read(self, file: Path, env: str | None) -> Node | None:
         """The file over what it extends, under its overlay where it has one; None where nothing could be read."""
         node = self._with_extends(file, ())
+        self.lacks = self.lacks or node is None
         overlay = overlay_file(file, env) if env else None
         if overlay is not None and overlay.is_file():
             over = self._with_extends(overlay, ())
@@ -44,18 +47,21 @@ class Layers:
         if extends is None or extends.value is None:
             return node
         if not isinstance(extends.value, str):
+            self.lacks = True
             allowed = "the path of one YAML file, relative to this one"
             self._wrong(extends, "extends", repr(extends.plain()), allowed, code="wrong-type")
             return node
         base = absolute(file.parent / extends.value)
         chain = (*below, file)
         if base in chain:
+            self.lacks = True
             circle = " -> ".join(path.name for path in (*chain[chain.index(base) :], base))
             self._wrong(
                 extends, "extends", f"a circle: {circle}", "a file that does not extend this one", code="circle"
             )
             return node
         if not base.is_file():
+            self.lacks = True
             there = listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
             found, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({there})"
             self._wrong(extends, "extends", found, allowed, code="not-found")
@@ -64,6 +70,7 @@ class Layers:
         # A file is listed after those that it extends: in the order in which they are merged.
         self.files.remove(file)
         self.files.append(file)
+        self.lacks = self.lacks or under is None
         return node if under is None else merged(under, node)
 
     def _check_kind(self, node: Node) -> None:
@@ -77,7 +84,7 @@ class Layers:
             what = others.get(kind.value) if isinstance(kind.value, str) else None
             hint = f"This is {what}; here {others[self.kind]} is wanted." if what else ""
             self._wrong(kind, "kind", repr(kind.plain()), self.kind, hint, code="not-allowed")
-            self.right_kind = False
+            self.right_kind = self.right_kind and what is None
         version = node.value.get("apiVersion")
         if version is not None and _is_newer(version.value):
             hint = "It was written for a newer Endcap: install that one here."

@@ -12,26 +12,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from endcap.errors import Problem, SpecError
-from endcap.spec.base import suggest
+from endcap.errors import NotFoundError, Problem, SpecError
+from endcap.spec.base import UNKNOWN, Mistake, UnknownError, suggest, unhindered
 from endcap.spec.custom import check_own
 from endcap.spec.environments import find_file, names_of
 from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
-from endcap.spec.nodes import Node, listed, parse, shown, spelled, yaml_names
+from endcap.spec.nodes import Key, Node, listed, parse, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
-from endcap.spec.shop import Shop
+from endcap.spec.shop import EventFeature, Shop
 from endcap.spec.side import named
 from endcap.spec.variables import expand
-from endcap.spec.words import problems_of
+from endcap.spec.words import Finding, examined, in_order, mistaken
 
-_Spec = TypeVar("_Spec", Recommender, Shop)
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
@@ -51,26 +48,18 @@ def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) 
     file = absolute(path)
     problems: list[Problem] = []
     of_recommender, of_shop = _sorted(settings(sets, problems))
-    layers = Layers("Recommender", problems=problems)
+    layers, shop_layers = Layers("Recommender", problems=problems), Layers("Shop")
     document = _document(layers, file, env, of_recommender)
-    recommender = _validated(document, Recommender, layers)
-    shop_file = _shop_file(document, file, problems) if document is not None and layers.right_kind else None
-    shop = None
-    files = layers.files
-    if shop_file is not None:
-        shop_layers = Layers("Shop", problems=problems)
-        shop = _validated(_document(shop_layers, shop_file, env, of_shop), Shop, shop_layers)
-        files = [*shop_layers.files, *files]
-    _check_environment(env, [one for one in (file, shop_file) if one is not None], problems)
-    absent: list[str] = []
-    if recommender is not None and document is not None:
-        wrong, absent = check_own({**recommender.models, **recommender.preprocessors}, document)
-        problems += wrong
-    if recommender is not None and shop is not None and document is not None:
-        problems += _disagreements(recommender, shop, document)
-    if problems or recommender is None or shop is None:
-        raise SpecError(problems)
-    return Loaded(recommender, shop, files, tuple(absent))
+    shop_file = None if document is None else _shop_file(document, file, problems)
+    shop_document = None if shop_file is None else _document(shop_layers, shop_file, env, of_shop)
+    places: list[Problem] = []
+    _check_environment(env, [one for one in (file, shop_file) if one is not None], places)
+    return _loaded(
+        _Read(document if layers.right_kind else None, problems, layers.lacks),
+        _Read(shop_document if shop_layers.right_kind else None, shop_layers.problems, shop_layers.lacks),
+        [*shop_layers.files, *layers.files],
+        places,
+    )
 
 
 def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> Loaded:
@@ -78,31 +67,60 @@ def load_documents(recommender: Mapping[str, Any], shop: Mapping[str, Any]) -> L
 
     Paths of sources are relative to the current folder. Raises SpecError with every problem of both.
     """
-    problems: list[Problem] = []
-    document, made = _of_document(recommender, Recommender, problems)
-    _, made_shop = _of_document(shop, Shop, problems)
-    absent: list[str] = []
-    if made is not None:
-        wrong, absent = check_own(made.models, document)
-        problems += wrong
-    if made is not None and made_shop is not None:
-        problems += _disagreements(made, made_shop, document)
-    if problems or made is None or made_shop is None:
-        raise SpecError(problems)
-    return Loaded(made, made_shop, [], tuple(absent))
+    return _loaded(_of_document(recommender, "Recommender"), _of_document(shop, "Shop"))
 
 
-def _of_document(document: Mapping[str, Any], model: type[_Spec], problems: list[Problem]) -> tuple[Node, _Spec | None]:
-    origin = f"the {model.__name__.lower()}"
-    node, wrong = parse(json.dumps(document, default=str), origin=origin)
-    problems += wrong
+@dataclass(frozen=True)
+class _Read:
+    """A document out of its layers. It is None where its values cannot be judged."""
+
+    document: Node | None
+    problems: list[Problem]
+    """What was wrong while it was read."""
+    lacks: bool = False
+    """Keys may be missing: see `Layers.lacks`."""
+
+    def with_values(self, findings: list[Finding]) -> list[Problem]:
+        """These problems, then those of values, in the order of lines; of a key that could not be read that alone."""
+        if self.document is None:
+            return self.problems
+        read = {problem.key for problem in self.problems if problem.key}
+        rest = [problem for problem in in_order(self.document, findings) if problem.key not in read]
+        return [*self.problems, *(problem for problem in rest if not self.lacks or problem.code in _WRONG_ALONE)]
+
+
+_WRONG_ALONE = ("duplicate", "not-allowed", "unknown-key", "wrong-type")
+"""Codes of what no key that is missing would mend."""
+
+
+def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop"]) -> _Read:
+    origin = f"the {kind.lower()}"
+    node, problems = parse(json.dumps(document, default=str), origin=origin)
     node = node if node is not None else Node({}, None, 0, origin)
-    node = (_with_paths if model is Shop else _with_given_path)(node, problems)
-    try:
-        return node, model.model_validate(node.plain())
-    except ValidationError as error:
-        problems += problems_of(error, node, model)
-        return node, None
+    return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
+
+
+def _loaded(recommender: _Read, shop: _Read, files: Sequence[Path] = (), others: Sequence[Problem] = ()) -> Loaded:
+    """Both specs out of their documents.
+
+    Each check runs on what is right of both, so that no mistake hides another that does not depend on it.
+    """
+    made = made_shop = UNKNOWN
+    findings: list[Finding] = []
+    of_shop: list[Finding] = []
+    absent: list[str] = []
+    if shop.document is not None:
+        made_shop, of_shop = examined(shop.document, Shop)
+    if recommender.document is not None:
+        made, findings = examined(recommender.document, Recommender)
+        own = {**made.models, **made.preprocessors}
+        wrong, absent = check_own(own, made.classes, recommender.document)
+        findings += wrong
+    if recommender.document is not None and shop.document is not None:
+        findings += _disagreements(made, made_shop, recommender.document)
+    if problems := [*recommender.with_values(findings), *shop.with_values(of_shop), *others]:
+        raise SpecError(problems)
+    return Loaded(made, made_shop, list(files), tuple(absent))
 
 
 def resolved(loaded: Loaded) -> dict[str, dict[str, Any]]:
@@ -126,16 +144,6 @@ def _document(layers: Layers, file: Path, env: str | None, sets: Sequence[Settin
     for setting in sets:
         document = applied(document, setting, layers.problems)
     return (_with_paths if layers.kind == "Shop" else _with_given_path)(document, layers.problems)
-
-
-def _validated(document: Node | None, model: type[_Spec], layers: Layers) -> _Spec | None:
-    if document is None or not layers.right_kind:
-        return None
-    try:
-        return model.model_validate(document.plain())
-    except ValidationError as error:
-        layers.problems += problems_of(error, document, model)
-        return None
 
 
 def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | None:
@@ -162,16 +170,19 @@ def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | No
 
 
 def _check_environment(env: str | None, files: list[Path], problems: list[Problem]) -> None:
-    """An environment that neither a spec's overlay nor the file of environments has is a slip, not a wish for none."""
-    if env is None or any(overlay_file(file, env).is_file() for file in files):
-        return
-    environments = find_file(files[0])
+    """What is wrong in the file of environments; and an environment that neither it nor a spec's overlay has, which is
+    a slip, not a wish for none."""
     try:
-        there = sorted({*overlay_names(files), *names_of(environments)})
+        named = names_of(find_file(files[0]))
     except SpecError as error:
         problems += error.problems
         return
-    if env not in there:
+    except NotFoundError:  # whoever needs a place is told
+        if env is not None and not any(overlay_file(file, env).is_file() for file in files):
+            raise
+        return
+    there = sorted({*overlay_names(files), *named})
+    if env is not None and env not in there:
         allowed = listed(there) or f"none: no file lies in {shown(overlay_file(files[0], env).parent)}"
         hint, found = suggest(env, there), "no overlay or environment of this name"
         problems.append(Problem(f"--env {env}", "", found, allowed, hint, code="unknown-name"))
@@ -221,24 +232,44 @@ def _with_path(source: Node, key: str, problems: list[Problem], name: str = "pat
     return replace(source, value=source.value | {name: replace(path, value=expanded)})
 
 
-def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Problem]:
+def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Finding]:
     """What only the two specs together show to be wrong."""
-    found = []
-    if isinstance(recommender.split, GivenSplit) and all(one.part == "train" for one in shop.events.sources):
-        place = document.at(("split", "by")).place
-        allowed = f"time; or a source with `part: test` in the shop {shop.name}"
-        found.append(Problem(place, "split.by", "'given', and no source of test sessions", allowed, code="conflict"))
-    events = [feature.name for feature in shop.features.events if feature.values is not None]
-    items = [] if shop.items is None else shop.items.attributes
-    told: dict[Literal["features", "item_features"], tuple[list[str], str]] = {
-        "features": (events, f"features of the shop {shop.name} that have buckets or a limited number of values"),
-        "item_features": (items, f"attributes of the items of the shop {shop.name}"),
-    }
-    for field, (names, what) in told.items():
-        for key, name in named(recommender.models, field).items():
-            if name not in names:
-                allowed = f"{what}: {listed(names) or 'none'}"
-                hint = suggest(name, names)
-                place = document.at(key).place
-                found.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
-    return found
+    parts = (_split(recommender, shop), _event_features(recommender, shop), _item_features(recommender, shop))
+    return [mistaken(mistake, document) for mistake in unhindered(parts)]
+
+
+def _shown_name(shop: Shop) -> str:
+    return "the shop" if shop.name is UNKNOWN else f"the shop {shop.name}"
+
+
+def _split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    if isinstance(recommender.split, GivenSplit) and all(source.part == "train" for source in shop.events.sources):
+        allowed = f"time; or a source with `part: test` in {_shown_name(shop)}"
+        yield Mistake(("split", "by"), "'given', and no source of test sessions", allowed, code="conflict")
+
+
+def _event_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    what = f"features of {_shown_name(shop)} that have buckets or a limited number of values"
+    names = [feature.name for feature in shop.features.events if _may_be_limited(feature)]
+    for key, name in named(recommender.models, "features").items():
+        if name not in names:
+            yield _no_such(key, name, what, names)
+
+
+def _may_be_limited(feature: EventFeature) -> bool:
+    try:
+        return feature.values is not None
+    except UnknownError:
+        return True
+
+
+def _item_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    what = f"attributes of the items of {_shown_name(shop)}"
+    names = [] if shop.items is None else shop.items.attributes
+    for key, name in named(recommender.models, "item_features").items():
+        if name not in names:
+            yield _no_such(key, name, what, names)
+
+
+def _no_such(key: Key, name: str, what: str, names: list[str]) -> Mistake:
+    return Mistake(key, repr(name), f"{what}: {listed(names) or 'none'}", suggest(name, names), code="unknown-name")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, mistakes
+from endcap.spec.base import Allowed, Duration, Mistake, Name, Strict, check
 from endcap.spec.neural import GRU4RecSpec, NeuMFSpec, Positive, SASRecSpec
 from endcap.spec.space import Space, between, choice
 
@@ -140,12 +141,10 @@ class BlendSpec(Strict):
     space: ClassVar[Space] = {}
     starts: ClassVar[list[dict[str, Any]]] = []
 
-    @field_validator("members")
-    @classmethod
-    def _two_at_least(cls, members: dict[str, SingleSpec]) -> dict[str, SingleSpec]:
-        if len(members) < 2:
-            raise mistakes([Mistake((), f"{len(members)} members", "two models or more", code="not-allowed")])
-        return members
+    @check
+    def _two_at_least(self) -> Iterator[Mistake]:
+        if len(self.members) < 2:
+            yield Mistake(("members",), f"{len(self.members)} members", "two models or more", code="not-allowed")
 
 
 ModelSpec = Annotated[_Single | BlendSpec, Field(discriminator="name")]

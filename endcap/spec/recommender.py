@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field
 
 from endcap.errors import ProblemCode
-from endcap.spec.base import Allowed, ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.base import (
+    UNKNOWN,
+    Allowed,
+    ApiVersion,
+    Duration,
+    Mistake,
+    Name,
+    Share,
+    Strict,
+    check,
+    known,
+    repeated,
+    under,
+    unhindered,
+)
 from endcap.spec.batch import Batch
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
@@ -44,15 +57,13 @@ class TimeSplit(Strict):
     """A duration such as 1d, or a share of the sessions such as 0.1."""
     validation: Duration | Part = Field(default="1d", validate_default=True)
 
-    @field_validator("validation")
-    @classmethod
-    def _some_sessions_are_left(cls, validation: timedelta | float, info: ValidationInfo) -> timedelta | float:
-        test = info.data.get("test")
+    @check
+    def _some_sessions_are_left(self) -> Iterator[Mistake]:
+        test, validation = self.test, self.validation
         if isinstance(test, float) and isinstance(validation, float) and test + validation >= 1:
             found = f"{validation}, and split.test is {test}"
             allowed = "shares that add up to less than 1: the rest is trained on"
-            raise mistakes([Mistake((), found, allowed, code="conflict")])
-        return validation
+            yield Mistake(("validation",), found, allowed, code="conflict")
 
 
 class GivenSplit(Strict):
@@ -116,13 +127,12 @@ class Condition(Strict):
     min: float | None = None
     max: float | None = None
 
-    @model_validator(mode="after")
-    def _has_one_limit(self) -> Condition:
+    @check
+    def _has_one_limit(self) -> Iterator[Mistake]:
         if (self.min is None) == (self.max is None):
             found = "neither min nor max" if self.min is None else "both min and max"
             code: ProblemCode = "missing" if self.min is None else "conflict"
-            raise mistakes([Mistake((), found, "exactly one of min and max", code=code)])
-        return self
+            yield Mistake((), found, "exactly one of min and max", code=code)
 
 
 class Canary(Strict):
@@ -149,13 +159,11 @@ class Serving(Strict):
     canary: Canary = Canary()
     kubernetes: KubernetesServing = KubernetesServing()
 
-    @field_validator("max_k")
-    @classmethod
-    def _k_may_be_asked_for(cls, max_k: int, info: ValidationInfo) -> int:
-        k = info.data.get("k")
-        if k is not None and k > max_k:
-            raise mistakes([Mistake((), f"{max_k}, and serving.k is {k}", "at least serving.k", code="conflict")])
-        return max_k
+    @check
+    def _k_may_be_asked_for(self) -> Iterator[Mistake]:
+        if self.k > self.max_k:
+            found = f"{self.max_k}, and serving.k is {self.k}"
+            yield Mistake(("max_k",), found, "at least serving.k", code="conflict")
 
 
 class Recommender(Strict):
@@ -194,85 +202,57 @@ class Recommender(Strict):
     batch: Batch = Batch()
     pipeline: Pipeline = Pipeline()
 
-    # Checks over several keys sit on the later key, so that they speak also when unrelated keys are wrong.
-    @field_validator("preprocessing")
-    @classmethod
-    def _preprocessors_are_listed(
-        cls, preprocessing: list[PreprocessorSpec], info: ValidationInfo
-    ) -> list[PreprocessorSpec]:
-        refuse_unlisted({(number,): step.path for number, step in enumerate(preprocessing)}, info)
-        return preprocessing
+    @check
+    def _classes_are_listed(self) -> Iterator[Mistake]:
+        steps = {key: step.path for key, step in self.preprocessors.items()}
+        return unlisted({**steps, **own_paths(self.models)}, self.classes)
 
-    @field_validator("model")
-    @classmethod
-    def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
-        refuse_unlisted(own_paths({(): model}), info)
-        return model
+    @check
+    def _search_is_of_the_model(self) -> Iterator[Mistake]:
+        if self.search is not None:
+            yield from under(("search",), mistakes_of(self.search, self.model))
 
-    @field_validator("search")
-    @classmethod
-    def _search_is_of_the_model(cls, search: Search | None, info: ValidationInfo) -> Search | None:
-        model = info.data.get("model")
-        found = mistakes_of(search, model) if search is not None and model is not None else []
-        if found:
-            raise mistakes(found)
-        return search
+    @check
+    def _workers_can_share_the_model(self) -> Iterator[Mistake]:
+        return under(("training",), training_mistakes(self.training, self.model, self.search))
 
-    @field_validator("training")
-    @classmethod
-    def _workers_can_share_the_model(cls, training: Training, info: ValidationInfo) -> Training:
-        model = info.data.get("model")
-        found = training_mistakes(training, model, info.data.get("search")) if model is not None else []
-        if found:
-            raise mistakes(found)
-        return training
-
-    @field_validator("baselines")
-    @classmethod
-    def _baselines_classes_are_listed(cls, baselines: list[ModelSpec], info: ValidationInfo) -> list[ModelSpec]:
-        refuse_unlisted(own_paths({(number,): baseline for number, baseline in enumerate(baselines)}), info)
-        return baselines
-
-    @field_validator("baselines")
-    @classmethod
-    def _baselines_differ(cls, baselines: list[ModelSpec]) -> list[ModelSpec]:
-        names = [baseline.name for baseline in baselines]
-        twice = [number for number, name in enumerate(names) if name in names[:number]]
-        if twice:
-            raise mistakes(
-                [Mistake((n, "name"), f"{names[n]!r} again", "each model once", code="duplicate") for n in twice]
+    @check
+    def _baselines_differ(self) -> Iterator[Mistake]:
+        names = [baseline.name for baseline in self.baselines]
+        for number in repeated(names):
+            yield Mistake(
+                ("baselines", number, "name"), f"{names[number]!r} again", "each model once", code="duplicate"
             )
-        return baselines
 
-    @field_validator("evaluation")
-    @classmethod
-    def _protocol_fits_the_split(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
-        if evaluation.protocol == "every-prefix" and isinstance(info.data.get("split"), LeaveOneOutSplit):
+    @check
+    def _protocol_fits_the_split(self) -> Iterator[Mistake]:
+        if isinstance(self.split, LeaveOneOutSplit) and self.evaluation.protocol == "every-prefix":
             found = "'every-prefix', and split.by is 'leave-one-out', which trains on all but each session's last event"
-            raise mistakes([Mistake(("protocol",), found, "'leave-one-out'", code="conflict")])
-        return evaluation
+            yield Mistake(("evaluation", "protocol"), found, "'leave-one-out'", code="conflict")
 
-    @field_validator("gate")
-    @classmethod
-    def _gate_names_known_models_and_cutoffs(cls, gate: list[Condition], info: ValidationInfo) -> list[Condition]:
-        found = []
-        baselines, evaluation = info.data.get("baselines"), info.data.get("evaluation")
-        for number, condition in enumerate(gate):
-            if baselines is not None and condition.against is not None:
-                known = ["champion", "best-baseline", *(baseline.name for baseline in compared(baselines))]
-                if condition.against not in known:
-                    against, allowed = repr(condition.against), ", ".join(known)
-                    found.append(Mistake((number, "against"), against, allowed, code="unknown-name"))
-            cutoff = condition.metric.partition("@")[2]
-            if evaluation is not None and cutoff and int(cutoff) not in evaluation.cutoffs:
-                cutoffs = ", ".join(str(cutoff) for cutoff in evaluation.cutoffs)
-                hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
-                allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
-                metric = repr(condition.metric)
-                found.append(Mistake((number, "metric"), metric, allowed, hint, code="unknown-name"))
-        if found:
-            raise mistakes(found)
-        return gate
+    @check
+    def _gate_names_known_models(self) -> Iterator[Mistake]:
+        return unhindered(self._against(number, one) for number, one in known(self.gate).items())
+
+    @check
+    def _gate_names_known_cutoffs(self) -> Iterator[Mistake]:
+        return unhindered(self._cutoff(number, one) for number, one in known(self.gate).items())
+
+    def _against(self, number: int, condition: Condition) -> Iterator[Mistake]:
+        if condition.against is None:
+            return
+        names = ["champion", "best-baseline", *(baseline.name for baseline in compared(self.baselines))]
+        if condition.against not in names:
+            against, allowed = repr(condition.against), ", ".join(names)
+            yield Mistake(("gate", number, "against"), against, allowed, code="unknown-name")
+
+    def _cutoff(self, number: int, condition: Condition) -> Iterator[Mistake]:
+        cutoff = condition.metric.partition("@")[2]
+        if cutoff and int(cutoff) not in self.evaluation.cutoffs:
+            cutoffs = ", ".join(str(cutoff) for cutoff in self.evaluation.cutoffs)
+            hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
+            allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
+            yield Mistake(("gate", number, "metric"), repr(condition.metric), allowed, hint, code="unknown-name")
 
     @property
     def models(self) -> dict[Key, ModelSpec]:
@@ -282,7 +262,7 @@ class Recommender(Strict):
     @property
     def preprocessors(self) -> dict[Key, PreprocessorSpec]:
         """The specs of the preprocessors, by their keys."""
-        return {("preprocessing", number): step for number, step in enumerate(self.preprocessing)}
+        return {("preprocessing", number): step for number, step in known(self.preprocessing).items()}
 
     @property
     def protocol(self) -> Protocol:
@@ -299,12 +279,13 @@ class Recommender(Strict):
 
 def models_of(model: ModelSpec, baselines: list[ModelSpec]) -> dict[Key, ModelSpec]:
     """The specs of a model and of baselines, by their keys."""
-    return {("model",): model, **{("baselines", number): one for number, one in enumerate(baselines)}}
+    models: dict[Key, ModelSpec] = {("model",): model}
+    return known(models | {("baselines", number): one for number, one in known(baselines).items()})
 
 
 def compared(baselines: list[ModelSpec]) -> list[ModelSpec]:
     """Baselines, or popularity where there are none."""
-    return baselines or [PopularitySpec()]
+    return baselines if baselines is UNKNOWN else baselines or [PopularitySpec()]
 
 
 def own_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
@@ -312,15 +293,13 @@ def own_paths(models: Mapping[Key, ModelSpec]) -> dict[Key, str]:
     return {key: model.path for key, model in singled(models).items() if isinstance(model, CustomSpec)}
 
 
-def refuse_unlisted(paths: Mapping[Key, str], info: ValidationInfo) -> None:
+def unlisted(paths: Mapping[Key, str], classes: list[str]) -> Iterator[Mistake]:
     """What is imported is what the recommender's own list names, and nothing that a model's name slips in."""
-    listed = info.data.get("classes")
-    allowed = ", ".join(listed or []) or "none: the list `classes` is empty"
-    found = [
-        Mistake((*key, "class"), repr(path), allowed, hint, code="unknown-name")
-        for key, path in paths.items()
-        if listed is not None and path not in listed
-        for hint in [f"If you trust it, add it to the recommender: classes: [{', '.join([*listed, path])}]"]
-    ]
-    if found:
-        raise mistakes(found)
+    return unhindered(_unlisted(key, path, classes) for key, path in known(paths).items())
+
+
+def _unlisted(key: Key, path: str, classes: list[str]) -> Iterator[Mistake]:
+    if path not in classes:
+        allowed = ", ".join(classes) or "none: the list `classes` is empty"
+        hint = f"If you trust it, add it to the recommender: classes: [{', '.join([*classes, path])}]"
+        yield Mistake((*key, "class"), repr(path), allowed, hint, code="unknown-name")

@@ -6,12 +6,13 @@ in files that change while a model serves, and is published by `endcap refresh` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field
 
 from endcap.errors import ProblemCode
-from endcap.spec.base import Duration, Mistake, Name, Strict, mistakes
+from endcap.spec.base import Duration, Mistake, Name, Strict, check, known, repeated
 from endcap.spec.source import Source
 
 BLACKLIST, STOCK, OWNED = "blacklist", "stock", "owned"
@@ -25,14 +26,12 @@ class Blacklist(Strict):
     """Tables with a row an item."""
     column: str = "item"
 
-    @field_validator("sources")
-    @classmethod
-    def _lie_in_files(cls, sources: list[Source]) -> list[Source]:
-        simulated = [number for number, source in enumerate(sources) if source.simulated is not None]
-        if simulated:
-            found, allowed = "a simulated shop", "files, named by path"
-            raise mistakes([Mistake((n, "simulated"), found, allowed, code="not-allowed") for n in simulated])
-        return sources
+    @check
+    def _lie_in_files(self) -> Iterator[Mistake]:
+        for number, source in known(self.sources).items():
+            if source.simulated is not None:
+                found, allowed = "a simulated shop", "files, named by path"
+                yield Mistake(("sources", number, "simulated"), found, allowed, code="not-allowed")
 
 
 class Stock(Strict):
@@ -63,13 +62,12 @@ class AttributeRule(Strict):
     surfaces: list[str] | None = None
     """Where it holds: the request's `surface` is one of these; left out: everywhere."""
 
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> AttributeRule:
+    @check
+    def _says_one_thing(self) -> Iterator[Mistake]:
         if (self.only is None) == (self.never is None):
             found = "neither only nor never" if self.only is None else "both only and never"
             code: ProblemCode = "missing" if self.only is None else "conflict"
-            raise mistakes([Mistake((), found, "exactly one of only and never", code=code)])
-        return self
+            yield Mistake((), found, "exactly one of only and never", code=code)
 
 
 class Rules(Strict):
@@ -80,12 +78,13 @@ class Rules(Strict):
     owned: Owned | None = None
     attributes: list[AttributeRule] = []
 
-    @field_validator("attributes")
-    @classmethod
-    def _names_differ(cls, attributes: list[AttributeRule], info: ValidationInfo) -> list[AttributeRule]:
-        names = [rule.name for rule in attributes]
-        twice = [number for number, name in enumerate(names) if name in [BLACKLIST, STOCK, OWNED, *names[:number]]]
-        if twice:
-            allowed = f"each name once, and none of {BLACKLIST}, {STOCK}, {OWNED}"
-            raise mistakes([Mistake((n, "name"), f"{names[n]!r} again", allowed, code="duplicate") for n in twice])
-        return attributes
+    @check
+    def _names_differ(self) -> Iterator[Mistake]:
+        taken = [BLACKLIST, STOCK, OWNED]
+        names = [*taken, *(rule.name for rule in self.attributes)]
+        for number in repeated(names):
+            key, allowed = (
+                ("attributes", number - len(taken), "name"),
+                f"each name once, and none of {', '.join(taken)}",
+            )
+            yield Mistake(key, f"{names[number]!r} again", allowed, code="duplicate")

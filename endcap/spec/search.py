@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from endcap.spec.base import Duration, Mistake, Name, Share, Strict, mistakes
+from endcap.spec.base import Duration, Mistake, Name, Share, Strict, check, known
 from endcap.spec.kubernetes import Pod
 from endcap.spec.space import Domain
 
@@ -54,27 +55,25 @@ class Search(Strict):
     """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
     cluster: RayCluster | None = None
 
-    @field_validator("space")
-    @classmethod
-    def _domains_are_of_parameters(cls, space: dict[str, Domain]) -> dict[str, Domain]:
-        wrong = [name for name in space if not all(part for part in name.split("."))]
-        if wrong:
-            allowed = "parameter, or member.parameter"
-            raise mistakes([Mistake((name,), repr(name), allowed, code="not-allowed") for name in wrong])
-        return space
+    @check
+    def _domains_are_of_parameters(self) -> Iterator[Mistake]:
+        for name in self.space:
+            if not all(name.split(".")):
+                yield Mistake(("space", name), repr(name), "parameter, or member.parameter", code="not-allowed")
 
-    @field_validator("fixed")
-    @classmethod
-    def _not_both(cls, fixed: list[str], info: ValidationInfo) -> list[str]:
-        both = [name for name in fixed if name in info.data.get("space", {})]
-        if both:
-            found = "which has a domain in space"
-            raise mistakes([Mistake((), f"{name!r}, {found}", "one of the two", code="conflict") for name in both])
-        return fixed
+    @check
+    def _not_both(self) -> Iterator[Mistake]:
+        for number, name in known(self.fixed).items():
+            if name in self.space:
+                found = f"{name!r}, which has a domain in space"
+                yield Mistake(("fixed", number), found, "one of the two", code="conflict")
 
-    @field_validator("cluster")
-    @classmethod
-    def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
-        if cluster is not None and info.data.get("address"):
-            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two", code="conflict")])
-        return cluster
+    @check
+    def _one_place(self) -> Iterator[Mistake]:
+        return two_places(self.cluster, self.address)
+
+
+def two_places(cluster: RayCluster | None, address: str | None) -> Iterator[Mistake]:
+    """What is wrong where Ray is to run in a cluster of its own and at an address."""
+    if cluster is not None and address:
+        yield Mistake(("cluster",), "a cluster of its own and an address", "one of the two", code="conflict")

@@ -6,12 +6,13 @@ So nothing that a step reads can be forgotten in its key. What is read and yet c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from endcap.spec.base import Duration, Strict
+from endcap.spec.base import Duration, Mistake, Strict, check
 from endcap.spec.batch import Batch
 from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key
@@ -27,7 +28,7 @@ from endcap.spec.recommender import (
     compared,
     models_of,
     own_paths,
-    refuse_unlisted,
+    unlisted,
 )
 from endcap.spec.search import Search
 from endcap.spec.shop import Features, Filters, Sessions
@@ -103,17 +104,10 @@ class ViewSettings(Settings):
     baselines: Annotated[list[ModelSpec], Carried("refused early where one is wrong")]
     exclude: Exclude
 
-    @field_validator("preprocessing")
-    @classmethod
-    def _preprocessors_are_listed(cls, steps: list[PreprocessorSpec], info: ValidationInfo) -> list[PreprocessorSpec]:
-        refuse_unlisted({(number,): step.path for number, step in enumerate(steps)}, info)
-        return steps
-
-    @field_validator("model")
-    @classmethod
-    def _model_s_classes_are_listed(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
-        refuse_unlisted(own_paths({(): model}), info)
-        return model
+    @check
+    def _classes_are_listed(self) -> Iterator[Mistake]:
+        steps: dict[Key, str] = {("preprocessing", number): step.path for number, step in enumerate(self.preprocessing)}
+        return unlisted({**steps, **own_paths({("model",): self.model})}, self.classes)
 
     @property
     def models(self) -> dict[Key, ModelSpec]:

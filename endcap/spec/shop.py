@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from endcap.spec.base import ApiVersion, Duration, Mistake, Name, Share, Strict, mistakes, suggest
+from endcap.spec.base import (
+    ApiVersion,
+    Duration,
+    Mistake,
+    Name,
+    Share,
+    Strict,
+    check,
+    is_whole,
+    known,
+    mistakes,
+    repeated,
+    suggest,
+    unhindered,
+)
 from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
@@ -170,24 +185,20 @@ class Items(Strict):
         """Those of the attributes that are numbers."""
         return [name for name in self.attributes if name in ("price", *self.numeric)]
 
-    @field_validator("sources")
-    @classmethod
-    def _one_layout(cls, sources: list[ItemSource]) -> list[ItemSource]:
-        first = sources[0].layout
-        others = [number for number, source in enumerate(sources) if source.layout != first]
-        if others:
-            allowed = f"{first}, as of the first source: an item table has one layout"
-            raise mistakes([Mistake((n, "layout"), sources[n].layout, allowed, code="conflict") for n in others])
-        return sources
+    @check
+    def _one_layout(self) -> Iterator[Mistake]:
+        first, *others = (source.layout for source in self.sources)
+        for number, layout in known(others).items():
+            if layout != first:
+                allowed = f"{first}, as of the first source: an item table has one layout"
+                yield Mistake(("sources", number + 1, "layout"), layout, allowed, code="conflict")
 
-    @field_validator("columns")
-    @classmethod
-    def _a_layout_knows_its_columns(cls, columns: ItemColumns, info: ValidationInfo) -> ItemColumns:
-        sources = info.data.get("sources")
-        if sources and sources[0].layout != "columns" and columns != ItemColumns():
-            allowed = f"nothing: the layout {sources[0].layout} names its own; take items.columns out"
-            raise mistakes([Mistake((), "columns", allowed, code="conflict")])
-        return columns
+    @check
+    def _a_layout_knows_its_columns(self) -> Iterator[Mistake]:
+        layout = self.sources[0].layout
+        if layout != "columns" and (not is_whole(self.columns) or self.columns != ItemColumns()):
+            allowed = f"nothing: the layout {layout} names its own; take items.columns out"
+            yield Mistake(("columns",), "columns", allowed, code="conflict")
 
 
 class CustomerColumns(Strict):
@@ -238,45 +249,46 @@ class EventFeature(Strict):
             return len(self.types or []) + 1
         return LIMITED.get(self.kind) if self.buckets is None else len(self.buckets) + 1
 
-    @field_validator("types")
-    @classmethod
-    def _types_differ(cls, types: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        if types is not None and info.data.get("kind", "type") != "type":
+    @check
+    def _kind_has_types(self) -> Iterator[Mistake]:
+        if self.types is not None and self.kind != "type":
             allowed = "nothing: only a feature of the kind 'type' has types"
-            raise mistakes([Mistake((), str(types), allowed, code="conflict")])
-        if types is not None and (not types or len(set(types)) < len(types)):
-            raise mistakes([Mistake((), str(types), "one type or more, each once", code="not-allowed")])
-        return types
+            yield Mistake(("types",), str(self.types), allowed, code="conflict")
 
-    @field_validator("buckets")
-    @classmethod
-    def _edges_ascend(cls, buckets: list[float] | None, info: ValidationInfo) -> list[float] | None:
-        if buckets is not None and info.data.get("kind") == "type":
+    @check
+    def _kind_has_an_order(self) -> Iterator[Mistake]:
+        if self.buckets is not None and self.kind == "type":
             allowed = "nothing: types have no order to cut"
-            raise mistakes([Mistake((), str(buckets), allowed, code="conflict")])
-        if buckets is not None and (not buckets or any(b <= a for a, b in itertools.pairwise(buckets))):
+            yield Mistake(("buckets",), str(self.buckets), allowed, code="conflict")
+
+    @check
+    def _types_differ(self) -> Iterator[Mistake]:
+        if self.types is not None and (not self.types or repeated(self.types)):
+            yield Mistake(("types",), str(self.types), "one type or more, each once", code="not-allowed")
+
+    @check
+    def _edges_ascend(self) -> Iterator[Mistake]:
+        edges = self.buckets
+        if edges is not None and (not edges or any(b <= a for a, b in itertools.pairwise(edges))):
             allowed = "one number or more, each larger than the one before"
-            raise mistakes([Mistake((), str(buckets), allowed, code="not-allowed")])
-        return buckets
+            yield Mistake(("buckets",), str(edges), allowed, code="not-allowed")
 
 
 class Features(Strict):
     events: list[EventFeature] = []
 
-    @field_validator("events")
-    @classmethod
-    def _names_differ(cls, events: list[EventFeature]) -> list[EventFeature]:
-        names = [feature.name for feature in events]
-        twice = [number for number, name in enumerate(names) if name in names[:number]]
-        if twice:
-            raise mistakes(
-                [Mistake((n, "name"), f"{names[n]!r} again", "each name once", code="duplicate") for n in twice]
-            )
-        typed = [number for number, feature in enumerate(events) if feature.kind == "type"]
-        if len(typed) > 1:
+    @check
+    def _names_differ(self) -> Iterator[Mistake]:
+        names = [feature.name for feature in self.events]
+        for number in repeated(names):
+            yield Mistake(("events", number, "name"), f"{names[number]!r} again", "each name once", code="duplicate")
+
+    @check
+    def _one_tells_types_apart(self) -> Iterator[Mistake]:
+        kinds = known([feature.kind for feature in self.events])
+        for number in [number for number, kind in kinds.items() if kind == "type"][1:]:
             allowed = "one feature of the kind 'type': it tells all types apart"
-            raise mistakes([Mistake((n, "kind"), "'type' again", allowed, code="duplicate") for n in typed[1:]])
-        return events
+            yield Mistake(("events", number, "kind"), "'type' again", allowed, code="duplicate")
 
 
 class Shop(Strict):
@@ -304,73 +316,69 @@ class Shop(Strict):
             return self.events.types
         return [*self.events.types, *(name for name in self.rules.owned.types if name not in self.events.types)]
 
-    # On the later key, so that it speaks also when unrelated keys are wrong.
-    @field_validator("sessions")
-    @classmethod
-    def _sessions_have_their_column(cls, sessions: Sessions, info: ValidationInfo) -> Sessions:
-        events = info.data.get("events")
-        if events is None:
-            return sessions
-        column, other = ("session", "gap") if sessions.by == "given" else ("customer", "given")
-        layouts = [source.layout for source in events.sources]
-        if lacking := [layout for layout in layouts if layout in WITHOUT[column]]:
-            found = f"{sessions.by!r}, and the layout {lacking[0]} has no {column}s"
-            raise mistakes([Mistake(("by",), found, repr(other), code="conflict")])
-        if "columns" in layouts and not getattr(events.columns, column):
-            found = f"{sessions.by!r}, and no events.columns.{column}"
-            allowed = f"{sessions.by!r} with events.columns.{column} named, or {other!r}"
-            raise mistakes([Mistake(("by",), found, allowed, code="conflict")])
-        return sessions
-
     @field_validator("features")
     @classmethod
-    def _types_are_named(cls, features: Features, info: ValidationInfo) -> Features:
+    def _fill_in_types(cls, features: Features, info: ValidationInfo) -> Features:
         """A feature of the kind `type` says itself which types it tells apart, wherever it is carried."""
         events = info.data.get("events")
-        if events is None:
-            return features
-        lacking = [number for number, one in enumerate(features.events) if one.kind == "type" and one.types is None]
-        if lacking and events.types is None:
-            allowed = "a list of event types, here or in events.types"
-            raise mistakes([Mistake(("events", n, "types"), "nothing", allowed, code="missing") for n in lacking])
-        if not lacking:
-            return features
+        types = None if events is None else events.types
         named = [
-            one.model_copy(update={"types": events.types}) if number in lacking else one
-            for number, one in enumerate(features.events)
+            one.model_copy(update={"types": types}) if one.kind == "type" and one.types is None else one
+            for one in features.events
         ]
         return features.model_copy(update={"events": named})
 
-    @field_validator("rules")
-    @classmethod
-    def _rules_speak_of_known_attributes(cls, rules: Rules, info: ValidationInfo) -> Rules:
-        items: Items | None = info.data.get("items")
+    @check
+    def _types_are_named(self) -> Iterator[Mistake]:
+        if self.events.types is not None:
+            return
+        for number, one in known(self.features.events).items():
+            if one.types is None and known([one.kind]) and one.kind == "type":
+                allowed = "a list of event types, here or in events.types"
+                yield Mistake(("features", "events", number, "types"), "nothing", allowed, code="missing")
+
+    @check
+    def _sessions_have_their_column(self) -> Iterator[Mistake]:
+        by = self.sessions.by
+        column, other = ("session", "gap") if by == "given" else ("customer", "given")
+        layouts = [source.layout for source in self.events.sources]
+        if lacking := [layout for layout in known(layouts).values() if layout in WITHOUT[column]]:
+            found = f"{by!r}, and the layout {lacking[0]} has no {column}s"
+            yield Mistake(("sessions", "by"), found, repr(other), code="conflict")
+        elif "columns" in known(layouts).values() and not getattr(self.events.columns, column):
+            found = f"{by!r}, and no events.columns.{column}"
+            allowed = f"{by!r} with events.columns.{column} named, or {other!r}"
+            yield Mistake(("sessions", "by"), found, allowed, code="conflict")
+
+    @check
+    def _rules_speak_of_known_attributes(self) -> Iterator[Mistake]:
+        texts = "a categorical attribute"
+        return unhindered(
+            self._attribute(("rules", "attributes", number, "attribute"), rule.attribute, texts, numeric=False)
+            for number, rule in known(self.rules.attributes).items()
+        )
+
+    @check
+    def _stock_is_a_known_number(self) -> Iterator[Mistake]:
+        if (stock := self.rules.stock) is not None:
+            key = ("rules", "stock", "attribute")
+            yield from self._attribute(key, stock.attribute, "a numeric attribute", numeric=True)
+
+    def _attribute(self, key: tuple[str | int, ...], name: str, kind: str, *, numeric: bool) -> Iterator[Mistake]:
+        items = self.items
         attributes, numbers = (items.attributes, items.numbers) if items is not None else ([], [])
-        texts = [name for name in attributes if name not in numbers]
-        named: list[tuple[tuple[str | int, ...], str, list[str], str]] = [
-            (("attributes", number, "attribute"), rule.attribute, texts, "a categorical attribute")
-            for number, rule in enumerate(rules.attributes)
-        ]
-        if rules.stock is not None:
-            named.append((("stock", "attribute"), rules.stock.attribute, numbers, "a numeric attribute"))
-        without = "none" if items is not None else "none, the shop has no `items`"
-        found = [
-            Mistake(
-                key,
-                repr(name),
-                f"{kind} of the shop's items: {', '.join(known) or without}",
-                suggest(name, known),
-                code="unknown-name",
-            )
-            for key, name, known, kind in named
-            if name not in known
-        ]
-        events: Events | None = info.data.get("events")
-        typed = events is None or events.columns.type or any(source.type for source in events.sources)
-        layouts = set() if typed or events is None else {source.layout for source in events.sources}
-        if rules.owned is not None and layouts == {"columns"}:
+        names = numbers if numeric else [one for one in attributes if one not in numbers]
+        if name not in names:
+            without = "none" if items is not None else "none, the shop has no `items`"
+            allowed = f"{kind} of the shop's items: {', '.join(names) or without}"
+            yield Mistake(key, repr(name), allowed, suggest(name, names), code="unknown-name")
+
+    @check
+    def _what_is_owned_has_a_type(self) -> Iterator[Mistake]:
+        if self.rules.owned is None:
+            return
+        sources = self.events.sources
+        typed = self.events.columns.type or any(source.type for source in sources)
+        if not typed and {source.layout for source in sources} == {"columns"}:
             allowed = "such a rule where events have types: name events.columns.type"
-            found.append(Mistake(("owned", "types"), str(rules.owned.types), allowed, code="conflict"))
-        if found:
-            raise mistakes(found)
-        return rules
+            yield Mistake(("rules", "owned", "types"), str(self.rules.owned.types), allowed, code="conflict")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from endcap.spec.base import known
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
 from endcap.spec.nodes import Key
 
@@ -14,7 +15,7 @@ def singled(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:
     single = dict(models)
     for key, model in models.items():
         if isinstance(model, BlendSpec):
-            single |= {(*key, "members", label): member for label, member in model.members.items()}
+            single |= {(*key, "members", label): member for label, member in known(model.members).items()}
     return single
 
 
@@ -30,5 +31,5 @@ def named(models: Mapping[Key, ModelSpec], field: Literal["features", "item_feat
         else:
             under, names = (*key, field), getattr(spec, field, None)
         if isinstance(names, list):
-            found |= {(*under, number): str(name) for number, name in enumerate(names)}
+            found |= {(*under, number): str(name) for number, name in known(names).items()}
     return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from encodings.aliases import aliases
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from endcap.spec.base import Mistake, Strict, mistakes, suggest
+from endcap.spec.base import Mistake, Strict, check, mistakes, suggest
 from endcap.spec.condition import Conditions
 
 
@@ -62,15 +63,12 @@ class Source(Strict):
             raise mistakes([Mistake((), repr(encoding), allowed, hint, code="unknown-name")]) from None
         return encoding
 
-    @field_validator("simulated")
-    @classmethod
-    def _one_origin(cls, simulated: Simulation | None, info: ValidationInfo) -> Simulation | None:
-        if simulated is not None and info.data.get("path"):
-            raise mistakes([Mistake((), "a path as well", "one of path and simulated", code="conflict")])
-        return simulated
+    @check
+    def _one_origin(self) -> Iterator[Mistake]:
+        if self.simulated is not None and self.path:
+            yield Mistake(("simulated",), "a path as well", "one of path and simulated", code="conflict")
 
-    @model_validator(mode="after")
-    def _has_an_origin(self) -> Source:
+    @check
+    def _has_an_origin(self) -> Iterator[Mistake]:
         if not self.path and self.simulated is None:
-            raise mistakes([Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")])
-        return self
+            yield Mistake(("path",), "nothing", "a file, a folder or a glob", code="missing")

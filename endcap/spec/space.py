@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from endcap.spec.base import Mistake, Strict, mistakes
+from endcap.spec.base import UNKNOWN, Mistake, Strict, check, known
 
 
 class Between(Strict):
@@ -20,30 +20,21 @@ class Between(Strict):
     """Even in the logarithm: for rates and sizes that matter by their order of magnitude."""
     integer: bool = False
 
-    @field_validator("high")
-    @classmethod
-    def _ends_in_order(cls, high: float, info: ValidationInfo) -> float:
-        low = info.data.get("low")
-        if low is not None and not low < high:
-            raise mistakes([Mistake((), f"{high:g}, and low is {low:g}", "more than low", code="conflict")])
-        return high
+    @check
+    def _ends_in_order(self) -> Iterator[Mistake]:
+        if not self.low < self.high:
+            yield Mistake(("high",), f"{self.high:g}, and low is {self.low:g}", "more than low", code="conflict")
 
-    @field_validator("log")
-    @classmethod
-    def _logarithm_exists(cls, log: bool, info: ValidationInfo) -> bool:
-        low = info.data.get("low")
-        if log and low is not None and low <= 0:
-            raise mistakes([Mistake((), f"true, and low is {low:g}", "a low above 0", code="conflict")])
-        return log
+    @check
+    def _logarithm_exists(self) -> Iterator[Mistake]:
+        if self.log and self.low <= 0:
+            yield Mistake(("log",), f"true, and low is {self.low:g}", "a low above 0", code="conflict")
 
-    @field_validator("integer")
-    @classmethod
-    def _ends_are_whole(cls, integer: bool, info: ValidationInfo) -> bool:
-        ends = [info.data.get("low"), info.data.get("high")]
-        if integer and any(end is not None and not float(end).is_integer() for end in ends):
+    @check
+    def _ends_are_whole(self) -> Iterator[Mistake]:
+        if self.integer and any(not float(end).is_integer() for end in known([self.low, self.high]).values()):
             found = "true, and the ends are no whole numbers"
-            raise mistakes([Mistake((), found, "whole low and high", code="conflict")])
-        return integer
+            yield Mistake(("integer",), found, "whole low and high", code="conflict")
 
     def holds(self, value: Any) -> bool:
         """Whether a value lies in the domain."""
@@ -53,7 +44,12 @@ class Between(Strict):
 
     def corners(self) -> list[Any]:
         """The values at the ends: what must be allowed for the whole domain to be."""
-        return [int(end) if self.integer else float(end) for end in (self.low, self.high)]
+        return [self._corner(end) for end in (self.low, self.high)]
+
+    def _corner(self, end: float) -> Any:
+        if end is UNKNOWN:
+            return UNKNOWN
+        return int(end) if self.integer and float(end).is_integer() else float(end)
 
     def inner(self) -> float:
         """A number between the ends that is not whole: what a parameter of whole numbers does not allow."""

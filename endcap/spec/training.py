@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from endcap.spec.base import Mistake, Strict, mistakes
-from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
+from endcap.spec.base import Mistake, Strict, check
+from endcap.spec.model import ModelSpec
 from endcap.spec.neural import GRU4RecSpec
-from endcap.spec.search import RayCluster, Search
+from endcap.spec.search import RayCluster, Search, two_places
 from endcap.spec.space import Choice
-from endcap.spec.tunable import domains, starts
+from endcap.spec.tunable import domains, members, starts
 
 SHARED = ("gru4rec",)
 """Models whose steps workers can share."""
@@ -35,40 +35,31 @@ class Training(Strict):
     """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
     cluster: RayCluster | None = None
 
-    @field_validator("cluster")
-    @classmethod
-    def _one_place(cls, cluster: RayCluster | None, info: ValidationInfo) -> RayCluster | None:
-        if cluster is not None and info.data.get("address"):
-            raise mistakes([Mistake((), "a cluster of its own and an address", "one of the two", code="conflict")])
-        return cluster
+    @check
+    def _one_place(self) -> Iterator[Mistake]:
+        return two_places(self.cluster, self.address)
 
 
-def training_mistakes(training: Training, model: ModelSpec, search: Search | None = None) -> list[Mistake]:
+def training_mistakes(training: Training, model: ModelSpec, search: Search | None = None) -> Iterator[Mistake]:
     """What several workers cannot do with this model, nor with those that a search may make of it."""
     if training.workers == 1:
-        return []
-    members: dict[str, SingleSpec] = dict(model.members) if isinstance(model, BlendSpec) else {"": model}
-    shared = {label: one for label, one in members.items() if isinstance(one, GRU4RecSpec)}
-    foreign = [one.name for one in members.values() if one.name not in (*SHARED, *(_QUICK if shared else ()))]
+        return
+    single = members(model)
+    shared = {label: one for label, one in single.items() if isinstance(one, GRU4RecSpec)}
+    foreign = [one.name for one in single.values() if one.name not in (*SHARED, *(_QUICK if shared else ()))]
     found = f"{training.workers} workers"
     if foreign or not shared:
         hint = "Leave `training` out: other models are fitted by one process."
         allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
-        return [Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint, code="conflict")]
+        yield Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint, code="conflict")
+        return
     own = [(_key("model.members." if label else "model.", label), one.batch) for label, one in shared.items()]
     hint = "Give search.space such values of it, or list it in search.fixed."
-    return [
-        Mistake(
-            ("workers",),
-            f"{found} for {key}, {batch}",
-            f"what divides {key}: its sessions are shared out",
-            said,
-            code="conflict",
-        )
-        for batches, said in ((own, ""), (_searched(shared, model, search), hint))
-        for key, batch in batches
-        if batch % training.workers
-    ]
+    for batches, said in ((own, ""), (_searched(shared, model, search), hint)):
+        for key, batch in batches:
+            if batch % training.workers:
+                allowed = f"what divides {key}: its sessions are shared out"
+                yield Mistake(("workers",), f"{found} for {key}, {batch}", allowed, said, code="conflict")
 
 
 def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Search | None) -> Iterator[tuple[str, int]]:
@@ -82,7 +73,8 @@ def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Searc
             continue
         values = domain.values if isinstance(domain, Choice) else [int(domain.low), int(domain.low) + 1]
         known = [start["batch"] for start in starts(label, member, search) if "batch" in start]
-        for value in dict.fromkeys([*values, *known]):
+        # What is no number is a mistake of the domain, told there.
+        for value in dict.fromkeys(value for value in [*values, *known] if isinstance(value, int)):
             yield _key("search.space.", label), int(value)
 
 

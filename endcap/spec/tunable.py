@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from endcap.errors import Problem, SpecError
-from endcap.spec.base import Mistake, Strict, suggest
+from endcap.spec.base import UNKNOWN, Mistake, Strict, UnknownError, is_whole, known, suggest, unhindered
 from endcap.spec.custom import find_class, parameters_class, parameters_of
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec, SingleSpec
 from endcap.spec.search import Search
@@ -20,7 +20,9 @@ Values = dict[str, Any]
 
 def members(model: ModelSpec) -> dict[str, SingleSpec]:
     """The models that are searched, by the label that keys of `search` begin with; a single model's is empty."""
-    return dict(model.members) if isinstance(model, BlendSpec) else {"": model}
+    if model is UNKNOWN:
+        raise UnknownError
+    return dict(model.members.items()) if isinstance(model, BlendSpec) else {"": model}
 
 
 def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
@@ -32,7 +34,7 @@ def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
     for label, member in members(model).items():
         if isinstance(member, CustomSpec):
             _refuse(search, label, member)
-        given, fixed = _given(label, search)
+        given, fixed = _given(label, search.space), _fixed(label, search)
         own = {name: domain for name, domain in _tuned(member).space.items() if name not in given}
         left = {name: domain for name, domain in {**own, **given}.items() if name not in fixed}
         if left:
@@ -42,9 +44,9 @@ def domains(model: ModelSpec, search: Search) -> dict[str, dict[str, Domain]]:
 
 def starts(label: str, member: SingleSpec, search: Search) -> list[Values]:
     """Settings known to be good, less what is fixed; those outside a domain that the section gives are left out."""
-    given, fixed = _given(label, search)
-    known = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
-    return [start for start in known if all(given[name].holds(start[name]) for name in given.keys() & start.keys())]
+    given, fixed = _given(label, search.space), _fixed(label, search)
+    good = [{name: value for name, value in start.items() if name not in fixed} for start in _tuned(member).starts]
+    return [start for start in good if all(given[name].holds(start[name]) for name in given.keys() & start.keys())]
 
 
 def parameters(member: SingleSpec) -> Values:
@@ -65,48 +67,46 @@ def changed(member: SingleSpec, values: Mapping[str, Any]) -> SingleSpec:
     return type(member).model_validate(document)
 
 
-def mistakes_of(search: Search, model: ModelSpec) -> list[Mistake]:
+def mistakes_of(search: Search, model: ModelSpec) -> Iterator[Mistake]:
     """What the section asks of this model that it cannot have: parameters it lacks, values it does not allow.
 
     Classes of one's own are not imported for that, and left to `domains`.
     """
-    closed = {label: one for label, one in members(model).items() if not isinstance(one, CustomSpec)}
-    known = [_spelled(label, name) for label, one in closed.items() for name in parameters(one)]
-    places: list[tuple[tuple[str | int, ...], str]] = [(("space", key), key) for key in search.space]
-    places += [(("fixed", number), key) for number, key in enumerate(search.fixed)]
-    found = [
-        Mistake(
-            at,
-            repr(key),
-            f"a parameter of the model: {', '.join(sorted(known))}",
-            _near(key, known),
-            code="unknown-name",
-        )
-        for at, key in places
-        if key not in known and key.rpartition(".")[0] not in members(model).keys() - closed.keys()
+    single = members(model)
+    closed = {label: one for label, one in known(single).items() if not isinstance(one, CustomSpec)}
+    names = [
+        _spelled(label, name) for label, one in closed.items() for name in type(one).model_fields if name != "name"
     ]
-    for label, member in closed.items():
-        for name, domain in _given(label, search)[0].items():
-            if _spelled(label, name) in known:
-                found += _outside(member, name, ("space", _spelled(label, name)), domain)
-    return found
+    places: dict[tuple[str | int, ...], str] = {("space", key): key for key in known(search.space)}
+    places |= {("fixed", number): key for number, key in known(search.fixed).items()}
+    for at, key in places.items():
+        if key not in names and key.rpartition(".")[0] not in single.keys() - closed.keys():
+            allowed = f"a parameter of the model: {', '.join(sorted(names))}"
+            yield Mistake(at, repr(key), allowed, _near(key, names), code="unknown-name")
+    yield from unhindered(
+        # Of a member that is wrong in itself its class is known, and with it what each parameter may be.
+        _outside(member if is_whole(member) else type(member)(), name, ("space", _spelled(label, name)), domain)
+        for label, member in closed.items()
+        for name, domain in _given(label, search.space).items()
+        if _spelled(label, name) in names
+    )
 
 
 def _refuse(search: Search, label: str, member: CustomSpec) -> None:
-    known = [_spelled(label, name) for name in parameters(member)]
-    given, fixed = _given(label, search)
+    names = [_spelled(label, name) for name in parameters(member)]
+    given, fixed = _given(label, search.space), _fixed(label, search)
     found = [
         Mistake(
             ("search",),
             repr(_spelled(label, name)),
-            f"a parameter of {member.path}: {', '.join(known)}",
+            f"a parameter of {member.path}: {', '.join(names)}",
             code="unknown-name",
         )
         for name in [*given, *fixed]
-        if _spelled(label, name) not in known
+        if _spelled(label, name) not in names
     ]
     for name, domain in given.items():
-        if _spelled(label, name) in known:
+        if _spelled(label, name) in names:
             found += _outside(member, name, ("search", "space", _spelled(label, name)), domain)
     if found:
         raise SpecError(
@@ -127,10 +127,14 @@ class _Tuned:
         self.starts: list[Values] = getattr(parameters, "starts", [])
 
 
-def _given(label: str, search: Search) -> tuple[dict[str, Domain], list[str]]:
-    """Of one label: the domains that the section gives, and the parameters that it fixes."""
-    space = {name: domain for key, domain in search.space.items() for of, name in [_split(key)] if of == label}
-    return space, [name for of, name in map(_split, search.fixed) if of == label]
+def _given(label: str, space: Mapping[str, Domain]) -> dict[str, Domain]:
+    """The domains that the section gives of one label's parameters."""
+    return {name: domain for key, domain in known(space).items() for of, name in [_split(key)] if of == label}
+
+
+def _fixed(label: str, search: Search) -> list[str]:
+    """The parameters of one label that the section fixes."""
+    return [name for of, name in map(_split, search.fixed) if of == label]
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -142,15 +146,16 @@ def _spelled(label: str, name: str) -> str:
     return f"{label}.{name}" if label else name
 
 
-def _near(key: str, known: list[str]) -> str:
-    of_all = [one for one in known if _split(one)[1] == _split(key)[1]]
-    return suggest(key, known) or (f"Did you mean {of_all[0]!r}?" if of_all else "")
+def _near(key: str, names: list[str]) -> str:
+    of_all = [one for one in names if _split(one)[1] == _split(key)[1]]
+    return suggest(key, names) or (f"Did you mean {of_all[0]!r}?" if of_all else "")
 
 
 def _outside(member: SingleSpec, name: str, at: tuple[str | int, ...], domain: Domain) -> Iterator[Mistake]:
     ends: list[tuple[str | int, ...]] = [("low",), ("high",)]
     places = ends if isinstance(domain, Between) else [("values", number) for number in range(len(domain.values))]
-    for place, value in zip(places, domain.corners(), strict=True):
+    for number, value in known(domain.corners()).items():
+        place = places[number]
         try:
             changed(member, {name: value})
         except (ValidationError, SpecError) as error:

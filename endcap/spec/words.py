@@ -3,87 +3,72 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from endcap.errors import Problem, ProblemCode
-from endcap.spec.base import Allowed, Mistake, suggest
+from endcap.spec.base import Allowed, Mistake, suggest, under
 from endcap.spec.nodes import Key, Node, listed, spelled
+from endcap.spec.partial import mistakes_within, part_of
+from endcap.spec.shape import Shape
 
 EXTENDS = "extends"
 KEY = "[key]"
 """Where pydantic says that it is not a map's value but its key that is wrong."""
+Finding = tuple[Key, Problem]
+"""A problem, and where it is in its document."""
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A field's type, taken apart: what pydantic's annotations say of it."""
-
-    annotation: Any
-    metadata: tuple[Any, ...] = ()
-    discriminator: str | None = None
-
-    @classmethod
-    def of(cls, annotation: Any, metadata: Iterable[Any] = (), discriminator: Any = None) -> Shape:
-        metadata = list(metadata)
-        while get_origin(annotation) is Annotated:
-            annotation, *more = get_args(annotation)
-            for one in more:
-                metadata += one.metadata if isinstance(one, FieldInfo) else [one]
-                discriminator = (one.discriminator if isinstance(one, FieldInfo) else None) or discriminator
-        members = [member for member in get_args(annotation) if member is not types.NoneType]
-        if is_union(annotation) and len(members) == 1:
-            return cls.of(members[0], metadata, discriminator)
-        return cls(annotation, tuple(metadata), discriminator)
-
-    @classmethod
-    def of_field(cls, field: FieldInfo) -> Shape:
-        return cls.of(field.annotation, field.metadata, field.discriminator)
-
-    @property
-    def members(self) -> list[Shape]:
-        """The alternatives of a union, without None."""
-        if not is_union(self.annotation):
-            return []
-        return [Shape.of(member) for member in get_args(self.annotation) if member is not types.NoneType]
-
-    @property
-    def model(self) -> type[BaseModel] | None:
-        is_model = isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel)
-        return self.annotation if is_model else None
-
-    @property
-    def keys(self) -> dict[str, FieldInfo]:
-        """A model's fields by the keys that a document gives them by."""
-        assert self.model is not None
-        return {field.alias or name: field for name, field in self.model.model_fields.items()}
-
-    def tag(self, discriminator: str) -> str:
-        """A model's value of the key that tells it from its union's other members."""
-        assert self.model is not None
-        return str(get_args(self.model.model_fields[discriminator].annotation)[0])
+def examined(document: Node, model: type[_Model]) -> tuple[_Model, list[Finding]]:
+    """A document as its model, and what is wrong with it. Where something is, that is UNKNOWN in the model."""
+    plain = document.plain()
+    try:
+        return model.model_validate(plain), []
+    except ValidationError as error:
+        part: _Model = part_of(Shape(model), plain)
+        return part, _findings(error, part, document, model)
 
 
-def is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, types.UnionType)
+def problems_of(document: Node, model: type[BaseModel]) -> list[Problem]:
+    """Every problem of a document, in the order of its lines."""
+    return in_order(document, examined(document, model)[1])
 
 
-def problems_of(error: ValidationError, document: Node, model: type[BaseModel]) -> list[Problem]:
-    """Every problem of a document, in the order of its lines; several complaints about one value become one."""
-    found: dict[Key, Problem] = {}
+def in_order(document: Node, findings: Iterable[Finding]) -> list[Problem]:
+    """Problems in the order of the lines that they are about."""
+    return [problem for _, problem in sorted(findings, key=lambda finding: _position(document.at(finding[0])))]
+
+
+def _findings(error: ValidationError, part: Any, document: Node, model: type[BaseModel]) -> list[Finding]:
+    """Several complaints about one value become one; what checks over several keys find stands each by itself."""
+    complaints: dict[Key, Problem] = {}
+    of_checks: dict[Finding, None] = {}
     for detail in error.errors(include_url=False):
         key, parent, shape = _follow(detail["loc"], Shape(model))
-        for problem_key, problem in _problems(detail, key, parent, shape, document):
-            found.setdefault(problem_key, problem)
-    return [found[key] for key in sorted(found, key=lambda key: _position(document.at(key)))]
+        member = None if shape is None or shape.discriminator else shape.member_for(document.at(key).plain())
+        if member is not None and member.model is not None:
+            # A union's members complain in turn: what counts is the member that is meant.
+            complaints |= dict(below(finding, key) for finding in examined(document.at(key), member.model)[1])
+        elif detail["type"] == "mistakes":
+            of_checks |= dict.fromkeys(mistaken(mistake, document) for mistake in under(key, detail["ctx"]["mistakes"]))
+        else:
+            at, problem = _problem(detail, key, parent, shape, document)
+            complaints.setdefault(at, problem)
+    of_checks |= dict.fromkeys(mistaken(mistake, document) for mistake in mistakes_within(part))
+    return [*complaints.items(), *(finding for finding in of_checks if finding not in complaints.items())]
+
+
+def below(finding: Finding, key: Key) -> Finding:
+    """What was found in a part of a document, by its key from the whole."""
+    at, problem = finding
+    return (*key, *at), replace(problem, key=spelled((*key, *at)))
 
 
 def _position(node: Node) -> tuple[str, int]:
@@ -120,19 +105,15 @@ def _follow(loc: tuple[str | int, ...], shape: Shape) -> tuple[Key, Shape, Shape
     return key, parent, shape
 
 
-def _problems(
-    detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: Node
-) -> list[tuple[Key, Problem]]:
+def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None, document: Node) -> Finding:
     kind, place = detail["type"], document.at(key).place
-    if kind == "mistakes":
-        return [_mistaken((*key, *one.at), one, document) for one in detail["ctx"]["mistakes"]]
     if shape is None:
         assert parent.model is not None
         layered = "apiVersion" in parent.keys and getattr(parent.model, "layered", False)
         known = [*parent.keys, *([EXTENDS] if layered else [])]
         hint = suggest(key[-1], known)
         allowed = listed(known) or "no key"
-        return [(key, Problem(place, spelled(key), "an unknown key", allowed, hint, code="unknown-key"))]
+        return key, Problem(place, spelled(key), "an unknown key", allowed, hint, code="unknown-key")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         assert shape.discriminator is not None
         key = (*key, shape.discriminator)
@@ -142,18 +123,20 @@ def _problems(
         absent = kind == "union_tag_not_found" and _absent(document, key)
         found, hint = "nothing" if absent else show(node.plain()), suggest(tag, tags)
         code: ProblemCode = "missing" if absent else "not-allowed"
-        return [(key, Problem(node.place, spelled(key), found, listed(tags), hint, code=code))]
+        return key, Problem(node.place, spelled(key), found, listed(tags), hint, code=code)
     if kind == "missing":
         hint = "This key is required."
-        return [(key, Problem(place, spelled(key), "nothing", describe(shape), hint, code="missing"))]
+        return key, Problem(place, spelled(key), "nothing", describe(shape), hint, code="missing")
     value = key[-1] if detail["loc"][-1] == KEY else document.at(key).plain()
     allowed = detail["msg"] if kind == "value_error" and shape.model is not None else describe(shape)
     wrong: ProblemCode = "wrong-type" if kind.endswith("_type") else "not-allowed"
-    return [(key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape), code=wrong))]
+    return key, Problem(place, spelled(key), show(value), allowed, _hint(value, shape), code=wrong)
 
 
-def _mistaken(key: Key, one: Mistake, document: Node) -> tuple[Key, Problem]:
-    return key, Problem(document.at(key).place, spelled(key), one.found, one.allowed, one.hint, code=one.code)
+def mistaken(mistake: Mistake, document: Node) -> Finding:
+    """What a check found, as a problem of the document."""
+    place, key = document.at(mistake.at).place, spelled(mistake.at)
+    return mistake.at, Problem(place, key, mistake.found, mistake.allowed, mistake.hint, code=mistake.code)
 
 
 def _absent(document: Node, key: Key) -> bool:

@@ -153,6 +153,7 @@ def test_missing_keys_stand_at_the_map_that_lacks_them(tmp_path: Path) -> None:
     found = shop_problems(tmp_path, "kind: Shop\nname: toys\nevents:\n  sources:\n    - format: csv\n")
     assert [(problem.key, problem.code, problem.file[-2:]) for problem in found] == [
         ("apiVersion", "missing", ":1"),
+        ("sessions.by", "conflict", ":1"),
         ("events.sources[0].path", "missing", ":5"),
     ]
 
@@ -239,7 +240,7 @@ def test_item_features_must_be_attributes_of_the_shops_items(tmp_path: Path) -> 
     members = "{a: {name: gru4rec, item_features: [category, brnd]}, b: {name: vsknn}}"
     text = RECOMMENDER.replace("{name: vsknn, neighbours: 50}", f"{{name: blend, members: {members}}}")
     text += "baselines: [{name: sasrec, item_features: [price, title]}]\n"
-    unpriced, title, slip = recommender_problems(tmp_path, text, SHOP + items)
+    slip, unpriced, title = recommender_problems(tmp_path, text, SHOP + items)
     assert (slip.key, slip.hint) == ("model.members.a.item_features[1]", "Did you mean 'brand'?")
     assert slip.allowed == "attributes of the items of the shop toys: category, brand"
     assert [unpriced.key, title.key] == ["baselines[0].item_features[0]", "baselines[0].item_features[1]"]
@@ -274,8 +275,11 @@ rules:
 """
     found = shop_problems(tmp_path, SHOP + items + rules)
     assert {problem.key: problem.code for problem in found} == {
+        "rules.stock.attribute": "unknown-name",
         "rules.blacklist.sources[0].simulated": "not-allowed",
+        "rules.attributes[0].attribute": "unknown-name",
         "rules.attributes[1].name": "duplicate",
+        "rules.attributes[1].attribute": "unknown-name",
     }
     right = rules.replace("{simulated: {}}", "{path: b.csv}").replace(
         "- {name: cheap, attribute: b", "- {name: c, attribute: b"

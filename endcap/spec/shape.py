@@ -1,0 +1,75 @@
+"""The types of specs' fields, taken apart."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A field's type, taken apart: what pydantic's annotations say of it."""
+
+    annotation: Any
+    metadata: tuple[Any, ...] = ()
+    discriminator: str | None = None
+
+    @classmethod
+    def of(cls, annotation: Any, metadata: Iterable[Any] = (), discriminator: Any = None) -> Shape:
+        metadata = list(metadata)
+        while get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            for one in more:
+                metadata += one.metadata if isinstance(one, FieldInfo) else [one]
+                discriminator = (one.discriminator if isinstance(one, FieldInfo) else None) or discriminator
+        members = [member for member in get_args(annotation) if member is not types.NoneType]
+        if is_union(annotation) and len(members) == 1:
+            return cls.of(members[0], metadata, discriminator)
+        return cls(annotation, tuple(metadata), discriminator)
+
+    @classmethod
+    def of_field(cls, field: FieldInfo) -> Shape:
+        return cls.of(field.annotation, field.metadata, field.discriminator)
+
+    @property
+    def members(self) -> list[Shape]:
+        """The alternatives of a union, without None."""
+        if not is_union(self.annotation):
+            return []
+        return [Shape.of(member) for member in get_args(self.annotation) if member is not types.NoneType]
+
+    @property
+    def model(self) -> type[BaseModel] | None:
+        is_model = isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel)
+        return self.annotation if is_model else None
+
+    @property
+    def keys(self) -> dict[str, FieldInfo]:
+        """A model's fields by the keys that a document gives them by."""
+        assert self.model is not None
+        return {field.alias or name: field for name, field in self.model.model_fields.items()}
+
+    def member_for(self, value: Any) -> Shape | None:
+        """Of a union of models the one that a map is meant for: by the key that tells them apart, else by its keys."""
+        models = [member for member in self.members if member.model is not None]
+        if not isinstance(value, dict) or not models or len(models) < len(self.members):
+            return None
+        if self.discriminator is not None:
+            return next(
+                (member for member in models if member.tag(self.discriminator) == value.get(self.discriminator)), None
+            )
+        return max(models, key=lambda member: len(member.keys.keys() & value.keys()))
+
+    def tag(self, discriminator: str) -> str:
+        """A model's value of the key that tells it from its union's other members."""
+        assert self.model is not None
+        return str(get_args(self.model.model_fields[discriminator].annotation)[0])
+
+
+def is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
