@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
+
+from endcap.evaluation.negatives import Negatives
 from endcap.features.view import View
 from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, SampledNegatives
 from endcap.spec.settings import JudgeSettings
@@ -11,7 +14,7 @@ from endcap.spec.settings import JudgeSettings
 
 def caveats(settings: JudgeSettings, view: View, champion: str, fitted_until: int | None) -> list[str]:
     """A sentence each. champion: its version; fitted_until: epoch ms of the last event it learnt from, or None."""
-    found = [_later_training(settings, view), _sampled(settings), _alone(settings)]
+    found = [_later_training(settings, view), _sampled(settings, view), _alone(settings)]
     return [told for told in (*found, _flattered(view, champion, fitted_until)) if told]
 
 
@@ -26,11 +29,14 @@ def _later_training(settings: JudgeSettings, view: View) -> str:
     )
 
 
-def _sampled(settings: JudgeSettings) -> str:
+def _sampled(settings: JudgeSettings, view: View) -> str:
     negatives = settings.evaluation.negatives
     if negatives is None:
         return ""
-    among = f"the items that {negatives.given} names" if isinstance(negatives, GivenNegatives) else _drawn(negatives)
+    if isinstance(negatives, GivenNegatives):
+        among = f"the items that {negatives.given} names"
+    else:
+        among = _drawn(negatives, view, settings.seed)
     return (
         f"evaluation.negatives: each next item was ranked among {among}, not among the catalogue. Such figures "
         "mislead: they do not compare with those of the whole catalogue, and may put the worse of two models ahead "
@@ -38,8 +44,18 @@ def _sampled(settings: JudgeSettings) -> str:
     )
 
 
-def _drawn(negatives: SampledNegatives) -> str:
-    return f"{negatives.sampled:,} sampled items (mean of {negatives.draws} draws)"
+def _drawn(negatives: SampledNegatives, view: View, seed: int) -> str:
+    sizes = Negatives(view.test, view.training, len(view.vocabulary), negatives, seed).sizes()
+    predictions = np.minimum(view.test.lengths - 1, 1 if view.protocol == "leave-one-out" else np.iinfo(np.int64).max)
+    few = (sizes < negatives.sampled) & (predictions > 0)
+    if not few.any():
+        return f"{negatives.sampled:,} sampled items (mean of {negatives.draws} draws)"
+    short, least, most = predictions[few].sum(), sizes[few].min(), sizes[few].max()
+    return (
+        f"at most {negatives.sampled:,} sampled items (mean of {negatives.draws} draws), in {short:,} of "
+        f"{predictions.sum():,} predictions among fewer, for no more were never met: "
+        f"{f'{least:,}' if least == most else f'{least:,} to {most:,}'}"
+    )
 
 
 def _alone(settings: JudgeSettings) -> str:

@@ -58,6 +58,12 @@ class Negatives:
                 drawn[draw, row, :size] = picks + np.searchsorted(met - np.arange(len(met)), picks, side="right")
         return drawn
 
+    def sizes(self) -> Ints:
+        """How many items each draw for a test session has: int64 [sessions], fewer than asked for where all of those
+        that were never met are fewer."""
+        left = [self.n_items - len(self._met(session)) for session in range(len(self.test))]
+        return np.minimum(np.array(left, dtype=np.int64), self.rules.sampled)
+
     @cached_property
     def _by_customer(self) -> tuple[NDArray[np.int32], Ints, Items]:
         """The training sessions in the order of their customers: those, the offsets and the items.

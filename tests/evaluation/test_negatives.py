@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import ranks
+from endcap.evaluation.caveats import caveats
 from endcap.evaluation.evaluate import evaluate
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.negatives import Negatives
 from endcap.evaluation.ranks import Competitor, Translation, rank_prefixes
 from endcap.features.sessions import Sessions
+from endcap.features.view import open_view
 from endcap.spec.recommender import SampledNegatives
+from endcap.store import Store
 from tests.evaluation.conftest import AfterLast, random_sessions
+from tests.features.logs import dataset, event, recommender
 
 NONE = -np.inf
 
@@ -47,6 +51,34 @@ def test_where_few_were_never_met_all_of_them_compete() -> None:
     test = Sessions.of([[0, 1, 2]])
     found = Negatives(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(np.array([0]), np.array([1]))
     assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("sampled", "said"),
+    [
+        (1, None),
+        (2, "in 1 of 3 predictions among fewer, for no more were never met: 1"),
+        (99, "in 3 of 3 predictions among fewer, for no more were never met: 1 to 2"),
+    ],
+)
+def test_the_verdict_says_of_how_many_items_there_were_fewer_than_asked_for(
+    store: Store, sampled: int, said: str | None
+) -> None:
+    """Of five items the test session of c1 leaves two, and that of c2, who had two before, one."""
+    day = 86_400_000
+    rows = [event("s1", item, place, "c2") for place, item in enumerate("ab")]
+    rows += [event("s2", item, day + place) for place, item in enumerate("cde")]
+    rows += [event("s3", item, 9 * day + place, "c1") for place, item in enumerate("abc")]
+    rows += [event("s4", item, 9 * day + place, "c2") for place, item in enumerate("cd")]
+    wanted = recommender(
+        split={"by": "time", "test": "1d", "validation": "0s"},
+        evaluation={"negatives": {"sampled": sampled, "draws": 2}, "cutoffs": [1]},
+        gate=[],
+    )
+    view = open_view(dataset(store, rows), wanted)
+    (warning,) = [warning for warning in caveats(wanted, view, "", None) if "evaluation.negatives" in warning]
+    assert (said or "among 1 sampled items (mean of 2 draws)") in warning
+    assert ("fewer" in warning) == (said is not None)
 
 
 def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_none() -> None:
