@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,24 +88,29 @@ def _run(rows: int, *, mixed: bool) -> dict[str, float]:
 
 def write_log(file: Path, rows: int, *, mixed: bool) -> None:
     """A seeded log: sessions of five events, Zipf items; over 30 days, in time order or at random times (ISO)."""
-    random = np.random.default_rng(7)
     with file.open("wb") as handle:
         handle.write(b"session,customer,item,time,type\n")
-        for start in range(0, rows, BLOCK):
-            count = min(BLOCK, rows - start)
-            row = np.arange(start, start + count)
-            month = 30 * 86_400_000
-            times = START + (random.integers(0, month, count) if mixed else row * month // rows)
-            table = pa.table(
-                {
-                    "session": _ids("s-", row // 5 + 10_000_000),
-                    "customer": _ids("customer-", random.integers(0, rows // 20, count)),
-                    "item": _ids("sku-", np.minimum(random.zipf(1.3, count), 10**12) % 100_000),
-                    "time": _iso(times) if mixed else pa.array(times),
-                    "type": pa.array(np.array(["view", "cart"])[random.integers(0, 2, count)]),
-                }
-            )
+        for table in log_blocks(rows, mixed=mixed):
             pa.csv.write_csv(table, handle, pa.csv.WriteOptions(include_header=False, quoting_style="none"))
+
+
+def log_blocks(rows: int, *, mixed: bool) -> Iterator[pa.Table]:
+    """The same as tables, one after the other."""
+    random = np.random.default_rng(7)
+    for start in range(0, rows, BLOCK):
+        count = min(BLOCK, rows - start)
+        row = np.arange(start, start + count)
+        month = 30 * 86_400_000
+        times = START + (random.integers(0, month, count) if mixed else row * month // rows)
+        yield pa.table(
+            {
+                "session": _ids("s-", row // 5 + 10_000_000),
+                "customer": _ids("customer-", random.integers(0, max(rows // 20, 1), count)),
+                "item": _ids("sku-", np.minimum(random.zipf(1.3, count), 10**12) % 100_000),
+                "time": _iso(times) if mixed else pa.array(times),
+                "type": pa.array(np.array(["view", "cart"])[random.integers(0, 2, count)]),
+            }
+        )
 
 
 def _ids(prefix: str, numbers: Any) -> pa.Array:
