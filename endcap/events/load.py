@@ -93,6 +93,7 @@ class Loader:
         count = len(batch.lines)
         self.connection.register("batch", batch.table)
         checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
+        check_rows(file.name, checked.num_rows, count)
         checked = checked.append_column("row", pa.array(np.arange(self.rows, self.rows + count)))
         self.rows += count
         left, reason = checked.column("left"), checked.column("reason")
@@ -107,8 +108,6 @@ class Loader:
         if left.null_count + reason.null_count < 2 * count:
             good = good.filter(pc.and_(pc.is_null(left), pc.is_null(reason)))
         self.quarantine.count(self.table, good.num_rows)
-        out = (left.null_count, reason.null_count)
-        check_rows(file.name, good.num_rows + 2 * count - sum(out), count)
         return good
 
     def _tell(self) -> None:

@@ -13,8 +13,9 @@ SAMPLE = 1 << 20
 BEFORE = 1 << 16
 RECORDS = 500
 """How many records with quotes are looked at, at most."""
-CHANCE = 8
-"""So many delimiters do not stand in a value with line breaks by chance just where rows would have them."""
+CHANCE, CERTAIN = 8, 12
+"""From how many delimiters on, just where rows would have them, what looks like a value with line breaks is refused,
+and is rows for sure."""
 _TAB = b"\t"
 _NUMBER = re.compile(rb"[-+]?[\d.,]+(?:[eE][-+]?\d+)?|NA|NULL|\\N")
 
@@ -112,7 +113,7 @@ def weigh(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole
         rows = swallowed(record.lines, delimiter, columns)
         fits = record.columns == columns and not record.broken
         if fits and rows and len(record.lines) > 1:
-            if beyond_chance(len(record.lines), delimiter, columns):
+            if beyond_chance(len(record.lines), delimiter, columns, CERTAIN):
                 contra += 1
             elif unclear.lines == 1:
                 unclear = Verdict(None, line=1 + line_breaks(sample[:begin]), lines=len(record.lines))
@@ -140,9 +141,9 @@ def swallowed(lines: Sequence[bytes], delimiter: bytes, columns: int) -> bool:
     return all(line.count(delimiter) + 1 == columns for line in lines)
 
 
-def beyond_chance(lines: int, delimiter: bytes, columns: int) -> bool:
+def beyond_chance(lines: int, delimiter: bytes, columns: int, limit: int = CHANCE) -> bool:
     """Whether so many lines with a row's columns each are rows, for a value with line breaks hardly looks so."""
-    return lines * (columns - 1) >= (1 if delimiter == _TAB else CHANCE)
+    return lines * (columns - 1) >= (1 if delimiter == _TAB else limit)
 
 
 class _Record:

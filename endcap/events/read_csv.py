@@ -115,7 +115,7 @@ class _Parser:
             convert_options=pa.csv.ConvertOptions(default_column_type=pa.binary()),
         )
         self.names: list[str] = self.reader.schema.names
-        self.guard, self.plain = guard, plain
+        self.quoted, self.guard, self.plain = quoted, guard, plain
         self.header_lines = 0 if header else 1 + sum(line_breaks(name.encode()) for name in self.names)
 
     def _skip(self, row: Any) -> str:
@@ -163,7 +163,7 @@ def _batch(block: pa.RecordBatch, last: bool, parser: _Parser, stream: Utf8, lin
     # The parser runs ahead in a thread of its own: rows of later blocks may be among the invalid ones already.
     ahead = parser.invalid[:]
     del parser.invalid[: len(ahead)]
-    breaks = _line_breaks(block)
+    breaks = _line_breaks(block, stream.returns) if parser.quoted else np.zeros(block.num_rows, dtype=np.int64)
     numbers, rejects, later = lines.place(breaks, ahead, parser, stream.marked)
     parser.invalid[:0] = later
     if last and lines.line - 1 > stream.lines:
@@ -276,8 +276,8 @@ def _reject(row: Any, line: int, parser: _Parser, marked: str) -> Reject:
     return Reject(line, reason, row.text, rows)
 
 
-def _line_breaks(block: pa.RecordBatch) -> Ints:
-    """Line breaks inside each row's values."""
+def _line_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
+    """Line breaks inside each row's values. returns: some may have a ``\r``."""
     total = np.zeros(block.num_rows, dtype=np.int64)
     for column in block.columns:
         data = column.buffers()[2]
@@ -286,7 +286,7 @@ def _line_breaks(block: pa.RecordBatch) -> Ints:
         values = np.frombuffer(data, dtype=np.uint8)
         if (values == 10).any():
             total += pc.count_substring(column, b"\n").to_numpy(zero_copy_only=False)
-        if (values == 13).any():
+        if returns and (values == 13).any():
             total += pc.count_substring(column, b"\r").to_numpy(zero_copy_only=False)
             total -= pc.count_substring(column, b"\r\n").to_numpy(zero_copy_only=False)
     return total

@@ -70,13 +70,13 @@ def _blocks(file: SourceFile, encoding: str | None) -> Iterator[Batch]:
 
 
 def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
-    line, rest, read = 1, b"", 0
+    line, rest, read, blank = 1, b"", 0, 0
     while chunk:
         head, newline, tail = chunk.rpartition(b"\n")
         if newline:
             lines = (rest + head).split(b"\n")
             batch = _full_lines(lines, line, stream.marked)
-            read += len(batch.lines) + sum(map(lines.count, BLANK))
+            read, blank = read + len(batch.lines), blank + sum(map(lines.count, BLANK))
             yield batch
             line, rest = line + len(lines), tail
         else:
@@ -92,7 +92,7 @@ def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
         chunk = stream.read(BLOCK)
     if rest:
         yield _full_lines([rest], line, stream.marked)
-    check_rows(file.name, read, stream.newlines)
+    check_rows(file.name, read, stream.newlines - blank)
 
 
 def _full_lines(lines: list[bytes], first: int, marked: str) -> Batch:

@@ -49,13 +49,14 @@ def read_parquet(file: SourceFile, wanted: Sequence[str], connection: Any) -> Ro
 
 
 def _batches(file: SourceFile, parquet: Any, names: list[str], connection: Any) -> Iterator[Batch]:
-    line = 1
+    line, read = 1, 0
     with readable(file.name), parquet:
         for block in parquet.iter_batches(batch_size=BLOCK, columns=names):
             columns = [_text(block.column(name), connection) for name in names]
-            yield as_batch(columns, np.arange(line, line + block.num_rows), [])
-            line += block.num_rows
-        check_rows(file.name, line - 1, parquet.metadata.num_rows)
+            batch = as_batch(columns, np.arange(line, line + block.num_rows), [])
+            line, read = line + block.num_rows, read + len(batch.lines)
+            yield batch
+        check_rows(file.name, read, parquet.metadata.num_rows)
 
 
 def _typed(file: SourceFile, parquet: Any, names: list[str]) -> Iterator[Batch]:

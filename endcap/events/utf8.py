@@ -31,15 +31,13 @@ def unmarked(text: str) -> str:
     return _MARKED.sub(r"\\x\1", text)
 
 
-def count_breaks(text: bytes) -> tuple[int, int]:
-    """How many line breaks there are: those with a ``\\n``, and lone ``\\r``, which parsers of CSV take for one too."""
-    returns = text.count(b"\r")
-    return text.count(b"\n"), returns - text.count(b"\r\n") if returns else 0
-
-
 def line_breaks(text: bytes) -> int:
-    """How many line breaks there are, of either kind."""
-    return sum(count_breaks(text))
+    """How many line breaks there are: ``\\n``, ``\\r\\n`` or a lone ``\\r``, as parsers of CSV read them."""
+    return text.count(b"\n") + _lone_returns(text)
+
+
+def _lone_returns(text: bytes) -> int:
+    return text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
 
 
 class Pieces(io.RawIOBase):
@@ -69,8 +67,8 @@ class Utf8(Pieces):
     """The text of `stream` in pieces that end with a line break, also where the text itself does not.
 
     A byte that is not of the encoding becomes MARK and its two hexadecimal digits, and `marked` the encoding's name.
-    `lines` counts the line breaks so far, `newlines` those of them with a ``\\n``. begun: what was read of the stream
-    before. replaced: text, and what stands in its place.
+    Of what was taken so far, `lines` counts the line breaks, `newlines` those that have a ``\\n``, and `returns` says
+    whether any has a ``\\r``. begun: what was read of the stream before. replaced: text, and what stands in its place.
     """
 
     def __init__(self, stream: Any, begun: bytes, encoding: str, replaced: tuple[str, str] = ("", "")) -> None:
@@ -81,6 +79,7 @@ class Utf8(Pieces):
         self._old, self._new = (part.encode() for part in replaced)
         self._encoding, self.marked = encoding, ""
         self.lines = self.newlines = 0
+        self.returns = False
 
     def take(self) -> bytes:
         while True:
@@ -115,8 +114,9 @@ class Utf8(Pieces):
     def _checked(self, data: bytes) -> bytes:
         if self._old != self._new:
             data = data.replace(self._old, self._new)
-        newlines, lone = count_breaks(data)
-        self.lines, self.newlines = self.lines + newlines + lone, self.newlines + newlines
+        newlines = data.count(b"\n")
+        self.newlines, self.lines = self.newlines + newlines, self.lines + newlines + _lone_returns(data)
+        self.returns = self.returns or b"\r" in data
         if self._decoder is None:
             try:
                 data.decode()
