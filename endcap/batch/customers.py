@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import last_events
 from endcap.errors import DataError
+from endcap.events.batch import without_marks
 from endcap.events.read import read
 from endcap.events.sources import SourceFile, find_files
 from endcap.features.view import customer_ids
@@ -123,7 +124,7 @@ def _column(file: SourceFile) -> pa.Array:
                 found=names,
             )
         assert rows is not None
-        batches = list(rows.batches)
+        batches = [without_marks(batch, [names.index(COLUMN)]) for batch in rows.batches]
     if rejects := [reject for batch in batches for reject in batch.rejects]:
         first = rejects[0]
         raise DataError(

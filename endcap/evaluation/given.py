@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
+from endcap.events.batch import without_marks
 from endcap.events.read import read
 from endcap.events.sources import SourceFile, find_files
 from endcap.features.sessions import Ints, Sessions
@@ -92,7 +93,7 @@ def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Arra
                 found=names,
             )
         assert rows is not None
-        batches = list(rows.batches)
+        batches = [without_marks(batch, [names.index(name) for name in wanted]) for batch in rows.batches]
     if rejects := [reject for batch in batches for reject in batch.rejects]:
         first = rejects[0]
         raise DataError(

@@ -228,6 +228,8 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
             columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
         elif file.format in ("csv", "tsv") and len(there) == 1:
             columns += ": is the source's delimiter right?"
+        if any("\\x" in name for name in there):
+            columns += "; names are not all UTF-8: set the source's encoding, such as latin-1 or cp1252"
         raise DataError(
             "\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]),
             code="events.column-missing",

@@ -108,7 +108,7 @@ def weigh(sample: bytes, delimiter: bytes, columns: int, before: bytes, *, whole
     pro = contra = bare = records = enclosed = at = 0
     unclear, needless = Verdict(None), set[int]()
     while records < RECORDS and (quote := sample.find(b'"', at)) >= 0:
-        begin = max(at, _line_of(sample, quote))
+        begin = _line_of(sample, quote, at)
         record = _Record(sample, begin, delimiter)
         rows = swallowed(record.lines, delimiter, columns)
         fits = record.columns == columns and not record.broken
@@ -182,9 +182,9 @@ def _field(delimiter: bytes) -> re.Pattern[bytes]:
     return re.compile(rb'(?:"([^"]*(?:""[^"]*)*)("|\Z))?([^%b\r\n]*)(%b|\r\n|[\r\n]|\Z)' % (escaped, escaped))
 
 
-def _line_of(text: bytes, at: int) -> int:
-    """Where the line begins that `at` is in."""
-    return max(text.rfind(b"\n", 0, at), text.rfind(b"\r", 0, at)) + 1
+def _line_of(text: bytes, at: int, after: int = 0) -> int:
+    """Where the line begins that `at` is in. after: where some line before it begins."""
+    return max(text.rfind(b"\n", after, at) + 1, text.rfind(b"\r", after, at) + 1, after)
 
 
 def _others_are_bare(text: bytes, columns: set[int]) -> bool:

@@ -21,7 +21,7 @@ from endcap.events.batch import Batch, Reject, Rows, as_batch, check_rows, not_o
 from endcap.events.layouts import Text
 from endcap.events.quotes import Parts, beyond_chance, swallowed
 from endcap.events.sources import SourceFile, open_text, readable
-from endcap.events.utf8 import BREAK, MARK, Pieces, Utf8, line_breaks
+from endcap.events.utf8 import BREAK, MARK, Pieces, Utf8, line_breaks, unmarked
 
 BLOCK = 16 << 20
 SEPARATOR = "\x1f"
@@ -40,7 +40,9 @@ def read_csv(file: SourceFile, text: Text) -> Rows | None:
         first = next(parsers, None)
     if first is None:
         return None
-    return Rows(first.names, frozenset(), _batches(file, stream, chain([first], parsers), lines))
+    return Rows(
+        [unmarked(name) for name in first.names], frozenset(), _batches(file, stream, chain([first], parsers), lines)
+    )
 
 
 def _parsers(file: SourceFile, stream: Utf8, text: Text, delimiter: str, lines: _Lines) -> Iterator[_Parser]:
@@ -271,7 +273,9 @@ def _reject(row: Any, line: int, parser: _Parser, marked: str) -> Reject:
         return not_of_encoding(line, row.text, marked, rows)
     unclosed = rows > 1 and row.text.count('"') % 2
     reason = UNCLOSED if unclosed else f"{row.actual_columns} columns where {row.expected_columns} are expected"
-    if parser.plain and '"' in row.text:
+    if '\\"' in row.text:
+        reason += ', and a quote in a value is written \\" there, which is not read: write it doubled ("")'
+    elif parser.plain and '"' in row.text:
         reason += ", as quotes are read as plain text here: set the source's quoted to true if they enclose values"
     return Reject(line, reason, row.text, rows)
 

@@ -255,7 +255,10 @@ def _damaged(name: str, said: str) -> DataError:
         text = f"{name}: the compressed file is cut short; copy it again"
         return DataError(text, code="events.file-cut-short", path=name)
     if "straddling" in said:
-        text = f"{name}: a row is longer than 16 MiB: a quote is probably opened and never closed"
+        text = (
+            f"{name}: a row is longer than 16 MiB: a quote is probably opened and never closed; where quotes are plain "
+            "text, set the source's quoted to false"
+        )
         return DataError(text, code="events.row-too-long", path=name, line=None, limit=16 << 20)
     text = f"{name}: the file is damaged or not what its suffix says ({said.strip()})"
     return DataError(text, code="events.file-damaged", path=name, reason=said.strip())

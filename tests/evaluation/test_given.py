@@ -55,6 +55,17 @@ def test_a_customer_without_items_would_win_for_nothing_and_is_refused(tmp_path:
         given_items(rules, test, CUSTOMERS, ITEMS)
 
 
+def test_an_id_that_is_not_of_the_encoding_is_refused(tmp_path: Path) -> None:
+    rules = given(tmp_path / "test.csv", "")
+    test = of_customers(Sessions.of([[0, 3]]), [0])
+    rows = "customer,item,note\nann,c,caf\xe9\n"
+    Path(rules.given).write_bytes(rows.encode("latin-1"))
+    assert given_items(rules, test, CUSTOMERS, ITEMS)
+    Path(rules.given).write_bytes(f"{rows}ann,caf\xe9,x\n".encode("latin-1"))
+    with refused(DataError, "evaluation.row-malformed", line=3):
+        given_items(rules, test, CUSTOMERS, ITEMS)
+
+
 def test_a_file_without_the_columns_says_which_there_are(tmp_path: Path) -> None:
     rules = given(tmp_path / "test.csv", "user,item\nann,c\n")
     with refused(DataError, "evaluation.column-missing", column="customer", found=["user", "item"]):

@@ -175,6 +175,15 @@ def test_rows_with_too_many_columns_say_how_quotes_were_read(tmp_path: Path, sto
     assert "quoted to true" in reason
 
 
+def test_quotes_that_are_escaped_by_backslashes_are_named(tmp_path: Path, store: Store) -> None:
+    rows = [f"{row},x" for row in ROWS] + [ROWS[0] + r',"say \"hi\", he"', ROWS[0] + ',"a, b"']
+    log = write_csv(tmp_path / "log.csv", rows, header=f"{HEADER},title")
+    address = ingest(make_shop(log, events={"max_bad_share": 0.5}), store)
+    assert facts(store, address)["events"] == 5
+    (reason,) = facts(store, address)["bad"]["events"]
+    assert "write it doubled" in reason
+
+
 VALUES = st.text(st.sampled_from('ab",;\n\ré '), max_size=6)
 SHAPES = st.integers(2, 4).flatmap(lambda width: st.lists(st.lists(VALUES, min_size=width, max_size=width), min_size=1))
 
@@ -289,6 +298,15 @@ def test_a_character_of_another_encoding_counts_where_it_is_read(tmp_path: Path,
     assert r"caf\xe9" in bad["text"]
     shop = make_shop({"path": str(tmp_path / name), "encoding": "latin-1"})
     assert stored(store, ingest(shop, store), "item") == [("i1",), ("café",)]
+
+
+def test_a_header_of_another_encoding(tmp_path: Path, store: Store) -> None:
+    log = tmp_path / "log.csv"
+    log.write_bytes(TEXT.replace("customer", "café").encode("latin-1"))
+    with refused(DataError, "events.column-missing") as stopped:
+        ingest(make_shop(log), store)
+    assert r"caf\xe9" in stopped.value.fields["found"]
+    assert "encoding" in str(stopped.value)
 
 
 def test_what_is_not_of_the_encoding_that_the_source_names(tmp_path: Path, store: Store) -> None:
