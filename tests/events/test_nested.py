@@ -239,6 +239,16 @@ def test_parquet_of_other_writers(tmp_path: Path, store: Store) -> None:
     assert stored(store, ingest(shop, store)) == stored(store, address)
 
 
+def test_float_ids_in_parquet_are_refused_at_any_depth(tmp_path: Path, store: Store) -> None:
+    kind = pa.list_(pa.struct([("id", pa.float32()), ("at", pa.int64())]))
+    ids = [16_777_217.0, 5.0, float("nan"), None]
+    rows = [{"s": "s", "events": [{"id": one, "at": T} for one in ids]}]
+    schema = pa.schema([("s", pa.string()), ("events", kind)])
+    columns = {"session": "s", "item": "events[].id", "time": "events[].at"}
+    with refused(DataError, "events.bad-rows", table="events", bad=4):
+        ingest(make_shop(write(tmp_path, "parquet", rows, schema), events=EVENTS | {"columns": columns}), store)
+
+
 def test_texts_of_a_csv_column_that_are_no_json_are_bad_rows(tmp_path: Path, store: Store) -> None:
     log = tmp_path / "log.csv"
     log.write_text(
