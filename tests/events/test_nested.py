@@ -328,6 +328,27 @@ def test_a_path_may_have_its_first_value_late(tmp_path: Path, store: Store) -> N
     assert stored(store, address) == STORED[:1]
 
 
+@pytest.mark.parametrize("between", ["", "\n\n", ",\n", ", ", "\r\n"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_objects_one_after_another_however_they_are_parted(
+    tmp_path: Path, store: Store, between: str, indent: int | None
+) -> None:
+    rows = [{"s": "s", "i": f"i{at}", "t": T} for at in range(3)]
+    (tmp_path / "log.json").write_bytes(between.join(json.dumps(row, indent=indent) for row in rows).encode())
+    shop = make_shop(tmp_path / "log.json", events=EVENTS | {"columns": {"session": "s", "item": "i", "time": "t"}})
+    assert stored(store, ingest(shop, store), "item") == [("i0",), ("i1",), ("i2",)]
+
+
+@pytest.mark.parametrize("first", ['{"s": "s", ', '{"s": "s"} {"t": 1}', "[1]", "broken", '"x"', ""])
+def test_a_broken_first_line_of_json_lines_costs_no_other(tmp_path: Path, store: Store, first: str) -> None:
+    row = json.dumps({"s": "s", "i": "i", "t": T})
+    (tmp_path / "log.jsonl").write_text(f"{first}\n{row}\n")
+    shop = make_shop(tmp_path / "log.jsonl", events=EVENTS | {"columns": {"session": "s", "item": "i", "time": "t"}})
+    address = ingest(shop, store)
+    assert stored(store, address, "item") == [("i",)]
+    assert facts(store, address)["bad"] == ({"events": {"not a JSON object": 1}} if first else {})
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
