@@ -23,15 +23,11 @@ def is_lines(head: str) -> bool:
         return False
     if head[start : start + 1] != "{":
         return True
-    try:
-        _, end = _decode(head, start)
-    except (ValueError, RecursionError):
-        return any(map(_is_object, head[start:].split("\n", _LINES_TRIED)[:_LINES_TRIED]))
-    return "\n" not in head[start:end]
+    return any(map(_is_object, head[start:].split("\n", _LINES_TRIED)[:_LINES_TRIED])) and not _is_spread(head, start)
 
 
 class Values:
-    """The values of a file, one after another; of a value that is an array, its elements."""
+    """The values of a file, one after another, also with commas between; of a value that is an array, its elements."""
 
     def __init__(self, file: str, read: Callable[[], str]) -> None:
         """file: its name, for errors. read: the next piece of its text, empty at the end."""
@@ -48,6 +44,8 @@ class Values:
                 yield from self._elements()
             else:
                 yield self._value()
+            if self._next() and self._text[self._at] == ",":
+                self._at += 1
 
     def _elements(self) -> Iterator[tuple[int, str]]:
         after = "["
@@ -137,6 +135,15 @@ class Values:
             line=line,
             limit=LONGEST,
         )
+
+
+def _is_spread(head: str, start: int) -> bool:
+    """Whether the first value takes several lines, of which one may look like a whole object."""
+    try:
+        _, end = _decode(head, start)
+    except (ValueError, RecursionError):
+        return False
+    return "\n" in head[start:end]
 
 
 def _is_object(line: str) -> bool:

@@ -159,7 +159,7 @@ def _add_typed(path: Path, kind: pa.DataType, reached: dict[str, None]) -> None:
                 _add_typed((*path, Key(inner.name)), inner.type, reached)
     elif pa.types.is_map(kind):
         _add_typed((*path, Key("…")), kind.item_type, reached)
-    else:
+    elif not pa.types.is_nested(kind):
         reached.setdefault(written(path))
 
 

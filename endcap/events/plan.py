@@ -220,7 +220,7 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
         else:
             found[column.name] = known[plain]
     if problems:
-        columns, paths = ", ".join(repr(name) for name in there), rows.paths()
+        columns, paths = ", ".join(repr(name) for name in there) or "none: its first rows are no objects", rows.paths()
         if paths:
             columns += f", and in its nested values {shown(paths)}"
         delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None

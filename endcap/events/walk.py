@@ -29,7 +29,7 @@ from endcap.events.paths import (
 from endcap.events.sql import quoted, text
 from endcap.events.utf8 import unmarked
 
-ROW, REFUSED = quoted("§row"), quoted("§refused")
+ROW, REFUSED, LIST = quoted("§row"), quoted("§refused"), quoted("§list")
 # RFC 6901: how a key is written in a pointer.
 _ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
 
@@ -176,9 +176,11 @@ class Walk:
                         columns[at][which] = quoted(f"§{at}/{which}")
                         kept.append(f"{sql} AS {columns[at][which]}")
                         carried.append(columns[at][which])
-            elements = self._lists[depth][1].sql
-            unnested = f"unnest(CASE WHEN len({elements}) > 0 THEN {elements} ELSE [NULL] END)"
-            source = f"(SELECT {', '.join([*kept, f'{unnested} AS {_element_name(depth + 1)}'])} FROM {rows})"  # noqa: S608 (as above)
+            # In a select of its own, or the elements would be taken out of the list twice.
+            kept.append(f"{self._lists[depth][1].sql} AS {LIST}")
+            rows = f"(SELECT {', '.join(kept)} FROM {rows})"  # noqa: S608 (as above)
+            unnested = f"unnest(CASE WHEN len({LIST}) > 0 THEN {LIST} ELSE [NULL] END)"
+            source = f"(SELECT {', '.join([*carried, f'{unnested} AS {_element_name(depth + 1)}'])} FROM {rows})"  # noqa: S608 (as above)
         kept += [f"{_first_filled(values)} AS {quoted(column_name(at))}" for at, values in enumerate(columns)]
         return f"SELECT {', '.join(kept)} FROM {rows}"  # noqa: S608 (as above)
 
@@ -344,7 +346,12 @@ def _as_text(node: Node) -> str:
         return node.sql
     if pa.types.is_binary(node.type) or pa.types.is_large_binary(node.type):
         return f"decode({node.sql})"
-    return f"({node.sql})::VARCHAR"
+    value = f"({node.sql})::VARCHAR"
+    if pa.types.is_float32(node.type):
+        # From here on not every whole number has a float of its own: written so that nobody takes one for exact.
+        rounded = f"format('{{:.9e}}', ({node.sql})::DOUBLE)"
+        return f"CASE WHEN abs({node.sql}) >= {2**24} THEN {rounded} ELSE {value} END"
+    return value
 
 
 def _first_filled(values: Sequence[str]) -> str:

@@ -239,6 +239,16 @@ def test_parquet_of_other_writers(tmp_path: Path, store: Store) -> None:
     assert stored(store, ingest(shop, store)) == stored(store, address)
 
 
+def test_float_ids_in_parquet_are_refused_at_any_depth(tmp_path: Path, store: Store) -> None:
+    kind = pa.list_(pa.struct([("id", pa.float32()), ("at", pa.int64())]))
+    ids = [16_777_217.0, 5.0, float("nan"), None]
+    rows = [{"s": "s", "events": [{"id": one, "at": T} for one in ids]}]
+    schema = pa.schema([("s", pa.string()), ("events", kind)])
+    columns = {"session": "s", "item": "events[].id", "time": "events[].at"}
+    with refused(DataError, "events.bad-rows", table="events", bad=4):
+        ingest(make_shop(write(tmp_path, "parquet", rows, schema), events=EVENTS | {"columns": columns}), store)
+
+
 def test_texts_of_a_csv_column_that_are_no_json_are_bad_rows(tmp_path: Path, store: Store) -> None:
     log = tmp_path / "log.csv"
     log.write_text(
@@ -316,6 +326,27 @@ def test_a_path_may_have_its_first_value_late(tmp_path: Path, store: Store) -> N
         (tmp_path / f"{at}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     address = ingest(make_shop(tmp_path, events=EVENTS), store)
     assert stored(store, address) == STORED[:1]
+
+
+@pytest.mark.parametrize("between", ["", "\n\n", ",\n", ", ", "\r\n"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_objects_one_after_another_however_they_are_parted(
+    tmp_path: Path, store: Store, between: str, indent: int | None
+) -> None:
+    rows = [{"s": "s", "i": f"i{at}", "t": T} for at in range(3)]
+    (tmp_path / "log.json").write_bytes(between.join(json.dumps(row, indent=indent) for row in rows).encode())
+    shop = make_shop(tmp_path / "log.json", events=EVENTS | {"columns": {"session": "s", "item": "i", "time": "t"}})
+    assert stored(store, ingest(shop, store), "item") == [("i0",), ("i1",), ("i2",)]
+
+
+@pytest.mark.parametrize("first", ['{"s": "s", ', '{"s": "s"} {"t": 1}', "[1]", "broken", '"x"', ""])
+def test_a_broken_first_line_of_json_lines_costs_no_other(tmp_path: Path, store: Store, first: str) -> None:
+    row = json.dumps({"s": "s", "i": "i", "t": T})
+    (tmp_path / "log.jsonl").write_text(f"{first}\n{row}\n")
+    shop = make_shop(tmp_path / "log.jsonl", events=EVENTS | {"columns": {"session": "s", "item": "i", "time": "t"}})
+    address = ingest(shop, store)
+    assert stored(store, address, "item") == [("i",)]
+    assert facts(store, address)["bad"] == ({"events": {"not a JSON object": 1}} if first else {})
 
 
 @pytest.mark.parametrize(
