@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from endcap.spec.base import UNKNOWN, Mistake, mistakes_in, unbent, under
 from endcap.spec.shape import Shape
@@ -20,6 +20,7 @@ def part_of(shape: Shape, value: Any) -> Any:
             return part_of(member, value)
         return UNKNOWN if isinstance(value, dict) else _leaf(shape, value)
     if shape.model is not None:
+        value = _prepared(shape, value)
         return _of_model(shape.model, value) if isinstance(value, dict) else _leaf(shape, value)
     of_values = [Shape.of(argument) for argument in get_args(shape.annotation)]
     if get_origin(shape.annotation) is list and isinstance(value, list):
@@ -66,6 +67,16 @@ def _of_model(model: type[BaseModel], value: dict[str, Any]) -> Any:
             default = field.get_default(call_default_factory=True)
             vars(part)[name] = part_of(Shape.of_field(field), default) if field.validate_default else default
     return part
+
+
+def _prepared(shape: Shape, value: Any) -> Any:
+    """What a model is made of: a short form written out."""
+    try:
+        for mark in shape.metadata:
+            value = cast(Any, mark.func)(value) if isinstance(mark, BeforeValidator) else value
+    except ValueError:  # pydantic's own errors of validators are such
+        return UNKNOWN
+    return value
 
 
 def _leaf(shape: Shape, value: Any) -> Any:

@@ -421,4 +421,5 @@ def test_what_several_keys_must_have_to_do_with_each_other_is_told_by_checks_alo
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
                 text = ast.unparse(node)
-                assert not ("info: ValidationInfo" in text and "raise" in text), f"{module.name}: {node.name}"
+                several = "info: ValidationInfo" in text or "@model_validator" in text
+                assert module.name == "base.py" or not (several and "raise" in text), f"{module.name}: {node.name}"
