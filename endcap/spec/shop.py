@@ -27,6 +27,7 @@ from endcap.spec.base import (
 from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
+from endcap.spec.time_format import ALLOWED, wrong_formats
 
 Layout = Literal[
     "columns",
@@ -110,10 +111,33 @@ class TimeRule(Strict):
     unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
     """Epoch seconds, milliseconds, microseconds or nanoseconds, or ISO 8601 text."""
     format: Annotated[list[str], Field(min_length=1)] | str | None = None
-    """How texts that are not ISO 8601 say a time, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
-    fits counts."""
+    """How texts say a time that are not ISO 8601, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
+    fits counts, and nothing else is read. `%z` is an offset or Z, `%Z` one of Z, UTC and GMT."""
     zone: str = "UTC"
     """Zone of texts that name none, as in the IANA data base."""
+
+    @field_validator("format")
+    @classmethod
+    def _formats_give_days(cls, format: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
+        if format is None:
+            return format
+        if (unit := info.data.get("unit", "iso")) != "iso":
+            allowed = f"one of both: texts by a format, or numbers in {unit}"
+            raise mistakes([Mistake((), f"{format!r}, and unit {unit}", allowed, code="conflict")])
+        formats = [format] if isinstance(format, str) else format
+        if wrong := wrong_formats(formats):
+            raise mistakes(
+                [
+                    Mistake(
+                        () if isinstance(format, str) else (place,),
+                        f"{formats[place]!r}: {why}",
+                        ALLOWED,
+                        code="not-allowed",
+                    )
+                    for place, why in wrong
+                ]
+            )
+        return format
 
     @field_validator("zone")
     @classmethod
