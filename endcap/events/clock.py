@@ -146,12 +146,15 @@ class Clock:
 
 
 def _rise(local: Ints, twice: Mask, codes: Any = None) -> int:
-    """Steps up less steps down between neighbours, of one code; those within repeated hours tell nothing."""
-    steps = np.sign(np.diff(local))
-    steps[twice[1:] & twice[:-1]] = 0
+    """Steps up less steps down between neighbours, of one code; those within a repeated hour tell nothing.
+
+    Nor do those of more than a day: they are from one part of a file to another.
+    """
+    steps = np.diff(local)
+    telling = (np.abs(steps) <= _DAY * 1000) & ~(twice[1:] & twice[:-1])
     if codes is not None:
-        steps[codes[1:] != codes[:-1]] = 0
-    return int(steps.sum())
+        telling &= codes[1:] == codes[:-1]
+    return int(np.sign(steps[telling]).sum())
 
 
 def _owners(rows: pa.Table) -> pa.Array | None:

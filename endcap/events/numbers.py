@@ -8,7 +8,7 @@ NOT_NUMBER = "is not a number"
 COMMA = "has a comma: set the source's decimal to ',' if it is the decimal mark, and leave out marks of thousands"
 POINT = "has a point where the source's decimal is ',': write one decimal mark, and leave out marks of thousands"
 THOUSANDS = "has marks of thousands: write the number without them"
-_MARKED = r"\s*[-+]?\d{1,3}([ '_\x{A0}\x{2019}\x{202F}]\d{3})+([.,]\d*)?\s*"
+_MARKED = r"\s*[-+]?\d{1,3}([ '\x{A0}\x{2019}\x{202F}]\d{3})+([.,]\d*)?\s*"
 # In each way of writing: what is surely thousands, and what only has the other mark.
 _WRONG = {
     ".": (rf"{_MARKED}|\s*[-+]?\d{{1,3}}(,\d{{3}}){{2,}}(\.\d*)?\s*|\s*[-+]?\d{{1,3}}(,\d{{3}})+\.\d*\s*", ",", COMMA),

@@ -56,11 +56,10 @@ _REWRITTEN = (
     (r"(\d) ?(UTC|GMT|Z)$", r"\1 Z"),
     (r"^([-/\d]+) Z$", r"\1T00:00 Z"),  # 2019-10-01Z
 )
-_WRITTEN_LOCAL = (
-    r"\s*\d{4}(-\d{1,2}-\d{1,2}|/\d{1,2}/\d{1,2}|\d{4})"
-    r"([Tt\s]\s*\d{1,2}:?\d{0,2}(:?\d{1,2}([.,]\d+)?)?)?\s*"
-)
-_WRITTEN_SO = rf"{_WRITTEN_LOCAL}([Zz]|UTC|GMT|{_OFFSET})?\s*"
+_WRITTEN_DATE = r"\s*\d{4}(-\d{1,2}-\d{1,2}|/\d{1,2}/\d{1,2}|\d{4})"
+_WRITTEN_CLOCK = r"[Tt\s]\s*\d{1,2}:?\d{0,2}(:?\d{1,2}([.,]\d+)?)?\s*"
+_WRITTEN_LOCAL = rf"{_WRITTEN_DATE}({_WRITTEN_CLOCK})?\s*"
+_WRITTEN_SO = rf"{_WRITTEN_DATE}({_WRITTEN_CLOCK}([Zz]|UTC|GMT|{_OFFSET})?)?\s*"
 _AFTER_CLOCK = rf"\s*{_DATE}[T ]\s*\d{{1,2}}(:\d{{1,2}}){{1,2}}([.,]\d+)?\s*([-+]\d\d:?\d\d\s*)?"
 _CLOCK_12_FORM = rf"{_AFTER_CLOCK}[AaPp]\.?[Mm]\.?\b.*"
 _ZONE_WORD_FORM = rf"{_AFTER_CLOCK}[A-Za-z].*"
@@ -131,7 +130,8 @@ def _of_number(column: str, unit: str, decimal: str) -> str:
     bounded = f"greatest(least({double}, 1e30), -1e30)"
     if unit in _FINER:
         # Not by way of a double: it has 53 bits, and nanoseconds take 61.
-        exact = f"TRY_CAST({plain} AS BIGINT) // {_FINER[unit]}"
+        whole, finer = f"TRY_CAST({plain} AS BIGINT)", _FINER[unit]
+        exact = f"{whole} // {finer} + ({whole} % {finer} >= {finer // 2})::BIGINT"
         great = f"greatest(least({bounded} / {_FINER[unit]}, 1e15), -1e15)::BIGINT"
         return f"CASE WHEN NOT isnan({double}) THEN coalesce({exact}, {great}) END"
     scaled = f"{bounded} * {1000 if unit == 's' else 1}"

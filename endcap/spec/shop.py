@@ -118,26 +118,22 @@ class TimeRule(Strict):
 
     @field_validator("format")
     @classmethod
-    def _formats_give_days(cls, format: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
-        if format is None:
-            return format
+    def _formats_give_days(cls, given: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
+        if given is None:
+            return given
         if (unit := info.data.get("unit", "iso")) != "iso":
-            allowed = f"one of both: texts by a format, or numbers in {unit}"
-            raise mistakes([Mistake((), f"{format!r}, and unit {unit}", allowed, code="conflict")])
-        formats = [format] if isinstance(format, str) else format
+            allowed = f"one of both: a format for texts, or the unit {unit} for numbers"
+            raise mistakes([Mistake((), f"{given!r}, and the unit {unit}", allowed, code="conflict")])
+        formats = [given] if isinstance(given, str) else given
         if wrong := wrong_formats(formats):
+            places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
             raise mistakes(
                 [
-                    Mistake(
-                        () if isinstance(format, str) else (place,),
-                        f"{formats[place]!r}: {why}",
-                        ALLOWED,
-                        code="not-allowed",
-                    )
-                    for place, why in wrong
+                    Mistake(at, f"{formats[place]!r}: {why}", ALLOWED, code="not-allowed")
+                    for at, (place, why) in zip(places, wrong, strict=True)
                 ]
             )
-        return format
+        return given
 
     @field_validator("zone")
     @classmethod

@@ -27,8 +27,8 @@ def wrong_formats(formats: Sequence[str]) -> list[tuple[int, str]]:
         for place, name in enumerate(plain):
             try:
                 why = _fault(engine, name)
-            except duckdb.Error as error:
-                why = str(error).partition("\n")[0].rpartition(": ")[2]
+            except duckdb.Error:
+                why = "it has letters that are not read"
             else:
                 why = why or next(
                     (
