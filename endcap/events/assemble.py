@@ -116,7 +116,9 @@ def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str
 def _good_rows(table: Items | Customers, files: Files, loader: Loader) -> Iterator[pa.Table]:
     for source, found in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
-        for rows in loader.load(source, found, table_columns(table), functools.partial(table_plan, table), layout):
+        for rows in loader.load(
+            source, found, table_columns(table), functools.partial(table_plan, table, loader.clock is not None), layout
+        ):
             yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
 
 

@@ -70,7 +70,7 @@ def convert(
         stack.callback(partial.unlink, missing_ok=True)
         spill = stack.enter_context(TemporaryDirectory(dir=target.parent, prefix=".spill-"))
         connection = stack.enter_context(engine(Path(spill), "UTC"))
-        quarantine = stack.enter_context(Quarantine(bad_rows, shop.events.max_bad_share, "iso"))
+        quarantine = stack.enter_context(Quarantine(bad_rows, shop.events.max_bad_share, shop.events.time))
         loader = Loader("events", connection, quarantine, progress)
         plan_of = functools.partial(event_plan, shop, event_source, now=int(time.time() * 1000))
         make_writer, schema = WRITERS[target.suffix]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.events.assemble import write_events, write_table
+from endcap.events.clock import clock_of
 from endcap.events.engine import engine
 from endcap.events.layouts import completed
 from endcap.events.load import Loader, Progress
@@ -117,16 +118,17 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
     limit, time_rule = shop.events.max_bad_share, shop.events.time
     with (
         engine(staging / "spill", time_rule.zone) as connection,
-        Quarantine(bad_rows, limit, time_rule.unit) as quarantine,
+        Quarantine(bad_rows, limit, time_rule) as quarantine,
     ):
         files = {
             table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
         }
-        loader = Loader("events", connection, quarantine, progress)
+        clock = clock_of(time_rule.zone)
+        loader = Loader("events", connection, quarantine, progress, clock)
         tables = {"events": write_events(shop, files["events"], staging, loader)}
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
-                loader = Loader(name, connection, quarantine, progress)
+                loader = Loader(name, connection, quarantine, progress, clock_of(time_rule.zone))
                 tables[name] = write_table(table, files[name], staging, loader, tables["events"]["last"])
     content = {name: facts["content"] for name, facts in tables.items()}
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
@@ -145,5 +147,10 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         draft.facts["fingerprint"] = fingerprint("content", content)
         draft.facts["left_out"] = {table: dict(counts) for table, counts in quarantine.left_out.items()}
         draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
+        draft.facts["examples"] = quarantine.examples
+        draft.facts["times"] = {
+            "ambiguous": clock.ambiguous if clock else 0,
+            "shifted": clock.shifted if clock else 0,
+        }
         draft.facts["sources"] = [entry.facts() for entry in inputs]
     return draft.address

@@ -12,21 +12,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.events.batch import Batch, Rows, check_rows, column_name, without_marks
+from endcap.events.clock import Clock
 from endcap.events.engine import reading
 from endcap.events.paths import shown
-from endcap.events.plan import Plan, Wanted, locate
+from endcap.events.plan import DAY, TIME, Plan, Wanted, locate
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted
+from endcap.events.times import LOCAL
 from endcap.spec.shop import Layout
 from endcap.spec.source import Source
 
 Progress = Callable[[str], None]
-PlanOf = Callable[[Mapping[str, str], frozenset[str]], Plan]
+PlanOf = Callable[[Mapping[str, str], frozenset[str], str], Plan]
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Loader:
     connection: Any
     quarantine: Quarantine
     progress: Progress
+    clock: Clock | None = None
+    """That of local times; None: UTC's."""
     empty: list[str] = field(default_factory=list)
     """Files without a byte, or without a row."""
     rows: int = 0
@@ -53,17 +58,21 @@ class Loader:
     ) -> Iterator[pa.Table]:
         """Good rows in reading order, with their place in it as `row`.
 
-        plan_of: the plan, given where the wanted columns stand and which hold typed times.
+        plan_of: the plan, given where the wanted columns stand, which hold typed times, and the mark of fractions.
         """
         never_seen: set[str] | None = None
         rows: Rows | None = None
         for file in files:
             before = self.quarantine.rows[self.table]
+            if self.clock is not None:
+                self.clock.begin_file()
             with reading(file.name):
                 rows = read(file, source, [column.name for column in wanted], self.connection)
                 if rows is not None:
                     located = locate(wanted, rows, file, layout)
-                    plan, used = plan_of(located, rows.instants), _places(located, rows)
+                    # Numbers of JSON and Parquet are typed, and come with a point.
+                    decimal = source.decimal if file.format in ("csv", "tsv") else "."
+                    plan, used = plan_of(located, rows.instants, decimal), _places(located, rows)
                     for batch in map(functools.partial(without_marks, wanted=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
@@ -104,11 +113,29 @@ class Loader:
             bad = pc.is_valid(reason)
             raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
             lines = batch.lines[bad.to_numpy()].tolist()
-            self.quarantine.keep(self.table, file.name, lines, reason.drop_null().to_pylist(), raw.to_pylist())
+            reasons = reason.drop_null().to_pylist()
+            self.quarantine.keep(self.table, file.name, lines, reasons, raw.to_pylist())
+            self._keep_examples(batch.table, plan, reason, batch.lines, file)
         if left.null_count + reason.null_count < 2 * count:
             good = good.filter(pc.and_(pc.is_null(left), pc.is_null(reason)))
         self.quarantine.count(self.table, good.num_rows)
+        if self.clock is not None and LOCAL in good.schema.names:
+            good = self.clock.settle(good, *(name for name in (TIME, "time", DAY) if name in good.schema.names))
         return good
+
+    def _keep_examples(
+        self, batch: pa.Table, plan: Plan, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
+    ) -> None:
+        """Give the quarantine the values that the reasons are about, as far as it still wants some."""
+        for name in pc.unique(reason.drop_null()).to_pylist():
+            wants = self.quarantine.wants_examples(self.table, name)
+            if wants and name in plan.about:
+                at = np.flatnonzero(pc.fill_null(pc.equal(reason, name), False).to_numpy())[:wants]
+                self.connection.register("bad", batch.take(pa.array(at)))
+                values = self.connection.sql(f"SELECT {plan.about[name]} AS value FROM bad").to_arrow_table()  # noqa: S608 (SQL)
+                self.quarantine.add_examples(
+                    self.table, file.name, name, lines[at].tolist(), values.column("value").to_pylist()
+                )
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
+from endcap.events.clock import has_clock
 from endcap.events.ids import AS_FLOAT, as_id, is_float, nested_checks
 from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
+from endcap.events.numbers import number, number_checks
 from endcap.events.paths import alike, parse, shown, walks_list
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text
-from endcap.events.times import milliseconds, span_checks, time_checks
+from endcap.events.times import Reading, span_checks, time_checks, time_columns
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
 
 RESERVED = ("reason", "row", "left")
@@ -22,6 +24,8 @@ WITHOUT_ITEM = "without_item"
 """The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""
 TIME, KEPT = "§time", "§kept"
 """Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
+DAY = "§day"
+"""A column of a published log's rows where their time is a day and what passed of it."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +49,29 @@ class Plan:
 
     select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
     reason) over the batch's columns and the result's. leaves: in the same way, what leaves a row out that is not bad,
-    and its name; such a row is not checked.
+    and its name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's columns.
     """
 
     select: Mapping[str, str]
     checks: Sequence[tuple[str, str]]
     leaves: Sequence[tuple[str, str]] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def sql(self, batch: str) -> str:
         """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row."""
         columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
-        left, cases = (
-            " ".join(f"WHEN {condition} THEN {text(name)}" for condition, name in conditions)
-            for conditions in (self.leaves, [('"left" IS NOT NULL', ""), *self.checks])
+        left, reason = (
+            f"CASE {cases} END" if cases else "NULL::VARCHAR"
+            for cases in (
+                " ".join(f"WHEN {condition} THEN {text(name)}" for condition, name in conditions)
+                for conditions in (self.leaves, [('"left" IS NOT NULL', ""), *self.checks])
+            )
         )
-        return (
-            f'SELECT {columns}, {f"CASE {left} END" if left else "NULL::VARCHAR"} AS "left", '  # noqa: S608 (all parts are quoted)
-            f"nullif(CASE {cases} END, '') AS reason FROM {batch}"
-        )
+        # Each in a query of its own: the engine would compute a column anew in each condition that names it.
+        computed = f"SELECT *, {columns} FROM {batch}"  # noqa: S608 (all parts are quoted)
+        judged = f'SELECT *, {left} AS "left" FROM ({computed})'  # noqa: S608 (as above)
+        names = ", ".join(map(quoted, self.select))
+        return f"SELECT {names}, \"left\", nullif({reason}, '') AS reason FROM ({judged})"  # noqa: S608 (as above)
 
 
 def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
@@ -76,12 +85,20 @@ def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
     return [Wanted(name, f"events.columns.{key}", key in needed) for name, key in named]
 
 
-def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], now: int) -> Plan:
-    """The plan of an event file. located: as of `locate`; instants: names of typed times; now: epoch ms."""
+def event_plan(
+    shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, now: int
+) -> Plan:
+    """The plan of an event file.
+
+    located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
+    """
     leaves: list[tuple[str, str]] = []
+    rule, zone = shop.events.time, has_clock(shop.events.time.zone)
     if source.layout != "columns":
         published = PUBLISHED[source.layout]
-        select, checks = _published(published, located, instants)
+        time = located[published.time or published.day]
+        unit = "iso" if published.time in instants else published.unit
+        select, checks = _published(published, Reading(unit, (), zone, decimal), located)
         named = {"item": published.item, "session": published.session, "customer": published.customer}
         if published.itemless:
             leaves.append(("item IS NULL", WITHOUT_ITEM))
@@ -89,16 +106,19 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
         columns = shop.events.columns
         named = {key: getattr(columns, key) for key in EventColumns.model_fields if key != "time"}
         time = located[columns.time]
-        unit = "iso" if columns.time in instants else shop.events.time.unit
+        typed = columns.time in instants
+        formats = [] if typed else _listed(rule.format)
+        reading = Reading("iso" if typed else rule.unit, formats, zone, decimal)
         select = {
             "session": as_id(_columns(columns.session, located)),
             "customer": as_id(_columns(columns.customer, located)),
             "item": as_id([located[columns.item]]),
-            "time": milliseconds(time, unit),
+            **time_columns(time, reading),
             "type": as_id(_columns(columns.type, located)),
         }
         unread = nested_checks("time", [columns.time], located)
-        checks = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, unit)]
+        checks = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, reading)]
+    checks = [*checks, *span_checks(now)]
     needed = _needed(shop)
     return Plan(
         select,
@@ -108,9 +128,10 @@ def event_plan(shop: Shop, source: EventSource, located: Mapping[str, str], inst
             *(check for key, names in named.items() for check in nested_checks(key, _listed(names), located)),
             *((is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
             *checks,
-            *span_checks(now),
         ],
         leaves,
+        about={f"{name} {AS_FLOAT}": select[name] for name in ("item", "session", "customer")}
+        | {reason: time for _, reason in checks},
     )
 
 
@@ -133,10 +154,13 @@ def table_columns(table: Items | Customers) -> list[Wanted]:
     ]
 
 
-def table_plan(table: Items | Customers, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
+def table_plan(
+    table: Items | Customers, zone: bool, located: Mapping[str, str], instants: frozenset[str], decimal: str
+) -> Plan:
     """The plan of an item or customer table: its id first, then attributes by their own names.
 
-    A published item table has the columns TIME and KEPT too where its layout needs them.
+    zone: whether local times are of another zone than UTC; the rest as of `event_plan`. A published item table has the
+    columns TIME and KEPT too where its layout needs them.
     """
     kind, published = table_kind(table), published_items(table)
     numbers = {name: name for name in table.numeric}
@@ -148,7 +172,7 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
         texts, price = _published_texts(published, located), published.price
     numbers |= {"price": price} if price else {}
     select = texts | {name: as_id([located[name]]) for name in table.categorical}
-    select |= {key: f"TRY_CAST(trim({located[name]}) AS DOUBLE)" for key, name in numbers.items()}
+    select |= {key: number(located[name], decimal) for key, name in numbers.items()}
     names = [name.casefold() for name in (*texts, *table.categorical, *numbers)]
     twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
     if twice:
@@ -163,18 +187,24 @@ def table_plan(table: Items | Customers, located: Mapping[str, str], instants: f
     key = published.item if published is not None else getattr(table.columns, kind)
     checks = [(f"{kind} IS NULL", f"{kind} is empty"), *nested_checks(kind, [key], located)]
     checks.append((is_float(kind), f"{kind} {AS_FLOAT}"))
+    about = {f"{kind} {AS_FLOAT}": texts[kind]}
     leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and walks_list(key) else []
     for key, name in numbers.items():
-        condition = f"trim({located[name]}) <> '' AND NOT coalesce(isfinite({quoted(key)}), false)"
-        checks.append((condition, f"{name} is not a number"))
+        wrong = f"NOT coalesce(isfinite({quoted(key)}), false) AND trim({located[name]}) <> ''"
+        wrongs = number_checks(located[name], wrong, name, decimal)
+        checks += wrongs
+        about |= {reason: located[name] for _, reason in wrongs}
     if published is not None and published.time:
-        unit = "iso" if published.time in instants else published.unit
-        select[TIME] = milliseconds(located[published.time], unit)
-        checks += time_checks(located[published.time], unit, TIME)
+        time, unit = located[published.time], "iso" if published.time in instants else published.unit
+        reading = Reading(unit, (), zone, decimal)
+        select |= time_columns(time, reading, TIME)
+        wrongs = time_checks(time, reading, TIME)
+        checks += wrongs
+        about |= {reason: time for _, reason in wrongs}
     if published is not None and published.only:
         column, value = published.only
         select[KEPT] = f"coalesce({located[column]} = {text(value)}, false)"
-    return Plan(select, checks, leaves)
+    return Plan(select, checks, leaves, about)
 
 
 def list_columns(column: str, key: str) -> list[Wanted]:
@@ -182,10 +212,11 @@ def list_columns(column: str, key: str) -> list[Wanted]:
     return [Wanted(column, key, required=True)]
 
 
-def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str]) -> Plan:
+def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str) -> Plan:
     """The plan of a list of items: their ids alone, as `item`."""
+    item, as_float = as_id([located[column]]), f"item {AS_FLOAT}"
     checks = [("item IS NULL", "item is empty"), *nested_checks("item", [column], located)]
-    return Plan({"item": as_id([located[column]])}, [*checks, (is_float("item"), f"item {AS_FLOAT}")])
+    return Plan({"item": item}, [*checks, (is_float("item"), as_float)], about={as_float: item})
 
 
 def published_items(table: Items | Customers) -> PublishedItems | None:
@@ -295,20 +326,21 @@ def _plain(name: str, layout: Layout) -> str:
 
 
 def _published(
-    published: Published, located: Mapping[str, str], instants: frozenset[str]
+    published: Published, reading: Reading, located: Mapping[str, str]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
-        column, unit = located[published.time], "iso" if published.time in instants else published.unit
-        time, checks = milliseconds(column, unit), time_checks(column, unit)
+        time = time_columns(located[published.time], reading)
+        checks = time_checks(located[published.time], reading)
     else:
-        day, offset = located[published.day], located[published.offset]
-        time = f"{milliseconds(day, 'iso')} + {milliseconds(offset, 'ms')}"
+        time = time_columns(located[published.day], reading, DAY)
+        offset = time_columns(located[published.offset], Reading("ms"))["time"]
+        time["time"] = f"{time[DAY]} + {offset}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
         "session": as_id(_columns(published.session, located)),
         "customer": f"nullif({as_id(_columns(published.customer, located))}, {text(published.unknown)})",
         "item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})",
-        "time": time,
+        **time,
         "type": as_id([located[published.type_column]]) if published.type_column else text(published.type),
     }
     return select, checks

@@ -11,39 +11,41 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from endcap.errors import DataError
-from endcap.events import times
+from endcap.events.advice import advise
 from endcap.events.batch import Reject
+from endcap.spec.shop import TimeRule
+
+Json = dict[str, Any]
 
 # Rows after which a table that is mostly bad is given up without reading all of it.
 EARLY = 1_000_000
 LONGEST_TEXT = 10_000
 _DIGEST_BYTES = 16
 _TOLD = 5
-# What the bad times of most rows say of the declared unit.
-UNIT_HINTS = {
-    ("s", times.IN_FUTURE): "the times look like milliseconds: set events.time.unit to ms",
-    ("ms", times.BEFORE_1990): "the times look like seconds: set events.time.unit to s",
-    ("iso", times.NUMBER_NOT_ISO): "the times are numbers: set events.time.unit to s or ms",
-    ("s", times.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
-    ("ms", times.NOT_NUMBER): "the times are no numbers: set events.time.unit to iso",
-}
+EXAMPLES = 100
+"""Values that are kept of a reason, for what they tell together."""
+LONGEST_EXAMPLE = 100
 
 
 class Quarantine:
     """Writes ``quarantine.jsonl``, an object a bad row: table, source, line (1-based), reason, and values or text."""
 
     def __init__(
-        self, file: Path, limit: float, unit: str, *, setting: str = "events.max_bad_share", kept: bool = True
+        self, file: Path, limit: float, rule: TimeRule, *, setting: str = "events.max_bad_share", kept: bool = True
     ) -> None:
-        """limit: the share of a table's rows that may be bad, as `setting` says. kept: the file can be looked at when
-        the run has stopped; else the error itself names the first of the bad rows."""
-        self.file, self._limit, self._unit = file, limit, unit
+        """limit: the share of a table's rows that may be bad, as `setting` says. rule: how the shop has times read.
+        kept: the file can be looked at when the run has stopped; else the error itself names the first of the bad
+        rows."""
+        self.file, self._limit, self._rule = file, limit, rule
         self._setting, self._kept = setting, kept
         self._first: dict[str, list[str]] = {}
         self._handle = file.open("w", encoding="utf-8")
         self.rows: Counter[str] = Counter()
         """Good and bad rows by table."""
         self.bad: dict[str, Counter[str]] = {}
+        self.examples: dict[str, dict[str, Json]] = {}
+        """Of each table's reasons a bad row: its `source`, `line` and the `value` that the reason is about."""
+        self._values: dict[tuple[str, str], list[str | None]] = {}
         self.left_out: dict[str, Counter[str]] = {}
         """Rows that a rule of the shop leaves out, which are neither, by table and rule."""
         self._digest = 0
@@ -81,6 +83,18 @@ class Quarantine:
         for line, reason, row in zip(lines, reasons, values, strict=True):
             self._write(table, source, line, reason, 1, values=row)
 
+    def wants_examples(self, table: str, reason: str) -> int:
+        """Of how many more rows the value that this reason is about is wanted."""
+        return EXAMPLES - len(self._values.get((table, reason), ()))
+
+    def add_examples(
+        self, table: str, source: str, reason: str, lines: Sequence[int], values: Sequence[str | None]
+    ) -> None:
+        """Take the values that a reason is about, of rows that are kept."""
+        if (table, reason) not in self._values and values:
+            self.examples[table][reason] = {"source": source, "line": lines[0], "value": _bounded(values[0] or "")}
+        self._values.setdefault((table, reason), []).extend(values)
+
     def check(self, table: str, *, end: bool) -> None:
         """Raise DataError if more rows of the table are bad than may be, or (at the `end`) if none is good."""
         bad, rows = self.bad.get(table, Counter()).total(), self.rows[table]
@@ -90,9 +104,9 @@ class Quarantine:
             self._stop(table, rows, share)
 
     def _stop(self, table: str, rows: int, share: float) -> NoReturn:
-        counts = self.bad[table]
-        lines = [f"  - {count:,}: {reason}" for reason, count in counts.most_common()]
-        hint = next((UNIT_HINTS[self._unit, why] for why in counts if self._tells(why, counts[why], rows, table)), None)
+        counts, examples = self.bad[table], self.examples[table]
+        lines = [f"  - {count:,}: {reason}; {_shown(examples[reason])}" for reason, count in counts.most_common()]
+        hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
         allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
         advice = [f"Probably {hint}."] if hint else []
@@ -106,13 +120,16 @@ class Quarantine:
             limit=self._limit,
             setting=self._setting,
             reasons=dict(counts.most_common()),
+            examples=examples,
             advice=hint,
             path=str(self.file) if self._kept else None,
             first=self._first[table],
         )
 
-    def _tells(self, reason: str, count: int, rows: int, table: str) -> bool:
-        return table == "events" and count * 2 > rows and (self._unit, reason) in UNIT_HINTS
+    def _advice(self, reason: str, count: int, rows: int, table: str) -> str | None:
+        if table != "events" or count * 2 <= rows:
+            return None
+        return advise(reason, self._values.get((table, reason), ()), self._rule)
 
     def _write(self, table: str, source: str, line: int, reason: str, rows: int, **raw: Any) -> None:
         self.rows[table] += rows
@@ -120,8 +137,24 @@ class Quarantine:
         content = json.dumps([table, reason, raw], sort_keys=True).encode()
         hashed = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
         self._digest = (self._digest + hashed) % 2 ** (8 * _DIGEST_BYTES)  # a sum, as in `endcap.events.digest`
+        examples = self.examples.setdefault(table, {})
+        if reason not in examples:
+            value = (
+                raw["text"]
+                if "text" in raw
+                else ", ".join(str(part) for part in raw["values"].values() if part is not None)
+            )
+            examples[reason] = {"source": source, "line": line, "value": _bounded(value)}
         first = self._first.setdefault(table, [])
         if len(first) < _TOLD:
             first.append(f"{source}, line {line}: {reason}")
         row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
         self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _bounded(value: str) -> str:
+    return value if len(value) <= LONGEST_EXAMPLE else value[:LONGEST_EXAMPLE] + "…"
+
+
+def _shown(example: Json) -> str:
+    return f"such as {example['value']!r} in line {example['line']} of {example['source']}"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.events.assemble import write_table
+from endcap.events.clock import clock_of
 from endcap.events.engine import engine
 from endcap.events.layouts import completed
 from endcap.events.load import Loader
@@ -92,6 +93,6 @@ def _loader(table: str, shop: Shop, limit: float, setting: str, progress: Progre
     with (
         tempfile.TemporaryDirectory(prefix="endcap-rules-") as place,
         engine(Path(place) / "spill", time_rule.zone) as connection,
-        Quarantine(Path(place) / "bad.jsonl", limit, time_rule.unit, setting=setting, kept=False) as quarantine,
+        Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, kept=False) as quarantine,
     ):
-        yield Loader(table, connection, quarantine, progress)
+        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone))

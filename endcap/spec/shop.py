@@ -27,6 +27,7 @@ from endcap.spec.base import (
 from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
+from endcap.spec.time_format import ALLOWED, wrong_formats
 
 Layout = Literal[
     "columns",
@@ -110,10 +111,29 @@ class TimeRule(Strict):
     unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
     """Epoch seconds, milliseconds, microseconds or nanoseconds, or ISO 8601 text."""
     format: Annotated[list[str], Field(min_length=1)] | str | None = None
-    """How texts that are not ISO 8601 say a time, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
-    fits counts."""
+    """How texts say a time that are not ISO 8601, in strptime's letters: `%m/%d/%Y %H:%M`. Of several, the first that
+    fits counts, and nothing else is read. `%z` is an offset or Z, `%Z` one of Z, UTC and GMT."""
     zone: str = "UTC"
     """Zone of texts that name none, as in the IANA data base."""
+
+    @field_validator("format")
+    @classmethod
+    def _formats_give_days(cls, given: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
+        if given is None:
+            return given
+        if (unit := info.data.get("unit", "iso")) != "iso":
+            allowed = f"one of both: a format for texts, or the unit {unit} for numbers"
+            raise mistakes([Mistake((), f"{given!r}, and the unit {unit}", allowed, code="conflict")])
+        formats = [given] if isinstance(given, str) else given
+        if wrong := wrong_formats(formats):
+            places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
+            raise mistakes(
+                [
+                    Mistake(at, f"{formats[place]!r}: {why}", ALLOWED, code="not-allowed")
+                    for at, (place, why) in zip(places, wrong, strict=True)
+                ]
+            )
+        return given
 
     @field_validator("zone")
     @classmethod

@@ -46,7 +46,7 @@ class Source(Strict):
     """Of csv, tsv and jsonl, such as latin-1, cp1252 or utf-16-le. Left out: UTF-8. A mark that a file begins with goes
     before either."""
     decimal: Literal[".", ","] = "."
-    """The decimal mark of numbers."""
+    """The mark of fractions in the numbers of csv and tsv: prices, numeric attributes, epoch times."""
     where: Conditions = {}
     """A row that does not fit all of these is left out, and counted: `{country: [CH, DE], price: {above: 0}}`."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.events import ingest
+from endcap.events.times import NOT_ISO
 from endcap.store import Store
 from tests.events.shops import ROWS, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import mistaken, refused
@@ -32,7 +33,7 @@ def quarantined(store: Store, address: str) -> list[dict[str, Any]]:
         (",c,i,2024-03-01,view", "session is empty, and sessions.by is 'given'"),
         ("s,c,i,,view", "time is empty"),
         ("s,c,i,yesterday,view", "time is not ISO 8601 text"),
-        ("s,c,i,2024-02-30,view", "time is not ISO 8601 text"),
+        ("s,c,i,2024-02-30,view", "time is a day or an hour that does not exist"),
         ("s,c,i,1709287200,view", "time is a number where ISO 8601 text is expected"),
         ("s,c,i,1989-12-31T23:59:59Z,view", "time lies before 1990"),
         ("s,c,i,2199-01-01,view", "time lies in the future"),
@@ -122,11 +123,17 @@ def test_ids_stored_as_floats_in_parquet_say_what_to_do(tmp_path: Path, store: S
 def test_too_many_bad_rows_stop_the_run_and_stay_to_be_read(tmp_path: Path, store: Store) -> None:
     rows = [GOOD] * 97 + ["s,c,,2024-03-01,view"] * 2 + ["s,c,i,never,view"]
     shop = make_shop(write_csv(tmp_path / "log.csv", rows), events={"max_bad_share": 0.02})
-    reasons = {"item is empty": 2, "time is not ISO 8601 text": 1}
+    reasons = {"item is empty": 2, NOT_ISO: 1}
     with refused(DataError, "events.bad-rows", table="events", bad=3, rows=100, limit=0.02, reasons=reasons) as stopped:
         ingest(shop, store)
     message = str(stopped.value)
     assert "3 of 100 rows of events are bad (3.0%; allowed: 2.0%, events.max_bad_share)" in message
+    log = str(tmp_path / "log.csv")
+    assert stopped.value.fields["examples"] == {
+        "item is empty": {"source": log, "line": 99, "value": "s, c, , 2024-03-01, view"},
+        NOT_ISO: {"source": log, "line": 101, "value": "never"},
+    }
+    assert f"'never' in line 101 of {log}" in message
     kept = Path(stopped.value.fields["path"])
     assert message.endswith(f": {kept}")
     assert [json.loads(line)["line"] for line in kept.read_text().splitlines()] == [99, 100, 101]

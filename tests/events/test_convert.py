@@ -7,6 +7,7 @@ from pathlib import Path
 
 from endcap.errors import DataError
 from endcap.events import convert, ingest
+from endcap.events.times import NOT_ISO
 from endcap.store import Store
 from tests.events.shops import make_shop, stored
 from tests.refusals import refused
@@ -44,7 +45,7 @@ def test_bad_rows_lie_beside_the_target(tmp_path: Path) -> None:
     (tmp_path / "log.dat").write_text(CLICKS * 100 + "3,never,1,0\n")
     assert convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.csv") == {"events": 200, "bad_rows": 1}
     (bad,) = (tmp_path / "log.csv.quarantine.jsonl").read_text().splitlines()
-    assert (json.loads(bad)["line"], json.loads(bad)["reason"]) == (201, "time is not ISO 8601 text")
+    assert (json.loads(bad)["line"], json.loads(bad)["reason"]) == (201, NOT_ISO)
 
 
 def test_too_many_bad_rows_leave_the_target_as_it_was(tmp_path: Path) -> None:
