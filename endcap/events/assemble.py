@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.events.days import DayWriter, drop_duplicates
 from endcap.events.digest import digest
+from endcap.events.ids import is_word
 from endcap.events.load import Loader
 from endcap.events.plan import (
     KEPT,
@@ -28,7 +29,7 @@ from endcap.events.plan import (
 from endcap.events.snapshot import EVENTS
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text
-from endcap.spec.shop import Customers, EventSource, Items, ItemSource, Shop
+from endcap.spec.shop import MISSING, Customers, EventSource, Items, ItemSource, Shop
 from endcap.spec.source import Source
 
 Json = dict[str, Any]
@@ -68,6 +69,7 @@ def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json
         "other_types": read - kept,
         "duplicates": kept - facts["events"],
         "empty_files": loader.empty,
+        "missing": dict(loader.missing),
     }
 
 
@@ -166,15 +168,17 @@ def _facts_of_events(folder: Path, connection: Any) -> Json:
         "max(time)",
         "count(*) FILTER (part = 'train')",
         "count(*) FILTER (part = 'test')",
+        f"count(*) FILTER ({is_word(['item'], MISSING)})",
     ]
     columns = [name for name in EVENTS.names if name != "row"]
-    found, (events, sessions, first, last, train, test) = digest(connection, files, columns, aggregates)
+    found, (events, sessions, first, last, train, test, words) = digest(connection, files, columns, aggregates)
     return {
         "events": events,
         "sessions": sessions,
         "first": first,
         "last": last,
         "parts": {"train": train, "test": test},
+        "words_as_items": words,
         "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
         "content": found,
     }

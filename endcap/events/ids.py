@@ -4,24 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from endcap.events.sql import quoted
+from endcap.events.sql import quoted, text
 
+BLANKS = " " * 256
+"""As many as are taken for nothing."""
 AS_FLOAT = "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64'))"
 
 
-def as_id(columns: Sequence[str]) -> str:
-    """Text columns as an id, null where it is empty; of several, null where any is.
+def as_id(columns: Sequence[str], words: Sequence[str] = ()) -> str:
+    """Text columns as an id, null where it is empty, blanks alone or one of the words; of several, null where any is.
 
     Several values are written with `|` between; a `|` or `\\` of their own has a `\\` before it, so that no two rows
     read alike.
     """
     if not columns:
         return "NULL::VARCHAR"
-    values = [f"nullif({column}, '')" for column in columns]
+    values = [_value(column, words) for column in columns]
     if len(values) == 1:
         return values[0]
     # `||` gives null where any part is.
     return " || '|' || ".join(f"replace(replace({value}, '\\', '\\\\'), '|', '\\|')" for value in values)
+
+
+def as_text(column: str) -> str:
+    """A text column, null where it is empty."""
+    return f"nullif({column}, '')"
+
+
+def is_word(columns: Sequence[str], words: Sequence[str]) -> str:
+    """A condition: one of the columns holds a word that stands for no value."""
+    listed = ", ".join(map(text, words))
+    return " OR ".join(f"{column} IN ({listed})" for column in columns) if columns and words else "false"
+
+
+def _value(column: str, words: Sequence[str]) -> str:
+    # Blanks alone come between one blank and many. To compare costs nothing, and to trim each id would cost more than
+    # all else that is done with it.
+    empty = f"{column} = '' OR {column} BETWEEN ' ' AND {text(BLANKS)}"
+    word = f" OR {is_word([column], words)}" if words else ""
+    return f"CASE WHEN {empty}{word} THEN NULL ELSE {column} END"
 
 
 def is_float(name: str) -> str:

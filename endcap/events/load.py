@@ -46,6 +46,8 @@ class Loader:
     """Files without a byte, or without a row."""
     rows: int = 0
     """Rows read so far, in all sources: the good rows' `row`."""
+    missing: Counter[str] = field(default_factory=Counter)
+    """Rows read whose value was a word for none, by column."""
     _told: float = field(default_factory=time.monotonic)
 
     def load(
@@ -105,6 +107,11 @@ class Loader:
         check_rows(file.name, checked.num_rows, count)
         checked = checked.append_column("row", pa.array(np.arange(self.rows, self.rows + count)))
         self.rows += count
+        for name, condition in plan.missing.items():
+            if checked.column(name).null_count:
+                words = f"SELECT count(*) FROM batch WHERE {condition}"  # noqa: S608 (all parts are quoted)
+                ((rows,),) = self.connection.execute(words).fetchall()
+                self.missing += Counter({name: rows})
         left, reason = checked.column("left"), checked.column("reason")
         good = checked.drop_columns(["left", "reason"])
         if left.null_count < count:

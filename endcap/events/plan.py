@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
 from endcap.events.clock import has_clock
-from endcap.events.ids import AS_FLOAT, as_id, is_float, nested_checks
+from endcap.events.ids import AS_FLOAT, as_id, as_text, is_float, is_word, nested_checks
 from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.numbers import number, number_checks
 from endcap.events.paths import alike, parse, shown, walks_list
@@ -50,12 +50,14 @@ class Plan:
     select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
     reason) over the batch's columns and the result's. leaves: in the same way, what leaves a row out that is not bad,
     and its name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's columns.
+    missing: by column of the result, SQL over the batch's that holds where a word for no value was read as none.
     """
 
     select: Mapping[str, str]
     checks: Sequence[tuple[str, str]]
     leaves: Sequence[tuple[str, str]] = ()
     about: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def sql(self, batch: str) -> str:
         """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row."""
@@ -92,14 +94,16 @@ def event_plan(
 
     located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
     """
+    words, item_words = shop.events.missing, shop.events.missing_items
     leaves: list[tuple[str, str]] = []
     rule, zone = shop.events.time, has_clock(shop.events.time.zone)
     if source.layout != "columns":
         published = PUBLISHED[source.layout]
         time = located[published.time or published.day]
         unit = "iso" if published.time in instants else published.unit
-        select, checks = _published(published, Reading(unit, (), zone, decimal), located)
+        select, checks = _published(published, Reading(unit, (), zone, decimal), located, words, item_words)
         named = {"item": published.item, "session": published.session, "customer": published.customer}
+        holders = named | {"time": published.time or published.day, "type": published.type_column}
         if published.itemless:
             leaves.append(("item IS NULL", WITHOUT_ITEM))
     else:
@@ -110,16 +114,21 @@ def event_plan(
         formats = [] if typed else _listed(rule.format)
         reading = Reading("iso" if typed else rule.unit, formats, zone, decimal)
         select = {
-            "session": as_id(_columns(columns.session, located)),
-            "customer": as_id(_columns(columns.customer, located)),
-            "item": as_id([located[columns.item]]),
+            "session": as_id(_columns(columns.session, located), words),
+            "customer": as_id(_columns(columns.customer, located), words),
+            "item": as_id([located[columns.item]], item_words),
             **time_columns(time, reading),
-            "type": as_id(_columns(columns.type, located)),
+            "type": as_id(_columns(columns.type, located), words),
         }
         unread = nested_checks("time", [columns.time], located)
         checks = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, reading)]
+        holders = {key: getattr(columns, key) for key in EventColumns.model_fields}
     checks = [*checks, *span_checks(now)]
     needed = _needed(shop)
+    missing = {
+        name: is_word(_columns(holder, located), item_words if name == "item" else words)
+        for name, holder in holders.items()
+    }
     return Plan(
         select,
         [
@@ -127,11 +136,13 @@ def event_plan(
             (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
             *(check for key, names in named.items() for check in nested_checks(key, _listed(names), located)),
             *((is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
+            (f'"time" IS NULL AND ({missing["time"]})', "time is empty"),
             *checks,
         ],
         leaves,
         about={f"{name} {AS_FLOAT}": select[name] for name in ("item", "session", "customer")}
         | {reason: time for _, reason in checks},
+        missing={name: condition for name, condition in missing.items() if condition != "false"},
     )
 
 
@@ -167,11 +178,13 @@ def table_plan(
     if published is None:
         columns = {key: name for key, name in table.columns.model_dump().items() if name}
         price = columns.pop("price", None)
-        texts = {key: as_id([located[name]]) for key, name in columns.items()}
+        texts = {
+            key: as_id([located[name]]) if key == kind else as_text(located[name]) for key, name in columns.items()
+        }
     else:
         texts, price = _published_texts(published, located), published.price
     numbers |= {"price": price} if price else {}
-    select = texts | {name: as_id([located[name]]) for name in table.categorical}
+    select = texts | {name: as_text(located[name]) for name in table.categorical}
     select |= {key: number(located[name], decimal) for key, name in numbers.items()}
     names = [name.casefold() for name in (*texts, *table.categorical, *numbers)]
     twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
@@ -326,7 +339,11 @@ def _plain(name: str, layout: Layout) -> str:
 
 
 def _published(
-    published: Published, reading: Reading, located: Mapping[str, str]
+    published: Published,
+    reading: Reading,
+    located: Mapping[str, str],
+    words: Sequence[str],
+    item_words: Sequence[str],
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
         time = time_columns(located[published.time], reading)
@@ -337,11 +354,11 @@ def _published(
         time["time"] = f"{time[DAY]} + {offset}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
-        "session": as_id(_columns(published.session, located)),
-        "customer": f"nullif({as_id(_columns(published.customer, located))}, {text(published.unknown)})",
-        "item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})",
+        "session": as_id(_columns(published.session, located), words),
+        "customer": f"nullif({as_id(_columns(published.customer, located), words)}, {text(published.unknown)})",
+        "item": f"nullif({as_id([located[published.item]], item_words)}, {text(published.no_item)})",
         **time,
-        "type": as_id([located[published.type_column]]) if published.type_column else text(published.type),
+        "type": as_id([located[published.type_column]], words) if published.type_column else text(published.type),
     }
     return select, checks
 
@@ -349,8 +366,8 @@ def _published(
 def _published_texts(published: PublishedItems, located: Mapping[str, str]) -> dict[str, str]:
     select = {"item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})"}
     if published.title:
-        select["title"] = as_id([located[published.title]])
+        select["title"] = as_text(located[published.title])
     if published.flags:
         words = ", ".join(f"CASE WHEN {located[name]} = '1' THEN {text(name)} END" for name in published.flags)
         return select | {"category": f"nullif(concat_ws('|', {words}), '')"}
-    return select | {"category": f"coalesce({', '.join(as_id([located[name]]) for name in published.category)})"}
+    return select | {"category": f"coalesce({', '.join(as_text(located[name]) for name in published.category)})"}

@@ -40,7 +40,7 @@ def quarantined(store: Store, address: str) -> list[dict[str, Any]]:
         ("s,c,123.0,2024-03-01,view", "item is a float such as 123.0"),
         ("s,c,1.2e+08,2024-03-01,view", "item is a float such as 123.0"),
         ("7.0,c,i,2024-03-01,view", "session is a float such as 123.0"),
-        ("s,nan,i,2024-03-01,view", "customer is a float such as 123.0"),
+        ("s,c,nan,2024-03-01,view", "item is a float such as 123.0"),
         ("s,c,i,2024-03-01", "4 columns where 5 are expected"),
         ("s,c,i,2024-03-01,view,more", "6 columns where 5 are expected"),
     ],
