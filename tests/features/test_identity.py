@@ -101,7 +101,8 @@ def test_an_id_reads_as_one_session_and_customer_only(store: Store) -> None:
 
 
 def test_ids_of_several_columns_are_written_alike(tmp_path: Path) -> None:
-    pairs = [(first, second) for first in ODD for second in ODD]
+    ids = [one for one in ODD if one != " "]  # which is none
+    pairs = [(first, second) for first in ids for second in ids]
     pq.write_table(pa.table({"first": [one for one, _ in pairs], "second": [two for _, two in pairs]}), tmp_path / "p")
     with open_engine(tmp_path) as engine:
         sql = f"SELECT {as_id(['first', 'second'])} FROM read_parquet('{tmp_path / 'p'}')"
