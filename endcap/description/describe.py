@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import warnings
 from endcap.errors import NotFoundError
+from endcap.events.matching import unmatched
 from endcap.features.items import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import unmatched_rules
@@ -41,8 +43,9 @@ def describe(
     Returns `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source, what was
     read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
     `activity` as the snapshot notes them. Of a dataset: `sessions` (`describe_dataset`, with what it was before the
-    filters and what each of them dropped), `identity`, and `rules` where they are given (`unmatched_rules`).
-    `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an artifact is no more.
+    filters, what each of them dropped, and customers without a row in the customer table); `identity`; `rules`, where
+    they are given (`unmatched_rules`). `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an
+    artifact is no more.
     """
     if snapshot is None:
         raise NotFoundError(
@@ -78,8 +81,7 @@ def newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
     """Ids of the items that the shop's newest described dataset has; None where none was described."""
     for address in reversed(store.list(_kind(shop))):
         if store.manifest(address)["facts"]["dataset"] is not None:
-            with pq.ParquetFile(store.fetch(address) / FILE) as items:
-                return items.read()["item"]
+            return _column(store.fetch(address) / FILE, "item")
     return None
 
 
@@ -93,8 +95,8 @@ def _kept(snapshot: str, dataset: str | None, store: Store) -> Json:
         with store.publish(kind, key) as draft:
             draft.facts |= {"snapshot": snapshot, "dataset": dataset, **_read(snapshot, dataset, store)}
             if dataset is not None:
-                with pq.ParquetFile(store.fetch(dataset) / "items.parquet") as items:
-                    pq.write_table(items.read(columns=["item"]), draft.path / FILE, compression="zstd")
+                ids = _column(store.fetch(dataset) / "items.parquet", "item")
+                pq.write_table(pa.table({"item": ids}), draft.path / FILE, compression="zstd")
         address = draft.address
     facts: Json = store.manifest(address)["facts"]
     return facts
@@ -104,7 +106,16 @@ def _read(snapshot: str, dataset: str | None, store: Store) -> Json:
     told: Json = {"data": describe_snapshot(store.fetch(snapshot))}
     if dataset is not None:
         told["sessions"] = describe_dataset(store.fetch(dataset))
+        table = store.fetch(snapshot) / "customers.parquet"
+        if table.is_file():
+            ids, listed = (_column(file, "customer") for file in (store.fetch(dataset) / "customers.parquet", table))
+            told["sessions"]["customer_table"] = unmatched(ids, listed)
     return told
+
+
+def _column(file: Path, name: str) -> pa.ChunkedArray:
+    with pq.ParquetFile(file) as table:
+        return table.read(columns=[name])[name]
 
 
 def _kind(shop: str) -> str:
@@ -161,6 +172,7 @@ def _sessions(noted: Mapping[str, Any]) -> Json:
         "single": noted.get("single_sessions"),
         "dropped": dropped,
         "test": noted.get("test", {}),
+        "types": noted.get("event_types"),
         "window": window,
     }
 

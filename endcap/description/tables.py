@@ -183,6 +183,9 @@ def _matches(told: Json) -> Iterator[tuple[Any, ...]]:
         lost = share(items["table"]["events"], told["data"]["events"])
         yield _match(f"items of the log without a row in the item table ({lost} of the events)", items["table"])
         yield _match("ids of the item table without an event", items["unused"])
+    sessions = told.get("sessions") or {}
+    if sessions.get("customer_table"):
+        yield _match("customers without a row in the customer table", sessions["customer_table"])
     if rules.get("blacklist"):
         yield _match("ids of the blacklist that are no item of the log", rules["blacklist"])
     for name, rule in rules["attributes"].items():

@@ -38,6 +38,7 @@ def warnings(told: Mapping[str, Any]) -> list[Json]:
         _files(told["files"]),
         _rows(told["rows"]),
         _events(data, told["sessions_by"]),
+        [] if sessions is None else _names(sessions, data),
         [] if sessions is None else _sessions(sessions, day_only=data["day_only"]),
         told.get("identity", {}).get("warnings", []),
     ]
@@ -69,6 +70,20 @@ def _items(data: Mapping[str, Any]) -> Iterator[Json]:
         names = ", ".join(f"{name!r} ({count:,} events)" for name, count in words.items())
         text = f"items are named like words for nothing: {names}. Name such words in events.missing_items"
         yield _warning("items_named_missing", text, words=words)
+
+
+def _names(sessions: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Json]:
+    """Customers and types that the shop names, and the log does not."""
+    table = sessions.get("customer_table")
+    if table is not None and table["missing"] and (table["missing"] == table["ids"] or explained(table)):
+        text = (
+            f"{table['missing']:,} of {_counted(table['ids'], 'customer')} of the log have no row in the customer table"
+        )
+        yield _warning("customers_without_row", f"{text}{in_words(table)}", **table)
+    never = sorted(set(sessions["types"] or ()) - set(data["types"]))
+    if never and not data["other_types"]:  # rare types are not told apart
+        text = f"no event is of the types {', '.join(map(repr, never))} (events.types); are they spelt as in the log?"
+        yield _warning("types_unmatched", text, types=never)
 
 
 def _files(sources: list[Json]) -> Iterator[Json]:

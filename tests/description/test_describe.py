@@ -95,6 +95,14 @@ def test_a_description_is_read_once_and_names_the_items_that_can_be_recommended(
     assert sorted(items.to_pylist()) == ["NULL", "i1", "i2", "i3"]
 
 
+def test_names_of_the_shop_that_the_log_lacks_are_noticed(store: Store, tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "customers.csv", ["C1", "C3", "C4"], "customer")
+    types = {"types": ["view", "purchse"]}
+    told = Made(store, tmp_path, LOG[:5], events=types, customers={"sources": [{"path": str(table)}]}).told()
+    assert warned(told) == ["customers_without_row", "types_unmatched"]
+    assert told["sessions"]["customer_table"]["likely"]["reason"] == "case"
+
+
 ZEROS = [f"s{n // 3},c{n // 3},0{100 + n % 7},2024-03-{1 + n // 10:02}T{10 + n % 10}:00:00Z,view" for n in range(30)]
 CATEGORIES = ["Home", "Food", "Home", "Toys", "Food", "Home", "Home"]
 

@@ -100,6 +100,7 @@ def data() -> dict[str, Any]:
             "after": {"sessions": 34, "events": 90, "items": 2, "customers": 9},
             "before_filters": {"sessions": 44, "events": 100, "items": 2, "customers": 9},
             "single": 10,
+            "types": None,
             "dropped": {"min_session_events": 10},
             "test": {"sessions": 0, "events": 0},
             "window": {"from": None, "until": 1_709_629_440_001},
