@@ -1,8 +1,8 @@
-"""Lines of progress that say how much of the whole is done."""
+"""Lines of progress that say more than their words: how much of the whole is done, or what to look at."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, ClassVar, Self
 
 
 class Advance(str):
@@ -28,3 +28,26 @@ class Advance(str):
     # Lines cross processes: a new one is not made without its keyword arguments.
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, int]]:
         return (str(self),), {"done": self.done, "whole": self.whole}
+
+
+class Notice(str):
+    """A line of progress that people should read after the step has ended too. It begins with `MARK`.
+
+    Examples
+    --------
+    >>> str(Notice("2 files are left out", files=["a.zip", "b.zip"]))
+    '! 2 files are left out'
+    """
+
+    __slots__ = ("fields",)
+    MARK: ClassVar[str] = "! "
+    fields: dict[str, Any]
+
+    def __new__(cls, text: str, **fields: Any) -> Self:
+        """fields: what the line is about, as JSON values."""
+        self = super().__new__(cls, cls.MARK + text)
+        self.fields = fields
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        return (self.removeprefix(self.MARK),), self.fields

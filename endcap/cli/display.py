@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from endcap.errors import EndcapError
+from endcap.progress import Notice
 from endcap.runs import Absent, Done, Event, Failed, Progress, Silent, Started
 from endcap.runs.record import KILLED
 
@@ -44,7 +45,11 @@ class Display:
                 self._begun = time.monotonic()
                 self._show(f"  … {', '.join(self._running)}")
             case Progress(step, line):
-                if self._verbose:
+                if line.startswith(Notice.MARK):
+                    self._clear()
+                    text = line.removeprefix(Notice.MARK)
+                    click.echo(f"  {click.style('!', fg='yellow')} {step:<9} {text}")
+                elif self._verbose:
                     click.echo(f"    {step}: {line}")
                 else:
                     self._show(f"  … {step:<9} {line}")

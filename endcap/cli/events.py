@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from endcap.cli.describe import command as describe
 from endcap.cli.query import command as query
 from endcap.spec.base import parse_date
 from endcap.spec.shop import Layout
@@ -17,9 +18,10 @@ LAYOUTS = [layout for layout in get_args(Layout) if layout != "columns"]
 
 @click.group()
 def command() -> None:
-    """Event logs: convert published layouts, simulate a shop, query what was taken in."""
+    """Event logs: convert published layouts, simulate a shop, describe and query what was taken in."""
 
 
+command.add_command(describe, "describe")
 command.add_command(query, "query")
 
 

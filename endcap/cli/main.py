@@ -20,7 +20,10 @@ COMMANDS = {
     "compile": ("endcap.cli.compile", "Write the generated files: compiled pipelines and JSON schemas."),
     "demo": ("endcap.cli.demo", "Run the main job on a simulated shop, from its event log to served rankings."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
-    "events": ("endcap.cli.events", "Event logs: convert published layouts, simulate a shop, query what was taken in."),
+    "events": (
+        "endcap.cli.events",
+        "Event logs: convert published layouts, simulate a shop, describe and query what was taken in.",
+    ),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
     "recommend": ("endcap.cli.recommend", "Make every customer's list ahead of time, and publish it."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to whoever serves."),

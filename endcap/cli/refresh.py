@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from endcap.online import OnlineStore
     from endcap.rules import Catalogue
     from endcap.spec import Shop
+    from endcap.store import Store
 
 TIMEOUT = 30.0
 """Seconds for the online store: nobody waits for a ranking here."""
@@ -58,12 +59,12 @@ def command(
     shop = _shop(spec, env, sets)
     with _opened(store_url, online, shop) as published:
         if watch is None:
-            _tell(_refreshed(published, shop), as_json)
+            _tell(_refreshed(published, shop, opened(store_url)), as_json)
             return
         while True:
             begun = time.monotonic()
             try:
-                found = _refreshed(published, _again(_shop(spec, env, sets), shop))
+                found = _refreshed(published, _again(_shop(spec, env, sets), shop), opened(store_url))
                 if found["changed"]:
                     _tell(found, as_json, on_a_line=True)
             except EndcapError as error:
@@ -103,11 +104,16 @@ def _again(now: Shop, first: Shop) -> Shop:
     return now
 
 
-def _refreshed(online: OnlineStore, shop: Shop) -> dict[str, Any]:
-    """Read and publish; what is published now, and what that changed. Raises EndcapError: nothing was published."""
+def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
+    """Read and publish; what is published now, what that changed, and what of it meets no item of the shop's log.
+
+    Raises EndcapError: nothing was published.
+    """
+    from endcap.description import newest_items
     from endcap.rules import publish_catalogue
     from endcap.rules.changes import Changes
     from endcap.rules.read import read_catalogue
+    from endcap.rules.unmatched import rule_warnings, unmatched_rules
 
     before = _published(online)
     try:
@@ -117,6 +123,9 @@ def _refreshed(online: OnlineStore, shop: Shop) -> dict[str, Any]:
         raise UserError(f"{error}\nNothing was published; {stays}", code=error.code, **error.fields) from error
     changed = publish_catalogue(online, catalogue)
     about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
+    # Whoever ranks goes by the log's ids. Where no log was described, by those of the item table.
+    unmatched = unmatched_rules(catalogue, newest_items(shop.name, store))
+    about |= {"unmatched": unmatched, "warnings": rule_warnings(unmatched)}
     return {**about, **Changes.between(before, catalogue).to_json()}
 
 
@@ -143,6 +152,8 @@ def _tell(found: dict[str, Any], as_json: bool, *, on_a_line: bool = False) -> N
         click.echo(f"  {name.replace('_', ' '):<13}{one['now']:>9,}   {told}")
     if found["rules"]:
         click.echo("  the rules themselves are others")
+    for warning in found["warnings"]:
+        click.echo(f"  {click.style('!', fg='yellow')} {warning['text']}")
 
 
 def _moment(made: int) -> str:

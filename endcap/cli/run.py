@@ -27,12 +27,12 @@ from endcap.cli.options import (
 from endcap.errors import EndcapError, UserError
 from endcap.project.figures import metric_table
 from endcap.project.running import LocalRun
-from endcap.project.table import text_table
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load
 from endcap.steps import PIPELINES
 from endcap.store import Store, open_store
+from endcap.tables import text_table
 
 _Source = click.core.ParameterSource
 

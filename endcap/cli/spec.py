@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import yaml
 
-from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument
+from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument, store_option
 from endcap.spec.environments import resolve
 from endcap.spec.load import load, resolved
 from endcap.spec.nodes import shown
@@ -22,12 +22,22 @@ def command() -> None:
 @spec_argument
 @env_option
 @set_option
-def check(spec: Path, env: str | None, sets: tuple[str, ...]) -> None:
-    """Check a recommender and its shop; every mistake is named at once."""
+@click.option("--data", is_flag=True, help="Read the shop's data as well, and tell what they say.")
+@store_option
+def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_url: str) -> None:
+    """Check a recommender and its shop; every mistake is named at once.
+
+    With --data the shop's files are read too, as a run reads them: what is made lies in the store, where a run finds
+    it.
+    """
     loaded = load(spec, env=env, sets=sets)
     click.echo(f"✓ {loaded.recommender.name} and its shop {loaded.shop.name}: {', '.join(map(str, loaded.files))}")
     if loaded.absent:
         click.echo(f"  not installed here, so their parameters were not checked: {', '.join(loaded.absent)}")
+    if data:
+        from endcap.project import open_project
+
+        click.echo(f"\n{open_project(spec, env=env, sets=sets, store=store_url).describe()}")
 
 
 @command.command()

@@ -13,8 +13,9 @@ from endcap.cli.options import json_option, opened, place_env_option, print_json
 from endcap.deploy import Deployment, Target, find_state
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
-from endcap.runs.text import aligned, short, time_text
+from endcap.runs.text import short, time_text
 from endcap.store import Store
+from endcap.tables import text_table
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
@@ -140,7 +141,7 @@ def _waiting(versions: Iterable[Version], targets: Iterable[Target]) -> list[Ver
 def _text(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
     rows = [_row(one, status) for one in status.served]
-    lines += [f"  {line}" for line in aligned(rows).splitlines()] if rows else ["  nothing is deployed"]
+    lines += [f"  {line}" for line in text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
     for version in status.waiting:
         needs = "a person's approval" if version.state == "pending" else "its deployment"
         lines.append(f"  waiting   version {version.version} waits for {needs}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,9 +28,9 @@ from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
 from endcap.registry.package import RULES, Contents, load_contents, specs_of
 from endcap.rules import Catalogue
+from endcap.rules.unmatched import rule_warnings, unmatched_rules
 from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import GivenNegatives
-from endcap.spec.rules import Rules
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -119,6 +118,8 @@ def _judge(
     examination = Examination(settings, view, folder)
     taken = {} if house is None else {"rules": house.facts(view)}
     warnings += [told for facts in taken.values() if (told := caveat(facts, examination.predictions))]
+    if house is not None:
+        warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
     for warning in warnings:
         progress(f"warning: {warning}")
     predictions = f"{examination.predictions:,} predictions"
@@ -216,11 +217,11 @@ def _version_key(version: Version, store: Store) -> list[str]:
 
 def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
     """The shop's rules with the blacklist as it is now, None where it has none. Raises DataError."""
-    if shop is None or shop.rules == Rules():
+    if shop is None:
         return None
-    from endcap.rules.read import read_blacklist
+    from endcap.rules.read import read_rules
 
-    return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), made=int(time.time() * 1000))
+    return read_rules(shop, progress)
 
 
 def _files(settings: JudgeSettings) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from endcap.events.assemble import write_events, write_table
@@ -16,6 +17,7 @@ from endcap.events.quarantine import Quarantine
 from endcap.events.simulated import simulated_files
 from endcap.events.snapshot import QUARANTINE
 from endcap.events.sources import Found, find_files
+from endcap.progress import Notice
 from endcap.spec.shop import Shop
 from endcap.spec.source import Source
 from endcap.steps import STEPS
@@ -82,10 +84,18 @@ def _inputs(shop: Shop, progress: Progress) -> list[Input]:
     for table_name, source in declared:
         found = find_files(source, progress)
         if found.skipped:
-            names = ", ".join(Path(name).name for name in found.skipped[:10])
-            progress(f"{source.path}: {len(found.skipped)} files are of no known format and are left out: {names}")
+            text = f"{source.path}: {left_out_text(found.skipped)}"
+            progress(Notice(text, table=table_name, path=source.path, files=found.skipped))
         inputs.append(Input(table_name, source, found, [file.digest() for file in found.files]))
     return inputs
+
+
+def left_out_text(files: Sequence[str]) -> str:
+    """What is said of files that are of no known format."""
+    names = [PurePosixPath(file).name for file in files[:10]]
+    more = f" and {len(files) - len(names):,} more" if len(files) > len(names) else ""
+    is_left = "file of no known format is" if len(files) == 1 else "files of no known format are"
+    return f"{len(files):,} {is_left} left out: {', '.join(names)}{more}"
 
 
 def _input_key(shop: Shop, inputs: list[Input]) -> str:
@@ -145,6 +155,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         shutil.move(bad_rows, draft.path / QUARANTINE)
         draft.facts |= tables.pop("events") | tables
         draft.facts["fingerprint"] = fingerprint("content", content)
+        draft.facts["read"] = dict(quarantine.rows)
         draft.facts["left_out"] = {table: dict(counts) for table, counts in quarantine.left_out.items()}
         draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
         draft.facts["examples"] = quarantine.examples

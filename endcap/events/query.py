@@ -168,6 +168,16 @@ def tables(
     return listed
 
 
+def addresses(
+    store: Store, *, shop: str | None = None, snapshot: str | None = None, dataset: str | None = None
+) -> tuple[str | None, str | None]:
+    """The snapshot and the dataset that `query` would read; either may be None. Takes and raises what `query` does."""
+    by_kind = {
+        content_key(one.address).split("/")[0]: one.address for one in _artifacts(store, shop, snapshot, dataset)
+    }
+    return by_kind.get(_SNAPSHOTS), by_kind.get(_DATASETS)
+
+
 @dataclass(frozen=True)
 class _Artifact:
     address: str

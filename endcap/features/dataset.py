@@ -122,6 +122,7 @@ def _write_salted(
     parts = (with_types(rows, settings.features.events) for rows in (window.train, window.test))
     log, test = (_log(engine, settings, rows, salt, window.customers) for rows in parts)
     before, tested = _sizes(engine, log), _sizes(engine, test)
+    single = engine.count(log.sessions.filter(log.sessions.events == 1))
     progress("filtering")
     filtered = to_fixed_point(engine, log, settings.filters)
     left, features = filtered.log, settings.features.events
@@ -151,6 +152,7 @@ def _write_salted(
         "test": {**tested, **test.counts},
         "dropped": {**window.dropped, **filtered.dropped},
         "before_filters": before,
+        "single_sessions": single,
         "rounds": filtered.rounds,
         "features": declarations,
         **owned,

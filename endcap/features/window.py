@@ -125,7 +125,7 @@ def _about(files: list[Path], needed: str) -> _About:
     """Read from the footers of Parquet files, without touching their data."""
     rows, first, last, test, unnamed, customers = 0, [0], [0], False, False, False
     for file in files:
-        for columns in _statistics(file):
+        for columns in statistics(file):
             rows += columns["time"].num_values
             first.append(columns["time"].min)
             last.append(columns["time"].max)
@@ -136,8 +136,8 @@ def _about(files: list[Path], needed: str) -> _About:
     return _About(rows, min(first[1:] or first), max(last), test, unnamed, customers)
 
 
-def _statistics(file: Path) -> Iterator[dict[str, Any]]:
-    """The statistics of each column of each row group."""
+def statistics(file: Path) -> Iterator[dict[str, Any]]:
+    """The statistics of the columns, by name, of each row group of a Parquet file."""
     footer = pq.read_metadata(file)
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from endcap.errors import NotFoundError
 from endcap.project.figures import metric_rows, metric_table
-from endcap.project.table import html_table, text_table
 from endcap.store import Store
+from endcap.tables import html_table, text_table
 
 if TYPE_CHECKING:
     import pandas as pd

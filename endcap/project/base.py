@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from endcap.errors import UserError
+from endcap.progress import Notice
 from endcap.project.artifacts import Artifact
 from endcap.project.bars import Progress, bar
 from endcap.spec import Recommender, Shop
@@ -43,6 +44,7 @@ class Base:
         self._online, self._run, self._progress = online, run, progress
         self._files = list(files)
         self._made: dict[str, str] = {}
+        self._notices: dict[str, list[Notice]] = {}
         self._loaded: tuple[str, LoadedPackage] | None = None
 
     @classmethod
@@ -104,14 +106,19 @@ class Base:
 
     @contextmanager
     def _following(self, step: str) -> Iterator[Progress]:
-        if self._progress is not None:
-            yield self._progress
-            return
-        with bar(step) as progress:
-            yield progress
+        """What takes the step's lines; its notices are kept."""
+        notices = self._notices[step] = []
+        with bar(step) if self._progress is None else nullcontext(self._progress) as progress:
+
+            def hear(line: str) -> None:
+                if isinstance(line, Notice):
+                    notices.append(line)
+                progress(line)
+
+            yield hear
 
     def _repr_html_(self) -> str:
-        from endcap.project.table import html_table
+        from endcap.tables import html_table
 
         return html_table(["", ""], self._rows(), caption="Project")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.progress import Notice
 from endcap.project.artifacts import Dataset, Package, Snapshot, Trained, Verdict
+from endcap.project.bars import Progress
 from endcap.project.base import Input
 from endcap.project.reading import Reading
-from endcap.project.results import Comparison, Deployed, Lists, PipelineRun, Registered
+from endcap.project.results import Comparison, Deployed, Description, Lists, PipelineRun, Registered
 from endcap.spec.base import parse_date
 from endcap.steps import STEPS, parameters_of
 
@@ -116,6 +119,7 @@ class Project(Reading):
         >>> snapshot.bad
         {}
         """
+        from endcap.description.lines import ingest_line
         from endcap.events import ingest
         from endcap.project.frames import with_frames
 
@@ -125,8 +129,8 @@ class Project(Reading):
         with self._following("ingest") as progress:
             address = ingest(self.shop, self.store, progress=progress)
         facts = self._facts(address)
-        bad = sum(count for reasons in facts["bad"].values() for count in reasons.values())
-        summary = f"{facts['events']:,} events, {bad:,} bad rows set aside"
+        files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
+        summary = ingest_line(facts, files=len(files))
         return Snapshot(self._made_now("snapshot", address), summary, facts, self.store)
 
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
@@ -152,18 +156,81 @@ class Project(Reading):
         >>> dataset.to_pandas("items")["events"].is_monotonic_decreasing
         True
         """
-        from endcap.features import build
+        from endcap.description.lines import features_line
         from endcap.features.publishing import publish_where_asked
+
+        taken = self._input("snapshot", snapshot)
+        with self._following("features") as progress:
+            address = self._built(taken, until, progress)
+            told = self._told(taken, address, progress)
+            published = publish_where_asked(self.shop, address, self.store, progress, online=self._online)
+        facts = self._facts(address)
+        summary = f"{features_line(facts, told)}{published}"
+        return Dataset(address, summary, facts, self.store)
+
+    def describe(self, *, snapshot: Input = None, dataset: Input = None) -> Description:
+        """Tell what the shop's data say: span, rows, sessions, what matches nothing, and what to look at.
+
+        Parameters
+        ----------
+        snapshot, dataset
+            What `ingest` and `features` made, such as older ones; of one of them, the other is what belongs to it.
+            Without either both are made now, as a run makes them, but for the online store.
+
+        Raises
+        ------
+        DataError
+            As `ingest` and `features` do, and for mistakes in the blacklist.
+
+        Examples
+        --------
+        >>> description = project.describe()
+        >>> description.facts["data"]["events"]
+        55339
+        >>> description.warnings
+        []
+        """
+        from endcap.description import describe
+        from endcap.events.query import addresses
+        from endcap.rules.read import read_rules
+
+        given = {name: self._input(name, one) for name, one in (("snapshot", snapshot), ("dataset", dataset)) if one}
+        left_out = None
+        if not given:
+            given["snapshot"] = self.ingest().address
+            left_out = [notice.fields for notice in self._notices["ingest"]]
+            with self._following("features") as progress:
+                given["dataset"] = self._built(given["snapshot"], None, progress)
+        log, made = addresses(self.store, shop=self.shop.name, **given)
+        with self._following("describe") as progress:
+            rules = read_rules(self.shop, progress)
+            return Description(describe(log, made, self.store, rules, left_out=left_out))
+
+    def _built(self, snapshot: str, until: datetime | str | None, progress: Progress) -> str:
+        from endcap.features import build
 
         end = parse_date(until) if isinstance(until, str) and until else until or None
         assert not isinstance(end, str)
-        taken = self._input("snapshot", snapshot)
-        with self._following("features") as progress:
-            address = build(self.shop, taken, self.store, until=end, progress=progress)
-            published = publish_where_asked(self.shop, address, self.store, progress, online=self._online)
-        facts = self._facts(address)
-        summary = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items{published}"
-        return Dataset(self._made_now("dataset", address), summary, facts, self.store)
+        return self._made_now("dataset", build(self.shop, snapshot, self.store, until=end, progress=progress))
+
+    def _told(self, snapshot: str, dataset: str, progress: Progress) -> Mapping[str, Any] | None:
+        """The description of a dataset that a step has made. What cannot be described is no reason to fail."""
+        from endcap.description import describe
+        from endcap.rules.read import read_rules
+
+        rules = None
+        try:
+            rules = read_rules(self.shop, progress)
+        except UserError as error:  # the evaluate step stops at it
+            progress(Notice(f"the blacklist cannot be held against the log: {error}"))
+        try:
+            told = describe(snapshot, dataset, self.store, rules)
+        except NotFoundError:  # the snapshot that the dataset was made of is no more
+            return None
+        for warning in told["warnings"]:
+            if warning["name"] not in ("files_left_out", "bad_rows"):  # which ingest tells
+                progress(Notice(warning["text"], **{name: warning[name] for name in warning if name != "text"}))
+        return told
 
     def train(self, dataset: Input = None) -> Trained:
         """Find the model's settings where the spec has a search, and fit the model on the training part.

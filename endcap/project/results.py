@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from endcap.project.artifacts import Json, Tabular, Verdict, moment_text
 from endcap.project.figures import metric_rows, metric_table, named_as
-from endcap.project.table import html_table, text_table
 from endcap.runs import Run
 from endcap.runs.text import duration, time_text
 from endcap.store import Store
+from endcap.tables import html_table, text_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,6 +115,41 @@ class Lists(Tabular):
     def _repr_html_(self) -> str:
         rows = [(one.version, one.facts["customers"], one.facts["k"], one.address) for one in self.made]
         return html_table(["version", "customers", "items each", "address"], rows, caption=f"Lists: {self.summary}")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a shop's data say: what `describe` gave.
+
+    Attributes
+    ----------
+    facts
+        All of it, as JSON values.
+    """
+
+    facts: Json = field(repr=False)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to look at, the most severe first."""
+        return [warning["text"] for warning in self.facts["warnings"]]
+
+    def _tables(self) -> Mapping[str, Any]:
+        from endcap.description import tables
+
+        return tables(self.facts)
+
+    def __str__(self) -> str:
+        parts = ["\n".join(f"! {warning}" for warning in self.warnings)] if self.warnings else []
+        for caption, table in self._tables().items():
+            lines = text_table(table.columns, table.rows).splitlines()
+            parts.append("\n".join([caption, *(f"  {line}" for line in lines)]))
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        warnings = html_table(["What to look at"], [[warning] for warning in self.warnings]) if self.warnings else ""
+        every = self._tables().items()
+        return warnings + "".join(html_table(table.columns, table.rows, caption=caption) for caption, table in every)
 
 
 class Runs(list[Run], Tabular):

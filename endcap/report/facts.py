@@ -41,7 +41,8 @@ class Facts:
 
     verdict: the facts of the verdict. trained: those of the trained model, empty where nothing is known of it. values:
     by model and metric. differences: the challenger's from each other model. samples: see
-    `endcap.evaluation.samples`. lineage: by name, what made the run.
+    `endcap.evaluation.samples`. lineage: by name, what made the run. data: what its data say
+    (`endcap.description.describe`), None where that is not known.
     """
 
     recommender: str
@@ -53,10 +54,12 @@ class Facts:
     differences: Mapping[str, Mapping[str, Estimate]]
     samples: Json | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
+    data: Json | None = None
 
     @classmethod
-    def of(cls, recommender: str, verdict: Json, trained: Json, report: Json) -> Self:
+    def of(cls, recommender: str, verdict: Json, trained: Json, report: Json, data: Json | None = None) -> Self:
         """verdict, trained: manifests of a verdict and of the model it is on. report: the verdict's table and samples.
+        data: the description of the verdict's data.
 
         Sections that an older verdict says nothing about are empty.
         """
@@ -82,6 +85,7 @@ class Facts:
             differences,
             report.get("samples"),
             {name: value for name, value in lineage.items() if value},
+            data,
         )
 
     @property

@@ -19,6 +19,7 @@ from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
 from endcap.report.chart import NONE, Table, number
+from endcap.report.data import data
 from endcap.report.facts import Estimate, Facts
 from endcap.report.learning import learning
 from endcap.report.performance import beyond, metrics
@@ -43,7 +44,7 @@ def render(facts: Facts) -> str:
     """The report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
     from jinja2 import Environment, StrictUndefined
 
-    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), search(facts)]
+    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), search(facts), data(facts)]
     charts = {chart.name: chart.figure for section in sections for chart in section.charts}
     scripts = [_plotly(), asset("report.js")]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -100,7 +101,7 @@ def _about(facts: Facts) -> dict[str, Table]:
     rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
     tables = {
         "Model": Table(["parameter", "value"], settings),
-        "Data": Table(["part", *(key.replace("_", " ") for key in keys)], rows),
+        "Parts": Table(["part", *(key.replace("_", " ") for key in keys)], rows),
         "Lineage": Table(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
     }
     return {caption: table for caption, table in tables.items() if table.rows}

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+from endcap.description import describe
+from endcap.errors import NotFoundError
 from endcap.evaluation.judge import REPORT
 from endcap.registry import open_registry
-from endcap.report.facts import Facts
+from endcap.registry.package import RULES
+from endcap.report.facts import Facts, Json
 from endcap.report.page import ASSETS, asset, render
+from endcap.rules import Catalogue
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 FILE = "report.html"
@@ -56,11 +61,21 @@ def report_file(address: str) -> str:
 
 
 def gather(recommender: str, verdict: str, store: Store) -> Facts:
-    """What the steps noted of a verdict and of the model that it is on."""
+    """What the steps noted of a verdict, of the model that it is on, and of the data of both."""
     manifest = store.manifest(verdict)
     trained = store.manifest(manifest["facts"]["trained"])
     report = json.loads((store.fetch(verdict) / REPORT).read_text(encoding="utf-8"))
-    return Facts.of(recommender, manifest, trained, report)
+    return Facts.of(recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store))
+
+
+def _data(verdict: Json, folder: Path, store: Store) -> Json | None:
+    """What the data of a verdict say, by the rules that it was judged by; None where they are no more."""
+    rules = folder / RULES
+    judged = Catalogue.from_json(json.loads(rules.read_text(encoding="utf-8"))) if rules.is_file() else None
+    try:
+        return describe(verdict["snapshot"], verdict["dataset"], store, judged)
+    except NotFoundError:
+        return None
 
 
 def _kind(recommender: str) -> str:

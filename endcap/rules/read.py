@@ -23,7 +23,7 @@ from endcap.events.quarantine import Quarantine
 from endcap.events.simulated import simulated_files
 from endcap.events.sources import find_files
 from endcap.rules.catalogue import Catalogue
-from endcap.spec.rules import Blacklist
+from endcap.spec.rules import Blacklist, Rules
 from endcap.spec.shop import Items, Shop
 
 Progress = Callable[[str], None]
@@ -42,6 +42,16 @@ def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalo
     with simulated_files(shop, progress) as written:
         assert written.items is not None
         return Catalogue(shop.rules, _items(written, written.items, made, progress), blacklist, made)
+
+
+def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue | None:
+    """The shop's rules with its blacklist as it is now, without items; None where the shop has no rules.
+
+    Raises DataError, StorageError.
+    """
+    if shop.rules == Rules():
+        return None
+    return Catalogue(shop.rules, blacklist=read_blacklist(shop, progress), made=int(time.time() * 1000))
 
 
 def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozenset[str]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from endcap.runs.read import Run, StepRun
 from endcap.runs.record import FAILED, RUNNING
+from endcap.tables import text_table
 
 _MARKS = {RUNNING: "…", FAILED: "⨯"}  # noqa: RUF001 - the marks of a run's lines
 _WIDEST = 60
@@ -27,8 +28,8 @@ def describe(run: Run) -> str:
 
 def table(runs: Sequence[Run]) -> str:
     """A line a run under a header."""
-    rows = [("run", "pipeline", "recommender", "state", "started", "took", "by", "gave")]
-    rows += [
+    columns = ("run", "pipeline", "recommender", "state", "started", "took", "by", "gave")
+    rows = [
         (
             run.name,
             run.pipeline or "-",
@@ -41,15 +42,7 @@ def table(runs: Sequence[Run]) -> str:
         )
         for run in runs
     ]
-    return aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return text_table(columns, rows)
 
 
 def duration(seconds: float) -> str:

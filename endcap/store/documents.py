@@ -46,6 +46,7 @@ KINDS = {
     "refitted": Kind(),
     "packages": Kind(),
     "reports": Kind(),
+    "descriptions": Kind(),
     "recommendations": Kind(),
     # Documents that are replaced.
     # 2: since when each version is served. Readers of version 1 know no other keys.

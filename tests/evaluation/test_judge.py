@@ -275,3 +275,14 @@ def test_the_champion_is_judged_by_the_rules_of_today(shop_store: Store, tmp_pat
     register(wanted, steps.refit(wanted, data, trained, verdict, shop_store), verdict, shop_store)
     facts = shop_store.manifest(judge(wanted, data, trained, shop_store, shop=chosen))["facts"]
     assert facts["metrics"]["champion"]["hr@5"] == pytest.approx(28 / 48)
+
+
+@pytest.mark.parametrize(("listed", "told"), [("B", 1), ("gone", 1), ("b", 0), ("b\ngone", 0)])
+def test_a_blacklist_that_bars_no_item_is_a_warning(listed: str, told: int, shop_store: Store, tmp_path: Path) -> None:
+    chosen = circle_shop(tmp_path)
+    data = circle_log(shop_store, chosen)
+    wanted = spec(gate=[])
+    (tmp_path / "black.csv").write_text(f"item\n{listed}\n")
+    verdict = judge(wanted, data, steps.train(wanted, data, shop_store), shop_store, shop=chosen)
+    warnings = shop_store.manifest(verdict)["facts"]["warnings"]
+    assert len([warning for warning in warnings if warning.startswith("the blacklist: ")]) == told

@@ -61,6 +61,60 @@ def verdict(**more: Any) -> dict[str, Any]:
     return {"address": "file:///store/verdicts/shop/1", "created": "2026-01-02T03:04:05+00:00", "facts": facts | more}
 
 
+def data() -> dict[str, Any]:
+    """What the data of a verdict say, in a shop where nothing is as it should be."""
+    unmatched = {"ids": 2, "missing": 1, "examples": [HOSTILE], "likely": None}
+    likely = {"reason": "leading_zeros", "ids": 1, "example": [HOSTILE, "100"]}
+    of_length = {"mean": 2.5, "min": 1.0, "lower": 1.0, "median": 2.0, "upper": 3.0, "most": 9.0, "max": 9.0}
+    bands = dict.fromkeys(("1", "2", "3", "4", "5", "6-10", "11-20", "21-50", "51-100", "101+"), 0)
+    bad = {"bad": {HOSTILE: 3}, "left_out": {"where": 2}, "read": 105, "repeated": 0, "good": 100}
+    example = {HOSTILE: {"source": f"/in/{HOSTILE}", "line": 7, "value": HOSTILE}}
+    return {
+        "shop": "shop",
+        "data": {
+            "events": 100,
+            "first": 1_709_287_200_000,
+            "last": 1_709_629_440_000,
+            "days": {"first": "2024-03-01", "events": [60, 0, 0, 30, 10]},
+            "types": {HOSTILE: 90, "": 10},
+            "other_types": 0,
+            "anonymous": 10,
+            "day_only": False,
+            "items": {
+                "log": 2,
+                "words": {HOSTILE: 1},
+                "table": {**unmatched, "likely": likely, "events": 50},
+                "unused": unmatched,
+            },
+        },
+        "files": [
+            {"table": "events", "path": HOSTILE, "files": 2, "bytes": 10, "skipped": [f"{HOSTILE}.zip"], "empty": []}
+        ],
+        "rows": {"events": {**bad, "examples": example}},
+        "sessions_by": "given",
+        "sessions": {
+            "lengths": {**of_length, "bands": {**bands, "2": 30, "6-10": 4}},
+            "minutes": of_length,
+            "transitions": 60,
+            "equal_times": 6,
+            "after": {"sessions": 34, "events": 90, "items": 2, "customers": 9},
+            "before_filters": {"sessions": 44, "events": 100, "items": 2, "customers": 9},
+            "single": 10,
+            "types": None,
+            "dropped": {"min_session_events": 10},
+            "test": {"sessions": 0, "events": 0},
+            "window": {"from": None, "until": 1_709_629_440_001},
+        },
+        "identity": {"shared_sessions": 3},
+        "rules": {"items": 2, "attributes": {HOSTILE: _rule(unmatched)}, "blacklist": unmatched, "stock": 0},
+        "warnings": [{"name": "item_table_unmatched", "text": f"no id of the item table is in the log {HOSTILE}"}],
+    }
+
+
+def _rule(values: dict[str, Any]) -> dict[str, Any]:
+    return {"attribute": HOSTILE, "allows": True, "values": values, "items": 0}
+
+
 def full() -> Facts:
     """Everything, and every text that comes from outside is an attack."""
     lengths = {"1": 0.3, "10+": 0.2, "2": 0.4}
@@ -88,7 +142,7 @@ def full() -> Facts:
             "environment": {"python": "3.11.7"},
         }
     }
-    return Facts.of("shop", judged, trained, {"table": table(), "samples": samples()})
+    return Facts.of("shop", judged, trained, {"table": table(), "samples": samples()}, data())
 
 
 def bare() -> Facts:

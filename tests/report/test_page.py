@@ -79,7 +79,7 @@ def test_the_head_says_what_became_of_which_model_and_why(page: Read) -> None:
 
 def test_every_section_is_headed_and_reached(page: Read) -> None:
     sections = [attributes["id"] for attributes in page.named("section")]
-    wanted = ["gate", "metrics", "learning", "segments", "coverage", "search", "samples", "about"]
+    wanted = ["gate", "metrics", "learning", "segments", "coverage", "search", "data", "samples", "about"]
     assert sections == wanted
     assert [link["href"] for link in page.named("a")] == [f"#{name}" for name in wanted]
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -167,6 +167,18 @@ def test_failed_trials_and_the_best_settings_are_told(page: Read) -> None:
     assert figures(page)["importances"]["data"][0]["y"] == ["loss", "learning_rate"]
 
 
+def test_the_data_are_told_with_what_to_look_at(page: Read) -> None:
+    captions = "".join(page.text.split("Data\n")[-1:])
+    assert all(caption in captions for caption in ("What to look at", "Bad rows", "What matches", "Filters"))
+    text = " ".join(page.text.split())
+    assert "no id of the item table is in the log" in text
+    assert "leading zeros were lost" in text
+    drawn = figures(page)
+    assert drawn["data-days"]["data"][0]["x"][3] == "2024-03-04"
+    assert drawn["data-days"]["data"][0]["y"] == [60, 0, 0, 30, 10]
+    assert (drawn["data-lengths"]["data"][0]["x"], drawn["data-lengths"]["data"][0]["y"]) == (["2", "6-10"], [30, 4])
+
+
 def test_a_blends_members_are_each_shown_with_their_search() -> None:
     facts = full()
     blend = replace(facts, trained={**facts.trained, "search": {"members": {"gru": search(), "sas": search()}}})
@@ -229,6 +241,7 @@ def test_what_is_not_known_is_left_out_with_a_word() -> None:
     assert "This verdict has no segments." in text
     assert "This verdict has no sample sessions." in text
     assert "This verdict has none of them." in text
+    assert "The data of this verdict lie no more in the store." in text
 
 
 def test_a_model_without_rivals_has_no_differences() -> None:

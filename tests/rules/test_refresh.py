@@ -168,3 +168,27 @@ def test_content_that_another_release_counts_otherwise_is_not_read_again_and_aga
     have = fetch_catalogue(online)
     assert have is not None
     assert fetch_catalogue(online, have) is have
+
+
+def test_rules_that_meet_no_item_of_the_log_are_told(
+    folder: Path, tmp_path: Path, refreshed: Refresh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Item table and blacklist agree with each other, and yet bar nothing: both lost what the log's ids begin with."""
+    write_csv(folder / "items.csv", ["7,outdoor,4", "8,outdoor,", "9,indoor,9"], HEADER)
+    write_csv(folder / "black.csv", ["9"], "item")
+    store = ["--store", str(tmp_path / "store")]
+    assert refreshed(*store)["warnings"] == []  # nothing is known of a log yet
+    rows = ["s1,007,2024-03-01T10:00:00Z", "s1,008,2024-03-01T10:01:00Z", "s1,009,2024-03-01T10:02:00Z"]
+    write_csv(folder / "events.csv", rows, "sid,item,time")
+    main(["events", "describe", str(folder / "home.yaml"), *store])
+    capsys.readouterr()
+    told = refreshed(*store)
+    assert [warning["name"] for warning in told["warnings"]] == [
+        "blacklist_unmatched", "item_table_unmatched", "stock_unmatched",
+    ]  # fmt: skip
+    assert told["unmatched"]["blacklist"]["likely"] == {"reason": "leading_zeros", "ids": 1, "example": ["9", "009"]}
+    main(["refresh", str(folder / "home.yaml"), "--online", f"sqlite://{folder}/online.sqlite", *store])
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("  ! ")]) == 3
+    write_csv(folder / "items.csv", ["007,outdoor,4", "008,outdoor,", "009,indoor,9"], HEADER)
+    write_csv(folder / "black.csv", ["009"], "item")
+    assert refreshed(*store)["warnings"] == []

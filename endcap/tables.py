@@ -1,4 +1,4 @@
-"""Small tables as text for a terminal and as HTML for a notebook."""
+"""Small tables as text for a terminal or a log file, and as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 _STYLE = "border-collapse:collapse;font-size:90%"
 
 
-def text_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows below a line of names; numbers stand to the right, all else to the left."""
+def text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, each column as wide as its widest cell, below a line of names (None: without one).
+
+    Numbers stand to the right, all else to the left.
+    """
     body = [list(row) for row in rows]
     cells = [[shown(value) for value in row] for row in body]
-    widths = [max(len(line[place]) for line in [list(columns), *cells]) for place in range(len(columns))]
-    right = [any(_is_number(row[place]) for row in body) for place in range(len(columns))]
+    lines = [list(columns), *cells] if columns is not None else cells
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [any(_is_number(row[place]) for row in body) for place in range(len(widths))]
 
     def line(values: Sequence[str]) -> str:
         padded = [
@@ -23,7 +27,7 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         ]
         return "  ".join(padded).rstrip()
 
-    return "\n".join([line(columns), *(line(row) for row in cells)])
+    return "\n".join(line(row) for row in lines)
 
 
 def html_table(

@@ -1,0 +1,70 @@
+"""What a dataset adds: its sessions, their lengths, and events of one session at one time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+Json = dict[str, Any]
+QUANTILES = {"min": 0.0, "lower": 0.25, "median": 0.5, "upper": 0.75, "most": 0.99, "max": 1.0}
+LENGTHS = {"1": 1, "2": 2, "3": 3, "4": 4, "5": 5, "6-10": 10, "11-20": 20, "21-50": 50, "51-100": 100, "101+": None}
+"""Bands of a session's length, by the most events that it has."""
+_ROWS = 1_000_000
+
+
+def describe_dataset(folder: Path) -> Json:
+    """What the tables of a dataset's folder tell, as plain JSON values. All is of sessions that the filters left.
+
+    lengths: events a session, `mean`, the QUANTILES, and sessions by LENGTHS (`bands`). minutes: from the first event
+    of a session to its last, likewise but for the bands. transitions: pairs of neighbouring events of a session;
+    equal_times: those of one time, whose order is that of the files.
+    """
+    with pq.ParquetFile(folder / "sessions.parquet") as file:
+        sessions = file.read(columns=["start", "end", "events"])
+    lengths = sessions["events"].to_numpy()
+    minutes = (sessions["end"].to_numpy() - sessions["start"].to_numpy()) / 60_000
+    transitions, equal = _transitions(folder / "events.parquet")
+    return {
+        "lengths": {**_quantiles(lengths), "bands": _bands(lengths)},
+        "minutes": _quantiles(minutes),
+        "transitions": transitions,
+        "equal_times": equal,
+    }
+
+
+def _transitions(file: Path) -> tuple[int, int]:
+    """Neighbours within a session, and those of one time; events lie by session and time."""
+    pairs = equal = 0
+    last: tuple[int, int] | None = None
+    with pq.ParquetFile(file) as events:
+        for batch in events.iter_batches(_ROWS, columns=["session", "time"]):
+            session, time = batch["session"].to_numpy(), batch["time"].to_numpy()
+            within = session[1:] == session[:-1]
+            pairs += int(np.count_nonzero(within))
+            equal += int(np.count_nonzero(within & (time[1:] == time[:-1])))
+            if last is not None and last[0] == session[0]:
+                pairs, equal = pairs + 1, equal + int(last[1] == time[0])
+            last = (session[-1], time[-1])
+    return pairs, equal
+
+
+def _quantiles(values: NDArray[Any]) -> dict[str, float]:
+    if not len(values):
+        return {}
+    places = {name: min(len(values) - 1, math.floor(share * len(values))) for name, share in QUANTILES.items()}
+    ordered = np.partition(values, sorted(set(places.values())))
+    return {"mean": round(float(values.mean()), 2)} | {
+        name: round(float(ordered[place]), 2) for name, place in places.items()
+    }
+
+
+def _bands(lengths: NDArray[Any]) -> Mapping[str, int]:
+    most = [events for events in LENGTHS.values() if events is not None]
+    counts = np.bincount(np.searchsorted(most, lengths), minlength=len(LENGTHS))
+    return {name: int(count) for name, count in zip(LENGTHS, counts, strict=True)}

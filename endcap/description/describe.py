@@ -1,0 +1,188 @@
+"""One description of a shop's data, made once for a snapshot and a dataset, and kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endcap.description.dataset import describe_dataset
+from endcap.description.snapshot import describe_snapshot
+from endcap.description.warnings import warnings
+from endcap.errors import NotFoundError
+from endcap.events.matching import unmatched
+from endcap.features.items import NOT_ATTRIBUTES
+from endcap.rules.catalogue import Catalogue
+from endcap.rules.unmatched import unmatched_rules
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+Json = dict[str, Any]
+FILE = "items.parquet"
+"""The items that can be recommended, as one column `item`: so that nobody fetches a whole dataset for their ids."""
+IDENTITY = ("shared_sessions", "adopted_events", "anonymous_events")
+
+
+def describe(
+    snapshot: str | None,
+    dataset: str | None,
+    store: Store,
+    rules: Catalogue | None = None,
+    *,
+    left_out: Sequence[Mapping[str, Any]] | None = None,
+) -> Json:
+    """What the data say that lie at these addresses, as plain JSON values.
+
+    rules: the shop's rules with their blacklist; they are held against the dataset's items. left_out: the files that
+    were left out now (`table`, `path`, `files`), where that is known; None: those when the snapshot was made, which may
+    have been of other files with the same rows.
+
+    Returns `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source, what was
+    read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
+    `activity` as the snapshot notes them. Of a dataset: `sessions` (`describe_dataset`, with what it was before the
+    filters, what each of them dropped, and customers without a row in the customer table); `identity`; `rules`, where
+    they are given (`unmatched_rules`). `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an
+    artifact is no more.
+    """
+    if snapshot is None:
+        raise NotFoundError(
+            f"the snapshot that {dataset} was made of lies no more in {store.root}; run again, or name another dataset",
+            code="description.no-snapshot",
+            dataset=dataset,
+            store=store.root,
+        )
+    facts = store.manifest(snapshot)["facts"]
+    noted = {} if dataset is None else store.manifest(dataset)["facts"]
+    kept = _kept(snapshot, dataset, store)
+    told: Json = {
+        "snapshot": snapshot,
+        "dataset": dataset,
+        "shop": content_key(snapshot).split("/")[1],
+        "data": kept["data"],
+        "files": _files(facts) if left_out is None else _as_now(_files(facts), left_out),
+        "rows": _rows(facts, kept["data"]["events"]),
+        "sessions_by": "gap" if "without_customer" in noted.get("dropped", {}) else "given",
+        **{name: facts[name] for name in ("times", "missing", "activity") if facts.get(name)},
+    }
+    if dataset is not None:
+        told["sessions"] = {**kept["sessions"], **_sessions(noted)}
+        told["identity"] = {name: noted[name] for name in IDENTITY if name in noted}
+        told["identity"]["warnings"] = [_named(one) for one in noted.get("warnings", [])]
+    if dataset is not None and rules is not None:
+        told["rules"] = unmatched_rules(replace(rules, items=_item_table(dataset, store)))
+    told["warnings"] = warnings(told)
+    return told
+
+
+def newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
+    """Ids of the items that the shop's newest described dataset has; None where none was described."""
+    for address in reversed(store.list(_kind(shop))):
+        if store.manifest(address)["facts"]["dataset"] is not None:
+            return _column(store.fetch(address) / FILE, "item")
+    return None
+
+
+def _kept(snapshot: str, dataset: str | None, store: Store) -> Json:
+    """What the tables tell, which is read once."""
+    code = code_fingerprint(f"{__name__}:_read")
+    keys = [None if address is None else content_key(address) for address in (snapshot, dataset)]
+    kind, key = _kind(content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
+    address = store.find(kind, key)
+    if address is None:
+        with store.publish(kind, key) as draft:
+            draft.facts |= {"snapshot": snapshot, "dataset": dataset, **_read(snapshot, dataset, store)}
+            if dataset is not None:
+                ids = _column(store.fetch(dataset) / "items.parquet", "item")
+                pq.write_table(pa.table({"item": ids}), draft.path / FILE, compression="zstd")
+        address = draft.address
+    facts: Json = store.manifest(address)["facts"]
+    return facts
+
+
+def _read(snapshot: str, dataset: str | None, store: Store) -> Json:
+    told: Json = {"data": describe_snapshot(store.fetch(snapshot))}
+    if dataset is not None:
+        told["sessions"] = describe_dataset(store.fetch(dataset))
+        table = store.fetch(snapshot) / "customers.parquet"
+        if table.is_file():
+            ids, listed = (_column(file, "customer") for file in (store.fetch(dataset) / "customers.parquet", table))
+            told["sessions"]["customer_table"] = unmatched(ids, listed)
+    return told
+
+
+def _column(file: Path, name: str) -> pa.ChunkedArray:
+    with pq.ParquetFile(file) as table:
+        return table.read(columns=[name])[name]
+
+
+def _kind(shop: str) -> str:
+    return f"descriptions/{shop}"
+
+
+def _files(facts: Mapping[str, Any]) -> list[Json]:
+    """By source: `table`, `path`, how many `files` and `bytes`; names of files that were `skipped` or are `empty`."""
+    sources = []
+    for source in facts.get("sources", []):
+        names = {file["path"] for file in source["files"]}
+        empty = facts if source["table"] == "events" else facts.get(source["table"], {})
+        told = {name: source[name] for name in ("table", "path", "skipped")}
+        told |= {"files": len(names), "bytes": sum(file["bytes"] for file in source["files"])}
+        sources.append({**told, "empty": [name for name in empty.get("empty_files", []) if name in names]})
+    return sources
+
+
+def _as_now(sources: list[Json], left_out: Sequence[Mapping[str, Any]]) -> list[Json]:
+    now = {(one["table"], one["path"]): one["files"] for one in left_out}
+    return [{**source, "skipped": now.get((source["table"], source["path"]), [])} for source in sources]
+
+
+def _rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
+    """By table: rows `read`, `bad` and `left_out` by reason, `examples` of bad ones by reason, and `repeated`: rows
+    that were dropped as duplicates, or replaced by a later row of the same id. None: the snapshot does not note it."""
+    noted = {name: facts.get(name, {}) for name in ("read", "bad", "left_out", "examples")}
+    rows = {}
+    for name in ("events", *(name for name in ("items", "customers") if isinstance(facts.get(name), dict))):
+        bad, left_out = noted["bad"].get(name, {}), noted["left_out"].get(name, {})
+        good, read = events if name == "events" else facts[name]["rows"], noted["read"].get(name)
+        repeated = facts.get("duplicates", 0) if name == "events" else None
+        if read is not None and name != "events":
+            repeated = read - sum(bad.values()) - good
+        rows[name] = {
+            "read": None if read is None else read + sum(left_out.values()),
+            "bad": bad,
+            "left_out": left_out,
+            "examples": noted["examples"].get(name, {}),
+            "repeated": repeated,
+            "good": good,
+        }
+    return rows
+
+
+def _sessions(noted: Mapping[str, Any]) -> Json:
+    """What the dataset's facts say of its sessions."""
+    after = {name: noted[name] for name in ("sessions", "events", "items", "customers")}
+    window = {"from": noted["from"], "until": noted["until"]}
+    before, dropped = noted.get("before_filters", {}), noted.get("dropped", {})
+    return {
+        "after": after,
+        "before_filters": before,
+        "single": noted.get("single_sessions"),
+        "dropped": dropped,
+        "test": noted.get("test", {}),
+        "types": noted.get("event_types"),
+        "window": window,
+    }
+
+
+def _named(warning: Any) -> Json:
+    """A warning of the dataset's facts, which may be a sentence alone."""
+    return dict(warning) if isinstance(warning, Mapping) else {"name": "sessions", "text": str(warning)}
+
+
+def _item_table(dataset: str, store: Store) -> pa.Table:
+    with pq.ParquetFile(store.fetch(dataset) / "items.parquet") as items:
+        names = items.schema_arrow.names
+        return items.read(columns=[name for name in names if name == "item" or name not in NOT_ATTRIBUTES])

@@ -1,0 +1,131 @@
+"""What a snapshot alone tells: its days, types, customers and items, by DuckDB in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from endcap.events.engine import engine
+from endcap.events.matching import unmatched
+from endcap.events.sql import text
+from endcap.features.window import statistics
+from endcap.spec.shop import MISSING
+
+Json = dict[str, Any]
+DAY = 86_400_000
+MOST_TYPES = 50
+_UNCUT = 32
+_QUARTER = 900_000
+"""All zones are whole quarters of an hour from UTC."""
+
+
+def describe_snapshot(folder: Path) -> Json:
+    """What the tables of a snapshot's folder tell, as plain JSON values.
+
+    events: how many. first, last: times (epoch ms), None without events. days: `first`, the first day (UTC), and
+    `events` of each day from then on, so that a day without events is a 0. types: events by type, the most common
+    MOST_TYPES, and `other_types`, those of all others; an event without one counts under an empty text. anonymous:
+    events without customer. day_only: whether all times are midnights of one zone, over two days or more. items: how
+    many are in the log; `words`, those named by a word for nothing (`NULL`), with their events; with an item table
+    `table`, the log's items without a row in it (`unmatched`, and their `events`), and `unused`, its ids that no event
+    has.
+    """
+    files = sorted((folder / "events").glob("*/*.parquet"))
+    with tempfile.TemporaryDirectory(prefix="endcap-describe-") as spill, engine(Path(spill), "UTC") as connection:
+        listed = f"[{', '.join(text(str(file)) for file in files)}]"
+        connection.execute(f"CREATE VIEW events AS FROM read_parquet({listed}, hive_partitioning = false)")
+        times = _times(files)
+        return {
+            **times,
+            **_types(files, connection),
+            "day_only": _may_be_midnights(files, times) and _are_midnights(connection),
+            "items": _items(connection, folder / "items.parquet"),
+        }
+
+
+def _times(files: list[Path]) -> Json:
+    """What the footers of the files tell without a look at the rows: one file is of one day."""
+    days: Counter[int] = Counter()
+    first, last, anonymous = [], [], 0
+    for file in files:
+        for columns in statistics(file):
+            time = columns["time"]
+            days[time.min // DAY] += time.num_values
+            first.append(time.min)
+            last.append(time.max)
+            anonymous += columns["customer"].null_count
+    span = range(min(days), max(days) + 1) if days else range(0)
+    return {
+        "events": days.total(),
+        "first": min(first, default=None),
+        "last": max(last, default=None),
+        "days": {"first": _date(span[0]) if days else None, "events": [days[day] for day in span]},
+        "anonymous": anonymous,
+    }
+
+
+def _types(files: list[Path], connection: Any) -> Json:
+    counts = (
+        _one_type(files)
+        or connection.execute(
+            "SELECT coalesce(type, ''), count(*) AS n FROM events GROUP BY 1 ORDER BY n DESC, 1"
+        ).fetchall()
+    )
+    return {"types": dict(counts[:MOST_TYPES]), "other_types": sum(count for _, count in counts[MOST_TYPES:])}
+
+
+def _one_type(files: list[Path]) -> list[tuple[str, int]] | None:
+    """The type of all events and their number, where the footers of the files tell that they are of one."""
+    columns = [(columns["type"], columns["time"].num_values) for file in files for columns in statistics(file)]
+    rows = sum(count for _, count in columns)
+    if all(column.null_count == count for column, count in columns):
+        return [("", rows)]
+    if any(column.null_count or not column.has_min_max for column, _ in columns):
+        return None
+    names = {end for column, _ in columns for end in (column.min, column.max)}
+    # Longer texts may be cut in a footer.
+    return [(names.pop(), rows)] if len(names) == 1 and all(len(name) < _UNCUT for name in names) else None
+
+
+def _may_be_midnights(files: list[Path], times: Json) -> bool:
+    """What the footers tell of it, which spares most logs a look at all times."""
+    ends = (end for file in files for columns in statistics(file) for end in (columns["time"].min, columns["time"].max))
+    return len(times["days"]["events"]) > 1 and all(end % _QUARTER == 0 for end in ends)
+
+
+def _are_midnights(connection: Any) -> bool:
+    """Whether all times are one time of the day, or two an hour apart, as summer time has it."""
+    (least, most, count) = connection.execute(
+        f"SELECT min(time % {DAY}), max(time % {DAY}), count(DISTINCT time % {DAY}) FROM events"  # noqa: S608 (a number)
+    ).fetchone()
+    return bool(count == 1 or (count == 2 and most - least in (DAY // 24, DAY - DAY // 24)))
+
+
+def _items(connection: Any, table: Path) -> Json:
+    connection.execute("CREATE TEMP TABLE log AS SELECT item, count(*) AS events FROM events GROUP BY item")
+    words = connection.execute(
+        "SELECT item, events FROM log WHERE item IN (SELECT unnest(?)) ORDER BY events DESC, item", [list(MISSING)]
+    ).fetchall()
+    (count,) = connection.execute("SELECT count(*) FROM log").fetchone()
+    told: Json = {"log": count, "words": dict(words), "table": None, "unused": None}
+    if table.is_file():
+        connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({text(str(table))})")  # noqa: S608 (quoted)
+        ids, listed = (_ids(connection, rows) for rows in ("log ORDER BY events DESC, item", "listed ORDER BY item"))
+        (lost,) = connection.execute(
+            "SELECT coalesce(sum(events), 0) FROM log ANTI JOIN listed USING (item)"
+        ).fetchone()
+        told |= {"table": {**unmatched(ids, listed), "events": int(lost)}, "unused": unmatched(listed, ids)}
+    return told
+
+
+def _ids(connection: Any, rows: str) -> pa.ChunkedArray:
+    return connection.sql(f"SELECT item FROM {rows}").to_arrow_table()["item"]  # noqa: S608 (our own names)
+
+
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY // 1000, UTC).date().isoformat()

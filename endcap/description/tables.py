@@ -1,0 +1,209 @@
+"""A description as tables: the same in a terminal, in a notebook and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from statistics import median
+from typing import Any
+
+from endcap.description.dataset import LENGTHS, QUANTILES
+from endcap.events.matching import REASONS
+from endcap.tables import shown
+
+Json = Mapping[str, Any]
+_SPREAD = {"min": "least", "lower": "25%", "median": "half", "upper": "75%", "most": "99%", "max": "most"}
+DROPPED = {
+    "outside_window": "outside the window",
+    "without_customer": "without a customer, which sessions by gap need",
+    "without_session": "without a session",
+    "min_session_events": "filters.min_session_events",
+    "min_item_events": "filters.min_item_events",
+    "min_customer_events": "filters.min_customer_events",
+}
+LEFT_OUT = {
+    "other_types": "not of events.types",
+    "where": "does not fit where",
+    "returns": "events.returns",
+    "without_customer": "without a customer, which sessions by gap need",
+}
+IDENTITY = {
+    "shared_sessions": "session ids of several customers",
+    "adopted_events": "events that joined their session's only customer",
+    "anonymous_events": "events of sessions of several customers that name none",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: their names. rows: numbers and texts."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def tables(told: Json) -> dict[str, Table]:
+    """The tables of a description by their captions; those that have nothing to say are left out."""
+    every = {
+        "The log": Table(["what", "value"], [[what, shown(value)] for what, value in _log(told)]),
+        "Files": Table(["table", "path", "files", "MB", "left out", "without a row"], list(_files(told["files"]))),
+        "Rows": Table(["table", "read", "bad", "left out", "repeated", "kept"], list(_rows(told["rows"]))),
+        "Bad rows": Table(["table", "rows", "reason", "example", "where"], list(_bad(told["rows"]))),
+        "Rows left out": Table(["table", "rows", "why"], list(_left_out(told["rows"]))),
+        "Types": Table(["type", "events", "share"], list(_types(told["data"]))),
+        "Sessions": Table(["of a session", "mean", *_SPREAD.values()], list(_spread(told.get("sessions")))),
+        "Sessions by length": Table(["events", "sessions", "share"], list(_lengths(told.get("sessions")))),
+        "Filters": Table(["what", "events"], list(_filters(told.get("sessions")))),
+        "What matches": Table(["what", "ids", "without a match", "such as", "likely"], list(_matches(told))),
+    }
+    return {caption: _filled(table) for caption, table in every.items() if table.rows}
+
+
+def _filled(table: Table) -> Table:
+    """The table without columns that say nothing in any row."""
+    kept = [place for place in range(len(table.columns)) if any(row[place] not in ("", None) for row in table.rows)]
+    return Table([table.columns[place] for place in kept], [[row[place] for place in kept] for row in table.rows])
+
+
+def moment(milliseconds: int | None) -> str:
+    """A time of epoch ms, UTC, to the second."""
+    return "" if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def share(part: int, whole: int) -> str:
+    """A share in percent; what is not nothing is not shown as 0."""
+    if not part or not whole:
+        return "0%"
+    return "<0.1%" if part / whole < 0.001 else f"{part / whole:.1%}"
+
+
+def _log(told: Json) -> Iterator[tuple[str, Any]]:
+    data, sessions = told["data"], told.get("sessions")
+    days = data["days"]["events"]
+    yield "shop", told["shop"]
+    yield "first event", moment(data["first"])
+    yield "last event", moment(data["last"])
+    yield "days", f"{len(days):,}, {days.count(0):,} of them without an event"
+    yield "events", data["events"]
+    if days:
+        yield "events a day", f"{min(days):,} to {max(days):,}, half of the days {median(days):,.0f} or more"
+    yield "items", data["items"]["log"]
+    if sessions is not None:
+        window = sessions["window"]
+        start = "the beginning" if window["from"] is None else moment(window["from"])
+        yield "window", f"from {start} to {moment(window['until'] - 1)}"
+        yield "customers", sessions["after"]["customers"]
+    yield "events without customer", f"{data['anonymous']:,} ({share(data['anonymous'], data['events'])})"
+    if sessions is not None:
+        equal, pairs = sessions["equal_times"], sessions["transitions"]
+        yield "neighbours in a session at one time", f"{equal:,} of {pairs:,} ({share(equal, pairs)})"
+        before, single = sessions["before_filters"].get("sessions", 0), sessions["single"]
+        if single is not None:
+            yield "sessions of one event", f"{single:,} of {before:,} ({share(single, before)})"
+    yield from ((IDENTITY[name], count) for name, count in told.get("identity", {}).items() if name in IDENTITY)
+    times = told.get("times", {})
+    if times.get("ambiguous"):
+        yield "local times that occur twice", times["ambiguous"]
+    if times.get("shifted"):
+        yield "local times that do not exist, moved", times["shifted"]
+    for column, count in told.get("missing", {}).items():
+        yield f"words for nothing as {column}", count
+    if told.get("activity"):
+        yield "other activity kept", f"{told['activity']['rows']:,} rows"
+
+
+def _files(sources: Sequence[Json]) -> Iterator[tuple[Any, ...]]:
+    for source in sources:
+        empty, skipped = (_names(source[name]) for name in ("empty", "skipped"))
+        yield source["table"], source["path"], source["files"], f"{source['bytes'] / 1e6:,.1f}", skipped, empty
+
+
+def _names(files: Sequence[str]) -> str:
+    names = ", ".join(PurePosixPath(name).name for name in files[:5])
+    return f"{len(files):,}: {names}{', …' if len(files) > 5 else ''}" if files else ""
+
+
+def _rows(by_table: Json) -> Iterator[tuple[Any, ...]]:
+    for name, rows in by_table.items():
+        counts = (sum(rows[kind].values()) for kind in ("bad", "left_out"))
+        yield (name, rows["read"], *counts, rows["repeated"], rows["good"])
+
+
+def _bad(by_table: Json) -> Iterator[tuple[Any, ...]]:
+    for name, rows in by_table.items():
+        for reason, count in _most(rows["bad"]):
+            example = rows["examples"].get(reason, {})
+            place = f"{PurePosixPath(example['source']).name}, line {example['line']:,}" if example else ""
+            value = example.get("value")
+            yield name, count, reason, "" if value is None else str(value), place
+
+
+def _left_out(by_table: Json) -> Iterator[tuple[Any, ...]]:
+    for name, rows in by_table.items():
+        for reason, count in _most(rows["left_out"]):
+            yield name, count, LEFT_OUT.get(reason, reason)
+
+
+def _types(data: Json) -> Iterator[tuple[str, int, str]]:
+    for name, count in _most(data["types"]):
+        yield name or "(none)", count, share(count, data["events"])
+    if data["other_types"]:
+        yield "(all others)", data["other_types"], share(data["other_types"], data["events"])
+
+
+def _spread(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+    for title, name in (("events", "lengths"), ("minutes", "minutes")) if sessions else ():
+        if sessions and sessions[name]:
+            yield (title, *(f"{sessions[name][of]:,.10g}" for of in ("mean", *QUANTILES)))
+
+
+def _lengths(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+    if sessions is not None:
+        bands = sessions["lengths"]["bands"]
+        yield from ((name, bands[name], share(bands[name], sum(bands.values()))) for name in LENGTHS if bands[name])
+
+
+def _filters(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+    if sessions is not None:
+        yield "before the filters", sessions["before_filters"].get("events")
+        # A manifest keeps no order.
+        names = [name for name in (*DROPPED, *sorted(sessions["dropped"])) if name in sessions["dropped"]]
+        for name in dict.fromkeys(names):
+            yield f"dropped: {DROPPED.get(name, name)}", sessions["dropped"][name]
+        yield "left", sessions["after"]["events"]
+        if sessions["test"].get("events"):
+            yield "of the test part that was given", sessions["test"]["events"]
+
+
+def _matches(told: Json) -> Iterator[tuple[Any, ...]]:
+    items, rules = told["data"]["items"], told.get("rules") or {"attributes": {}}
+    if items["table"] is not None:
+        lost = share(items["table"]["events"], told["data"]["events"])
+        yield _match(f"items of the log without a row in the item table ({lost} of the events)", items["table"])
+        yield _match("ids of the item table without an event", items["unused"])
+    sessions = told.get("sessions") or {}
+    if sessions.get("customer_table"):
+        yield _match("customers without a row in the customer table", sessions["customer_table"])
+    if rules.get("blacklist"):
+        yield _match("ids of the blacklist that are no item of the log", rules["blacklist"])
+    for name, rule in rules["attributes"].items():
+        what = f"values of the rule {name} ({rule['attribute']}) that no item has; {rule['items']:,} items have one"
+        yield _match(what, rule["values"])
+    if "stock" in rules:
+        yield "items with a stock", rules["items"], rules["items"] - rules["stock"], "", ""
+    for word, events in _most(items["words"]):
+        yield f"items named by a word for nothing: {events:,} events", 1, 0, word, ""
+
+
+def _match(what: str, matched: Json) -> tuple[Any, ...]:
+    likely = matched["likely"]
+    said = ""
+    if likely is not None:
+        said = f"{REASONS[likely['reason']][0]}: {' and '.join(likely['example'])}"
+    return what, matched["ids"], matched["missing"], ", ".join(matched["examples"]), said
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -1,0 +1,91 @@
+"""Which ids of one list are in another, and what would make the others meet: zeros that were lost, case, blanks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Json = dict[str, Any]
+EXAMPLES = 5
+_TRIED = 10_000
+"""Ids that reasons are looked for with: what made ids differ shows in a few."""
+
+
+def _without_zeros(ids: pa.Array) -> pa.Array:
+    return pc.utf8_ltrim(ids, "0")
+
+
+def _without_decimals(ids: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(ids, r"\.0+$", "")
+
+
+def _without_blanks(ids: pa.Array) -> pa.Array:
+    return pc.replace_substring(pc.utf8_trim_whitespace(ids), " ", "")
+
+
+def _plain(ids: pa.Array) -> pa.Array:
+    return pc.utf8_lower(_without_zeros(_without_decimals(_without_blanks(ids))))
+
+
+REASONS: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
+    "leading_zeros": ("leading zeros were lost", _without_zeros),
+    "decimals": ("a .0 was added, as tools do that take ids for numbers", _without_decimals),
+    "case": ("capitals differ", pc.utf8_lower),
+    "blanks": ("blanks differ", _without_blanks),
+    "several": ("zeros, .0, capitals and blanks differ", _plain),
+}
+"""Why ids that mean the same may not be the same: the words for it, and what of an id stays without it."""
+
+
+def unmatched(ids: pa.Array, among: pa.Array) -> Json:
+    """How many of `ids` (texts, each once) are not `among` these, with the likely reason.
+
+    Returns ids: how many there are; missing: how many are not among the others; examples: the first of those; likely:
+    None, or the `reason` (a key of `REASONS`) that lets most of them meet, for how many `ids` of the first 10,000 it
+    does, and a pair of ids as an `example`.
+    """
+    ids, among = (_flat(column) for column in (ids, among))
+    missing = ids.filter(pc.invert(pc.is_in(ids, value_set=among)))
+    examples = missing[:EXAMPLES].to_pylist()
+    return {"ids": len(ids), "missing": len(missing), "examples": examples, "likely": _likely(missing, among)}
+
+
+def explained(found: Json) -> bool:
+    """Whether the likely reason of what `unmatched` gave holds for most of what is missing."""
+    return found["likely"] is not None and 2 * found["likely"]["ids"] >= min(found["missing"], _TRIED)
+
+
+def in_words(found: Json) -> str:
+    """The likely reason of what `unmatched` gave, as the end of a sentence; empty where there is none."""
+    likely = found["likely"]
+    if likely is None:
+        return ""
+    here, there = likely["example"]
+    return f"; {REASONS[likely['reason']][0]}: {here!r} here, {there!r} there"
+
+
+def _likely(missing: pa.Array, among: pa.Array) -> Json | None:
+    tried = missing[:_TRIED]
+    # Ids that meet for one reason alone meet for all of them together: where none does, the others need no look.
+    if not len(tried) or _met(_plain(tried), _plain(among)).null_count == len(tried):
+        return None
+    best: Json | None = None
+    for name, (_, changed) in REASONS.items():
+        places = _met(changed(tried), changed(among))
+        met = len(places) - places.null_count
+        if met > (0 if best is None else best["ids"]):
+            row = pc.indices_nonzero(pc.is_valid(places))[0].as_py()
+            best = {"reason": name, "ids": met, "example": [tried[row].as_py(), among[places[row].as_py()].as_py()]}
+    return best
+
+
+def _met(ids: pa.Array, among: pa.Array) -> pa.Array:
+    """The place of each id among the others, null where it is not."""
+    return pc.index_in(ids, value_set=among)
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,64 @@
+"""What the data say that a model learnt from and was judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from endcap.description import tables
+from endcap.description.dataset import LENGTHS
+from endcap.report.chart import Chart, Figure, Section, Table, axis, layout, shown
+from endcap.report.facts import Facts, Json
+from endcap.tables import shown as cell
+
+FOLDED = ("Files", "Sessions by length")
+"""Tables that are shown when asked for."""
+
+
+def data(facts: Facts) -> Section:
+    """Warnings, events a day, lengths of sessions, and the tables of the description."""
+    told = facts.data
+    if told is None:
+        return Section("data", "Data", missing="The data of this verdict lie no more in the store.")
+    every = {
+        caption: Table(table.columns, [[cell(value) for value in row] for row in table.rows])
+        for caption, table in tables(told).items()
+    }
+    warnings = {"What to look at": Table(["warning"], [[one["text"]] for one in told["warnings"]])}
+    open_tables = {caption: table for caption, table in every.items() if caption not in FOLDED}
+    charts = [_days(told["data"]["days"])]
+    if told.get("sessions"):
+        charts.append(_lengths(told["sessions"]["lengths"]["bands"]))
+    return Section(
+        "data",
+        "Data",
+        "What the log says, before and after the filters. Items are held against the item table and the rules.",
+        charts,
+        {**(warnings if told["warnings"] else {}), **open_tables},
+        {caption: every[caption] for caption in FOLDED if caption in every},
+    )
+
+
+def _days(days: Json) -> Chart:
+    first, events = date.fromisoformat(days["first"]), days["events"]
+    dates = [(first + timedelta(days=place)).isoformat() for place in range(len(events))]
+    alt = f"Events a day from {dates[0]} to {dates[-1]}: {min(events):,} to {max(events):,}, "
+    alt += f"{events.count(0):,} days without an event"
+    table = Table(["day", "events"], [[day, f"{count:,}"] for day, count in zip(dates, events, strict=True)])
+    return _bars("data-days", "Events a day (UTC)", alt, dates, events, table)
+
+
+def _lengths(bands: Json) -> Chart:
+    names = [name for name in LENGTHS if bands[name]]
+    counts = [bands[name] for name in names]
+    alt = "Sessions by how many events they have: "
+    alt += "; ".join(f"{name}: {count:,}" for name, count in zip(names, counts, strict=True))
+    table = Table(["events", "sessions"], [[name, f"{count:,}"] for name, count in zip(names, counts, strict=True)])
+    return _bars("data-lengths", "Sessions by their events, after the filters", alt, names, counts, table)
+
+
+def _bars(name: str, title: str, alt: str, places: Sequence[str], counts: Sequence[int], table: Table) -> Chart:
+    bars: Figure = {"type": "bar", "x": [shown(place) for place in places], "y": list(counts), "name": ""}
+    bars |= {"marker": {"color": "var(--challenger)"}, "hovertemplate": "%{x}: %{y:,}"}
+    axes = {"xaxis": axis(showgrid=False, type="date" if name == "data-days" else "category"), "yaxis": axis(nticks=6)}
+    return Chart(name, title, alt, {"data": [bars], "layout": layout(280, bargap=0.15, **axes)}, table)

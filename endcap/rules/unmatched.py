@@ -1,0 +1,89 @@
+"""What of a shop's rules meets no item: a blacklist whose ids lost their zeros shows what nobody should see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.events.matching import explained, in_words, unmatched
+from endcap.rules.catalogue import Catalogue
+
+Json = dict[str, Any]
+
+
+def unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
+    """What of the rules meets an item and what does not, as plain JSON values.
+
+    ids: of the items that can be recommended, each once; None: those of the catalogue's item table.
+    Returns `items`, how many those are; `table`, the ids of the item table that are not among the given ones
+    (`endcap.events.matching`); `blacklist`, where there is one: its ids that are none of those items;
+    `attributes`, by rule: its attribute, whether it `allows` or takes away, its values that no item has, and how many
+    items have one of its values; `stock`: how many items say it, where there is such a rule.
+    """
+    rules, table = catalogue.rules, catalogue.items
+    known = table["item"] if ids is None else ids
+    if ids is not None:
+        table = table.filter(pc.is_in(table["item"], value_set=_flat(ids)))
+    told: Json = {"items": len(known), "attributes": {}}
+    if ids is not None and catalogue.items.num_rows:
+        told["table"] = unmatched(catalogue.items["item"], ids)
+    if rules.blacklist is not None:
+        told["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), known)
+    for rule in rules.attributes:
+        column = _column(table, rule.attribute, pa.string())
+        named = pa.array(list(dict.fromkeys(rule.only if rule.only is not None else rule.never or [])), pa.string())
+        told["attributes"][rule.name] = {
+            "attribute": rule.attribute,
+            "allows": rule.only is not None,
+            "values": unmatched(named, pc.unique(column).drop_null()),
+            "items": pc.sum(pc.is_in(column, value_set=named)).as_py() or 0,
+        }
+    if rules.stock is not None:
+        told["stock"] = len(table) - _column(table, rules.stock.attribute, pa.float64()).null_count
+    return told
+
+
+def rule_warnings(told: Mapping[str, Any]) -> list[Json]:
+    """What of `unmatched_rules` a person should look at: `name`, numbers, and a sentence (`text`)."""
+    warnings = []
+    listed = told.get("blacklist")
+    missing = 0 if listed is None else listed["missing"]
+    if listed is not None and missing and told["items"] and (missing == listed["ids"] or explained(listed)):
+        warnings.append({"name": "blacklist_unmatched", **listed, "text": _of_blacklist(listed)})
+    table = told.get("table")
+    if table is not None and table["missing"] == table["ids"] and told["items"]:
+        text = f"no id of the item table is an item of the log{in_words(table)}. Write its ids as the log has them"
+        warnings.append({"name": "item_table_unmatched", **table, "text": text})
+    for name, rule in told["attributes"].items():
+        if told["items"] and not rule["items"]:
+            warnings.append({"name": "rule_unmatched", "rule": name, **rule, "text": _of_rule(name, rule)})
+    if told["items"] and told.get("stock") == 0:
+        text = "rules.stock takes nothing away: no item has a stock"
+        warnings.append({"name": "stock_unmatched", "text": text})
+    return warnings
+
+
+def _of_blacklist(listed: Json) -> str:
+    ids, missing = listed["ids"], listed["missing"]
+    which = f"{missing:,} of its {ids:,} ids match no item" if missing < ids else "none of its ids matches an item"
+    return f"the blacklist: {which}{in_words(listed)}; what it should bar is shown. Write its ids as the log has them"
+
+
+def _of_rule(name: str, rule: Json) -> str:
+    values, examples = rule["values"], ", ".join(map(repr, rule["values"]["examples"]))
+    effect = "allows nothing" if rule["allows"] else "takes nothing away"
+    return (
+        f"the rule {name!r} {effect}: no item has the {rule['attribute']} {examples}{in_words(values)}. "
+        "Look at rules.attributes, and whether the item table's ids are those of the log"
+    )
+
+
+def _column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    return _flat(table[name]).cast(kind, safe=False) if name in table.column_names else pa.nulls(len(table), kind)
+
+
+def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

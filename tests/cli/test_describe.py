@@ -1,0 +1,130 @@
+"""`endcap events describe`, and `endcap spec check --data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endcap.cli.main import main
+from endcap.store import open_store
+from tests.cli.said import code_of
+from tests.events.shops import ROWS, write_csv
+
+SHOP = """\
+apiVersion: endcap/v1
+kind: Shop
+name: toys
+events:
+  sources: [{path: in}]
+  columns: {session: session, customer: customer, type: type}
+rules: {blacklist: {sources: [{path: black.csv}]}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    (tmp_path / "toys.yaml").write_text(SHOP)
+    (tmp_path / "home.yaml").write_text(
+        "apiVersion: endcap/v1\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
+    )
+    write_csv(tmp_path / "in" / "day-1.csv", ROWS)
+    (tmp_path / "in" / "day-2.csv.zip").write_bytes(b"PK")
+    write_csv(tmp_path / "black.csv", ["I1"], "item")
+    return str(tmp_path / "home.yaml")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    main([*arguments])
+    return capsys.readouterr().out
+
+
+def described(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(run(capsys, "events", "describe", *arguments, "--json"))
+    return told
+
+
+def test_a_shop_is_described_and_a_run_finds_what_that_made(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store")]
+    checked = run(capsys, "spec", "check", spec, "--data", *where)
+    assert checked.startswith("✓ home and its shop toys")
+    store = open_store(where[1])
+    made = [store.list(f"{kind}/toys") for kind in ("snapshots", "datasets", "descriptions")]
+    assert [len(addresses) for addresses in made] == [1, 1, 1]
+    told = described(capsys, spec, *where)
+    assert [told["snapshot"], told["dataset"]] == [made[0][0], made[1][0]]
+    assert [warning["name"] for warning in told["warnings"]] == ["blacklist_unmatched", "files_left_out"]
+    assert told["rules"]["blacklist"]["likely"]["reason"] == "case"
+    # A line a warning, then the tables: readable where there is neither colour nor a terminal.
+    text = run(capsys, "events", "describe", spec, *where)
+    assert text in checked
+    assert [line[:2] for line in text.splitlines()[:3]] == ["! ", "! ", ""]
+    ran = run(capsys, "run", spec, "--pipeline", "features", *where)
+    assert [store.list(f"{kind}/toys") for kind in ("snapshots", "datasets", "descriptions")] == made
+    (line,) = [line for line in ran.splitlines() if "✓ ingest" in line]
+    assert "1 file left out" in line
+    (line,) = [line for line in ran.splitlines() if "✓ features" in line]
+    assert "1 of 1 blacklisted ids match no item" in line
+    assert len([line for line in ran.splitlines() if line.startswith("  ! ")]) == 2
+
+
+def test_files_are_left_out_now_whatever_an_older_snapshot_of_the_same_rows_says(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store")]
+    assert described(capsys, spec, *where)["files"][0]["skipped"] != []
+    (tmp_path / "in" / "day-2.csv.zip").unlink()
+    assert described(capsys, spec, *where)["files"][0]["skipped"] == []
+    (tmp_path / "in" / "day-3.avro").write_bytes(b"Obj")
+    (skipped,) = described(capsys, spec, *where)["files"][0]["skipped"]
+    assert skipped.endswith("day-3.avro")
+
+
+def test_older_snapshots_and_datasets_are_described_by_their_addresses(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--store", str(tmp_path / "store")]
+    older = described(capsys, spec, *where)
+    write_csv(tmp_path / "in" / "day-1.csv", ROWS[:2])
+    newer = described(capsys, spec, *where)
+    assert (older["data"]["events"], newer["data"]["events"]) == (4, 2)
+    for name in ("snapshot", "dataset"):
+        again = described(capsys, spec, *where, f"--{name}", older[name])
+        assert (again["snapshot"], again["dataset"]) == (older["snapshot"], older["dataset"])
+    # By the shop's name alone the newest of the store are described, without its rules.
+    by_name = described(capsys, "toys", *where)
+    assert by_name["dataset"] == newer["dataset"]
+    assert "rules" not in by_name
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "code"),
+    [
+        ("in/day-1.csv", "session,customer,item,type\n", "events.column-missing"),
+        ("black.csv", "sku\nx\n", "events.column-missing"),
+    ],
+)
+def test_data_that_would_stop_a_run_stop_the_check(
+    file: str, text: str, code: str, spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / file).write_text(text)
+    for command in (["spec", "check", spec, "--data"], ["events", "describe", spec]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--store", str(tmp_path / "store")])
+        assert ended.value.code == 2
+        assert code_of(capsys.readouterr().err) == code
+
+
+def test_a_blacklist_that_cannot_be_read_stops_no_step_that_does_not_need_it(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "black.csv").unlink()
+    ran = run(capsys, "run", spec, "--pipeline", "features", "--store", str(tmp_path / "store"))
+    notices = [line for line in ran.splitlines() if line.startswith("  ! features")]
+    assert "black.csv" in notices[0]
+    assert "✓ features" in ran
