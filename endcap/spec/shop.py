@@ -118,14 +118,9 @@ class TimeRule(Strict):
 
     @field_validator("format")
     @classmethod
-    def _formats_give_days(cls, given: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
-        if given is None:
-            return given
-        if (unit := info.data.get("unit", "iso")) != "iso":
-            allowed = f"one of both: a format for texts, or the unit {unit} for numbers"
-            raise mistakes([Mistake((), f"{given!r}, and the unit {unit}", allowed, code="conflict")])
-        formats = [given] if isinstance(given, str) else given
-        if wrong := wrong_formats(formats):
+    def _formats_give_days(cls, given: list[str] | str | None) -> list[str] | str | None:
+        formats = [given] if isinstance(given, str) else given or []
+        if wrong := wrong_formats(formats) if formats else []:
             places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
             raise mistakes(
                 [
@@ -134,6 +129,13 @@ class TimeRule(Strict):
                 ]
             )
         return given
+
+    @check
+    def _texts_or_numbers(self) -> Iterator[Mistake]:
+        if self.format is not None and self.unit != "iso":
+            found = f"{self.format!r}, and the unit {self.unit}"
+            allowed = f"one of both: a format for texts, or the unit {self.unit} for numbers"
+            yield Mistake(("format",), found, allowed, code="conflict")
 
     @field_validator("zone")
     @classmethod
