@@ -64,8 +64,8 @@ def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) ->
     checks = []
     for name in names:
         value = located[name]
-        # Compared by their first sign, which costs a third of asking what they start with.
-        opened = f"({value} >= '[' AND {value} < '\\' OR {value} >= '{{' AND {value} < '|')"
+        # By comparisons, the first of which most ids answer: a third of the cost of asking what a text starts with.
+        opened = f"{value} >= '[' AND ({value} < '\\' OR {value} >= '{{' AND {value} < '|')"
         way = f"name a path into it, such as {name}[].id or {name}.id"
         checks.append((f"{opened} AND json_valid({value})", f"{key} is a list or an object, no plain value: {way}"))
     return checks
