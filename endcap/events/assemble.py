@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,13 +14,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
+from endcap.events.activity import ActivityWriter, facts_of_activity
 from endcap.events.days import DayWriter, drop_duplicates
 from endcap.events.digest import digest
 from endcap.events.ids import is_word
 from endcap.events.load import Loader
 from endcap.events.plan import (
     KEPT,
+    OTHER_TYPES,
+    RETURNS,
     TIME,
+    WITHOUT_ITEM,
     event_columns,
     event_plan,
     table_columns,
@@ -34,58 +39,56 @@ from endcap.spec.source import Source
 
 Json = dict[str, Any]
 Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+_TOLD = 20
 
 
 def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
     """Write ``events/day=…/part-….parquet`` below `folder` and return the facts of them.
 
-    Kept are the events of the types that models learn from, and of those that make an item a customer's.
-    Raises DataError, also where no event is left to learn from.
+    Kept are the events of the types that models learn from, and of those that make an item a customer's. What rules
+    leave out and is a shopper's activity all the same goes to a file of its own. Raises DataError, also where no event
+    is left to learn from.
     """
-    kept, read, learnt = 0, 0, 0
-    with DayWriter(folder / "events") as writer:
-        for part, table in _good_events(shop, files, loader):
-            rows = _of_types(table, shop.kept_types)
-            learnt += _of_types(rows, shop.events.types).num_rows
+    kept, learnt = 0, 0
+    with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
+        for part, rows in _good_events(shop, files, loader, activity):
+            learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_of(rows, shop.events.types)
             writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
-            read, kept = read + table.num_rows, kept + rows.num_rows
+            kept += rows.num_rows
         loader.quarantine.check(loader.table, end=True)
         if not learnt:
-            raise DataError(
-                f"no event is left: {_why_none(shop, files, read)}",
-                code="events.none-left",
-                paths=[source.path for source, _ in files],
-                rows=read,
-                types=shop.events.types,
-            )
+            raise _none_left(shop, files, loader, kept)
         writer.close()
+        activity.close()
     if shop.events.drop_duplicates:
         loader.progress("events: dropping duplicates")
         drop_duplicates(writer.folder, loader.connection)
     loader.progress("events: taking the fingerprint")
     facts = _facts_of_events(writer.folder, loader.connection)
+    other = facts_of_activity(folder, loader.connection)
+    if other is not None:
+        facts |= {"activity": other[0], "content": [facts["content"], other[1]]}
     return facts | {
-        "rows": loader.quarantine.rows[loader.table],
-        "other_types": read - kept,
+        "rows": loader.quarantine.seen(loader.table),
         "duplicates": kept - facts["events"],
         "empty_files": loader.empty,
         "missing": dict(loader.missing),
     }
 
 
-def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int) -> Json:
+def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:
     """Write ``items.parquet`` or ``customers.parquet``: a row an id, the one read last, ordered by id.
 
-    Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. Returns the facts of
-    it; `until` is the time of the newest row that counts. Raises DataError.
+    Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. whole: ids such as
+    123.0 are read as 123. Returns the facts of it; `until` is the time of the newest row that counts. Raises DataError.
     """
     key = table_kind(table)
     raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
-    rows = _good_rows(table, files, loader)
+    rows = _good_rows(table, files, loader, whole)
     first = next(rows, None)
     loader.quarantine.check(loader.table, end=first is None)
     if first is None:
-        raise _no_row(files, key)
+        raise _no_row(files, key, loader)
     with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
         writer.write_table(first)
         for more in rows:
@@ -97,30 +100,39 @@ def write_table(table: Items | Customers, files: Files, folder: Path, loader: Lo
     schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
     found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
     if not count:
-        raise _no_row(files, key, later=TIME in first.schema.names)
+        raise _no_row(files, key, loader, later=TIME in first.schema.names)
     return {"rows": count, "schema": schema, "content": [found, schema], **until}
 
 
-def _of_types(table: pa.Table, types: Sequence[str] | None) -> pa.Table:
-    return table if types is None else table.filter(pc.is_in(table["type"], pa.array(types)))
+def _count_of(rows: pa.Table, types: Sequence[str] | None) -> int:
+    return int(pc.sum(pc.is_in(rows["type"], pa.array(types, pa.string()))).as_py() or 0)
 
 
-def _good_events(shop: Shop, files: Files, loader: Loader) -> Iterator[tuple[str, pa.Table]]:
+def _good_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
     now = int(time.time() * 1000)
     for source, found in files:
         event_source = cast(EventSource, source)
         plan_of = functools.partial(event_plan, shop, event_source, now=now)
         wanted = event_columns(shop, event_source)
-        for table in loader.load(source, found, wanted, plan_of, event_source.layout):
+        active = functools.partial(activity.add, event_source.part)
+        for table in loader.load(source, found, wanted, plan_of, event_source.layout, active):
             yield event_source.part, table
+    absent = [name for name in shop.events.returns if name not in loader.met]
+    if absent and loader.rows:
+        paths = [source.path for source, _ in files]
+        raise DataError(
+            f"{', '.join(paths)}: no file has {', '.join(map(repr, absent))} ({RETURNS}); name the right column",
+            code="events.column-empty",
+            path=paths[0],
+            columns=dict.fromkeys(absent, RETURNS),
+        )
 
 
-def _good_rows(table: Items | Customers, files: Files, loader: Loader) -> Iterator[pa.Table]:
+def _good_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
+    plan_of = functools.partial(table_plan, table, loader.clock is not None, whole=whole)
     for source, found in files:
         layout = source.layout if isinstance(source, ItemSource) else "columns"
-        for rows in loader.load(
-            source, found, table_columns(table), functools.partial(table_plan, table, loader.clock is not None), layout
-        ):
+        for rows in loader.load(source, found, table_columns(table), plan_of, layout):
             yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
 
 
@@ -140,23 +152,62 @@ def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connect
     return {"until": connection.execute(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
 
 
-def _no_row(files: Files, key: str, *, later: bool = False) -> DataError:
+def _no_row(files: Files, key: str, loader: Loader, *, later: bool = False) -> DataError:
     what = " that is not later than the log's last event" if later else ""
     paths = [source.path for source, _ in files]
+    left = loader.quarantine.left_out.get(loader.table, Counter()).total()
+    rule = f" {left:,} rows do not fit `where`{_values_text(loader)}" if left else ""
     return DataError(
-        f"{', '.join(paths)}: no row is there{what}; the {key} table has none",
+        f"{', '.join(paths)}: no row is there{what}; the {key} table has none.{rule}",
         code="events.table-empty",
         paths=paths,
         table=key,
         later=later,
+        left_out=left,
+        values={name: [list(one) for one in values] for name, values in _values(loader).items()},
     )
 
 
-def _why_none(shop: Shop, files: Files, read: int) -> str:
-    if read:
-        return f"none of {read:,} events is of the types {shop.events.types} (events.types)"
+def _none_left(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError:
+    """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
+    left, seen = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
     names = ", ".join(source.path for source, _ in files)
-    return f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
+    reasons = {
+        "where": "do not fit the `where` of their source",
+        "returns": f"fit a condition of {RETURNS}",
+        OTHER_TYPES: f"are of other types than {shop.kept_types} (events.types)",
+        WITHOUT_ITEM: "are about no item",
+        "without_customer": "name no customer, which `sessions: {by: gap}` needs",
+    }
+    lines = [f"  - {left[name]:,} {reason}" for name, reason in reasons.items() if left[name]]
+    if kept:
+        lines.append(f"  - {kept:,} are of types that only make an item a customer's (rules.owned)")
+    if bad := loader.quarantine.bad.get(loader.table, Counter()).total():
+        lines.append(f"  - {bad:,} are bad")
+    empty = f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
+    why = "\n".join([f"of {seen:,} rows", *lines]) + _values_text(loader) if seen else empty
+    return DataError(
+        f"no event is left: {why}",
+        code="events.none-left",
+        paths=[source.path for source, _ in files],
+        rows=seen,
+        types=shop.events.types,
+        left_out=dict(left),
+        values={name: [list(one) for one in values] for name, values in _values(loader).items()},
+    )
+
+
+def _values(loader: Loader) -> dict[str, list[tuple[str | None, int]]]:
+    """The commonest values of the columns that rules look at, and how many rows have each."""
+    return {name: counts.most_common(_TOLD) for name, counts in loader.values.items()}
+
+
+def _values_text(loader: Loader) -> str:
+    shown = {
+        name: ", ".join(f"{'no value' if value is None else repr(value)} {count:,}" for value, count in values)
+        for name, values in _values(loader).items()
+    }
+    return "".join(f"\n{name} has {values}" for name, values in shown.items() if values)
 
 
 def _facts_of_events(folder: Path, connection: Any) -> Json:

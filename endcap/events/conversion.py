@@ -36,9 +36,9 @@ def convert(
 
     source: a file, folder or glob, or the address of such in a bucket. The result is what a shop reads with
     ``columns: {session: session, customer: customer, type: type}``, and ``sessions: {by: gap}`` where the layout has
-    no sessions (their column is empty then). Bad rows go to
-    ``<target>.quarantine.jsonl``. Returns the counts ``events`` and ``bad_rows``. Raises DataError, StorageError; the
-    target then stays as it was.
+    no sessions (their column is empty then), of which rows without customer are left out. Bad rows go to
+    ``<target>.quarantine.jsonl``. Returns the counts ``events``, ``bad_rows`` and ``left_out``. Raises DataError,
+    StorageError; the target then stays as it was.
     """
     if layout not in PUBLISHED:
         raise DataError(
@@ -82,7 +82,8 @@ def convert(
     bad = quarantine.bad.get("events", Counter()).total()
     if not bad:
         bad_rows.unlink()
-    return {"events": quarantine.rows["events"] - bad, "bad_rows": bad}
+    left = quarantine.left_out.get("events", Counter()).total()
+    return {"events": quarantine.rows["events"] - bad, "bad_rows": bad, "left_out": left}
 
 
 def _standard(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -15,7 +15,7 @@ from endcap.events.layouts import completed
 from endcap.events.load import Loader, Progress
 from endcap.events.quarantine import Quarantine
 from endcap.events.simulated import simulated_files
-from endcap.events.snapshot import QUARANTINE
+from endcap.events.snapshot import ACTIVITY_FILE, QUARANTINE
 from endcap.events.sources import Found, find_files
 from endcap.progress import Notice
 from endcap.spec.shop import Shop
@@ -133,30 +133,33 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         files = {
             table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
         }
-        clock = clock_of(time_rule.zone)
-        loader = Loader("events", connection, quarantine, progress, clock)
+        clock, words = clock_of(time_rule.zone), shop.events.missing
+        loader = Loader("events", connection, quarantine, progress, clock, words=words)
         tables = {"events": write_events(shop, files["events"], staging, loader)}
+        last, whole = tables["events"]["last"], shop.events.float_ids == "whole"
         for name, table in (("items", shop.items), ("customers", shop.customers)):
             if table is not None:
-                loader = Loader(name, connection, quarantine, progress, clock_of(time_rule.zone))
-                tables[name] = write_table(table, files[name], staging, loader, tables["events"]["last"])
+                loader = Loader(name, connection, quarantine, progress, clock_of(time_rule.zone), words=words)
+                tables[name] = write_table(table, files[name], staging, loader, last, whole=whole)
     content = {name: facts["content"] for name, facts in tables.items()}
-    # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them.
+    # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those
+    # that rules leave out it says how many they are.
+    left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
     code = code_fingerprint(STEPS["ingest"].entry)
-    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, code)
+    kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, left_out, code)
     found = store.find(kind, key)
     if found:
         progress("the same rows, in other files, are a snapshot already")
         return found
     with store.publish(kind, key) as draft:
-        for name in ("events", "items.parquet", "customers.parquet"):
+        for name in ("events", "items.parquet", "customers.parquet", ACTIVITY_FILE):
             if (staging / name).exists():
                 shutil.move(staging / name, draft.path / name)
         shutil.move(bad_rows, draft.path / QUARANTINE)
         draft.facts |= tables.pop("events") | tables
         draft.facts["fingerprint"] = fingerprint("content", content)
         draft.facts["read"] = dict(quarantine.rows)
-        draft.facts["left_out"] = {table: dict(counts) for table, counts in quarantine.left_out.items()}
+        draft.facts["left_out"] = left_out
         draft.facts["bad"] = {table: dict(counts) for table, counts in quarantine.bad.items()}
         draft.facts["examples"] = quarantine.examples
         draft.facts["times"] = {

@@ -19,7 +19,7 @@ from endcap.events.batch import Batch, Rows, check_rows, column_name, without_ma
 from endcap.events.clock import Clock
 from endcap.events.engine import reading
 from endcap.events.paths import shown
-from endcap.events.plan import DAY, TIME, Plan, Wanted, locate
+from endcap.events.plan import ABSENT, DAY, TIME, Plan, Wanted, locate, where_columns, with_where
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
 from endcap.events.sources import SourceFile
@@ -29,6 +29,8 @@ from endcap.spec.shop import Layout
 from endcap.spec.source import Source
 
 Progress = Callable[[str], None]
+SHOWN = 1000
+"""Values of a column that are counted at a time."""
 PlanOf = Callable[[Mapping[str, str], frozenset[str], str], Plan]
 
 
@@ -44,10 +46,18 @@ class Loader:
     """That of local times; None: UTC's."""
     empty: list[str] = field(default_factory=list)
     """Files without a byte, or without a row."""
+    words: Sequence[str] = ()
+    """Those that stand for no value in conditions."""
+    values: dict[str, Counter[str | None]] = field(default_factory=dict)
+    """What stood in the columns that rules look at, by column, as long as no row was good: the commonest values."""
     rows: int = 0
     """Rows read so far, in all sources: the good rows' `row`."""
     missing: Counter[str] = field(default_factory=Counter)
     """Rows read whose value was a word for none, by column."""
+    met: set[str] = field(default_factory=set)
+    """Names of wanted columns that a file had."""
+    _sources: int = 0
+    _good: int = 0
     _told: float = field(default_factory=time.monotonic)
 
     def load(
@@ -57,15 +67,19 @@ class Loader:
         wanted: Sequence[Wanted],
         plan_of: PlanOf,
         layout: Layout = "columns",
+        active: Callable[[pa.Table], None] = lambda rows: None,
     ) -> Iterator[pa.Table]:
         """Good rows in reading order, with their place in it as `row`.
 
-        plan_of: the plan, given where the wanted columns stand, which hold typed times, and the mark of fractions.
+        plan_of: the plan, given where the wanted columns stand, which hold typed times, and the mark of fractions; the
+        source's conditions come before it. active: takes rows that are left out and yet are activity.
         """
         never_seen: set[str] | None = None
         rows: Rows | None = None
+        wanted = [*wanted, *where_columns(source, f"{self.table}.sources[{self._sources}]")]
+        self._sources += 1
         for file in files:
-            before = self.quarantine.rows[self.table]
+            before = self.quarantine.seen(self.table)
             if self.clock is not None:
                 self.clock.begin_file()
             with reading(file.name):
@@ -74,16 +88,19 @@ class Loader:
                     located = locate(wanted, rows, file, layout)
                     # Numbers of JSON and Parquet are typed, and come with a point.
                     decimal = source.decimal if file.format in ("csv", "tsv") else "."
-                    plan, used = plan_of(located, rows.instants, decimal), _places(located, rows)
+                    plan = plan_of(located, rows.instants, decimal)
+                    plan = with_where(plan, source, located, self.words, decimal)
+                    used = _places(located, rows)
                     for batch in map(functools.partial(without_marks, wanted=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
-                            yield self._check(batch, plan, rows.names, file)
+                            yield self._check(batch, plan, rows.names, file, active)
                         self.quarantine.check(self.table, end=False)
                         self._tell()
+                    self.met |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
                     never_seen = rows.unseen if never_seen is None else never_seen & rows.unseen
             file.check_unchanged()
-            if self.quarantine.rows[self.table] == before:
+            if self.quarantine.seen(self.table) == before:
                 self.empty.append(file.name)
         missing = {
             column.name: column.key for column in wanted if column.name in (never_seen or ()) and not column.optional
@@ -100,7 +117,9 @@ class Loader:
                 paths=paths,
             )
 
-    def _check(self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile) -> pa.Table:
+    def _check(
+        self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile, active: Callable[[pa.Table], None]
+    ) -> pa.Table:
         count = len(batch.lines)
         self.connection.register("batch", batch.table)
         checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
@@ -113,9 +132,9 @@ class Loader:
                 ((rows,),) = self.connection.execute(words).fetchall()
                 self.missing += Counter({name: rows})
         left, reason = checked.column("left"), checked.column("reason")
-        good = checked.drop_columns(["left", "reason"])
         if left.null_count < count:
-            self.quarantine.leave_out(self.table, Counter(left.drop_null().to_pylist()))
+            counts = pc.value_counts(left.drop_null()).to_pylist()
+            self.quarantine.leave_out(self.table, Counter({one["values"]: one["counts"] for one in counts}))
         if reason.null_count < count:
             bad = pc.is_valid(reason)
             raw = batch.table.filter(bad).rename_columns(list(names[: batch.table.num_columns]))
@@ -123,12 +142,27 @@ class Loader:
             reasons = reason.drop_null().to_pylist()
             self.quarantine.keep(self.table, file.name, lines, reasons, raw.to_pylist())
             self._keep_examples(batch.table, plan, reason, batch.lines, file)
+        good = checked.drop_columns(["left", "reason"])
         if left.null_count + reason.null_count < 2 * count:
-            good = good.filter(pc.and_(pc.is_null(left), pc.is_null(reason)))
+            kept = pc.and_(pc.is_null(left), pc.is_null(reason))
+            good = good.filter(kept if plan.active is None else pc.or_(kept, checked.column("active")))
+        # Activity too, for the order of a customer's rows tells which of two hours is meant.
+        good = self._settled(good)
+        if plan.active is not None:
+            other = good.column("active")
+            active(good.select(["customer", "time"]).filter(other))
+            good = good.filter(pc.invert(other)).drop_columns(["active"])
         self.quarantine.count(self.table, good.num_rows)
-        if self.clock is not None and LOCAL in good.schema.names:
-            good = self.clock.settle(good, *(name for name in (TIME, "time", DAY) if name in good.schema.names))
+        self._good += good.num_rows
+        if not self._good:
+            self._note_values(plan)
         return good
+
+    def _settled(self, rows: pa.Table) -> pa.Table:
+        """Rows with their local times made instants."""
+        if self.clock is None or LOCAL not in rows.schema.names:
+            return rows
+        return self.clock.settle(rows, *(name for name in (TIME, "time", DAY) if name in rows.schema.names))
 
     def _keep_examples(
         self, batch: pa.Table, plan: Plan, reason: pa.ChunkedArray, lines: NDArray[np.int64], file: SourceFile
@@ -143,6 +177,13 @@ class Loader:
                 self.quarantine.add_examples(
                     self.table, file.name, name, lines[at].tolist(), values.column("value").to_pylist()
                 )
+
+    def _note_values(self, plan: Plan) -> None:
+        """Note what the rules looked at in the batch that is registered."""
+        for name in plan.shown:
+            counts = self.values.setdefault(name, Counter())
+            counts.update(dict(self.connection.execute(plan.values_sql("batch", name, SHOWN)).fetchall()))
+            self.values[name] = Counter(dict(counts.most_common(SHOWN)))
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
 from endcap.events.clock import has_clock
-from endcap.events.ids import AS_FLOAT, as_id, as_text, is_float, is_word, nested_checks
+from endcap.events.conditions import all_hold, any_holds
+from endcap.events.ids import as_id, as_text, id_checks, is_word, nested_checks
 from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.numbers import number, number_checks
 from endcap.events.paths import alike, parse, shown, walks_list
@@ -17,11 +19,17 @@ from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text
 from endcap.events.times import Reading, span_checks, time_checks, time_columns
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
+from endcap.spec.source import Source
 
 RESERVED = ("reason", "row", "left")
 DELIMITERS = ";\t|,"
+OTHER_TYPES, RETURNS = "other_types", "events.returns"
 WITHOUT_ITEM = "without_item"
 """The rule that leaves out rows of a list without an element, and of a log whose rows need not be about an item."""
+ACTIVE = (OTHER_TYPES, WITHOUT_ITEM)
+"""Rules that leave out what a shopper did all the same."""
+ABSENT = "NULL::VARCHAR"
+"""Where an optional column stands that a file lacks."""
 TIME, KEPT = "§time", "§kept"
 """Columns of a published item table's rows beside its own: their time (epoch ms), and whether they are of it."""
 DAY = "§day"
@@ -49,8 +57,10 @@ class Plan:
 
     select: each column of the result -> SQL over the batch's columns. checks: in order, (SQL that holds for a bad row,
     reason) over the batch's columns and the result's. leaves: in the same way, what leaves a row out that is not bad,
-    and its name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's columns.
-    missing: by column of the result, SQL over the batch's that holds where a word for no value was read as none.
+    and the rule's name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's
+    columns. missing: by column of the result, SQL over the batch's that holds where a word for no value was read as
+    none. shown: what rules that leave rows out look at, by its name in messages. active: of rows that a rule leaves
+    out, whether they are a shopper's activity nonetheless; None: none is.
     """
 
     select: Mapping[str, str]
@@ -58,9 +68,12 @@ class Plan:
     leaves: Sequence[tuple[str, str]] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
+    active: str | None = None
 
     def sql(self, batch: str) -> str:
-        """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row."""
+        """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row, and
+        `active` where there may be such rows."""
         columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
         left, reason = (
             f"CASE {cases} END" if cases else "NULL::VARCHAR"
@@ -72,19 +85,31 @@ class Plan:
         # Each in a query of its own: the engine would compute a column anew in each condition that names it.
         computed = f"SELECT *, {columns} FROM {batch}"  # noqa: S608 (all parts are quoted)
         judged = f'SELECT *, {left} AS "left" FROM ({computed})'  # noqa: S608 (as above)
-        names = ", ".join(map(quoted, self.select))
-        return f"SELECT {names}, \"left\", nullif({reason}, '') AS reason FROM ({judged})"  # noqa: S608 (as above)
+        results = [*map(quoted, self.select), '"left"', f"nullif({reason}, '') AS reason"]
+        if self.active is not None:
+            results.append(f"{self.active} AS active")
+        return f"SELECT {', '.join(results)} FROM ({judged})"  # noqa: S608 (as above)
+
+    def values_sql(self, batch: str, shown: str, most: int) -> str:
+        """A query on the same: the commonest values of one of `shown`, and how many rows have each."""
+        rows = f"SELECT {self.shown[shown]} AS value FROM {batch}"  # noqa: S608 (as above)
+        return f"SELECT value, count(*) FROM ({rows}) GROUP BY value ORDER BY 2 DESC, 1 LIMIT {most}"  # noqa: S608
 
 
 def event_columns(shop: Shop, source: EventSource) -> list[Wanted]:
-    """The columns that this source must have."""
+    """The columns that this source must have: none of types where it says itself of which type its events are."""
+    # Of several sources perhaps one has orders, and with it what takes them back.
+    several = len(shop.events.sources) > 1
+    returns = [Wanted(name, RETURNS, optional=several) for name in shop.events.returns]
     if source.layout != "columns":
         published = PUBLISHED[source.layout]
         names = [published.item, published.session, published.time, published.day, published.offset, published.customer]
-        return _named_by(source.layout, [*names, published.type_column])
+        names += [published.type_column] if source.type is None else []
+        return [*_named_by(source.layout, names), *returns]
     columns, needed = shop.events.columns, {"item", "time", _needed(shop)}
-    named = [(name, key) for key in EventColumns.model_fields for name in _listed(getattr(columns, key))]
-    return [Wanted(name, f"events.columns.{key}", key in needed) for name, key in named]
+    keys = [key for key in EventColumns.model_fields if key != "type" or source.type is None]
+    named = [(name, key) for key in keys for name in _listed(getattr(columns, key))]
+    return [*(Wanted(name, f"events.columns.{key}", key in needed) for name, key in named), *returns]
 
 
 def event_plan(
@@ -95,55 +120,104 @@ def event_plan(
     located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
     """
     words, item_words = shop.events.missing, shop.events.missing_items
-    leaves: list[tuple[str, str]] = []
+    whole = shop.events.float_ids == "whole"
+    parts: dict[str, list[str]] = {}
+    named: dict[str, str | Sequence[str] | None]
     rule, zone = shop.events.time, has_clock(shop.events.time.zone)
     if source.layout != "columns":
         published = PUBLISHED[source.layout]
         time = located[published.time or published.day]
         unit = "iso" if published.time in instants else published.unit
-        select, checks = _published(published, Reading(unit, (), zone, decimal), located, words, item_words)
+        read = Reading(unit, (), zone, decimal)
+        select, times = _published(published, read, located, words, item_words, source.type, whole)
         named = {"item": published.item, "session": published.session, "customer": published.customer}
-        holders = named | {"time": published.time or published.day, "type": published.type_column}
-        if published.itemless:
-            leaves.append(("item IS NULL", WITHOUT_ITEM))
+        holders = named | {"time": published.time or published.day}
+        holders["type"] = published.type_column if source.type is None else None
     else:
         columns = shop.events.columns
-        named = {key: getattr(columns, key) for key in EventColumns.model_fields if key != "time"}
+        named = {key: getattr(columns, key) for key in ("item", "session", "customer")}
+        if source.type is None:
+            named["type"] = columns.type
         time = located[columns.time]
         typed = columns.time in instants
         formats = [] if typed else _listed(rule.format)
         reading = Reading("iso" if typed else rule.unit, formats, zone, decimal)
+        parts = {"session": _columns(columns.session, located), "customer": _columns(columns.customer, located)}
         select = {
-            "session": as_id(_columns(columns.session, located), words),
-            "customer": as_id(_columns(columns.customer, located), words),
-            "item": as_id([located[columns.item]], item_words),
+            "session": as_id(parts["session"], words, whole=whole),
+            "customer": as_id(parts["customer"], words, whole=whole),
+            "item": as_id([located[columns.item]], item_words, whole=whole),
             **time_columns(time, reading),
-            "type": as_id(_columns(columns.type, located), words),
+            "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
         }
         unread = nested_checks("time", [columns.time], located)
-        checks = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, reading)]
-        holders = {key: getattr(columns, key) for key in EventColumns.model_fields}
-    checks = [*checks, *span_checks(now)]
-    needed = _needed(shop)
+        times = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, reading)]
+        holders = named | {"time": columns.time}
     missing = {
         name: is_word(_columns(holder, located), item_words if name == "item" else words)
         for name, holder in holders.items()
     }
-    return Plan(
-        select,
-        [
-            ("item IS NULL", "item is empty"),
-            (f"{needed} IS NULL", f"{needed} is empty, and sessions.by is '{shop.sessions.by}'"),
-            *(check for key, names in named.items() for check in nested_checks(key, _listed(names), located)),
-            *((is_float(name), f"{name} {AS_FLOAT}") for name in ("item", "session", "customer")),
-            (f'"time" IS NULL AND ({missing["time"]})', "time is empty"),
-            *checks,
-        ],
-        leaves,
-        about={f"{name} {AS_FLOAT}": select[name] for name in ("item", "session", "customer")}
-        | {reason: time for _, reason in checks},
-        missing={name: condition for name, condition in missing.items() if condition != "false"},
-    )
+    nested = {key: nested_checks(key, _listed(names), located) for key, names in named.items()}
+    ids = {name: id_checks(name, parts.get(name, ()), words, whole=whole) for name in ("item", "session", "customer")}
+    times = [(f'"time" IS NULL AND ({missing["time"]})', "time is empty"), *times, *span_checks(now)]
+    checks = [("item IS NULL", "item is empty"), *itertools.chain(*nested.values(), *ids.values()), *times]
+    if shop.sessions.by == "given":
+        checks.insert(1, ("session IS NULL", "session is empty, and sessions.by is 'given'"))
+    about = {reason: select[name] for name, its in ids.items() for _, reason in its}
+    about |= {reason: time for _, reason in times}
+    leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
+    active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
+    missing = {name: condition for name, condition in missing.items() if condition != "false"}
+    return Plan(select, checks, leaves, about, missing, values, active)
+
+
+def _event_leaves(
+    shop: Shop, source: EventSource, located: Mapping[str, str], of_type: str, decimal: str
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """What leaves events out, as of `Plan.leaves`, and what these rules look at."""
+    leaves: list[tuple[str, str]] = []
+    values: dict[str, str] = {}
+    returns = {name: one for name, one in shop.events.returns.items() if located[name] != ABSENT}
+    if returns:
+        leaves.append((any_holds(returns, located, shop.events.missing, decimal), "returns"))
+        values |= {name: located[name] for name in returns}
+    if shop.kept_types is not None:
+        values["type"] = of_type
+        listed = ", ".join(map(text, shop.kept_types))
+        leaves.append((f'"type" IS NULL OR "type" NOT IN ({listed})' if listed else "true", OTHER_TYPES))
+    if source.layout != "columns" and PUBLISHED[source.layout].itemless:
+        leaves.append(("item IS NULL", WITHOUT_ITEM))
+    if shop.sessions.by == "gap":
+        leaves.append(("customer IS NULL", "without_customer"))
+    return leaves, values
+
+
+def _may_be_active(shop: Shop, leaves: Sequence[tuple[str, str]]) -> bool:
+    return shop.sessions.by == "gap" and any(name in ACTIVE for _, name in leaves)
+
+
+def _active(checks: Sequence[tuple[str, str]]) -> str:
+    """Whether a row that is left out says that its customer was there: who, and when."""
+    wrong = " ".join(f"WHEN {condition} THEN false" for condition, _ in checks)
+    there = f'"left" IN ({", ".join(map(text, ACTIVE))}) AND customer IS NOT NULL'
+    return f"CASE WHEN ({there}) IS NOT TRUE THEN false {wrong} ELSE true END"
+
+
+def where_columns(source: Source, key: str) -> list[Wanted]:
+    """The columns that a source's own conditions are about. key: where the shop's file has the source."""
+    return [Wanted(name, f"{key}.where") for name in source.where]
+
+
+def with_where(plan: Plan, source: Source, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> Plan:
+    """The plan that leaves out the rows which do not fit the source's own conditions.
+
+    missing: words for no value; decimal: the mark of fractions.
+    """
+    if not source.where:
+        return plan
+    fits = all_hold(source.where, located, missing, decimal)
+    values = {name: located[name] for name in source.where}
+    return replace(plan, leaves=[(f"NOT ({fits})", "where"), *plan.leaves], shown={**values, **plan.shown})
 
 
 def table_columns(table: Items | Customers) -> list[Wanted]:
@@ -166,12 +240,18 @@ def table_columns(table: Items | Customers) -> list[Wanted]:
 
 
 def table_plan(
-    table: Items | Customers, zone: bool, located: Mapping[str, str], instants: frozenset[str], decimal: str
+    table: Items | Customers,
+    zone: bool,
+    located: Mapping[str, str],
+    instants: frozenset[str],
+    decimal: str,
+    *,
+    whole: bool,
 ) -> Plan:
     """The plan of an item or customer table: its id first, then attributes by their own names.
 
-    zone: whether local times are of another zone than UTC; the rest as of `event_plan`. A published item table has the
-    columns TIME and KEPT too where its layout needs them.
+    zone: whether local times are of another zone than UTC; whole: as of `as_id`; the rest as of `event_plan`. A
+    published item table has the columns TIME and KEPT too where its layout needs them.
     """
     kind, published = table_kind(table), published_items(table)
     numbers = {name: name for name in table.numeric}
@@ -179,10 +259,11 @@ def table_plan(
         columns = {key: name for key, name in table.columns.model_dump().items() if name}
         price = columns.pop("price", None)
         texts = {
-            key: as_id([located[name]]) if key == kind else as_text(located[name]) for key, name in columns.items()
+            key: as_id([located[name]], whole=whole) if key == kind else as_text(located[name])
+            for key, name in columns.items()
         }
     else:
-        texts, price = _published_texts(published, located), published.price
+        texts, price = _published_texts(published, located, whole), published.price
     numbers |= {"price": price} if price else {}
     select = texts | {name: as_text(located[name]) for name in table.categorical}
     select |= {key: number(located[name], decimal) for key, name in numbers.items()}
@@ -199,8 +280,9 @@ def table_plan(
         )
     key = published.item if published is not None else getattr(table.columns, kind)
     checks = [(f"{kind} IS NULL", f"{kind} is empty"), *nested_checks(kind, [key], located)]
-    checks.append((is_float(kind), f"{kind} {AS_FLOAT}"))
-    about = {f"{kind} {AS_FLOAT}": texts[kind]}
+    spoilt = id_checks(kind, whole=whole)
+    checks += spoilt
+    about = {reason: texts[kind] for _, reason in spoilt}
     leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and walks_list(key) else []
     for key, name in numbers.items():
         wrong = f"NOT coalesce(isfinite({quoted(key)}), false) AND trim({located[name]}) <> ''"
@@ -225,11 +307,11 @@ def list_columns(column: str, key: str) -> list[Wanted]:
     return [Wanted(column, key, required=True)]
 
 
-def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str) -> Plan:
-    """The plan of a list of items: their ids alone, as `item`."""
-    item, as_float = as_id([located[column]]), f"item {AS_FLOAT}"
+def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, whole: bool) -> Plan:
+    """The plan of a list of items: their ids alone, as `item`. whole: as of `as_id`."""
+    item, spoilt = as_id([located[column]], whole=whole), id_checks("item", whole=whole)
     checks = [("item IS NULL", "item is empty"), *nested_checks("item", [column], located)]
-    return Plan({"item": item}, [*checks, (is_float("item"), as_float)], about={as_float: item})
+    return Plan({"item": item}, [*checks, *spoilt], about={reason: item for _, reason in spoilt})
 
 
 def published_items(table: Items | Customers) -> PublishedItems | None:
@@ -243,7 +325,10 @@ def table_kind(table: Items | Customers) -> str:
 
 
 def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layout = "columns") -> dict[str, str]:
-    """Each wanted name's column of the batch, as SQL. Raises DataError that names all that are missing."""
+    """Each wanted name's column of the batch, as SQL; ABSENT where an optional one is missing.
+
+    Raises DataError that names all others that are missing.
+    """
     known = {_plain(name, layout): quoted(column_name(at)) for at, name in enumerate(rows.names)}
     there = [name for name in rows.names if name not in rows.unseen]
     found, missing, repeated = {}, [], []
@@ -252,7 +337,7 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
         names = [_plain(name, layout) for name in (column.name, *column.aliases)]
         plain = next((name for name in names if name in known), names[0])
         if plain not in known and column.optional:
-            found[column.name] = "NULL::VARCHAR"
+            found[column.name] = ABSENT
         elif plain not in known or (column.name in rows.unseen and _is_missing(column, rows)):
             close = _near(column.name, there, rows.paths())
             hint = f"; did you mean {close!r}?" if close is not None else ""
@@ -344,6 +429,8 @@ def _published(
     located: Mapping[str, str],
     words: Sequence[str],
     item_words: Sequence[str],
+    constant: str | None,
+    whole: bool,
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     if published.time:
         time = time_columns(located[published.time], reading)
@@ -354,17 +441,21 @@ def _published(
         time["time"] = f"{time[DAY]} + {offset}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     select = {
-        "session": as_id(_columns(published.session, located), words),
-        "customer": f"nullif({as_id(_columns(published.customer, located), words)}, {text(published.unknown)})",
-        "item": f"nullif({as_id([located[published.item]], item_words)}, {text(published.no_item)})",
+        "session": as_id(_columns(published.session, located), words, whole=whole),
+        "customer": "nullif("
+        f"{as_id(_columns(published.customer, located), words, whole=whole)}, {text(published.unknown)})",
+        "item": f"nullif({as_id([located[published.item]], item_words, whole=whole)}, {text(published.no_item)})",
         **time,
-        "type": as_id([located[published.type_column]], words) if published.type_column else text(published.type),
     }
+    if constant is None and published.type_column:
+        select["type"] = as_id([located[published.type_column]], words)
+    else:
+        select["type"] = text(published.type if constant is None else constant)
     return select, checks
 
 
-def _published_texts(published: PublishedItems, located: Mapping[str, str]) -> dict[str, str]:
-    select = {"item": f"nullif({as_id([located[published.item]])}, {text(published.no_item)})"}
+def _published_texts(published: PublishedItems, located: Mapping[str, str], whole: bool) -> dict[str, str]:
+    select = {"item": f"nullif({as_id([located[published.item]], whole=whole)}, {text(published.no_item)})"}
     if published.title:
         select["title"] = as_text(located[published.title])
     if published.flags:

@@ -67,6 +67,10 @@ class Quarantine:
         """Count good rows of a table."""
         self.rows[table] += good
 
+    def seen(self, table: str) -> int:
+        """Rows of a table: good, bad and left out."""
+        return self.rows[table] + self.left_out.get(table, Counter()).total()
+
     def leave_out(self, table: str, counts: Counter[str]) -> None:
         """Count rows of a table that rules leave out."""
         self.left_out.setdefault(table, Counter()).update(counts)
@@ -109,6 +113,9 @@ class Quarantine:
         hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
         allowed = f"allowed: {self._limit:.1%}, {self._setting}"
         head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
+        left = self.left_out.get(table, Counter())
+        if left:
+            lines.append(f"  ({left.total():,} more rows are left out, and count neither way: {', '.join(left)})")
         advice = [f"Probably {hint}."] if hint else []
         places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
         raise DataError(
@@ -121,6 +128,7 @@ class Quarantine:
             setting=self._setting,
             reasons=dict(counts.most_common()),
             examples=examples,
+            left_out=dict(left),
             advice=hint,
             path=str(self.file) if self._kept else None,
             first=self._first[table],

@@ -45,6 +45,7 @@ _SNAPSHOTS, _DATASETS = STEPS["ingest"].kind, STEPS["features"].kind
 _SOURCES: dict[str, dict[str, _Source]] = {
     _SNAPSHOTS: {
         "events": _Source("events/*.parquet", _BY_DAY, "every event; time in ms since 1970 (UTC)"),
+        "activity": _Source("activity.parquet", _PLAIN, "what else customers did, and when; sessions go on by it"),
         "items": _Source("items.parquet", _PLAIN, "the item table"),
         "customers": _Source("customers.parquet", _PLAIN, "the customer table"),
         "bad_rows": _Source("quarantine.jsonl", _BAD, "rows that were set aside, and why"),

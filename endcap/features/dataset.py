@@ -120,7 +120,10 @@ def _write_salted(
     window = cut(engine, settings, snapshot, end)
     progress("reading ids and making sessions")
     parts = (with_types(rows, settings.features.events) for rows in (window.train, window.test))
-    log, test = (_log(engine, settings, rows, salt, window.customers) for rows in parts)
+    log, test = (
+        _log(engine, settings, rows, salt, window.customers, window.activity.get(part))
+        for part, rows in zip(("train", "test"), parts, strict=True)
+    )
     before, tested = _sizes(engine, log), _sizes(engine, test)
     single = engine.count(log.sessions.filter(log.sessions.events == 1))
     progress("filtering")
@@ -159,9 +162,11 @@ def _write_salted(
     }
 
 
-def _log(engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str, customers: bool) -> Log:
+def _log(
+    engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str, customers: bool, activity: ir.Table | None
+) -> Log:
     if settings.sessions.by == "gap":
-        return by_gap(engine, rows, settings.sessions.gap, salt)
+        return by_gap(engine, rows, settings.sessions.gap, salt, activity)
     return given(engine, rows, salt, customers=customers)
 
 

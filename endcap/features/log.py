@@ -119,20 +119,24 @@ def _counts(visits: ir.Table) -> dict[str, int]:
     return {name: int(count or 0) for name, count in table.to_pyarrow().to_pylist()[0].items()}
 
 
-def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
+def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str, activity: ir.Table | None = None) -> Log:
     """The log of rows that all have a customer, cut into sessions where a customer's pause is longer than `gap`.
 
-    A session's id is its customer's and its start, as in ``c7@1717236000000``.
+    activity: customer (id) and time of what customers did beside; in a pause it makes two pauses of one. Sessions are
+    of rows alone. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
     """
     keyed = rows.drop("session").mutate(customer=_key(rows.customer, salt))
     unsorted, items, customers = _coded(engine, keyed, rows, salt)
+    together = unsorted if activity is None else _with_activity(unsorted, activity, customers)
     # Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
-    events = engine.keep(unsorted.order_by("customer", "time", "row"))
+    events = engine.keep(together.order_by("customer", "time", "row"))
     engine.drop(unsorted)
     apart = events.mutate(pause=events.time - events.time.lag(), other=events.customer != events.customer.lag())
     cut = (apart.other | (apart.pause > gap // MILLISECOND)).fill_null(True)
     numbered = apart.mutate(session=cut.cast("int64").sum().over(ibis.cumulative_window()).cast("uint64"))
-    coded = engine.keep(numbered.select("session", *(name for name in events.columns if name != "session")))
+    if activity is not None:
+        numbered = numbered.filter(numbered.event)
+    coded = engine.keep(numbered.select("session", *(name for name in events.columns if name != "event")))
     engine.drop(events)
     sessions = coded.group_by(key=coded.session).aggregate(
         customer=coded.customer.min(), start=coded.time.min(), end=coded.time.max(), events=coded.count()
@@ -140,6 +144,15 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str) -> Log:
     sessions = sessions.join(customers.select(customer="key", name="id"), "customer")
     named = sessions.mutate(id=sessions.name.concat("@", sessions.start.cast("string"))).drop("name")
     return Log(coded, engine.keep(named), items, customers)
+
+
+def _with_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
+    """Events and their customers' other activity as one table, in which `event` tells them apart."""
+    # By the ids, not by the keys: a stranger whose key is that of a customer would not be noticed.
+    known = activity.join(customers.select("key", "id"), activity.customer == customers.id)
+    others = known.select(customer="key", time="time").distinct()
+    empty = {name: ibis.null(kind) for name, kind in events.schema().items() if name not in others.columns}
+    return events.mutate(event=True).union(others.mutate(**empty).select(events.columns).mutate(event=False))
 
 
 def check_keys(engine: Engine, *tables: ir.Table) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
+from endcap.events.snapshot import ACTIVITY_FILE
 from endcap.features.engine import Engine
 from endcap.spec.base import format_duration
 from endcap.spec.settings import FeatureSettings
@@ -26,7 +28,8 @@ class Window:
     """Rows of a snapshot in [start, end), epoch ms (start None: all before the end).
 
     train, test: each part's rows that can be in a session. rows: rows of the training part in the snapshot. dropped:
-    how many of them are left out, by reason. customers: whether any row of the snapshot has one.
+    how many of them are left out, by reason. customers: whether any row of the snapshot has one. activity: by part,
+    what else customers did: columns customer and time.
     """
 
     train: ir.Table
@@ -36,6 +39,7 @@ class Window:
     rows: int
     dropped: Mapping[str, int]
     customers: bool
+    activity: Mapping[str, ir.Table] = field(default_factory=dict)
 
 
 def milliseconds(moment: datetime) -> int:
@@ -73,7 +77,29 @@ def cut(engine: Engine, settings: FeatureSettings, snapshot: Path, end: int | No
     if about.unnamed:
         dropped[f"without_{needed}"] = engine.count(train.filter(train[needed].isnull()))
         train, test = (part.filter(part[needed].notnull()) for part in (train, test))
-    return Window(train, test, start, end, total, dropped, about.customers)
+    activity = _activity(engine, settings, snapshot, files) if settings.sessions.by == "gap" else None
+    if activity is None:
+        return Window(train, test, start, end, total, dropped, about.customers)
+    inside = activity.filter(activity.time < end)
+    begun = inside if start is None else inside.filter(inside.time >= start)
+    parts = {"train": begun.filter(begun.part == "train")}
+    if about.test:
+        parts["test"] = inside.filter(inside.part == "test")
+    named = {part: rows.drop("part") for part, rows in parts.items()}
+    return Window(train, test, start, end, total, dropped, about.customers, named)
+
+
+def _activity(engine: Engine, settings: FeatureSettings, snapshot: Path, files: list[Path]) -> ir.Table | None:
+    """What customers did beside the events that sessions are made of: of the snapshot's own file, and the events of
+    types that only make an item a customer's. files: of the events."""
+    tables = []
+    if (snapshot / ACTIVITY_FILE).is_file():
+        tables.append(engine.read([snapshot / ACTIVITY_FILE]).select("customer", "time", "part"))
+    if settings.kept_types != settings.types:
+        rows = engine.read(files)
+        others = rows.filter(rows.type.notin(settings.types), rows.customer.notnull())
+        tables.append(others.select("customer", "time", "part"))
+    return ibis.union(*tables) if len(tables) > 1 else next(iter(tables), None)
 
 
 def nothing_left(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:

@@ -119,7 +119,11 @@ class Tables(Artifact):
 
 
 class Snapshot(Tables):
-    """A checked log: what `ingest` made. Tables: `events`, and `items` and `customers` where the shop has them."""
+    """A checked log: what `ingest` made.
+
+    Tables: `events`; `items` and `customers` where the shop has them; `activity`, what else customers did and when,
+    where sessions are cut by gaps and rows of other types were left out.
+    """
 
     title = "Snapshot"
 
@@ -129,12 +133,22 @@ class Snapshot(Tables):
         bad: dict[str, dict[str, int]] = self.facts["bad"]
         return bad
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Rows that the shop's rules leave out, which are not bad: how many, by table and rule."""
+        left: dict[str, dict[str, int]] = self.facts.get("left_out", {})
+        return left
+
     def rows(self) -> list[tuple[str, Any]]:
+        rules = {
+            f"left out {table}: {rule}": n for table, counts in self.left_out.items() for rule, n in counts.items()
+        }
         reasons = {f"bad {table}: {reason}": n for table, counts in self.bad.items() for reason, n in counts.items()}
         return [
             ("events", self.facts["events"]),
             ("from", moment_text(self.facts["first"])),
             ("to", moment_text(self.facts["last"])),
+            *rules.items(),
             *reasons.items(),
             ("address", self.address),
         ]

@@ -61,14 +61,14 @@ def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozen
         return frozenset()
     found: set[str] = set()
     with _loader("blacklist", shop, 0.0, "rules.blacklist", progress) as loader:
-        for rows in _listed(listed, loader):
+        for rows in _listed(listed, loader, shop.events.float_ids == "whole"):
             found.update(rows["item"].to_pylist())
     return frozenset(found)
 
 
-def _listed(blacklist: Blacklist, loader: Loader) -> Iterator[pa.Table]:
+def _listed(blacklist: Blacklist, loader: Loader, whole: bool) -> Iterator[pa.Table]:
     wanted = list_columns(blacklist.column, "rules.blacklist.column")
-    plan_of = functools.partial(list_plan, blacklist.column)
+    plan_of = functools.partial(list_plan, blacklist.column, whole=whole)
     for source in blacklist.sources:
         files = find_files(source, loader.progress).files
         # A list may have come to be empty; a file without even its header is one that is being written.
@@ -88,7 +88,7 @@ def _items(shop: Shop, items: Items, now: int, progress: Progress) -> pa.Table:
         sources = [completed(source) for source in items.sources]
         files = [(source, find_files(source, progress).files) for source in sources]
         folder = loader.quarantine.file.parent
-        write_table(items, files, folder, loader, now)
+        write_table(items, files, folder, loader, now, whole=shop.events.float_ids == "whole")
         bad = loader.quarantine.bad.get("items")
         if bad:
             told = ", ".join(f"{count:,} because {reason}" for reason, count in bad.most_common())
@@ -105,4 +105,4 @@ def _loader(table: str, shop: Shop, limit: float, setting: str, progress: Progre
         engine(Path(place) / "spill", time_rule.zone) as connection,
         Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, kept=False) as quarantine,
     ):
-        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone))
+        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone), words=shop.events.missing)

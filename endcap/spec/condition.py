@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from endcap.spec.base import Allowed, Mistake, Strict, check
+from endcap.spec.base import Allowed, Mistake, Strict, check, known, mistakes
 
-Scalar = str | int | float | bool
+_WORDS = (
+    "a value, a list of values, or a map with among, not_among, prefix, min, max, above, below, present; "
+    "texts such as 007 and 1.50 in quotes"
+)
+
+
+class _Short:
+    """Annotation: a JSON schema allows the short forms too."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [_SCALAR, _SEVERAL, handler(core)]}
+
+
+_SCALAR: JsonSchemaValue = {"type": ["string", "integer", "boolean"]}
+_SEVERAL: JsonSchemaValue = {"type": "array", "items": _SCALAR, "minItems": 1}
+_Texts = Annotated[list[str], Field(min_length=1), WithJsonSchema(_SEVERAL)]
 
 
 class Condition(Strict):
     """What a column's value must be; of several keys all must hold. A missing value fits `present: false` alone."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    among: Annotated[list[str], Field(min_length=1)] | None = None
-    """One of these texts."""
-    other: Annotated[list[str], Field(min_length=1)] | None = None
+    among: _Texts | None = None
+    """One of these texts, letter by letter: 5 is not 5.0."""
+    not_among: _Texts | None = None
     """None of these texts."""
-    prefix: str | None = None
+    prefix: Annotated[str, Field(min_length=1)] | None = None
     """A text that begins so."""
     min: float | None = None
     """A number of at least this."""
@@ -35,31 +52,53 @@ class Condition(Strict):
     """Whether there is a value at all."""
 
     @check
+    def _texts_are_values(self) -> Iterator[Mistake]:
+        for key, texts in (("among", self.among), ("not_among", self.not_among)):
+            for place, value in known(texts or []).items():
+                if not value:
+                    allowed = "texts that are not empty; of a missing value, {present: false}"
+                    yield Mistake((key, place), "''", allowed, code="not-allowed")
+
+    @check
     def _alone_where_absent(self) -> Iterator[Mistake]:
         others = [name for name, value in self if value is not None and name != "present"]
         if self.present is False and others:
             yield Mistake(("present",), f"false, and {', '.join(others)}", "false alone", code="conflict")
 
+    @check
+    def _bounds_leave_room(self) -> Iterator[Mistake]:
+        bounds = {name: value for name, value in self if value is not None and name in ("min", "above", "max", "below")}
+        # The bound that takes more counts; of two equal ones that is the one that takes the number itself too.
+        least, over, lower = max((bounds.get(name, -math.inf), name == "above", name) for name in ("min", "above"))
+        most, under, upper = min((bounds.get(name, math.inf), name != "below", name) for name in ("max", "below"))
+        if least > most or (least == most and (over or not under)):
+            allowed = f"a number that leaves room for {lower}: {least:g}"
+            yield Mistake((upper,), f"{most:g}", allowed, code="conflict")
+
 
 def _as_condition(value: Any) -> Any:
     """A value or a list of values stands for `among`."""
-    if isinstance(value, list):
-        return {"among": [_as_text(one) for one in value]}
-    return {"among": [_as_text(value)]} if isinstance(value, Scalar) else value
+    if isinstance(value, dict):
+        if all(one is None for one in value.values()):
+            raise mistakes([Mistake((), "no condition", _WORDS, code="missing")])
+        texts = {
+            key: _as_texts(value[key], (key,)) for key in ("among", "not_among") if isinstance(value.get(key), list)
+        }
+        return {**value, **texts}
+    if isinstance(value, list) and value:
+        return {"among": _as_texts(value, ())}
+    return {"among": _as_texts([value])} if isinstance(value, str | int | float) else value
 
 
-def _as_text(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
+def _as_texts(values: list[Any], at: tuple[str, ...] | None = None) -> list[Any]:
+    """at: where in the condition the list stands; None: there is no list, but one value."""
+    # YAML's 1.50 is the number 1.5: the log's own text is gone, and what is written in its place need not be equal.
+    for number, value in enumerate(values):
+        if isinstance(value, float):
+            allowed = "text; write it in quotes, letter by letter as in the log"
+            raise mistakes([Mistake(() if at is None else (*at, number), str(value), allowed, code="wrong-type")])
+    return [str(value).lower() if isinstance(value, bool | int) else value for value in values]
 
 
-Conditions = dict[
-    str,
-    Annotated[
-        Condition,
-        BeforeValidator(_as_condition),
-        Allowed("a value, a list of values, or a map with among, other, prefix, min, max, above, below, present"),
-    ],
-]
+Conditions = dict[str, Annotated[Condition, BeforeValidator(_as_condition), _Short, Allowed(_WORDS)]]
 """Conditions by the column (or path) that they are about."""

@@ -76,8 +76,8 @@ MISSING = (
 class EventSource(Source):
     layout: Layout = "columns"
     """A published layout that is read as it is; `columns`: by the shop's column mapping."""
-    type: str | None = None
-    """The type of all events of this source, where no column says it."""
+    type: Annotated[str, Field(min_length=1)] | None = None
+    """The type of all events of this source, whatever the column of types or the layout says."""
     part: Literal["train", "test"] = "train"
     """`test`: sessions kept apart for `split: {by: given}`; they are never filtered."""
 
@@ -171,6 +171,14 @@ class Events(Strict):
     max_bad_share: Share = 0.01
     """The run stops when a larger share of rows is bad, out of those that no rule leaves out."""
 
+    @check
+    def _types_are_said(self) -> Iterator[Mistake]:
+        if self.types is None or self.columns.type is not None:
+            return
+        if any(source.layout == "columns" and source.type is None for source in known(self.sources).values()):
+            allowed = "such a list where all events have types: name events.columns.type, or a type of each source"
+            yield Mistake(("types",), str(self.types), allowed, code="conflict")
+
 
 class ItemColumns(Strict):
     item: str = "item"
@@ -238,7 +246,8 @@ class Customers(Strict):
 
 class Sessions(Strict):
     by: Literal["given", "gap"] = "given"
-    """`given`: the session column; `gap`: a customer's events, cut where nothing happened for `gap`."""
+    """`given`: the session column; `gap`: a customer's events, cut where nothing happened for `gap`, also nothing of a
+    type that is not kept."""
     gap: Duration = Field(default="30m", validate_default=True)
 
 

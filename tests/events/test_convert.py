@@ -19,7 +19,11 @@ BUYS = "420374,2014-04-06T18:44:58.314Z,214537888,12462,1\n"
 def test_yoochoose_clicks(tmp_path: Path) -> None:
     (tmp_path / "yoochoose-clicks.dat").write_text(CLICKS)
     target = tmp_path / "out" / "clicks.csv"
-    assert convert(tmp_path / "yoochoose-clicks.dat", "yoochoose-clicks", target) == {"events": 2, "bad_rows": 0}
+    assert convert(tmp_path / "yoochoose-clicks.dat", "yoochoose-clicks", target) == {
+        "events": 2,
+        "bad_rows": 0,
+        "left_out": 0,
+    }
     assert target.read_text().replace('"', "").splitlines() == [
         "session,customer,item,time,type",
         "1,,214536502,2014-04-07T10:51:09.277Z,click",
@@ -43,7 +47,11 @@ def test_yoochoose_as_a_shops_sources(tmp_path: Path, store: Store) -> None:
 
 def test_bad_rows_lie_beside_the_target(tmp_path: Path) -> None:
     (tmp_path / "log.dat").write_text(CLICKS * 100 + "3,never,1,0\n")
-    assert convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.csv") == {"events": 200, "bad_rows": 1}
+    assert convert(tmp_path / "log.dat", "yoochoose-clicks", tmp_path / "log.csv") == {
+        "events": 200,
+        "bad_rows": 1,
+        "left_out": 0,
+    }
     (bad,) = (tmp_path / "log.csv.quarantine.jsonl").read_text().splitlines()
     assert (json.loads(bad)["line"], json.loads(bad)["reason"]) == (201, NOT_ISO)
 

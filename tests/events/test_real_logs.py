@@ -108,7 +108,7 @@ def test_ml100k_with_its_typed_header(shared_data: Path, store: Store) -> None:
 def test_a_converted_log_is_the_same_snapshot(shared_data: Path, tmp_path: Path, store: Store, suffix: str) -> None:
     views = shared_data / "diginetica_raw" / "sample_train-item-views.csv.xz"
     target = tmp_path / f"views{suffix}"
-    assert convert(views, "diginetica-views", target) == {"events": 12_391, "bad_rows": 0}
+    assert convert(views, "diginetica-views", target) == {"events": 12_391, "bad_rows": 0, "left_out": 0}
     assert [path.name for path in tmp_path.iterdir() if path != tmp_path / "store"] == [target.name]
     direct = ingest(make_shop({"path": str(views), "layout": "diginetica-views"}), store)
     assert ingest(make_shop(target), store) == direct

@@ -125,7 +125,11 @@ def test_an_object_that_is_replaced_while_it_is_read_is_told(place: S3Place, way
 def test_a_published_log_in_a_bucket_is_converted(place: S3Place, way: Proxy, tmp_path: Path) -> None:
     place.put("clicks.dat", b"1,2014-04-07T10:51:09.277Z,214536502,0\n")
     target = tmp_path / "log.csv"
-    assert convert(f"s3://{place.bucket}/clicks.dat", "yoochoose-clicks", target) == {"events": 1, "bad_rows": 0}
+    assert convert(f"s3://{place.bucket}/clicks.dat", "yoochoose-clicks", target) == {
+        "events": 1,
+        "bad_rows": 0,
+        "left_out": 0,
+    }
     assert "214536502" in target.read_text()
 
 
