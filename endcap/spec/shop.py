@@ -118,12 +118,9 @@ class TimeRule(Strict):
 
     @field_validator("format")
     @classmethod
-    def _formats_give_days(cls, given: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
+    def _formats_give_days(cls, given: list[str] | str | None) -> list[str] | str | None:
         if given is None:
             return given
-        if (unit := info.data.get("unit", "iso")) != "iso":
-            allowed = f"one of both: a format for texts, or the unit {unit} for numbers"
-            raise mistakes([Mistake((), f"{given!r}, and the unit {unit}", allowed, code="conflict")])
         formats = [given] if isinstance(given, str) else given
         if wrong := wrong_formats(formats):
             places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
@@ -134,6 +131,12 @@ class TimeRule(Strict):
                 ]
             )
         return given
+
+    @check
+    def _one_way_of_reading(self) -> Iterator[Mistake]:
+        if self.format is not None and self.unit != "iso":
+            allowed = f"one of both: a format for texts, or the unit {self.unit} for numbers"
+            yield Mistake(("format",), f"a format, and the unit {self.unit}", allowed, code="conflict")
 
     @field_validator("zone")
     @classmethod
