@@ -119,8 +119,10 @@ class TimeRule(Strict):
     @field_validator("format")
     @classmethod
     def _formats_give_days(cls, given: list[str] | str | None) -> list[str] | str | None:
-        formats = [given] if isinstance(given, str) else given or []
-        if wrong := wrong_formats(formats) if formats else []:
+        if given is None:
+            return given
+        formats = [given] if isinstance(given, str) else given
+        if wrong := wrong_formats(formats):
             places: list[tuple[int, ...]] = [() if isinstance(given, str) else (place,) for place, _ in wrong]
             raise mistakes(
                 [
@@ -131,11 +133,10 @@ class TimeRule(Strict):
         return given
 
     @check
-    def _texts_or_numbers(self) -> Iterator[Mistake]:
+    def _one_way_of_reading(self) -> Iterator[Mistake]:
         if self.format is not None and self.unit != "iso":
-            found = f"{self.format!r}, and the unit {self.unit}"
             allowed = f"one of both: a format for texts, or the unit {self.unit} for numbers"
-            yield Mistake(("format",), found, allowed, code="conflict")
+            yield Mistake(("format",), f"a format, and the unit {self.unit}", allowed, code="conflict")
 
     @field_validator("zone")
     @classmethod
