@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.features.sessions import Sessions, Types
+from endcap.features.split import where
 from endcap.features.view import customer_ids, declared_features
 
 OWNED = "owned.parquet"
@@ -21,11 +22,20 @@ NOBODY = -1
 
 
 @dataclass(frozen=True)
+class Visit:
+    """A customer's last visit, as a request would see it. gap: ms without activity that end a visit. in_dataset:
+    whether the dataset's own sessions are cut by that gap; they know of activity that its events do not."""
+
+    gap: int
+    in_dataset: bool
+
+
+@dataclass(frozen=True)
 class Histories:
     """The customers of a dataset, by number.
 
-    recent: customer i's last events as session i, oldest first, of whichever sessions. owned: the events by which
-    customer i owns items, as session i. ids: strings [c].
+    recent: customer i's last events as session i, oldest first: of whichever sessions, or of the last visit. owned: the
+    events by which customer i owns items, as session i. ids: strings [c].
     """
 
     ids: pa.Array
@@ -33,20 +43,25 @@ class Histories:
     owned: Sessions
 
     @classmethod
-    def read(cls, dataset: Path, most: int, owned_since: int | None) -> Histories:
+    def read(cls, dataset: Path, most: int, owned_since: int | None, visit: Visit | None = None) -> Histories:
         """Of a dataset's folder. most: events of each customer at most. owned_since: what was bought from then on
-        (epoch ms) is owned; None: there is no such rule.
+        (epoch ms) is owned; None: there is no such rule. visit: which of a customer's events count; None: all.
 
         Sessions that the shop gives for the test alone are left out, as they are of what a package learnt from. Raises
         DataError where the dataset was made without that rule.
         """
         ids = customer_ids(dataset)
         typed = next((one for one in declared_features(dataset) if one.kind == "type"), None)
-        events = _table(dataset / "events.parquet", ["customer", "item", "time", *([typed.name] if typed else [])])
+        names = ["customer", "item", "time", "session", *([typed.name] if typed else [])]
+        events = _table(dataset / "events.parquet", names)
+        if visit is not None and visit.in_dataset:
+            events = _of_last_sessions(events, len(ids))
         types = None
         if typed is not None:
             types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
-        recent = by_customer(events, len(ids), types).last(most)
+        recent = by_customer(events, len(ids), types)
+        if visit is not None and not visit.in_dataset:
+            recent = _after_last_pause(recent, visit.gap)
         bought = events.slice(0, 0)
         if owned_since is not None:
             if not (dataset / OWNED).is_file():
@@ -58,7 +73,7 @@ class Histories:
                 )
             bought = _table(dataset / OWNED, ["customer", "item", "time"])
             bought = bought.filter(pc.field("time") >= owned_since)
-        return cls(ids, recent, by_customer(bought, len(ids)))
+        return cls(ids, recent.last(most), by_customer(bought, len(ids)))
 
 
 def by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> Sessions:
@@ -78,6 +93,24 @@ def by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> S
         customers=np.arange(customers, dtype=np.int32),
         types=None if types is None else types[order],
     )
+
+
+def _of_last_sessions(events: pa.Table, customers: int) -> pa.Table:
+    """The rows of each customer's last session: sessions are numbered by their start, and a gap lies between them."""
+    owner, session = events["customer"].to_numpy(), events["session"].to_numpy()
+    last = np.full(customers, -1, dtype=np.int64)
+    known = owner != NOBODY
+    np.maximum.at(last, owner[known], session[known])
+    return events.filter(pa.array(known & (session == last[owner])))
+
+
+def _after_last_pause(sessions: Sessions, gap: int) -> Sessions:
+    """Each session from its last pause longer than `gap` ms on."""
+    late = np.flatnonzero(np.diff(sessions.times) > gap) + 1
+    # The last event after a pause that lies before the session's end, be it of an earlier session.
+    place = np.searchsorted(late, sessions.offsets[1:], side="left") - 1
+    begin = np.maximum(sessions.offsets[:-1], np.append(late, 0)[place]) if len(late) else sessions.offsets[:-1]
+    return where(sessions, np.arange(len(sessions.items)) >= np.repeat(begin, sessions.lengths))
 
 
 def last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

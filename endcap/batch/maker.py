@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.batch.histories import NOBODY, Histories, dataset_items
+from endcap.batch.histories import NOBODY, Histories, Visit, dataset_items
 from endcap.batch.lists import Lister, Lists
 from endcap.batch.parts import Plan
 from endcap.features.sessions import Sessions
@@ -36,7 +36,8 @@ class Maker:
     """Loads a job's package and its customers' histories once, then makes any of its parts.
 
     A customer is ranked for as a request would be that names only the customer: by the last `serving.recent_events`
-    events, of whichever sessions, oldest first; items that the model does not know are skipped. Models that remember
+    events, oldest first, of whichever sessions, or of the last visit where the model learnt from visits that a gap
+    cuts; items that the model does not know are skipped. Models that remember
     customers rank by what this one had before, too.
     """
 
@@ -45,7 +46,10 @@ class Maker:
         dataset = store.fetch(job.dataset)
         self._package = load_contents(store.fetch(job.package, verify=True))
         recommender = self._package.recommender
-        self._histories = Histories.read(dataset, recommender.serving.recent_events, job.owned_since)
+        visit, gap = None, self._package.session_gap
+        if gap is not None:
+            visit = Visit(gap, store.manifest(job.dataset)["facts"].get("session_gap_ms") == gap)
+        self._histories = Histories.read(dataset, recommender.serving.recent_events, job.owned_since, visit)
         self._own = self._package.vocabulary.indices(dataset_items(dataset))
         self._lister = Lister(self._package.model, recommender.exclude, plan.allowed, job.k)
 

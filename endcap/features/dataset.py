@@ -20,7 +20,7 @@ from endcap.features.filters import to_fixed_point
 from endcap.features.log import CollisionError, Log, by_gap, given
 from endcap.features.owned import OWNED, write_owned
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
-from endcap.features.window import cut, milliseconds, nothing_left
+from endcap.features.window import MILLISECOND, cut, milliseconds, nothing_left
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -64,6 +64,7 @@ def build(
                 "snapshot": snapshot,
                 "shop": settings.name,
                 "event_types": settings.types,
+                "session_gap_ms": settings.sessions.gap // MILLISECOND if settings.sessions.by == "gap" else None,
                 "fingerprint": key,
                 **facts,
             }

@@ -7,7 +7,8 @@ Tables ``features/items/<dataset key>`` and ``features/customers/<dataset key>``
                "owned": [[item, epoch ms or null], …]}
 
 `recent` are the customer's last HISTORY events of the dataset's training part, oldest first, as
-`endcap.online.RecentEvent` has them; the type is said where the shop declares a feature of it. `owned` is there where
+`endcap.online.RecentEvent` has them; where sessions are cut by gaps, those of the customer's last session alone. The
+type is said where the shop declares a feature of it. `owned` is there where
 the shop has a rule of it: what the customer bought, and until when that counts (null: for good).
 """
 
@@ -38,6 +39,8 @@ from endcap.store import Store
 
 VERSION = "rows"
 """The only version of each table, since a dataset is immutable, with what it does not know: how long owned is kept."""
+LAST_SESSION = "last-session"
+"""The version of customers whose `recent` is of their last session alone: what was published before may not be so."""
 HISTORY = 50
 """Events of each customer, as `serving.recent_events` has it by default."""
 KEEP = timedelta(days=30)
@@ -65,10 +68,12 @@ def publish_where_asked(
     url = online_url(online)
     if url is None:
         return ""
-    key = store.manifest(dataset)["facts"]["fingerprint"]
+    facts = store.manifest(dataset)["facts"]
+    by_gap = facts.get("session_gap_ms") is not None
     try:
         with open_online(url, shop=shop.name, timeout=PATIENCE) as opened:
-            publish_features(store.fetch(dataset), key, opened, progress, owned=shop.rules.owned)
+            folder, owned = store.fetch(dataset), shop.rules.owned
+            publish_features(folder, facts["fingerprint"], opened, progress, owned=owned, by_gap=by_gap)
     except OnlineStoreError as error:
         progress(f"the rows are not published, the next run tries it again: {error}")
         return "; not in the online store, which failed"
@@ -82,18 +87,21 @@ def publish_features(
     progress: Progress = lambda line: None,
     *,
     owned: Owned | None = None,
+    by_gap: bool = False,
 ) -> dict[str, int]:
     """Write the rows of the dataset in this folder, and publish them.
 
-    key: the dataset's fingerprint, the last part of its address. owned: the shop's rule. Returns the rows written of
+    key: the dataset's fingerprint, the last part of its address. owned: the shop's rule. by_gap: whether the dataset's
+    sessions are cut by gaps. Returns the rows written of
     `items` and of `customers`, 0 where all were there; those are kept for KEEP from now on.
     Raises OnlineStoreError; nothing half-written is read, and the same call then begins anew. Several may publish the
     same at once.
     """
     items = _Entries(dataset / "items.parquet", "item")
     for_ms = None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
-    customers = _customers(dataset, items.ids, for_ms)
-    version = VERSION if for_ms is None else f"{VERSION}-{for_ms}"
+    customers = _customers(dataset, items.ids, for_ms, by_gap=by_gap)
+    version = LAST_SESSION if by_gap else VERSION
+    version = version if for_ms is None else f"{version}-{for_ms}"
     tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
     return {name: _publish(feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
@@ -141,7 +149,7 @@ class _Entries:
             yield id_, orjson.dumps(fields, default=str)
 
 
-def _customers(dataset: Path, items: Sequence[str], owned_for: int | None) -> Iterator[Row]:
+def _customers(dataset: Path, items: Sequence[str], owned_for: int | None, *, by_gap: bool) -> Iterator[Row]:
     """items: ids of the dataset's items, by their numbers in it. owned_for: how long an item is owned, ms."""
     customers = _Entries(dataset / "customers.parquet", "customer")
     fields = customers.fields("events")
@@ -151,7 +159,7 @@ def _customers(dataset: Path, items: Sequence[str], owned_for: int | None) -> It
             itertools.islice(fields, last - first),
         ]
         names = ["recent"]
-        rows.append(_recent(dataset, first, last, items))
+        rows.append(_recent(dataset, first, last, items, by_gap=by_gap))
         if (dataset / OWNED).is_file():
             names.append("owned")
             rows.append(_owned(dataset, first, last, items, owned_for))
@@ -170,15 +178,18 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _recent(dataset: Path, first: int, last: int, ids: Sequence[str]) -> Iterator[list[list[Any]]]:
-    """The last events of the customers first … last - 1, oldest first."""
+def _recent(dataset: Path, first: int, last: int, ids: Sequence[str], *, by_gap: bool) -> Iterator[list[list[Any]]]:
+    """The last events of the customers first … last - 1, oldest first; by_gap: of their last sessions."""
     kind = next((feature for feature in declared_features(dataset) if feature.kind == "type"), None)
     types = (kind.types or []) if kind else []
-    customers, items, times, *codes = _events(dataset / "events.parquet", first, last, [kind.name] if kind else [])
+    more = ["session", *([kind.name] if kind else [])]
+    customers, items, times, sessions, *codes = _events(dataset / "events.parquet", first, last, more)
     order = np.lexsort((times, customers))  # stable: equal times stay in the order of the file
     ends = np.searchsorted(customers[order], np.arange(first, last + 1))
     for begin, end in itertools.pairwise(ends.tolist()):
         mine = order[max(begin, end - HISTORY) : end]
+        if by_gap:  # a customer's sessions lie behind each other
+            mine = mine[sessions[mine] == sessions[mine[-1:]]]
         found = [[ids[item], time] for item, time in zip(items[mine].tolist(), times[mine].tolist(), strict=True)]
         if codes:
             for event, code in zip(found, codes[0][mine].astype(int).tolist(), strict=True):

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online.base import NO_ITEM, Found, Keys, OnlineStore, RecentEvent, Wanted
 from endcap.online.guard import Guarded, LookUp, Rows
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, feature_table, owners_of, session_owner
+from endcap.online.visits import Visits
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
@@ -19,6 +20,7 @@ FILE = "online.sqlite"
 __all__ = [
     "CUSTOMERS",
     "NONE",
+    "NO_ITEM",
     "ONLINE",
     "OWNED",
     "Found",
@@ -28,6 +30,7 @@ __all__ = [
     "OnlineStore",
     "RecentEvent",
     "Rows",
+    "Visits",
     "Wanted",
     "customer_owner",
     "default_online",

@@ -19,9 +19,12 @@ import orjson
 
 from endcap.errors import NotFoundError
 
+NO_ITEM = ""
+"""The item of an event that is about none, such as a search: it keeps a visit alive. No item has this id."""
+
 
 class RecentEvent(NamedTuple):
-    """One event of a session or a customer. time: epoch ms."""
+    """One event of a session or a customer. item: an id, or NO_ITEM; time: epoch ms."""
 
     item: str
     time: int
@@ -181,7 +184,10 @@ def checked(name: str) -> str:
 
 
 def packed(event: RecentEvent) -> bytes:
-    """An event as a JSON list: equal events are equal bytes, and a list of them is made by commas."""
+    """An event as a JSON list: equal events are equal bytes, and a list of them is made by commas.
+
+    ``[item, time]`` or ``[item, time, type]``, with ``""`` for the item of an event that is about none.
+    """
     return orjson.dumps(event[:2] if event.type is None else event[:])
 
 

@@ -20,6 +20,7 @@ import orjson
 
 from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, session_owner
+from endcap.online.visits import Visits
 
 THREADS = 4
 Outcome = Literal["ok", "failed", "skipped"]
@@ -52,8 +53,8 @@ class Guarded:
 
     timeout: seconds that a call may take in all. rest: seconds without a call after a failure. history: a table of
     `endcap.features.publishing` that says what a customer had as of the version that the model was trained on: those
-    events count where the store has none more recent, what it says to be owned always. observe: told of each call how
-    it ended and its seconds (skipped: 0), for metrics.
+    events count where the store has none more recent, what it says to be owned always. visits: which events count, and
+    what ends a customer's visit. observe: told of each call how it ended and its seconds (skipped: 0), for metrics.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class Guarded:
         timeout: float = 0.05,
         rest: float = 1.0,
         history: str | None = None,
+        visits: Visits | None = None,
         observe: Observe = lambda outcome, seconds: None,
     ) -> None:
         self._store, self._timeout, self._rest = store, timeout, rest
-        self._history, self._observe = history, observe
+        self._history, self._visits, self._observe = history, visits or Visits(), observe
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="online-store")
         self._lock = threading.Lock()
         self._next = 0.0
@@ -82,10 +84,11 @@ class Guarded:
     def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> LookUp:
         """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
 
-        A session's own events where it has some, else the customer's, else those of the customer's history; `most` of
-        them. Owned is what the customer or the session bought, by the history too. A customer's session has nobody's
-        events of its id too, unless another customer has a session of that id: then they may be the other's. Without
-        a customer there are nobody's alone. One round trip; none where no request has an id.
+        A session's own events where it has some, else those of the customer's last visit, else those of the customer's
+        history; the last `most` of those that count. Owned is what the customer or the session bought, by the history
+        too. A customer's session has nobody's events of its id too, unless another customer has a session of that id:
+        then they may be the other's. Without a customer there are nobody's alone. One round trip; none where no request
+        has an id.
         """
         shoppers = [
             _Shopper(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)
@@ -98,7 +101,8 @@ class Guarded:
             list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
         )
         history = [Keys(self._history, known)] if self._history and known else []
-        wanted = Wanted(owners, most, [(OWNED, owners), (CUSTOMERS, shared)], history)
+        reads = self._visits.reads(most, self._store.MOST_EVENTS)
+        wanted = Wanted(owners, reads, [(OWNED, owners), (CUSTOMERS, shared)], history)
         found, now = self._ask(wanted), time.time_ns() // 1_000_000
         if found is None:
             return LookUp([[] for _ in shoppers], [set() for _ in shoppers], True)
@@ -109,10 +113,10 @@ class Guarded:
         answers = LookUp([], [], False)
         for shopper in shoppers:
             visit, past = shopper.visit(others), pasts.get(shopper.customer, {})
-            recent = _merged([events[owner] for owner in visit], most)
+            recent = self._visits.counting(_merged([events[owner] for owner in visit]))
             if not recent and shopper.customer is not None:
-                recent = events[customer_owner(shopper.customer)] or _recent(past, most)
-            answers.events.append(recent)
+                recent = self._visits.last(events[customer_owner(shopper.customer)]) or _recent(past)
+            answers.events.append(list(recent[-most:]) if most > 0 else [])
             mine = visit if shopper.customer is None else [*visit, customer_owner(shopper.customer)]
             answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in mine)))
         return answers
@@ -193,17 +197,17 @@ class _Shopper(NamedTuple):
         return [own] if self.nobody is None or customers[self.nobody] - {self.customer} else [own, self.nobody]
 
 
-def _merged(parts: Sequence[list[RecentEvent]], most: int) -> list[RecentEvent]:
-    """The last of several owners' events, oldest first."""
+def _merged(parts: Sequence[list[RecentEvent]]) -> list[RecentEvent]:
+    """Several owners' events, oldest first."""
     some = [part for part in parts if part]
     if len(some) < 2:
         return some[0] if some else []
-    return sorted(itertools.chain(*some), key=lambda event: event.time)[-most:]
+    return sorted(itertools.chain(*some), key=lambda event: event.time)
 
 
-def _recent(past: Mapping[str, Any], most: int) -> list[RecentEvent]:
-    """The last events of a customer's row of `endcap.features.publishing`."""
-    return [RecentEvent(*event) for event in past.get("recent", ())[-most:]] if most > 0 else []
+def _recent(past: Mapping[str, Any]) -> list[RecentEvent]:
+    """The last events of a customer's row of `endcap.features.publishing`: a whole visit, or its end."""
+    return [RecentEvent(*event) for event in past.get("recent", ())]
 
 
 def _owned(past: Mapping[str, Any], now: int) -> set[str]:

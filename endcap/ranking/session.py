@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions, Types
 from endcap.online.base import RecentEvent
+from endcap.online.visits import Visits
 from endcap.ranking.request import Event, RankRequest
 
 NOBODY = -1
@@ -84,7 +85,7 @@ class Reader:
         """See `Ranker`."""
         self._vocabulary = vocabulary
         self._evaluate = evaluate
-        self._event_types = None if event_types is None else frozenset([None, *event_types])
+        self._visits = Visits(None if event_types is None else frozenset(event_types))
         self._customers = customers or {}
 
     def read(self, requests: Sequence[RankRequest], known: Sequence[Known], now: int) -> Asked:
@@ -125,9 +126,7 @@ class Reader:
         if request.items is not None or request.item is not None:
             return None
         events = known.events if request.events is None else request.events
-        if self._event_types is None:
-            return events
-        return [event for event in events if event.type in self._event_types]
+        return self._visits.counting(events)
 
 
 def _known_only(sessions: Sessions) -> Sessions:

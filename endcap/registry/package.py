@@ -50,8 +50,10 @@ SCORE_TOLERANCE = 1e-3
 @dataclass(frozen=True)
 class Contents:
     """What a package holds. features: the event features that a model of the package may use. event_types: those it was
-    trained on, None: all. info: where it comes from. environment: the versions that made it. customers: the index, to
-    the model, of each customer that it knows, by id. house_rules: None where the shop has none."""
+    trained on, None: all. session_gap: ms without activity that end a customer's session, None: sessions are not cut
+    so, or the package is older than this was noted. info: where it comes from. environment: the versions that made it.
+    customers: the index, to the model, of each customer that it knows, by id. house_rules: None where the shop has
+    none."""
 
     model: Model
     vocabulary: Vocabulary
@@ -59,6 +61,7 @@ class Contents:
     recommender: Recommender
     features: Sequence[EventFeature]
     event_types: Sequence[str] | None
+    session_gap: int | None
     info: dict[str, Any]
     environment: dict[str, str]
     example: dict[str, Any]
@@ -102,6 +105,7 @@ def write_package(
     recommender: Recommender,
     shop_features: Sequence[EventFeature] = (),
     event_types: Sequence[str] | None = None,
+    session_gap: int | None = None,
     fitted_until: int | None = None,
     customers: pa.Array | None = None,
     house_rules: Catalogue | None = None,
@@ -110,10 +114,10 @@ def write_package(
     """Write a package into an existing folder.
 
     items: a row an item, in vocabulary order, with `item` and whatever attributes the shop has. shop_features: the
-    shop's declarations of event-level features; event_types: the types it trains on, None: all. fitted_until: time of
-    the last event that the model learnt from, epoch ms. customers: ids of the model's `known_customers`, strings in
-    their order; needed where it knows any. house_rules: the shop's, with the blacklist; the items that they speak of
-    are those of `items`. lineage: JSON values, such as the addresses of dataset and
+    shop's declarations of event-level features; event_types: the types it trains on, None: all. session_gap: see
+    `Contents`. fitted_until: time of the last event that the model learnt from, epoch ms. customers: ids of the model's
+    `known_customers`, strings in their order; needed where it knows any. house_rules: the shop's, with the blacklist;
+    the items that they speak of are those of `items`. lineage: JSON values, such as the addresses of dataset and
     verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
@@ -129,7 +133,8 @@ def write_package(
         _write(folder / RULES, house_rules.to_json())
     (folder / SPEC).write_text(recommender.model_dump_json(indent=1) + "\n")
     declared = [feature.model_dump(mode="json") for feature in shop_features]
-    _write(folder / FEATURES, {"events": declared, "event_types": None if event_types is None else list(event_types)})
+    types = None if event_types is None else list(event_types)
+    _write(folder / FEATURES, {"events": declared, "event_types": types, "session_gap_ms": session_gap})
     _write(folder / ENVIRONMENT, environment())
     about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
     _write(folder / INFO, stamped(PACKAGE, {**about, **lineage}))
@@ -200,6 +205,7 @@ def load_contents(folder: Path) -> Contents:
         recommender=recommender,
         features=declared,
         event_types=features["event_types"],
+        session_gap=features.get("session_gap_ms"),
         info=info,
         environment=made_with,
         example=example,

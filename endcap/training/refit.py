@@ -166,6 +166,7 @@ def _write(
         recommender=recommender,
         shop_features=declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],
+        session_gap=made_of.get("session_gap_ms"),
         fitted_until=facts_of(store, winner)["fitted_until"],
         house_rules=rules,
         lineage={**sources, "snapshot": made_of["snapshot"]},

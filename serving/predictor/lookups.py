@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import orjson
 
-from endcap.online import Guarded, OnlineStore
+from endcap.online import Guarded, OnlineStore, Visits
 from endcap.online.guard import Observe
 from endcap.online.names import feature_table
 from endcap.ranking import Known, Precomputed, RankRequest
@@ -77,7 +77,8 @@ def lookups(store: OnlineStore, package: Package, version: str, timeout: float, 
     """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch."""
     dataset = package.info.get("dataset")
     history = feature_table("customers", dataset) if dataset else None
-    guarded = Guarded(store, timeout=timeout, history=history, observe=observe)
+    visits = Visits(package.event_types, package.session_gap)
+    guarded = Guarded(store, timeout=timeout, history=history, visits=visits, observe=observe)
     return Lookups(guarded, f"lists/{package.recommender.name}/{version}", package.recommender.serving.recent_events)
 
 

@@ -53,6 +53,7 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
             items=items,
             recommender=spec,
             shop_features=declared_features(folder),
+            session_gap=store.manifest(dataset)["facts"]["session_gap_ms"],
             customers=customer_ids(folder, model.known_customers) if len(model.known_customers) else None,
             lineage={"dataset": dataset},
         )

@@ -27,6 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "features": {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 2, "features": ["place"]},
 }
 EXCLUDE = {"sessions": "seen", "customers": "last", "features": "none"}
+ALONE = {"min_session_events": 1}
 PLACE = {"events": [{"name": "place", "kind": "position", "buckets": [1, 3]}]}
 
 
@@ -67,6 +68,38 @@ def test_a_list_is_the_ranking_of_the_customers_recent_events(
         for score, wanted in zip(found["scores"], answer.scores, strict=True):
             assert score is wanted is None or score == pytest.approx(wanted, rel=1e-4, abs=1e-6)
         assert (found["model_version"], found["made"].timestamp() * 1000) == ("4", NOW)
+
+
+MINUTES = [("a", 0), ("b", 10), ("c", 60), ("d", 85), ("e", 115)]
+SEARCHES = [("", 100)]
+
+
+@pytest.mark.parametrize(
+    ("trained", "dataset", "expected"),
+    [
+        ("20m", "20m", "de"),  # the search holds two views together
+        ("25m", "25m", "cde"),
+        ("25m", "26m", "e"),  # by what the events of the dataset tell
+        (None, "25m", "abcde"),
+        ("25m", None, "e"),
+        (None, None, "abcde"),
+    ],
+)
+def test_a_customers_events_count_from_the_gap_on_by_which_the_model_learnt(
+    store: Store, registry: Registered, trained: str | None, dataset: str | None, expected: str
+) -> None:
+    others = [event(f"s{n}", item, 1000 * n + at, f"c{n}") for n in range(1, 4) for at, item in enumerate("abcdexyz")]
+    its = [event("s", item, at * 60_000, "c0") for item, at in MINUTES]
+    taken = snapshot(store, [*its, *others], activity=[event("", item, at * 60_000, "c0") for item, at in SEARCHES])
+    made_by = [
+        build(shop(sessions={"by": "given"} if gap is None else {"by": "gap", "gap": gap}, filters=ALONE), taken, store)
+        for gap in (trained, dataset)
+    ]
+    spec = of("gap", MODELS["sessions"], exclude="seen", batch={"k": 50})
+    registry.versions["1"] = package(store, spec, made_by[0])
+    lists = rows(store, made(spec, store, shop(), dataset=made_by[1]).address)
+    # What is seen is not listed.
+    assert set("abcdexyz") - set(lists["c0"]["items"]) == set(expected)
 
 
 def test_what_the_rules_forbid_is_in_no_list_nor_what_a_customer_owns_in_that_customers(

@@ -101,6 +101,26 @@ def test_only_a_customers_last_events_are_published(
     assert [item for item, *_ in row(online, "customers", "k1", "ann")["recent"]] == ["c", "a"]
 
 
+def test_where_sessions_are_cut_by_gaps_a_customers_last_one_is_published(
+    store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search between two views, which the dataset has not, holds the last session together."""
+    minutes = [("a", 0), ("b", 100), ("c", 125), ("d", 155)]
+    rows = [event("", item, at * 60_000, "ann") for item, at in minutes]
+    beside = [event("", "", 145 * 60_000, "ann")]
+    its = shop(sessions={"by": "gap", "gap": "29m"}, filters={"min_session_events": 1})
+    address = build(its, snapshot(store, rows, activity=beside), store)
+    key = store.manifest(address)["facts"]["fingerprint"]
+    publish_features(store.fetch(address), key, online)
+    assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["a", "b", "c", "d"]
+    # Such rows are of an Endcap that knew no better.
+    publish_where_asked(its, address, store, online=str(default_online(store.root)))
+    assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["b", "c", "d"]
+    monkeypatch.setattr(publishing, "HISTORY", 2)
+    publish_features(store.fetch(address), "short", online, by_gap=True)
+    assert [item for item, _ in row(online, "customers", "short", "ann")["recent"]] == ["c", "d"]
+
+
 def test_what_is_published_is_not_written_again_and_what_was_cut_off_is_gone_on_from(
     dataset: Path, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def package(tmp_path: Path, recommender: Recommender) -> Path:
         recommender=spec,
         shop_features=[EventFeature(name="weekday", kind="weekday")],
         event_types=["view"],
+        session_gap=1_800_000,
         fitted_until=5,
         lineage={"dataset": "file:///d"},
     )
@@ -97,6 +98,14 @@ def test_a_package_from_before_formats_had_numbers_is_of_the_first(package: Path
     info = json.loads((package / "info.json").read_text())
     (package / "info.json").write_text(json.dumps({name: value for name, value in info.items() if name != "format"}))
     load_package(package).check()
+
+
+def test_a_package_says_how_its_customers_visits_end_and_an_older_one_does_not(package: Path) -> None:
+    assert (load_package(package).event_types, load_package(package).session_gap) == (["view"], 1_800_000)
+    features = json.loads((package / "features.json").read_text())
+    del features["session_gap_ms"]
+    (package / "features.json").write_text(json.dumps(features))
+    assert load_package(package).session_gap is None
 
 
 def test_parts_of_different_sizes_are_refused(package: Path) -> None:

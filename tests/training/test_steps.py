@@ -171,6 +171,15 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     assert refit(spec, dataset, trained, verdict(store, passed=True), store) == address
 
 
+@pytest.mark.parametrize(("rule", "gap"), [({"by": "given"}, None), ({"by": "gap", "gap": "10m"}, 600_000)])
+def test_a_package_cuts_visits_as_its_dataset_does(store: Store, rule: dict[str, str], gap: int | None) -> None:
+    rows = [{**row, "customer": row["session"]} for row in sessions(LOG)]
+    made = build(shop(sessions=rule), snapshot(store, rows), store)
+    spec = of({"name": "popularity"})
+    package = refit(spec, made, train(spec, made, store), verdict(store, passed=True), store)
+    assert load_package(store.fetch(package)).session_gap == gap
+
+
 def test_what_only_serving_changes_is_packed_anew_and_not_fitted(store: Store, dataset: str) -> None:
     spec = of(GRU)
     trained, passed = train(spec, dataset, store), verdict(store, passed=True)

@@ -1,0 +1,72 @@
+"""Which of a shopper's recent events a ranking reads: those of the last visit that a model would have learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from endcap.online.base import NO_ITEM
+
+
+class Seen(Protocol):
+    """An event that may count."""
+
+    @property
+    def item(self) -> str: ...
+
+    @property
+    def type(self) -> str | None: ...
+
+
+class Timed(Seen, Protocol):
+    """An event whose time is known."""
+
+    @property
+    def time(self) -> int:
+        """Epoch ms."""
+
+
+AnEvent = TypeVar("AnEvent", bound=Seen)
+ATimedEvent = TypeVar("ATimedEvent", bound=Timed)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How a shop's sessions are made, as of the dataset that a model was trained on.
+
+    types: of the events in them (None: all); an event that says none counts. gap: ms without any activity that end a
+    customer's visit; None: sessions are not cut so.
+    """
+
+    types: Collection[str] | None = None
+    gap: int | None = None
+
+    def counting(self, events: Sequence[AnEvent]) -> Sequence[AnEvent]:
+        """Those that a session has; the others are activity beside."""
+        types = self.types
+        if types is None:
+            return [event for event in events if event.item != NO_ITEM]
+        return [event for event in events if event.item != NO_ITEM and (event.type is None or event.type in types)]
+
+    def last(self, events: Sequence[ATimedEvent]) -> Sequence[ATimedEvent]:
+        """The events of the last session in all that a customer did, oldest first: what a dataset of now would have.
+
+        The visit of the last event that counts, though it be long ago: a visit of other activity alone is no session,
+        and takes no place of one.
+        """
+        counting = self.counting(events)
+        if self.gap is None or not counting:
+            return counting
+        last, begun = counting[-1].time, counting[-1].time
+        for event in reversed(events):
+            if event.time <= last:
+                if begun - event.time > self.gap:
+                    break
+                begun = event.time
+        return [event for event in counting if event.time >= begun]
+
+    def reads(self, most: int, kept: int) -> int:
+        """How many of an owner's last events must be read so that `most` that count are among them, of `kept`."""
+        # What does not count may lie between them, or keep their visit alive.
+        return most if not most or (self.types is None and self.gap is None) else max(most, kept)
