@@ -210,10 +210,14 @@ _ANSWERS: Json = {
     ),
 }
 _KINDS: Json = {
-    "EventRecord": _record(
-        ["id", "item"],
-        **dict.fromkeys(("id", "item", "customer", "session", "type", "surface", "ranking_id"), _TEXT),
-    ),
+    "EventRecord": {
+        **_record(
+            ["id"],
+            **dict.fromkeys(("id", "item", "customer", "session", "type", "surface", "ranking_id"), _TEXT),
+        ),
+        "anyOf": [{"required": ["item"]}, {"required": ["type"]}],
+        "description": "Without `item` it is activity, such as a search, which keeps the customer's visit alive.",
+    },
     "ImpressionRecord": _record(
         ["id", "ranking_id", "item", "position"],
         **dict.fromkeys(("id", "ranking_id", "item", "customer", "session", "surface"), _TEXT),

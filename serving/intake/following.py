@@ -18,7 +18,16 @@ from typing import Any
 import orjson
 
 from endcap.errors import OnlineStoreError
-from endcap.online import CUSTOMERS, OWNED, OnlineStore, RecentEvent, customer_owner, owners_of, session_owner
+from endcap.online import (
+    CUSTOMERS,
+    NO_ITEM,
+    OWNED,
+    OnlineStore,
+    RecentEvent,
+    customer_owner,
+    owners_of,
+    session_owner,
+)
 
 from ..json_log import error_fields
 from . import metrics
@@ -158,13 +167,17 @@ class Follower:
         forgotten = (time.time() - self._keeping.events.total_seconds()) * 1000
         for _, kind, record in group:
             type_ = PURCHASE if kind == ORDERS else record.get("type")
-            items = [line["item"] for line in record["items"]] if kind == ORDERS else [record["item"]]
+            lines = record["items"] if kind == ORDERS else [record]
+            items = [line.get("item") or NO_ITEM for line in lines]
             customer, session = record.get("customer"), record.get("session")
+            if items == [NO_ITEM]:
+                # It keeps a customer's visit alive. A session that is named is not cut, nor made somebody's by it.
+                session = None
             if record["time"] >= forgotten:
                 for owner in owners_of(session, customer):
                     told.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
                 if session is not None and customer is not None:
                     told.customers[session_owner(session, None)].add(customer)
             if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
-                told.owned[customer_owner(customer)].update(items)
+                told.owned[customer_owner(customer)].update(item for item in items if item != NO_ITEM)
         return told

@@ -24,6 +24,7 @@ EARLIEST_MS = 631_152_000_000
 
 TEXTS = f"a text of 1 to {MOST_TEXT} characters without control characters"
 TIMES = "epoch milliseconds as an integer, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z"
+ITEMS = f"{TEXTS}; or nothing, where `type` says what happened without one, such as a search"
 LINE = '{"item": id, "quantity"?: 1, "price"?: 9.95}'
 _OPTIONAL = ("customer", "session", "surface", "ranking_id", "type")
 _EVENT = {"id", "item", "time", *_OPTIONAL}
@@ -47,13 +48,19 @@ class RecordError(UserError):
 
 
 def event(record: Any, now: int) -> Json:
-    """The record, its time in epoch ms (now where it says none). Raises RecordError."""
+    """The record, its time in epoch ms (now where it says none). Raises RecordError.
+
+    It has no item where its type says what happened without one: activity, which keeps a visit alive.
+    """
     _known(record, _EVENT, "an event")
-    for key in ("id", "item"):
-        _needed(record, key)
+    _needed(record, "id")
     for key in _OPTIONAL:
         if record.get(key) is not None:
             _needed(record, key)
+    if record.get("item") is not None:
+        _needed(record, "item")
+    elif record.get("type") is None:
+        _wrong(record, "item", ITEMS)
     if record.get("customer") is None and record.get("session") is None:
         raise RecordError(
             "customer, session",

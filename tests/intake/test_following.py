@@ -77,6 +77,19 @@ def test_events_are_recent_and_orders_are_owned(tmp_path: Path) -> None:
     assert store.members("owned", ["customer:c1"]) == [{"p2", "p4", "p5"}]
 
 
+def test_what_is_about_no_item_is_a_customers_activity_alone(tmp_path: Path) -> None:
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    follower = Follower(store, Keeping(owned_types=["search"]))
+    follower.start()
+    search = {"id": "e", "customer": "c1", "session": "s1", "time": now(), "type": "search"}
+    follower.offer(EVENTS, [search, {**search, "item": None, "time": now() + 1}, {**search, "customer": None}])
+    follower.end(10)
+    store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
+    assert [(one.item, one.type) for one in store.recent(["customer:c1"], 9)[0]] == [("", "search")] * 2
+    assert items(store, "session:c1|s1") == items(store, "session:|s1") == []
+    assert store.members("customers", ["session:|s1"]) == store.members("owned", ["customer:c1"]) == [set()]
+
+
 def test_customers_of_one_session_id_are_kept_apart_and_two_of_them_are_enough_to_know(tmp_path: Path) -> None:
     store = open_online(f"sqlite://{tmp_path}/online.sqlite", shop="shop", timeout=5.0)
     follower = Follower(store, Keeping())

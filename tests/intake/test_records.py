@@ -24,13 +24,15 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("events", {"session": None, "customer": "c1", "type": "view", "surface": "home", "ranking_id": "r.0"}),
     ("events", {"item": "x" * 256, "customer": 'Zoë "O\u00a0Neil" 店'}),
     ("events", {"time": NOW + DAY}),
+    ("events", {"item": None, "type": "search"}),
     ("impressions", {"position": 1_000_000, "surface": "brand", "session": "s"}),
     ("orders", {"items": [{"item": "p1", "quantity": 2, "price": 9.95}, {"item": "p2", "price": 0}]}),
 ]
 BAD: list[tuple[str, Any, str, str, str | None]] = [
     ("events", {"id": None}, "wrong-value", "id", "nothing"),
     ("events", {"id": 7}, "wrong-value", "id", "7"),
-    ("events", {"item": ""}, "wrong-value", "item", "''"),
+    ("events", {"item": None}, "wrong-value", "item", "nothing"),
+    ("events", {"item": "", "type": "search"}, "wrong-value", "item", "''"),
     ("events", {"item": "x" * 257}, "wrong-value", "item", f"'{'x' * 40}…' of 257"),
     ("events", {"item": "a\x00b"}, "wrong-value", "item", r"'a\x00b'"),
     ("events", {"session": None}, "owner-missing", "customer, session", None),

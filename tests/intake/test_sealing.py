@@ -99,6 +99,12 @@ def test_columns_and_rows(tmp_path: Path) -> None:
     ]
 
 
+def test_an_event_about_no_item_has_none(tmp_path: Path) -> None:
+    search = {"id": "e1", "customer": "c1", "type": "search"}
+    run(settings(tmp_path), batch("events", search, {**search, "id": "e2", "item": None}))
+    assert sealed(tmp_path / "out", "events").column("item").to_pylist() == [None, None]
+
+
 def rows(table: pa.Table) -> list[tuple[Any, ...]]:
     """What ingest keeps of an event, in an order of its own."""
     times = table.column("time").cast(pa.int64()).to_pylist()
