@@ -18,6 +18,7 @@ from endcap.features.declare import with_types
 from endcap.features.engine import Engine, open_engine
 from endcap.features.filters import to_fixed_point
 from endcap.features.log import CollisionError, Log, by_gap, given
+from endcap.features.oddities import oddities
 from endcap.features.owned import OWNED, write_owned
 from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
 from endcap.features.window import MILLISECOND, cut, milliseconds, nothing_left
@@ -127,6 +128,7 @@ def _write_salted(
     )
     before, tested = _sizes(engine, log), _sizes(engine, test)
     single = engine.count(log.sessions.filter(log.sessions.events == 1))
+    warnings = oddities(engine, log, by_gap=settings.sessions.by == "gap")
     progress("filtering")
     filtered = to_fixed_point(engine, log, settings.filters)
     left, features = filtered.log, settings.features.events
@@ -157,6 +159,7 @@ def _write_salted(
         "dropped": {**window.dropped, **filtered.dropped},
         "before_filters": before,
         "single_sessions": single,
+        "warnings": warnings,
         "rounds": filtered.rounds,
         "features": declarations,
         **owned,

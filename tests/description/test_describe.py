@@ -172,7 +172,7 @@ def of(count: int, row: str) -> list[str]:
         (of(48, "s{s},c{s},i{n},2024-03-{d:02}T{s:02}:10Z,view"), ["equal_times"]),
         (
             of(30, "s{n},c{s},i{n},2024-03-01T{h:02}:10Z,view") + of(20, "t{s},c1,i{n},2024-03-01T{h:02}:10Z,view"),
-            ["single_sessions"],
+            ["single_sessions", "busy_customer"],
         ),
         (
             of(24, "s{s},c{s},i{n},2024-03-01T{h:02}:10Z,view") + of(24, "t{s},c{s},i{n},2024-03-04T{h:02}:10Z,view"),
