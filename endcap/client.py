@@ -242,7 +242,10 @@ class Client:
         return _rankings(self._post(*self._plan.ranking(instances, shopper, request_id)))
 
     def events(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:
-        """Report events. Each has `item`, `customer` or `session`, and may have `id`, `time`, `type`; see the guide."""
+        """Report events. Each has `item`, `customer` or `session`, and may have `id`, `time`, `type`; see the guide.
+
+        One that is about no item, such as a search, has a `type` and no `item`: it keeps its customer's visit alive.
+        """
         return _receipt(self._post(*self._plan.report("events", records, request_id)))
 
     def impressions(self, records: Sequence[Record], *, request_id: str | None = None) -> Receipt:

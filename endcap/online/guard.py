@@ -87,8 +87,8 @@ class Guarded:
         A session's own events where it has some, else those of the customer's last visit, else those of the customer's
         history; the last `most` of those that count. Owned is what the customer or the session bought, by the history
         too. A customer's session has nobody's events of its id too, unless another customer has a session of that id:
-        then they may be the other's. Without a customer there are nobody's alone. One round trip; none where no request
-        has an id.
+        then they may be the other's. Without a customer there are nobody's alone. One round trip, two where somebody
+        did much that does not count; none where no request has an id.
         """
         shoppers = [
             _Shopper(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)
@@ -101,16 +101,19 @@ class Guarded:
             list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
         )
         history = [Keys(self._history, known)] if self._history and known else []
-        reads = self._visits.reads(most, self._store.MOST_EVENTS)
-        wanted = Wanted(owners, reads, [(OWNED, owners), (CUSTOMERS, shared)], history)
+        wanted = Wanted(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
         found, now = self._ask(wanted), time.time_ns() // 1_000_000
         if found is None:
             return LookUp([[] for _ in shoppers], [set() for _ in shoppers], True)
         events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
+        short = [owner for owner, some in events.items() if self._visits.short(some, most)]
+        more = self._ask(Wanted(short, self._store.MOST_EVENTS)) if short else Found()
+        if more is not None:
+            events |= zip(short, more.events, strict=True)
         others = dict(zip(shared, found.sets[1], strict=True))
         rows = zip(known, found.rows[0], strict=True) if history else ()
         pasts: dict[str | None, dict[str, Any]] = {customer: orjson.loads(row) for customer, row in rows if row}
-        answers = LookUp([], [], False)
+        answers = LookUp([], [], more is None)
         for shopper in shoppers:
             visit, past = shopper.visit(others), pasts.get(shopper.customer, {})
             recent = self._visits.counting(_merged([events[owner] for owner in visit]))

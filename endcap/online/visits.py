@@ -27,6 +27,8 @@ class Timed(Seen, Protocol):
         """Epoch ms."""
 
 
+BESIDE = 4
+"""Events for each that counts: of most shops' logs more than a quarter are views."""
 AnEvent = TypeVar("AnEvent", bound=Seen)
 ATimedEvent = TypeVar("ATimedEvent", bound=Timed)
 
@@ -66,7 +68,10 @@ class Visits:
                 begun = event.time
         return [event for event in counting if event.time >= begun]
 
-    def reads(self, most: int, kept: int) -> int:
-        """How many of an owner's last events must be read so that `most` that count are among them, of `kept`."""
-        # What does not count may lie between them, or keep their visit alive.
-        return most if not most or (self.types is None and self.gap is None) else max(most, kept)
+    def reads(self, most: int) -> int:
+        """How many of an owner's last events to read, so that `most` that count are among them as a rule."""
+        return most if self.types is None and self.gap is None else BESIDE * most
+
+    def short(self, events: Sequence[AnEvent], most: int) -> bool:
+        """Whether an owner of whom so many events were read may have some before that count too."""
+        return most < self.reads(most) <= len(events) and len(self.counting(events)) < most

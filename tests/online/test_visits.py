@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
 
-from endcap.online import Guarded, OnlineStore, RecentEvent, Visits, open_online
+from endcap.online import CUSTOMERS, OWNED, Guarded, LookUp, OnlineStore, RecentEvent, Visits, Wanted, open_online
 
 DAY = timedelta(days=1)
 GAP = 30
@@ -57,11 +58,22 @@ def store(tmp_path: Path) -> Iterator[OnlineStore]:
 
 
 @pytest.mark.parametrize("visits", [VIEWS, Visits(frozenset(["view"]))])
-def test_what_does_not_count_takes_no_place_of_what_does(store: OnlineStore, visits: Visits) -> None:
+def test_what_does_not_count_takes_no_place_of_what_does(
+    store: OnlineStore, visits: Visits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beside = " ".join(f"s{time}" for time in range(20, 900, 10))
     store.append({"customer:1": did(f"a0 b10 c15 {beside}"), "session:1|s": did(f"d0 {beside}")}, DAY)
     found = Guarded(store, visits=visits, timeout=5).look_up(["1", "1", "1"], [None, "s", "t"], 2).events
     assert ["".join(event.item for event in one) for one in found] == ["bc", "d", "bc"]
+    monkeypatch.setattr(
+        store,
+        "read",
+        once := Mock(
+            side_effect=[store.read(Wanted(["customer:1"], 8, [(OWNED, ["customer:1"]), (CUSTOMERS, [])])), OSError]
+        ),
+    )
+    assert Guarded(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == LookUp([[]], [set()], True)
+    assert once.call_count == 2
 
 
 def test_a_named_session_is_not_cut_its_customers_events_are(store: OnlineStore) -> None:
