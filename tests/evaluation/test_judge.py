@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +203,12 @@ def test_leave_one_out_among_sampled_items_warns_of_both(shop_store: Store) -> N
     assert facts["protocol"] == "leave-one-out"
     assert facts["predictions"] == facts["sessions"] == 40
     later, misleading = facts["warnings"]
-    assert "of 40 test events are earlier than the last event trained on" in later
-    assert "among 3 sampled items (mean of 2 draws)" in misleading
-    assert "Krichene and Rendle" in misleading
+    assert numbers(later)[:2] == ["39", "40"]  # test events before the last that was trained on
+    assert numbers(misleading)[:4] == ["3", "2", "40", "40"]  # items, draws, predictions among fewer, all
+
+
+def numbers(sentence: str) -> list[str]:
+    return re.findall(r"\b\d[\d,]*", sentence)
 
 
 def circle_shop(tmp_path: Path, **rules: Any) -> Shop:

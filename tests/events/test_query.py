@@ -75,7 +75,7 @@ def test_numbers_of_a_dataset_lead_to_its_items_and_sessions(made: Made) -> None
         select s.id, i.item from session_events e
         join dataset_items i on e.item = i.number join sessions s using (session) order by s.start, e.time
     """
-    assert values(made, sql) == [("s1", "i1"), ("s1", "i2"), ("s2", "i1"), ("s2", "i3")]
+    assert values(made, sql) == [("c1|s1", "i1"), ("c1|s1", "i2"), ("|s2", "i1"), ("|s2", "i3")]
 
 
 def test_tables_are_listed_with_columns_and_rows_and_only_those_that_exist(made: Made) -> None:
