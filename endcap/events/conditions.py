@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from endcap.events.numbers import number
+from endcap.events.numbers import number, number_checks
 from endcap.events.sql import text
 from endcap.spec.condition import Condition, Conditions
 
 
 def all_hold(conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> str:
-    """SQL, true or false, that says whether a row fits every one of these conditions, of which there is at least one.
+    """SQL that says whether a row fits every one of these conditions, of which there is at least one.
 
     located: each column's text, as SQL. missing: words that stand for no value. decimal: the mark in numbers.
+    It is null where that hangs on a value that is no number (`condition_checks`).
     """
-    return " AND ".join(_holds(one, located[column], missing, decimal) for column, one in conditions.items())
+    return " AND ".join(
+        _holds(condition, located[column], missing, decimal) for column, condition in conditions.items()
+    )
 
 
 def any_holds(conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str) -> str:
     """The same of whether a row fits one of them or more."""
-    return " OR ".join(_holds(one, located[column], missing, decimal) for column, one in conditions.items())
+    return " OR ".join(_holds(condition, located[column], missing, decimal) for column, condition in conditions.items())
+
+
+def condition_checks(
+    conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
+) -> dict[str, list[tuple[str, str]]]:
+    """By column with bounds: what is wrong with a value that is no number, as conditions with reasons."""
+    checks = {}
+    for column, condition in conditions.items():
+        if _bounds(condition):
+            sql = located[column]
+            wrong = f"{_value(sql, missing)} IS NOT NULL AND NOT coalesce(isfinite({number(sql, decimal)}), false)"
+            checks[column] = number_checks(sql, wrong, column, decimal)
+    return checks
 
 
 def _holds(condition: Condition, column: str, missing: Sequence[str], decimal: str) -> str:
-    value = f"nullif(trim({column}), '')"
-    if missing:
-        value = f"CASE WHEN {value} NOT IN ({_texts(missing)}) THEN {value} END"
+    value = _value(column, missing)
     if condition.present is False:
         return f"({value} IS NULL)"
-    there = condition.present or condition.not_among or condition.prefix
-    wanted = [f"{value} IS NOT NULL"] if there else []
+    wanted = []
+    if condition.present or condition.not_among or condition.prefix:
+        wanted.append(f"{value} IS NOT NULL")
     if condition.among:
         # A word for no value that the spec names here is meant.
         wanted.append(f"{column} IN ({_texts(condition.among)})")
@@ -37,13 +52,24 @@ def _holds(condition: Condition, column: str, missing: Sequence[str], decimal: s
         wanted.append(f"{column} NOT IN ({_texts(condition.not_among)})")
     if condition.prefix:
         wanted.append(f"starts_with({column}, {text(condition.prefix)})")
+    holds = [f"coalesce({' AND '.join(wanted)}, false)"] if wanted else []
+    bounds = _bounds(condition)
+    if bounds:
+        size = number(column, decimal)
+        within = " AND ".join(f"{size} {sign} {bound!r}" for sign, bound in bounds)
+        holds.append(f"CASE WHEN {value} IS NULL THEN false WHEN isfinite({size}) THEN {within} END")
+    return f"({' AND '.join(holds)})"
+
+
+def _value(column: str, missing: Sequence[str]) -> str:
+    """The text of a column, null where that is missing."""
+    value = f"nullif(trim({column}), '')"
+    return f"CASE WHEN {value} NOT IN ({_texts(missing)}) THEN {value} END" if missing else value
+
+
+def _bounds(condition: Condition) -> list[tuple[str, float]]:
     bounds = {">=": condition.min, "<=": condition.max, ">": condition.above, "<": condition.below}
-    given = [(sign, bound) for sign, bound in bounds.items() if bound is not None]
-    if given:
-        value = number(column, decimal)
-        wanted.append(f"isfinite({value})")
-        wanted += [f"{value} {sign} {bound!r}" for sign, bound in given]
-    return f"coalesce({' AND '.join(wanted)}, false)"
+    return [(sign, bound) for sign, bound in bounds.items() if bound is not None]
 
 
 def _texts(values: Sequence[str]) -> str:

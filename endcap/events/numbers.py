@@ -17,8 +17,11 @@ _WRONG = {
 
 
 def number(column: str, decimal: str) -> str:
-    """The double of a text column, null where it is no number. decimal: the mark of fractions, a point or a comma."""
-    return f"TRY_CAST({plain_number(column, decimal)} AS DOUBLE)"
+    """The double of a text column, null where it is no number. decimal: the mark of fractions, a point or a comma.
+
+    Unicode's minus (U+2212), as word processors and some locales write it, is a minus.
+    """
+    return f"TRY_CAST(replace({plain_number(column, decimal)}, '\u2212', '-') AS DOUBLE)"
 
 
 def plain_number(column: str, decimal: str) -> str:

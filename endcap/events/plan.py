@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
 from endcap.events.clock import has_clock
-from endcap.events.conditions import all_hold, any_holds
+from endcap.events.conditions import all_hold, any_holds, condition_checks
 from endcap.events.ids import as_id, as_text, id_checks, is_word, nested_checks
 from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.numbers import number, number_checks
@@ -18,6 +18,7 @@ from endcap.events.paths import alike, parse, shown, walks_list
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text
 from endcap.events.times import Reading, span_checks, time_checks, time_columns
+from endcap.spec.condition import Conditions
 from endcap.spec.shop import Customers, EventColumns, EventSource, Items, Layout, Shop
 from endcap.spec.source import Source
 
@@ -165,6 +166,9 @@ def event_plan(
         checks.insert(1, ("session IS NULL", "session is empty, and sessions.by is 'given'"))
     about = {reason: select[name] for name, its in ids.items() for _, reason in its}
     about |= {reason: time for _, reason in times}
+    for name, its in condition_checks(_returns(shop, located), located, words, decimal).items():
+        checks += its
+        about |= {reason: located[name] for _, reason in its}
     leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
     active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
@@ -177,7 +181,7 @@ def _event_leaves(
     """What leaves events out, as of `Plan.leaves`, and what these rules look at."""
     leaves: list[tuple[str, str]] = []
     values: dict[str, str] = {}
-    returns = {name: one for name, one in shop.events.returns.items() if located[name] != ABSENT}
+    returns = _returns(shop, located)
     if returns:
         leaves.append((any_holds(returns, located, shop.events.missing, decimal), "returns"))
         values |= {name: located[name] for name in returns}
@@ -190,6 +194,11 @@ def _event_leaves(
     if shop.sessions.by == "gap":
         leaves.append(("customer IS NULL", "without_customer"))
     return leaves, values
+
+
+def _returns(shop: Shop, located: Mapping[str, str]) -> Conditions:
+    """The conditions of returns that are about columns which a file has."""
+    return {name: returned for name, returned in shop.events.returns.items() if located[name] != ABSENT}
 
 
 def _may_be_active(shop: Shop, leaves: Sequence[tuple[str, str]]) -> bool:
@@ -217,7 +226,12 @@ def with_where(plan: Plan, source: Source, located: Mapping[str, str], missing: 
         return plan
     fits = all_hold(source.where, located, missing, decimal)
     values = {name: located[name] for name in source.where}
-    return replace(plan, leaves=[(f"NOT ({fits})", "where"), *plan.leaves], shown={**values, **plan.shown})
+    checks, about = list(plan.checks), dict(plan.about)
+    for name, its in condition_checks(source.where, located, missing, decimal).items():
+        checks += its
+        about |= {reason: located[name] for _, reason in its}
+    leaves = [(f"NOT ({fits})", "where"), *plan.leaves]
+    return replace(plan, checks=checks, about=about, leaves=leaves, shown={**values, **plan.shown})
 
 
 def table_columns(table: Items | Customers) -> list[Wanted]:

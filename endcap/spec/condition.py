@@ -32,7 +32,10 @@ _Texts = Annotated[list[str], Field(min_length=1), WithJsonSchema(_SEVERAL)]
 
 
 class Condition(Strict):
-    """What a column's value must be; of several keys all must hold. A missing value fits `present: false` alone."""
+    """What a column's value must be; of several keys all must hold. A missing value fits `present: false` alone.
+
+    Where min, max, above or below are given, a value that is no number makes its row a bad one.
+    """
 
     among: _Texts | None = None
     """One of these texts, letter by letter: 5 is not 5.0."""

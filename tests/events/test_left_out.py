@@ -36,7 +36,9 @@ def left_out(store: Store, address: str) -> dict[str, Any]:
 def where(conditions: dict[str, Any], rows: list[str], header: str, folder: Path, store: Store) -> list[str]:
     """The items of the rows that fit the conditions."""
     log = write_csv(folder / "log.csv", [f"s,{number},{DAY},{row}" for number, row in enumerate(rows)], header)
-    shop = make_shop({"path": str(log), "where": conditions}, events={"columns": {"session": "session"}})
+    shop = make_shop(
+        {"path": str(log), "where": conditions}, events={"columns": {"session": "session"}, "max_bad_share": 0.9}
+    )
     return [item for (item,) in stored(store, ingest(shop, store), "item")]
 
 
@@ -133,6 +135,36 @@ def test_a_condition_holds_for(condition: Any, fitting: str, tmp_path: Path, sto
             where({"v": condition}, values, "session,item,time,v", tmp_path, store)
         return
     assert "".join(where({"v": condition}, values, "session,item,time,v", tmp_path, store)) == fitting
+
+
+NO_NUMBERS = ["-1,234", "(4)", "-5 pcs", "inf", "1.5.2", "4-"]
+
+
+@pytest.mark.parametrize("rule", ["returns", "where"])
+def test_a_value_that_is_no_number_under_a_bound_is_a_bad_row(rule: str, tmp_path: Path, store: Store) -> None:
+    read = ["4", "-3", "\u22123", "", "NULL"]
+    rows = [f's,{place},{DAY},view,"{value}"' for place, value in enumerate([*read, *NO_NUMBERS])]
+    log = write_csv(tmp_path / "log.csv", [*rows, f"s,other,{DAY},look,many"], "session,item,time,type,n")
+    source = {"path": str(log), "where": {"n": {"above": 0}}} if rule == "where" else str(log)
+    events = {"columns": {"session": "session", "type": "type"}, "types": ["view"], "max_bad_share": 0.9}
+    address = ingest(
+        make_shop(source, events=events | ({"returns": {"n": {"below": 0}}} if rule == "returns" else {})), store
+    )
+    kept = {"where": ["0"], "returns": ["0", "3", "4"]}[rule]
+    assert [item for (item,) in stored(store, address, "item")] == kept
+    assert left_out(store, address) == {"events": {rule: len(read) - len(kept), "other_types": 1}}
+    its = facts(store, address)
+    assert sum(its["bad"]["events"].values()) == len(NO_NUMBERS)
+    assert its["examples"]["events"]["n is not a number"] == {"source": str(log), "line": 8, "value": "(4)"}
+
+
+def test_what_another_condition_leaves_out_needs_no_number(tmp_path: Path, store: Store) -> None:
+    conditions = {"of": "a", "n": {"min": 1, "not_among": ["x"]}}
+    assert where(conditions, ["a,1", "b,y", "a,x"], "session,item,time,of,n", tmp_path, store) == ["0"]
+    shop = make_shop(
+        {"path": str(tmp_path / "log.csv"), "where": conditions}, events={"columns": {"session": "session"}}
+    )
+    assert left_out(store, ingest(shop, store)) == {"events": {"where": 2}}
 
 
 def test_all_conditions_of_a_source_hold_and_quotes_are_text(tmp_path: Path, store: Store) -> None:
@@ -334,7 +366,7 @@ def test_ids_that_were_saved_as_floats_are_read_as_whole_numbers(
     text: str, read: str, tmp_path: Path, store: Store
 ) -> None:
     log = write_csv(tmp_path / "log.csv", [f"s,c,{text},2024-03-01,view", "s,c,good,2024-03-01,view"])
-    address = ingest(make_shop(log, events={"float_ids": "whole", "max_bad_share": 0.5}), store)
+    address = ingest(make_shop(log, events={"float_ids": "whole", "max_bad_share": 0.9}), store)
     if read.startswith("is "):
         (reason,) = facts(store, address)["bad"]["events"]
         assert reason.startswith(f"item {read}")
