@@ -42,7 +42,7 @@ def describe(
 
     Returns `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source, what was
     read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
-    `activity` as the snapshot notes them. Of a dataset: `sessions` (`describe_dataset`, with what it was before the
+    `activity` as the snapshot notes them. `sessions_by`, as the dataset was made: `gap` or `given`; None: not known. Of a dataset: `sessions` (`describe_dataset`, with what it was before the
     filters, what each of them dropped, and customers without a row in the customer table); `identity`; `rules`, where
     they are given (`unmatched_rules`). `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an
     artifact is no more.
@@ -64,7 +64,7 @@ def describe(
         "data": kept["data"],
         "files": _files(facts) if left_out is None else _as_now(_files(facts), left_out),
         "rows": _rows(facts, kept["data"]["events"]),
-        "sessions_by": "gap" if "without_customer" in noted.get("dropped", {}) else "given",
+        "sessions_by": noted.get("sessions_by"),
         **{name: facts[name] for name in ("times", "missing", "activity") if facts.get(name)},
     }
     if dataset is not None:

@@ -37,7 +37,8 @@ def warnings(told: Mapping[str, Any]) -> list[Json]:
         _items(data),
         _files(told["files"]),
         _rows(told["rows"]),
-        _events(data, told["sessions_by"]),
+        _days(data),
+        _anonymous(data["anonymous"], told["rows"]["events"], told["sessions_by"]),
         [] if sessions is None else _names(sessions, data),
         [] if sessions is None else _sessions(sessions, day_only=data["day_only"]),
         told.get("identity", {}).get("warnings", []),
@@ -109,8 +110,8 @@ def _rows(tables: Mapping[str, Json]) -> Iterator[Json]:
             yield _warning("bad_rows", text, table=name, bad=bad, reasons=rows["bad"])
 
 
-def _events(data: Mapping[str, Any], sessions_by: str) -> Iterator[Json]:
-    events, days = data["events"], data["days"]["events"]
+def _days(data: Mapping[str, Any]) -> Iterator[Json]:
+    days = data["days"]["events"]
     if data["day_only"]:
         text = (
             "all times are midnights: the log knows days, not times. The order of events within a day is that of the "
@@ -122,12 +123,18 @@ def _events(data: Mapping[str, Any], sessions_by: str) -> Iterator[Json]:
     if longest >= 2 and longest < len(days):
         text = f"no event on {longest:,} days in a row, from day {after + 1:,} of the log on: is a file missing?"
         yield _warning("days_without_events", text, days=longest, empty=days.count(0))
-    share = data["anonymous"] / events if events else 0.0
+
+
+def _anonymous(kept: int, rows: Json, sessions_by: str | None) -> Iterator[Json]:
+    """kept: events without customer. Where sessions are cut by gap, ingest left such rows out."""
+    left_out = rows["left_out"].get("without_customer", 0)
+    anonymous, events = kept + left_out, rows["good"] + left_out
+    share = anonymous / events if events else 0.0
     if MANY_ANONYMOUS <= share < 1 and events >= FEW_EVENTS:
         text = f"{_percent(share)} of the events name no customer"
         if sessions_by == "gap":
             text += ", and sessions.by is gap: they are in no session"
-        yield _warning("many_anonymous", text, anonymous=data["anonymous"], share=share)
+        yield _warning("many_anonymous", text, anonymous=anonymous, share=share, sessions_by=sessions_by)
 
 
 def _longest_gap(days: list[int]) -> tuple[int, int]:

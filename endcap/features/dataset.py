@@ -160,6 +160,7 @@ def _write_salted(
         "before_filters": before,
         "single_sessions": single,
         "warnings": warnings,
+        "sessions_by": settings.sessions.by,
         "rounds": filtered.rounds,
         "features": declarations,
         **owned,

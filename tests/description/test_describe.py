@@ -191,6 +191,17 @@ def test_what_looks_odd_is_warned_of_and_what_does_not_is_not(
     assert warned(Made(store, tmp_path, rows).told()) == warnings
 
 
+@pytest.mark.parametrize("by", ["given", "gap"])
+def test_the_share_without_a_customer_is_of_all_rows_however_sessions_are_made(
+    by: str, store: Store, tmp_path: Path
+) -> None:
+    rows = of(30, "s{s},,i{n},2024-03-{d:02}T{h:02}:10Z,view") + of(10, "t{s},c{s},i{n},2024-03-02T{h:02}:10Z,view")
+    told = Made(store, tmp_path, rows, sessions={"by": by, "gap": "2h"}).told()
+    assert told["sessions_by"] == by
+    (warning,) = (warning for warning in told["warnings"] if warning["name"] == "many_anonymous")
+    assert (warning["anonymous"], warning["share"], warning["sessions_by"]) == (30, 0.75, by)
+
+
 def test_what_steps_note_is_told_and_what_older_ones_do_not_is_left_out(store: Store, tmp_path: Path) -> None:
     made = Made(store, tmp_path, LOG)
     noted = store.manifest(made.snapshot)["facts"]
