@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.json_values import LONGEST, Values, is_lines
 from endcap.events.paths import HINTS, Each, Key, Path, parse, paths_of_texts, roots_of
 from endcap.events.sources import SourceFile, open_text, readable
-from endcap.events.sql import quoted
+from endcap.events.sql import quoted, text
 from endcap.events.utf8 import Utf8
 from endcap.events.walk import Node, Walk
 
@@ -25,6 +25,7 @@ SAMPLE = 10_000
 TEXT, DOCUMENT = quoted(column_name(0)), quoted("§json")
 BLANK = (b"", b"\r")
 NOT_JSON = "not a JSON object"
+REPEATED = "a key is there more than once, and readers disagree which of its values counts"
 
 
 def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None) -> Rows | None:
@@ -33,7 +34,7 @@ def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding
     first = next(blocks, None)
     if first is None:
         return None
-    found = _keys(first, connection)
+    found, repeated = _keys(first, connection)
     unseen = [name for name in dict.fromkeys(wanted) if name not in found]
     # A key that is literally so named comes first, wherever in the file it turns up.
     paths = {name: [(Key(name),), *_possible(parse(name), found)] for name in unseen}
@@ -43,6 +44,10 @@ def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding
     rows = f"(SELECT *, TRY_CAST({TEXT} AS JSON) AS {DOCUMENT} FROM {{batch}})"  # noqa: S608 (constants)
     walk = Walk(file.name, Node(DOCUMENT, None), rows)
     walk.refuse(f"json_type({DOCUMENT}) IS DISTINCT FROM 'OBJECT'", NOT_JSON)
+    # To look at the keys of each row takes as long as to read it: only where the first rows give reason to.
+    used = {*wanted, *roots_of(path for places in paths.values() for path in places)}
+    if repeated & used:
+        walk.refuse(_is_repeated(used), REPEATED)
     for name in [*kept, *unseen]:
         walk.add(paths.get(name, [(Key(name),)]))
 
@@ -107,10 +112,10 @@ def _full_lines(lines: list[bytes], first: int, marked: str) -> Batch:
 def _values(file: SourceFile, head: bytes, stream: Utf8) -> Iterator[Batch]:
     pieces, decoder = chain([head], iter(lambda: stream.read(BLOCK), b"")), codecs.getincrementaldecoder("utf-8")()
     lines, texts, size = [], [], 0
-    for line, text in Values(file.name, lambda: decoder.decode(next(pieces, b""))):
+    for line, value in Values(file.name, lambda: decoder.decode(next(pieces, b""))):
         lines.append(line)
-        texts.append(text)
-        size += len(text)
+        texts.append(value)
+        size += len(value)
         if size >= BLOCK:
             yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
             lines, texts, size = [], [], 0
@@ -118,10 +123,19 @@ def _values(file: SourceFile, head: bytes, stream: Utf8) -> Iterator[Batch]:
         yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
 
 
-def _keys(block: Batch, connection: Any) -> list[str]:
-    """The keys of the first rows, in the order in which they are first met."""
+def _keys(block: Batch, connection: Any) -> tuple[list[str], set[str]]:
+    """The keys of the first rows, in the order in which they are first met, and those that a row has twice or more."""
     connection.register("lines", block.table.slice(0, SAMPLE))
-    keys = connection.execute(
-        f"SELECT unnest(json_keys(j)) FROM (SELECT TRY_CAST({TEXT} AS JSON) AS j FROM lines)"  # noqa: S608 (a constant)
-    ).fetchall()
-    return list(dict.fromkeys(key for (key,) in keys))
+    rows = connection.execute(f"SELECT json_keys(TRY_CAST({TEXT} AS JSON)) FROM lines").fetchall()  # noqa: S608 (a constant)
+    names, repeated = dict[str, None](), set[str]()
+    for (keys,) in rows:
+        names |= dict.fromkeys(keys or ())
+        if keys and len(set(keys)) < len(keys):
+            repeated |= {key for key in keys if keys.count(key) > 1}
+    return list(names), repeated
+
+
+def _is_repeated(names: Iterable[str]) -> str:
+    """A condition: the row has one of these keys more than once."""
+    keys = f"list_filter(json_keys({DOCUMENT}), lambda x: x IN ({', '.join(map(text, sorted(names)))}))"
+    return f"len({keys}) > list_unique({keys})"

@@ -57,7 +57,12 @@ class Walk:
         """The lists walked, one within the other: the path of each from the row, and its elements."""
         self._values: list[list[tuple[int, str]]] = []
         """Of each column its values in order of precedence: the level that each is of, and SQL over its rows."""
-        self._refusals: list[tuple[str, str]] = []
+        self._refusals: list[tuple[int, str, str]] = []
+        """The level that each is of, a condition on its rows, and the reason."""
+        self._texts: list[tuple[int, Path, str]] = []
+        """Lists that stand in a text, which may be none: the level, the path of the elements, and SQL of the text."""
+        self._loose: set[Path] = set()
+        """Of these, those that a column names another path into too, for rows where they are no list."""
 
     def add(self, paths: Sequence[Path]) -> pa.DataType | None:
         """Add a column: the first of these paths that has a value. Returns its type, None: text out of JSON.
@@ -71,6 +76,8 @@ class Walk:
             ends = [at for at, step in enumerate(path) if isinstance(step, Each)]
             for depth, end in enumerate(ends):
                 node, start = self._element(depth, path[: end + 1], node, path[start:end]), end + 1
+                if any(other[:end] == path[:end] and other[end : end + 1] != path[end : end + 1] for other in paths):
+                    self._loose.add(path[: end + 1])
             place = _unwrapped(self._follow(node, path[start:], self._levels[len(ends)]), ELEMENTS)
             if place.type is not None and pa.types.is_nested(place.type):
                 raise column_nested(self._file, written(path), place.type)
@@ -81,7 +88,7 @@ class Walk:
 
     def refuse(self, condition: str, reason: str) -> None:
         """Rows of the batch for which the condition holds are rejects."""
-        self._refusals.append((condition, reason))
+        self._refusals.append((0, condition, reason))
 
     @property
     def by_element(self) -> bool:
@@ -98,11 +105,12 @@ class Walk:
         rows_left = result.num_rows if origin is None else int((np.diff(origin, prepend=-1) != 0).sum())
         check_rows(self._file, rows_left, len(lines))
         rejects = batch.rejects
-        if self._refusals and (refused := result.column("§refused").to_numpy()).any():
+        refusals = self._all_refusals()
+        if refusals and (refused := result.column("§refused").to_numpy()).any():
             at = np.flatnonzero(refused)
             rows = (at if origin is None else origin[at]).tolist()
             rejects = rejects + [
-                Reject(int(lines[row]), self._refusals[reason - 1][1], unmarked(",".join(map(str, _row(table, row)))))
+                Reject(int(lines[row]), refusals[reason - 1][2], unmarked(",".join(map(str, _row(table, row)))))
                 for row, reason in zip(rows, refused[at].tolist(), strict=True)
             ]
             kept = refused == 0
@@ -122,7 +130,10 @@ class Walk:
         if depth == len(self._lists):
             if depth and walked[: len(self._lists[-1][0])] != self._lists[-1][0]:
                 raise self._differ(walked, self._lists[-1][0])
-            place = _as_list(self._follow(node, path, self._levels[depth]))
+            value = self._follow(node, path, self._levels[depth])
+            if value.type is None or is_text(value.type):
+                self._texts.append((depth, walked, value.sql))
+            place = _as_list(value)
             kind = None if place.type is None else element_type(place.type)
             self._lists.append((walked, Node(place.sql, kind)))
             self._levels.append(_Level(depth + 1))
@@ -158,16 +169,28 @@ class Walk:
             value, path = f"json_extract_string({first}, {text(_pointer(keys))})", path[len(keys) + 1 :]
         return Node(value, None)
 
+    def _all_refusals(self) -> list[tuple[int, str, str]]:
+        refusals = list(self._refusals)
+        for depth, walked, value in self._texts:
+            if walked not in self._loose:
+                name = written(walked[:-1])
+                refusals += [(depth, condition, f"{name} {reason}") for condition, reason in _no_list(value)]
+        return refusals
+
     def _sql(self, batch: str) -> str:
         source, carried = self._source.format(batch=batch), [ROW] if self._lists else []
         columns = [[sql for _, sql in values] for values in self._values]
+        refusals = self._all_refusals()
         for depth, level in enumerate(self._levels):
             rows = f"(SELECT *, {', '.join(level.taken())} FROM {source})" if level.documents else source  # noqa: S608 (all parts are quoted)
-            kept = list(carried)
-            if depth == 0 and self._refusals:
-                cases = " ".join(f"WHEN {condition} THEN {n}" for n, (condition, _) in enumerate(self._refusals, 1))
-                kept.append(f"CASE {cases} ELSE 0 END::UTINYINT AS {REFUSED}")
-                carried.append(REFUSED)
+            kept = [name for name in carried if name != REFUSED]
+            if refusals:
+                cases = [
+                    f"WHEN {condition} THEN {n}" for n, (of, condition, _) in enumerate(refusals, 1) if of == depth
+                ]
+                before = REFUSED if REFUSED in carried else "0"
+                kept.append(f"CASE WHEN {before} > 0 THEN {before} {' '.join(cases)} ELSE 0 END::UTINYINT AS {REFUSED}")
+                carried += [REFUSED] if depth == 0 else []
             if depth == len(self._lists):
                 break
             for at, values in enumerate(self._values):
@@ -222,13 +245,13 @@ def walk_table(
     """
     roots = {name: Node(quoted(column_name(at)), kind) for at, (name, kind) in reversed([*enumerate(columns)])}
     walk = Walk(file, roots)
-    kinds = {name: walk.add([(Key(name),)]) for name in kept}
-    kinds |= {name: walk.add(places) for name, places in paths.items()}
-    instants = frozenset(name for name, kind in kinds.items() if kind is not None and pa.types.is_temporal(kind))
     for head in dict.fromkeys(path[0] for places in paths.values() for path in places if len(path) > 1):
         column = roots[_name(head)]
         if column.type is not None and is_text(column.type):
             walk.refuse(not_json(column.sql), f"{_name(head)} is not JSON")
+    kinds = {name: walk.add([(Key(name),)]) for name in kept}
+    kinds |= {name: walk.add(places) for name, places in paths.items()}
+    instants = frozenset(name for name, kind in kinds.items() if kind is not None and pa.types.is_temporal(kind))
     return walk, instants, {name for name in paths if kinds[name] is None}
 
 
@@ -317,6 +340,15 @@ def _first(elements: str, compared: str, having: Having) -> str:
 def _json_list(value: str) -> str:
     """The elements of a JSON text that is a list, null for any other."""
     return f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN json_extract({value}, '$[*]') END"
+
+
+def _no_list(value: str) -> list[tuple[str, str]]:
+    """What is wrong with a text that is neither missing nor a list, as conditions with reasons."""
+    start = f"ltrim({value})"
+    return [
+        (f"starts_with({start}, '{{')", "is no list but an object"),
+        (f"{start} <> '' AND NOT starts_with({start}, '[') AND {start} <> 'null'", "is no list but a plain value"),
+    ]
 
 
 def _document(value: str) -> str:

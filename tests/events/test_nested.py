@@ -190,7 +190,8 @@ def test_lists_of_plain_values_and_json_within_json(tmp_path: Path, store: Store
     columns = {"session": "s", "item": "ids[]", "time": "t"}
     address = ingest(make_shop(log, events=EVENTS | {"columns": columns}), store)
     assert [item for (item,) in stored(store, address, "item")] == ["a", "b", "c", "4"]
-    assert facts(store, address)["bad"] == {"events": {"item is empty": 2}}
+    reasons = {"ids is no list but an object": 1, "ids is no list but a plain value": 1}
+    assert facts(store, address)["bad"] == {"events": reasons}
 
 
 def test_columns_that_walk_different_lists_are_refused(tmp_path: Path, store: Store) -> None:
@@ -276,6 +277,48 @@ def test_a_list_or_an_object_is_no_id(tmp_path: Path, store: Store, form: str) -
     counts = {reason.split()[0]: count for reason, count in facts(store, address)["bad"]["events"].items()}
     assert counts == {"item": 5, "session": 1, "time": 1}
     assert all("name a path into it" in reason for reason in facts(store, address)["bad"]["events"])
+
+
+@pytest.mark.parametrize("form", ["lines", "csv"])
+def test_a_value_that_is_no_list_where_a_path_has_one_is_a_bad_row(tmp_path: Path, store: Store, form: str) -> None:
+    goods = [ROWS[0]["goods"], {"sku": "x"}, "x", 7, None, "", [], [{"sku": "y"}]]
+    rows = [{**ROWS[0], "at": T + place, "goods": value} for place, value in enumerate(goods)]
+    address = ingest(make_shop(write(tmp_path, form, rows), events=EVENTS), store)
+    assert [item for (item,) in stored(store, address, "item")] == ["a", "y"]
+    start = 2 if form == "csv" else 1
+    reasons = {row["line"] - start: row["reason"] for row in bad(store, address)}
+    # In CSV a text that is no JSON at all is refused for that.
+    plain = {"lines": "goods is no list but a plain value", "csv": "goods is not JSON"}[form]
+    no_list = {1: "goods is no list but an object", 2: plain, 3: "goods is no list but a plain value"}
+    empty = "item is empty"
+    assert reasons == no_list | {4: empty, 5: empty, 6: empty}
+
+
+def test_a_list_within_a_list_that_is_none_is_a_bad_row(tmp_path: Path, store: Store) -> None:
+    goods = [{"ids": ["a", "b"]}, {"ids": {"of": "c"}}, {"ids": "d"}, {"ids": ["e"]}]
+    file = write(tmp_path, "lines", [{**ROWS[0], "goods": goods}])
+    address = ingest(make_shop(file, events={**EVENTS, "columns": COLUMNS | {"item": "goods[].ids[]"}}), store)
+    assert [item for (item,) in stored(store, address, "item")] == ["a", "b", "e"]
+    reasons = ["goods[].ids is no list but an object", "goods[].ids is no list but a plain value"]
+    assert [(row["line"], row["reason"]) for row in bad(store, address)] == [(1, reason) for reason in reasons]
+
+
+def test_a_path_of_its_own_for_a_value_that_is_no_list(tmp_path: Path, store: Store) -> None:
+    rows = [{**ROWS[0], "at": T + place, "ids": value} for place, value in enumerate([["a", "b"], "c", 7])]
+    file = write(tmp_path, "lines", rows)
+    address = ingest(make_shop(file, events={**EVENTS, "columns": COLUMNS | {"item": "ids[] | ids"}}), store)
+    assert [item for (item,) in stored(store, address, "item")] == ["a", "b", "c", "7"]
+
+
+def test_rows_that_have_a_key_more_than_once_are_bad(tmp_path: Path, store: Store) -> None:
+    whole = json.dumps({**ROWS[0], "extra": 1})
+    twice = [whole[:-1] + more for more in (', "goods": [{"sku": "b"}]}', ', "at": 1}', ', "extra": 2}')]
+    (tmp_path / "log.jsonl").write_text("\n".join([whole, *twice]))
+    address = ingest(make_shop(tmp_path / "log.jsonl", events=EVENTS), store)
+    assert [(row["line"], row["reason"][:30]) for row in bad(store, address)] == [
+        (line, "a key is there more than once,") for line in (2, 3)
+    ]
+    assert len(stored(store, address, "item")) == 2  # nobody reads what the last row has twice
 
 
 def test_a_list_in_an_item_table_and_its_own_rows(tmp_path: Path, store: Store) -> None:
