@@ -42,8 +42,8 @@ def describe(
 
     Returns `snapshot` and `dataset`, the addresses; `shop`; `data` (`describe_snapshot`); `files`, by source, what was
     read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
-    `activity` as the snapshot notes them; `sessions_by`, how the dataset's were made (`gap` or `given`), None where that
-    is not known. Of a dataset: `sessions` (`describe_dataset`, with what it was before the filters, what each of them
+    `activity` as the snapshot notes them; `sessions_by`, `gap` or `given` as the dataset was made, None where that is
+    not known. Of a dataset: `sessions` (`describe_dataset`, with what it was before the filters, what each of them
     dropped, and customers without a row in the customer table); `identity`; `rules`, where they are given
     (`unmatched_rules`). `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an artifact is no
     more.

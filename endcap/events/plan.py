@@ -367,7 +367,10 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
         if paths:
             columns += f", and in its nested values {shown(paths)}"
         delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None
-        if delimiter is not None:
+        comment = file.format in ("csv", "tsv") and any(name.lstrip().startswith("#") for name in there[:1])
+        if comment:
+            columns += "; its first line seems to be a comment: take such lines out (grep -v '^#' in.csv > out.csv)"
+        elif delimiter is not None:
             columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
         elif file.format in ("csv", "tsv") and len(there) == 1:
             columns += ": is the source's delimiter right?"
@@ -382,6 +385,7 @@ def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layou
             missing=missing,
             repeated=repeated,
             delimiter=delimiter,
+            comment=comment,
         )
     return found
 

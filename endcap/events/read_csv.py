@@ -6,6 +6,7 @@ row; `endcap.events.quotes` decides how the rest is read, by a second parser.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -27,15 +28,20 @@ BLOCK = 16 << 20
 SEPARATOR = "\x1f"
 """What stands for a delimiter of several characters while the parser reads, which knows one: ASCII's own for this."""
 UNCLOSED = "a quote is opened and never closed"
+DELIMITER_LINE = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|[\r\n])', re.IGNORECASE)
+"""What spreadsheets write before the header, and read as the delimiter's name."""
 Ints = NDArray[np.int64]
 
 
 def read_csv(file: SourceFile, text: Text) -> Rows | None:
-    """The file's rows, or None where the file is empty."""
+    """The file's rows, or None where the file is empty. A first line `sep=;` tells the delimiter, and is no row."""
     delimiter = text.delimiter if len(text.delimiter) == 1 else SEPARATOR
     with readable(file.name):
         stream = open_text(file, text.encoding, (text.delimiter, delimiter))
+        named = stream.skip(DELIMITER_LINE)
         lines = _Lines()
+        if named:
+            delimiter, lines.line = named[1].decode(), 2
         parsers = _parsers(file, stream, text, delimiter, lines)
         first = next(parsers, None)
     if first is None:
@@ -126,7 +132,7 @@ class _Parser:
 
 
 def _batches(file: SourceFile, stream: Utf8, parsers: Iterator[_Parser], lines: _Lines) -> Iterator[Batch]:
-    rows = others = 0
+    rows, others = 0, lines.line - 1
     with readable(file.name), stream:
         for parser in parsers:
             lines.begin(parser.header_lines)

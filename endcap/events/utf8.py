@@ -80,8 +80,19 @@ class Utf8(Pieces):
         self._encoding, self.marked = encoding, ""
         self.lines = self.newlines = 0
         self.returns = False
+        self._ahead = b""
+
+    def skip(self, start: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Leave out what the text begins with, if it does so; what is left out is counted all the same."""
+        piece = self.take()
+        match = start.match(piece)
+        self._ahead = piece[match.end() :] if match else piece
+        return match
 
     def take(self) -> bytes:
+        if self._ahead:
+            piece, self._ahead = self._ahead, b""
+            return piece
         while True:
             chunk = self._begun or self._stream.read(CHUNK)
             self._begun = b""

@@ -8,6 +8,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -446,6 +447,43 @@ def test_the_delimiter_that_a_header_seems_to_have(tmp_path: Path, store: Store,
     source = {"path": str(tmp_path / "log.csv"), "delimiter": delimiter}
     if header == HEADER:
         assert stored(store, ingest(make_shop(source), store)) == STORED
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_first_line_that_tells_the_delimiter_is_no_row(
+    tmp_path: Path, store: Store, encoding: str, delimiter: str, end: str, quoted: bool
+) -> None:
+    written = [HEADER, *ROWS, "s9,c9,i9,never,view"]
+    if quoted:
+        written = [re.sub(r"\bi\d", r'"\g<0>"', line) for line in written]
+    text = "".join(line.replace(",", delimiter) + end for line in [f"sep={delimiter}", *written])
+    (tmp_path / "log.csv").write_bytes(text.encode(encoding))
+    address = ingest(make_shop(tmp_path / "log.csv", events={"max_bad_share": 0.5}), store)
+    assert stored(store, address) == STORED
+    (bad,) = map(json.loads, open_snapshot(store, address).quarantine.read_text().splitlines())
+    assert bad["line"] == 7
+
+
+@pytest.mark.parametrize("text", ["sep=;", "sep=;\n", "SEP=;\r\n"])
+def test_a_file_of_nothing_but_its_delimiter_is_empty(tmp_path: Path, store: Store, text: str) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "a.csv").write_text(TEXT)
+    (tmp_path / "log" / "b.csv").write_text(text)
+    address = ingest(make_shop(tmp_path / "log"), store)
+    assert facts(store, address)["empty_files"] == [str(tmp_path / "log" / "b.csv")]
+
+
+@pytest.mark.parametrize("lines", ["# made on 1 March, by hand\n", "#\n# two\n", "# one value\n"])
+def test_a_comment_in_place_of_the_header_is_told(tmp_path: Path, store: Store, lines: str) -> None:
+    (tmp_path / "log.csv").write_text(lines + TEXT)
+    with refused(DataError, "events.column-missing", comment=True):
+        ingest(make_shop(tmp_path / "log.csv"), store)
+    (tmp_path / "log.csv").write_text(TEXT.replace("item", "#item"))
+    with refused(DataError, "events.column-missing", comment=False):
+        ingest(make_shop(tmp_path / "log.csv"), store)
 
 
 def test_titles_of_an_item_table_keep_their_quotes(tmp_path: Path, store: Store) -> None:
