@@ -14,7 +14,7 @@ from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import warnings
 from endcap.errors import NotFoundError
-from endcap.events.matching import unmatched
+from endcap.events.matching import alike, unmatched
 from endcap.features.items import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import unmatched_rules
@@ -23,6 +23,7 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 Json = dict[str, Any]
 FILE = "items.parquet"
 """The items that can be recommended, as one column `item`: so that nobody fetches a whole dataset for their ids."""
+CUSTOMERS = "customers.parquet"
 IDENTITY = ("shared_sessions", "adopted_events", "anonymous_events")
 
 
@@ -44,9 +45,9 @@ def describe(
     read and what was left out; `rows`, by table, how many were read, bad and left out, and why; `times`, `missing`,
     `activity` as the snapshot notes them; `sessions_by`, `gap` or `given` as the dataset was made, None where that is
     not known. Of a dataset: `sessions` (`describe_dataset`, with what it was before the filters, what each of them
-    dropped, and customers without a row in the customer table); `identity`; `rules`, where they are given
-    (`unmatched_rules`). `warnings`: see `endcap.description.warnings`. Raises NotFoundError where an artifact is no
-    more.
+    dropped, `customers_alike` that differ in blanks or capitals alone, and customers without a row in the customer
+    table); `identity`; `rules`, where they are given (`unmatched_rules`). `warnings`: see
+    `endcap.description.warnings`. Raises NotFoundError where an artifact is no more.
     """
     if snapshot is None:
         raise NotFoundError(
@@ -107,10 +108,10 @@ def _read(snapshot: str, dataset: str | None, store: Store) -> Json:
     told: Json = {"data": describe_snapshot(store.fetch(snapshot))}
     if dataset is not None:
         told["sessions"] = describe_dataset(store.fetch(dataset))
-        table = store.fetch(snapshot) / "customers.parquet"
+        table, ids = store.fetch(snapshot) / CUSTOMERS, _column(store.fetch(dataset) / CUSTOMERS, "customer")
+        told["sessions"]["customers_alike"] = alike(ids)
         if table.is_file():
-            ids, listed = (_column(file, "customer") for file in (store.fetch(dataset) / "customers.parquet", table))
-            told["sessions"]["customer_table"] = unmatched(ids, listed)
+            told["sessions"]["customer_table"] = unmatched(ids, _column(table, "customer"))
     return told
 
 

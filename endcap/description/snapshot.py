@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.events.engine import engine
-from endcap.events.matching import unmatched
+from endcap.events.matching import alike, unmatched
 from endcap.events.sql import text
 from endcap.features.window import statistics
 from endcap.spec.shop import MISSING
@@ -31,8 +31,9 @@ def describe_snapshot(folder: Path) -> Json:
     `events` of each day from then on, so that a day without events is a 0. types: events by type, the most common
     MOST_TYPES, and `other_types`, those of all others; an event without one counts under an empty text. anonymous:
     events without customer. day_only: whether all times are midnights of one zone, over two days or more. items: how
-    many are in the log; `words`, those named by a word for nothing (`NULL`), with their events; with an item table
-    `table`, the log's items without a row in it (`unmatched`, and their `events`), and `unused`, its ids that no event
+    many are in the log; `words`, those named by a word for nothing (`NULL`), with their events; `alike`, those that
+    differ in blanks or capitals alone (`endcap.events.matching.alike`); with an item table `table`, the log's items
+    without a row in it (`unmatched`, and their `events`), and `unused`, its ids that no event
     has.
     """
     files = sorted((folder / "events").glob("*/*.parquet"))
@@ -111,11 +112,12 @@ def _items(connection: Any, table: Path) -> Json:
     words = connection.execute(
         "SELECT item, events FROM log WHERE item IN (SELECT unnest(?)) ORDER BY events DESC, item", [list(MISSING)]
     ).fetchall()
-    (count,) = connection.execute("SELECT count(*) FROM log").fetchone()
-    told: Json = {"log": count, "words": dict(words), "table": None, "unused": None}
+    ((count,),) = connection.execute("SELECT count(*) FROM log").fetchall()
+    ids = _ids(connection, "log ORDER BY events DESC, item")
+    told: Json = {"log": count, "words": dict(words), "alike": alike(ids), "table": None, "unused": None}
     if table.is_file():
         connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({text(str(table))})")  # noqa: S608 (quoted)
-        ids, listed = (_ids(connection, rows) for rows in ("log ORDER BY events DESC, item", "listed ORDER BY item"))
+        listed = _ids(connection, "listed ORDER BY item")
         (lost,) = connection.execute(
             "SELECT coalesce(sum(events), 0) FROM log ANTI JOIN listed USING (item)"
         ).fetchone()

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from endcap.description.dataset import LENGTHS, QUANTILES
-from endcap.events.matching import REASONS
+from endcap.events.matching import ALIKE, REASONS
 from endcap.tables import shown
 
 Json = Mapping[str, Any]
@@ -193,8 +193,17 @@ def _matches(told: Json) -> Iterator[tuple[Any, ...]]:
         yield _match(what, rule["values"])
     if "stock" in rules:
         yield "items with a stock", rules["items"], rules["items"] - rules["stock"], "", ""
+    yield from _alike("items", items["alike"])
+    if sessions:
+        yield from _alike("customers", sessions["customers_alike"])
     for word, events in _most(items["words"]):
         yield f"items named by a word for nothing: {events:,} events", 1, 0, word, ""
+
+
+def _alike(kind: str, ways: Json) -> Iterator[tuple[Any, ...]]:
+    for way, same in ways.items():
+        example = " and ".join(map(repr, same["example"]))
+        yield f"{kind} that differ from others in {ALIKE[way][0]} alone", same["ids"], 0, example, ""
 
 
 def _match(what: str, matched: Json) -> tuple[Any, ...]:

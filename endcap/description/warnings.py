@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from endcap.events.ingestion import left_out_text
-from endcap.events.matching import explained, in_words
+from endcap.events.matching import ALIKE, explained, in_words
 from endcap.rules.unmatched import rule_warnings
 
 Json = dict[str, Any]
@@ -21,6 +21,8 @@ MANY_ANONYMOUS = 0.5
 """The share of events without customer."""
 MANY_SINGLE = 0.5
 """The share of sessions of one event."""
+MANY_ALIKE = {"blanks": 0.0, "case": 0.01}
+"""The share of ids that differ from others in this alone. Capitals may be meant, as in ids of random letters."""
 FEW_EVENTS = 20
 """A log of fewer says nothing by its shares."""
 _LISTED = 10
@@ -35,11 +37,13 @@ def warnings(told: Mapping[str, Any]) -> list[Json]:
     groups = [
         rule_warnings(told["rules"]) if told.get("rules") else [],
         _items(data),
+        _alike("item", data["items"]["log"], data["items"]["alike"]),
         _files(told["files"]),
         _rows(told["rows"]),
         _days(data),
         _anonymous(data["anonymous"], told["rows"]["events"], told["sessions_by"]),
         [] if sessions is None else _names(sessions, data),
+        [] if sessions is None else _alike("customer", sessions["after"]["customers"], sessions["customers_alike"]),
         [] if sessions is None else _sessions(sessions, day_only=data["day_only"]),
         told.get("identity", {}).get("warnings", []),
     ]
@@ -71,6 +75,19 @@ def _items(data: Mapping[str, Any]) -> Iterator[Json]:
         names = ", ".join(f"{name!r} ({count:,} events)" for name, count in words.items())
         text = f"items are named like words for nothing: {names}. Name such words in events.missing_items"
         yield _warning("items_named_missing", text, words=words)
+
+
+def _alike(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator[Json]:
+    """kind: what the ids name, of which there are `count`. ways: as of `endcap.events.matching.alike`."""
+    for way, same in ways.items():
+        if same["ids"] > MANY_ALIKE[way] * count:
+            first, second = same["example"]
+            text = (
+                f"{same['ids']:,} of {_counted(count, kind)} differ from others in {ALIKE[way][0]} alone, such as "
+                f"{first!r} and {second!r}: each counts as a {kind} of its own. If they are the same, write the ids "
+                "alike in all files"
+            )
+            yield _warning(f"{kind}s_alike", text, way=way, of=count, **same)
 
 
 def _names(sessions: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[Json]:

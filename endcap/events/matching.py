@@ -1,4 +1,6 @@
-"""Which ids of one list are in another, and what would make the others meet: zeros that were lost, case, blanks."""
+"""Which ids of one list are in another, and what would make the others meet: zeros that were lost, case, blanks.
+
+Also which ids of one list differ from each other in such a way alone."""
 
 from __future__ import annotations
 
@@ -38,6 +40,29 @@ REASONS: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
     "several": ("zeros, .0, capitals and blanks differ", _plain),
 }
 """Why ids that mean the same may not be the same: the words for it, and what of an id stays without it."""
+
+
+ALIKE: dict[str, tuple[str, Callable[[pa.Array], pa.Array]]] = {
+    "blanks": ("blanks round them", pc.utf8_trim_whitespace),
+    "case": ("capitals", pc.utf8_lower),
+}
+"""In what ids of one table may differ that mean the same: the words for it, and what of an id stays without it."""
+
+
+def alike(ids: pa.Array) -> Json:
+    """Which of these ids (texts, each once) differ from another in nothing but a way of `ALIKE`.
+
+    Returns by its key `ids`, how many, and two of them as an `example`; what no ids differ in is left out.
+    """
+    ids, ways = _flat(ids), {}
+    for name, (_, changed) in ALIKE.items():
+        forms = changed(ids)
+        counts = pc.value_counts(forms)
+        shared = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(shared):
+            example = ids.filter(pc.equal(forms, shared.field("values")[0]))[:2].to_pylist()
+            ways[name] = {"ids": pc.sum(shared.field("counts")).as_py(), "example": example}
+    return ways
 
 
 def unmatched(ids: pa.Array, among: pa.Array) -> Json:

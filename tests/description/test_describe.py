@@ -191,6 +191,41 @@ def test_what_looks_odd_is_warned_of_and_what_does_not_is_not(
     assert warned(Made(store, tmp_path, rows).told()) == warnings
 
 
+@pytest.mark.parametrize(
+    ("item", "customer", "warnings"),
+    [
+        ("i1 ", "c1", ["items_alike"]),
+        ("\u00a0i1", "c1", ["items_alike"]),
+        ("I1", "c1", ["items_alike"]),
+        ("i1", " c1", ["customers_alike"]),
+        ("i1", "C1", ["customers_alike"]),
+        ("I1 ", "c 1", []),  # more than one thing differs, or it is within the id
+    ],
+)
+def test_ids_that_differ_in_blanks_or_capitals_alone_are_noticed(
+    item: str, customer: str, warnings: list[str], store: Store, tmp_path: Path
+) -> None:
+    of_minutes = "s{0},{1},{2},2024-03-01T10:0{3}:00Z,view"
+    whose = [("c1", "i1"), ("c2", "i2"), (customer, item)]
+    told = Made(store, tmp_path, [of_minutes.format(n, *whose[n], at) for n in range(3) for at in range(2)]).told()
+    assert warned(told) == warnings
+    ids = {"items_alike": ["i1", item], "customers_alike": ["c1", customer]}
+    alike = {"items_alike": told["data"]["items"]["alike"], "customers_alike": told["sessions"]["customers_alike"]}
+    for name, ways in alike.items():
+        assert [(same["ids"], sorted(same["example"])) for same in ways.values()] == [
+            (2, sorted(ids[name])) for warning in warnings if warning == name
+        ]
+    rows = [row for table in tables(told).values() for row in table.rows if "alone" in str(row[0])]
+    assert len(rows) == len(warnings)
+
+
+def test_few_ids_that_differ_in_capitals_are_counted_alone(store: Store, tmp_path: Path) -> None:
+    rows = [f"s{n // 2},c{n // 2},i{n},2024-03-01T10:00:{n % 60:02}Z,view" for n in range(250)]
+    told = Made(store, tmp_path, [*rows, "s1,c1,I1,2024-03-01T11:00:00Z,view"]).told()
+    assert told["data"]["items"]["alike"] == {"case": {"ids": 2, "example": ["I1", "i1"]}}
+    assert "items_alike" not in warned(told)
+
+
 @pytest.mark.parametrize("by", ["given", "gap"])
 def test_the_share_without_a_customer_is_of_all_rows_however_sessions_are_made(
     by: str, store: Store, tmp_path: Path

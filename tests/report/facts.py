@@ -83,6 +83,7 @@ def data() -> dict[str, Any]:
             "items": {
                 "log": 2,
                 "words": {HOSTILE: 1},
+                "alike": {"case": {"ids": 2, "example": [HOSTILE, HOSTILE.upper()]}},
                 "table": {**unmatched, "likely": likely, "events": 50},
                 "unused": unmatched,
             },
@@ -95,6 +96,7 @@ def data() -> dict[str, Any]:
         "sessions": {
             "lengths": {**of_length, "bands": {**bands, "2": 30, "6-10": 4}},
             "minutes": of_length,
+            "customers_alike": {"blanks": {"ids": 2, "example": [HOSTILE, f" {HOSTILE}"]}},
             "transitions": 60,
             "equal_times": 6,
             "after": {"sessions": 34, "events": 90, "items": 2, "customers": 9},
