@@ -43,11 +43,11 @@ def command(
 
         store = opened(store_url)
         log, made = addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
-        told = Description(describe(log, made, store))
+        description = Description(describe(log, made, store))
     else:
         project = open_project(file, env=env, sets=sets, store=store_url)
-        told = project.describe(snapshot=snapshot, dataset=dataset)
+        description = project.describe(snapshot=snapshot, dataset=dataset)
     if as_json:
-        print_json(told.facts)
+        print_json(description.facts)
     else:
-        click.echo(str(told))
+        click.echo(str(description))

@@ -59,7 +59,7 @@ def describe(
     facts = store.manifest(snapshot)["facts"]
     noted = {} if dataset is None else store.manifest(dataset)["facts"]
     kept = _kept(snapshot, dataset, store)
-    told: Json = {
+    description: Json = {
         "snapshot": snapshot,
         "dataset": dataset,
         "shop": content_key(snapshot).split("/")[1],
@@ -70,13 +70,13 @@ def describe(
         **{name: facts[name] for name in ("times", "missing", "activity") if facts.get(name)},
     }
     if dataset is not None:
-        told["sessions"] = {**kept["sessions"], **_sessions(noted)}
-        told["identity"] = {name: noted[name] for name in IDENTITY if name in noted}
-        told["identity"]["warnings"] = [_named(one) for one in noted.get("warnings", [])]
+        description["sessions"] = {**kept["sessions"], **_sessions(noted)}
+        description["identity"] = {name: noted[name] for name in IDENTITY if name in noted}
+        description["identity"]["warnings"] = [_named(warning) for warning in noted.get("warnings", [])]
     if dataset is not None and rules is not None:
-        told["rules"] = unmatched_rules(replace(rules, items=_item_table(dataset, store)))
-    told["warnings"] = warnings(told)
-    return told
+        description["rules"] = unmatched_rules(replace(rules, items=_item_table(dataset, store)))
+    description["warnings"] = warnings(description)
+    return description
 
 
 def newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
@@ -105,14 +105,14 @@ def _kept(snapshot: str, dataset: str | None, store: Store) -> Json:
 
 
 def _read(snapshot: str, dataset: str | None, store: Store) -> Json:
-    told: Json = {"data": describe_snapshot(store.fetch(snapshot))}
+    tables: Json = {"data": describe_snapshot(store.fetch(snapshot))}
     if dataset is not None:
-        told["sessions"] = describe_dataset(store.fetch(dataset))
+        tables["sessions"] = describe_dataset(store.fetch(dataset))
         table, ids = store.fetch(snapshot) / CUSTOMERS, _column(store.fetch(dataset) / CUSTOMERS, "customer")
-        told["sessions"]["customers_alike"] = alike(ids)
+        tables["sessions"]["customers_alike"] = alike(ids)
         if table.is_file():
-            told["sessions"]["customer_table"] = unmatched(ids, _column(table, "customer"))
-    return told
+            tables["sessions"]["customer_table"] = unmatched(ids, _column(table, "customer"))
+    return tables
 
 
 def _column(file: Path, name: str) -> pa.ChunkedArray:
@@ -130,14 +130,14 @@ def _files(facts: Mapping[str, Any]) -> list[Json]:
     for source in facts.get("sources", []):
         names = {file["path"] for file in source["files"]}
         empty = facts if source["table"] == "events" else facts.get(source["table"], {})
-        told = {name: source[name] for name in ("table", "path", "skipped")}
-        told |= {"files": len(names), "bytes": sum(file["bytes"] for file in source["files"])}
-        sources.append({**told, "empty": [name for name in empty.get("empty_files", []) if name in names]})
+        facts_of = {name: source[name] for name in ("table", "path", "skipped")}
+        facts_of |= {"files": len(names), "bytes": sum(file["bytes"] for file in source["files"])}
+        sources.append({**facts_of, "empty": [name for name in empty.get("empty_files", []) if name in names]})
     return sources
 
 
 def _as_now(sources: list[Json], left_out: Sequence[Mapping[str, Any]]) -> list[Json]:
-    now = {(one["table"], one["path"]): one["files"] for one in left_out}
+    now = {(source["table"], source["path"]): source["files"] for source in left_out}
     return [{**source, "skipped": now.get((source["table"], source["path"]), [])} for source in sources]
 
 

@@ -19,17 +19,17 @@ def ingest_line(facts: Json, *, files: int) -> str:
     return ", ".join(parts)
 
 
-def features_line(facts: Json, told: Json | None) -> str:
+def features_line(facts: Json, description: Json | None) -> str:
     """On a dataset, by its facts and the description of its data (None: it could not be made)."""
     line = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
-    if told is None:
+    if description is None:
         return line
-    items, parts = told["data"]["items"], []
+    items, parts = description["data"]["items"], []
     if items["table"] is not None and items["table"]["missing"]:
         parts.append(
             f"{items['table']['missing']:,} of {items['table']['ids']:,} items without a row in the item table"
         )
-    listed = (told.get("rules") or {}).get("blacklist")
+    listed = (description.get("rules") or {}).get("blacklist")
     if listed and listed["missing"]:
         parts.append(f"{listed['missing']:,} of {listed['ids']:,} blacklisted ids match no item")
     return "; ".join([line, *parts])

@@ -114,15 +114,15 @@ def _items(connection: Any, table: Path) -> Json:
     ).fetchall()
     ((count,),) = connection.execute("SELECT count(*) FROM log").fetchall()
     ids = _ids(connection, "log ORDER BY events DESC, item")
-    told: Json = {"log": count, "words": dict(words), "alike": alike(ids), "table": None, "unused": None}
+    items: Json = {"log": count, "words": dict(words), "alike": alike(ids), "table": None, "unused": None}
     if table.is_file():
         connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({text(str(table))})")  # noqa: S608 (quoted)
         listed = _ids(connection, "listed ORDER BY item")
         (lost,) = connection.execute(
             "SELECT coalesce(sum(events), 0) FROM log ANTI JOIN listed USING (item)"
         ).fetchone()
-        told |= {"table": {**unmatched(ids, listed), "events": int(lost)}, "unused": unmatched(listed, ids)}
-    return told
+        items |= {"table": {**unmatched(ids, listed), "events": int(lost)}, "unused": unmatched(listed, ids)}
+    return items
 
 
 def _ids(connection: Any, rows: str) -> pa.ChunkedArray:

@@ -44,19 +44,21 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
 
-def tables(told: Json) -> dict[str, Table]:
+def tables(description: Json) -> dict[str, Table]:
     """The tables of a description by their captions; those that have nothing to say are left out."""
     every = {
-        "The log": Table(["what", "value"], [[what, shown(value)] for what, value in _log(told)]),
-        "Files": Table(["table", "path", "files", "MB", "left out", "without a row"], list(_files(told["files"]))),
-        "Rows": Table(["table", "read", "bad", "left out", "repeated", "kept"], list(_rows(told["rows"]))),
-        "Bad rows": Table(["table", "rows", "reason", "example", "where"], list(_bad(told["rows"]))),
-        "Rows left out": Table(["table", "rows", "why"], list(_left_out(told["rows"]))),
-        "Types": Table(["type", "events", "share"], list(_types(told["data"]))),
-        "Sessions": Table(["of a session", "mean", *_SPREAD.values()], list(_spread(told.get("sessions")))),
-        "Sessions by length": Table(["events", "sessions", "share"], list(_lengths(told.get("sessions")))),
-        "Filters": Table(["what", "events"], list(_filters(told.get("sessions")))),
-        "What matches": Table(["what", "ids", "without a match", "such as", "likely"], list(_matches(told))),
+        "The log": Table(["what", "value"], [[what, shown(value)] for what, value in _log(description)]),
+        "Files": Table(
+            ["table", "path", "files", "MB", "left out", "without a row"], list(_files(description["files"]))
+        ),
+        "Rows": Table(["table", "read", "bad", "left out", "repeated", "kept"], list(_rows(description["rows"]))),
+        "Bad rows": Table(["table", "rows", "reason", "example", "where"], list(_bad(description["rows"]))),
+        "Rows left out": Table(["table", "rows", "why"], list(_left_out(description["rows"]))),
+        "Types": Table(["type", "events", "share"], list(_types(description["data"]))),
+        "Sessions": Table(["of a session", "mean", *_SPREAD.values()], list(_spread(description.get("sessions")))),
+        "Sessions by length": Table(["events", "sessions", "share"], list(_lengths(description.get("sessions")))),
+        "Filters": Table(["what", "events"], list(_filters(description.get("sessions")))),
+        "What matches": Table(["what", "ids", "without a match", "such as", "likely"], list(_matches(description))),
     }
     return {caption: _filled(table) for caption, table in every.items() if table.rows}
 
@@ -79,10 +81,10 @@ def share(part: int, whole: int) -> str:
     return "<0.1%" if part / whole < 0.001 else f"{part / whole:.1%}"
 
 
-def _log(told: Json) -> Iterator[tuple[str, Any]]:
-    data, sessions = told["data"], told.get("sessions")
+def _log(description: Json) -> Iterator[tuple[str, Any]]:
+    data, sessions = description["data"], description.get("sessions")
     days = data["days"]["events"]
-    yield "shop", told["shop"]
+    yield "shop", description["shop"]
     yield "first event", moment(data["first"])
     yield "last event", moment(data["last"])
     yield "days", f"{len(days):,}, {days.count(0):,} of them without an event"
@@ -102,16 +104,16 @@ def _log(told: Json) -> Iterator[tuple[str, Any]]:
         before, single = sessions["before_filters"].get("sessions", 0), sessions["single"]
         if single is not None:
             yield "sessions of one event", f"{single:,} of {before:,} ({share(single, before)})"
-    yield from ((IDENTITY[name], count) for name, count in told.get("identity", {}).items() if name in IDENTITY)
-    times = told.get("times", {})
+    yield from ((IDENTITY[name], count) for name, count in description.get("identity", {}).items() if name in IDENTITY)
+    times = description.get("times", {})
     if times.get("ambiguous"):
         yield "local times that occur twice", times["ambiguous"]
     if times.get("shifted"):
         yield "local times that do not exist, moved", times["shifted"]
-    for column, count in told.get("missing", {}).items():
+    for column, count in description.get("missing", {}).items():
         yield f"words for nothing as {column}", count
-    if told.get("activity"):
-        yield "other activity kept", f"{told['activity']['rows']:,} rows"
+    if description.get("activity"):
+        yield "other activity kept", f"{description['activity']['rows']:,} rows"
 
 
 def _files(sources: Sequence[Json]) -> Iterator[tuple[Any, ...]]:
@@ -177,13 +179,13 @@ def _filters(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
             yield "of the test part that was given", sessions["test"]["events"]
 
 
-def _matches(told: Json) -> Iterator[tuple[Any, ...]]:
-    items, rules = told["data"]["items"], told.get("rules") or {"attributes": {}}
+def _matches(description: Json) -> Iterator[tuple[Any, ...]]:
+    items, rules = description["data"]["items"], description.get("rules") or {"attributes": {}}
     if items["table"] is not None:
-        lost = share(items["table"]["events"], told["data"]["events"])
+        lost = share(items["table"]["events"], description["data"]["events"])
         yield _match(f"items of the log without a row in the item table ({lost} of the events)", items["table"])
         yield _match("ids of the item table without an event", items["unused"])
-    sessions = told.get("sessions") or {}
+    sessions = description.get("sessions") or {}
     if sessions.get("customer_table"):
         yield _match("customers without a row in the customer table", sessions["customer_table"])
     if rules.get("blacklist"):

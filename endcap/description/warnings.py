@@ -28,24 +28,24 @@ FEW_EVENTS = 20
 _LISTED = 10
 
 
-def warnings(told: Mapping[str, Any]) -> list[Json]:
+def warnings(description: Mapping[str, Any]) -> list[Json]:
     """The warnings of a description (`endcap.description.describe`), most severe first.
 
     Each has `name`, `text` and numbers of its own.
     """
-    data, sessions = told["data"], told.get("sessions")
+    data, sessions = description["data"], description.get("sessions")
     groups = [
-        rule_warnings(told["rules"]) if told.get("rules") else [],
+        rule_warnings(description["rules"]) if description.get("rules") else [],
         _items(data),
         _alike("item", data["items"]["log"], data["items"]["alike"]),
-        _files(told["files"]),
-        _rows(told["rows"]),
+        _files(description["files"]),
+        _rows(description["rows"]),
         _days(data),
-        _anonymous(data["anonymous"], told["rows"]["events"], told["sessions_by"]),
+        _anonymous(data["anonymous"], description["rows"]["events"], description["sessions_by"]),
         [] if sessions is None else _names(sessions, data),
         [] if sessions is None else _alike("customer", sessions["after"]["customers"], sessions["customers_alike"]),
         [] if sessions is None else _sessions(sessions, day_only=data["day_only"]),
-        told.get("identity", {}).get("warnings", []),
+        description.get("identity", {}).get("warnings", []),
     ]
     return [warning for group in groups for warning in group]
 

@@ -164,7 +164,7 @@ def _no_row(files: Files, key: str, loader: Loader, *, later: bool = False) -> D
         table=key,
         later=later,
         left_out=left,
-        values={name: [list(one) for one in values] for name, values in _values(loader).items()},
+        values={name: [list(pair) for pair in counts] for name, counts in _values(loader).items()},
     )
 
 
@@ -193,7 +193,7 @@ def _none_left(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError
         rows=seen,
         types=shop.events.types,
         left_out=dict(left),
-        values={name: [list(one) for one in values] for name, values in _values(loader).items()},
+        values={name: [list(pair) for pair in counts] for name, counts in _values(loader).items()},
     )
 
 

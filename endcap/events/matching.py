@@ -78,14 +78,14 @@ def unmatched(ids: pa.Array, among: pa.Array) -> Json:
     return {"ids": len(ids), "missing": len(missing), "examples": examples, "likely": _likely(missing, among)}
 
 
-def explained(found: Json) -> bool:
+def explained(matched: Json) -> bool:
     """Whether the likely reason of what `unmatched` gave holds for most of what is missing."""
-    return found["likely"] is not None and 2 * found["likely"]["ids"] >= min(found["missing"], _TRIED)
+    return matched["likely"] is not None and 2 * matched["likely"]["ids"] >= min(matched["missing"], _TRIED)
 
 
-def in_words(found: Json) -> str:
+def in_words(matched: Json) -> str:
     """The likely reason of what `unmatched` gave, as the end of a sentence; empty where there is none."""
-    likely = found["likely"]
+    likely = matched["likely"]
     if likely is None:
         return ""
     here, there = likely["example"]

@@ -17,24 +17,24 @@ FOLDED = ("Files", "Sessions by length")
 
 def data(facts: Facts) -> Section:
     """Warnings, events a day, lengths of sessions, and the tables of the description."""
-    told = facts.data
-    if told is None:
+    description = facts.data
+    if description is None:
         return Section("data", "Data", missing="The data of this verdict lie no more in the store.")
     every = {
         caption: Table(table.columns, [[cell(value) for value in row] for row in table.rows])
-        for caption, table in tables(told).items()
+        for caption, table in tables(description).items()
     }
-    warnings = {"What to look at": Table(["warning"], [[one["text"]] for one in told["warnings"]])}
+    warnings = {"What to look at": Table(["warning"], [[warning["text"]] for warning in description["warnings"]])}
     open_tables = {caption: table for caption, table in every.items() if caption not in FOLDED}
-    charts = [_days(told["data"]["days"])]
-    if told.get("sessions"):
-        charts.append(_lengths(told["sessions"]["lengths"]["bands"]))
+    charts = [_days(description["data"]["days"])]
+    if description.get("sessions"):
+        charts.append(_lengths(description["sessions"]["lengths"]["bands"]))
     return Section(
         "data",
         "Data",
         "What the log says, before and after the filters. Items are held against the item table and the rules.",
         charts,
-        {**(warnings if told["warnings"] else {}), **open_tables},
+        {**(warnings if description["warnings"] else {}), **open_tables},
         {caption: every[caption] for caption in FOLDED if caption in every},
     )
 

@@ -27,40 +27,40 @@ def unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
     known = table["item"] if ids is None else ids
     if ids is not None:
         table = table.filter(pc.is_in(table["item"], value_set=_flat(ids)))
-    told: Json = {"items": len(known), "attributes": {}}
+    counts: Json = {"items": len(known), "attributes": {}}
     if ids is not None and catalogue.items.num_rows:
-        told["table"] = unmatched(catalogue.items["item"], ids)
+        counts["table"] = unmatched(catalogue.items["item"], ids)
     if rules.blacklist is not None:
-        told["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), known)
+        counts["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), known)
     for rule in rules.attributes:
         column = _column(table, rule.attribute, pa.string())
         named = pa.array(list(dict.fromkeys(rule.only if rule.only is not None else rule.never or [])), pa.string())
-        told["attributes"][rule.name] = {
+        counts["attributes"][rule.name] = {
             "attribute": rule.attribute,
             "allows": rule.only is not None,
             "values": unmatched(named, pc.unique(column).drop_null()),
             "items": pc.sum(pc.is_in(column, value_set=named)).as_py() or 0,
         }
     if rules.stock is not None:
-        told["stock"] = len(table) - _column(table, rules.stock.attribute, pa.float64()).null_count
-    return told
+        counts["stock"] = len(table) - _column(table, rules.stock.attribute, pa.float64()).null_count
+    return counts
 
 
-def rule_warnings(told: Mapping[str, Any]) -> list[Json]:
+def rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
     """What of `unmatched_rules` a person should look at: `name`, numbers, and a sentence (`text`)."""
     warnings = []
-    listed = told.get("blacklist")
+    listed = counts.get("blacklist")
     missing = 0 if listed is None else listed["missing"]
-    if listed is not None and missing and told["items"] and (missing == listed["ids"] or explained(listed)):
+    if listed is not None and missing and counts["items"] and (missing == listed["ids"] or explained(listed)):
         warnings.append({"name": "blacklist_unmatched", **listed, "text": _of_blacklist(listed)})
-    table = told.get("table")
-    if table is not None and table["missing"] == table["ids"] and told["items"]:
+    table = counts.get("table")
+    if table is not None and table["missing"] == table["ids"] and counts["items"]:
         text = f"no id of the item table is an item of the log{in_words(table)}. Write its ids as the log has them"
         warnings.append({"name": "item_table_unmatched", **table, "text": text})
-    for name, rule in told["attributes"].items():
-        if told["items"] and not rule["items"]:
+    for name, rule in counts["attributes"].items():
+        if counts["items"] and not rule["items"]:
             warnings.append({"name": "rule_unmatched", "rule": name, **rule, "text": _of_rule(name, rule)})
-    if told["items"] and told.get("stock") == 0:
+    if counts["items"] and counts.get("stock") == 0:
         text = "rules.stock takes nothing away: no item has a stock"
         warnings.append({"name": "stock_unmatched", "text": text})
     return warnings

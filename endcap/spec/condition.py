@@ -82,7 +82,7 @@ class Condition(Strict):
 def _as_condition(value: Any) -> Any:
     """A value or a list of values stands for `among`."""
     if isinstance(value, dict):
-        if all(one is None for one in value.values()):
+        if all(bound is None for bound in value.values()):
             raise mistakes([Mistake((), "no condition", _WORDS, code="missing")])
         texts = {
             key: _as_texts(value[key], (key,)) for key in ("among", "not_among") if isinstance(value.get(key), list)

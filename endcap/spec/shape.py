@@ -24,9 +24,9 @@ class Shape:
         metadata = list(metadata)
         while get_origin(annotation) is Annotated:
             annotation, *more = get_args(annotation)
-            for one in more:
-                metadata += one.metadata if isinstance(one, FieldInfo) else [one]
-                discriminator = (one.discriminator if isinstance(one, FieldInfo) else None) or discriminator
+            for extra in more:
+                metadata += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+                discriminator = (extra.discriminator if isinstance(extra, FieldInfo) else None) or discriminator
         members = [member for member in get_args(annotation) if member is not types.NoneType]
         if is_union(annotation) and len(members) == 1:
             return cls.of(members[0], metadata, discriminator)
