@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+
+from endcap.description.tables import DROPPED
 
 Json = Mapping[str, Any]
 
 
 def ingest_line(facts: Json, *, files: int) -> str:
     """On a snapshot, by its facts. files: of the sources that were left out."""
-    bad, left_out = (
-        sum(n for counts in facts.get(name, {}).values() for n in counts.values()) for name in ("bad", "left_out")
-    )
+    bad = sum(n for counts in facts.get("bad", {}).values() for n in counts.values())
+    left_out = sum(map(Counter, facts.get("left_out", {}).values()), Counter[str]())
     parts = [f"{facts['events']:,} events", f"{bad:,} bad rows set aside"]
-    parts += [f"{left_out:,} rows left out by rules"] if left_out else []
+    if left_out:
+        rules = ", ".join(f"{name} {n:,}" for name, n in left_out.most_common())
+        parts.append(f"{left_out.total():,} rows left out ({rules})")
     parts += [f"{files:,} file{'' if files == 1 else 's'} left out"] if files else []
     return ", ".join(parts)
 
@@ -32,4 +36,12 @@ def features_line(facts: Json, description: Json | None) -> str:
     listed = (description.get("rules") or {}).get("blacklist")
     if listed and listed["missing"]:
         parts.append(f"{listed['missing']:,} of {listed['ids']:,} blacklisted ids match no item")
+    sessions, data = description["sessions"], description["data"]
+    if sessions is not None:
+        dropped = {name: n for name, n in sessions["dropped"].items() if n}
+        if dropped:
+            counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
+            parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
+    if data["anonymous"] and data["anonymous"] < data["events"]:
+        parts.append(f"{data['anonymous'] / data['events']:.1%} of the events without customer")
     return "; ".join([line, *parts])

@@ -27,6 +27,7 @@ LEFT_OUT = {
     "other_types": "not of events.types",
     "where": "does not fit where",
     "returns": "events.returns",
+    "without_item": "about no item",
     "without_customer": "without a customer, which sessions by gap need",
 }
 IDENTITY = {
