@@ -1,13 +1,16 @@
-"""Ids: what of a column's texts is one, as SQL over a batch."""
+"""Ids: what of a column's texts is one, as SQL over a batch; and whether all plainly are, at a glance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from endcap.events.sql import quoted, text
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-BLANKS = " " * 256
-"""As many as are taken for nothing."""
+from endcap.events.glance import chunks, is_plain, milliseconds, table_of
+from endcap.events.sql import fits, is_blank, quoted, text
+
 AS_FLOAT = (
     "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64')), "
     "or set events.float_ids to whole"
@@ -17,6 +20,13 @@ ROUNDED = "is a number such as 1.2E+08, which may have lost digits: write ids as
 NAN = "is nan, which table tools write where there is no value: leave the value empty"
 EXACT = 15
 """So many digits a 64-bit float keeps, whatever they are."""
+_WHOLE, _EXACT_WHOLE = r"-?\d+\.0+", rf"-?\d{{1,{EXACT}}}\.0+"
+# As Python and C write it, and as Java and Spark do.
+_EXPONENT = r"-?\d(\.\d+)?[eE]\+\d+|-?\d\.\d+[eE]-?\d+"
+_NANS, _INFINITE = ("nan", "NaN"), ("inf", "-inf", "Infinity", "-Infinity")
+# How blanks (`sql.BLANKS`) begin in UTF-8, and lists and objects. Other characters begin with some of these, too.
+_BEGINS = table_of(b"\t\n\v\f\r \xc2\xe1\xe2\xe3[{")
+_NUMBER_BEGINS, _NUMBER_ENDS = table_of(b"-0123456789"), table_of(b"0123456789")
 
 
 def as_id(columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False) -> str:
@@ -41,38 +51,73 @@ def as_text(column: str) -> str:
 
 def is_word(columns: Sequence[str], words: Sequence[str]) -> str:
     """A condition: one of the columns holds a word that stands for no value."""
-    listed = ", ".join(map(text, words))
-    return " OR ".join(f"{column} IN ({listed})" for column in columns) if columns and words else "false"
+    listed, doubtful = ", ".join(map(text, words)), [column for column in columns if not is_plain(column)]
+    return " OR ".join(f"{column} IN ({listed})" for column in doubtful) if doubtful and words else "false"
+
+
+def not_plain(words: Collection[str]) -> pa.Array:
+    """The words that no plain id is: these, and those that stand for a float that is no number."""
+    return pa.array(sorted({*words, *_NANS, *_INFINITE}), pa.string())
+
+
+def are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
+    """Whether each value of a batch's column is an id as it stands, of which `as_id` and all checks make nothing else.
+
+    words: as of `not_plain`. False may be a mistake, true never is.
+    """
+    if column.null_count or column.type != pa.string():
+        return False
+    longest = pc.max(pc.binary_length(words)).as_py()
+    short = pointed = False
+    for offsets, data in chunks(column):
+        lengths = np.diff(offsets)
+        shortest = lengths.min()
+        if not shortest or _BEGINS[data[offsets[:-1]]].any():
+            return False
+        short = short or shortest <= longest
+        pointed = pointed or 0x2E in data or 0x2B in data
+    if short and pc.any(pc.is_in(column, words)).as_py():
+        return False
+    return not (pointed and _has_float(column))
+
+
+def _has_float(column: pa.ChunkedArray) -> bool:
+    numbers = [
+        _NUMBER_BEGINS[data[offsets[:-1]]] & _NUMBER_ENDS[data[offsets[1:] - 1]] for offsets, data in chunks(column)
+    ]
+    likely = column.filter(pa.array(np.concatenate(numbers)))
+    return pc.any(pc.match_substring_regex(likely, f"^({_WHOLE}|{_EXPONENT})$")).as_py() or False
 
 
 def _value(column: str, words: Sequence[str], whole: bool) -> str:
-    # Blanks alone come between one blank and many. To compare costs nothing, and to trim each id would cost more than
-    # all else that is done with it.
-    empty = f"{column} = '' OR {column} BETWEEN ' ' AND {text(BLANKS)}"
+    if is_plain(column):
+        return column
     word = f" OR {is_word([column], words)}" if words else ""
-    return f"CASE WHEN {empty}{word} THEN NULL ELSE {_as_whole(column) if whole else column} END"
+    value = _as_whole(column) if whole else column
+    return f"CASE WHEN {is_blank(column)}{word} THEN NULL ELSE {value} END"
 
 
 def id_checks(
-    name: str, columns: Sequence[str] = (), words: Sequence[str] = (), *, whole: bool = False
+    name: str, columns: Sequence[str], words: Sequence[str] = (), *, whole: bool = False
 ) -> list[tuple[str, str]]:
     """What makes an id one that a table tool has spoilt, as conditions with reasons.
 
     name: of the result. columns, words, whole: as of `as_id`; of several columns each value is looked at.
     """
-    parts = [as_id([column], words, whole=whole) for column in columns]
-    values = parts if len(parts) > 1 else [quoted(name)]
-    return [check for value in values for check in _checks(name, value, whole)]
+    doubtful = [column for column in columns if not is_plain(column)]
+    values = [quoted(name)] if len(columns) == 1 else [as_id([column], words, whole=whole) for column in columns]
+    return [check for value in values if doubtful for check in _checks(name, value, whole)]
 
 
 def _checks(name: str, value: str, whole: bool) -> list[tuple[str, str]]:
     # Each pattern costs much: it is tried where a quick look says that it may fit.
-    as_float = f"suffix({value}, '0') AND regexp_full_match({value}, '-?\\d+\\.0+')"
-    rounded = f"contains({value}, '+') AND regexp_full_match({value}, '-?\\d(\\.\\d+)?[eE]\\+\\d+')"
+    number = f"{value} < ':'"
+    as_float = f"{number} AND suffix({value}, '0') AND {fits(value, _WHOLE)}"
+    exponent = f"{number} AND (contains({value}, '.') OR contains({value}, '+')) AND {fits(value, _EXPONENT)}"
     return [
         (as_float, f"{name} {TOO_LONG if whole else AS_FLOAT}"),
-        (rounded, f"{name} {ROUNDED}"),
-        (f"{value} IN ('nan', 'NaN')", f"{name} {NAN}"),
+        (f"{exponent} OR {is_word([value], _INFINITE)}", f"{name} {ROUNDED}"),
+        (is_word([value], _NANS), f"{name} {NAN}"),
     ]
 
 
@@ -84,6 +129,8 @@ def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) ->
     checks = []
     for name in names:
         value = located[name]
+        if is_plain(value) or milliseconds(value):
+            continue
         # By comparisons, the first of which most ids answer: a third of the cost of asking what a text starts with.
         opened = f"{value} >= '[' AND ({value} < '\\' OR {value} >= '{{' AND {value} < '|')"
         way = f"name a path into it, such as {name}[].id or {name}.id"
@@ -92,6 +139,5 @@ def nested_checks(key: str, names: Sequence[str], located: Mapping[str, str]) ->
 
 
 def _as_whole(column: str) -> str:
-    pattern = f"-?\\d{{1,{EXACT}}}\\.0+"
-    fits = f"suffix({column}, '0') AND regexp_full_match({column}, '{pattern}')"
-    return f"CASE WHEN {fits} THEN rtrim(rtrim({column}, '0'), '.') ELSE {column} END"
+    whole = f"suffix({column}, '0') AND {fits(column, _EXACT_WHOLE)}"
+    return f"CASE WHEN {whole} THEN rtrim(rtrim({column}, '0'), '.') ELSE {column} END"

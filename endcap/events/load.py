@@ -20,6 +20,7 @@ from endcap.events.clock import Clock
 from endcap.events.engine import reading
 from endcap.events.paths import shown
 from endcap.events.plan import ABSENT, DAY, TIME, Plan, Wanted, locate, where_columns, with_where
+from endcap.events.planner import Planner
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
 from endcap.events.sources import SourceFile
@@ -88,13 +89,12 @@ class Loader:
                     located = locate(wanted, rows, file, layout)
                     # Numbers of JSON and Parquet are typed, and come with a point.
                     decimal = source.decimal if file.format in ("csv", "tsv") else "."
-                    plan = plan_of(located, rows.instants, decimal)
-                    plan = with_where(plan, source, located, self.words, decimal)
+                    planner = Planner(located, functools.partial(self._plan, plan_of, source, rows, decimal))
                     used = _places(located, rows)
                     for batch in map(functools.partial(without_marks, wanted=used), rows.batches):
                         self.quarantine.reject(self.table, file.name, batch.rejects)
                         if len(batch.lines):
-                            yield self._check(batch, plan, rows.names, file, active)
+                            yield self._check(batch, planner, rows.names, file, active)
                         self.quarantine.check(self.table, end=False)
                         self._tell()
                     self.met |= {name for name, column in located.items() if column != ABSENT} - rows.unseen
@@ -117,17 +117,23 @@ class Loader:
                 paths=paths,
             )
 
+    def _plan(self, plan_of: PlanOf, source: Source, rows: Rows, decimal: str, located: Mapping[str, str]) -> Plan:
+        return with_where(plan_of(located, rows.instants, decimal), source, located, self.words, decimal)
+
     def _check(
-        self, batch: Batch, plan: Plan, names: Sequence[str], file: SourceFile, active: Callable[[pa.Table], None]
+        self, batch: Batch, planner: Planner, names: Sequence[str], file: SourceFile, active: Callable[[pa.Table], None]
     ) -> pa.Table:
         count = len(batch.lines)
-        self.connection.register("batch", batch.table)
+        plan, table = planner.plan(batch.table)
+        self.connection.register("batch", table)
         checked = self.connection.sql(plan.sql("batch")).to_arrow_table()
         check_rows(file.name, checked.num_rows, count)
-        checked = checked.append_column("row", pa.array(np.arange(self.rows, self.rows + count)))
+        taken = plan.as_they_are
+        results = {name: table[taken[name]] if name in taken else checked[name] for name in plan.select}
+        results["row"] = pa.chunked_array([np.arange(self.rows, self.rows + count)])
         self.rows += count
         for name, condition in plan.missing.items():
-            if checked.column(name).null_count:
+            if results[name].null_count:
                 words = f"SELECT count(*) FROM batch WHERE {condition}"  # noqa: S608 (all parts are quoted)
                 ((rows,),) = self.connection.execute(words).fetchall()
                 self.missing += Counter({name: rows})
@@ -142,7 +148,9 @@ class Loader:
             reasons = reason.drop_null().to_pylist()
             self.quarantine.keep(self.table, file.name, lines, reasons, raw.to_pylist())
             self._keep_examples(batch.table, plan, reason, batch.lines, file)
-        good = checked.drop_columns(["left", "reason"])
+        if plan.active is not None:
+            results["active"] = checked["active"]
+        good = pa.table(results)
         if left.null_count + reason.null_count < 2 * count:
             kept = pc.and_(pc.is_null(left), pc.is_null(reason))
             good = good.filter(kept if plan.active is None else pc.or_(kept, checked.column("active")))

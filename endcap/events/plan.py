@@ -11,6 +11,7 @@ from endcap.errors import DataError
 from endcap.events.batch import Rows, column_name
 from endcap.events.clock import has_clock
 from endcap.events.conditions import all_hold, any_holds, condition_checks
+from endcap.events.glance import Glanced, milliseconds
 from endcap.events.ids import as_id, as_text, id_checks, is_word, nested_checks
 from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
 from endcap.events.numbers import number, number_checks
@@ -61,7 +62,8 @@ class Plan:
     and the rule's name; such a row is not checked. about: SQL of the value that a reason is about, over the batch's
     columns. missing: by column of the result, SQL over the batch's that holds where a word for no value was read as
     none. shown: what rules that leave rows out look at, by its name in messages. active: of rows that a rule leaves
-    out, whether they are a shopper's activity nonetheless; None: none is.
+    out, whether they are a shopper's activity nonetheless; None: none is. times: how the batch's columns that are times
+    are read. words: those that stand for no value in any column of an id.
     """
 
     select: Mapping[str, str]
@@ -71,11 +73,19 @@ class Plan:
     missing: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     active: str | None = None
+    times: Mapping[str, Reading] = field(default_factory=dict)
+    words: Sequence[str] = ()
+
+    @property
+    def as_they_are(self) -> dict[str, str]:
+        """The columns of the result that are columns of the batch, which need no query: their names there."""
+        return {name: column.name for name, column in self.select.items() if isinstance(column, Glanced)}
 
     def sql(self, batch: str) -> str:
-        """A query on the table `batch`: the result's columns, `left` and `reason`, both null for a good row, and
+        """A query on the table `batch`: the result's other columns, `left` and `reason`, both null for a good row, and
         `active` where there may be such rows."""
         columns = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in self.select.items())
+        taken = self.as_they_are
         left, reason = (
             f"CASE {cases} END" if cases else "NULL::VARCHAR"
             for cases in (
@@ -86,7 +96,11 @@ class Plan:
         # Each in a query of its own: the engine would compute a column anew in each condition that names it.
         computed = f"SELECT *, {columns} FROM {batch}"  # noqa: S608 (all parts are quoted)
         judged = f'SELECT *, {left} AS "left" FROM ({computed})'  # noqa: S608 (as above)
-        results = [*map(quoted, self.select), '"left"', f"nullif({reason}, '') AS reason"]
+        results = [
+            *(quoted(name) for name in self.select if name not in taken),
+            '"left"',
+            f"nullif({reason}, '') AS reason",
+        ]
         if self.active is not None:
             results.append(f"{self.active} AS active")
         return f"SELECT {', '.join(results)} FROM ({judged})"  # noqa: S608 (as above)
@@ -122,7 +136,6 @@ def event_plan(
     """
     words, item_words = shop.events.missing, shop.events.missing_items
     whole = shop.events.float_ids == "whole"
-    parts: dict[str, list[str]] = {}
     named: dict[str, str | Sequence[str] | None]
     rule, zone = shop.events.time, has_clock(shop.events.time.zone)
     if source.layout != "columns":
@@ -131,6 +144,7 @@ def event_plan(
         unit = "iso" if published.time in instants else published.unit
         read = Reading(unit, (), zone, decimal)
         select, times = _published(published, read, located, words, item_words, source.type, whole)
+        readings = {time: read} | ({located[published.offset]: Reading("ms")} if published.offset else {})
         named = {"item": published.item, "session": published.session, "customer": published.customer}
         holders = named | {"time": published.time or published.day}
         holders["type"] = published.type_column if source.type is None else None
@@ -143,10 +157,10 @@ def event_plan(
         typed = columns.time in instants
         formats = [] if typed else _listed(rule.format)
         reading = Reading("iso" if typed else rule.unit, formats, zone, decimal)
-        parts = {"session": _columns(columns.session, located), "customer": _columns(columns.customer, located)}
+        readings = {time: reading}
         select = {
-            "session": as_id(parts["session"], words, whole=whole),
-            "customer": as_id(parts["customer"], words, whole=whole),
+            "session": as_id(_columns(columns.session, located), words, whole=whole),
+            "customer": as_id(_columns(columns.customer, located), words, whole=whole),
             "item": as_id([located[columns.item]], item_words, whole=whole),
             **time_columns(time, reading),
             "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
@@ -159,11 +173,16 @@ def event_plan(
         for name, holder in holders.items()
     }
     nested = {key: nested_checks(key, _listed(names), located) for key, names in named.items()}
-    ids = {name: id_checks(name, parts.get(name, ()), words, whole=whole) for name in ("item", "session", "customer")}
-    times = [(f'"time" IS NULL AND ({missing["time"]})', "time is empty"), *times, *span_checks(now)]
-    checks = [("item IS NULL", "item is empty"), *itertools.chain(*nested.values(), *ids.values()), *times]
+    ids = {
+        name: id_checks(name, _columns(named[name], located), words, whole=whole)
+        for name in ("item", "session", "customer")
+    }
+    unread = [] if milliseconds(time) else [(f'"time" IS NULL AND ({missing["time"]})', "time is empty")]
+    times = [*unread, *times, *span_checks(now)]
+    checks = _empty_check(select, "item", "item is empty")
     if shop.sessions.by == "given":
-        checks.insert(1, ("session IS NULL", "session is empty, and sessions.by is 'given'"))
+        checks += _empty_check(select, "session", "session is empty, and sessions.by is 'given'")
+    checks += [*itertools.chain(*nested.values(), *ids.values()), *times]
     about = {reason: select[name] for name, its in ids.items() for _, reason in its}
     about |= {reason: time for _, reason in times}
     for name, its in condition_checks(_returns(shop, located), located, words, decimal).items():
@@ -172,7 +191,11 @@ def event_plan(
     leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
     active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
-    return Plan(select, checks, leaves, about, missing, values, active)
+    return Plan(select, checks, leaves, about, missing, values, active, readings, [*words, *item_words])
+
+
+def _empty_check(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
+    return [] if isinstance(select[name], Glanced) else [(f"{name} IS NULL", reason)]
 
 
 def _event_leaves(
@@ -293,8 +316,8 @@ def table_plan(
             reserved=list(RESERVED),
         )
     key = published.item if published is not None else getattr(table.columns, kind)
-    checks = [(f"{kind} IS NULL", f"{kind} is empty"), *nested_checks(kind, [key], located)]
-    spoilt = id_checks(kind, whole=whole)
+    checks = [*_empty_check(texts, kind, f"{kind} is empty"), *nested_checks(kind, [key], located)]
+    spoilt = id_checks(kind, [located[key]], whole=whole)
     checks += spoilt
     about = {reason: texts[kind] for _, reason in spoilt}
     leaves = [(f"{kind} IS NULL", WITHOUT_ITEM)] if kind == "item" and walks_list(key) else []
@@ -303,9 +326,11 @@ def table_plan(
         wrongs = number_checks(located[name], wrong, name, decimal)
         checks += wrongs
         about |= {reason: located[name] for _, reason in wrongs}
+    readings: dict[str, Reading] = {}
     if published is not None and published.time:
         time, unit = located[published.time], "iso" if published.time in instants else published.unit
         reading = Reading(unit, (), zone, decimal)
+        readings[time] = reading
         select |= time_columns(time, reading, TIME)
         wrongs = time_checks(time, reading, TIME)
         checks += wrongs
@@ -313,7 +338,7 @@ def table_plan(
     if published is not None and published.only:
         column, value = published.only
         select[KEPT] = f"coalesce({located[column]} = {text(value)}, false)"
-    return Plan(select, checks, leaves, about)
+    return Plan(select, checks, leaves, about, times=readings)
 
 
 def list_columns(column: str, key: str) -> list[Wanted]:
@@ -323,8 +348,8 @@ def list_columns(column: str, key: str) -> list[Wanted]:
 
 def list_plan(column: str, located: Mapping[str, str], instants: frozenset[str], decimal: str, *, whole: bool) -> Plan:
     """The plan of a list of items: their ids alone, as `item`. whole: as of `as_id`."""
-    item, spoilt = as_id([located[column]], whole=whole), id_checks("item", whole=whole)
-    checks = [("item IS NULL", "item is empty"), *nested_checks("item", [column], located)]
+    item, spoilt = as_id([located[column]], whole=whole), id_checks("item", [located[column]], whole=whole)
+    checks = [*_empty_check({"item": item}, "item", "item is empty"), *nested_checks("item", [column], located)]
     return Plan({"item": item}, [*checks, *spoilt], about={reason: item for _, reason in spoilt})
 
 

@@ -1,6 +1,9 @@
-"""Names and texts in SQL."""
+"""Names and texts in SQL, and what is asked of texts."""
 
 from __future__ import annotations
+
+BLANKS = r"[\s\v\x{85}\p{Z}]*"
+"""A regular expression: blanks of any kind."""
 
 
 def quoted(name: str) -> str:
@@ -11,3 +14,14 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """A string as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def fits(value: str, pattern: str) -> str:
+    """A condition: a text fits a regular expression as a whole."""
+    return f"regexp_full_match({value}, {text(pattern)})"
+
+
+def is_blank(value: str) -> str:
+    """A condition: a text is empty, or blanks of any kind alone."""
+    # Few texts begin as a blank does, and to compare costs nothing beside a pattern.
+    return f"({value} < '!' OR {value} >= '\u0085') AND {fits(value, BLANKS)}"

@@ -1,4 +1,7 @@
-"""Times: how a column's texts become epoch milliseconds, as SQL over a batch, and what is wrong with them."""
+"""Times: how a column's texts become epoch milliseconds, as SQL over a batch, and what is wrong with them.
+
+Where all texts of a batch's column are plain they are read at once.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from endcap.events import numbers
-from endcap.events.sql import quoted, text
+from endcap.events.glance import Glanced, chunks, milliseconds
+from endcap.events.sql import fits, is_blank, quoted, text
 from endcap.spec.base import EARLIEST_MS
 
 LOCAL = "§local"
@@ -38,6 +45,8 @@ OFFSET_FORM = rf"{_DATE}[T ]{_CLOCK}{_OFFSET}"
 # The commonest of them once more, for a test that costs a third.
 _LONG, _OFFSETS = "____-__-_____:__:__", ("+0_:00", "-0_:00")
 _LIKE_LOCAL, _LIKE_UTC = ("____-__-__", _LONG), (f"{_LONG}Z", f"{_LONG} UTC")
+# Whole numbers up to here are doubles too, in milliseconds as well as in seconds.
+_MOST = 2**53 // 1000
 # Other ways of writing, made into the forms above, one after the other.
 _REWRITTEN = (
     (r"^\s+|\s+$", "", "g"),
@@ -84,6 +93,10 @@ def time_columns(column: str, reading: Reading, result: str = "time") -> dict[st
 
     Where the reading has a zone, a local time is read as if it were UTC's, and there is the column `LOCAL` too.
     """
+    known = milliseconds(column)
+    if known is not None:
+        local = "true" if isinstance(column, Glanced) and column.local else "false"
+        return {result: known} | ({LOCAL: local} if reading.zone else {})
     if reading.formats:
         runs = [(_formatted(column, kind, names), kind) for kind, names in _runs(reading.formats)]
         time = f"coalesce({', '.join(run for run, _ in runs)})"
@@ -93,7 +106,7 @@ def time_columns(column: str, reading: Reading, result: str = "time") -> dict[st
         time = f"coalesce({_common(column)}, {_iso(column)}, {_within(_rewritten(column), _leap_second_too)})"
         local = (
             f"CASE WHEN {_like(column, _LIKE_LOCAL)} THEN NOT ends_with({column}, 'Z') "
-            f"WHEN {_like(column, _LIKE_UTC)} THEN false ELSE {_fits(column, _WRITTEN_LOCAL)} END"
+            f"WHEN {_like(column, _LIKE_UTC)} THEN false ELSE {fits(column, _WRITTEN_LOCAL)} END"
         )
     else:
         return {result: _of_number(column, reading.unit, reading.decimal)}
@@ -102,8 +115,10 @@ def time_columns(column: str, reading: Reading, result: str = "time") -> dict[st
 
 def time_checks(column: str, reading: Reading, result: str = "time") -> list[tuple[str, str]]:
     """What is wrong with a text that gave no time, as conditions with reasons. result: the name of its milliseconds."""
+    if milliseconds(column):
+        return []
     unread = f"{quoted(result)} IS NULL"
-    empty = (f"{unread} AND ({column} IS NULL OR trim({column}) = '')", "time is empty")
+    empty = (f"{unread} AND ({column} IS NULL OR {is_blank(column)})", "time is empty")
     if reading.formats:
         return [empty, (unread, NOT_FORMAT)]
     if reading.unit != "iso":
@@ -111,9 +126,9 @@ def time_checks(column: str, reading: Reading, result: str = "time") -> list[tup
     return [
         empty,
         (f"{unread} AND isfinite(TRY_CAST({column} AS DOUBLE))", NUMBER_NOT_ISO),
-        (f"{unread} AND {_fits(column, _WRITTEN_SO)}", NO_SUCH),
-        (f"{unread} AND {_fits(column, _CLOCK_12_FORM)}", CLOCK_12),
-        (f"{unread} AND {_fits(column, _ZONE_WORD_FORM)}", ZONE_WORD),
+        (f"{unread} AND {fits(column, _WRITTEN_SO)}", NO_SUCH),
+        (f"{unread} AND {fits(column, _CLOCK_12_FORM)}", CLOCK_12),
+        (f"{unread} AND {fits(column, _ZONE_WORD_FORM)}", ZONE_WORD),
         (unread, NOT_ISO),
     ]
 
@@ -121,6 +136,46 @@ def time_checks(column: str, reading: Reading, result: str = "time") -> list[tup
 def span_checks(now: int) -> list[tuple[str, str]]:
     """What makes the result `time` a mistake of unit or of parsing. now: epoch ms."""
     return [(f'"time" < {EARLIEST_MS}', BEFORE_1990), (f'"time" > {now + 86_400_000}', IN_FUTURE)]
+
+
+def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArray, bool] | None:
+    """The epoch milliseconds of a batch's texts, int64, and whether they are of local times; None: not all are plain.
+
+    Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z or UTC or none has an offset.
+    """
+    if (
+        column.null_count
+        or column.type != pa.string()
+        or reading.formats
+        or not pc.min(pc.binary_length(column)).as_py()
+    ):
+        return None
+    try:
+        return _plain_iso(column) if reading.unit == "iso" else _plain_number(column, reading.unit)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
+    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in chunks(column))
+    # The parser takes offsets of up to a day, of which some are none: they, and mixed ones, are left to SQL.
+    words = not zoned and pc.all(pc.ends_with(column, " UTC")).as_py()
+    if words:
+        column = pc.utf8_slice_codeunits(column, 0, -len(" UTC"))
+    read = column.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
+    return pc.divide(read, 1000), not (zoned or words)
+
+
+def _plain_number(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, bool] | None:
+    if any((data == ord(mark)).any() for _, data in chunks(column) for mark in "xX"):
+        return None  # hexadecimal digits to the parser, and no number to us
+    numbers = column.cast(pa.int64())
+    least, most = pc.min_max(numbers).values()
+    if not 0 <= least.as_py() <= most.as_py() <= _MOST * _FINER.get(unit, 1):
+        return None
+    if unit in _FINER:
+        return pc.divide(pc.add(numbers, _FINER[unit] // 2), _FINER[unit]), False
+    return pc.multiply(numbers, 1000) if unit == "s" else numbers, False
 
 
 def _of_number(column: str, unit: str, decimal: str) -> str:
@@ -150,8 +205,8 @@ def _common(column: str) -> str:
 def _iso(column: str) -> str:
     """The milliseconds of the forms that the engine reads right."""
     return (
-        f"CASE WHEN {_fits(column, f'{LOCAL_FORM}|{UTC_FORM}')} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
-        f"WHEN {_fits(column, OFFSET_FORM)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
+        f"CASE WHEN {fits(column, f'{LOCAL_FORM}|{UTC_FORM}')} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
+        f"WHEN {fits(column, OFFSET_FORM)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
     )
 
 
@@ -184,10 +239,6 @@ def _rewritten(column: str) -> str:
 
 def _like(column: str, shapes: Sequence[str]) -> str:
     return "(" + " OR ".join(f"{column} LIKE {text(shape)}" for shape in shapes) + ")"
-
-
-def _fits(column: str, pattern: str) -> str:
-    return f"regexp_full_match({column}, {text(pattern)})"
 
 
 def _runs(formats: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

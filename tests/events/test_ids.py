@@ -25,14 +25,16 @@ def read(
     return stored(store, address, IDS), facts(store, address)
 
 
-@pytest.mark.parametrize("word", ["NULL", "None", "nan", "NA", "#N/A", "\\N", "(not set)", "undefined", '" "'])
+@pytest.mark.parametrize(
+    "word", ["NULL", "None", "nan", "NA", "#N/A", "\\N", "(not set)", "undefined", '" "', "\t", '" \t\u00a0"']
+)
 def test_words_for_nothing_and_blanks_are_nobodys_and_no_session(tmp_path: Path, store: Store, word: str) -> None:
     rows = [f"s,{word},i,{TIME},{word}", f"{word},c,i,{TIME},view", f"s,c,i,{word},view", f"s,NULLA,i,{TIME},view"]
     found, told = read(tmp_path, store, rows)
     assert found == [("s", None, "i", None), ("s", "NULLA", "i", "view")]
     reasons = ["session is empty, and sessions.by is 'given'", "time is empty"]
     assert sorted(told["bad"]["events"].items()) == [(reason, 1) for reason in reasons]
-    counted = {} if word.startswith('"') else {"session": 1, "customer": 1, "time": 1, "type": 1}
+    counted = {} if not word.strip('" \t\u00a0') else {"session": 1, "customer": 1, "time": 1, "type": 1}
     assert told["missing"] == counted
 
 
@@ -79,3 +81,17 @@ def test_ids_of_several_columns_read_as_no_other(tmp_path: Path, store: Store) -
     ids = ["a\\|b|c", "a|b\\|c", "a\\\\|b", "a|\\\\b", "a\\\\\\|b|c"]
     assert found == [(id_, id_, "i", "view") for id_ in ids] + [("v|1", None, "i", "view")]
     assert told["bad"]["events"] == {"session is empty, and sessions.by is 'given'": 1}
+
+
+@pytest.mark.parametrize("float_ids", ["refuse", "whole"])
+@pytest.mark.parametrize("id_", ["1.2E+08", "1E+8", "1.2345678E7", "1.0E10", "-1.0E3", "inf", "-Infinity"])
+def test_floats_that_may_have_lost_digits_are_no_ids(tmp_path: Path, store: Store, id_: str, float_ids: str) -> None:
+    rows = [f"s,c,{id_},{TIME},view", f"s,{id_},i,{TIME},view", f"s,c,1e10,{TIME},view", f"s,c,1.2.3E4,{TIME},view"]
+    found, told = read(tmp_path, store, rows, float_ids=float_ids)
+    assert [item for _, _, item, _ in found] == ["1e10", "1.2.3E4"]
+    assert sorted(told["bad"]["events"].values()) == [1, 1]
+
+
+def test_ids_that_begin_with_blanks_stay(tmp_path: Path, store: Store) -> None:
+    found, _ = read(tmp_path, store, [f'" \tb", c,\u00a0i,{TIME},view'])
+    assert found == [(" \tb", " c", "\u00a0i", "view")]
