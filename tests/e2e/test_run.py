@@ -143,7 +143,7 @@ def test_what_was_made_is_found_and_another_model_becomes_the_challenger(
     folder: Path, made: dict[Path, int], second: subprocess.CompletedProcess[str]
 ) -> None:
     assert second.returncode == 0, second.stdout + second.stderr
-    assert {manifest.parents[2].name for manifest in made} == {"snapshots", "datasets"}
+    assert {manifest.parents[2].name for manifest in made} == {"snapshots", "datasets", "descriptions"}
     for manifest, written in made.items():
         assert manifest.stat().st_mtime_ns == written
         assert len(list(manifest.parents[1].iterdir())) == 1
