@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def test_a_leap_second_is_the_moment_after_it(tmp_path: Path, store: Store, text
 )
 def test_no_time(tmp_path: Path, store: Store, rule: dict[str, Any], text: str, reason: str) -> None:
     log = write_csv(tmp_path / "log.csv", [f's,c,i,"{text}",view', 's,c,i,"",view'])
-    with refused(DataError, "events.bad-rows", reasons={reason: 1, "time is empty": 1}) as stopped:
+    with refused(DataError, "events.bad-rows", reasons=dict(Counter([reason, "time is empty"]))) as stopped:
         ingest(make_shop(log, events={"time": rule} | LENIENT), store)
     example = {"source": str(log), "line": 2, "value": text}
     assert stopped.value.fields["examples"][reason] == example
