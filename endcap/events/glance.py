@@ -22,20 +22,30 @@ Bytes = NDArray[np.uint8]
 class Glanced(str):
     """A batch's column as SQL, with what a glance at it said.
 
-    name: the column's. plain: each value is an id as it stands (`endcap.events.ids`). milliseconds: the column of the
-    batch that has each value's time in epoch ms, where each is a plain time (`endcap.events.times`); local: those times
-    are of texts without an offset.
+    name: the column's. plain: each value is an id as it stands (`endcap.events.ids`), or null; whole: none is null.
+    milliseconds: the column of the batch that has each value's time in epoch ms, where each is a plain time
+    (`endcap.events.times`); local: those times are of texts without an offset.
     """
 
-    __slots__ = ("local", "milliseconds", "name", "plain")
+    __slots__ = ("local", "milliseconds", "name", "plain", "whole")
     name: str
     plain: bool
+    whole: bool
     milliseconds: str | None
     local: bool
 
-    def __new__(cls, name: str, *, plain: bool = True, milliseconds: str | None = None, local: bool = False) -> Glanced:
+    def __new__(
+        cls,
+        name: str,
+        *,
+        plain: bool = True,
+        whole: bool = True,
+        milliseconds: str | None = None,
+        local: bool = False,
+    ) -> Glanced:
         column = super().__new__(cls, quoted(name))
-        column.name, column.plain, column.milliseconds, column.local = name, plain, milliseconds, local
+        column.name, column.plain, column.whole = name, plain, whole
+        column.milliseconds, column.local = milliseconds, local
         return column
 
 

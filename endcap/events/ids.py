@@ -60,21 +60,27 @@ def not_plain(words: Collection[str]) -> pa.Array:
     return pa.array(sorted({*words, *_NANS, *_INFINITE}), pa.string())
 
 
-def are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
-    """Whether each value of a batch's column is an id as it stands, of which `as_id` and all checks make nothing else.
+def read_plain(column: pa.ChunkedArray, words: pa.Array) -> pa.ChunkedArray | None:
+    """The ids of a batch's column, null where a value is empty; None where a value is not an id as it stands.
 
-    words: as of `not_plain`. False may be a mistake, true never is.
+    Of a value that is, `as_id` and all checks make nothing else. words: as of `not_plain`.
     """
-    if column.null_count or column.type != pa.string():
-        return False
+    if column.type != pa.string():
+        return None
+    there = pc.greater(pc.binary_length(column), 0)
+    if not column.null_count and pc.all(there).as_py():
+        return column if _are_plain(column, words) else None
+    return pc.if_else(there, column, None) if _are_plain(column.filter(there), words) else None
+
+
+def _are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
+    """Whether values that are not empty are ids as they stand. False may be a mistake, true never is."""
     longest = pc.max(pc.binary_length(words)).as_py()
     short = pointed = False
     for offsets, data in chunks(column):
-        lengths = np.diff(offsets)
-        shortest = lengths.min()
-        if not shortest or _BEGINS[data[offsets[:-1]]].any():
+        if _BEGINS[data[offsets[:-1]]].any():
             return False
-        short = short or shortest <= longest
+        short = short or np.diff(offsets).min() <= longest
         pointed = pointed or 0x2E in data or 0x2B in data
     if short and pc.any(pc.is_in(column, words)).as_py():
         return False

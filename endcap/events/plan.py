@@ -195,7 +195,8 @@ def event_plan(
 
 
 def _empty_check(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
-    return [] if isinstance(select[name], Glanced) else [(f"{name} IS NULL", reason)]
+    column = select[name]
+    return [] if isinstance(column, Glanced) and column.whole else [(f"{name} IS NULL", reason)]
 
 
 def _event_leaves(

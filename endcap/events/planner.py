@@ -11,7 +11,7 @@ from endcap.events.glance import Glanced
 from endcap.events.plan import Plan
 from endcap.events.sql import quoted
 
-Outcome = tuple[frozenset[str], frozenset[tuple[str, bool]]]
+Outcome = tuple[frozenset[tuple[str, bool]], frozenset[tuple[str, bool]]]
 
 
 class Planner:
@@ -32,8 +32,11 @@ class Planner:
             if sql not in self._located.values():
                 continue
             values = table.column(name)
-            if ids.are_plain(values, self._words):
-                plain.add(name)
+            its = ids.read_plain(values, self._words)
+            # What is wrong with a time without a value is for SQL to say.
+            if its is not None and (sql not in self._times or not its.null_count):
+                plain.add((name, not its.null_count))
+                table = table.set_column(table.schema.get_field_index(name), name, its)
             read = times.read_plain(values, self._times[sql]) if sql in self._times else None
             if read is not None:
                 table = table.append_column(_read_name(name), read[0])
@@ -43,16 +46,17 @@ class Planner:
             self._plans[outcome] = self._plan_of(self._glanced(*outcome))
         return self._plans[outcome], table
 
-    def _glanced(self, plain: Collection[str], known: Collection[tuple[str, bool]]) -> Mapping[str, str]:
-        local = dict(known)
+    def _glanced(self, plain: Collection[tuple[str, bool]], known: Collection[tuple[str, bool]]) -> Mapping[str, str]:
+        whole, local = dict(plain), dict(known)
         columns: dict[str, str] = {
             quoted(name): Glanced(
                 name,
-                plain=name in plain,
+                plain=name in whole,
+                whole=whole.get(name, True),
                 milliseconds=_read_name(name) if name in local else None,
                 local=local.get(name, False),
             )
-            for name in {*plain, *local}
+            for name in {*whole, *local}
         }
         return {name: columns.get(sql, sql) for name, sql in self._located.items()}
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.events import numbers
-from endcap.events.glance import Glanced, chunks, milliseconds
+from endcap.events.glance import Glanced, chunks, milliseconds, table_of
 from endcap.events.sql import fits, is_blank, quoted, text
 from endcap.spec.base import EARLIEST_MS
 
@@ -45,6 +46,7 @@ OFFSET_FORM = rf"{_DATE}[T ]{_CLOCK}{_OFFSET}"
 # The commonest of them once more, for a test that costs a third.
 _LONG, _OFFSETS = "____-__-_____:__:__", ("+0_:00", "-0_:00")
 _LIKE_LOCAL, _LIKE_UTC = ("____-__-__", _LONG), (f"{_LONG}Z", f"{_LONG} UTC")
+_DIGITS = table_of(b"0123456789")
 # Whole numbers up to here are doubles too, in milliseconds as well as in seconds.
 _MOST = 2**53 // 1000
 # Other ways of writing, made into the forms above, one after the other.
@@ -141,7 +143,8 @@ def span_checks(now: int) -> list[tuple[str, str]]:
 def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArray, bool] | None:
     """The epoch milliseconds of a batch's texts, int64, and whether they are of local times; None: not all are plain.
 
-    Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z or UTC or none has an offset.
+    Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z, all with UTC, all with an offset such
+    as +01:00, or none has any.
     """
     if (
         column.null_count
@@ -157,13 +160,27 @@ def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArr
 
 
 def _plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
-    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in chunks(column))
+    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in chunks(column)) or _have_offsets(column)
     # The parser takes offsets of up to a day, of which some are none: they, and mixed ones, are left to SQL.
     words = not zoned and pc.all(pc.ends_with(column, " UTC")).as_py()
     if words:
         column = pc.utf8_slice_codeunits(column, 0, -len(" UTC"))
     read = column.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
     return pc.divide(read, 1000), not (zoned or words)
+
+
+def _have_offsets(column: pa.ChunkedArray) -> bool:
+    """Whether all texts end with an offset such as +01:00, as `OFFSET_FORM` has them."""
+    for offsets, data in chunks(column):
+        if np.diff(offsets).min() < len("2024-03-01T10:00+01:00"):
+            return False
+        sign, hours, hour, colon, minutes, minute = (data[offsets[1:] - place] for place in range(6, 0, -1))
+        marks = ((sign == ord("+")) | (sign == ord("-"))) & (colon == ord(":"))
+        digits = _DIGITS[hours] & _DIGITS[hour] & _DIGITS[minutes] & _DIGITS[minute]
+        bounds = ((hours == ord("0")) | (hours == ord("1")) & (hour <= ord("4"))) & (minutes <= ord("5"))
+        if not (marks & digits & bounds).all():
+            return False
+    return True
 
 
 def _plain_number(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, bool] | None:

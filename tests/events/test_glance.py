@@ -42,6 +42,18 @@ TEXTS = {
     "iso": [
         *("2024-03-01T10:00:00Z", "2024-03-01 10:00:00", "2024-03-01", "2024-03-01T10:00:00.123456Z"),
         *("2024-03-01 10:00:00 UTC", "2024-03-01T10", "2024-03-01T10:00", "2024-03-01T10:00:00.5", "1970-01-01"),
+        *(
+            "2024-03-01T10:00+14:59",
+            "2024-03-01T10:00:00.5-01:30",
+            "2024-03-01T10:00:00+24:00",
+            "2024-03-01T10:00:00+01:60",
+        ),
+        *(
+            "2024-03-01T10:00:00 +01:00",
+            "2024-03-01T24:00:00+01:00",
+            "20240301T100000.000+01:00",
+            "2024-03-01T10:00+0a:00",
+        ),
         *("2024-03-01T10:00:00+15:00", "2024-03-01T10:00:00+01:00", "2024-03-01 10:00:00 PST", "2024-06-30T23:59:60Z"),
         *("2024-02-30", "20240301", "2024-03-01T24:00:00Z", "2024-03-01T10:00:00z", "1709287200000", "", "NULL"),
     ],
@@ -88,9 +100,13 @@ def test_ids_at_a_glance(connection: Any, whole: bool) -> None:
         plain = glance == [["a", value], [None, None]]
         assert plain == (value not in OTHER_IDS), value
     words = ids.not_plain(MISSING)
-    assert ids.are_plain(pa.chunked_array([PLAIN_IDS, ["b"]]), words)
-    for value in [*OTHER_IDS, None]:
-        assert not ids.are_plain(pa.chunked_array([pa.array(["a", value, "longer than all"])[1:]]), words)
+    for gap in (None, ""):
+        read = ids.read_plain(pa.chunked_array([PLAIN_IDS, ["b", gap]]), words)
+        assert read is not None
+        assert read.to_pylist() == [*PLAIN_IDS, "b", None]
+    for value in set(OTHER_IDS) - {""}:
+        for gap in ("longer than all", None, ""):
+            assert ids.read_plain(pa.chunked_array([pa.array(["a", value, gap])[1:]]), words) is None
 
 
 @pytest.mark.parametrize("unit", TEXTS)
@@ -109,7 +125,12 @@ def test_times_at_a_glance(connection: Any, unit: Any) -> None:
 
 
 def test_plain_times_are_read_at_a_glance() -> None:
-    zoned = [("2024-03-01T10:00:00Z", False), ("2024-03-01 10:00:00 UTC", False), ("2024-03-01 10:00:00", True)]
+    zoned = [
+        ("2024-03-01T08:30:00.000-01:30", False),
+        ("2024-03-01T10:00:00Z", False),
+        ("2024-03-01 10:00:00 UTC", False),
+        ("2024-03-01 10:00:00", True),
+    ]
     for value, local in zoned:
         read = times.read_plain(pa.chunked_array([[value]]), Reading())
         assert read is not None
