@@ -32,15 +32,17 @@ class Planner:
             if sql not in self._located.values():
                 continue
             values = table.column(name)
-            its = ids.read_plain(values, self._words)
-            # What is wrong with a time without a value is for SQL to say.
-            if its is not None and (sql not in self._times or not its.null_count):
-                plain.add((name, not its.null_count))
-                table = table.set_column(table.schema.get_field_index(name), name, its)
-            read = times.read_plain(values, self._times[sql]) if sql in self._times else None
+            reading = self._times.get(sql)
+            read = None if reading is None else times.read_plain(values, reading)
             if read is not None:
                 table = table.append_column(_read_name(name), read[0])
                 known.add((name, read[1]))
+                continue
+            its = ids.read_plain(values, self._words)
+            # What is wrong with a time without a value is for SQL to say.
+            if its is not None and (reading is None or not its.null_count):
+                plain.add((name, not its.null_count))
+                table = table.set_column(table.schema.get_field_index(name), name, its)
         outcome = frozenset(plain), frozenset(known)
         if outcome not in self._plans:
             self._plans[outcome] = self._plan_of(self._glanced(*outcome))
