@@ -36,12 +36,10 @@ def features_line(facts: Json, description: Json | None) -> str:
     listed = (description.get("rules") or {}).get("blacklist")
     if listed and listed["missing"]:
         parts.append(f"{listed['missing']:,} of {listed['ids']:,} blacklisted ids match no item")
-    sessions, data = description["sessions"], description["data"]
-    if sessions is not None:
-        dropped = {name: n for name, n in sessions["dropped"].items() if n}
-        if dropped:
-            counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
-            parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
+    data, dropped = description["data"], {name: n for name, n in description["sessions"]["dropped"].items() if n}
+    if dropped:
+        counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
+        parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
     if data["anonymous"] and data["anonymous"] < data["events"]:
         parts.append(f"{data['anonymous'] / data['events']:.1%} of the events without customer")
     return "; ".join([line, *parts])
