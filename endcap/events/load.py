@@ -18,8 +18,9 @@ from endcap.errors import DataError
 from endcap.events.batch import Batch, Rows, check_rows, column_name, without_marks
 from endcap.events.clock import Clock
 from endcap.events.engine import reading
+from endcap.events.locate import ABSENT, Wanted, locate
 from endcap.events.paths import shown
-from endcap.events.plan import ABSENT, DAY, TIME, Plan, Wanted, locate, where_columns, with_where
+from endcap.events.plan import DAY, TIME, Plan, where_columns, with_where
 from endcap.events.planner import Planner
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
