@@ -101,6 +101,11 @@ def encoding_of(head: bytes) -> tuple[str | None, int]:
     return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), (None, 0))
 
 
+def not_read(name: str, kind: Kind, message: str) -> DataError:
+    """The error that a file is of a kind that is not read."""
+    return DataError(message, code="events.kind-foreign", path=name, kind=kind.name, advice=kind.advice)
+
+
 def check_text(name: str, head: bytes, encoding: str | None) -> None:
     """Raise DataError where these first bytes of a file are no text, or text of an encoding that must be named.
 
@@ -108,13 +113,7 @@ def check_text(name: str, head: bytes, encoding: str | None) -> None:
     """
     kind = _TWICE if compression_of(head) else next((kind for pattern, kind in _BYTES if pattern.match(head)), None)
     if kind is not None:
-        raise DataError(
-            f"{name} is {kind.name}, whatever its suffix says: {kind.advice}",
-            code="events.kind-foreign",
-            path=name,
-            kind=kind.name,
-            advice=kind.advice,
-        )
+        raise not_read(name, kind, f"{name} is {kind.name}, whatever its suffix says: {kind.advice}")
     likely = _encoding_by_zeros(head) if encoding is None else None
     if likely is not None:
         raise DataError(

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from endcap.errors import DataError
-from endcap.events.kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of
+from endcap.events.kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of, not_read
 from endcap.events.spool import SCHEME, fetch_objects, find_objects
 from endcap.events.utf8 import CHUNK, Utf8
 from endcap.spec.source import Source
@@ -230,13 +230,7 @@ def _check_kinds(names: list[str]) -> None:
     for name in names:
         kind = _kind(name)
         if kind is not None:
-            raise DataError(
-                f"{name} is {kind.name}: {kind.advice}; {_allowed()}",
-                code="events.kind-foreign",
-                path=name,
-                kind=kind.name,
-                advice=kind.advice,
-            )
+            raise not_read(name, kind, f"{name} is {kind.name}: {kind.advice}; {_allowed()}")
 
 
 def _file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
