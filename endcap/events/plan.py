@@ -165,9 +165,8 @@ def event_plan(
     checks += [*itertools.chain(*nested.values(), *ids.values()), *times]
     about = {reason: select[name] for name, its in ids.items() for _, reason in its}
     about |= {reason: time for _, reason in times}
-    for name, its in condition_checks(_returns(shop, located), located, words, decimal).items():
-        checks += its
-        about |= {reason: located[name] for _, reason in its}
+    more, looked_at = _checks_of(_returns(shop, located), located, words, decimal)
+    checks, about = [*checks, *more], about | looked_at
     leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
     active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
@@ -230,12 +229,23 @@ def with_where(plan: Plan, source: Source, located: Mapping[str, str], missing: 
         return plan
     fits = all_hold(source.where, located, missing, decimal)
     values = {name: located[name] for name in source.where}
-    checks, about = list(plan.checks), dict(plan.about)
-    for name, its in condition_checks(source.where, located, missing, decimal).items():
-        checks += its
-        about |= {reason: located[name] for _, reason in its}
-    leaves = [(f"NOT ({fits})", "where"), *plan.leaves]
-    return replace(plan, checks=checks, about=about, leaves=leaves, shown={**values, **plan.shown})
+    more, looked_at = _checks_of(source.where, located, missing, decimal)
+    return replace(
+        plan,
+        checks=[*plan.checks, *more],
+        about={**plan.about, **looked_at},
+        leaves=[(f"NOT ({fits})", "where"), *plan.leaves],
+        shown={**values, **plan.shown},
+    )
+
+
+def _checks_of(
+    conditions: Conditions, located: Mapping[str, str], missing: Sequence[str], decimal: str
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """The checks that conditions need, and the values that their reasons are about, as of `Plan`."""
+    named = condition_checks(conditions, located, missing, decimal)
+    about = {reason: located[name] for name, checks in named.items() for _, reason in checks}
+    return list(itertools.chain(*named.values())), about
 
 
 def table_columns(table: Items | Customers) -> list[Wanted]:
