@@ -1,19 +1,16 @@
-"""Raw files in the shapes that shops' systems export, and the pages of the guide that say how to read them."""
+"""Raw files in the shapes that shops' systems export."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-DOCS = Path(__file__).parents[2] / "docs"
 DAYS = 6
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ITEMS = 40
@@ -105,11 +102,3 @@ def write_otto(file: Path, sessions: list[Visit]) -> dict[str, int]:
             ]
             handle.write(json.dumps({"session": number, "events": events}) + "\n")
     return {"sessions": len(sessions), "events": sum(len(one.items) for one in sessions)}
-
-
-def examples(page: str) -> Iterator[dict[str, object]]:
-    """Every spec that a page of the guide shows as YAML."""
-    for block in (DOCS / page).read_text(encoding="utf-8").split("```yaml\n")[1:]:
-        for document in yaml.safe_load_all(block.split("```")[0]):
-            if isinstance(document, dict) and "kind" in document:
-                yield document

@@ -10,15 +10,16 @@ import pytest
 import yaml
 
 import endcap
-from tests.e2e.raw_logs import ITEMS, Visit, examples, visits, write_ga4, write_invoices, write_otto
+from tests.e2e.raw_logs import ITEMS, Visit, visits, write_ga4, write_invoices, write_otto
+from tests.guides import specs
 
 pytestmark = pytest.mark.slow
-RECOMMENDER = next(one for one in examples("your-own-log.md") if one["kind"] == "Recommender")
+RECOMMENDER = next(one for one in specs("your-own-log.md") if one["kind"] == "Recommender")
 
 
 def opened(folder: Path, shop: str) -> endcap.Project:
     """The guide's shop of this name with the guide's recommender, of a model that trains in a moment."""
-    spec = next(one for one in examples("log-formats.md") if one["name"] == shop)
+    spec = next(one for one in specs("log-formats.md") if one["name"] == shop)
     own = {
         "name": shop,
         "shop": "shop.yaml",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from endcap.events import convert, ingest
 from endcap.features import build
 from endcap.spec.shop import Shop
 from endcap.store import Store
 from tests.events.shops import facts, make_shop, open_snapshot, stored
+from tests.guides import specs
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "log-formats.md").read_text()
-SHOPS = {
-    shop["name"]: shop
-    for shop in map(yaml.safe_load, re.findall(r"```yaml\n(apiVersion.*?)```", GUIDE, re.DOTALL))
-    if shop["name"] in ("ga4", "ga4-own", "segment", "snowplow", "otto")
-}
+NAMES = ("ga4", "ga4-own", "segment", "snowplow", "otto")
+SHOPS = {shop["name"]: shop for shop in specs("log-formats.md") if shop["name"] in NAMES}
 T = 1_772_442_000_000
 """2 March 2026, 9:00 UTC, in ms."""
 VIEWS = [
