@@ -72,7 +72,7 @@ def describe(
     if dataset is not None:
         description["sessions"] = {**kept["sessions"], **_sessions(noted)}
         description["identity"] = {name: noted[name] for name in IDENTITY if name in noted}
-        description["identity"]["warnings"] = [_named(warning) for warning in noted.get("warnings", [])]
+        description["identity"]["warnings"] = noted.get("warnings", [])
     if dataset is not None and rules is not None:
         description["rules"] = unmatched_rules(replace(rules, items=_item_table(dataset, store)))
     description["warnings"] = warnings(description)
@@ -177,11 +177,6 @@ def _sessions(noted: Mapping[str, Any]) -> Json:
         "types": noted.get("event_types"),
         "window": window,
     }
-
-
-def _named(warning: Any) -> Json:
-    """A warning of the dataset's facts, which may be a sentence alone."""
-    return dict(warning) if isinstance(warning, Mapping) else {"name": "sessions", "text": str(warning)}
 
 
 def _item_table(dataset: str, store: Store) -> pa.Table:
