@@ -87,8 +87,8 @@ def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
     events, items, known = _coded(engine, coded, rows, salt)
     if counts["adopted_events"]:
         more = adopting.group_by(key=adopting.first).aggregate(more=adopting.nameless.sum())
-        told = known.left_join(more, "key").drop("key_right")
-        known = engine.keep(told.mutate(events=told.events + told.more.fill_null(0)).drop("more"))
+        joined = known.left_join(more, "key").drop("key_right")
+        known = engine.keep(joined.mutate(events=joined.events + joined.more.fill_null(0)).drop("more"))
     columns = ("key", "id", "customer", "start", "end", "events")
     sessions = visits.mutate(customer=visits.first.fill_null(NOBODY))
     if not counts["shared_sessions"]:

@@ -38,18 +38,18 @@ def oddities(engine: Engine, log: Log, *, by_gap: bool) -> list[Json]:
     events = int(log.sessions.events.sum().fill_null(0).execute())
     if events < FEW_EVENTS:
         return []
-    found = [*_busy(log.customers), *_shared(log), *_long(log.sessions, events)]
-    return found if by_gap else [*found, *_lasting(log.sessions, events)]
+    warnings = [*_busy(log.customers), *_shared(log), *_long(log.sessions, events)]
+    return warnings if by_gap else [*warnings, *_lasting(log.sessions, events)]
 
 
 def _busy(customers: ir.Table) -> Iterator[Json]:
     """A customer of too many events."""
-    (told,) = _rows(customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count()))
-    if told["customers"] < 2 or told["events"] < FEW_EVENTS:
+    (total,) = _rows(customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count()))
+    if total["customers"] < 2 or total["events"] < FEW_EVENTS:
         return
     (busy,) = _rows(customers.order_by(customers.events.desc(), customers.id).limit(1))
-    share = busy["events"] / told["events"]
-    others = (told["events"] - busy["events"]) / (told["customers"] - 1)
+    share = busy["events"] / total["events"]
+    others = (total["events"] - busy["events"]) / (total["customers"] - 1)
     if share >= BUSY_SHARE and busy["events"] >= BUSY_TIMES * others:
         text = (
             f"the customer {busy['id']!r} has {busy['events']:,} events, {share:.1%} of all customers'. Where this is "
@@ -77,38 +77,38 @@ def _shared(log: Log) -> Iterator[Json]:
 
 def _long(sessions: ir.Table, events: int) -> Iterator[Json]:
     """Sessions of too many events."""
-    told = _worst(sessions, sessions.events > LONG_SESSION, sessions.events)
-    if told is not None and told["events"] >= MANY_IN_LONG_SESSIONS * events:
-        share = told["events"] / events
+    extent = _worst(sessions, sessions.events > LONG_SESSION, sessions.events)
+    if extent is not None and extent["events"] >= MANY_IN_LONG_SESSIONS * events:
+        share = extent["events"] / events
         text = (
-            f"{share:.1%} of all events are in {_sessions(told)} of more than {LONG_SESSION:,} events; the longest, "
-            f"{told['session']!r}, has {told['most']:,}. Is it a robot, or an id that many share?"
+            f"{share:.1%} of all events are in {_sessions(extent)} of more than {LONG_SESSION:,} events; the longest, "
+            f"{extent['session']!r}, has {extent['most']:,}. Is it a robot, or an id that many share?"
         )
-        yield _warning("long_sessions", text, **told, share=share)
+        yield _warning("long_sessions", text, **extent, share=share)
 
 
 def _lasting(sessions: ir.Table, events: int) -> Iterator[Json]:
     """Sessions that take too much time."""
     took = sessions.end - sessions.start
-    told = _worst(sessions, took > LONG_TIME // MILLISECOND, took)
-    if told is not None and told["events"] >= MANY_OVER_LONG_TIME * events:
-        share, days = told["events"] / events, told.pop("most") * MILLISECOND / timedelta(days=1)
+    extent = _worst(sessions, took > LONG_TIME // MILLISECOND, took)
+    if extent is not None and extent["events"] >= MANY_OVER_LONG_TIME * events:
+        share, days = extent["events"] / events, extent.pop("most") * MILLISECOND / timedelta(days=1)
         text = (
-            f"{share:.1%} of all events are in {_sessions(told)} of more than {LONG_TIME.days} days; "
-            f"{told['session']!r} takes {days:,.0f}. Is the session column an id of visits? `sessions: {{by: gap}}` "
+            f"{share:.1%} of all events are in {_sessions(extent)} of more than {LONG_TIME.days} days; "
+            f"{extent['session']!r} takes {days:,.0f}. Is the session column an id of visits? `sessions: {{by: gap}}` "
             "makes visits of what customers did"
         )
-        yield _warning("lasting_sessions", text, **told, days=round(days, 2), share=share)
+        yield _warning("lasting_sessions", text, **extent, days=round(days, 2), share=share)
 
 
 def _worst(sessions: ir.Table, too_much: ir.BooleanValue, by: ir.IntegerColumn) -> Json | None:
     """How many sessions are so, their events, and the id and measure of the one that is most so."""
     some = sessions.mutate(most=by).filter(too_much)
-    (told,) = _rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
-    if not told["sessions"]:
+    (extent,) = _rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
+    if not extent["sessions"]:
         return None
     (worst,) = _rows(some.order_by(some.most.desc(), some.id).limit(1))
-    return {**told, "session": worst["id"], "most": worst["most"]}
+    return {**extent, "session": worst["id"], "most": worst["most"]}
 
 
 def _rows(table: ir.Table) -> list[Json]:
@@ -116,8 +116,8 @@ def _rows(table: ir.Table) -> list[Json]:
     return rows
 
 
-def _sessions(told: Json) -> str:
-    return f"{told['sessions']:,} session{'' if told['sessions'] == 1 else 's'}"
+def _sessions(extent: Json) -> str:
+    return f"{extent['sessions']:,} session{'' if extent['sessions'] == 1 else 's'}"
 
 
 def _warning(name: str, text: str, **numbers: Any) -> Json:
