@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from endcap.errors import DataError
 from endcap.events.clock import has_clock
 from endcap.events.conditions import all_hold, any_holds, condition_checks
 from endcap.events.glance import Glanced, milliseconds
 from endcap.events.ids import as_id, as_text, id_checks, is_word, nested_checks
-from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, Published, PublishedItems
+from endcap.events.layouts import NESTED, PUBLISHED, PUBLISHED_ITEMS, PublishedItems
 from endcap.events.locate import ABSENT, Wanted
 from endcap.events.numbers import number, number_checks
 from endcap.events.paths import walks_list
@@ -116,41 +117,12 @@ def event_plan(
     """
     words, item_words = shop.events.missing, shop.events.missing_items
     whole = shop.events.float_ids == "whole"
-    named: dict[str, str | Sequence[str] | None]
-    rule, zone = shop.events.time, has_clock(shop.events.time.zone)
-    if source.layout != "columns":
-        published = PUBLISHED[source.layout]
-        time = located[published.time or published.day]
-        unit = "iso" if published.time in instants else published.unit
-        read = Reading(unit, (), zone, decimal)
-        select, times = _published(published, read, located, words, item_words, source.type, whole)
-        readings = {time: read} | ({located[published.offset]: Reading("ms")} if published.offset else {})
-        named = {"item": published.item, "session": published.session, "customer": published.customer}
-        holders = named | {"time": published.time or published.day}
-        holders["type"] = published.type_column if source.type is None else None
-    else:
-        columns = shop.events.columns
-        named = {key: getattr(columns, key) for key in ("item", "session", "customer")}
-        if source.type is None:
-            named["type"] = columns.type
-        time = located[columns.time]
-        typed = columns.time in instants
-        formats = [] if typed else _listed(rule.format)
-        reading = Reading("iso" if typed else rule.unit, formats, zone, decimal)
-        readings = {time: reading}
-        select = {
-            "session": as_id(_columns(columns.session, located), words, whole=whole),
-            "customer": as_id(_columns(columns.customer, located), words, whole=whole),
-            "item": as_id([located[columns.item]], item_words, whole=whole),
-            **time_columns(time, reading),
-            "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
-        }
-        unread = nested_checks("time", [columns.time], located)
-        times = [*((f'"time" IS NULL AND {nested}', reason) for nested, reason in unread), *time_checks(time, reading)]
-        holders = named | {"time": columns.time}
+    columns_of = _own if source.layout == "columns" else _published
+    columns = columns_of(shop, source, located, instants, decimal)
+    select, time, named = columns.select, columns.time, columns.named
     missing = {
         name: is_word(_columns(holder, located), item_words if name == "item" else words)
-        for name, holder in holders.items()
+        for name, holder in columns.holders.items()
     }
     nested = {key: nested_checks(key, _listed(names), located) for key, names in named.items()}
     ids = {
@@ -158,7 +130,7 @@ def event_plan(
         for name in ("item", "session", "customer")
     }
     unread = [] if milliseconds(time) else [(f'"time" IS NULL AND ({missing["time"]})', "time is empty")]
-    times = [*unread, *times, *span_checks(now)]
+    times = [*unread, *columns.time_checks, *span_checks(now)]
     checks = _empty_check(select, "item", "item is empty")
     if shop.sessions.by == "given":
         checks += _empty_check(select, "session", "session is empty, and sessions.by is 'given'")
@@ -170,7 +142,7 @@ def event_plan(
     leaves, values = _event_leaves(shop, source, located, select["type"], decimal)
     active = _active([*nested["customer"], *ids["customer"], *times]) if _may_be_active(shop, leaves) else None
     missing = {name: condition for name, condition in missing.items() if condition != "false"}
-    return Plan(select, checks, leaves, about, missing, values, active, readings, [*words, *item_words])
+    return Plan(select, checks, leaves, about, missing, values, active, columns.readings, [*words, *item_words])
 
 
 def _empty_check(select: Mapping[str, str], name: str, reason: str) -> list[tuple[str, str]]:
@@ -374,35 +346,81 @@ def _needed(shop: Shop) -> str:
     return "session" if shop.sessions.by == "given" else "customer"
 
 
+class _Columns(NamedTuple):
+    """How a file's columns become those of events.
+
+    named: by column of an event, the file's own of ids, and of types if the shop names it; holders: the same with that
+    of times, and of types if it has one. time: SQL of the texts of times. time_checks, readings: as of `Plan`.
+    """
+
+    select: dict[str, str]
+    named: Mapping[str, str | Sequence[str] | None]
+    holders: Mapping[str, str | Sequence[str] | None]
+    time: str
+    time_checks: list[tuple[str, str]]
+    readings: Mapping[str, Reading]
+
+
+def _own(
+    shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
+) -> _Columns:
+    """The columns that the shop names. Parameters are those of `event_plan`."""
+    columns, rule, words = shop.events.columns, shop.events.time, shop.events.missing
+    whole = shop.events.float_ids == "whole"
+    named = {key: getattr(columns, key) for key in ("item", "session", "customer")}
+    if source.type is None:
+        named["type"] = columns.type
+    time, typed = located[columns.time], columns.time in instants
+    unit, formats = ("iso", []) if typed else (rule.unit, _listed(rule.format))
+    reading = Reading(unit, formats, has_clock(rule.zone), decimal)
+    select = {
+        "session": as_id(_columns(columns.session, located), words, whole=whole),
+        "customer": as_id(_columns(columns.customer, located), words, whole=whole),
+        "item": as_id([located[columns.item]], shop.events.missing_items, whole=whole),
+        **time_columns(time, reading),
+        "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
+    }
+    nested = [
+        (f'"time" IS NULL AND {is_so}', reason) for is_so, reason in nested_checks("time", [columns.time], located)
+    ]
+    checks = [*nested, *time_checks(time, reading)]
+    return _Columns(select, named, {**named, "time": columns.time}, time, checks, {time: reading})
+
+
 def _published(
-    published: Published,
-    reading: Reading,
-    located: Mapping[str, str],
-    words: Sequence[str],
-    item_words: Sequence[str],
-    constant: str | None,
-    whole: bool,
-) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
+) -> _Columns:
+    """The columns of a published layout. Parameters are those of `event_plan`."""
+    published, words = PUBLISHED[source.layout], shop.events.missing
+    whole = shop.events.float_ids == "whole"
+    time = located[published.time or published.day]
+    unit = "iso" if published.time in instants else published.unit
+    reading = Reading(unit, (), has_clock(shop.events.time.zone), decimal)
+    readings = {time: reading}
     if published.time:
-        time = time_columns(located[published.time], reading)
-        checks = time_checks(located[published.time], reading)
+        times, checks = time_columns(time, reading), time_checks(time, reading)
     else:
-        time = time_columns(located[published.day], reading, DAY)
-        offset = time_columns(located[published.offset], Reading("ms"))["time"]
-        time["time"] = f"{time[DAY]} + {offset}"
+        offset = located[published.offset]
+        readings[offset] = Reading("ms")
+        times = time_columns(time, reading, DAY)
+        times["time"] = f"{times[DAY]} + {time_columns(offset, readings[offset])['time']}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
+    customer = as_id(_columns(published.customer, located), words, whole=whole)
+    item = as_id([located[published.item]], shop.events.missing_items, whole=whole)
     select = {
         "session": as_id(_columns(published.session, located), words, whole=whole),
-        "customer": "nullif("
-        f"{as_id(_columns(published.customer, located), words, whole=whole)}, {text(published.unknown)})",
-        "item": f"nullif({as_id([located[published.item]], item_words, whole=whole)}, {text(published.no_item)})",
-        **time,
+        "customer": f"nullif({customer}, {text(published.unknown)})",
+        "item": f"nullif({item}, {text(published.no_item)})",
+        **times,
     }
-    if constant is None and published.type_column:
+    if source.type is None and published.type_column:
         select["type"] = as_id([located[published.type_column]], words)
     else:
-        select["type"] = text(published.type if constant is None else constant)
-    return select, checks
+        select["type"] = text(published.type if source.type is None else source.type)
+    named = {"item": published.item, "session": published.session, "customer": published.customer}
+    of_type = published.type_column if source.type is None else None
+    holders = {**named, "time": published.time or published.day, "type": of_type}
+    return _Columns(select, named, holders, time, checks, readings)
 
 
 def _published_texts(published: PublishedItems, located: Mapping[str, str], whole: bool) -> dict[str, str]:
