@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from endcap.errors import IntegrityError
 from endcap.evaluation.barred import HouseRules, caveat
 from endcap.evaluation.caveats import caveats
+from endcap.evaluation.competitors import Champion, baseline_of, challenger_of, champion_of
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide
 from endcap.evaluation.given import given_files
-from endcap.evaluation.ranks import Competitor, Translation
 from endcap.evaluation.samples import Samples
-from endcap.features.view import View, customer_ids, open_view
-from endcap.features.vocabulary import Vocabulary
-from endcap.models import load, make
+from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
-from endcap.models.learn import fitted, tried
 from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import RULES, Contents, load_contents, specs_of
+from endcap.registry.package import RULES, load_contents, specs_of
 from endcap.rules import Catalogue
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
-from endcap.spec.model import ModelSpec
 from endcap.spec.recommender import GivenNegatives
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
@@ -42,12 +34,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 REPORT = "report.json"
-
-
-@dataclass(frozen=True)
-class _Champion:
-    version: Version
-    package: Contents
 
 
 def judge(
@@ -82,7 +68,7 @@ def judge(
     found = store.find(kind, key)
     if found is not None:
         return found
-    champion = None if version is None else _Champion(version, load_contents(store.fetch(version.package, verify=True)))
+    champion = None if version is None else Champion(version, load_contents(store.fetch(version.package, verify=True)))
     with store.publish(kind, key) as draft:
         facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
@@ -105,7 +91,7 @@ def _judge(
     settings: JudgeSettings,
     dataset: str,
     trained: str,
-    champion: _Champion | None,
+    champion: Champion | None,
     known: Catalogue | None,
     store: Store,
     progress: Progress,
@@ -123,13 +109,13 @@ def _judge(
     for warning in warnings:
         progress(f"warning: {warning}")
     predictions = f"{examination.predictions:,} predictions"
-    challenger = replace(_challenger(settings, store.fetch(trained, verify=True), view), barred=barred)
+    challenger = replace(challenger_of(settings, store.fetch(trained, verify=True), view), barred=barred)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
     if champion is not None:
         own = None if house is None else house.on(champion.package.vocabulary, champion.package.items)
-        competitors[CHAMPION] = replace(_champion(champion.package, view, folder), barred=own)
+        competitors[CHAMPION] = replace(champion_of(champion.package, view, folder), barred=own)
     samples = Samples(view, settings.seed)
     whole = len(competitors) + len(settings.compared)
     for done, (name, competitor) in enumerate(competitors.items()):
@@ -138,7 +124,7 @@ def _judge(
         samples.ask(name, competitor)
     for done, spec in enumerate(settings.compared, start=len(competitors)):
         progress(Advance(f"fitting and ranking {predictions}: {spec.name}", done=done, whole=whole))
-        baseline = replace(_baseline(spec, settings, view, progress), barred=barred)
+        baseline = replace(baseline_of(spec, settings, view, progress), barred=barred)
         examination.examine(spec.name, baseline)
         samples.ask(spec.name, baseline)
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
@@ -160,7 +146,7 @@ def _opponent(settings: JudgeSettings, contest: Contest) -> str:
 
 
 def _facts(
-    outcomes: Sequence[Outcome], contest: Contest, champion: _Champion | None, view: View, warnings: list[str]
+    outcomes: Sequence[Outcome], contest: Contest, champion: Champion | None, view: View, warnings: list[str]
 ) -> Json:
     return {
         "passed": all(outcome.passed for outcome in outcomes),
@@ -176,37 +162,6 @@ def _facts(
         else {"version": champion.version.version, "package": champion.version.package},
         "warnings": warnings,
     }
-
-
-def _challenger(settings: JudgeSettings, folder: Path, view: View) -> Competitor:
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    if vocabulary.ids != view.vocabulary.ids:
-        raise IntegrityError(
-            f"{folder} was trained on another view of the data; train it again on this dataset",
-            code="evaluation.other-view",
-            path=str(folder),
-        )
-    return Competitor(load(folder / "model", settings.classes), settings.exclude)
-
-
-def _champion(package: Contents, view: View, dataset: Path) -> Competitor:
-    translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
-    customers = None
-    if package.customers:
-        own = (package.customers.get(customer, -1) for customer in customer_ids(dataset).to_pylist())
-        customers = np.array([*own, -1], dtype=np.int32)
-    return Competitor(package.model, package.recommender.exclude, translation, package.evaluate, customers)
-
-
-def _baseline(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Progress) -> Competitor:
-    found: Json = {}
-    seed = settings.seed
-    if make(spec).needs_validation:
-        first = tried(spec, view, settings.exclude, seed=seed, progress=progress)
-        found = dict(first.report.found)
-    size = len(view.vocabulary)
-    model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
-    return Competitor(model, settings.exclude)
 
 
 def _version_key(version: Version, store: Store) -> list[str]:
@@ -230,7 +185,7 @@ def _files(settings: JudgeSettings) -> list[str]:
     return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
-def _caveats(settings: JudgeSettings, view: View, champion: _Champion | None) -> list[str]:
+def _caveats(settings: JudgeSettings, view: View, champion: Champion | None) -> list[str]:
     if champion is None:
         return caveats(settings, view, "", None)
     return caveats(settings, view, champion.version.version, champion.package.info.get("fitted_until"))
