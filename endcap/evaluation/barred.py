@@ -123,7 +123,8 @@ class HouseRules:
         """By rule, how many `items` of the view's vocabulary it takes away, and how many `targets`, which no model can
         find: next items of the test. What several rules take away counts with the first."""
         book = Rulebook(view.vocabulary, view.items, self.catalogue)
-        owners, targets = _targets(view)
+        predictions = view.predictions("test")
+        owners, targets = predictions.owner, predictions.targets
         hit = book.counts(among=targets)
         if self.owned is not None:
             rows, items = self.on(view.vocabulary, view.items).owned_by(view.test)
@@ -145,15 +146,3 @@ def caveat(facts: dict[str, dict[str, int]], predictions: int) -> str:
         f"the shop's rules take away {total:,} of {predictions:,} next items ({told}), which are misses for every "
         "model alike: stock and blacklist are those of today, not of the days of the test"
     )
-
-
-def _targets(view: View) -> tuple[Ints, NDArray[np.int32]]:
-    """The session and the item of each prediction that the view's protocol asks for."""
-    test = view.test
-    asked = np.zeros(len(test.items), dtype=bool)
-    if view.protocol == "leave-one-out":
-        asked[test.offsets[1:] - 1] = True
-    else:
-        asked[:] = True
-        asked[test.offsets[:-1]] = False
-    return test.session_of_event[asked], test.items[asked]

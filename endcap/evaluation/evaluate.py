@@ -19,10 +19,10 @@ from endcap.evaluation.metrics import (
     prediction_values,
 )
 from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.ranks import Block, Competitor, rank_prefixes
+from endcap.evaluation.ranks import Block, Competitor, rank_predictions
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
-from endcap.spec.recommender import Protocol
 
 _SESSION = (("2", 2), ("3-4", 3), ("5-9", 5), ("10+", 10))
 DAY = 86_400_000
@@ -79,20 +79,19 @@ class Evaluation:
 
 def evaluate(
     competitor: Competitor,
-    test: Sessions,
+    predictions: Predictions,
     cutoffs: Sequence[int],
     popularity: Popularity,
     *,
-    protocol: Protocol = "every-prefix",
     negatives: Negatives | GivenItems | None = None,
     first_seen: NDArray[np.int64] | None = None,
 ) -> Evaluation:
-    """Rank the catalogue after the prefixes of the test sessions and measure the lists at the cutoffs.
+    """Rank the catalogue for what is predicted of the test sessions, and measure the lists at the cutoffs.
 
-    protocol, negatives: what is ranked after what, see `rank_prefixes`. first_seen: int64 [items], epoch ms, when each
-    item was first met; with it there are segments by the age of the next item.
+    negatives: what is ranked instead of the catalogue, see `rank_predictions`. first_seen: int64 [items], epoch ms,
+    when each item was first met; with it there are segments by the age of the next item.
     """
-    names = metric_names(cutoffs)
+    names, test = metric_names(cutoffs), predictions.sessions
     # An empty list has no popularity: it is no part of that mean.
     weight_of = np.array([name.startswith(POPULARITY_BIAS) for name in names]).astype(np.int64)
     sums, weights = np.zeros((len(test), len(names))), np.zeros((len(test), 2))
@@ -101,9 +100,9 @@ def evaluate(
     segment_weights = {division: np.zeros((len(rows), 2)) for division, rows in divisions.items()}
     shown = np.zeros((len(cutoffs), competitor.model.n_items), dtype=bool)
     rest = Rest(test)
-    for block in rank_prefixes(competitor, test, max(cutoffs), protocol=protocol, negatives=negatives):
-        values = prediction_values(block, rest, cutoffs, popularity) * block.weight
-        counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM]) * block.weight
+    for block in rank_predictions(competitor, predictions, max(cutoffs), negatives=negatives):
+        values = prediction_values(block, rest, cutoffs, popularity) * block.weights[:, None]
+        counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM]) * block.weights[:, None]
         _add(sums, block.owner, values)
         _add(weights, block.owner, counted)
         for division, measure in _measures(block, test, first_seen).items():
@@ -122,7 +121,7 @@ def _measures(block: Block, test: Sessions, first_seen: NDArray[np.int64] | None
     """What each prediction of a block is divided by, int64 [b], for each division."""
     measures = {"prefix": block.ends, "session": test.lengths[block.owner]}
     if first_seen is not None:
-        asked = test.times[test.offsets[block.owner] + block.ends]
+        asked = test.times[test.offsets[block.owner] + block.places]
         # Where others' later events are trained on, an item may be first met after it is asked for: it is new then.
         measures[AGE] = np.maximum(asked - first_seen[block.targets], 0)
     return measures

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.given import GivenItems, given_items
@@ -33,25 +31,24 @@ class Examination:
             self._negatives = Negatives(view.test, view.training, size, rules, self._seed)
         elif rules is not None:
             self._negatives = given_items(rules, view.test, customer_ids(dataset), view.vocabulary)
-        self._timed = drawn_prefixes(view.test, view.protocol, self._seed)
+        self._predictions = view.predictions("test")
+        self._timed = drawn_prefixes(self._predictions, self._seed)
         self._evaluations: dict[str, Evaluation] = {}
         self._timings: dict[str, Doubles] = {}
 
     @property
     def predictions(self) -> int:
-        """How many each model is asked for."""
-        counts = self._view.test.lengths - 1
-        return int((np.minimum(counts, 1) if self._view.protocol == "leave-one-out" else counts).sum())
+        """How many prefixes each model ranks after."""
+        return round(float(self._predictions.weights.sum()))
 
     def examine(self, name: str, competitor: Competitor) -> None:
         """Measure a model's lists, and the time that it takes."""
         cutoffs = self._rules.cutoffs
         self._evaluations[name] = evaluate(
             competitor,
-            self._view.test,
+            self._predictions,
             cutoffs,
             self._popularity,
-            protocol=self._view.protocol,
             negatives=self._negatives,
             first_seen=self._first_seen,
         )

@@ -31,14 +31,14 @@ class GivenItems:
     offsets: Ints
     draws: int = 1
 
-    def of(self, owner: Ints, ends: Ints) -> Items:
+    def of(self, owner: Ints, places: Ints) -> Items:
         """The items of each prediction's customer, less the next one itself: int32 [1, b, most], see `Negatives.of`."""
         customers = self.test.customers[owner]
         starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
-        place = np.arange(counts.max(initial=0))
-        inside = place < counts[:, None]
-        found = np.where(inside, self.items[np.where(inside, starts[:, None] + place, 0)], NO_ITEM)
-        targets = self.test.items[self.test.offsets[owner] + ends]
+        column = np.arange(counts.max(initial=0))
+        inside = column < counts[:, None]
+        found = np.where(inside, self.items[np.where(inside, starts[:, None] + column, 0)], NO_ITEM)
+        targets = self.test.items[self.test.offsets[owner] + places]
         found[found == targets[:, None]] = NO_ITEM
         return found.astype(np.int32)[None]
 

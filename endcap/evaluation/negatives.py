@@ -39,19 +39,19 @@ class Negatives:
         """Over how many draws figures are the mean."""
         return self.rules.draws
 
-    def of(self, owner: Ints, ends: Ints) -> Items:
+    def of(self, owner: Ints, places: Ints) -> Items:
         """Each draw for each prediction: int32 [draws, b, items], padded with -1 where fewer were never met.
 
-        owner: int64 [b], the test session, ascending. ends: int64 [b], the length of the prefix.
+        owner: int64 [b], the test session, ascending. places: int64 [b], where in it the predicted event stands.
         """
         drawn = np.full((self.draws, len(owner), self.rules.sampled), NO_ITEM, dtype=np.int32)
         met, last = np.zeros(0, dtype=np.int64), -1
-        for row, (session, end) in enumerate(zip(owner.tolist(), ends.tolist(), strict=True)):
+        for row, (session, place) in enumerate(zip(owner.tolist(), places.tolist(), strict=True)):
             if session != last:
                 met, last = self._met(session), session
             left = self.n_items - len(met)
             size = min(self.rules.sampled, left)
-            generator = np.random.default_rng((self.seed, session, end))
+            generator = np.random.default_rng((self.seed, session, place))
             for draw in range(self.draws):
                 picks = generator.choice(left, size, replace=False, shuffle=False)
                 # The n-th item that was not met: n, and one more for each that was met up to there.

@@ -1,4 +1,4 @@
-"""Prefixes of the test sessions, ranked over the whole catalogue or some of it, in blocks of bounded memory."""
+"""Predictions of the test sessions, ranked over the whole catalogue or some of it, in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 from endcap.evaluation.barred import Barred
 from endcap.evaluation.given import GivenItems
 from endcap.evaluation.negatives import Negatives
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
+from endcap.features.split import slice_of
 from endcap.models import NO_ITEM, Model, mask_excluded, top
-from endcap.spec.recommender import Exclude, Protocol
+from endcap.models.validation import ranks_within
+from endcap.spec.recommender import Exclude
 
 SCORE_BYTES = 64 * 2**20
 """Of one block's scores; small enough to stay near the processor, far below what a machine has."""
 PREFIX_EVENTS = 4_000_000
 """Events of all prefixes that are laid out at once: a session of length l has l (l - 1) / 2 of them."""
+WORTHWHILE = 2
+"""A model passes over whole sessions where their proper prefixes are at most so many times those predicted from."""
 Items = NDArray[np.int32]
 
 
@@ -61,59 +66,106 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Block:
-    """Some prefixes of the test sessions and what a model recommends after each.
+    """Some predictions of test sessions and what a model recommends for each.
 
-    owner: int64 [b], the session, ascending. ends: int64 [b], the prefix's length, which is the position of the next
-    item. targets: int32 [b], the next item. tops: int32 [b, k], best first, in the model's own vocabulary, -1 where the
-    list is shorter. listed: the same in the test's vocabulary, -1 also for an item that the test does not know. weight:
-    what a prediction counts, less than 1 where it is made among several draws of items.
+    owner: int64 [b], the session, ascending. ends: int64 [b], the prefix's length. places: int64 [b], where in the
+    session the event stands that is predicted; targets: int32 [b], its item. tops: int32 [b, k], best first, in the
+    model's own vocabulary, -1 where the list is shorter. listed: the same in the test's vocabulary, -1 also for an item
+    that the test does not know. ranks: int64 [b], the target's place in the list without the others of its moment, 1
+    the best, 0 where it is not among the first k. weights: float64 [b], what a prediction counts: less than 1 where it
+    is one of several of a moment, or made among several draws of items.
     """
 
     owner: Ints
     ends: Ints
+    places: Ints
     targets: Items
     tops: Items
     listed: Items
-    weight: float = 1.0
-
-    @property
-    def ranks(self) -> Ints:
-        """The next item's place in the list, 1 the best, 0 where it is not listed: int64 [b]."""
-        hits = self.listed == self.targets[:, None]
-        return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+    ranks: Ints
+    weights: NDArray[np.float64]
 
 
-def rank_prefixes(
-    competitor: Competitor,
-    test: Sessions,
-    k: int,
-    *,
-    protocol: Protocol = "every-prefix",
-    negatives: Negatives | GivenItems | None = None,
+def rank_predictions(
+    competitor: Competitor, predictions: Predictions, k: int, *, negatives: Negatives | GivenItems | None = None
 ) -> Iterator[Block]:
-    """The k best items after every proper prefix of every test session, or after all but its last event.
+    """The k best items for each prediction, in blocks of whole prefixes.
 
-    negatives: only the next item and these are ranked, a block for each draw; None: the whole catalogue.
+    negatives: only the target and these are ranked, a block for each draw; None: the whole catalogue.
     Ties go to the smaller vocabulary index, which is the more popular item. An excluded item is not in the list, nor is
     one that a rule takes away, so a target that is either is a miss, and so is one that the model does not know; items
     of a prefix that it does not know are skipped.
     """
     size = max(1, SCORE_BYTES // (4 * competitor.model.n_items))
-    for first, part in _parts(test, size):
-        prefixes, targets, owner = part.prefixes(last_only=protocol == "leave-one-out")
-        at_once = protocol == "every-prefix" and competitor.translation is None and len(prefixes) <= size
-        for start in range(0, len(prefixes), size):
-            rows = slice(start, start + size)
-            asked = prefixes if len(prefixes) <= size else prefixes.take(np.arange(len(prefixes))[rows])
-            scores = _scores(competitor, asked, part if at_once else None)
-            about = (owner[rows] + first, asked.lengths, targets[rows])
+    for part in _parts(predictions, size):
+        prefixes = part.prefixes()
+        for begin in range(0, len(prefixes), size):
+            end = min(begin + size, len(prefixes))
+            chosen = part.take(slice(*np.searchsorted(part.row, [begin, end]).tolist()))
+            if end - begin == len(prefixes):
+                scores = _scores(competitor, prefixes, _whole(competitor, chosen, size))
+            else:
+                scores = _scores(competitor, prefixes.take(np.arange(begin, end)))
             if negatives is None:
-                tops = top(scores, k).items
-                yield Block(*about, tops, _in_test(competitor, tops))
+                yield _block(competitor, scores, chosen, k)
                 continue
-            for drawn in negatives.of(*about[:2]):
-                tops = _among(competitor, scores, np.column_stack([targets[rows], drawn]), k)
-                yield Block(*about, tops, _in_test(competitor, tops), 1 / negatives.draws)
+            for drawn in negatives.of(chosen.owner, chosen.places):
+                yield _block_among(competitor, scores, chosen, drawn, k, negatives.draws)
+
+
+def _block(competitor: Competitor, scores: NDArray[np.float32], chosen: Predictions, k: int) -> Block:
+    row, targets = chosen.row, chosen.targets
+    tops = top(scores, k).items[row]
+    listed = _in_test(competitor, tops)
+    ranks = _place_of(targets, listed)
+    several = np.flatnonzero(np.bincount(row)[row] > 1)
+    if len(several):
+        own = _own(competitor, targets[several])
+        known = own != NO_ITEM
+        within = np.zeros(len(several), dtype=np.int64)
+        within[known] = ranks_within(scores, row[several][known], own[known])
+        ranks[several] = np.where(within <= k, within, 0)
+    about = (chosen.owner, chosen.ends, chosen.places, targets)
+    return Block(*about, tops, listed, ranks, chosen.weights)
+
+
+def _block_among(
+    competitor: Competitor, scores: NDArray[np.float32], chosen: Predictions, drawn: Items, k: int, draws: int
+) -> Block:
+    """drawn: int32 [b, c], the items that each target is ranked among."""
+    row, targets = chosen.row, chosen.targets
+    width = np.int64(max(targets.max(initial=0), drawn.max(initial=0)) + 1)
+    of_moment = np.isin(row[:, None] * width + drawn, row * width + targets) & (drawn != NO_ITEM)
+    drawn = np.where(of_moment, NO_ITEM, drawn).astype(np.int32)
+    tops = _among(competitor, scores, row, np.column_stack([targets, drawn]), k)
+    listed = _in_test(competitor, tops)
+    about = (chosen.owner, chosen.ends, chosen.places, targets)
+    return Block(*about, tops, listed, _place_of(targets, listed), chosen.weights / draws)
+
+
+def _place_of(targets: Items, listed: Items) -> Ints:
+    """Each target's place in its list, 1 the first, 0 where it is not there: int64 [b]."""
+    hits = listed == targets[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Sessions whose proper prefixes a model may score in one pass, and which of these are wanted: int64 [q]."""
+
+    sessions: Sessions
+    places: Ints
+
+
+def _whole(competitor: Competitor, chosen: Predictions, size: int) -> _Whole | None:
+    """The sessions, where nearly all their prefixes are predicted from and the scores fit into memory."""
+    first = chosen.first
+    begin, end = int(chosen.owner[0]), int(chosen.owner[-1]) + 1
+    sessions = slice_of(chosen.sessions, begin, end)
+    counts = np.maximum(sessions.lengths - 1, 0)
+    if competitor.translation is not None or counts.sum() > min(size, WORTHWHILE * len(first)):
+        return None
+    return _Whole(sessions, (np.cumsum(counts) - counts)[chosen.owner[first] - begin] + chosen.ends[first] - 1)
 
 
 def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
@@ -121,19 +173,24 @@ def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
     return top(_scores(competitor, prefixes), k).items
 
 
-def _scores(competitor: Competitor, prefixes: Sessions, whole: Sessions | None = None) -> NDArray[np.float32]:
+def _scores(competitor: Competitor, prefixes: Sessions, whole: _Whole | None = None) -> NDArray[np.float32]:
     """Scores of the competitor's items after each prefix, -inf for those that may not be listed.
 
-    whole: the sessions that these are all prefixes of, in order: a model may pass over them once.
+    whole: the sessions that these are prefixes of: a model may pass over them once.
     """
     own = prefixes if competitor.translation is None else _translate(prefixes, competitor.translation.to_own)
-    told = own if whole is None else whole
+    context = own if whole is None else whole.sessions
     if competitor.customers is not None:
-        told = replace(told, customers=competitor.customers[told.customers])
+        context = replace(context, customers=competitor.customers[context.customers])
     if competitor.evaluate is not None:
         # What is declared of an event looks back only, so that it is the same in a session and in its prefixes.
-        told = replace(told, features=competitor.evaluate(told))
-    scores = competitor.model.score(told) if whole is None else competitor.model.score_prefixes(told)
+        context = replace(context, features=competitor.evaluate(context))
+    if whole is None:
+        scores = competitor.model.score(context)
+    else:
+        scores = competitor.model.score_prefixes(context)
+        if len(scores) != len(prefixes):
+            scores = scores[whole.places]
     mask_excluded(scores, own, competitor.exclude)
     if competitor.barred is not None:
         competitor.barred.hide(scores, prefixes)
@@ -147,14 +204,20 @@ def _in_test(competitor: Competitor, tops: Items) -> Items:
     return np.where(tops == NO_ITEM, NO_ITEM, competitor.translation.to_test[tops]).astype(np.int32)
 
 
-def _among(competitor: Competitor, scores: NDArray[np.float32], candidates: Items, k: int) -> Items:
-    """The k best of each row's candidates (int32 [b, c], the test's vocabulary, -1 none), in the own vocabulary."""
-    own = candidates
-    if competitor.translation is not None:
-        own = np.where(candidates == NO_ITEM, NO_ITEM, competitor.translation.to_own[candidates])
+def _own(competitor: Competitor, items: Items) -> Items:
+    """Items of the test's vocabulary in the competitor's own, -1 where it has none."""
+    if competitor.translation is None:
+        return items
+    return np.where(items == NO_ITEM, NO_ITEM, competitor.translation.to_own[items]).astype(np.int32)
+
+
+def _among(competitor: Competitor, scores: NDArray[np.float32], row: Ints, candidates: Items, k: int) -> Items:
+    """The k best of each prediction's candidates (int32 [b, c], the test's vocabulary, -1 none), in the own vocabulary.
+
+    scores: float32 [q, items]; row: int64 [b], which of them are of the prediction."""
     # Ascending, so that the smaller place of a tie is the smaller index.
-    own = np.sort(own, axis=1).astype(np.int32)
-    theirs = np.where(own == NO_ITEM, np.float32(-np.inf), np.take_along_axis(scores, own.astype(np.int64), axis=1))
+    own = np.sort(_own(competitor, candidates), axis=1)
+    theirs = np.where(own == NO_ITEM, np.float32(-np.inf), scores[row[:, None], own])
     places = top(theirs, k).items
     return np.where(places == NO_ITEM, NO_ITEM, np.take_along_axis(own, places.astype(np.int64), axis=1))
 
@@ -174,16 +237,18 @@ def _translate(sessions: Sessions, to_own: Items) -> Sessions:
     )
 
 
-def _parts(test: Sessions, size: int) -> Iterator[tuple[int, Sessions]]:
-    """Runs of sessions with about `size` prefixes at most, each with its first session's number.
-
-    Their prefixes together are not too many events either.
-    """
-    prefixes, load = np.cumsum(test.lengths), np.cumsum(test.lengths * (test.lengths - 1) // 2)
-    start = 0
-    while start < len(test):
-        counted, done = (prefixes[start - 1], load[start - 1]) if start else (0, 0)
-        within = np.searchsorted(prefixes, counted + size, side="right")
-        end = max(start + 1, int(min(within, np.searchsorted(load, done + PREFIX_EVENTS, side="right"))))
-        yield start, test.take(np.arange(start, end))
-        start = end
+def _parts(predictions: Predictions, size: int) -> Iterator[Predictions]:
+    """Predictions of runs of sessions with about `size` prefixes at most, whose events are not too many either."""
+    first = predictions.first
+    if not len(first):
+        return
+    last_of_session = np.append(np.flatnonzero(np.diff(predictions.owner[first])), len(first) - 1)
+    load = np.cumsum(predictions.ends[first])[last_of_session]
+    edges = np.append(first, len(predictions))[last_of_session + 1]
+    start = at = 0
+    while start < len(last_of_session):
+        prefixes, events = (last_of_session[start - 1] + 1, load[start - 1]) if start else (0, 0)
+        within = np.searchsorted(last_of_session + 1, prefixes + size, side="right")
+        end = max(start + 1, int(min(within, np.searchsorted(load, events + PREFIX_EVENTS, side="right"))))
+        yield predictions.take(slice(at, int(edges[end - 1])))
+        start, at = end, int(edges[end - 1])

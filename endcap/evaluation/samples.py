@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import Competitor, rank_prefixes
+from endcap.evaluation.ranks import Competitor, rank_predictions
+from endcap.features.predictions import predictions_of
 from endcap.features.view import View
 from endcap.models import NO_ITEM
 
@@ -28,25 +29,34 @@ TITLES = ("title", "name")
 
 
 class Samples:
-    """Sessions drawn by the seed, each asked about its last event, and what the models recommend before that."""
+    """Sessions drawn by the seed, each asked about its last moment, and what the models recommend before that.
+
+    Of a moment of several items the first is shown."""
 
     def __init__(self, view: View, seed: int) -> None:
         drawn = np.random.default_rng(seed).permutation(len(view.test))[:DRAWN]
+        starts = view.baskets.get("test")
         self._sessions = view.test.take(drawn)
+        self._predictions = predictions_of(
+            self._sessions, "leave-one-out", view.order, None if starts is None else starts[drawn]
+        )
         self._view = view
         self._listed: dict[str, list[list[int | None]]] = {}
         self._ranks: dict[str, NDArray[np.int64]] = {}
 
     def ask(self, name: str, competitor: Competitor) -> None:
-        """Have a model rank after each drawn session less its last event."""
-        blocks = list(rank_prefixes(competitor, self._sessions, LISTED, protocol="leave-one-out"))
-        rows = [row for block in blocks for row in zip(block.tops.tolist(), block.listed.tolist(), strict=True)]
+        """Have a model rank after each drawn session less its last moment."""
+        blocks = list(rank_predictions(competitor, self._predictions, LISTED))
+        first = self._predictions.first
+        tops, listed, ranks = (
+            np.concatenate([getattr(block, name) for block in blocks])[first] for name in ("tops", "listed", "ranks")
+        )
         # What only the model knows of has no number in the test's vocabulary, but its place in the list.
         self._listed[name] = [
             [None if item == NO_ITEM else item for own, item in zip(*row, strict=True) if own != NO_ITEM]
-            for row in rows
+            for row in zip(tops.tolist(), listed.tolist(), strict=True)
         ]
-        self._ranks[name] = np.concatenate([block.ranks for block in blocks])
+        self._ranks[name] = ranks
 
     def to_json(self, models: Sequence[str]) -> Json:
         """Some sessions of each kind; the first model is compared with the second, where there are two.
@@ -66,15 +76,17 @@ class Samples:
         return [int(place) for place in np.flatnonzero((found == np.array(kind)).all(axis=1))[:OF_A_KIND]]
 
     def _session(self, place: int, models: Sequence[str]) -> Json:
-        one = self._sessions
-        items = one.items[one.offsets[place] : one.offsets[place + 1]].tolist()
+        first = self._predictions.first[place]
+        end, next_place = int(self._predictions.ends[first]), int(self._predictions.places[first])
+        begin = int(self._sessions.offsets[place])
+        items = self._sessions.items[begin : begin + next_place + 1].tolist()
         found = tuple(bool(self._ranks[name][place]) for name in models)
         kind = next(name for name, of_it in _KINDS[len(models) - 1].items() if of_it == found)
         return {
             "kind": kind,
-            "earlier": max(0, len(items) - 1 - EVENTS),
-            "shown": [self._item(item) for item in items[:-1][-EVENTS:]],
-            "next": self._item(items[-1]),
+            "earlier": max(0, end - EVENTS),
+            "shown": [self._item(item) for item in items[:end][-EVENTS:]],
+            "next": self._item(items[next_place]),
             "lists": {name: self._list(name, place) for name in models},
             "ranks": {name: int(self._ranks[name][place]) for name in models},
         }

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.evaluation.ranks import Competitor, recommend
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Sessions
-from endcap.features.split import slice_of, where
-from endcap.spec.recommender import Protocol
+from endcap.features.split import slice_of
 
 SAMPLE = 200
 WARM_UP = 20
@@ -25,17 +25,12 @@ PERCENTILE = 0.9
 Doubles = NDArray[np.float64]
 
 
-def drawn_prefixes(test: Sessions, protocol: Protocol, seed: int) -> list[Sessions]:
+def drawn_prefixes(predictions: Predictions, seed: int) -> list[Sessions]:
     """Prefixes out of those that are predicted from, drawn by the seed, each as a session alone; all where few."""
-    counts = np.maximum(test.lengths - 1, 0)
-    if protocol == "leave-one-out":
-        counts = np.minimum(counts, 1)
-    until = np.cumsum(counts)
-    picks = np.random.default_rng(seed).permutation(int(until[-1]))[:SAMPLE]
-    owners = np.searchsorted(until, picks, side="right")
-    ends = test.lengths[owners] - (until[owners] - picks)
-    alone = (slice_of(test, owner, owner + 1) for owner in owners.tolist())
-    return [where(one, np.arange(len(one.items)) < end) for one, end in zip(alone, ends.tolist(), strict=True)]
+    first = predictions.first
+    picks = first[np.random.default_rng(seed).permutation(len(first))[:SAMPLE]]
+    drawn = predictions.sessions.beginnings(predictions.owner[picks], predictions.ends[picks])
+    return [slice_of(drawn, place, place + 1) for place in range(len(drawn))]
 
 
 def milliseconds(competitor: Competitor, prefixes: list[Sessions], k: int) -> Doubles:

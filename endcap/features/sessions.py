@@ -81,20 +81,22 @@ class Sessions:
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - lengths - offsets[:-1], lengths)
         return self._pick(events, offsets, self.customers)
 
-    def prefixes(self, *, last_only: bool = False) -> tuple[Sessions, NDArray[np.int32], Ints]:
+    def beginnings(self, index: Ints, ends: Ints) -> Sessions:
+        """The first ends[i] events of session index[i]: int64 [p] both; sessions [p], in that order."""
+        offsets = np.concatenate([[0], np.cumsum(ends)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][index] - offsets[:-1], ends)
+        return self._pick(events, offsets, self.customers[index])
+
+    def prefixes(self) -> tuple[Sessions, NDArray[np.int32], Ints]:
         """Every proper prefix of every session, with the item that followed it and the session it is of.
 
-        A session of length l gives its prefixes of length 1 to l - 1 (last_only: that of length l - 1). Returns
-        (prefixes [p], next items int32 [p], session index int64 [p]).
+        A session of length l gives its prefixes of length 1 to l - 1. Returns (prefixes [p], next items int32 [p],
+        session index int64 [p]).
         """
-        counts = np.minimum(np.maximum(self.lengths - 1, 0), 1) if last_only else np.maximum(self.lengths - 1, 0)
+        counts = np.maximum(self.lengths - 1, 0)
         owner = np.repeat(np.arange(len(self), dtype=np.int64), counts)
         ends = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-        if last_only:
-            ends = self.lengths[owner] - 1
-        offsets = np.concatenate([[0], np.cumsum(ends)]).astype(np.int64)
-        events = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][owner] - offsets[:-1], ends)
-        return self._pick(events, offsets, self.customers[owner]), self.items[self.offsets[:-1][owner] + ends], owner
+        return self.beginnings(owner, ends), self.items[self.offsets[:-1][owner] + ends], owner
 
     @classmethod
     def concat(cls, parts: Sequence[Sessions]) -> Sessions:

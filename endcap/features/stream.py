@@ -269,6 +269,7 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
         features=features,
         counts=counts,
         protocol=settings.protocol,
+        order=settings.order,
         streams=streams,
     )
 

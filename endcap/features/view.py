@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.features.declare import evaluate, model_features
+from endcap.features.predictions import Predictions, predictions_of
 from endcap.features.sessions import Ints, Sessions, Types
 from endcap.features.split import LEFT_OUT, NEVER, Boundaries, between, boundaries, left_out, where
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.base import format_duration
-from endcap.spec.recommender import LeaveOneOutSplit, Protocol, TimeSplit
+from endcap.spec.recommender import LeaveOneOutSplit, Order, Protocol, TimeSplit
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 
@@ -46,7 +47,8 @@ class View:
     and test are whole histories, and those whose last event is of an unknown item are dropped.
     items: the item table in the vocabulary's order, `events` and `first_seen` as of the training part. features: those
     the shop declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch
-    ms). protocol: what is predicted of a validation or test session: each event from those before it, or the last.
+    ms). protocol, order: what is predicted of a validation or test session, see `predictions_of`. baskets: by part, the
+    place at which the last moment of each session begins, int64 [n], where its times do not say it.
     streams: `train` and `training`, which are then empty here, as streams out of the dataset; None: they are in memory.
     """
 
@@ -59,7 +61,14 @@ class View:
     features: list[EventFeature]
     counts: dict[str, Any]
     protocol: Protocol = "every-prefix"
+    order: Order = "sets"
+    baskets: Mapping[str, Ints] = field(default_factory=dict)
     streams: Mapping[str, SessionStream] | None = None
+
+    def predictions(self, part: Literal["validation", "test"]) -> Predictions:
+        """What is predicted of the part's sessions."""
+        sessions = self.validation if part == "validation" else self.test
+        return predictions_of(sessions, self.protocol, self.order, self.baskets.get(part))
 
 
 def open_view(dataset: Path, settings: ViewSettings) -> View:
@@ -97,6 +106,7 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
         features=features,
         counts=summary,
         protocol=settings.protocol,
+        order=settings.order,
     )
 
 

@@ -166,11 +166,11 @@ def _scored_together(models: Mapping[str, Model], validation: Validation) -> Any
     size = max(1, _SCORE_BYTES // (4 * max(1, n_items)))
     for begin in range(0, len(validation), size):
         rows = np.arange(begin, min(begin + size, len(validation)))
-        asked = validation.asked.take(rows)
+        asked = validation.asked.take(validation.row[rows])
         scores = {}
         for label, model in models.items():
             scores[label] = model.score(asked)
-            validation.mask(scores[label], rows)
+            validation.mask(scores[label], validation.row[rows])
         yield rows, scores
 
 

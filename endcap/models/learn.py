@@ -154,17 +154,19 @@ def _fit(model: Model, sessions: Sessions | SessionStream, n_items: int, fitting
 
 def validation_of(view: View, exclude: Exclude, seed: int) -> Validation | None:
     """The view's validation part, drawn from by the seed where it is very large; None where it is empty."""
-    sessions = view.validation
-    if not len(sessions):
+    if not len(view.validation):
         return None
-    order = np.random.default_rng(seed).permutation(len(sessions))
-    last_only = view.protocol == "leave-one-out"
-    asked_of_each = np.maximum(sessions.lengths[order] - 1, 0)
-    prefixes = np.cumsum(np.minimum(asked_of_each, 1) if last_only else asked_of_each)
+    predictions = view.predictions("validation")
     most = min(MAX_VALIDATION_PREFIXES, max(1000, MAX_VALIDATION_SCORES // max(1, len(view.vocabulary))))
-    enough = int(np.searchsorted(prefixes, most)) + 1
-    asked, wanted, _ = sessions.take(np.sort(order[:enough])).prefixes(last_only=last_only)
-    return Validation(asked, wanted, exclude)
+    if len(predictions.first) > most:
+        # Whole sessions: predictions of one session are not independent.
+        counts = np.bincount(predictions.owner[predictions.first], minlength=len(view.validation))
+        order = np.random.default_rng(seed).permutation(len(view.validation))
+        enough = int(np.searchsorted(np.cumsum(counts[order]), most)) + 1
+        drawn = np.zeros(len(view.validation), dtype=np.bool_)
+        drawn[order[:enough]] = True
+        predictions = predictions.take(drawn[predictions.owner])
+    return Validation.of(predictions, exclude)
 
 
 def _made(workspace: Path | None) -> Path | None:

@@ -155,9 +155,10 @@ class _Learner:
 def _measured(model: Model, validation: Validation) -> dict[str, float]:
     """What is tracked while it learns, on the validation part, among all items."""
     ranks = validation.ranks(model)
-    listed = np.count_nonzero((ranks > 0) & (ranks <= TRACKED_CUTOFF))
+    weights = validation.weights
+    listed = weights[(ranks > 0) & (ranks <= TRACKED_CUTOFF)].sum()
     return {
-        "validation": ndcg(ranks),
-        f"hr@{TRACKED_CUTOFF}": listed / max(len(ranks), 1),
-        f"ndcg@{TRACKED_CUTOFF}": ndcg(ranks, TRACKED_CUTOFF),
+        "validation": ndcg(ranks, weights),
+        f"hr@{TRACKED_CUTOFF}": float(listed) / max(float(weights.sum()), 1.0),
+        f"ndcg@{TRACKED_CUTOFF}": ndcg(ranks, weights, TRACKED_CUTOFF),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.spec.recommender import Exclude
 
@@ -20,31 +22,77 @@ _SCORE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Validation:
-    """Histories and what came next. asked: sessions [p], as the model sees them; wanted: int32 [p]; exclude: as the
-    recommender has it; histories: sessions [p] before preprocessing, None where there is none."""
+    """Histories and what came next.
+
+    asked: sessions [q], as the model sees them; wanted: int32 [p]; exclude: as the recommender has it; histories:
+    sessions [q] before preprocessing, None where there is none. row: int64 [p], ascending, the history that each
+    prediction is after; None: one each, in their order. Predictions after one history are of one moment: none is ranked
+    against another. weights: float64 [p], what each counts; None: 1. session: int64 [p], ascending, the validation
+    session of each; None: one each.
+    """
 
     asked: Sessions
     wanted: NDArray[np.int32]
     exclude: Exclude = "none"
     histories: Sessions | None = None
+    row: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    session: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        count = len(self.wanted)
+        for name, values in (("row", np.arange(count)), ("weights", np.ones(count)), ("session", np.arange(count))):
+            if count and not len(getattr(self, name)):
+                object.__setattr__(self, name, values)
+
+    @classmethod
+    def of(cls, predictions: Predictions, exclude: Exclude) -> Validation:
+        """Of what is predicted of validation sessions."""
+        return cls(
+            predictions.prefixes(),
+            predictions.targets,
+            exclude,
+            row=predictions.row,
+            weights=predictions.weights,
+            session=predictions.owner,
+        )
 
     def __len__(self) -> int:
         return len(self.wanted)
 
+    def take(self, kept: NDArray[np.bool_]) -> Validation:
+        """The predictions under a mask (bool [p]), which leaves or takes moments whole."""
+        rows = np.unique(self.row[kept])
+        return Validation(
+            self.asked.take(rows),
+            self.wanted[kept],
+            self.exclude,
+            None if self.histories is None else self.histories.take(rows),
+            np.searchsorted(rows, self.row[kept]),
+            self.weights[kept],
+            self.session[kept],
+        )
+
     def measure(self, model: Model) -> float:
-        """NDCG@20 of what came next, among all items: 0 where it is not listed, or where nothing was asked."""
-        return ndcg(self.ranks(model))
+        """The next item's NDCG@20 among all items: 0 where it is not listed, or where nothing was asked."""
+        return ndcg(self.ranks(model), self.weights)
 
     def ranks(self, model: Model) -> Ints:
         """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
         ranks = np.zeros(len(self), dtype=np.int64)
-        size = max(1, _SCORE_BYTES // (4 * max(1, model.n_items)))
-        for begin in range(0, len(self), size):
-            rows = np.arange(begin, min(begin + size, len(self)))
+        for rows, taken in self.blocks(model.n_items):
             scores = model.score(self.asked.take(rows))
             self.mask(scores, rows)
-            ranks[rows] = places(scores, self.wanted[rows])
+            ranks[taken] = ranks_within(scores, self.row[taken] - rows[0], self.wanted[taken])
         return ranks
+
+    def blocks(self, n_items: int) -> Iterator[tuple[Ints, slice]]:
+        """Histories whose scores of so many items fit into a block of memory, and the predictions after them."""
+        size = max(1, _SCORE_BYTES // (4 * max(1, n_items)))
+        for begin in range(0, len(self.asked), size):
+            end = min(begin + size, len(self.asked))
+            first, last = np.searchsorted(self.row, [begin, end])
+            yield np.arange(begin, end), slice(int(first), int(last))
 
     def mask(self, scores: NDArray[np.float32], rows: Ints) -> None:
         """Set the scores of what is excluded after some histories to -inf, in place: float32 [len(rows), items].
@@ -58,14 +106,39 @@ class Validation:
             mask_excluded(scores, histories.take(rows), self.exclude)
 
 
-def ndcg(ranks: Ints, cutoff: int = CUTOFF) -> float:
-    """NDCG at a cutoff of one item, of ranks from 1, 0 where there is none: the mean of 1 / log2(1 + rank).
+def ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = CUTOFF) -> float:
+    """NDCG at a cutoff of one item, of ranks from 1, 0 where there is none: the weighted mean of 1 / log2(1 + rank).
 
     MRR all but ignores whether an item is 10th or not listed, the hit rate whether it is first or 20th: settings that
     are chosen by one of them lose the other. This lies between.
     """
-    listed = ranks[(ranks > 0) & (ranks <= cutoff)]
-    return float((1 / np.log2(1 + listed)).sum()) / max(len(ranks), 1)
+    counted = np.ones(len(ranks)) if weights is None else weights
+    listed = (ranks > 0) & (ranks <= cutoff)
+    gains = counted[listed] / np.log2(1 + ranks[listed])
+    return float(gains.sum()) / max(float(counted.sum()), 1.0)
+
+
+def ranks_within(scores: NDArray[np.float32], row: Ints, wanted: NDArray[np.int32]) -> Ints:
+    """The rank of each wanted item in its row of [q, items], as if the others wanted of that row were not there.
+
+    row: int64 [p], ascending. Ties to the smaller index; 0 where an item's score is -inf.
+    """
+    alone = len(row) == 0 or bool((np.diff(row) > 0).all())
+    if alone and len(row) == len(scores):
+        return places(scores, wanted)
+    ranks = np.zeros(len(row), dtype=np.int64)
+    counts = np.bincount(row, minlength=len(scores))
+    size = max(1, _SCORE_BYTES // (4 * max(1, scores.shape[1])))
+    for begin in range(0, len(row), size):
+        part = slice(begin, begin + size)
+        ranks[part] = places(scores[row[part]], wanted[part])
+    if counts.max(initial=0) > 1:
+        # Of the wanted items of a row the n-th best has n - 1 of them before it.
+        order = np.lexsort((np.where(ranks > 0, ranks, np.iinfo(np.int64).max), row))
+        before = np.empty(len(row), dtype=np.int64)
+        before[order] = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ranks = np.where(ranks > 0, ranks - before, 0)
+    return ranks
 
 
 def places(scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> Ints:

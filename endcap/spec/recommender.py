@@ -42,7 +42,9 @@ Metric = Annotated[
     Field(pattern=rf"^(({'|'.join(METRICS)})@[1-9][0-9]*|{P90_MS})$"),
     Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)}), or {P90_MS}"),
 ]
-Protocol = Literal["every-prefix", "leave-one-out"]
+Protocol = Literal["every-prefix", "leave-one-out", "basket"]
+Order = Literal["sets", "file"]
+Basket = Literal["complete", "next"]
 
 
 Part = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -105,8 +107,16 @@ class GivenNegatives(Strict):
 
 class Evaluation(Strict):
     protocol: Protocol | None = None
-    """What is predicted: each event of a test session from those before it, or its last event alone. Left out: as the
-    split: leave-one-out where it is by that, else every-prefix."""
+    """What is predicted: each event of a test session from those before it, its last event alone, or of baskets, whose
+    lines have no order, what `basket` says. Left out: as the split: leave-one-out where it is by that, else
+    every-prefix."""
+    order: Order = "sets"
+    """Of events of one session and time: `sets`: no order; each item of the next moment is predicted from the moments
+    before it, and counts 1 / the items of the moment. `file`: the order of the log's files, as published figures have
+    it; where the lines of a basket have one time, that is the order in which a till sorted them."""
+    basket: Basket = "complete"
+    """Of the protocol `basket`: `complete`: an item of each test session from its others, hidden and in an order drawn
+    by the seed; `next`: all items of a customer's basket from the customer's earlier ones."""
     negatives: SampledNegatives | GivenNegatives | None = None
     """Left out: the whole catalogue is ranked. Figures on a few items mislead and compare with no others."""
     cutoffs: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [5, 10, 20]
@@ -270,6 +280,16 @@ class Recommender(Strict):
         if self.evaluation.protocol is not None:
             return self.evaluation.protocol
         return "leave-one-out" if isinstance(self.split, LeaveOneOutSplit) else "every-prefix"
+
+    @property
+    def order(self) -> Order:
+        """What order events of one time have."""
+        return self.evaluation.order
+
+    @property
+    def basket(self) -> Basket | None:
+        """The form of the protocol `basket`; None where that is not the protocol."""
+        return self.evaluation.basket if self.protocol == "basket" else None
 
     @property
     def compared(self) -> list[ModelSpec]:

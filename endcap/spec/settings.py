@@ -18,11 +18,13 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import (
+    Basket,
     Condition,
     Evaluation,
     Exclude,
     GivenSplit,
     LeaveOneOutSplit,
+    Order,
     Protocol,
     TimeSplit,
     compared,
@@ -99,6 +101,8 @@ class ViewSettings(Settings):
     seed: int
     split: Annotated[TimeSplit | GivenSplit | LeaveOneOutSplit, Field(discriminator="by")]
     protocol: Protocol
+    order: Annotated[Order, Of("evaluation.order")]
+    basket: Basket | None
     preprocessing: list[PreprocessorSpec]
     model: ModelSpec
     baselines: Annotated[list[ModelSpec], Carried("refused early where one is wrong")]

@@ -31,6 +31,7 @@ def _measured(name: str, test: Any, n_items: int) -> dict[str, Any]:
     from endcap.evaluation.evaluate import evaluate
     from endcap.evaluation.metrics import Popularity
     from endcap.evaluation.ranks import Competitor
+    from endcap.features.predictions import predictions_of
     from endcap.models import Fitting, make
     from endcap.spec.neural import GRU4RecSpec
 
@@ -41,7 +42,8 @@ def _measured(name: str, test: Any, n_items: int) -> dict[str, Any]:
     predictions = int((test.lengths - 1).sum())
 
     def whole() -> None:
-        evaluate(Competitor(model), test, CUTOFFS, popularity, first_seen=first_seen)
+        wanted = predictions_of(test, "every-prefix", "file")
+        evaluate(Competitor(model), wanted, CUTOFFS, popularity, first_seen=first_seen)
 
     bare = _bare(test, predictions, n_items)
     # Taken in turns, so that what else the machine does falls on both.

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.features.predictions import Predictions, predictions_of
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model
 
@@ -42,3 +43,13 @@ def random_sessions(seed: int, count: int, n_items: int, longest: int = 12) -> S
     generator = np.random.default_rng(seed)
     lengths = generator.integers(1, longest, count)
     return Sessions.of([generator.integers(0, n_items, length).tolist() for length in lengths])
+
+
+def every(test: Sessions) -> Predictions:
+    """Each event of the sessions but their first, in file order."""
+    return predictions_of(test, "every-prefix", "file")
+
+
+def last(test: Sessions) -> Predictions:
+    """The last event of each session."""
+    return predictions_of(test, "leave-one-out", "file")

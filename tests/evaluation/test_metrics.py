@@ -8,11 +8,11 @@ import pytest
 
 from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.metrics import Popularity, Rest, metric_names, prediction_values
-from endcap.evaluation.ranks import Competitor, rank_prefixes
+from endcap.evaluation.ranks import Competitor, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.models import Validation
 from endcap.spec.recommender import Exclude
-from tests.evaluation.conftest import AfterLast, random_sessions
+from tests.evaluation.conftest import AfterLast, every, random_sessions
 
 NONE = -np.inf
 CUTOFFS = [1, 5, 20]
@@ -29,7 +29,7 @@ def test_by_hand() -> None:
     table = [[NONE, 5, 4, 6, NONE]] + [[NONE] * 5] * 4
     training = Sessions.of([[0, 0, 0, 0], [1, 1], [3]])
     found = evaluate(
-        Competitor(AfterLast(table)), Sessions.of([[0, 1, 2, 1, 4]]), [1, 2, 5], Popularity.of(training, 5)
+        Competitor(AfterLast(table)), every(Sessions.of([[0, 1, 2, 1, 4]])), [1, 2, 5], Popularity.of(training, 5)
     )
     first = found.segments["prefix"]["1"]
     assert first["predictions"] == 1
@@ -53,7 +53,7 @@ def test_segments_divide_the_predictions_by_prefix_and_by_session_length() -> No
     """The list is always the one item 1: sessions of two and of three events hit it once each."""
     table = [[NONE, 1, NONE]] * 3
     test = Sessions.of([[0, 1], [2, 2, 1], [0], [2] * 12])
-    found = evaluate(Competitor(AfterLast(table)), test, [1], Popularity.of(test, 3)).segments
+    found = evaluate(Competitor(AfterLast(table)), every(test), [1], Popularity.of(test, 3)).segments
     told = {
         division: {name: (row["predictions"], row["hr@1"]) for name, row in rows.items()}
         for division, rows in found.items()
@@ -67,7 +67,7 @@ def test_segments_divide_the_predictions_by_prefix_and_by_session_length() -> No
 def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> dict[str, float]:
     """The same metrics by ir-measures, on qrels and runs written out in words."""
     rest_qrels, next_qrels, run = [], [], []
-    lists = np.concatenate([block.listed for block in rank_prefixes(competitor, test, max(cutoffs))])
+    lists = np.concatenate([block.listed for block in rank_predictions(competitor, every(test), max(cutoffs))])
     number = 0
     for session in range(len(test)):
         items = test.items[test.offsets[session] : test.offsets[session + 1]].tolist()
@@ -94,7 +94,7 @@ def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> d
 
 
 def agrees(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> None:
-    ours = overall(evaluate(competitor, test, cutoffs, Popularity.of(test, competitor.model.n_items)))
+    ours = overall(evaluate(competitor, every(test), cutoffs, Popularity.of(test, competitor.model.n_items)))
     theirs = independent(competitor, test, cutoffs)
     assert len(theirs) == 5 * len(cutoffs)
     for name, value in theirs.items():
@@ -134,8 +134,10 @@ def test_the_mean_over_predictions_is_what_each_prediction_gives() -> None:
     test = random_sessions(3, 60, 20)
     competitor = Competitor(AfterLast(np.random.default_rng(4).random((20, 20))))
     popularity = Popularity.of(test, 20)
-    rows = [prediction_values(block, Rest(test), [5], popularity) for block in rank_prefixes(competitor, test, 5)]
-    found = evaluate(competitor, test, [5], popularity)
+    rows = [
+        prediction_values(block, Rest(test), [5], popularity) for block in rank_predictions(competitor, every(test), 5)
+    ]
+    found = evaluate(competitor, every(test), [5], popularity)
     means = np.concatenate(rows).mean(axis=0)
     assert [overall(found)[name] for name in metric_names([5])] == pytest.approx(means.tolist())
     for rows in found.segments.values():
@@ -150,5 +152,5 @@ def test_what_training_watches_is_what_evaluation_reports() -> None:
     test = test.last(2)
     asked, wanted, _ = test.prefixes()
     for exclude in ("none", "last", "seen"):
-        found = evaluate(Competitor(model, exclude), test, [20], Popularity.of(test, 40))
+        found = evaluate(Competitor(model, exclude), every(test), [20], Popularity.of(test, 40))
         assert Validation(asked, wanted, exclude).measure(model) == pytest.approx(overall(found)["ndcg@20"])

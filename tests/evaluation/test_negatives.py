@@ -10,12 +10,12 @@ from endcap.evaluation.caveats import caveats
 from endcap.evaluation.evaluate import evaluate
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.ranks import Competitor, Translation, rank_prefixes
+from endcap.evaluation.ranks import Competitor, Translation, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.spec.recommender import SampledNegatives
 from endcap.store import Store
-from tests.evaluation.conftest import AfterLast, random_sessions
+from tests.evaluation.conftest import AfterLast, every, random_sessions
 from tests.features.logs import dataset, event, recommender
 
 NONE = -np.inf
@@ -88,7 +88,7 @@ def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_n
 
     def means(sampled: int, draws: int) -> dict[str, float]:
         negatives = Negatives(test, test, 40, SampledNegatives(sampled=sampled, draws=draws), seed=1)
-        found = evaluate(Competitor(model), test, [5], popularity, negatives=negatives)
+        found = evaluate(Competitor(model), every(test), [5], popularity, negatives=negatives)
         assert found.predictions == int((test.lengths - 1).clip(0).sum())
         return dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
 
@@ -98,7 +98,7 @@ def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_n
     assert many["mrr@5"] < five["mrr@5"] < 1
     # Drawn once, every item that was not met: as if the met ones were struck from the catalogue, but for the target.
     expected = []
-    for block in rank_prefixes(Competitor(model), test, 40):
+    for block in rank_predictions(Competitor(model), every(test), 40):
         for row, owner in enumerate(block.owner.tolist()):
             met = set(test.items[test.offsets[owner] : test.offsets[owner + 1]].tolist()) - {int(block.targets[row])}
             rank = [item for item in block.listed[row].tolist() if item not in met].index(int(block.targets[row])) + 1
@@ -112,7 +112,7 @@ def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> N
     competitor = Competitor(AfterLast(np.ones((3, 3))), translation=translation)
     test = Sessions.of([[0, 0], [0, 1]])
     negatives = Negatives(test, test, 4, SampledNegatives(sampled=4, draws=1), seed=1)
-    (block,) = rank_prefixes(competitor, test, 3, negatives=negatives)
+    (block,) = rank_predictions(competitor, every(test), 3, negatives=negatives)
     # First the target a against b, c, d; then b against c and d, where the model knows c alone.
     assert block.listed.tolist() == [[2, 0, -1], [2, -1, -1]]
     assert block.ranks.tolist() == [2, 0]
@@ -123,7 +123,7 @@ def test_blocks_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     negatives = Negatives(test, test, 20, SampledNegatives(sampled=5, draws=2), seed=1)
 
     def told() -> object:
-        found = evaluate(Competitor(model, "last"), test, [3], Popularity.of(test, 20), negatives=negatives)
+        found = evaluate(Competitor(model, "last"), every(test), [3], Popularity.of(test, 20), negatives=negatives)
         return found.sums.round(9).tolist(), found.weights.round(9).tolist(), found.coverage
 
     once = told()

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import ranks
-from endcap.evaluation.ranks import Block, Competitor, Translation, rank_prefixes
+from endcap.evaluation.ranks import Block, Competitor, Translation, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.spec.recommender import Exclude
-from tests.evaluation.conftest import AfterLast, random_sessions
+from tests.evaluation.conftest import AfterLast, every, random_sessions
 
 NONE = -np.inf
 TABLE = [[3, 2, 2, NONE], [9, 9, 9, 9], [NONE, 1, NONE, NONE], [NONE, NONE, NONE, NONE]]
 
 
 def whole(competitor: Competitor, test: Sessions, k: int) -> Block:
-    blocks = list(rank_prefixes(competitor, test, k))
-    names = ("owner", "ends", "targets", "tops", "listed")
+    blocks = list(rank_predictions(competitor, every(test), k))
+    names = ("owner", "ends", "places", "targets", "tops", "listed", "ranks", "weights")
     return Block(*(np.concatenate([getattr(block, name) for block in blocks]) for name in names))
 
 

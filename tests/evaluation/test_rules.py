@@ -12,13 +12,13 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.evaluation.barred import HouseRules, Ownership
-from endcap.evaluation.ranks import Competitor, Translation, rank_prefixes, recommend
+from endcap.evaluation.ranks import Competitor, Translation, rank_predictions, recommend
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Known, Ranker
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
-from tests.evaluation.conftest import AfterLast
+from tests.evaluation.conftest import AfterLast, every, last
 from tests.refusals import refused
 
 FALLING = AfterLast([[4, 3, 2, 1]] * 4)
@@ -63,7 +63,7 @@ def test_rules_take_items_from_every_list_and_a_target_that_is_taken_is_a_miss(f
     vocabulary = Vocabulary(list("abcd"))
     table = pq.read_table(folder / "items.parquet")
     competitor = Competitor(FALLING, barred=rules.on(vocabulary, table))
-    (block,) = rank_prefixes(competitor, asked((0, 200), (1, 200), (-1, 200)), 4)
+    (block,) = rank_predictions(competitor, every(asked((0, 200), (1, 200), (-1, 200))), 4)
     lists = [[item for item in row if item >= 0] for row in block.listed.tolist()]
     assert lists == [[3], [3], [1], [1], [1, 3], [1, 3]]
     assert block.targets.tolist() == [2, 3] * 3
@@ -77,7 +77,7 @@ def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -
     own = Vocabulary(list("dcbe"))
     barred = rules.on(own, pa.table({"item": list("dcbe"), "stock": [9.0, 9, 9, 0]}))
     champion = Competitor(FALLING, translation=Translation.between(list("abcd"), own.ids), barred=barred)
-    (block,) = rank_prefixes(champion, asked((0, 200), (1, 200)), 4, protocol="leave-one-out")
+    (block,) = rank_predictions(champion, last(asked((0, 200), (1, 200))), 4)
     assert block.tops.tolist() == [[0, 1, -1, -1], [1, 2, -1, -1]]
     assert block.listed.tolist() == [[3, 2, -1, -1], [2, 1, -1, -1]]
 
@@ -91,7 +91,9 @@ def test_a_dataset_that_does_not_know_what_is_owned_is_refused(folder: Path) -> 
 def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary, table = Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")
-    (block,) = rank_prefixes(Competitor(FALLING, barred=rules.on(vocabulary, table)), asked((0, 200), (-1, 200)), 4)
+    (block,) = rank_predictions(
+        Competitor(FALLING, barred=rules.on(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
+    )
     ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
     requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]
     answers = ranker.rank(requests, known=[Known(owned={"b"})] * 2 + [Known()] * 2)
