@@ -1,8 +1,8 @@
 """Ranking metrics at cutoffs, for each prediction.
 
-A prediction is a prefix of a test session and the list of items recommended after it. Hit rate and MRR look at the
-next item alone; recall, precision and NDCG at the rest of the session, the set of distinct items that follow. These
-are the measures of the session-based literature (Ludewig and Jannach, 2018, "Evaluation of session-based
+A prediction is a prefix of a test session and the list of items recommended after it. Hit rate, MRR and next NDCG look
+at the next item alone; recall, precision and NDCG at the rest of the session, the set of distinct items that follow.
+These are the measures of the session-based literature (Ludewig and Jannach, 2018, "Evaluation of session-based
 recommendation algorithms", sections 4.2 and 5).
 """
 
@@ -19,7 +19,7 @@ from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 from endcap.spec.recommender import P90_MS
 
-PER_LIST = ("hr", "recall", "precision", "mrr", "ndcg")
+PER_LIST = ("hr", "recall", "precision", "mrr", "next_ndcg", "ndcg")
 POPULARITY_BIAS = "popularity_bias"
 COVERAGE = "coverage"
 Doubles = NDArray[np.float64]
@@ -86,6 +86,7 @@ def prediction_values(block: Block, rest: Rest, cutoffs: Sequence[int], populari
     With the list cut to its first k items, rel the distinct items that follow, and rank the next item's place:
 
     - hr@k: 1 if rank <= k.  mrr@k: 1 / rank if rank <= k, else 0.
+    - next_ndcg@k: 1 / log2(1 + rank) if rank <= k, else 0: NDCG of the next item alone; validation chooses by it.
     - recall@k: |list and rel| / |rel|.  precision@k: |list and rel| / k.
     - ndcg@k: sum over hits at place i of 1 / log2(i + 1), divided by that sum of an ideal list, whose first
       min(|rel|, k) places are hits (Järvelin and Kekäläinen, 2002, binary gain; as trec_eval's ndcg_cut).
@@ -110,6 +111,7 @@ def prediction_values(block: Block, rest: Rest, cutoffs: Sequence[int], populari
             hit_counts[:, at] / relevant,
             hit_counts[:, at] / cutoff,
             np.where(hit, 1 / np.maximum(ranks, 1), 0.0),
+            np.where(hit, 1 / np.log2(1 + np.maximum(ranks, 1)), 0.0),
             gains[:, at] / ideal[np.minimum(relevant, cutoff)],
             shares[:, at] / np.maximum(sizes[:, at], 1),
         ]

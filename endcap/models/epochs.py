@@ -84,7 +84,7 @@ def resumed(fitting: Fitting, fit: str) -> Checkpoint | None:
 
 
 def measured(model: Model, validation: Validation) -> dict[str, float]:
-    """What a fit is steered by: NDCG@20 as `validation`."""
+    """What a fit is steered by: next_ndcg@20 as `validation`."""
     return {"validation": validation.measure(model)}
 
 

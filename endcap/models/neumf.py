@@ -22,7 +22,7 @@ from endcap.neural.factors_training import FactorsTrainer, FactorsTraining, Pair
 from endcap.spec.neural import NeuMFSpec
 
 TRACKED_CUTOFF = 10
-"""Of the hit rate and NDCG that are measured after each epoch, as in the paper."""
+"""Of the hit rate and next NDCG that are measured after each epoch, as in the paper."""
 
 
 class NeuMF(Model):
@@ -56,7 +56,8 @@ class NeuMF(Model):
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         """Learn; see `Model.fit`. On a CPU the same arguments give the same weights, killed in between or not.
 
-        The history has, of each epoch, the loss, and with a validation part NDCG@20 (`validation`), hr@10 and ndcg@10.
+        The history has, of each epoch, the loss, and with a validation part next_ndcg@20 (`validation`), hr@10 and
+        next_ndcg@10.
         Raises DivergedError where the loss is no number any more.
         """
         spec = self.parameters
@@ -160,5 +161,5 @@ def _measured(model: Model, validation: Validation) -> dict[str, float]:
     return {
         "validation": ndcg(ranks, weights),
         f"hr@{TRACKED_CUTOFF}": float(listed) / max(float(weights.sum()), 1.0),
-        f"ndcg@{TRACKED_CUTOFF}": ndcg(ranks, weights, TRACKED_CUTOFF),
+        f"next_ndcg@{TRACKED_CUTOFF}": ndcg(ranks, weights, TRACKED_CUTOFF),
     }

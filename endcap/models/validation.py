@@ -74,7 +74,7 @@ class Validation:
         )
 
     def measure(self, model: Model) -> float:
-        """The next item's NDCG@20 among all items: 0 where it is not listed, or where nothing was asked."""
+        """next_ndcg@20, among all items: 0 where what came next is not listed, or where nothing was asked."""
         return ndcg(self.ranks(model), self.weights)
 
     def ranks(self, model: Model) -> Ints:

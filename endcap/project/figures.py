@@ -8,18 +8,21 @@ from typing import Any
 from endcap.spec.recommender import P90_MS
 
 Json = dict[str, Any]
+SHOWN = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
 
 
 def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of a verdict: a row a model, metrics at the deepest cutoff, the interval of its MRR."""
     models = facts["metrics"]
     cutoff = max(int(name.partition("@")[2] or 0) for values in models.values() for name in values)
-    names = [f"{name}@{cutoff}" for name in ("hr", "mrr", "ndcg", "recall", "coverage")]
-    columns = ["model", *names, P90_MS, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
+    wanted = [*(f"{name}@{cutoff}" for name in SHOWN), P90_MS]
+    # A verdict of an earlier release lacks metrics that came later.
+    names = [name for name in wanted if all(name in metrics for metrics in models.values())]
+    columns = ["model", *names, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
     rows = []
     for name, metrics in models.items():
         lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
-        rows.append((name, *(metrics[metric] for metric in (*names, P90_MS)), f"{lower:.4f} to {upper:.4f}"))
+        rows.append((name, *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
     return columns, rows
 
 

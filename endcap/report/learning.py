@@ -10,7 +10,7 @@ from endcap.report.chart import BASELINE_COLOURS, MUTED, NONE, Chart, Section, T
 from endcap.report.facts import Facts
 
 SKIPPED = ("epoch", "seconds")
-NAMES = {"loss": "Training loss", "validation": "Validation NDCG@20"}
+NAMES = {"loss": "Training loss", "validation": "Validation next_ndcg@20"}
 Row = Mapping[str, Any]
 Curves = dict[str, list[tuple[float, float]]]
 """Points (epoch, value) by member; those of a model that is no blend under an empty label."""

@@ -9,14 +9,15 @@ from endcap.report.chart import NONE, Chart, Section, Table, number
 from endcap.report.facts import Estimate, Facts
 from endcap.report.whiskers import differences_span, in_words, interval, values_span, whiskers
 
-RANKING = ("mrr", "hr", "ndcg", "recall", "precision")
+RANKING = ("mrr", "hr", "ndcg", "next_ndcg", "recall", "precision")
 DRAWN = RANKING[:3]
 BEYOND = ("coverage", "popularity_bias")
 TIMES = "_ms"
 TITLES = {
     "mrr": "Mean reciprocal rank",
     "hr": "Hit rate",
-    "ndcg": "NDCG",
+    "ndcg": "NDCG of the rest of the session",
+    "next_ndcg": "NDCG of the next item",
     "coverage": "Coverage of the catalogue",
     "popularity_bias": "Popularity bias",
     "p90_ms": "Time of a prediction, 90th percentile, ms",

@@ -90,7 +90,7 @@ def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:
     figure = {
         "data": traces,
         "layout": layout(
-            320, xaxis=axis("trial", tickformat="d"), yaxis=axis("validation NDCG@20", nticks=6), showlegend=True
+            320, xaxis=axis("trial", tickformat="d"), yaxis=axis("validation next_ndcg@20", nticks=6), showlegend=True
         ),
     }
     reached = "none completed" if best is None else f"best {number(best.get('value'))} at trial {best['number']}"

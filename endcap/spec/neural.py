@@ -46,7 +46,7 @@ class GRU4RecSpec(Strict):
     dropout_hidden: Rate = 0.2
     max_epochs: Positive = 20
     patience: Positive = 3
-    """Epochs without a better validation NDCG@20 before training stops."""
+    """Epochs without a better validation next_ndcg@20 before training stops."""
     max_events: Positive = 50
     """Of a longer session the last events count when it is scored."""
     features: list[str] = []

@@ -35,7 +35,7 @@ from endcap.spec.training import Training, training_mistakes
 from endcap.spec.tunable import mistakes_of
 
 Exclude = Literal["none", "last", "seen"]
-METRICS = ("hr", "recall", "precision", "mrr", "ndcg", "coverage", "popularity_bias")
+METRICS = ("hr", "recall", "precision", "mrr", "next_ndcg", "ndcg", "coverage", "popularity_bias")
 P90_MS = "p90_ms"
 Metric = Annotated[
     str,

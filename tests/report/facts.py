@@ -7,7 +7,7 @@ from typing import Any
 from endcap.report import Facts
 
 HOSTILE = "</script><script>alert('x')</script><img src=https://evil.example/x onerror=alert(1)>\"'&<b>"
-METRICS = ("mrr", "hr", "ndcg", "recall", "precision", "popularity_bias")
+METRICS = ("mrr", "hr", "ndcg", "next_ndcg", "recall", "precision", "popularity_bias")
 MODELS = ("challenger", "champion", "popularity", "vsknn")
 
 

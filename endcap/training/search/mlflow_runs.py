@@ -154,7 +154,7 @@ class Runs:
         title = f"{label} {trial.number}" if label else str(trial.number)
         run = client.create_run(self._experiment, tags=tags, run_name=f"trial {title}")
         now, run_id = run.info.start_time, run.info.run_id
-        metrics = [Metric("validation_ndcg_at_20", trial.value, now, 0)] if trial.value is not None else []
+        metrics = [Metric("validation_next_ndcg_at_20", trial.value, now, 0)] if trial.value is not None else []
         metrics.append(Metric("seconds", trial.seconds, now, 0))
         for row in trial.history:
             step = int(row.get("epoch", 0))

@@ -24,7 +24,7 @@ _SAVED_EVERY = 1.0
 
 @dataclass
 class Trial:
-    """One setting. value: the best validation NDCG@20 of its epochs, or of the fitted model; None: not known."""
+    """One setting. value: the best validation next_ndcg@20 of its epochs, or of the fitted model; None: not known."""
 
     number: int
     parameters: Values

@@ -308,7 +308,7 @@ class _Search:
     def _line(self, share: Share, trial: Trial, part: Part) -> str:
         name = f"{share.label} trial" if share.label else "trial"
         epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
-        value = f", NDCG@20 {trial.value:.4f}" if trial.value is not None else ""
+        value = f", next_ndcg@20 {trial.value:.4f}" if trial.value is not None else ""
         why = f": {trial.error}" if trial.error else ""
         best = f"best {part.best.value:.4f} of trial {part.best.number}" if part.best else "none has a value yet"
         left = format_duration(timedelta(seconds=max(0, round(self._left()))))

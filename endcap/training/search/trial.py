@@ -64,7 +64,7 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
     history = [{name: float(value) for name, value in row.items()} for row in learned.report.history]
     value = _value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
-        return {"state": "failed", "error": f"its validation NDCG@20 is {value}", "history": history}
+        return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
     found = dict(learned.report.found)
     return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
 
