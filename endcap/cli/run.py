@@ -160,7 +160,9 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR."""
-    click.echo(f"Judged on {facts['predictions']:,} predictions of {facts['sessions']:,} test sessions:")
+    from endcap.evaluation.headline import headline
+
+    click.echo(f"Judged on {headline(facts)}:")
     for line in text_table(*metric_table(facts)).splitlines():
         click.echo(f"  {line}")
     for warning in facts["warnings"]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from endcap.errors import DataError
 from endcap.features.items import NOT_ATTRIBUTES
 from endcap.features.owned import OWNED
-from endcap.features.sessions import Ints, Sessions
+from endcap.features.sessions import Ints
 from endcap.features.view import View
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.features.window import MILLISECOND
@@ -78,20 +78,20 @@ class Barred:
     owned: Ownership | None
     to_own: NDArray[np.int32]
 
-    def hide(self, scores: NDArray[np.float32], prefixes: Sessions) -> None:
-        """Set the scores [n, items] of what may not be listed after each prefix to -inf, in place.
+    def hide(self, scores: NDArray[np.float32], customers: NDArray[np.int32], begun: Ints) -> None:
+        """Set the scores [n, items] of what may not be listed for each customer to -inf, in place.
 
-        What a customer owns is what the customer owned when the session began.
+        begun: int64 [n], epoch ms: what a customer owns is what the customer owned when that session or basket began.
         """
         scores[:, self.taken] = -np.inf
         if self.owned is not None:
-            rows, items = self.owned_by(prefixes)
+            rows, items = self.owned_by(customers, begun)
             scores[rows, items] = -np.inf
 
-    def owned_by(self, sessions: Sessions) -> tuple[Ints, NDArray[np.int32]]:
-        """Which of the sessions' customers own which of the model's items as they begin: rows, items."""
+    def owned_by(self, customers: NDArray[np.int32], begun: Ints) -> tuple[Ints, NDArray[np.int32]]:
+        """Which of the customers own which of the model's items at a moment of each: rows, items."""
         assert self.owned is not None
-        rows, items = self.owned.at(sessions.customers, sessions.times[sessions.offsets[:-1]])
+        rows, items = self.owned.at(customers, begun)
         own = self.to_own[items]
         return rows[own != UNKNOWN], own[own != UNKNOWN]
 
@@ -127,7 +127,9 @@ class HouseRules:
         owners, targets = predictions.owner, predictions.targets
         hit = book.counts(among=targets)
         if self.owned is not None:
-            rows, items = self.on(view.vocabulary, view.items).owned_by(view.test)
+            rows, items = self.on(view.vocabulary, view.items).owned_by(
+                predictions.sessions.customers, predictions.begun
+            )
             # A pair of session and item as one number.
             pairs, size = rows * book.n_items + items, book.n_items
             left = book.allowed()[targets]
@@ -135,14 +137,14 @@ class HouseRules:
         return {"items": book.counts(), "targets": hit}
 
 
-def caveat(facts: dict[str, dict[str, int]], predictions: int) -> str:
-    """A sentence where the rules take many targets away, else none."""
+def caveat(facts: dict[str, dict[str, int]], targets: int) -> str:
+    """A sentence where the rules take many of the targets away, else none."""
     hit = {name: count for name, count in facts["targets"].items() if count}
     total = sum(hit.values())
-    if total < MANY * predictions:
+    if total < MANY * targets:
         return ""
     told = ", ".join(f"{name} {count:,}" for name, count in hit.items())
     return (
-        f"the shop's rules take away {total:,} of {predictions:,} next items ({told}), which are misses for every "
+        f"the shop's rules take away {total:,} of {targets:,} next items ({told}), which are misses for every "
         "model alike: stock and blacklist are those of today, not of the days of the test"
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from endcap.evaluation.asked import baskets_caveat, equal_times_caveat, one_moment_caveat
 from endcap.evaluation.negatives import Negatives
 from endcap.features.view import View
 from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, SampledNegatives
@@ -14,8 +15,9 @@ from endcap.spec.settings import JudgeSettings
 
 def caveats(settings: JudgeSettings, view: View, champion: str, fitted_until: int | None) -> list[str]:
     """A sentence each. champion: its version; fitted_until: epoch ms of the last event it learnt from, or None."""
-    found = [_later_training(settings, view), _sampled(settings, view), _alone(settings)]
-    return [told for told in (*found, _flattered(view, champion, fitted_until)) if told]
+    about = (_later_training, equal_times_caveat, one_moment_caveat, baskets_caveat, _sampled)
+    found = [caveat(settings, view) for caveat in about]
+    return [told for told in (*found, _alone(settings), _flattered(view, champion, fitted_until)) if told]
 
 
 def _later_training(settings: JudgeSettings, view: View) -> str:
@@ -46,7 +48,8 @@ def _sampled(settings: JudgeSettings, view: View) -> str:
 
 def _drawn(negatives: SampledNegatives, view: View, seed: int) -> str:
     sizes = Negatives(view.test, view.training, len(view.vocabulary), negatives, seed).sizes()
-    predictions = np.minimum(view.test.lengths - 1, 1 if view.protocol == "leave-one-out" else np.iinfo(np.int64).max)
+    wanted = view.predictions("test")
+    predictions = np.bincount(wanted.owner, minlength=len(view.test))
     few = (sizes < negatives.sampled) & (predictions > 0)
     if not few.any():
         return f"{negatives.sampled:,} sampled items (mean of {negatives.draws} draws)"
@@ -66,7 +69,7 @@ def _alone(settings: JudgeSettings) -> str:
 
 def _flattered(view: View, champion: str, fitted_until: int | None) -> str:
     last_only = view.protocol == "leave-one-out"
-    begins = view.test.times[view.test.offsets[1:] - 1 if last_only else view.test.offsets[:-1]]
+    begins = view.test.times[view.test.offsets[1:] - 1] if last_only else view.predictions("test").begun
     if fitted_until is None or not (seen := int((begins <= fitted_until).sum())):
         return ""
     moment = datetime.fromtimestamp(fitted_until / 1000, UTC).isoformat(timespec="seconds")

@@ -31,22 +31,18 @@ class Examination:
             self._negatives = Negatives(view.test, view.training, size, rules, self._seed)
         elif rules is not None:
             self._negatives = given_items(rules, view.test, customer_ids(dataset), view.vocabulary)
-        self._predictions = view.predictions("test")
-        self._timed = drawn_prefixes(self._predictions, self._seed)
+        self.predictions = view.predictions("test")
+        """What each model is asked."""
+        self._timed = drawn_prefixes(self.predictions, self._seed)
         self._evaluations: dict[str, Evaluation] = {}
         self._timings: dict[str, Doubles] = {}
-
-    @property
-    def predictions(self) -> int:
-        """How many prefixes each model ranks after."""
-        return round(float(self._predictions.weights.sum()))
 
     def examine(self, name: str, competitor: Competitor) -> None:
         """Measure a model's lists, and the time that it takes."""
         cutoffs = self._rules.cutoffs
         self._evaluations[name] = evaluate(
             competitor,
-            self._predictions,
+            self.predictions,
             cutoffs,
             self._popularity,
             negatives=self._negatives,

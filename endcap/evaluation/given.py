@@ -13,6 +13,7 @@ from endcap.errors import DataError
 from endcap.events.batch import without_marks
 from endcap.events.read import read
 from endcap.events.sources import SourceFile, find_files
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
@@ -24,22 +25,20 @@ Items = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class GivenItems:
-    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]. test: what is asked about."""
+    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]."""
 
-    test: Sessions
     items: Items
     offsets: Ints
     draws: int = 1
 
-    def of(self, owner: Ints, places: Ints) -> Items:
+    def of(self, chosen: Predictions) -> Items:
         """The items of each prediction's customer, less the next one itself: int32 [1, b, most], see `Negatives.of`."""
-        customers = self.test.customers[owner]
+        customers = chosen.sessions.customers[chosen.owner]
         starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
         column = np.arange(counts.max(initial=0))
         inside = column < counts[:, None]
         found = np.where(inside, self.items[np.where(inside, starts[:, None] + column, 0)], NO_ITEM)
-        targets = self.test.items[self.test.offsets[owner] + places]
-        found[found == targets[:, None]] = NO_ITEM
+        found[found == chosen.targets[:, None]] = NO_ITEM
         return found.astype(np.int32)[None]
 
 
@@ -72,7 +71,7 @@ def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, voca
             without=without,
             sessions=len(test),
         )
-    return GivenItems(test, pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    return GivenItems(pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 
 def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from endcap.evaluation.asked import asked_facts
 from endcap.evaluation.barred import HouseRules, caveat
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import Champion, baseline_of, challenger_of, champion_of
@@ -103,12 +104,12 @@ def _judge(
     barred = None if house is None else house.on(view.vocabulary, view.items)
     examination = Examination(settings, view, folder)
     taken = {} if house is None else {"rules": house.facts(view)}
-    warnings += [told for facts in taken.values() if (told := caveat(facts, examination.predictions))]
+    warnings += [told for facts in taken.values() if (told := caveat(facts, len(examination.predictions)))]
     if house is not None:
         warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
     for warning in warnings:
         progress(f"warning: {warning}")
-    predictions = f"{examination.predictions:,} predictions"
+    predictions = f"{len(examination.predictions.first):,} predictions"
     challenger = replace(challenger_of(settings, store.fetch(trained, verify=True), view), barred=barred)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
@@ -131,7 +132,8 @@ def _judge(
     contest = examination.contest()
     baselines = [spec.name for spec in settings.compared]
     outcomes = decide(settings.gate, contest.metrics, contest.comparisons, baselines)
-    facts = _facts(outcomes, contest, champion, view, warnings)
+    asked = asked_facts(settings, view, examination.predictions)
+    facts = _facts(outcomes, contest, champion, view, asked, warnings)
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
     return {**facts, **taken, "confidence": settings.evaluation.confidence}, report
@@ -146,15 +148,18 @@ def _opponent(settings: JudgeSettings, contest: Contest) -> str:
 
 
 def _facts(
-    outcomes: Sequence[Outcome], contest: Contest, champion: Champion | None, view: View, warnings: list[str]
+    outcomes: Sequence[Outcome],
+    contest: Contest,
+    champion: Champion | None,
+    view: View,
+    asked: Json,
+    warnings: list[str],
 ) -> Json:
     return {
         "passed": all(outcome.passed for outcome in outcomes),
         "conditions": [outcome.to_json() for outcome in outcomes],
         **contest.facts(),
-        "protocol": view.protocol,
-        "predictions": contest.evaluations[CHALLENGER].predictions,
-        "sessions": len(view.test),
+        **asked,
         "items": len(view.vocabulary),
         "counts": view.counts,
         "champion": None

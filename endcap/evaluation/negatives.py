@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM
 from endcap.spec.recommender import SampledNegatives
@@ -39,14 +40,15 @@ class Negatives:
         """Over how many draws figures are the mean."""
         return self.rules.draws
 
-    def of(self, owner: Ints, places: Ints) -> Items:
-        """Each draw for each prediction: int32 [draws, b, items], padded with -1 where fewer were never met.
+    def of(self, chosen: Predictions) -> Items:
+        """Each draw for each of some predictions: int32 [draws, b, items], padded with -1 where fewer were never met.
 
-        owner: int64 [b], the test session, ascending. places: int64 [b], where in it the predicted event stands.
+        The items of a moment have draws of their own, by their rank among its items: no order of lines matters.
         """
-        drawn = np.full((self.draws, len(owner), self.rules.sampled), NO_ITEM, dtype=np.int32)
+        drawn = np.full((self.draws, len(chosen), self.rules.sampled), NO_ITEM, dtype=np.int32)
         met, last = np.zeros(0, dtype=np.int64), -1
-        for row, (session, place) in enumerate(zip(owner.tolist(), places.tolist(), strict=True)):
+        draws_of = (chosen.ends + chosen.number).tolist()
+        for row, (session, place) in enumerate(zip(chosen.owner.tolist(), draws_of, strict=True)):
             if session != last:
                 met, last = self._met(session), session
             left = self.n_items - len(met)

@@ -102,14 +102,15 @@ def rank_predictions(
         for begin in range(0, len(prefixes), size):
             end = min(begin + size, len(prefixes))
             chosen = part.take(slice(*np.searchsorted(part.row, [begin, end]).tolist()))
+            begun = part.begun[part.owner[part.first[begin:end]]]
             if end - begin == len(prefixes):
-                scores = _scores(competitor, prefixes, _whole(competitor, chosen, size))
+                scores = _scores(competitor, prefixes, begun, _whole(competitor, chosen, size))
             else:
-                scores = _scores(competitor, prefixes.take(np.arange(begin, end)))
+                scores = _scores(competitor, prefixes.take(np.arange(begin, end)), begun)
             if negatives is None:
                 yield _block(competitor, scores, chosen, k)
                 continue
-            for drawn in negatives.of(chosen.owner, chosen.places):
+            for drawn in negatives.of(chosen):
                 yield _block_among(competitor, scores, chosen, drawn, k, negatives.draws)
 
 
@@ -134,13 +135,20 @@ def _block_among(
 ) -> Block:
     """drawn: int32 [b, c], the items that each target is ranked among."""
     row, targets = chosen.row, chosen.targets
-    width = np.int64(max(targets.max(initial=0), drawn.max(initial=0)) + 1)
-    of_moment = np.isin(row[:, None] * width + drawn, row * width + targets) & (drawn != NO_ITEM)
-    drawn = np.where(of_moment, NO_ITEM, drawn).astype(np.int32)
+    several = np.flatnonzero(np.bincount(row)[row] > 1)
+    if len(several):
+        drawn[several] = np.where(_of_moment(row[several], targets[several], drawn[several]), NO_ITEM, drawn[several])
     tops = _among(competitor, scores, row, np.column_stack([targets, drawn]), k)
     listed = _in_test(competitor, tops)
     about = (chosen.owner, chosen.ends, chosen.places, targets)
     return Block(*about, tops, listed, _place_of(targets, listed), chosen.weights / draws)
+
+
+def _of_moment(row: Ints, targets: Items, drawn: Items) -> NDArray[np.bool_]:
+    """Which drawn items (int32 [b, c], -1 none) are among the targets of the prediction's own row: bool [b, c]."""
+    width = np.int64(max(targets.max(initial=0), drawn.max(initial=0)) + 1)
+    found: NDArray[np.bool_] = np.isin(row[:, None] * width + drawn, row * width + targets) & (drawn != NO_ITEM)
+    return found
 
 
 def _place_of(targets: Items, listed: Items) -> Ints:
@@ -170,13 +178,16 @@ def _whole(competitor: Competitor, chosen: Predictions, size: int) -> _Whole | N
 
 def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
     """The k best items after each of some histories, in the competitor's own vocabulary: int32 [n, k]."""
-    return top(_scores(competitor, prefixes), k).items
+    return top(_scores(competitor, prefixes, prefixes.starts), k).items
 
 
-def _scores(competitor: Competitor, prefixes: Sessions, whole: _Whole | None = None) -> NDArray[np.float32]:
+def _scores(
+    competitor: Competitor, prefixes: Sessions, begun: Ints, whole: _Whole | None = None
+) -> NDArray[np.float32]:
     """Scores of the competitor's items after each prefix, -inf for those that may not be listed.
 
-    whole: the sessions that these are prefixes of: a model may pass over them once.
+    begun: int64 [n], when what is asked for began, epoch ms. whole: the sessions that these are prefixes of: a model
+    may pass over them once.
     """
     own = prefixes if competitor.translation is None else _translate(prefixes, competitor.translation.to_own)
     context = own if whole is None else whole.sessions
@@ -193,7 +204,7 @@ def _scores(competitor: Competitor, prefixes: Sessions, whole: _Whole | None = N
             scores = scores[whole.places]
     mask_excluded(scores, own, competitor.exclude)
     if competitor.barred is not None:
-        competitor.barred.hide(scores, prefixes)
+        competitor.barred.hide(scores, prefixes.customers, begun)
     return scores
 
 

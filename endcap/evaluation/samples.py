@@ -35,10 +35,10 @@ class Samples:
 
     def __init__(self, view: View, seed: int) -> None:
         drawn = np.random.default_rng(seed).permutation(len(view.test))[:DRAWN]
-        starts = view.baskets.get("test")
+        baskets = view.baskets.get("test")
         self._sessions = view.test.take(drawn)
         self._predictions = predictions_of(
-            self._sessions, "leave-one-out", view.order, None if starts is None else starts[drawn]
+            self._sessions, "leave-one-out", view.order, None if baskets is None else baskets.take(drawn)
         )
         self._view = view
         self._listed: dict[str, list[list[int | None]]] = {}

@@ -18,12 +18,30 @@ from endcap.spec.recommender import Order, Protocol
 
 
 @dataclass(frozen=True)
+class Baskets:
+    """Of `n` sessions what is their last moment, where their times do not say it.
+
+    starts: int64 [n], the place at which it begins. begun: int64 [n], epoch ms, when what the session is asked for
+    begins: its customer's doings before that are known.
+    """
+
+    starts: Ints
+    begun: Ints
+
+    def take(self, index: Ints) -> Baskets:
+        """Those of the sessions at these positions."""
+        return Baskets(self.starts[index], self.begun[index])
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Predictions of `n` sessions. Those of one session and prefix are of one moment: none is listed for another.
 
     sessions: [n]. owner: int64 [p], the session, ascending. ends: int64 [p], events of the prefix, ascending within a
-    session. places: int64 [p], where in the session the event stands that is predicted. weights: float64 [p], 1 / the
-    items of the moment, so that each prefix counts 1.
+    session. places: int64 [p], where in the session the event stands that is predicted; within a moment their items
+    ascend, whatever the order of the files. weights: float64 [p], 1 / the items of the moment, so that each prefix
+    counts 1. begun: int64 [n], epoch ms, when each session begins; where a customer's next basket is predicted, when
+    that begins.
     """
 
     sessions: Sessions
@@ -31,6 +49,7 @@ class Predictions:
     ends: Ints
     places: Ints
     weights: NDArray[np.float64]
+    begun: Ints
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -58,38 +77,43 @@ class Predictions:
         """The first prediction after each distinct prefix: int64 [q]."""
         return np.flatnonzero(np.diff(self.row, prepend=-1))
 
+    @property
+    def number(self) -> Ints:
+        """Which of its moment each prediction is, from 0: int64 [p]."""
+        return np.arange(len(self)) - self.first[self.row]
+
     def prefixes(self) -> Sessions:
         """The distinct prefixes, in the order of `row`: sessions [q]."""
         return self.sessions.beginnings(self.owner[self.first], self.ends[self.first])
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Predictions:
         """Some of the predictions, of the same sessions; moments must be taken whole."""
-        return Predictions(self.sessions, self.owner[index], self.ends[index], self.places[index], self.weights[index])
+        taken = (self.owner[index], self.ends[index], self.places[index], self.weights[index])
+        return Predictions(self.sessions, *taken, self.begun)
 
 
-def predictions_of(sessions: Sessions, protocol: Protocol, order: Order, starts: Ints | None = None) -> Predictions:
+def predictions_of(sessions: Sessions, protocol: Protocol, order: Order, baskets: Baskets | None = None) -> Predictions:
     """What a protocol asks of sessions.
 
-    protocol: every-prefix: each moment but a session's first; else its last moment, if it is not the first. starts:
-    int64 [n], the place at which the last moment of each session begins, whatever its times; None: by its times.
+    protocol: every-prefix: each moment but a session's first; else its last moment, if it is not the first. baskets:
+    where the last moment begins, whatever the times; None: by the times.
     """
-    begins = moments(sessions, order) if starts is None else _begins(sessions, starts)
+    begins = moments(sessions, order) if baskets is None else _begins(sessions, baskets.starts)
     owners = sessions.session_of_event
     number = np.cumsum(begins) - 1  # of each event's moment, over all sessions
     begin = np.flatnonzero(begins)[number] - sessions.offsets[owners]
     wanted = begin > 0
     if protocol != "every-prefix":
         wanted &= number == number[sessions.offsets[1:][owners] - 1]
-    wanted &= _first_of_moment(number, sessions.items)
     events = np.flatnonzero(wanted)
-    sizes = np.bincount(number[events], minlength=number.max(initial=-1) + 1)
-    return Predictions(
-        sessions,
-        owners[events],
-        begin[events],
-        events - sessions.offsets[owners[events]],
-        1.0 / sizes[number[events]],
-    )
+    weights = np.ones(len(events))
+    if not begins.all():
+        events = _distinct(events, number, sessions.items)
+        weights = 1.0 / np.bincount(number[events], minlength=number[-1] + 1)[number[events]]
+    owner = owners[events]
+    places = events - sessions.offsets[owner]
+    begun = sessions.starts if baskets is None else baskets.begun
+    return Predictions(sessions, owner, begin[events], places, weights, begun)
 
 
 def moments(sessions: Sessions, order: Order) -> NDArray[np.bool_]:
@@ -104,8 +128,26 @@ def moments(sessions: Sessions, order: Order) -> NDArray[np.bool_]:
 def moment_counts(sessions: Sessions, order: Order) -> Ints:
     """How many moments each session has: int64 [n]."""
     counted = np.concatenate([[0], np.cumsum(moments(sessions, order))])
-    counts: Ints = counted[sessions.offsets[1:]] - counted[sessions.offsets[:-1]]
+    counts: Ints = np.diff(counted[sessions.offsets])
     return counts
+
+
+def one_moment_sessions(sessions: Sessions, order: Order) -> int:
+    """How many sessions of several events are one moment."""
+    return int(((sessions.lengths > 1) & (moment_counts(sessions, order) == 1)).sum())
+
+
+def ends_without(sessions: Sessions, last: int, at_least: int, order: Order) -> Ints:
+    """How many events each session has without its last moments, of which it keeps all where it has too few: int64 [n].
+
+    last: how many moments are left out. at_least: moments that a session must have for that.
+    """
+    counted = np.concatenate([[0], np.cumsum(moments(sessions, order))])[sessions.offsets]
+    begins = np.flatnonzero(moments(sessions, order))
+    enough = np.diff(counted) >= at_least
+    ends = sessions.lengths
+    ends[enough] = begins[counted[1:][enough] - last] - sessions.offsets[:-1][enough]
+    return ends
 
 
 def equal_transitions(sessions: Sessions) -> tuple[int, int]:
@@ -123,10 +165,8 @@ def _begins(sessions: Sessions, starts: Ints) -> NDArray[np.bool_]:
     return begins
 
 
-def _first_of_moment(number: Ints, items: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which events are the first of their item within their moment: bool [e]."""
-    first = np.ones(len(items), dtype=np.bool_)
-    order = np.lexsort((items, number))  # stable: of equals the earlier event is first
-    same = (np.diff(number[order]) == 0) & (np.diff(items[order]) == 0)
-    first[order[1:]] = ~same
-    return first
+def _distinct(events: Ints, number: Ints, items: NDArray[np.int32]) -> Ints:
+    """Of some events the first of each item within each moment, by moment and item: int64."""
+    ordered = events[np.lexsort((items[events], number[events]))]  # stable: of equals the earlier event is first
+    again = (np.diff(number[ordered]) == 0) & (np.diff(items[ordered]) == 0)
+    return ordered[np.concatenate([[True], ~again])] if len(ordered) else ordered

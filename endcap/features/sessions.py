@@ -60,6 +60,14 @@ class Sessions:
         return self.offsets[1:] - self.offsets[:-1]
 
     @property
+    def starts(self) -> Ints:
+        """The time of each session's first event, 0 without one: int64 [n]."""
+        starts = np.zeros(len(self), dtype=np.int64)
+        filled = self.lengths > 0
+        starts[filled] = self.times[self.offsets[:-1][filled]]
+        return starts
+
+    @property
     def session_of_event(self) -> Ints:
         """Which session each event belongs to: int64 [e]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)

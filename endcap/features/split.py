@@ -17,14 +17,15 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.features.predictions import ends_without, moment_counts
 from endcap.features.sessions import Sessions
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
 
 Ints = NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 MILLISECOND = timedelta(milliseconds=1)
 LEFT_OUT = 2
-"""Of each session the last event is left out for the test and the one before it for the validation."""
+"""Of each session the last moment is left out for the test and the one before it for the validation."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +78,28 @@ def between(sessions: Sessions, start: int, end: int) -> Sessions:
     return taken if inside.all() else where(taken, inside)
 
 
-def left_out(sessions: Sessions) -> dict[str, Sessions]:
-    """The parts of leave-one-out, by name. Sessions are in time order, equal times in the order of their files.
+def left_out(sessions: Sessions, order: Order) -> dict[str, Sessions]:
+    """The parts of leave-one-out, by name, cut between moments. Sessions are in time order.
 
-    train: all but the last two events; training: all but the last; validation: the sessions of `training` whose last
-    event is asked for; test: whole sessions whose last event is. Sessions of fewer than three events are in train and
-    training whole, and in no other part.
+    train: all but the last two moments; training: all but the last; validation: the sessions of `training` whose last
+    moment is asked for; test: whole sessions whose last moment is. Sessions of fewer than three moments are in train
+    and training whole, and in no other part.
     """
-    enough = sessions.lengths > LEFT_OUT
-    ends = np.repeat(sessions.offsets[1:] - np.where(enough, 0, -LEFT_OUT), sessions.lengths)
-    place = np.arange(len(sessions.items))
-    training = where(sessions, place < ends - 1)
+    enough = moment_counts(sessions, order) > LEFT_OUT
+    training = less_last(sessions, 1, order)
     return {
-        "train": where(sessions, place < ends - LEFT_OUT),
+        "train": less_last(sessions, LEFT_OUT, order),
         "training": training,
         "validation": training.take(enough),
         "test": sessions.take(enough),
     }
+
+
+def less_last(sessions: Sessions, moments: int, order: Order) -> Sessions:
+    """Sessions without so many last moments, of which those of fewer than three keep all."""
+    ends = sessions.offsets[:-1] + ends_without(sessions, moments, LEFT_OUT + 1, order)
+    kept = np.arange(len(sessions.items)) < np.repeat(ends, sessions.lengths)
+    return sessions if kept.all() else where(sessions, kept)
 
 
 def slice_of(sessions: Sessions, first: int, last: int) -> Sessions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,23 +14,26 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import DataError, UserError
+from endcap.features.baskets import of_customers
 from endcap.features.declare import model_features
+from endcap.features.emptied import refuse_unjudged
+from endcap.features.judged import judged
+from endcap.features.predictions import Baskets
 from endcap.features.sessions import Ints, Sessions
-from endcap.features.split import LEFT_OUT, NEVER, Boundaries, cut, where
+from endcap.features.split import LEFT_OUT, NEVER, Boundaries, cut, less_last, where
 from endcap.features.view import (
     View,
     aligned,
+    coded,
     declared_features,
     known,
     open_view,
     read_table,
-    seen,
     sessions_of,
-    size_of,
     vocabulary_of,
 )
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
-from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 
@@ -121,6 +125,7 @@ class SessionStream:
     until: int
     left_out: int
     recode: NDArray[np.int32]
+    order: Order = "sets"
     batch: int = 1024
     seed: int | None = None
     buffer: int = BUFFER
@@ -167,7 +172,7 @@ class SessionStream:
         return max(1, min(BLOCK_EVENTS, self.events // (_SHARES * self.world)))
 
     def _part(self, log: _Log, block: _Block) -> Sessions:
-        sessions = _within(log.read(block), self.until, self.left_out)
+        sessions = _within(log.read(block), self.until, self.left_out, self.order)
         return replace(sessions, items=self.recode[sessions.items])
 
 
@@ -196,7 +201,7 @@ def stream_sessions(
         cuts = log.cuts(settings.split)
         whole = log.extent(settings.split, cuts.test, 1)
         ends = whole if part == "training" else log.extent(settings.split, cuts.validation, LEFT_OUT)
-    counted = log.count(whole, ends)
+    counted = log.count(whole, ends, settings.order)
     if not counted.events:
         raise DataError(
             f"recommender {settings.name!r}: the split leaves no sessions in its part {part!r}; set split.test or "
@@ -220,6 +225,7 @@ def stream_sessions(
         until=ends[1],
         left_out=ends[2],
         recode=recode,
+        order=settings.order,
         batch=batch,
         seed=seed,
         buffer=buffer,
@@ -241,16 +247,21 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
     cuts = log.cuts(settings.split)
     ends = {"validation": cuts.test, "test": NEVER}
     parts: dict[str, Sessions] = {}
+    baskets: dict[str, Baskets] = {}
     counts: dict[str, Any] = {name: {"sessions": one.sessions, "events": one.events} for name, one in streams.items()}
     begin = train.sessions
     for name, until in ends.items():
         end = log.extent(settings.split, until, 0)[0]
+        logs = [log]
         if name == "test" and isinstance(settings.split, GivenSplit):
-            raw = _Log(dataset, features, "test_").all()
+            logs.append(_Log(dataset, features, "test_"))
+            raw = logs[-1].all()
         else:
-            raw = _within(log.read(log.block(begin, end)), until, 0)
-        parts[name], dropped = seen(replace(raw, items=training.recode[raw.items]), features)
-        counts[name] = {**size_of(parts[name]), **dropped}
+            raw = _within(log.read(log.block(begin, end)), until, 0, settings.order)
+        history = functools.partial(_history, logs, training.recode)
+        found = judged(coded(raw, training.recode), settings, features, name, history)
+        parts[name], counts[name] = found.sessions, found.counts
+        baskets |= {} if found.baskets is None else {name: found.baskets}
         begin = end
     reaching = log.block(0, log.extent(settings.split, cuts.test, 0)[0]).last - training.events
     counts |= {
@@ -258,6 +269,7 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
         "cut": {"events_from_test_on": reaching},
         "from": {"validation": known(cuts.validation), "test": known(cuts.test)},
     }
+    refuse_unjudged(settings, cuts, counts)
     nothing = parts["test"].take(np.zeros(0, dtype=np.int64))
     return View(
         vocabulary=training.vocabulary,
@@ -270,14 +282,15 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
         counts=counts,
         protocol=settings.protocol,
         order=settings.order,
+        baskets=baskets,
         streams=streams,
     )
 
 
 _STREAMED: tuple[Part, Part] = ("training", "train")
 _Extent = tuple[int, int, int]
-"""Of a part: how many of the first sessions, events before which time, and how many of each session's last are left
-out."""
+"""Of a part: how many of the first sessions, events before which time, and how many of each session's last moments are
+left out."""
 
 
 @dataclass(frozen=True)
@@ -329,7 +342,7 @@ class _Log:
         )
 
     def extent(self, split: TimeSplit | GivenSplit | LeaveOneOutSplit, until: int, left_out: int) -> _Extent:
-        """Of the part that ends at a time, or less each session's last events where the split is leave-one-out."""
+        """Of the part that ends at a time, or less each session's last moments where the split is leave-one-out."""
         if isinstance(split, LeaveOneOutSplit):
             return len(self.sessions), NEVER, left_out
         return (len(self.sessions) if until == NEVER else self.sessions.before("start", until)), until, 0
@@ -366,28 +379,38 @@ class _Log:
         """Every session."""
         return self.read(_Block(0, len(self.sessions), 0, len(self._events)))
 
-    def count(self, whole: _Extent, part: _Extent) -> _Counted:
+    def of_customers(self, customers: NDArray[np.int32]) -> Sessions:
+        """The sessions of some customers, read a block at a time."""
+        nothing = [self.read(_Block(0, 0, 0, 0))]
+        blocks = self.blocks(len(self.sessions), BLOCK_EVENTS)
+        return Sessions.concat([*nothing, *(of_customers(self.read(block), customers) for block in blocks)])
+
+    def count(self, whole: _Extent, part: _Extent, order: Order) -> _Counted:
         """Items as they occur in the whole, events as they are in the part."""
         counts, first_seen = np.zeros(self._rows, dtype=np.int64), np.full(self._rows, NEVER, dtype=np.int64)
         events = last = 0
         for block in self.blocks(whole[0], BLOCK_EVENTS):
             raw = self.read(block)
-            sessions = _within(raw, *whole[1:])
+            sessions = _within(raw, *whole[1:], order)
             counts += np.bincount(sessions.items, minlength=self._rows)
             np.minimum.at(first_seen, sessions.items, sessions.times)
             if block.begin < part[0]:
                 kept = raw.take(np.arange(min(block.end, part[0]) - block.begin))
-                of_part = _within(kept, *part[1:])
+                of_part = _within(kept, *part[1:], order)
                 events, last = events + len(of_part.items), max(last, int(of_part.times.max(initial=0)))
         return _Counted(counts, first_seen, events, last)
 
 
-def _within(sessions: Sessions, until: int, left_out: int) -> Sessions:
-    """Sessions less their events from `until` on, and less so many last ones of those with more than `LEFT_OUT`."""
-    kept = sessions.times < until
+def _history(logs: Sequence[_Log], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
+    """All that some customers did, in the vocabulary's indices."""
+    return coded(Sessions.concat([log.of_customers(customers) for log in logs]), recode)
+
+
+def _within(sessions: Sessions, until: int, left_out: int, order: Order) -> Sessions:
+    """Sessions less their events from `until` on, and less so many last moments where the split is leave-one-out."""
     if left_out:
-        ends = sessions.offsets[1:] - np.where(sessions.lengths > LEFT_OUT, left_out, 0)
-        kept &= np.arange(len(sessions.items)) < np.repeat(ends, sessions.lengths)
+        return less_last(sessions, left_out, order)
+    kept = sessions.times < until
     return sessions if kept.all() else where(sessions, kept)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,22 +16,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from endcap.errors import DataError
-from endcap.features.declare import evaluate, model_features
-from endcap.features.predictions import Predictions, predictions_of
+from endcap.features.baskets import of_customers
+from endcap.features.declare import model_features
+from endcap.features.emptied import refuse_unjudged, refuse_untrained
+from endcap.features.judged import PARTS, judged
+from endcap.features.predictions import Baskets, Predictions, one_moment_sessions, predictions_of
 from endcap.features.sessions import Ints, Sessions, Types
-from endcap.features.split import LEFT_OUT, NEVER, Boundaries, between, boundaries, left_out, where
+from endcap.features.split import NEVER, Boundaries, between, boundaries, left_out
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
-from endcap.spec.base import format_duration
-from endcap.spec.recommender import LeaveOneOutSplit, Order, Protocol, TimeSplit
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, Protocol, TimeSplit
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
 
 if TYPE_CHECKING:
     from endcap.features.stream import SessionStream
 
-MIN_EVALUATED = 2
-"""A session of fewer events has nothing to predict."""
 FOREVER = np.iinfo(np.int64).min
 
 
@@ -41,14 +40,15 @@ class View:
 
     train, validation: the training part, cut where the validation begins. training: the whole training part, which
     the vocabulary is made of; its sessions that reach over the validation's start are whole. test: what is judged.
-    Of validation and test, events of items that the vocabulary lacks are dropped, then sessions left with fewer than
-    two events; features of a part that lost events are evaluated anew, as they will be on a request without them.
-    Where the split is leave-one-out, `train` lacks each session's last two events and `training` the last; validation
-    and test are whole histories, and those whose last event is of an unknown item are dropped.
+    Of validation and test, events of items that the vocabulary lacks are dropped, then sessions left with nothing to
+    predict (see `judged`); features of a part that lost events are evaluated anew, as they will be on a request without
+    them. Where the split is leave-one-out, `train` lacks each session's last two moments and `training` the last;
+    validation and test are whole histories. Where the protocol is `basket`, the sessions of validation and test are as
+    models are asked about them: with an item hidden, or behind all that their customers did before.
     items: the item table in the vocabulary's order, `events` and `first_seen` as of the training part. features: those
     the shop declares. counts: sessions and events of each part, what was dropped and why, and where the cuts are (epoch
-    ms). protocol, order: what is predicted of a validation or test session, see `predictions_of`. baskets: by part, the
-    place at which the last moment of each session begins, int64 [n], where its times do not say it.
+    ms). protocol, order: what is predicted of a validation or test session, see `predictions_of`. baskets: by part,
+    where the protocol is `basket`.
     streams: `train` and `training`, which are then empty here, as streams out of the dataset; None: they are in memory.
     """
 
@@ -62,7 +62,7 @@ class View:
     counts: dict[str, Any]
     protocol: Protocol = "every-prefix"
     order: Order = "sets"
-    baskets: Mapping[str, Ints] = field(default_factory=dict)
+    baskets: Mapping[str, Baskets] = field(default_factory=dict)
     streams: Mapping[str, SessionStream] | None = None
 
     def predictions(self, part: Literal["validation", "test"]) -> Predictions:
@@ -83,18 +83,22 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
     cuts, raw = _parts(dataset, settings, everyone, features)
     items = read_table(dataset / "items.parquet")
     vocabulary, recode, counts = vocabulary_of(_counts(raw["training"], items), items)
-    parts, dropped = {name: _coded(sessions, recode) for name, sessions in raw.items()}, {}
-    last_only = isinstance(settings.split, LeaveOneOutSplit)
-    for name in ("validation", "test"):
-        kept = _with_known_end(parts[name]) if last_only else seen(parts[name], features)
-        parts[name], dropped[name] = kept
-    starts = everyone.times[everyone.offsets[:-1]]
-    reaching = int(everyone.offsets[np.searchsorted(starts, cuts.test)]) - len(raw["training"].items)
-    summary: dict[str, Any] = {name: {**size_of(part), **dropped.get(name, {})} for name, part in parts.items()}
+    parts = {name: coded(sessions, recode) for name, sessions in raw.items()}
+    summary: dict[str, Any] = {name: size_of(part) for name, part in parts.items()}
+    baskets: dict[str, Baskets] = {}
+    for name in PARTS:
+        log = [everyone, raw["test"]] if name == "test" and isinstance(settings.split, GivenSplit) else [everyone]
+        found = judged(parts[name], settings, features, name, functools.partial(_history, log, recode))
+        parts[name], summary[name] = found.sessions, found.counts
+        baskets |= {} if found.baskets is None else {name: found.baskets}
+    reaching = int(everyone.offsets[np.searchsorted(everyone.starts, cuts.test)]) - len(raw["training"].items)
     summary["all"] = size_of(everyone)
-    summary["cut"] = {"events_from_test_on": 0 if last_only else reaching}
+    summary["cut"] = {"events_from_test_on": 0 if isinstance(settings.split, LeaveOneOutSplit) else reaching}
     summary["from"] = {"validation": known(cuts.validation), "test": known(cuts.test)}
-    _refuse_empty(settings, everyone, cuts, summary)
+    if isinstance(settings.split, LeaveOneOutSplit):
+        summary["all"]["one_moment_sessions"] = one_moment_sessions(everyone, settings.order)
+    refuse_untrained(settings, cuts, summary, (int(everyone.times.min()), int(everyone.times.max())))
+    refuse_unjudged(settings, cuts, summary)
     table = aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
     return View(
         vocabulary=vocabulary,
@@ -107,6 +111,7 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
         counts=summary,
         protocol=settings.protocol,
         order=settings.order,
+        baskets=baskets,
     )
 
 
@@ -117,7 +122,7 @@ def _parts(
     split = settings.split
     cuts = boundaries(split, everyone)
     if isinstance(split, LeaveOneOutSplit):
-        return cuts, left_out(everyone)
+        return cuts, left_out(everyone, settings.order)
     return cuts, {
         "train": between(everyone, FOREVER, cuts.validation),
         "training": between(everyone, FOREVER, cuts.test),
@@ -138,7 +143,7 @@ def everything(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessi
     sessions = _read(dataset, "", features)
     items = read_table(dataset / "items.parquet", ["item"])
     vocabulary, recode, _ = vocabulary_of(_counts(sessions, items), items)
-    return vocabulary, _coded(sessions, recode)
+    return vocabulary, coded(sessions, recode)
 
 
 def declared_features(dataset: Path) -> list[EventFeature]:
@@ -208,35 +213,14 @@ def _counts(sessions: Sessions, items: pa.Table) -> Ints:
     return np.bincount(sessions.items, minlength=len(items))
 
 
-def _coded(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
+def coded(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
+    """Rows of the item table as indices of a vocabulary."""
     return dataclasses.replace(sessions, items=recode[sessions.items])
 
 
-def seen(sessions: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, dict[str, int]]:
-    """Sessions without what cannot be judged: events of unknown items, then sessions with nothing to predict."""
-    known = sessions.items != UNKNOWN
-    left = sessions if known.all() else where(sessions, known)
-    if len(left.items) < len(known):
-        left = dataclasses.replace(left, features=evaluate(features, left))
-    long_enough = left.lengths >= MIN_EVALUATED
-    kept = left if long_enough.all() else left.take(long_enough)
-    return kept, {
-        "unseen_events": len(known) - len(left.items),
-        "short_sessions": len(left) - len(kept),
-        "short_events": len(left.items) - len(kept.items),
-    }
-
-
-def _with_known_end(sessions: Sessions) -> tuple[Sessions, dict[str, int]]:
-    """Whole histories whose last event can be judged: one of an unknown item leaves nothing that was not trained on."""
-    known = sessions.items[sessions.offsets[1:] - 1] != UNKNOWN
-    kept = sessions if known.all() else sessions.take(known)
-    dropped = len(sessions) - len(kept)
-    return kept, {
-        "unseen_events": dropped,
-        "short_sessions": dropped,
-        "short_events": len(sessions.items) - len(kept.items) - dropped,
-    }
+def _history(log: Sequence[Sessions], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
+    """All that some customers did, in the vocabulary's indices."""
+    return coded(Sessions.concat([of_customers(part, customers) for part in log]), recode)
 
 
 def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
@@ -263,66 +247,3 @@ def size_of(sessions: Sessions) -> dict[str, int]:
 def known(moment: int) -> int | None:
     """A moment, None where it never comes."""
     return None if moment == NEVER else moment
-
-
-def _refuse_empty(settings: ViewSettings, everyone: Sessions, cuts: Boundaries, counts: dict[str, Any]) -> None:
-    head = f"recommender {settings.name!r}: the split leaves no"
-    size = f"{len(everyone):,} sessions of {len(everyone.items):,} events"
-    judged = {"recommender": settings.name, "split": settings.split.model_dump(mode="json"), **counts["test"]}
-    of_all = {"of_sessions": len(everyone), "of_events": len(everyone.items)}
-    if isinstance(settings.split, LeaveOneOutSplit):
-        if counts["train"]["sessions"] and counts["test"]["sessions"]:
-            return
-        raise DataError(
-            f"{head} test sessions out of {size}: leave-one-out takes sessions of more than {LEFT_OUT} events whose "
-            f"last item others have met too, and {counts['test']['short_sessions']:,} end with an item of their own; "
-            "set split.by to 'time', or bring a longer log",
-            code="features.no-test-sessions",
-            **judged,
-            **of_all,
-        )
-    if isinstance(settings.split, TimeSplit):
-        taken = f"split.test: {_shown(settings.split.test)} begins {_date(cuts.test)} and "
-        longer, test = "set split.test larger", settings.split.test
-    else:
-        taken, longer, test = "", "give more sources of `part: test`", None
-    if not counts["train"]["sessions"]:
-        span = f"from {_date(int(everyone.times.min()))} to {_date(int(everyone.times.max()))}"
-        smaller = "split.validation" if test is None else "split.test or split.validation"
-        raise DataError(
-            f"{head} training sessions: of {size}, {span}, {taken}"
-            f"split.validation: {_shown(settings.split.validation)} begins {_date(cuts.validation)}. "
-            f"Set {smaller} smaller, or bring a longer log",
-            code="features.no-training-sessions",
-            recommender=settings.name,
-            split=settings.split.model_dump(mode="json"),
-            test_begins=known(cuts.test),
-            validation_begins=known(cuts.validation),
-            **of_all,
-        )
-    tested = counts["test"]
-    if not tested["sessions"]:
-        if test is None and not tested["unseen_events"] + tested["short_events"]:
-            raise DataError(
-                f"{head} test sessions: the shop {settings.shop!r} has no events of `part: test`. "
-                "Give one of its sources `part: test`, or set split.by to 'time'",
-                code="features.no-test-source",
-                recommender=settings.name,
-                shop=settings.shop,
-            )
-        raise DataError(
-            f"{head} test sessions out of {size}: {taken}{tested['unseen_events']:,} test events are of items that the "
-            f"training part lacks, {tested['short_sessions']:,} test sessions have fewer than two events left; "
-            f"{longer}",
-            code="features.no-test-sessions",
-            **judged,
-            **of_all,
-        )
-
-
-def _shown(part: Any) -> str:
-    return f"{part:g}" if isinstance(part, float) else format_duration(part)
-
-
-def _date(moment: int) -> str:
-    return "never" if moment == NEVER else datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")

@@ -239,9 +239,11 @@ class Verdict(Artifact, Tabular):
         return pa.Table.from_pylist(metric_rows(self.facts))
 
     def __str__(self) -> str:
+        from endcap.evaluation.headline import headline
+
         conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
-        judged = f"{self.facts['predictions']:,} predictions of {self.facts['sessions']:,} test sessions"
+        judged = headline(self.facts)
         table = text_table(*metric_table(self.facts))
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *warnings])
 

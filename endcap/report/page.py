@@ -27,6 +27,18 @@ from endcap.report.search import search
 from endcap.report.segments import segments
 
 TILES = ("hr", "mrr", "ndcg", "coverage")
+COUNTS = (
+    "sessions",
+    "events",
+    "unseen_events",
+    "short_sessions",
+    "one_moment_sessions",
+    "first_sessions",
+    "anonymous_sessions",
+    "transitions",
+    "equal_times",
+)
+"""What is shown of a view's parts, where there is any."""
 ASSETS = ("report.html", "report.css", "report.js")
 
 
@@ -97,7 +109,7 @@ def _about(facts: Facts) -> dict[str, Table]:
     settings += [[f"found: {name}", json.dumps(value)] for name, value in found.items()]
     counts = facts.verdict.get("counts", {})
     parts = [name for name in ("all", "training", "train", "validation", "test") if name in counts]
-    keys = ("sessions", "events", "unseen_events", "short_sessions")
+    keys = [key for key in COUNTS if any(counts[name].get(key) for name in parts)]
     rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
     tables = {
         "Model": Table(["parameter", "value"], settings),

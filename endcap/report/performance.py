@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from endcap.evaluation.headline import headline
 from endcap.evaluation.metrics import lower_is_better
 from endcap.report.chart import NONE, Chart, Section, Table, number
 from endcap.report.facts import Estimate, Facts
@@ -31,9 +32,9 @@ def metrics(facts: Facts) -> Section:
     charts = [_dots(facts, name) for name in names]
     charts += [_differences(facts, name) for name in names if facts.others]
     say = (
-        f"{facts.verdict['predictions']:,} predictions of {facts.verdict['sessions']:,} test sessions over "
-        f"{facts.verdict['items']:,} items. Whiskers are {facts.confidence} intervals, from a bootstrap over sessions; "
-        "those of differences are paired: all models are measured on the same resampled sessions."
+        f"{headline(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
+        f"{facts.confidence} intervals, from a bootstrap over sessions; those of differences are paired: all models "
+        "are measured on the same resampled sessions."
     )
     tables = {f"Metrics at {facts.cutoff}": _summary(facts, facts.cutoff)}
     folded = {f"Metrics at {cutoff}": _summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}

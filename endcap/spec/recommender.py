@@ -76,10 +76,10 @@ class GivenSplit(Strict):
 
 
 class LeaveOneOutSplit(Strict):
-    """Of each session the last event is the test and the one before it the validation; the rest is trained on.
+    """Of each session the last moment is the test and the one before it the validation; the rest is trained on.
 
-    Sessions of fewer than three events are trained on whole. Others' later events are in the training part: time splits
-    are free of that.
+    A moment is an event, or all events of one time where evaluation.order is sets. Sessions of fewer than three moments
+    are trained on whole. Others' later events are in the training part: time splits are free of that.
     """
 
     by: Literal["leave-one-out"]
@@ -114,15 +114,27 @@ class Evaluation(Strict):
     """Of events of one session and time: `sets`: no order; each item of the next moment is predicted from the moments
     before it, and counts 1 / the items of the moment. `file`: the order of the log's files, as published figures have
     it; where the lines of a basket have one time, that is the order in which a till sorted them."""
-    basket: Basket = "complete"
-    """Of the protocol `basket`: `complete`: an item of each test session from its others, hidden and in an order drawn
-    by the seed; `next`: all items of a customer's basket from the customer's earlier ones."""
+    basket: Basket | None = None
+    """Of the protocol `basket`: `complete`: an item of each test session, hidden, from its others in an order drawn by
+    the seed; `next`: all items of a customer's basket from all that the customer did before. Left out: complete."""
     negatives: SampledNegatives | GivenNegatives | None = None
     """Left out: the whole catalogue is ranked. Figures on a few items mislead and compare with no others."""
     cutoffs: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)] = [5, 10, 20]
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     """Resamples of the sessions for each interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+
+    @check
+    def _a_form_is_of_the_protocol(self) -> Iterator[Mistake]:
+        if self.basket is not None and self.protocol != "basket":
+            found = f"{self.basket!r}, and evaluation.protocol is {self.protocol or 'left out'}"
+            yield Mistake(("basket",), found, "no value, or evaluation.protocol: basket", code="conflict")
+
+    @check
+    def _baskets_have_no_order(self) -> Iterator[Mistake]:
+        if self.order == "file" and self.protocol == "basket":
+            found = "'file', and evaluation.protocol is 'basket', which looks at no order within a basket"
+            yield Mistake(("order",), found, "'sets'", code="conflict")
 
 
 class Condition(Strict):
@@ -236,8 +248,9 @@ class Recommender(Strict):
 
     @check
     def _protocol_fits_the_split(self) -> Iterator[Mistake]:
-        if isinstance(self.split, LeaveOneOutSplit) and self.evaluation.protocol == "every-prefix":
-            found = "'every-prefix', and split.by is 'leave-one-out', which trains on all but each session's last event"
+        if isinstance(self.split, LeaveOneOutSplit) and self.evaluation.protocol in ("every-prefix", "basket"):
+            protocol = repr(self.evaluation.protocol)
+            found = f"{protocol}, and split.by is 'leave-one-out', which trains on all but each session's last moment"
             yield Mistake(("evaluation", "protocol"), found, "'leave-one-out'", code="conflict")
 
     @check
@@ -289,7 +302,7 @@ class Recommender(Strict):
     @property
     def basket(self) -> Basket | None:
         """The form of the protocol `basket`; None where that is not the protocol."""
-        return self.evaluation.basket if self.protocol == "basket" else None
+        return self.evaluation.basket or "complete" if self.protocol == "basket" else None
 
     @property
     def compared(self) -> list[ModelSpec]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from endcap.features.emptied import no_validation
 from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
@@ -146,7 +147,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
         return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
-        progress("warning: no validation sessions, so training runs to model.max_epochs; set split.validation larger")
+        progress(f"warning: training runs to model.max_epochs: {no_validation(view.counts)}")
     first = fit(spec, "train", None)
     if not settings.refit:
         return first

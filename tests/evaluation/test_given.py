@@ -20,7 +20,7 @@ from endcap.features.vocabulary import Vocabulary
 from endcap.spec.load import load
 from endcap.spec.recommender import GivenNegatives
 from endcap.store import Store
-from tests.evaluation.conftest import AfterLast, last
+from tests.evaluation.conftest import AfterLast, every, last
 from tests.evaluation.test_negatives import of_customers
 from tests.features.logs import dataset, event, recommender
 from tests.refusals import refused
@@ -40,7 +40,7 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     rules = given(tmp_path / "test.tsv", text, customer="user")
     test = of_customers(Sessions.of([[0, 3], [0, 1, 4]]), [0, 1])
     items = given_items(rules, test, CUSTOMERS, ITEMS)
-    assert items.of(np.array([0, 1, 1]), np.array([1, 1, 2])).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
+    assert items.of(every(test)).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
     (block,) = rank_predictions(Competitor(ALL_TIED), last(test), 3, negatives=items)
     # All tie, so lists are in the items' order: d among c and d, e among b, d and e.
     assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]

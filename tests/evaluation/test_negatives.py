@@ -29,8 +29,8 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
     training = of_customers(Sessions.of([[0, 1], [3, 4], [2], [9]]), [7, -1, 7, 5])
     test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
     drawn = Negatives(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
-    owner, ends = np.array([0, 0, 1]), np.array([1, 2, 1])
-    found = drawn.of(owner, ends)
+    wanted = every(test)
+    found = drawn.of(wanted)
     assert found.shape == (100, 3, 8)
     left = [set(range(20)) - {0, 1, 2, 5, 6}] * 2 + [set(range(20)) - {8, 9}]
     for row, allowed in enumerate(left):
@@ -42,14 +42,14 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
         assert np.abs(counts - 100 * share).max() < 5 * np.sqrt(100 * share * (1 - share))
     assert (found[:, 0] != found[:, 1]).any()
     # One at a time they are the same; by another seed they are not.
-    alone = np.concatenate([drawn.of(owner[[row]], ends[[row]]) for row in range(3)], axis=1)
+    alone = np.concatenate([drawn.of(wanted.take(slice(row, row + 1))) for row in range(3)], axis=1)
     assert alone.tolist() == found.tolist()
-    assert dataclasses.replace(drawn, seed=2).of(owner, ends).tolist() != found.tolist()
+    assert dataclasses.replace(drawn, seed=2).of(wanted).tolist() != found.tolist()
 
 
 def test_where_few_were_never_met_all_of_them_compete() -> None:
     test = Sessions.of([[0, 1, 2]])
-    found = Negatives(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(np.array([0]), np.array([1]))
+    found = Negatives(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(every(test))
     assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
 
 

@@ -39,6 +39,12 @@ def sessions(text: str, *, every: int = 1000, gap: int = 60_000, part: str = "tr
     return rows
 
 
+def at_times(session: str, words: str, start: int = 0, customer: str | None = None) -> list[dict[str, Any]]:
+    """A session of one-letter items; the letters of a word have one time, and words are a second apart."""
+    moments = enumerate(words.split())
+    return [event(session, letter, start + 1000 * place, customer) for place, word in moments for letter in word]
+
+
 def snapshot(
     store: Store,
     rows: Sequence[dict[str, Any]],

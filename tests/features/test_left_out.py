@@ -1,4 +1,4 @@
-"""Leave-one-out: each session's last event is the test, the one before it the validation."""
+"""Leave-one-out: each session's last moment is the test, the one before it the validation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from endcap.errors import DataError
 from endcap.features.view import everything, open_view
 from endcap.models.learn import validation_of
 from endcap.store import Store
-from tests.features.logs import MONDAY, dataset, event, recommender, sessions, shop
+from tests.features.logs import MONDAY, at_times, dataset, event, recommender, sessions, shop
 from tests.features.test_view import letters, parts
 from tests.refusals import mistaken, refused
 
@@ -34,9 +34,37 @@ def test_the_last_event_is_the_test_and_the_one_before_it_the_validation(store: 
     assert [view.vocabulary.ids[item] for item in validation.wanted] == ["c", "c", "d"]
 
 
-def test_equal_times_are_in_the_order_of_the_file(store: Store) -> None:
+def test_equal_times_are_in_the_order_of_the_file_where_that_is_asked_for(store: Store) -> None:
     rows = [event("s", letter, 0) for letter in "cab"] + [event("t", letter, 0) for letter in "bca"]
-    assert parts(open_view(dataset(store, rows), recommender(split=LEFT_OUT)))["training"] == ["ca", "bc"]
+    folder, wanted = dataset(store, rows), recommender(split=LEFT_OUT, evaluation={"order": "file"})
+    assert parts(open_view(folder, wanted))["training"] == ["ca", "bc"]
+    with refused(DataError, "features.one-moment-sessions", one_moment_sessions=2, of_sessions=2):
+        open_view(folder, recommender(split=LEFT_OUT))
+
+
+def test_moments_are_left_out_whole(store: Store) -> None:
+    rows = at_times("s", "ab c de") + at_times("t", "ed b ca") + at_times("u", "bc ad") + at_times("v", "ce")
+    view = open_view(dataset(store, rows), recommender(split=LEFT_OUT))
+    assert parts(view) == {
+        "train": ["ab", "ed", "bcad", "ce"],
+        "training": ["abc", "edb", "bcad", "ce"],
+        "validation": ["abc", "edb"],
+        "test": ["abcde", "edbca"],
+    }
+    assert view.counts["all"]["one_moment_sessions"] == 1
+    asked = view.predictions("test")
+    assert (asked.ends.tolist(), asked.weights.tolist()) == ([3] * 4, [0.5] * 4)
+
+
+def test_of_the_last_moment_what_nobody_else_met_is_dropped_alone(store: Store) -> None:
+    rows = at_times("s", "ab c dx") + at_times("t", "d b xyz") + at_times("u", "bca")
+    view = open_view(dataset(store, rows), recommender(split=LEFT_OUT))
+    assert parts(view)["test"] == ["abcd"], "of t nothing is left of the last moment, and `db` was trained on"
+    assert {name: view.counts["test"][name] for name in ("unseen_events", "short_sessions", "short_events")} == {
+        "unseen_events": 4,
+        "short_sessions": 1,
+        "short_events": 2,
+    }
 
 
 def test_a_last_item_that_nobody_else_met_cannot_be_judged_and_nothing_is_judged_in_its_place(store: Store) -> None:
@@ -48,6 +76,8 @@ def test_a_last_item_that_nobody_else_met_cannot_be_judged_and_nothing_is_judged
         "unseen_events": 1,
         "short_sessions": 1,
         "short_events": 2,
+        "transitions": 4,
+        "equal_times": 0,
     }
 
 

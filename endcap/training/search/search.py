@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError, UserError
+from endcap.features.emptied import no_validation
 from endcap.features.view import View
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
@@ -74,8 +75,8 @@ def search(
     """
     if not len(view.validation):
         raise DataError(
-            f"recommender {settings.name!r}: a search judges its trials on the validation part, and there are no "
-            "validation sessions in it; set split.validation larger, or leave `search` out",
+            f"recommender {settings.name!r}: a search judges its trials on the validation part, and "
+            f"{no_validation(view.counts)}. Or leave `search` out",
             code="search.no-validation",
             recommender=settings.name,
         )

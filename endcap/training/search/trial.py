@@ -86,7 +86,8 @@ def _opened(store: str, dataset: str, settings: str) -> tuple[Store, TrainSettin
 
 def searchable(view: View) -> View:
     """The view without the test sessions: no trial can look at what the winner is judged on."""
-    return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)))
+    baskets = {part: one for part, one in view.baskets.items() if part != "test"}
+    return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)), baskets=baskets)
 
 
 @contextlib.contextmanager

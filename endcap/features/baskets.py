@@ -1,0 +1,85 @@
+"""Sessions as baskets, whose lines have no order: one item of each from its others, or all of it from earlier ones.
+
+Of both, the sessions that models are asked about are made of the log's anew: the last moment of each is what is
+predicted, and `Baskets` says where it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.declare import evaluate
+from endcap.features.predictions import Baskets
+from endcap.features.sessions import Sessions
+from endcap.spec.shop import EventFeature
+
+HIDDEN = 1
+"""Of each basket one item is hidden."""
+
+
+def completed(sessions: Sessions, features: Sequence[EventFeature], seed: Sequence[int]) -> tuple[Sessions, Baskets]:
+    """Each session's distinct items in an order that is drawn, the last of which is to be predicted from the others.
+
+    Neither which item is hidden nor the order of the others depends on the order of events: items are taken as they
+    ascend, and then drawn. The session's times stay where they are, so that they ascend too; an item's first event says
+    its type. Sessions must have two distinct items.
+    """
+    owners = sessions.session_of_event
+    by_item = np.lexsort((sessions.items, owners))  # stable: an item's first event comes first
+    again = (np.diff(owners[by_item]) == 0) & (np.diff(sessions.items[by_item]) == 0)
+    kept = by_item[np.concatenate([[True], ~again])] if len(by_item) else by_item
+    drawn = kept[np.lexsort((np.random.default_rng(seed).random(len(kept)), owners[kept]))]
+    lengths = np.bincount(owners[kept], minlength=len(sessions))
+    basket = Sessions(
+        sessions.items[drawn],
+        sessions.times[np.sort(kept)],
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        sessions.customers,
+        {},
+        None if sessions.types is None else sessions.types[drawn],
+    )
+    return replace(basket, features=evaluate(features, basket)), Baskets(lengths - HIDDEN, sessions.starts)
+
+
+def of_customers(sessions: Sessions, customers: NDArray[np.int32]) -> Sessions:
+    """The sessions of some customers."""
+    return sessions.take(np.isin(sessions.customers, customers))
+
+
+def after_earlier(sessions: Sessions, others: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, Baskets]:
+    """Each session behind all that its customer did before it began, which is what it is to be predicted from.
+
+    others: all sessions of these customers in the order of their starts, these among them or not. Event features are
+    evaluated anew, over the whole of it. Sessions must have a customer; one without anything before it starts at 0.
+    """
+    owners = np.repeat(others.customers, others.lengths)
+    order = np.lexsort((others.times, owners))  # stable: equal times stay in the order of the log
+    # A customer and a time as one number that ascends with both.
+    clock = np.unique(others.times)
+    width = np.int64(len(clock) + 1)
+    keys = owners[order] * width + np.searchsorted(clock, others.times[order])
+    customers = sessions.customers.astype(np.int64)
+    begin = np.searchsorted(keys, customers * width)
+    counts = np.searchsorted(keys, customers * width + np.searchsorted(clock, sessions.starts)) - begin
+    lengths = counts + sessions.lengths
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    # Two runs of events a session: what came before, and then its own, which lie behind all others.
+    runs = np.column_stack([begin, len(order) + sessions.offsets[:-1]]).ravel()
+    sizes = np.column_stack([counts, sessions.lengths]).ravel()
+    events = np.arange(offsets[-1]) + np.repeat(runs - np.cumsum(sizes) + sizes, sizes)
+    both = Sessions.concat([replace(others, features={}), replace(sessions, features={})])
+    events = np.concatenate([order, len(order) + np.arange(len(sessions.items))])[events]
+    asked = Sessions(
+        both.items[events],
+        both.times[events],
+        offsets,
+        sessions.customers,
+        {},
+        None if both.types is None else both.types[events],
+    )
+    asked = replace(asked, features=evaluate(features, asked))
+    return asked, Baskets(counts, sessions.starts)

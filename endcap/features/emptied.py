@@ -1,0 +1,166 @@
+"""Why a split leaves nothing to learn from, or nothing to judge on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from endcap.errors import DataError
+from endcap.features.split import LEFT_OUT, NEVER, Boundaries
+from endcap.spec.base import format_duration
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
+from endcap.spec.settings import ViewSettings
+
+BASKETS = (
+    "set evaluation.protocol to basket, with evaluation.basket: complete (an item of each session from its others) or "
+    "next (a customer's basket from the customer's earlier ones)"
+)
+"""What to do where sessions are of one moment each."""
+Json = dict[str, Any]
+
+
+def refuse_untrained(
+    settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any], span: tuple[int, int]
+) -> None:
+    """Raise DataError where a split by time leaves no training sessions.
+
+    counts: of a view. span: when the log begins and ends, epoch ms.
+    """
+    split = settings.split
+    if counts["train"]["sessions"] or isinstance(split, LeaveOneOutSplit):
+        return
+    smaller = "split.validation" if isinstance(split, GivenSplit) else "split.test or split.validation"
+    raise DataError(
+        f"{_head(settings)} training sessions: of {_size(counts)}, from {_date(span[0])} to {_date(span[1])}, "
+        f"{_test(split, cuts)}split.validation: {_shown(split.validation)} begins {_date(cuts.validation)}. "
+        f"Set {smaller} smaller, or bring a longer log",
+        code="features.no-training-sessions",
+        recommender=settings.name,
+        split=split.model_dump(mode="json"),
+        test_begins=None if cuts.test == NEVER else cuts.test,
+        validation_begins=None if cuts.validation == NEVER else cuts.validation,
+        **_of_all(counts),
+    )
+
+
+def refuse_unjudged(settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any]) -> None:
+    """Raise DataError where there are no test sessions. counts: of a view."""
+    tested, split = counts["test"], settings.split
+    if tested["sessions"]:
+        return
+    _refuse_baskets(settings, counts)
+    _refuse_one_moment(settings, counts)
+    if isinstance(split, GivenSplit) and not tested["unseen_events"] + tested["short_events"]:
+        raise DataError(
+            f"{_head(settings)} test sessions: the shop {settings.shop!r} has no events of `part: test`. "
+            "Give one of its sources `part: test`, or set split.by to 'time'",
+            code="features.no-test-source",
+            recommender=settings.name,
+            shop=settings.shop,
+        )
+    if isinstance(split, LeaveOneOutSplit):
+        told = (
+            f"leave-one-out takes sessions of more than {LEFT_OUT} events whose last item others have met too, and "
+            f"{tested['short_sessions']:,} end with an item of their own; set split.by to 'time', or bring a longer log"
+        )
+    else:
+        least = "two distinct items" if settings.basket == "complete" else "two events"
+        longer = "set split.test larger" if isinstance(split, TimeSplit) else "give more sources of `part: test`"
+        told = (
+            f"{_test(split, cuts)}{tested['unseen_events']:,} test events are of items that the training part lacks, "
+            f"{tested['short_sessions']:,} test sessions have fewer than {least} left; {longer}"
+        )
+    raise DataError(
+        f"{_head(settings)} test sessions out of {_size(counts)}: {told}",
+        code="features.no-test-sessions",
+        **_fields(settings, counts),
+    )
+
+
+def one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
+    """How many sessions of a part of a view are one moment, and how many there are of one or several.
+
+    Leave-one-out has no sessions of one moment in its parts: those of the whole log are meant then."""
+    if "one_moment_sessions" in counts["all"]:
+        return counts["all"]["one_moment_sessions"], counts["all"]["sessions"]
+    of_part = counts[part].get("one_moment_sessions", 0)
+    return of_part, of_part + counts[part]["sessions"]
+
+
+def no_validation(counts: Mapping[str, Any]) -> str:
+    """Why a view has no validation sessions, and what to do."""
+    alone, _ = one_moment(counts, "validation")
+    if alone:
+        return f"no validation session has a next item, since {alone:,} have one time for all their events; {BASKETS}"
+    return "there are no validation sessions; set split.validation larger"
+
+
+def _refuse_one_moment(settings: ViewSettings, counts: Mapping[str, Any]) -> None:
+    sessions, _ = one_moment(counts, "test")
+    if sessions:
+        split = "set split.by to time and " if isinstance(settings.split, LeaveOneOutSplit) else ""
+        told = (
+            f"{sessions:,} sessions have one time for all their events, so that nothing comes next; {split}{BASKETS}. "
+            "Where the order of the files is that of what happened, set evaluation.order to file"
+        )
+        raise DataError(
+            f"{_head(settings)} test sessions with a next item out of {_size(counts)}: {told}",
+            code="features.one-moment-sessions",
+            **{**_fields(settings, counts), "one_moment_sessions": sessions},
+        )
+
+
+def _refuse_baskets(settings: ViewSettings, counts: Mapping[str, Any]) -> None:
+    if settings.basket != "next":
+        return
+    tested = counts["test"]
+    if tested["first_sessions"]:
+        told = (
+            f"{tested['first_sessions']:,} are the first baskets of their customers; evaluation.basket: next needs "
+            "customers who come back. Bring a longer log, or set evaluation.basket to complete"
+        )
+        raise DataError(
+            f"{_head(settings)} test sessions with an earlier basket out of {_size(counts)}: {told}",
+            code="features.first-baskets",
+            **_fields(settings, counts),
+        )
+    if tested["anonymous_sessions"]:
+        told = (
+            f"{tested['anonymous_sessions']:,} test sessions name no customer; evaluation.basket: next needs "
+            "events.columns.customer in the shop. Name the column, or set evaluation.basket to complete"
+        )
+        raise DataError(
+            f"{_head(settings)} test sessions of customers out of {_size(counts)}: {told}",
+            code="features.no-customers",
+            **_fields(settings, counts),
+        )
+
+
+def _fields(settings: ViewSettings, counts: Mapping[str, Any]) -> Json:
+    judged: Json = {"recommender": settings.name, "split": settings.split.model_dump(mode="json")}
+    return {**judged, **counts["test"], **_of_all(counts)}
+
+
+def _head(settings: ViewSettings) -> str:
+    return f"recommender {settings.name!r}: the split leaves no"
+
+
+def _size(counts: Mapping[str, Any]) -> str:
+    return f"{counts['all']['sessions']:,} sessions of {counts['all']['events']:,} events"
+
+
+def _of_all(counts: Mapping[str, Any]) -> Json:
+    return {"of_sessions": counts["all"]["sessions"], "of_events": counts["all"]["events"]}
+
+
+def _test(split: TimeSplit | GivenSplit, cuts: Boundaries) -> str:
+    return f"split.test: {_shown(split.test)} begins {_date(cuts.test)} and " if isinstance(split, TimeSplit) else ""
+
+
+def _shown(part: Any) -> str:
+    return f"{part:g}" if isinstance(part, float) else format_duration(part)
+
+
+def _date(moment: int) -> str:
+    return "never" if moment == NEVER else datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,122 @@
+"""What of a part can be judged: the sessions of the validation or the test that have something to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.baskets import after_earlier, completed
+from endcap.features.declare import evaluate
+from endcap.features.predictions import Baskets, ends_without, equal_transitions, moment_counts
+from endcap.features.sessions import Sessions
+from endcap.features.split import where
+from endcap.features.vocabulary import UNKNOWN
+from endcap.spec.recommender import LeaveOneOutSplit
+from endcap.spec.settings import ViewSettings
+from endcap.spec.shop import EventFeature
+
+MIN_EVALUATED = 2
+"""A session of fewer events, moments or, of baskets, distinct items has nothing to predict."""
+PARTS = ("validation", "test")
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Sessions as models are asked about them; baskets: of the protocol `basket`, else None.
+
+    counts: `sessions` and `events` of the log that are judged; `unseen_events`, of items that the vocabulary lacks;
+    `transitions`, the neighbouring events of what was left of sessions, and `equal_times`, those of one time; what was
+    dropped then, for one reason each: `short` sessions, of too few events, or those of `one_moment`; of baskets those
+    that are `anonymous`, and the `first` ones of customers; each as `…_sessions` and `…_events`.
+    """
+
+    sessions: Sessions
+    baskets: Baskets | None
+    counts: Counts
+
+
+def judged(
+    raw: Sessions,
+    settings: ViewSettings,
+    features: Sequence[EventFeature],
+    part: str,
+    history: Callable[[NDArray[np.int32]], Sessions],
+) -> Judged:
+    """The sessions of one of `PARTS` without what cannot be judged.
+
+    raw: in the vocabulary's indices, unknown items as `UNKNOWN`. history: the sessions of some customers (int32), the
+    part's own and all others; called where a customer's next basket is predicted.
+    """
+    if isinstance(settings.split, LeaveOneOutSplit):
+        return _with_known_end(raw, settings, features)
+    known = raw.items != UNKNOWN
+    left = _without(raw, known, features)
+    parting = _Parting({"unseen_events": int(np.count_nonzero(~known))})
+    if settings.basket is None:
+        left = parting.drop("short", left, left.lengths < MIN_EVALUATED)
+        parting.count_transitions(left)
+        left = parting.drop("one_moment", left, moment_counts(left, settings.order) < MIN_EVALUATED)
+        return parting.rest(left, left, None)
+    if settings.basket == "complete":
+        left = parting.drop("short", left, _distinct_items(left) < MIN_EVALUATED)
+        parting.count_transitions(left)
+        return parting.rest(left, *completed(left, features, (settings.seed, PARTS.index(part))))
+    left = parting.drop("short", left, left.lengths < 1)
+    parting.count_transitions(left)
+    left = parting.drop("anonymous", left, left.customers == UNKNOWN)
+    others = history(np.unique(left.customers))
+    asked, baskets = after_earlier(left, where(others, others.items != UNKNOWN), features)
+    first = baskets.starts == 0
+    left = parting.drop("first", left, first)
+    kept = np.flatnonzero(~first)
+    return parting.rest(left, asked.take(kept), baskets.take(kept))
+
+
+class _Parting:
+    """Counts of a part, as sessions are dropped from it."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+
+    def drop(self, reason: str, sessions: Sessions, dropped: NDArray[np.bool_]) -> Sessions:
+        kept = sessions.take(~dropped) if dropped.any() else sessions
+        self._counts[f"{reason}_sessions"] = len(sessions) - len(kept)
+        self._counts[f"{reason}_events"] = len(sessions.items) - len(kept.items)
+        return kept
+
+    def count_transitions(self, sessions: Sessions) -> None:
+        self._counts["equal_times"], self._counts["transitions"] = equal_transitions(sessions)
+
+    def rest(self, left: Sessions, asked: Sessions, baskets: Baskets | None) -> Judged:
+        return Judged(asked, baskets, {"sessions": len(left), "events": len(left.items), **self._counts})
+
+
+def _with_known_end(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> Judged:
+    """Whole histories, whose last moment is judged: where none of its items is known, nothing is judged instead, since
+    the moment before it was trained on."""
+    known = raw.items != UNKNOWN
+    before = ends_without(raw, 1, MIN_EVALUATED, settings.order)
+    left = _without(raw, known, features)
+    parting = _Parting({"unseen_events": int(np.count_nonzero(~known))})
+    left = parting.drop("short", left, left.lengths <= before)
+    parting.count_transitions(left)
+    return parting.rest(left, left, None)
+
+
+def _without(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[EventFeature]) -> Sessions:
+    """The sessions less some events; features are then evaluated anew, as they will be on a request without them."""
+    if kept.all():
+        return sessions
+    left = where(sessions, kept)
+    return replace(left, features=evaluate(features, left))
+
+
+def _distinct_items(sessions: Sessions) -> NDArray[np.int64]:
+    """How many distinct items each session has: int64 [n]."""
+    width = np.int64(sessions.items.max(initial=0) + 1)
+    pairs = np.unique(sessions.session_of_event * width + sessions.items)
+    return np.bincount(pairs // width, minlength=len(sessions))
