@@ -147,6 +147,8 @@ STEPS = {
                 "refit",
                 "seed",
                 "evaluation.protocol",
+                "evaluation.order",
+                "evaluation.basket",
                 "training.workers",
             ),
         ),

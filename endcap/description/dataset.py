@@ -23,18 +23,20 @@ def describe_dataset(folder: Path) -> Json:
 
     lengths: events a session, `mean`, the QUANTILES, and sessions by LENGTHS (`bands`). minutes: from the first event
     of a session to its last, likewise but for the bands. transitions: pairs of neighbouring events of a session;
-    equal_times: those of one time, whose order is that of the files.
+    equal_times: those of one time, whose order is that of the files. one_moment: sessions of several events, all at one
+    time.
     """
     with pq.ParquetFile(folder / "sessions.parquet") as file:
         sessions = file.read(columns=["start", "end", "events"])
     lengths = sessions["events"].to_numpy()
-    minutes = (sessions["end"].to_numpy() - sessions["start"].to_numpy()) / 60_000
+    took = sessions["end"].to_numpy() - sessions["start"].to_numpy()
     transitions, equal = _transitions(folder / "events.parquet")
     return {
         "lengths": {**_quantiles(lengths), "bands": _bands(lengths)},
-        "minutes": _quantiles(minutes),
+        "minutes": _quantiles(took / 60_000),
         "transitions": transitions,
         "equal_times": equal,
+        "one_moment": int(np.count_nonzero((lengths > 1) & (took == 0))),
     }
 
 

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.description.tables import DROPPED
+from endcap.description.tables import DROPPED, share
 
 Json = Mapping[str, Any]
+SHOWN_EQUAL = 0.001
+"""The share of neighbours at equal times from which the line says it."""
 
 
 def ingest_line(facts: Json, *, files: int) -> str:
@@ -40,6 +42,9 @@ def features_line(facts: Json, description: Json | None) -> str:
     if dropped:
         counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
         parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
+    equal, pairs = (description["sessions"][name] for name in ("equal_times", "transitions"))
+    if equal >= SHOWN_EQUAL * pairs > 0:
+        parts.append(f"{share(equal, pairs)} of neighbours at equal times")
     if data["anonymous"] and data["anonymous"] < data["events"]:
         parts.append(f"{data['anonymous'] / data['events']:.1%} of the events without customer")
     return "; ".join([line, *parts])

@@ -15,6 +15,8 @@ MANY_WITHOUT_ROW = 0.05
 """The share of events whose items have no row in the item table."""
 MANY_EQUAL_TIMES = 0.2
 """The share of neighbouring events of a session at one time."""
+MANY_ONE_MOMENT = 0.2
+"""The share of sessions of several events at one time."""
 MANY_BAD = 0.001
 """The share of bad rows. Fewer are told by the step's line."""
 MANY_ANONYMOUS = 0.5
@@ -169,9 +171,17 @@ def _sessions(sessions: Mapping[str, Any], *, day_only: bool) -> Iterator[Json]:
     if not day_only and pairs >= FEW_EVENTS and equal / pairs >= MANY_EQUAL_TIMES:
         text = (
             f"{_percent(equal / pairs)} of neighbouring events of a session have the same time; their order is that of "
-            "the files. Is it the order in which they happened?"
+            "the files. Is it the order in which they happened? If so, recommenders may have evaluation.order: file; "
+            "else what comes next is a set"
         )
         yield _warning("equal_times", text, equal=equal, transitions=pairs, share=equal / pairs)
+    total, alone = sessions["after"]["sessions"], sessions["one_moment"]
+    if pairs >= FEW_EVENTS and alone / total >= MANY_ONE_MOMENT:
+        text = (
+            f"{_percent(alone / total)} of {total:,} sessions have one time for all their events: nothing comes next "
+            "in them. Are they baskets? Then set evaluation.protocol: basket in recommenders"
+        )
+        yield _warning("one_moment_sessions", text, one_moment=alone, sessions=total, share=alone / total)
     before, single = sessions["before_filters"].get("sessions", 0), sessions["single"]
     if single is not None and before >= FEW_EVENTS and single / before >= MANY_SINGLE:
         text = (

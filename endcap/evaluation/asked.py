@@ -68,22 +68,23 @@ def one_moment_caveat(settings: JudgeSettings, view: View) -> str:
 
 
 def baskets_caveat(settings: JudgeSettings, view: View) -> str:
-    """A sentence where customers' next baskets are predicted: whose are not, and what is left out of lists."""
+    """A sentence where customers' next baskets are predicted: which are not, and what is left out of lists."""
     if settings.basket != "next":
         return ""
-    counts = view.counts["test"]
-    told = (
-        f"evaluation.basket is next: {counts['sessions']:,} test sessions are judged; {counts['first_sessions']:,} are "
-        f"first baskets of their customers and {counts['anonymous_sessions']:,} name no customer"
-    )
-    predictions = view.predictions("test")
-    again = _bought_before(predictions)
-    if settings.exclude == "seen" and again:
-        told += (
-            f". exclude is seen: {again:,} of {len(predictions):,} items of the baskets were met before, and are "
+    counts, predictions = view.counts["test"], view.predictions("test")
+    first, anonymous = counts["first_sessions"], counts["anonymous_sessions"]
+    told = []
+    if first or anonymous:
+        told.append(
+            f"{first:,} baskets are the first of their customers and {anonymous:,} name no customer, beside "
+            f"{counts['sessions']:,} that are judged"
+        )
+    if settings.exclude == "seen" and (again := _bought_before(predictions)):
+        told.append(
+            f"exclude is seen, so {again:,} of {len(predictions):,} items, which their customers met before, are "
             "misses for every model"
         )
-    return told
+    return f"evaluation.basket is next: {'; '.join(told)}" if told else ""
 
 
 def _bought_before(predictions: Predictions) -> int:

@@ -78,7 +78,7 @@ def test_a_log_is_told_by_its_numbers(store: Store, tmp_path: Path) -> None:
     assert sessions["dropped"] == {"outside_window": 0, "without_session": 0, "min_session_events": 1}
     assert {name: count for name, count in sessions["lengths"]["bands"].items() if count} == {"2": 2, "3": 1}
     assert (sessions["lengths"]["median"], sessions["minutes"]["max"]) == (2, 4)
-    assert (sessions["transitions"], sessions["equal_times"]) == (4, 1)
+    assert (sessions["transitions"], sessions["equal_times"], sessions["one_moment"]) == (4, 1, 0)
     assert warned(told) == ["items_without_row", "items_named_missing", "bad_rows", "days_without_events"]
     assert json.loads(json.dumps(told)) == told
 
@@ -157,11 +157,11 @@ def of(count: int, row: str) -> list[str]:
     ("rows", "warnings"),
     [
         (of(48, "s{s},c{s},i{n},2024-03-{d:02}T{h:02}:10Z,view"), []),
-        (of(48, "s{s},c{s},i{n},2024-03-{d:02},view"), ["day_only_times"]),
+        (of(48, "s{s},c{s},i{n},2024-03-{d:02},view"), ["day_only_times", "one_moment_sessions"]),
         # Midnight of a zone is another hour in UTC after the clocks change.
         (
             of(24, "s{s},c{s},i{n},2024-03-30T23:00:00Z,view") + of(24, "t{s},c{s},i{n},2024-03-31T22:00:00Z,view"),
-            ["day_only_times"],
+            ["day_only_times", "one_moment_sessions"],
         ),
         (of(48, "s{s},,i{n},2024-03-{d:02}T{h:02}:10Z,view"), []),  # nobody is named
         (
@@ -169,7 +169,11 @@ def of(count: int, row: str) -> list[str]:
             + of(10, "t{s},c{s},i{n},2024-03-{d:02}T{h:02}:10Z,view"),
             ["many_anonymous"],
         ),
-        (of(48, "s{s},c{s},i{n},2024-03-{d:02}T{s:02}:10Z,view"), ["equal_times"]),
+        (
+            of(48, "s{s},c{s},i{n},2024-03-01T{s:02}:10Z,view") + of(24, "s{n},c{n},i{n},2024-03-01T{n:02}:20Z,view"),
+            ["equal_times"],
+        ),
+        (of(48, "s{s},c{s},i{n},2024-03-01T{s:02}:10Z,view"), ["equal_times", "one_moment_sessions"]),
         (
             of(30, "s{n},c{s},i{n},2024-03-01T{h:02}:10Z,view") + of(20, "t{s},c1,i{n},2024-03-01T{h:02}:10Z,view"),
             ["single_sessions", "busy_customer"],

@@ -38,6 +38,23 @@ def visits(count: int, *, seed: int = 42) -> list[Visit]:
     return made
 
 
+def orders(count: int, *, products: int = 400, lines: int = 20, seed: int = 42) -> list[Visit]:
+    """So many baskets of about so many lines, evenly over the days. What is in one says little of what else is: half of
+    it are products that its customer likes, half any. The till sorts the lines by product."""
+    rng = np.random.default_rng(seed)
+    customers = count // 10
+    liked = [rng.choice(products, size=2 * lines, replace=False) for _ in range(customers)]
+    made = []
+    for number in range(count):
+        customer = int(rng.integers(customers))
+        size = int(rng.integers(lines - 5, lines + 6))
+        own = rng.choice(liked[customer], size=size // 2, replace=False)
+        items = sorted({*own.tolist(), *rng.choice(products, size=size - size // 2, replace=False).tolist()})
+        start = START + timedelta(days=number * DAYS / count)
+        made.append(Visit(customer, start.replace(microsecond=0), items))
+    return made
+
+
 def write_invoices(file: Path, invoices: list[Visit]) -> dict[str, int]:
     """Invoices as retailers' systems export them: Latin-1, times as month/day/year, customers as floats, a fifth of
     them missing, and cancellations among the rows. Returns how many rows there are of each kind."""
