@@ -25,13 +25,15 @@ OF_A_KIND = 3
 LISTED = 10
 EVENTS = 8
 """Events of a session that are shown, its latest."""
+ALSO = 9
+"""Other items of the moment that are shown."""
 TITLES = ("title", "name")
 
 
 class Samples:
     """Sessions drawn by the seed, each asked about its last moment, and what the models recommend before that.
 
-    Of a moment of several items the first is shown."""
+    Of a moment of several items one is asked for: that of the smallest index, which is the most popular."""
 
     def __init__(self, view: View, seed: int) -> None:
         drawn = np.random.default_rng(seed).permutation(len(view.test))[:DRAWN]
@@ -62,7 +64,8 @@ class Samples:
         """Some sessions of each kind; the first model is compared with the second, where there are two.
 
         `sessions` have `kind` (both, challenger, other, neither; found, missed of one model), `shown`, the latest
-        events, with `earlier`, how many came before them, `next`, and by model `lists` and `ranks` (0: not listed).
+        events, with `earlier`, how many came before them, `next`, with `also`, the other items of its moment, and by
+        model `lists` and `ranks` (0: not listed; without the others).
         An item has `item` (its id; None for one that the test's vocabulary lacks) and, where the item table knows one,
         `title`.
         """
@@ -78,6 +81,7 @@ class Samples:
     def _session(self, place: int, models: Sequence[str]) -> Json:
         first = self._predictions.first[place]
         end, next_place = int(self._predictions.ends[first]), int(self._predictions.places[first])
+        others = self._predictions.targets[self._predictions.row == place][1 : ALSO + 1].tolist()
         begin = int(self._sessions.offsets[place])
         items = self._sessions.items[begin : begin + next_place + 1].tolist()
         found = tuple(bool(self._ranks[name][place]) for name in models)
@@ -87,6 +91,7 @@ class Samples:
             "earlier": max(0, end - EVENTS),
             "shown": [self._item(item) for item in items[:end][-EVENTS:]],
             "next": self._item(items[next_place]),
+            "also": [self._item(item) for item in others],
             "lists": {name: self._list(name, place) for name in models},
             "ranks": {name: int(self._ranks[name][place]) for name in models},
         }

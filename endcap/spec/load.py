@@ -24,7 +24,7 @@ from endcap.spec.environments import find_file, names_of
 from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
 from endcap.spec.nodes import Key, Node, listed, parse, shown, spelled, yaml_names
 from endcap.spec.recommender import GivenSplit, Recommender
-from endcap.spec.shop import EventFeature, Shop
+from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
 from endcap.spec.side import named
 from endcap.spec.variables import expand
 from endcap.spec.words import Finding, examined, in_order, mistaken
@@ -234,7 +234,8 @@ def _with_path(source: Node, key: str, problems: list[Problem], name: str = "pat
 
 def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Finding]:
     """What only the two specs together show to be wrong."""
-    parts = (_split(recommender, shop), _event_features(recommender, shop), _item_features(recommender, shop))
+    checks = (_split, _customers, _event_features, _item_features)
+    parts = (check(recommender, shop) for check in checks)
     return [mistaken(mistake, document) for mistake in unhindered(parts)]
 
 
@@ -246,6 +247,25 @@ def _split(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
     if isinstance(recommender.split, GivenSplit) and all(source.part == "train" for source in shop.events.sources):
         allowed = f"time; or a source with `part: test` in {_shown_name(shop)}"
         yield Mistake(("split", "by"), "'given', and no source of test sessions", allowed, code="conflict")
+
+
+def _customers(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:
+    """A next basket is predicted from its customer's earlier ones."""
+    if recommender.basket == "next" and not any(_names_customers(source, shop) for source in shop.events.sources):
+        found = f"'next', and {_shown_name(shop)} has no events.columns.customer"
+        yield Mistake(
+            ("evaluation", "basket"), found, "'complete', or 'next' of a shop with customers", code="conflict"
+        )
+
+
+def _names_customers(source: EventSource, shop: Shop) -> bool:
+    if source.simulated is not None:
+        return True
+    return (
+        shop.events.columns.customer is not None
+        if source.layout == "columns"
+        else source.layout not in WITHOUT["customer"]
+    )
 
 
 def _event_features(recommender: Recommender, shop: Shop) -> Iterator[Mistake]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from endcap import training as steps
@@ -290,3 +291,47 @@ def test_a_blacklist_that_bars_no_item_is_a_warning(listed: str, told: int, shop
     verdict = judge(wanted, data, steps.train(wanted, data, shop_store), shop_store, shop=chosen)
     warnings = shop_store.manifest(verdict)["facts"]["warnings"]
     assert len([warning for warning in warnings if warning.startswith("the blacklist: ")]) == told
+
+
+def till(part: str, count: int) -> list[dict[str, Any]]:
+    """Baskets of customers whose lines have one time, and every fourth of two times."""
+    rng = np.random.default_rng(count)
+    rows = []
+    for number in range(count):
+        start, customer = number * 60_000, f"c{number % 7}"
+        items = rng.choice(list(CIRCLE), size=4, replace=False).tolist()
+        times = [start, start, start + 1000, start + 1000] if number % 4 == 0 else [start] * 4
+        rows += [event(f"{part}{number}", item, time, customer, part) for item, time in zip(items, times, strict=True)]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {"order": "sets", "sessions": 5, "predictions": 5, "targets": 10}),
+        ({"order": "file"}, {"order": "file", "sessions": 20, "predictions": 60, "targets": 60}),
+        ({"protocol": "basket"}, {"basket": "complete", "sessions": 20, "predictions": 20, "targets": 20}),
+        (
+            {"protocol": "basket", "basket": "next"},
+            {"basket": "next", "sessions": 20, "predictions": 20, "targets": 80},
+        ),
+    ],
+)
+def test_a_verdict_says_what_of_it_hangs_on_equal_times(
+    shop_store: Store, asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    wanted = spec(gate=[], evaluation={"cutoffs": [2, 5], "bootstrap": 200, **asked})
+    rows = till("train", 40) + [{**row, "time": row["time"] + 10_000_000} for row in till("test", 20)]
+    data = f"file://{dataset(shop_store, rows)}"
+    verdict = judge(wanted, data, train(wanted, data, shop_store), shop_store)
+    facts = shop_store.manifest(verdict)["facts"]
+    assert {name: facts[name] for name in expected} == expected
+    assert facts["equal_times"] == {"transitions": 60, "equal": 55, "share": 55 / 60}
+    assert 0 < facts["metrics"]["challenger"]["hr@5"] <= 1
+    assert 0 < facts["metrics"]["challenger"]["recall@5"] <= 1
+    warned = " ".join(facts["warnings"])
+    assert ("55 of 60 test transitions" in warned) == ("protocol" not in asked)
+    assert ("15 of 20 sessions" in warned) == (asked == {})
+    (sample, *_) = json.loads((shop_store.fetch(verdict) / "report.json").read_text())["samples"]["sessions"]
+    of_a_moment = {"sets": 2, "file": 1, "complete": 1, "next": 4}[facts["basket"] or facts["order"]]
+    assert len(sample["also"]) == of_a_moment - 1

@@ -13,6 +13,7 @@ import pytest
 from endcap.errors import DataError
 from endcap.evaluation.barred import HouseRules, Ownership
 from endcap.evaluation.ranks import Competitor, Translation, rank_predictions, recommend
+from endcap.features.predictions import Baskets, predictions_of
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Known, Ranker
@@ -69,6 +70,18 @@ def test_rules_take_items_from_every_list_and_a_target_that_is_taken_is_a_miss(f
     assert block.targets.tolist() == [2, 3] * 3
     assert block.ranks.tolist() == [0, 1, 0, 0, 0, 2]
     assert recommend(competitor, asked((0, 200)), 2).tolist() == [[3, -1]]  # what is timed is what is judged
+
+
+def test_before_a_next_basket_a_customer_owns_what_it_owned_as_that_began(folder: Path) -> None:
+    """The history of the first customer begins before it bought b at 100, and the basket after that."""
+    rules = house(folder, {"owned": {"types": ["buy"]}})
+    competitor = Competitor(FALLING, barred=rules.on(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")))
+    history = asked((0, 50))
+    for begun, rank in ((52, 3), (200, 2)):
+        baskets = Baskets(np.array([1]), np.array([begun]))
+        (block,) = rank_predictions(competitor, predictions_of(history, "basket", "sets", baskets), 4)
+        # c, less d, which is of the basket too, and is behind it.
+        assert (block.targets.tolist(), block.ranks.tolist()) == ([2, 3], [rank, rank])
 
 
 def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -> None:

@@ -243,6 +243,7 @@ BETWEEN_KEYS = [
     wrong("recommender", "training/address", "ray://x:1", "training.cluster"),
     wrong("recommender", "baselines/1/name", "popularity", reads="baselines[0].name"),
     wrong("recommender", "split/by", "leave-one-out", "evaluation.protocol"),
+    wrong("recommender", "evaluation/basket", "complete", reads="evaluation.protocol"),
     wrong("recommender", "gate/0/against", "vsknn", reads=NAMES),
     wrong("recommender", "gate/1/metric", "hr@7", reads="evaluation.cutoffs*"),
     wrong("recommender", "gate/1/min", 0.1, "gate[1]"),

@@ -235,6 +235,16 @@ def test_model_features_must_be_the_shops_and_of_limited_values(tmp_path: Path) 
     assert {first.code, second.code} == {"unknown-name"}
 
 
+def test_next_baskets_need_customers(tmp_path: Path) -> None:
+    text = RECOMMENDER + "evaluation: {protocol: basket, basket: next}\n"
+    (problem,) = recommender_problems(tmp_path, text, SHOP)
+    assert (problem.key, problem.code) == ("evaluation.basket", "conflict")
+    (tmp_path / "named").mkdir()
+    named = SHOP.replace("item: sku", "item: sku, customer: who")
+    write(tmp_path / "named" / "shops" / "toys.yaml", named)
+    assert load(write(tmp_path / "named" / "home.yaml", text)).recommender.basket == "next"
+
+
 def test_item_features_must_be_attributes_of_the_shops_items(tmp_path: Path) -> None:
     items = "items: {sources: [{path: i.csv}], columns: {category: c, title: t}, categorical: [brand]}\n"
     members = "{a: {name: gru4rec, item_features: [category, brnd]}, b: {name: vsknn}}"
