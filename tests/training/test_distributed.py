@@ -20,6 +20,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from endcap.errors import DataError, TransientError, rebuild
+from endcap.evaluation.evaluate import evaluate
+from endcap.evaluation.metrics import Popularity
+from endcap.evaluation.ranks import Competitor
 from endcap.features import build
 from endcap.features.view import everything, open_view
 from endcap.models import Fitting, Model, load, make
@@ -28,11 +31,13 @@ from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.sequences import Sequences
 from endcap.spec import Recommender
-from endcap.spec.settings import FitSettings
+from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.store import Store
 from endcap.training import train
 from endcap.training.distributed.stage import Stage
 from endcap.training.distributed.worker import work
+from endcap.training.search.stage import Task
+from endcap.training.search.trial import run
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.refusals import mistaken, refused
 
@@ -168,6 +173,40 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     shared = load(store.fetch(fitted["address"]) / "model")
     for name, values in arrays(alone).items():
         np.testing.assert_array_equal(values, arrays(shared)[name])
+
+
+def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, tmp_path: Path) -> None:
+    """Two lines at a time have one time."""
+    rows = [{**row, "time": row["time"] // 2000 * 2000} for row in sessions(LOG)]
+    data = build(shop(), snapshot(store, rows), store)
+    document = {"model": {**GRU, "max_epochs": 2}, "split": SPLIT, "refit": False}
+    alone = recommender(**document)
+    history = store.manifest(train(alone, data, store))["facts"]["history"]
+    settings = TrainSettings.of(alone).model_dump_json(by_alias=True)
+    told: list[dict[str, Any]] = []
+    run(Task(store.root, data, settings, "", str(tmp_path)), 1, {}, lambda row: not told.append(row))
+    stage = Stage(
+        store.root, data, FitSettings.of(alone).model_dump_json(by_alias=True), "train", None, "k", 1, 1.0, 0, 0
+    )
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
+    try:
+        work(stage, told.append)
+    finally:
+        dist.destroy_process_group()
+    (fitted,) = [event for event in told if event.get("event") == "fitted"]
+    view = open_view(store.fetch(data), alone)
+    judged = evaluate(
+        Competitor(load(store.fetch(fitted["address"]) / "model")),
+        view.predictions("validation"),
+        [20],
+        Popularity.of(view.training, len(view.vocabulary)),
+    )
+    means = dict(zip(judged.names, judged.sums.sum(axis=0) / judged.weights.sum(axis=0)[judged.weight_of], strict=True))
+    assert len(view.predictions("validation")) > len(view.predictions("validation").first)
+    grades = [row["validation"] for row in history]
+    assert grades == [one["row"]["validation"] for one in told if "row" in one]
+    assert grades == [row["validation"] for row in store.manifest(fitted["address"])["facts"]["history"]]
+    assert max(grades) == pytest.approx(means["next_ndcg@20"])
 
 
 class Heard:

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,7 @@ class _Worker:
         given = self._of_items(view.items)
         if self._stage.found is None:
             measured = validation_of(view, settings.exclude, settings.seed)
-            given["validation"] = measured and Told(
-                measured.asked, measured.wanted, measured.exclude, group=self._group
-            )
+            given["validation"] = measured and Told.by(measured, self._group)
         return sessions, len(view.vocabulary), given
 
     def _of_items(self, items: pa.Table) -> dict[str, Any]:
@@ -129,6 +127,11 @@ class Told(Validation):
     """Measured by rank 0, which tells the others: all end after the same epoch."""
 
     group: dist.ProcessGroup | None = None
+
+    @classmethod
+    def by(cls, validation: Validation, group: dist.ProcessGroup | None) -> Told:
+        """The same, told to a group."""
+        return cls(**{one.name: getattr(validation, one.name) for one in fields(validation)}, group=group)
 
     def measure(self, model: Model) -> float:
         """See `Validation.measure`."""
