@@ -2,8 +2,10 @@
 
 A prediction is a prefix of a test session and the list of items recommended after it. Hit rate, MRR and next NDCG look
 at the next item alone; recall, precision and NDCG at the rest of the session, the set of distinct items that follow.
-These are the measures of the session-based literature (Ludewig and Jannach, 2018, "Evaluation of session-based
-recommendation algorithms", sections 4.2 and 5).
+Of a moment of several items each is the next item once, ranked without the others; recall, precision and NDCG are of
+the prefix's own list, from which nothing is taken, against all that follows, which is the whole basket where a next
+basket is predicted. These are the measures of the session-based literature (Ludewig and Jannach, 2018, "Evaluation of
+session-based recommendation algorithms", sections 4.2 and 5).
 """
 
 from __future__ import annotations

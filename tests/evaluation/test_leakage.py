@@ -84,20 +84,26 @@ def _since(row: dict[str, Any]) -> int:
     return since
 
 
-CASES: list[tuple[dict[str, Any], Callable[[Rows, np.random.Generator], Rows]]] = [
-    ({"by": "time", "test": "1d", "validation": "1d"}, by_time),
-    ({"by": "given", "validation": "1d"}, given),
-    ({"by": "leave-one-out"}, left_out),
-]
+SPLITS: dict[str, tuple[dict[str, Any], Callable[[Rows, np.random.Generator], Rows]]] = {
+    "time": ({"by": "time", "test": "1d", "validation": "1d"}, by_time),
+    "given": ({"by": "given", "validation": "1d"}, given),
+    "leave-one-out": ({"by": "leave-one-out"}, left_out),
+}
+COMPLETE, NEXT = ({"protocol": "basket", "basket": form} for form in ("complete", "next"))
 
 
-@pytest.mark.parametrize(("split", "alter"), CASES, ids=["time", "given", "leave-one-out"])
+@pytest.mark.parametrize(
+    ("by", "asked"),
+    [(by, {}) for by in SPLITS] + [("time", COMPLETE), ("given", COMPLETE), ("time", NEXT), ("given", NEXT)],
+    ids=lambda one: one if isinstance(one, str) else one.get("basket", "default"),
+)
 def test_whatever_the_test_part_holds_all_that_is_trained_stays_the_same(
-    store: Store, tmp_path: Path, split: dict[str, Any], alter: Callable[[Rows, np.random.Generator], Rows]
+    store: Store, tmp_path: Path, by: str, asked: dict[str, Any]
 ) -> None:
+    split, alter = SPLITS[by]
     rows = log(seed=3)
     logs = [alter(rows, np.random.default_rng(seed)) for seed in (1, 2)]
-    wanted = recommender(split=split, model=MODELS[0])
+    wanted = recommender(split=split, model=MODELS[0], evaluation=asked)
     table = {"item": [f"i{number}" for number in range(2 * ITEMS)], "category": ["even", "odd"] * ITEMS}
     one, other = (open_view(dataset(store, its, shop(), items=table), wanted) for its in logs)
     assert told(one.test) != told(other.test), "the test must differ for this to say anything"
@@ -112,7 +118,7 @@ def test_whatever_the_test_part_holds_all_that_is_trained_stays_the_same(
     assert told(first.asked) == told(second.asked)
     assert first.wanted.tolist() == second.wanted.tolist()
     for number, model in enumerate(MODELS):
-        with_it = recommender(split=split, model=model)
+        with_it = recommender(split=split, model=model, evaluation=asked)
         saved = [
             artifacts(learnt(with_it, view), tmp_path / f"{number}-{name}") for name, view in enumerate((one, other))
         ]

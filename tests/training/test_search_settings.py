@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from endcap.errors import DataError
+from endcap.features import build
 from endcap.features.view import open_view
 from endcap.spec import ModelSpec, Recommender
 from endcap.spec.search import Search
@@ -25,7 +26,7 @@ from endcap.training.search.search import trials_here
 from endcap.training.search.shares import shares
 from endcap.training.search.trial import searchable
 from tests.conftest import ROOT
-from tests.features.logs import recommender
+from tests.features.logs import DAY, at_times, recommender, shop, snapshot
 from tests.refusals import misspelt, refused
 from tests.training.given import SPLIT, little_dataset, sleeper
 
@@ -177,12 +178,33 @@ def test_trials_see_nothing_of_the_test(store: Store) -> None:
     assert len(view.test)
     assert not len(seen.test)
     assert len(seen.validation) == len(view.validation)
+    baskets = open_view(
+        store.fetch(little_dataset(store)),
+        recommender(model={"name": "vsknn"}, split=SPLIT, evaluation={"protocol": "basket"}),
+    )
+    seen = searchable(baskets)
+    assert len(baskets.predictions("test"))
+    assert not len(seen.predictions("test"))
+    assert seen.predictions("validation").targets.tolist() == baskets.predictions("validation").targets.tolist()
 
 
 def test_without_validation_sessions_nothing_is_started(store: Store) -> None:
     spec = recommender(model={"name": "vsknn"}, split={**SPLIT, "validation": 0.0}, search={"trials": 3})
     with refused(DataError, "search.no-validation", recommender=spec.name):
         train(spec, little_dataset(store), store)
+
+
+def test_validation_sessions_of_one_moment_are_none(store: Store) -> None:
+    rows = [*at_times("s1", "a b c"), *at_times("s2", "b c a"), *at_times("s3", "abc", 2 * DAY)]
+    data = build(shop(), snapshot(store, [*rows, *at_times("s4", "c a b", 4 * DAY)]), store)
+    split = {"by": "time", "test": "2d", "validation": "1d"}
+    with refused(DataError, "search.no-validation", one_moment_sessions=1):
+        train(recommender(model={"name": "vsknn"}, split=split, search={"trials": 3}), data, store)
+    lines: list[str] = []
+    model = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 2}
+    trained = train(recommender(model=model, split=split), data, store, progress=lines.append)
+    assert store.manifest(trained)["facts"]["found"] == {"epochs": 2}
+    assert any("max_epochs" in line and "protocol" in line for line in lines)
 
 
 ALONE = """

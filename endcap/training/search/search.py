@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError, UserError
-from endcap.features.emptied import no_validation
+from endcap.features.emptied import no_validation, one_moment
 from endcap.features.view import View
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
@@ -79,6 +79,7 @@ def search(
             f"{no_validation(view.counts)}. Or leave `search` out",
             code="search.no-validation",
             recommender=settings.name,
+            one_moment_sessions=one_moment(view.counts, "validation")[0],
         )
     if settings.search is not None:
         refuse_own_folder("search", settings.search, store)
