@@ -25,7 +25,8 @@ from endcap.features.view import everything, item_table, open_view
 from endcap.spec import Recommender
 from endcap.store import open_store
 from endcap.testing.preprocessing import assert_equal
-from tests.features.logs import event, recommender, shop, snapshot
+from tests.features.logs import at_times, event, recommender, shop, snapshot
+from tests.refusals import refused
 
 SPLITS: list[dict[str, Any]] = [
     {"by": "time", "test": "2h", "validation": "3h"},
@@ -263,3 +264,15 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
         grown.append(megabytes)
     # In memory the second log takes over 150 MB more than the first.
     assert grown[1] < grown[0] + 60
+
+
+def test_a_test_of_sessions_of_one_moment_is_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    lines = [
+        row
+        for number in range(20)
+        for row in at_times(f"s{number}", "a b" if number < 15 else "ab", 3_600_000 * number)
+    ]
+    made = store.fetch(build(shop(), snapshot(store, lines), store))
+    with refused(DataError, "features.one-moment-sessions", one_moment_sessions=4, sessions=0):
+        open_streamed(made, of({"by": "time", "test": "4h", "validation": "3h"}))
