@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.features.predictions import Baskets, equal_transitions, moment_counts, predictions_of
@@ -63,12 +63,14 @@ def found(sessions: Sessions, protocol: Any, order: Any) -> list[Prediction]:
 
 @pytest.mark.parametrize("protocol", ["every-prefix", "leave-one-out"])
 @pytest.mark.parametrize("order", ["sets", "file"])
+@settings(deadline=None)
 @given(log=LOGS)
 def test_predictions_are_those_of_plain_loops(protocol: str, order: str, log: list[list[Event]]) -> None:
     assert found(sessions_of(log), protocol, order) == expected(log, protocol, order)
 
 
 @pytest.mark.parametrize("protocol", ["every-prefix", "leave-one-out"])
+@settings(deadline=None)
 @given(log=LOGS)
 def test_without_equal_times_both_orders_are_one(protocol: Any, log: list[list[Event]]) -> None:
     spread = [[(place, item) for place, (_, item) in enumerate(session)] for session in log]
@@ -78,6 +80,7 @@ def test_without_equal_times_both_orders_are_one(protocol: Any, log: list[list[E
         assert getattr(sets, name).tobytes() == getattr(file, name).tobytes(), name
 
 
+@settings(deadline=None)
 @given(log=LOGS, random=SHUFFLES)
 def test_the_order_of_lines_at_one_time_changes_no_prediction(log: list[list[Event]], random: Any) -> None:
     shuffled = [random.sample(session, len(session)) for session in log]
@@ -89,6 +92,7 @@ def test_the_order_of_lines_at_one_time_changes_no_prediction(log: list[list[Eve
 
 
 @pytest.mark.parametrize("order", ["sets", "file"])
+@settings(deadline=None)
 @given(log=LOGS)
 def test_leave_one_out_cuts_moments(order: Any, log: list[list[Event]]) -> None:
     sessions, moments = sessions_of(log), [moments_of(session, order) for session in log]
@@ -107,6 +111,7 @@ def test_leave_one_out_cuts_moments(order: Any, log: list[list[Event]]) -> None:
     assert moment_counts(sessions, order).tolist() == [len(one) for one in moments]
 
 
+@settings(deadline=None)
 @given(log=LOGS)
 def test_transitions_of_equal_times_are_neighbours_in_a_session(log: list[list[Event]]) -> None:
     times = [sorted(time for time, _ in session) for session in log]
