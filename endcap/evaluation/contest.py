@@ -15,7 +15,7 @@ from endcap.evaluation.gate import CHALLENGER, Comparison, Estimate
 from endcap.evaluation.metrics import Doubles
 from endcap.evaluation.timing import PERCENTILE
 from endcap.spec import recommender as spec
-from endcap.spec.recommender import P90_MS
+from endcap.spec.gate import P90_MS
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
-from endcap.spec.recommender import Condition
+from endcap.spec.gate import Condition
 
 CHALLENGER, CHAMPION, BEST_BASELINE = "challenger", "champion", "best-baseline"
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from endcap.evaluation.ranks import Block
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
-from endcap.spec.recommender import P90_MS
+from endcap.spec.gate import P90_MS
 
 PER_LIST = ("hr", "recall", "precision", "mrr", "next_ndcg", "ndcg")
 POPULARITY_BIAS = "popularity_bias"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.spec.recommender import P90_MS
+from endcap.spec.gate import P90_MS
 
 Json = dict[str, Any]
 SHOWN = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")

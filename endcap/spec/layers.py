@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from endcap.errors import Problem, ProblemCode
@@ -33,7 +33,7 @@ class Layers:
         if overlay is not None and overlay.is_file():
             over = self._with_extends(overlay, ())
             if over is not None:
-                node = over if node is None else merged(node, over)
+                node = over if node is None else merged(*_alike(node, over))
         return None if node is None else without_nulls(node)
 
     def _with_extends(self, file: Path, below: tuple[Path, ...]) -> Node | None:
@@ -71,7 +71,7 @@ class Layers:
         self.files.remove(file)
         self.files.append(file)
         self.lacks = self.lacks or under is None
-        return node if under is None else merged(under, node)
+        return node if under is None else merged(*_alike(under, node))
 
     def _check_kind(self, node: Node) -> None:
         kind = node.value.get("kind")
@@ -93,6 +93,28 @@ class Layers:
 
     def _wrong(self, node: Node, key: str, found: str, allowed: str, hint: str = "", *, code: ProblemCode) -> None:
         self.problems.append(Problem(node.place, key, found, allowed, hint, code=code))
+
+
+_SHORT = {"gate": "conditions"}
+"""Keys of maps that a list may stand for, and the map's key that the list is the value of."""
+
+
+def _alike(under: Node, over: Node) -> tuple[Node, Node]:
+    """Two documents in which what is a list in one and a map in the other is a map in both, so that they merge."""
+    for key in _SHORT:
+        here, there = under.at((key,)), over.at((key,))
+        if isinstance(here.value, list) and isinstance(there.value, dict) and there is not over:
+            under = _written_out(under, key)
+        elif isinstance(there.value, list) and isinstance(here.value, dict) and here is not under:
+            over = _written_out(over, key)
+    return under, over
+
+
+def _written_out(document: Node, key: str) -> Node:
+    """The document with a list under this key as the map that it stands for."""
+    node = document.value[key]
+    whole = replace(node, value={_SHORT[key]: node})
+    return replace(document, value={**document.value, key: whole})
 
 
 def _is_newer(version: object) -> bool:
@@ -150,11 +172,25 @@ def applied(node: Node, setting: Setting, problems: list[Problem]) -> Node:
         return node
     value = value or Node(None, None, 0, setting.origin)
     try:
-        return _replaced(node, setting.key, 0, without_nulls(value))
+        return _replaced(*_reached(node, setting.key), 0, without_nulls(value))
     except LookupError as error:
         found, allowed = error.args
         problems.append(Problem(setting.origin, spelled(setting.key), found, allowed, code="unknown-key"))
         return node
+
+
+def _reached(node: Node, key: Key) -> tuple[Node, Key]:
+    """The document and the key in it, whichever of its forms a section has, and whichever the key is of."""
+    first, *rest = key
+    short = _SHORT.get(str(first)) if rest else None
+    if short is None:
+        return node, key
+    section = node.at((first,))
+    if isinstance(section.value, list) and isinstance(rest[0], str):
+        return _written_out(node, str(first)), key
+    if isinstance(section.value, dict) and section is not node and isinstance(rest[0], int):
+        return node, (first, short, *rest)
+    return node, key
 
 
 def _replaced(node: Node, key: Key, depth: int, value: Node) -> Node:

@@ -42,6 +42,20 @@ class Node:
             node = node.value[part]
         return node
 
+    def written(self, key: Key) -> Key:
+        """A key of the checked document as this one has it: where a list stands for a map of which it is one value,
+        that value's own key is not written."""
+        node, kept = self, []
+        for place, part in enumerate(key):
+            if isinstance(node.value, list) and isinstance(part, str):
+                continue
+            kept.append(part)
+            below = node.at((part,))
+            if below is node:
+                return (*kept, *key[place + 1 :])
+            node = below
+        return tuple(kept)
+
     def plain(self) -> Any:
         """The value without places."""
         if isinstance(self.value, dict):

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from endcap.errors import ProblemCode
 from endcap.spec.base import (
     UNKNOWN,
-    Allowed,
     ApiVersion,
     Duration,
     Mistake,
@@ -24,6 +22,7 @@ from endcap.spec.base import (
     unhindered,
 )
 from endcap.spec.batch import Batch
+from endcap.spec.gate import Condition, Gate, GateOrList
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
@@ -35,13 +34,6 @@ from endcap.spec.training import Training, training_mistakes
 from endcap.spec.tunable import mistakes_of
 
 Exclude = Literal["none", "last", "seen"]
-METRICS = ("hr", "recall", "precision", "mrr", "next_ndcg", "ndcg", "coverage", "popularity_bias")
-P90_MS = "p90_ms"
-Metric = Annotated[
-    str,
-    Field(pattern=rf"^(({'|'.join(METRICS)})@[1-9][0-9]*|{P90_MS})$"),
-    Allowed(f"a metric and its cutoff, such as mrr@20 (metrics: {', '.join(METRICS)}), or {P90_MS}"),
-]
 Protocol = Literal["every-prefix", "leave-one-out", "basket"]
 Order = Literal["sets", "file"]
 Basket = Literal["complete", "next"]
@@ -137,26 +129,6 @@ class Evaluation(Strict):
             yield Mistake(("order",), found, "'sets'", code="conflict")
 
 
-class Condition(Strict):
-    """A line of the gate: a metric, or its difference or ratio to another's, is at least `min` or at most `max`."""
-
-    metric: Metric
-    against: str | None = None
-    """`champion`, `best-baseline`, or the name of a baseline; left out: the metric itself."""
-    compare: Literal["difference", "ratio"] = "difference"
-    bound: Literal["estimate", "lower"] = "estimate"
-    """What is held against `min`: the estimate, or the lower end of its interval (with `max`: the upper end)."""
-    min: float | None = None
-    max: float | None = None
-
-    @check
-    def _has_one_limit(self) -> Iterator[Mistake]:
-        if (self.min is None) == (self.max is None):
-            found = "neither min nor max" if self.min is None else "both min and max"
-            code: ProblemCode = "missing" if self.min is None else "conflict"
-            yield Mistake((), found, "exactly one of min and max", code=code)
-
-
 class Canary(Strict):
     share: Share = 0.1
     """The challenger's share of shoppers when it is deployed."""
@@ -213,10 +185,8 @@ class Recommender(Strict):
     exclude: Exclude = "none"
     """Which items of the session are never recommended: none, the last, or all seen."""
     evaluation: Evaluation = Evaluation()
-    gate: list[Condition] = Field(
-        default=[Condition(metric="mrr@20", against="best-baseline", min=0.0)], validate_default=True
-    )
-    """All conditions must hold; an empty list lets every model pass."""
+    gate: GateOrList = Field(default=Gate(), validate_default=True)
+    """What decides whether a model is registered; a plain list is its conditions."""
     refit: bool = True
     """Fit the judged model on the whole training part, and the winner on all data, with the number of epochs found."""
     approval: Literal["gate", "person"] = "gate"
@@ -255,11 +225,11 @@ class Recommender(Strict):
 
     @check
     def _gate_names_known_models(self) -> Iterator[Mistake]:
-        return unhindered(self._against(number, one) for number, one in known(self.gate).items())
+        return unhindered(self._against(number, one) for number, one in known(self.gate.conditions).items())
 
     @check
     def _gate_names_known_cutoffs(self) -> Iterator[Mistake]:
-        return unhindered(self._cutoff(number, one) for number, one in known(self.gate).items())
+        return unhindered(self._cutoff(number, one) for number, one in known(self.gate.conditions).items())
 
     def _against(self, number: int, condition: Condition) -> Iterator[Mistake]:
         if condition.against is None:
@@ -267,7 +237,7 @@ class Recommender(Strict):
         names = ["champion", "best-baseline", *(baseline.name for baseline in compared(self.baselines))]
         if condition.against not in names:
             against, allowed = repr(condition.against), ", ".join(names)
-            yield Mistake(("gate", number, "against"), against, allowed, code="unknown-name")
+            yield Mistake(("gate", "conditions", number, "against"), against, allowed, code="unknown-name")
 
     def _cutoff(self, number: int, condition: Condition) -> Iterator[Mistake]:
         cutoff = condition.metric.partition("@")[2]
@@ -275,7 +245,7 @@ class Recommender(Strict):
             cutoffs = ", ".join(str(cutoff) for cutoff in self.evaluation.cutoffs)
             hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
             allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
-            yield Mistake(("gate", number, "metric"), repr(condition.metric), allowed, hint, code="unknown-name")
+            yield Mistake(("gate", "conditions", number, "metric"), repr(condition.metric), allowed, hint, code="unknown-name")
 
     @property
     def models(self) -> dict[Key, ModelSpec]:

@@ -14,12 +14,12 @@ from pydantic import Field
 
 from endcap.spec.base import Duration, Mistake, Strict, check
 from endcap.spec.batch import Batch
+from endcap.spec.gate import GateOrList
 from endcap.spec.model import ModelSpec
 from endcap.spec.nodes import Key
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import (
     Basket,
-    Condition,
     Evaluation,
     Exclude,
     GivenSplit,
@@ -143,7 +143,7 @@ class JudgeSettings(ViewSettings):
 
     baselines: list[ModelSpec]
     evaluation: Evaluation
-    gate: list[Condition]
+    gate: GateOrList
 
     @property
     def compared(self) -> list[ModelSpec]:

@@ -52,6 +52,7 @@ def _findings(error: ValidationError, part: Any, document: Node, model: type[Bas
     of_checks: dict[Finding, None] = {}
     for detail in error.errors(include_url=False):
         key, parent, shape = _follow(detail["loc"], Shape(model))
+        key = document.written(key)
         member = None if shape is None or shape.discriminator else shape.member_for(document.at(key).plain())
         if member is not None and member.model is not None:
             # A union's members complain in turn: what counts is the member that is meant.
@@ -135,8 +136,9 @@ def _problem(detail: ErrorDetails, key: Key, parent: Shape, shape: Shape | None,
 
 def mistaken(mistake: Mistake, document: Node) -> Finding:
     """What a check found, as a problem of the document."""
-    place, key = document.at(mistake.at).place, spelled(mistake.at)
-    return mistake.at, Problem(place, key, mistake.found, mistake.allowed, mistake.hint, code=mistake.code)
+    at = document.written(mistake.at)
+    place = document.at(at).place
+    return at, Problem(place, spelled(at), mistake.found, mistake.allowed, mistake.hint, code=mistake.code)
 
 
 def _absent(document: Node, key: Key) -> bool:

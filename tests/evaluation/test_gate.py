@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from endcap.evaluation.gate import Comparison, Estimate, Outcome, decide
-from endcap.spec.recommender import Condition
+from endcap.spec.gate import Condition
 
 METRICS = {
     "challenger": {

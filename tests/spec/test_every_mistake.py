@@ -108,10 +108,13 @@ RECOMMENDER: dict[str, Any] = {
         "bootstrap": 200,
         "confidence": 0.9,
     },
-    "gate": [
-        {"metric": "mrr@20", "against": "sasrec", "min": 0.0, "bound": "lower"},
-        {"metric": "hr@5", "max": 0.9},
-    ],
+    "gate": {
+        "evidence": {"sessions": 50, "half_width": 0.2},
+        "conditions": [
+            {"metric": "mrr@20", "against": "sasrec", "min": 0.0, "bound": "lower"},
+            {"metric": "hr@5", "max": 0.9},
+        ],
+    },
     "refit": True,
     "serving": {
         "k": 10,
@@ -244,9 +247,9 @@ BETWEEN_KEYS = [
     wrong("recommender", "baselines/1/name", "popularity", reads="baselines[0].name"),
     wrong("recommender", "split/by", "leave-one-out", "evaluation.protocol"),
     wrong("recommender", "evaluation/basket", "complete", reads="evaluation.protocol"),
-    wrong("recommender", "gate/0/against", "vsknn", reads=NAMES),
-    wrong("recommender", "gate/1/metric", "hr@7", reads="evaluation.cutoffs*"),
-    wrong("recommender", "gate/1/min", 0.1, "gate[1]"),
+    wrong("recommender", "gate/conditions/0/against", "vsknn", reads=NAMES),
+    wrong("recommender", "gate/conditions/1/metric", "hr@7", reads="evaluation.cutoffs*"),
+    wrong("recommender", "gate/conditions/1/min", 0.1, "gate.conditions[1]"),
     wrong("recommender", "serving/k", 200, "serving.max_k"),
     wrong("recommender", "serving/kubernetes/replicas/min", 3, "serving.kubernetes.replicas.max"),
     wrong("recommender", "serving/kubernetes/canary/nodeSelector", {}, reads="serving.kubernetes.nodeSelector"),

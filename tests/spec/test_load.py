@@ -137,11 +137,38 @@ def test_extends_of_a_missing_file_names_those_there_are(specs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("gate.0.min=0.5", 0.5), ("gate[0].min=1e-3", 0.001), ("gate=[{metric: hr@5, min: 2}]", 2.0)],
+    [
+        ("gate.0.min=0.5", 0.5),
+        ("gate[0].min=1e-3", 0.001),
+        ("gate.conditions[0].min=0.2", 0.2),
+        ("gate=[{metric: hr@5, min: 2}]", 2.0),
+    ],
 )
-def test_set_reaches_into_lists_and_replaces_whole_values(specs: Path, setting: str, value: float) -> None:
-    write(specs / "home.yaml", RECOMMENDER + "gate: [{metric: hr@10, min: 0.1}]\n")
-    assert load(specs / "home.yaml", sets=[setting]).recommender.gate[0].min == value
+@pytest.mark.parametrize("gate", ["[{metric: hr@10, min: 0.1}]", "{conditions: [{metric: hr@10, min: 0.1}]}"])
+def test_set_reaches_into_lists_and_replaces_whole_values(specs: Path, gate: str, setting: str, value: float) -> None:
+    write(specs / "home.yaml", RECOMMENDER + f"gate: {gate}\n")
+    assert load(specs / "home.yaml", sets=[setting]).recommender.gate.conditions[0].min == value
+
+
+CONDITION = "{metric: hr@10, min: 0.1}"
+
+
+@pytest.mark.parametrize(
+    ("gate", "over", "sets", "sessions", "least"),
+    [
+        (f"[{CONDITION}]", "{evidence: {sessions: 7}}", [], 7, 0.1),
+        (f"{{evidence: {{sessions: 7}}, conditions: [{CONDITION}]}}", "[{metric: hr@5, min: 2}]", [], 7, 2.0),
+        (f"[{CONDITION}]", "[{metric: hr@5, min: 2}]", ["gate.evidence.sessions=7"], 7, 2.0),
+        (f"[{CONDITION}]", "{evidence: {half_width: 0.5}}", ["gate[0].min=3"], 100, 3.0),
+    ],
+)
+def test_an_overlay_changes_the_evidence_or_the_conditions_of_a_gate_in_either_form(
+    specs: Path, gate: str, over: str, sets: list[str], sessions: int, least: float
+) -> None:
+    write(specs / "home.yaml", RECOMMENDER + f"gate: {gate}\n")
+    write(specs / "home" / "overlays" / "prod.yaml", f"gate: {over}\n")
+    made = load(specs / "home.yaml", env="prod", sets=sets).recommender.gate
+    assert (made.evidence.sessions, [one.min for one in made.conditions]) == (sessions, [least])
 
 
 def test_set_changes_model_shop_and_the_shops_keys(specs: Path) -> None:

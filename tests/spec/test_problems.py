@@ -177,7 +177,9 @@ def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None
     [
         ("gate: [{metric: mrr@20, against: vsknn, min: 0}]\n", "gate[0].against", "unknown-name"),
         ("gate: [{metric: mrr@7, min: 0}]\n", "gate[0].metric", "unknown-name"),
-        ("evaluation: {cutoffs: [5]}\n", "gate[0].metric", "unknown-name"),
+        ("gate: {conditions: [{metric: mrr@7, min: 0}]}\n", "gate.conditions[0].metric", "unknown-name"),
+        ("gate: {evidence: {sessions: 0}}\n", "gate.evidence.sessions", "not-allowed"),
+        ("gate: {condition: []}\n", "gate.condition", "unknown-key"),
         ("gate: [{metric: mrr@20}]\n", "gate[0]", "missing"),
         ("gate: [{metric: mrr@20, min: 0, max: 1}]\n", "gate[0]", "conflict"),
         ("baselines: [{name: vsknn}, {name: vsknn}]\n", "baselines[1].name", "duplicate"),
@@ -191,6 +193,11 @@ def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None
 def test_keys_that_contradict_each_other_are_named(tmp_path: Path, more: str, key: str, code: str) -> None:
     (problem,) = recommender_problems(tmp_path, RECOMMENDER + more)
     assert (problem.key, problem.code) == (key, code)
+
+
+def test_a_cutoff_that_the_gate_needs_unasked_is_named_at_its_conditions(tmp_path: Path) -> None:
+    found = recommender_problems(tmp_path, RECOMMENDER + "evaluation: {cutoffs: [5]}\n")
+    assert [problem.key for problem in found] == ["gate.conditions[0].metric", "gate.conditions[1].metric"]
 
 
 def test_contradictions_are_reported_beside_other_mistakes(tmp_path: Path) -> None:
