@@ -43,11 +43,11 @@ class Step:
         print(line, flush=True)
         self._tell(Progress(self.name, line))
 
-    def done(self, result: str, summary: str = "") -> str:
-        """Report the result's address and one line on it; gives the address back."""
+    def done(self, result: str, summary: str = "", **facts: str) -> str:
+        """Report the result's address and one line on it; gives the address back. facts: more, for the record."""
         print(f"{result} {summary}".rstrip(), flush=True)
         seconds = self.seconds()
-        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds)
+        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds, **facts)
         self._tell(Done(self.name, result, summary, seconds))
         return result
 

@@ -225,6 +225,10 @@ STEPS = {
 }
 """Endcap's own steps by name, in their order."""
 
+RECIPE = "endcap.training.recipes:fit_recipe"
+"""What makes the second output of the train step: the champion's recipe on the training part, as an artifact of its own
+kind, whose key counts this entry's code."""
+
 REPORT = Step(
     name="report",
     title="Report",

@@ -19,10 +19,10 @@ def evaluate(
     created: str = "",
     image: str = "",
 ) -> str:
-    """Judge a model on the test part; returns the gate's word, `passed` or `failed`. shop: whose rules hold.
+    """Judge a model on the test part; returns the gate's word: `passed`, `failed` or `undecided`.
 
-    verdict: the verdict's address. report: what was judged, as a page to look at. The word is the component's only
-    return value because KFP's local runner resolves no other in a condition.
+    shop: whose rules hold. verdict: the verdict's address. report: what was judged, as a page to look at. The word is
+    the component's only return value because KFP's local runner resolves no other in a condition.
     """
     import shutil
     from pathlib import Path
@@ -35,5 +35,5 @@ def evaluate(
         judged = project.evaluate(trained, dataset=dataset)
         Path(verdict).write_text(judged.address)
         shutil.copyfile(judged.report, report.path)
-        current.done(judged.address, judged.summary)
-        return "passed" if judged.passed else "failed"
+        current.done(judged.address, judged.summary, gate=judged.outcome)
+        return judged.outcome

@@ -80,8 +80,8 @@ class Display:
         message = f"step {step} failed: {fault.message}\n{self._where(step)}\n  again: {self._again}"
         return EndcapError(message, code=fault.code, **{**fault.fields, "run": self._run, "step": step})
 
-    def end(self, steps: Sequence[str], seconds: float, *, stopped: bool) -> None:
-        """The last lines. stopped: the gate did not pass, so that not all steps are expected."""
+    def end(self, steps: Sequence[str], seconds: float, *, stopped: str | None) -> None:
+        """The last lines. stopped: why not all steps are expected, such as a gate that did not pass."""
         self._clear()
         skipped = [step for step in steps if step not in self.results]
         missing = [step for step in skipped if step not in self._absent]
@@ -91,7 +91,7 @@ class Display:
                 EndcapError(f"these steps did not run: {names}", code="run.steps-missing", steps=missing)
             )
         for step in skipped:
-            click.echo(f"  - {step:<9}           not run: {self._absent.get(step, 'the gate did not pass')}")
+            click.echo(f"  - {step:<9}           not run: {self._absent.get(step) or stopped}")
         click.echo(f"Done in {seconds:.1f} s. Artifacts:")
         for step in steps:
             if "://" in self.results.get(step, ""):

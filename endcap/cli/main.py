@@ -61,7 +61,7 @@ def endcap() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 well, 1 failed, 2 what was given is wrong, 130 interrupted.
+    """Entry point. Exit codes: 0 well, 1 failed, 2 what was given is wrong, 3 a gate is undecided, 130 interrupted.
 
     An error is a line on standard error with its code; where the command was called with `--json`, standard output
     holds it as a document too.

@@ -34,7 +34,11 @@ from endcap.steps import PIPELINES
 from endcap.store import Store, open_store
 from endcap.tables import text_table
 
+STOPPED = "the gate did not pass"
 _Source = click.core.ParameterSource
+UNDECIDED = 3
+"""The exit code where the run ended well, and the evidence was not enough for the gate to decide. A gate that failed
+has decided: its exit code is 0."""
 
 
 @click.command()
@@ -71,7 +75,8 @@ def command(
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs. What was made before from the same
     inputs, parameters and code is found and not made again; the same command goes on after a failure. Where an online
-    store is named, the dataset's items and customers are published there.
+    store is named, the dataset's items and customers are published there. Exit code 3: the evidence was not enough for
+    the gate to pass or to fail.
     """
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
@@ -90,13 +95,14 @@ def command(
         arguments |= {name: value for name, value in (("store", store_url), ("registry", registry)) if value}
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
-        run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
+        verdict = run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
+        end_undecided(verdict)
         return
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
         raise surplus_options(surplus, "only with --on kfp")
     tell_online(online)
-    run_pipeline(
+    verdict = run_pipeline(
         loaded,
         pipeline,
         store_url=store_url,
@@ -107,6 +113,7 @@ def command(
         why=why,
         asked={"online": online} if pipeline == "recommend" else None,
     )
+    end_undecided(verdict)
 
 
 def run_pipeline(
@@ -120,9 +127,11 @@ def run_pipeline(
     again: str,
     why: str = "",
     asked: Mapping[str, Any] | None = None,
-) -> None:
-    """Run a pipeline locally and print its lines. asked: further arguments of the pipeline. why: the reason, for the
-    run's record. Raises EndcapError naming cause, log and `again`, how to go on."""
+) -> dict[str, Any] | None:
+    """Run a pipeline locally and print its lines; returns the facts of the verdict, where a model was judged.
+
+    asked: further arguments of the pipeline. why: the reason, for the run's record. Raises EndcapError naming cause,
+    log and `again`, how to go on."""
     opened = open_store(store_url)
     run = LocalRun.of(loaded, pipeline, opened, registry=registry, logical_date=logical_date, **(asked or {}))
     name, shop = loaded.recommender.name, loaded.shop.name
@@ -143,11 +152,27 @@ def run_pipeline(
         raise display.failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
-    display.end(run.steps, time.monotonic() - begun, stopped=verdict is not None and not verdict["passed"])
+    display.end(run.steps, time.monotonic() - begun, stopped=None if verdict is None else stopped_by(verdict))
     click.echo(f"  logs      {run.folder}")
     if verdict is not None:
         print_report(name, results["evaluate"], opened)
         print_comparison(verdict)
+    return verdict
+
+
+def stopped_by(verdict: Mapping[str, Any]) -> str | None:
+    """Why the steps after the gate did not run; None where it passed."""
+    from endcap.evaluation.words import word_of
+
+    return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[word_of(verdict)]
+
+
+def end_undecided(verdict: Mapping[str, Any] | None) -> None:
+    """End the process with `UNDECIDED` where that is the verdict."""
+    from endcap.evaluation.words import word_of
+
+    if verdict is not None and word_of(verdict) == "undecided":
+        sys.exit(UNDECIDED)
 
 
 def print_report(recommender: str, verdict: str, store: Store) -> None:
@@ -159,11 +184,16 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 
 
 def print_comparison(facts: dict[str, Any]) -> None:
-    """A row a model: the metrics at the deepest cutoff, and the interval of its MRR."""
+    """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
     from endcap.evaluation.headline import headline
+    from endcap.evaluation.words import lacking, recipe_text
 
     click.echo(f"Judged on {headline(facts)}:")
     for line in text_table(*metric_table(facts)).splitlines():
         click.echo(f"  {line}")
+    if told := recipe_text(facts):
+        click.echo(f"  {told}")
+    for missing in lacking(facts):
+        click.echo(f"  {click.style('?', fg='yellow')} undecided: {missing}")
     for warning in facts["warnings"]:
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")

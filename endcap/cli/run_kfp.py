@@ -12,7 +12,7 @@ import click
 
 from endcap.cli.display import Display
 from endcap.cli.reachable import check_addresses, check_sources
-from endcap.cli.run import print_comparison
+from endcap.cli.run import STOPPED, print_comparison, stopped_by
 from endcap.errors import EndcapError, UserError
 from endcap.runs import Run, Start, StepRun, find_run, find_step, run_name
 from endcap.runs.start import COMMAND_LINE
@@ -43,8 +43,11 @@ def run_on_kfp(
     follow: str | None,
     end: str | None,
     why: str = "",
-) -> None:
-    """Submit a run and follow it, or follow or end one that was submitted. `arguments`: what was given of the
+) -> dict[str, Any] | None:
+    """Submit a run and follow it, or follow or end one that was submitted; returns the facts of the verdict that the
+    run led to, where this machine can read the store.
+
+     `arguments`: what was given of the
     pipeline's parameters, such as store and registry; the package's defaults stand for the rest. why: the reason, for
     the run's record.
     """
@@ -57,7 +60,7 @@ def run_on_kfp(
     if end:
         server.end(end)
         click.echo(f"The run {end} is being ended: {server.page(end)}")
-        return
+        return None
     name = loaded.recommender.name
     run = follow
     if run is None:
@@ -75,15 +78,17 @@ def run_on_kfp(
     click.echo(f"  page      {server.page(run)}")
     if not wait:
         click.echo(_goes_on(spec, run))
-        return
+        return None
     try:
-        _follow(server, loaded, pipeline, run, arguments["store"], verbose=verbose, again=again)
+        return _follow(server, loaded, pipeline, run, arguments["store"], verbose=verbose, again=again)
     except KeyboardInterrupt:
         click.echo(f"\n{_goes_on(spec, run)}")
         raise
 
 
-def _follow(server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, verbose: bool, again: str) -> None:
+def _follow(
+    server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, verbose: bool, again: str
+) -> dict[str, Any] | None:
     settings = loaded.recommender.pipeline
     display = Display(
         run=run, verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again
@@ -99,13 +104,16 @@ def _follow(server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str
         raise display.failure(error) from None
     if not display.results:
         click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
-        return
-    # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
-    stopped = "evaluate" in display.results and "refit" not in display.results
-    display.end(steps, time.monotonic() - begun, stopped=stopped)
+        return None
     verdict = record.facts(display.results.get("evaluate", ""))
+    # The gate's word is in the store, which this machine may not reach: what ended well without a refit did not pass.
+    stopped = None
+    if "evaluate" in display.results and "refit" not in display.results:
+        stopped = STOPPED if verdict is None else stopped_by(verdict)
+    display.end(steps, time.monotonic() - begun, stopped=stopped)
     if verdict is not None:
         print_comparison(verdict)
+    return verdict
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Honest numbers: metrics of a model against the champion and the baselines, and the gate's verdict."""
 
-from endcap.evaluation.judge import describe, judge
+from endcap.evaluation.judge import judge
+from endcap.evaluation.words import describe
 
 __all__ = ["describe", "judge"]

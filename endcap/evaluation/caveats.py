@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 
 from endcap.evaluation.asked import baskets_caveat, equal_times_caveat, one_moment_caveat
@@ -13,11 +11,11 @@ from endcap.spec.recommender import GivenNegatives, LeaveOneOutSplit, SampledNeg
 from endcap.spec.settings import JudgeSettings
 
 
-def caveats(settings: JudgeSettings, view: View, champion: str, fitted_until: int | None) -> list[str]:
-    """A sentence each. champion: its version; fitted_until: epoch ms of the last event it learnt from, or None."""
+def caveats(settings: JudgeSettings, view: View) -> list[str]:
+    """A sentence each."""
     about = (_later_training, equal_times_caveat, one_moment_caveat, baskets_caveat, _sampled)
     found = [caveat(settings, view) for caveat in about]
-    return [told for told in (*found, _alone(settings), _flattered(view, champion, fitted_until)) if told]
+    return [told for told in (*found, _alone(settings)) if told]
 
 
 def _later_training(settings: JudgeSettings, view: View) -> str:
@@ -65,13 +63,3 @@ def _alone(settings: JudgeSettings) -> str:
     if settings.baselines:
         return ""
     return "baselines: the list is empty, so popularity was put in: no figure is shown with nothing beside it"
-
-
-def _flattered(view: View, champion: str, fitted_until: int | None) -> str:
-    last_only = view.protocol == "leave-one-out"
-    begins = view.test.times[view.test.offsets[1:] - 1] if last_only else view.predictions("test").begun
-    if fitted_until is None or not (seen := int((begins <= fitted_until).sum())):
-        return ""
-    moment = datetime.fromtimestamp(fitted_until / 1000, UTC).isoformat(timespec="seconds")
-    told = f"{seen:,} of {len(begins):,} test {'events are' if last_only else 'sessions begin'} before that"
-    return f"the champion, version {champion}, learnt from events until {moment}: {told}, so its numbers flatter it"

@@ -3,55 +3,145 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from endcap.errors import IntegrityError
+from endcap.errors import IntegrityError, UserError
+from endcap.evaluation.barred import HouseRules
 from endcap.evaluation.ranks import Competitor, Translation
+from endcap.evaluation.reach import Reach
 from endcap.features.view import View, customer_ids
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
+from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.registry import Version
-from endcap.registry.package import Contents
+from endcap.registry.package import Contents, load_contents, read_info, recommender_of, specs_of
+from endcap.registry.recipe import FAULTS, Recipe, kind
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import JudgeSettings
+from endcap.store import Store, code_fingerprint, content_key
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Exclude, Recommender
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
+MODEL, VOCABULARY = "model", "vocabulary.json"
+NOT_FITTED = (
+    "it was not fitted with the challenger, because this version was not the champion then, or because the train step "
+    "did not reach the registry; run the pipeline again, which fits it and repeats no finished step"
+)
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that is the champion, and its package."""
+    """The version that is the champion. recipe: the address of its recipe as fitted with the challenger; None where
+    there is none, for the reason that `missing` gives."""
 
     version: Version
-    package: Contents
+    recipe: str | None
+    missing: str = ""
+
+    @classmethod
+    def of(cls, version: Version, recommender: Recommender, dataset: str, store: Store) -> Champion:
+        """The champion, with its recipe on the recommender's part of a dataset; nothing is fitted here."""
+        try:
+            key = Recipe.of(version.package, recommender, store).key(dataset)
+        except UserError as error:
+            return cls(version, None, str(error))
+        address = store.find(kind(recommender.name), key)
+        if address is not None:
+            return cls(version, address)
+        fault = store.read_document(f"{FAULTS}/{key}")
+        return cls(version, None, NOT_FITTED if fault is None else str(fault["message"]))
+
+    def key(self, store: Store) -> list[str]:
+        """What it is to a verdict: its package, the code of its model where that is a user's own, and its recipe."""
+        try:
+            own = own_code(*specs_of(store.fetch(self.version.package)))
+        except UserError as error:  # a class of its own is gone: it will not be judged
+            return [content_key(self.version.package), str(error)]
+        code = [code_fingerprint(*own)] if own else []
+        return [content_key(self.version.package), *code, content_key(self.recipe) if self.recipe else self.missing]
+
+
+@dataclass(frozen=True)
+class JudgedChampion:
+    """The champion as a verdict judges it. judged: by what: its package, its recipe, or not at all, when there is no
+    competitor. reason: why not by its package."""
+
+    champion: Champion
+    competitor: Competitor | None
+    judged: Literal["package", "recipe"] | None
+    reason: str | None = None
+
+    def facts(self) -> Json:
+        version = self.champion.version
+        return {
+            "version": version.version,
+            "package": version.package,
+            "judged": self.judged,
+            "reason": self.reason,
+            "recipe": self.champion.recipe if self.judged == "recipe" else None,
+        }
 
 
 def challenger_of(settings: JudgeSettings, folder: Path, view: View) -> Competitor:
     """The trained model in a folder. Raises IntegrityError where it was trained on another view of the data."""
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    if vocabulary.ids != view.vocabulary.ids:
-        raise IntegrityError(
-            f"{folder} was trained on another view of the data; train it again on this dataset",
-            code="evaluation.other-view",
-            path=str(folder),
-        )
-    return Competitor(load(folder / "model", settings.classes), settings.exclude)
+    return _fitted_on(view, folder, settings.classes, settings.exclude)
 
 
-def champion_of(package: Contents, view: View, dataset: Path) -> Competitor:
-    """The model of a package, with its own vocabulary, customers and exclusions."""
+def champion_of(
+    champion: Champion, view: View, dataset: Path, store: Store, house: HouseRules | None
+) -> JudgedChampion:
+    """The champion, by its package where that has seen nothing of the test, else by its recipe.
+
+    By its package it has its own vocabulary, customers and exclusions; its recipe has the challenger's vocabulary. It
+    is not judged where its recipe is missing, or where its class is not here.
+    """
+    package = champion.version.package
+    folder = store.fetch(package, verify=True)
+    reach = Reach.of(view, read_info(folder).get("fitted_until"))
+    try:
+        if not reach.seen:
+            contents = load_contents(folder)
+            barred = None if house is None else house.on(contents.vocabulary, contents.items)
+            competitor = replace(_packaged(contents, view, dataset), barred=barred)
+            return JudgedChampion(champion, competitor, "package")
+        if champion.recipe is None:
+            reason = f"{reach}; its recipe would be judged, but {champion.missing}"
+            return JudgedChampion(champion, None, None, reason)
+        own = recommender_of(folder)
+        competitor = _fitted_on(view, store.fetch(champion.recipe, verify=True), own.classes, own.exclude)
+        barred = None if house is None else house.on(view.vocabulary, view.items)
+        return JudgedChampion(champion, replace(competitor, barred=barred), "recipe", str(reach))
+    except UserError as error:
+        return JudgedChampion(champion, None, None, str(error))
+
+
+def _packaged(package: Contents, view: View, dataset: Path) -> Competitor:
     translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
     customers = None
     if package.customers:
         own = (package.customers.get(customer, -1) for customer in customer_ids(dataset).to_pylist())
         customers = np.array([*own, -1], dtype=np.int32)
     return Competitor(package.model, package.recommender.exclude, translation, package.evaluate, customers)
+
+
+def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -> Competitor:
+    """The model in a folder, which was fitted on the view's training part. Raises IntegrityError where it was not."""
+    vocabulary = Vocabulary.load(folder / VOCABULARY)
+    if vocabulary.ids != view.vocabulary.ids:
+        raise IntegrityError(
+            f"{folder} was trained on another view of the data; train it again on this dataset",
+            code="evaluation.other-view",
+            path=str(folder),
+        )
+    return Competitor(load(folder / MODEL, classes), exclude)
 
 
 def baseline_of(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Progress) -> Competitor:

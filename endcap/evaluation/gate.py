@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+from endcap.evaluation.evidence import half_width, is_open
 from endcap.evaluation.metrics import lower_is_better
 from endcap.spec.gate import Condition
 
 CHALLENGER, CHAMPION, BEST_BASELINE = "challenger", "champion", "best-baseline"
+Word = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Estimate:
     lower: float | None = None
     upper: float | None = None
 
+    def less(self, number: float) -> Estimate:
+        """All of it less a number."""
+        ends = (None if end is None else end - number for end in (self.lower, self.upper))
+        return Estimate(self.value - number, *ends)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -29,10 +36,19 @@ class Comparison:
     difference: Mapping[str, Estimate]
     ratio: Mapping[str, Estimate]
 
+    def by(self, compare: str, metric: str) -> Estimate:
+        """As a condition compares: `difference`, `ratio`, or `relative`, the difference by the other's value, which is
+        infinite where only the other's value is 0 and 0 where both are."""
+        if compare == "difference":
+            return self.difference[metric]
+        return self.ratio[metric] if compare == "ratio" else self.ratio[metric].less(1.0)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One condition, decided. number: what was held against the limit; None where there was nothing to compare."""
+    """One condition, decided. number: what was held against the limit; None where there was nothing to compare.
+    other: the model that it was compared with. what: the number in words. half_width: see `endcap.evaluation.evidence`;
+    is_open: whether the limit lies within the interval."""
 
     metric: str
     against: str | None
@@ -44,10 +60,16 @@ class Outcome:
     passed: bool
     text: str
     note: str = ""
+    other: str | None = None
+    what: str = ""
+    half_width: float | None = None
+    is_open: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        number = self.number if self.number is None or math.isfinite(self.number) else None
-        return {**asdict(self), "number": number}
+        """JSON has no infinity: such a number is null, and its text says it."""
+        numbers = {name: getattr(self, name) for name in ("number", "half_width")}
+        finite = {name: one if one is None or math.isfinite(one) else None for name, one in numbers.items()}
+        return {**asdict(self), **finite}
 
 
 def decide(
@@ -55,14 +77,24 @@ def decide(
     metrics: Mapping[str, Mapping[str, Estimate]],
     comparisons: Mapping[str, Comparison],
     baselines: Sequence[str],
+    *,
+    unjudged: str = "",
 ) -> list[Outcome]:
-    """Each condition's outcome, in their order; the gate is passed if all are.
+    """Each condition's outcome, in their order; the gate is passed if all are, and the evidence is enough.
 
-    metrics: by model (challenger, champion where there is one, each baseline) and metric. comparisons: of the
+    metrics: by model (challenger, champion where one is judged, each baseline) and metric. comparisons: of the
     challenger with each other model. best-baseline is the baseline that is best on the condition's own metric.
-    A condition against the champion is passed where there is none.
+    A condition against the champion is passed where there is none. unjudged: why there is one that could not be judged;
+    then such a condition fails.
     """
-    return [_decide(condition, metrics, comparisons, baselines) for condition in conditions]
+    return [_decide(condition, metrics, comparisons, baselines, unjudged) for condition in conditions]
+
+
+def word(outcomes: Sequence[Outcome], lacking: Sequence[str]) -> Word:
+    """The gate's word. lacking: what is missing of the evidence: then there is none for either other word."""
+    if lacking:
+        return "undecided"
+    return "passed" if all(outcome.passed for outcome in outcomes) else "failed"
 
 
 def best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]], baselines: Sequence[str]) -> str:
@@ -76,19 +108,19 @@ def _decide(
     metrics: Mapping[str, Mapping[str, Estimate]],
     comparisons: Mapping[str, Comparison],
     baselines: Sequence[str],
+    unjudged: str,
 ) -> Outcome:
-    other = condition.against
+    metric, other = condition.metric, condition.against
     if other == BEST_BASELINE:
-        other = best_baseline(condition.metric, metrics, baselines)
+        other = best_baseline(metric, metrics, baselines)
     if other == CHAMPION and CHAMPION not in metrics:
-        text = f"{condition.metric} against the champion: no champion yet"
-        return _outcome(condition, None, passed=True, text=text, note="no champion yet")
+        note = f"the champion is not judged: {unjudged}" if unjudged else "no champion yet"
+        return _outcome(condition, None, passed=not unjudged, text=f"{metric} against the champion: {note}", note=note)
     if other is None:
-        found, what = metrics[CHALLENGER][condition.metric], condition.metric
-    elif condition.compare == "difference":
-        found, what = comparisons[other].difference[condition.metric], f"{condition.metric} minus {other}'s"
+        found, what = metrics[CHALLENGER][metric], metric
     else:
-        found, what = comparisons[other].ratio[condition.metric], f"{condition.metric} over {other}'s"
+        found = comparisons[other].by(condition.compare, metric)
+        what = f"{metric} {_WORDS[condition.compare].format(other=other)}"
     number, note = _held(condition, found)
     if condition.min is not None:
         passed, limit = number >= condition.min, f"at least {condition.min:g}"
@@ -99,7 +131,26 @@ def _decide(
     text = f"{what}{end} is {number:.4g}, {'' if passed else 'not '}{limit}"
     if note:
         text += f" ({note})"
-    return _outcome(condition, number, passed=passed, text=text, note=note)
+    return _outcome(
+        condition,
+        number,
+        passed=passed,
+        text=text,
+        note=note,
+        other=other,
+        what=what,
+        half_width=half_width(
+            None if other is None else condition.compare, found, metrics[other or CHALLENGER][metric].value
+        ),
+        is_open=is_open(condition, found),
+    )
+
+
+_WORDS = {
+    "difference": "minus {other}'s",
+    "ratio": "over {other}'s",
+    "relative": "relative to {other}'s",
+}
 
 
 def _held(condition: Condition, found: Estimate) -> tuple[float, str]:
@@ -110,7 +161,7 @@ def _held(condition: Condition, found: Estimate) -> tuple[float, str]:
     return (found.value, "has no interval: the estimate counts") if end is None else (end, "")
 
 
-def _outcome(condition: Condition, number: float | None, *, passed: bool, text: str, note: str) -> Outcome:
+def _outcome(condition: Condition, number: float | None, **decided: Any) -> Outcome:
     return Outcome(
         metric=condition.metric,
         against=condition.against,
@@ -119,7 +170,5 @@ def _outcome(condition: Condition, number: float | None, *, passed: bool, text: 
         number=number,
         min=condition.min,
         max=condition.max,
-        passed=passed,
-        text=text,
-        note=note,
+        **decided,
     )

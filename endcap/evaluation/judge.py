@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
 from endcap.evaluation.barred import HouseRules, caveat
 from endcap.evaluation.caveats import caveats
-from endcap.evaluation.competitors import Champion, baseline_of, challenger_of, champion_of
+from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
 from endcap.evaluation.contest import Contest
+from endcap.evaluation.evidence import lacking
 from endcap.evaluation.examination import Examination
-from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide
+from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
 from endcap.evaluation.given import given_files
 from endcap.evaluation.samples import Samples
+from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.progress import Advance
 from endcap.registry import Version, log_run, open_registry
-from endcap.registry.package import RULES, load_contents, specs_of
+from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
 from endcap.spec.recommender import GivenNegatives
@@ -50,7 +52,8 @@ def judge(
     """Judge a trained model by the gate of its spec, or find the verdict; returns the verdict's address.
 
     What the protocol asks of the view's test sessions is asked of the model and of the members that it is made of, of
-    the champion with its own vocabulary and exclusions, and of each baseline, fitted on the view's training part.
+    the champion (by its package, or where that has seen the test by its recipe, which the train step has fitted), and
+    of each baseline, fitted on the view's training part.
     shop: whose rules hold for all of them alike; its blacklist is read now. None: there are no rules.
     A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
@@ -65,11 +68,11 @@ def judge(
     version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
-    key = fingerprint(question, None if version is None else _version_key(version, store))
+    champion = None if version is None else Champion.of(version, recommender, dataset, store)
+    key = fingerprint(question, None if champion is None else champion.key(store))
     found = store.find(kind, key)
     if found is not None:
         return found
-    champion = None if version is None else Champion(version, load_contents(store.fetch(version.package, verify=True)))
     with store.publish(kind, key) as draft:
         facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
@@ -80,12 +83,6 @@ def judge(
         if known is not None:
             (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
     return draft.address
-
-
-def describe(facts: Mapping[str, Any]) -> str:
-    """One line on a verdict: the conditions that failed, or those that passed."""
-    told = [one["text"] for one in facts["conditions"] if one["passed"] == facts["passed"]]
-    return f"gate {'passed' if facts['passed'] else 'failed'}: {'; '.join(told) or 'it has no conditions'}"
 
 
 def _judge(
@@ -99,7 +96,7 @@ def _judge(
 ) -> tuple[Json, Json]:
     folder = store.fetch(dataset)
     view = open_view(folder, settings)
-    warnings = _caveats(settings, view, champion)
+    warnings = caveats(settings, view)
     house = None if known is None else HouseRules.of(known, folder)
     barred = None if house is None else house.on(view.vocabulary, view.items)
     examination = Examination(settings, view, folder)
@@ -107,6 +104,8 @@ def _judge(
     warnings += [told for facts in taken.values() if (told := caveat(facts, len(examination.predictions)))]
     if house is not None:
         warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
+    held = None if champion is None else champion_of(champion, view, folder, store, house)
+    warnings += [] if held is None or held.judged else [unjudged_text(held.facts())]
     for warning in warnings:
         progress(f"warning: {warning}")
     predictions = f"{len(examination.predictions.first):,} predictions"
@@ -114,9 +113,8 @@ def _judge(
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
-    if champion is not None:
-        own = None if house is None else house.on(champion.package.vocabulary, champion.package.items)
-        competitors[CHAMPION] = replace(champion_of(champion.package, view, folder), barred=own)
+    if held is not None and held.competitor is not None:
+        competitors[CHAMPION] = held.competitor
     samples = Samples(view, settings.seed)
     whole = len(competitors) + len(settings.compared)
     for done, (name, competitor) in enumerate(competitors.items()):
@@ -131,9 +129,10 @@ def _judge(
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
     contest = examination.contest()
     baselines = [spec.name for spec in settings.compared]
-    outcomes = decide(settings.gate, contest.metrics, contest.comparisons, baselines)
+    unjudged = (held.reason or "") if held is not None and held.judged is None else ""
+    outcomes = decide(settings.gate.conditions, contest.metrics, contest.comparisons, baselines, unjudged=unjudged)
     asked = asked_facts(settings, view, examination.predictions)
-    facts = _facts(outcomes, contest, champion, view, asked, warnings)
+    facts = _facts(settings, outcomes, contest, held, view, asked, warnings)
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
     return {**facts, **taken, "confidence": settings.evaluation.confidence}, report
@@ -148,31 +147,28 @@ def _opponent(settings: JudgeSettings, contest: Contest) -> str:
 
 
 def _facts(
+    settings: JudgeSettings,
     outcomes: Sequence[Outcome],
     contest: Contest,
-    champion: Champion | None,
+    champion: JudgedChampion | None,
     view: View,
     asked: Json,
     warnings: list[str],
 ) -> Json:
+    missing = lacking(settings.gate.evidence, asked["sessions"], outcomes, settings.split)
+    outcome = word(outcomes, missing)
     return {
-        "passed": all(outcome.passed for outcome in outcomes),
+        "outcome": outcome,
+        "passed": outcome == "passed",
         "conditions": [outcome.to_json() for outcome in outcomes],
+        "evidence": {**settings.gate.evidence.model_dump(mode="json"), "lacking": missing},
         **contest.facts(),
         **asked,
         "items": len(view.vocabulary),
         "counts": view.counts,
-        "champion": None
-        if champion is None
-        else {"version": champion.version.version, "package": champion.version.package},
+        "champion": None if champion is None else champion.facts(),
         "warnings": warnings,
     }
-
-
-def _version_key(version: Version, store: Store) -> list[str]:
-    """What a champion is to a verdict: its package, and the code of its model where that is a user's own."""
-    own = own_code(*specs_of(store.fetch(version.package)))
-    return [content_key(version.package), *([code_fingerprint(*own)] if own else [])]
 
 
 def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
@@ -188,12 +184,6 @@ def _files(settings: JudgeSettings) -> list[str]:
     """Digests of the files that a verdict depends on beside the dataset."""
     negatives = settings.evaluation.negatives
     return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
-
-
-def _caveats(settings: JudgeSettings, view: View, champion: Champion | None) -> list[str]:
-    if champion is None:
-        return caveats(settings, view, "", None)
-    return caveats(settings, view, champion.version.version, champion.package.info.get("fitted_until"))
 
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:

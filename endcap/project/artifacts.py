@@ -201,8 +201,15 @@ class Verdict(Artifact, Tabular):
     title = "Verdict"
 
     @property
+    def outcome(self) -> str:
+        """The gate's word: `passed`, `failed`, or `undecided` where the evidence is not enough for either."""
+        from endcap.evaluation.words import word_of
+
+        return word_of(self.facts)
+
+    @property
     def passed(self) -> bool:
-        """The gate's word."""
+        """Whether the gate lets the model pass."""
         return bool(self.facts["passed"])
 
     @property
@@ -240,17 +247,21 @@ class Verdict(Artifact, Tabular):
 
     def __str__(self) -> str:
         from endcap.evaluation.headline import headline
+        from endcap.evaluation.words import lacking, recipe_text
 
         conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
+        conditions += [f"  ? {one}" for one in lacking(self.facts)]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
         judged = headline(self.facts)
         table = text_table(*metric_table(self.facts))
-        return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *warnings])
+        notes = [f"  {told}" for told in [recipe_text(self.facts)] if told]
+        return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
     def _repr_html_(self) -> str:
-        return html_table(
-            *metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=self.facts["warnings"]
-        )
+        from endcap.evaluation.words import recipe_text
+
+        notes = [told for told in (recipe_text(self.facts), *self.facts["warnings"]) if told]
+        return html_table(*metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
 
 
 class Package(Artifact):

@@ -235,7 +235,8 @@ class Project(Reading):
     def train(self, dataset: Input = None) -> Trained:
         """Find the model's settings where the spec has a search, and fit the model on the training part.
 
-        A training that was killed goes on from its last epoch.
+        A training that was killed goes on from its last epoch. Where the champion's package has seen the test, its
+        recipe is fitted on the training part too, for `evaluate` to compare with.
 
         Examples
         --------
@@ -243,11 +244,12 @@ class Project(Reading):
         >>> trained.model["name"]
         'vsknn'
         """
-        from endcap.training import describe, train
+        from endcap.training import describe, fit_champion, train
 
         taken = self._input("dataset", dataset)
         with self._following("train") as progress:
             address = train(self.recommender, taken, self.store, self.registry or None, progress=progress)
+            fit_champion(self.recommender, taken, self.store, self.registry or None, progress=progress)
         facts = self._facts(address)
         return Trained(self._made_now("trained", address), describe(facts), facts, self.store)
 

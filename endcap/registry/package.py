@@ -109,6 +109,7 @@ def write_package(
     fitted_until: int | None = None,
     customers: pa.Array | None = None,
     house_rules: Catalogue | None = None,
+    recipe: Mapping[str, Any] | None = None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write a package into an existing folder.
@@ -117,8 +118,9 @@ def write_package(
     shop's declarations of event-level features; event_types: the types it trains on, None: all. session_gap: see
     `Contents`. fitted_until: time of the last event that the model learnt from, epoch ms. customers: ids of the model's
     `known_customers`, strings in their order; needed where it knows any. house_rules: the shop's, with the blacklist;
-    the items that they speak of are those of `items`. lineage: JSON values, such as the addresses of dataset and
-    verdict.
+    the items that they speak of are those of `items`. recipe: what the model was fitted by, JSON values: its spec as a
+    search left it (`model`), and what its fits found out (`found`). lineage: JSON values, such as the addresses of
+    dataset and verdict.
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
         raise ValueError("the item table is not in the order of the vocabulary")
@@ -137,7 +139,7 @@ def write_package(
     _write(folder / FEATURES, {"events": declared, "event_types": types, "session_gap_ms": session_gap})
     _write(folder / ENVIRONMENT, environment())
     about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
-    _write(folder / INFO, stamped(PACKAGE, {**about, **lineage}))
+    _write(folder / INFO, stamped(PACKAGE, {**about, **({} if recipe is None else {"recipe": recipe}), **lineage}))
     ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
     _write(folder / EXAMPLE, _example(ranker, {"k": min(5, recommender.serving.max_k), **asks}))
@@ -166,7 +168,7 @@ def load_contents(folder: Path) -> Contents:
     a class of one's own is made by that class as it is installed here, if the package's recommender lists it; else
     UserError says what to do.
     """
-    info = _info(folder)
+    info = read_info(folder)
     try:
         recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
         features = json.loads((folder / FEATURES).read_text())
@@ -214,25 +216,26 @@ def load_contents(folder: Path) -> Contents:
     )
 
 
+def recommender_of(folder: Path) -> Recommender:
+    """The recommender of the package in a folder, which is not loaded. Raises IntegrityError."""
+    try:
+        return Recommender.model_validate_json((folder / SPEC).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _damaged(folder, error) from error
+
+
 def specs_of(folder: Path) -> list[ModelSpec | PreprocessorSpec]:
     """The specs of the model and of the preprocessors of the package in a folder, which is not loaded.
 
     Raises IntegrityError.
     """
-    try:
-        recommender = Recommender.model_validate_json((folder / SPEC).read_bytes())
-        return [recommender.model, *recommender.preprocessing]
-    except (OSError, ValidationError) as error:
-        raise IntegrityError(
-            f"{folder} is no whole package: {error}; register another version",
-            code="registry.package-damaged",
-            path=str(folder),
-            reason=str(error),
-        ) from error
+    recommender = recommender_of(folder)
+    return [recommender.model, *recommender.preprocessing]
 
 
-def _info(folder: Path) -> dict[str, Any]:
-    """Read before anything else, which in another format may be missing or mean something else."""
+def read_info(folder: Path) -> dict[str, Any]:
+    """Where the package in a folder comes from. Read before anything else, which in another format may be missing or
+    mean something else. Raises IntegrityError, UserError where it is of another format."""
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         # Release 0.1.0 said it there alone.

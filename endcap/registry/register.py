@@ -36,9 +36,18 @@ def register(
     With `approval: gate` it is approved at once, and becomes the challenger, or the champion where there is none;
     with `approval: person` it is pending, without an alias, until someone approves it. The same package again is the
     same version. Its tags name the image that registered it, and those that trained and refitted the model, however
-    long ago that was. Raises UserError where the verdict is that the gate failed.
+    long ago that was. Raises UserError where the gate failed, or was undecided.
     """
     facts = store.manifest(verdict)["facts"]
+    if facts.get("outcome") == "undecided":
+        lacking = facts["evidence"]["lacking"]
+        raise UserError(
+            f"{package} is not registered: its gate is undecided ({'; '.join(lacking)})",
+            code="registry.gate-undecided",
+            package=package,
+            verdict=verdict,
+            lacking=lacking,
+        )
     if not facts["passed"]:
         failed = [one["text"] for one in facts["conditions"] if not one["passed"]]
         raise UserError(
@@ -103,8 +112,8 @@ def log_run(
         "verdict_key": key,
         "dataset": verdict["dataset"],
         "snapshot": verdict.get("snapshot", ""),
-        "gate": "passed" if verdict["passed"] else "failed",
-        "verdict": _told(verdict["conditions"]),
+        "gate": verdict["outcome"],
+        "verdict": _told(verdict),
     }
     if searched := (trained.get("search") or {}).get("run"):
         tags["search_run"] = searched
@@ -141,9 +150,10 @@ def _images(package: str, store: Store) -> dict[str, str]:
     return dict(zip(IMAGES, of_each, strict=True))
 
 
-def _told(conditions: list[dict[str, Any]]) -> str:
-    """A line a condition."""
-    lines = [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in conditions]
+def _told(verdict: dict[str, Any]) -> str:
+    """A line a condition, after what is missing to decide."""
+    lines = [f"undecided: {one}" for one in verdict["evidence"]["lacking"]]
+    lines += [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in verdict["conditions"]]
     return "\n".join(lines) or "the gate has no conditions"
 
 

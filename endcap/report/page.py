@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
+from endcap.evaluation.words import lacking, recipe_text, word_of
 from endcap.report.chart import NONE, Table, number
 from endcap.report.data import data
 from endcap.report.facts import Estimate, Facts
@@ -63,6 +64,9 @@ def render(facts: Facts) -> str:
     page = environment.from_string(asset("report.html"))
     return page.render(
         facts=facts,
+        word=word_of(facts.verdict),
+        lacking=lacking(facts.verdict),
+        recipe=recipe_text(facts.verdict),
         failed=[one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
         opponent=facts.opponent,
         created=_moment(facts.created),

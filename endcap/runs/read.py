@@ -150,6 +150,11 @@ class Run:
         return str(self.document.get("page", ""))
 
     @property
+    def gate(self) -> str:
+        """The gate's word: `passed`, `failed` or `undecided`; empty where no model was judged."""
+        return next((str(step.document["gate"]) for step in self.steps if "gate" in step.document), "")
+
+    @property
     def gave(self) -> str:
         """What the run gave, in a line: its fault, or what its last step said."""
         if fault := self.fault:
@@ -171,6 +176,7 @@ class Run:
             "recommender": self.recommender,
             "state": self.state,
             "seconds": self.seconds,
+            "gate": self.gate,
             **error,
             "steps": steps,
         }

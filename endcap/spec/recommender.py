@@ -245,7 +245,9 @@ class Recommender(Strict):
             cutoffs = ", ".join(str(cutoff) for cutoff in self.evaluation.cutoffs)
             hint = "Change the metric's cutoff, or add it to evaluation.cutoffs."
             allowed = f"a cutoff of evaluation.cutoffs: {cutoffs}"
-            yield Mistake(("gate", "conditions", number, "metric"), repr(condition.metric), allowed, hint, code="unknown-name")
+            yield Mistake(
+                ("gate", "conditions", number, "metric"), repr(condition.metric), allowed, hint, code="unknown-name"
+            )
 
     @property
     def models(self) -> dict[Key, ModelSpec]:

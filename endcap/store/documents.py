@@ -42,6 +42,7 @@ KINDS = {
     "datasets": Kind(),
     "fits": Kind(),
     "trained": Kind(),
+    "recipes": Kind(),
     "verdicts": Kind(),
     "refitted": Kind(),
     "packages": Kind(),
@@ -52,6 +53,7 @@ KINDS = {
     # 2: since when each version is served. Readers of version 1 know no other keys.
     "deployments": Kind(2, {1: dict}),
     "ingests": Kind(),
+    "recipe-faults": Kind(),
     "runs": Kind(),
     "specs": Kind(),
 }

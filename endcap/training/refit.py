@@ -18,6 +18,7 @@ from endcap.models.custom import own_code
 from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
 from endcap.registry.package import RULES, environment, write_package
+from endcap.registry.recipe import recipe_facts
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import RefitSettings
@@ -46,10 +47,19 @@ def refit(
     """Fit the winner on all data for the number of epochs found, and write its package; returns the address.
 
     With `refit: false` the judged model itself is packed. The shop's rules go with it as it was judged by them. Raises
-    UserError where the verdict is that the gate failed. The fitted model is an artifact of its own: what only serving,
+    UserError where the gate failed, or was undecided. The fitted model is an artifact of its own: what only serving,
     gate or pipeline settings change is packed anew, and not fitted.
     """
-    if not facts_of(store, verdict)["passed"]:
+    judged = facts_of(store, verdict)
+    if not judged["passed"]:
+        if judged.get("outcome") == "undecided":
+            lacking = judged["evidence"]["lacking"]
+            raise UserError(
+                f"{verdict}: the gate is undecided, so there is nothing to pack: {'; '.join(lacking)}",
+                code="training.gate-undecided",
+                verdict=verdict,
+                lacking=lacking,
+            )
         raise UserError(
             f"{verdict}: the gate failed, so there is nothing to pack; `endcap run` trains another model",
             code="training.gate-failed",
@@ -169,5 +179,6 @@ def _write(
         session_gap=made_of.get("session_gap_ms"),
         fitted_until=facts_of(store, winner)["fitted_until"],
         house_rules=rules,
+        recipe=recipe_facts(facts_of(store, sources["trained"])),
         lineage={**sources, "snapshot": made_of["snapshot"]},
     )

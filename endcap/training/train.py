@@ -16,7 +16,7 @@ from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, part_of, tried, view_of
 from endcap.registry.package import environment
 from endcap.spec.model import ModelSpec
-from endcap.spec.settings import TrainSettings
+from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
@@ -75,7 +75,7 @@ def _make(
     if is_searched(settings):
         place = work / "search"
         searched = search(settings, dataset, store, view, key=key, work=place, registry_uri=registry, progress=progress)
-    with _fits(settings, dataset, store, key, view, work, progress) as fit:
+    with fits(settings, dataset, store, key, view, work, progress) as fit:
         learned = _learn(settings, searched, view, fit, progress)
     with store.publish(kind(settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
@@ -97,10 +97,10 @@ def _make(
 
 
 @contextlib.contextmanager
-def _fits(
-    settings: TrainSettings, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
+def fits(
+    settings: FitSettings, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
 ) -> Iterator[Fit]:
-    """How the step fits: here, or over workers."""
+    """How a step fits on the parts of a view: here, or over workers."""
     if settings.workers == 1:
         yield functools.partial(_fit_here, settings, view, work, progress)
         return
@@ -109,7 +109,7 @@ def _fits(
 
 
 def _fit_here(
-    settings: TrainSettings,
+    settings: FitSettings,
     view: View,
     work: Path,
     progress: Progress,

@@ -96,4 +96,4 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
     assert view.vocabulary.ids == ["b", "a", "c"]
     examination.examine("challenger", Competitor(AfterLast(np.ones((3, 3)))))
     assert examination.contest().metrics["challenger"]["hr@1"].value == 0
-    assert any("among the items that" in told for told in caveats(wanted, view, "", None))
+    assert any("among the items that" in told for told in caveats(wanted, view))

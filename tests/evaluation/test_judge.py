@@ -31,6 +31,10 @@ GATE = [
 ]
 
 
+EVIDENCE = {"sessions": 1, "half_width": 10.0}
+"""These logs are toys."""
+
+
 def walks(letters: str, count: int) -> str:
     return " ".join("".join(letters[(start + step) % len(letters)] for step in range(5)) for start in range(count))
 
@@ -46,7 +50,8 @@ def spec(**keys: Any) -> Recommender:
     model = {"name": "sequential-rules"}
     evaluation = {"cutoffs": [2, 5], "bootstrap": 200}
     defaults = {"split": given, "model": model, "baselines": BASELINES, "gate": GATE, "evaluation": evaluation}
-    return recommender(**{**defaults, **keys})
+    merged = {**defaults, **keys}
+    return recommender(**{**merged, "gate": {"evidence": EVIDENCE, "conditions": merged["gate"]}})
 
 
 def train(wanted: Recommender, data: str, store: Store) -> str:
@@ -61,7 +66,9 @@ def train(wanted: Recommender, data: str, store: Store) -> str:
     return draft.address
 
 
-def promote(wanted: Recommender, data: str, verdict: str, store: Store, fitted_until: int) -> str:
+def promote(
+    wanted: Recommender, data: str, verdict: str, store: Store, fitted_until: int, *, with_recipe: bool = True
+) -> str:
     """Package what was judged, and register it."""
     view = open_view(store.fetch(data), wanted)
     model = make(wanted.model)
@@ -74,6 +81,7 @@ def promote(wanted: Recommender, data: str, verdict: str, store: Store, fitted_u
             items=view.items,
             recommender=wanted,
             fitted_until=fitted_until,
+            recipe={"model": wanted.model.model_dump(mode="json"), "found": {}} if with_recipe else None,
             lineage={},
         )
     return register(wanted, draft.address, verdict, store)

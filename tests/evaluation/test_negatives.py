@@ -76,7 +76,7 @@ def test_the_verdict_says_of_how_many_items_there_were_fewer_than_asked_for(
         gate=[],
     )
     view = open_view(dataset(store, rows), wanted)
-    (warning,) = [warning for warning in caveats(wanted, view, "", None) if "evaluation.negatives" in warning]
+    (warning,) = [warning for warning in caveats(wanted, view) if "evaluation.negatives" in warning]
     assert (said or "among 1 sampled items (mean of 2 draws)") in warning
     assert ("fewer" in warning) == (said is not None)
 

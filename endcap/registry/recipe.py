@@ -1,0 +1,109 @@
+"""A version's recipe: what its package's model was fitted by, so that it can be fitted again on other sessions.
+
+A champion is fitted on all that there is, so on days that a later test asks about. What can be compared there is its
+recipe: the settings that were found, fitted on what the challenger is fitted on. The train step fits it
+(`endcap.training.recipes`), as an artifact of its own; evaluate finds it by the package's address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from endcap.errors import NotFoundError, UserError
+from endcap.models.custom import own_code
+from endcap.registry.package import read_info, recommender_of
+from endcap.spec.model import ModelSpec
+from endcap.spec.settings import FitSettings
+from endcap.spec.training import training_mistakes
+from endcap.steps import RECIPE
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
+
+Json = dict[str, Any]
+FAULTS = "recipe-faults"
+"""Documents that say why a recipe could not be fitted, by the key that it would have."""
+_OWN = ("classes", "seed", "preprocessing", "exclude", "refit")
+"""Settings of a fit that a recipe has of its own; the others say what is trained on, and where."""
+
+
+def kind(name: str) -> str:
+    """Where the fitted recipes of a recommender's champions lie in a store."""
+    return f"recipes/{name}"
+
+
+def recipe_facts(trained: Mapping[str, Any]) -> Json:
+    """What a package notes of its recipe, out of the facts of the trained model that it was made of."""
+    return {"model": trained["model"], "found": trained["found"]}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to fit the model of a package on a recommender's training part.
+
+    package: its address. settings: of the fit: the split, what is predicted and the workers are the recommender's, all
+    else is the package's own, its model as a search left it. found: what its fits found out, such as the number of
+    epochs.
+    """
+
+    package: str
+    settings: FitSettings
+    found: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, package: str, recommender: Recommender, store: Store) -> Recipe:
+        """Raises UserError where the package does not tell its recipe, nor the trained model that it was made of, or
+        where the recipe is wrong, such as of a class that is not listed; and what reading a package raises."""
+        folder = store.fetch(package)
+        own, facts = recommender_of(folder), _facts(package, read_info(folder), store)
+        document = FitSettings.of(recommender).model_dump(mode="json", by_alias=True)
+        of_own = own.model_dump(mode="json", by_alias=True)
+        document |= {name: of_own[name] for name in _OWN} | {"model": facts["model"], "baselines": []}
+        try:
+            settings = FitSettings.model_validate(document)
+        except ValidationError as error:
+            raise UserError(
+                f"the recipe of {package} is none for this release: {error}; register a new version",
+                code="registry.recipe-unfit",
+                package=package,
+                reason=str(error),
+            ) from error
+        # Workers share what they can share; how many they are is the step's, not the recipe's.
+        if any(training_mistakes(settings.training, settings.model)):
+            settings = settings.model_copy(update={"workers": 1})
+        return cls(package, settings, facts["found"])
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model to fit."""
+        return self.settings.model
+
+    def key(self, dataset: str) -> str:
+        """Of the fitted recipe, on the training part of a dataset. Raises UserError where a class is not here."""
+        own = own_code(self.model, *self.settings.preprocessing)
+        made_of = [content_key(self.package), content_key(dataset)]
+        return fingerprint(made_of, self.settings.key(), dict(self.found), code_fingerprint(RECIPE, *own))
+
+
+def _facts(package: str, info: Mapping[str, Any], store: Store) -> Json:
+    """The model's spec and what was found, from the package, or where an older one does not tell from its training."""
+    if recipe := info.get("recipe"):
+        return dict(recipe)
+    trained = info.get("trained", "")
+    try:
+        if trained:
+            return recipe_facts(store.manifest(trained)["facts"])
+    except NotFoundError:
+        pass
+    raise UserError(
+        f"{package} does not tell by which settings it was fitted, and the trained model that it was made of, "
+        f"{trained or 'which it does not name'}, is not in the store; register a new version, which tells",
+        code="registry.no-recipe",
+        package=package,
+        trained=trained,
+    )

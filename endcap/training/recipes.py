@@ -1,0 +1,110 @@
+"""The champion's recipe, fitted beside a challenger: what the evaluate step compares with where the champion's package
+has seen the test."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from endcap.errors import EndcapError, StorageError
+from endcap.evaluation.reach import Reach
+from endcap.models import Model, make
+from endcap.models.learn import view_of
+from endcap.registry import Version, open_registry
+from endcap.registry.package import environment, read_info
+from endcap.registry.recipe import FAULTS, Recipe, kind
+from endcap.store import Store
+from endcap.training.train import MODEL, VOCABULARY, Progress, fits
+
+if TYPE_CHECKING:
+    from endcap.features.view import View
+    from endcap.spec.recommender import Recommender
+    from endcap.training.distributed.stage import Part
+
+
+def fit_champion(
+    recommender: Recommender,
+    dataset: str,
+    store: Store,
+    registry: str | None = None,
+    *,
+    progress: Progress = lambda line: None,
+) -> str | None:
+    """Fit the recipe of the recommender's champion where its package reaches into the test; returns its address.
+
+    None where there is no champion, where its package has seen nothing of the test, or where its recipe cannot be
+    fitted: then a warning says why, the reason is kept for the verdict, and the challenger is none the worse for it.
+    A fit that was killed goes on, and one that failed is tried again by the next run.
+    """
+    try:
+        version = open_registry(registry, store).champion(recommender.name)
+    except (EndcapError, OSError) as error:
+        progress(
+            f"warning: the registry does not say which version is the champion, so its recipe is not fitted: {error}"
+        )
+        return None
+    if version is None:
+        return None
+    try:
+        recipe = Recipe.of(version.package, recommender, store)
+        key = recipe.key(dataset)
+    except StorageError:
+        raise
+    except EndcapError as error:  # the evaluate step meets it too
+        _warn(version, error, progress)
+        return None
+    place = kind(recommender.name)
+    with store.workspace(place, key, progress) as work:
+        found = store.find(place, key)
+        if found is not None:
+            return found
+        try:
+            return fit_recipe(recipe, version.version, dataset, store, key, work, progress)
+        except (StorageError, MemoryError):
+            raise
+        except Exception as error:
+            # Whatever a model does, of one's own too, must not cost the challenger that is trained already.
+            message = str(error) or type(error).__name__
+            store.write_document(f"{FAULTS}/{key}", {"package": version.package, "message": message})
+            _warn(version, error, progress)
+            return None
+
+
+def fit_recipe(
+    recipe: Recipe, version: str, dataset: str, store: Store, key: str, work: Path, progress: Progress
+) -> str | None:
+    """Fit a recipe as its own model was fitted before it was judged; None where its package has not seen the test."""
+    begun = time.monotonic()
+    view = view_of(store.fetch(dataset), recipe.settings)
+    reach = Reach.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
+    if not reach.seen:
+        return None
+    progress(f"fitting the recipe of the champion, version {version}: {reach}")
+    model = _fitted(recipe, view, dataset, store, key, work, progress)
+    with store.publish(kind(recipe.settings.name), key) as draft:
+        (draft.path / MODEL).mkdir()
+        model.save(draft.path / MODEL)
+        view.vocabulary.save(draft.path / VOCABULARY)
+        draft.facts |= {
+            "package": recipe.package,
+            "dataset": dataset,
+            "model": recipe.model.model_dump(mode="json"),
+            "found": dict(recipe.found),
+            "seconds": round(time.monotonic() - begun, 3),
+            "environment": environment(),
+        }
+    return draft.address
+
+
+def _fitted(recipe: Recipe, view: View, dataset: str, store: Store, key: str, work: Path, progress: Progress) -> Model:
+    # Without a refit a model that was watched by the validation part was fitted on what lies before it.
+    watched = make(recipe.model).needs_validation
+    part: Part = "training" if recipe.settings.refit or not watched else "train"
+    with fits(recipe.settings, dataset, store, key, view, work, progress) as fit:
+        return fit(recipe.model, part, recipe.found).model
+
+
+def _warn(version: Version, error: Exception, progress: Progress) -> None:
+    told = f"the recipe of the champion, version {version.version}, cannot be fitted: {error}"
+    progress(f"warning: {told}; conditions against the champion fail where its package has seen the test")
