@@ -32,7 +32,7 @@ from endcap.rules import fetch_catalogue
 from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, check_folder, open_store
-from endcap.training import refit, train
+from endcap.training import fit_champion, refit, train
 from endcap_serving.predictor.lookups import shop_of
 
 EXAMPLE = Path(__file__).with_name("release-0.1.0.tar.xz")
@@ -163,15 +163,20 @@ def test_the_rule_data_and_the_lists_in_the_online_store_are_read(folder: Path) 
 
 
 def test_the_next_version_is_judged_against_the_champion_of_then(folder: Path) -> None:
-    store, loaded = store_of(folder), load(folder / "next.yaml", sets=["model.max_epochs=1"])
+    """It saw the test of now: its recipe is judged, which its package of then does not tell, but its training."""
+    sets = ["model.max_epochs=1", "gate.evidence.sessions=1", "gate.evidence.half_width=10"]
+    store, loaded = store_of(folder), load(folder / "next.yaml", sets=sets)
+    open_registry(None, store).promote("next", "2")
     verdict, version = trained(loaded, store)
     facts = store.manifest(verdict)["facts"]
     assert facts["champion"]["package"].startswith(MADE_AT)
+    assert facts["champion"]["judged"] == "recipe"
+    assert store.manifest(facts["champion"]["recipe"])["facts"]["found"]["epochs"] > 0
     assert {CHALLENGER, CHAMPION} <= facts["metrics"].keys()
     assert versions(folder, "next")[-1] == (version, ["challenger"], "approved")
     state = deploy(loaded.recommender, version, store)
     assert state is not None
-    assert (state.stable.version, state.canary and state.canary.version) == ("1", version)
+    assert (state.stable.version, state.canary and state.canary.version) == ("2", version)
 
 
 def trained(loaded: Loaded, store: Store) -> tuple[str, str]:
@@ -179,6 +184,7 @@ def trained(loaded: Loaded, store: Store) -> tuple[str, str]:
     spec = loaded.recommender
     dataset = build(loaded.shop, ingest(loaded.shop, store), store)
     model = train(spec, dataset, store)
+    fit_champion(spec, dataset, store)
     verdict = judge(spec, dataset, model, store, shop=loaded.shop)
     return verdict, register(spec, refit(spec, dataset, model, verdict, store), verdict, store)
 

@@ -195,6 +195,23 @@ def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) ->
     assert registry.versions("corner") == before != []
 
 
+@pytest.mark.usefixtures("first")
+def test_without_the_evidence_a_run_registers_nothing_and_has_an_exit_code_of_its_own(folder: Path) -> None:
+    registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
+    before = registry.versions("corner")
+    undecided = endcap(folder, "run", "corner.yaml", "--set", "gate.evidence.sessions=100000", "--set", "model.last=4")
+    assert undecided.returncode == 3, undecided.stdout + undecided.stderr
+    steps = [line.split()[1] for line in undecided.stdout.splitlines() if line.startswith("  ✓")]
+    assert steps == STEPS[:4]
+    assert undecided.stdout.count("not run: the gate is undecided") == 3
+    assert "? undecided: the test has" in undecided.stdout
+    assert registry.versions("corner") == before != []
+    (run, *_) = _runs(folder)
+    assert (run["state"], run["gate"]) == ("succeeded", "undecided")
+    assert "evaluate: gate undecided" in endcap(folder, "runs", "corner").stdout
+    assert "gate undecided" in endcap(folder, "status").stdout
+
+
 def test_a_failed_step_ends_with_cause_log_and_the_command_that_goes_on(folder: Path) -> None:
     broken = endcap(folder, "run", "corner.yaml", "--set", "shop.events.columns.item=sku", "--store", "other")
     assert broken.returncode == 1

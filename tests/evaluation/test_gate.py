@@ -42,6 +42,12 @@ def outcome(*, champion: bool = True, **condition: Any) -> Outcome:
         ({"metric": "mrr@20", "against": "champion", "min": 0.0}, 0.01, True, "mrr@20 minus champion's is 0.01"),
         ({"metric": "mrr@20", "against": "champion", "min": 0.0, "bound": "lower"}, -0.01, False, "is -0.01, not"),
         ({"metric": "mrr@20", "against": "champion", "min": 1.05, "compare": "ratio"}, 1.03, False, "over champion's"),
+        (
+            {"metric": "mrr@20", "against": "champion", "min": -0.05, "compare": "relative", "bound": "lower"},
+            0.97 - 1,
+            True,
+            "relative to champion's (lower end) is -0.03, at least -0.05",
+        ),
         ({"metric": "mrr@20", "against": "best-baseline", "min": 0.05}, 0.1, True, "mrr@20 minus vsknn's is 0.1"),
         ({"metric": "hr@20", "against": "best-baseline", "min": 0.05}, 0.1, True, "hr@20 minus popularity's is 0.1"),
         ({"metric": "popularity_bias@20", "against": "best-baseline", "max": 0.0}, 0.1, False, "minus vsknn's is 0.1"),
@@ -50,13 +56,21 @@ def outcome(*, champion: bool = True, **condition: Any) -> Outcome:
 )
 def test_each_condition_names_its_number(condition: dict[str, Any], number: float, passed: bool, text: str) -> None:
     found = outcome(**condition)
-    assert (found.number, found.passed) == (number, passed)
+    assert (found.number, found.passed) == (pytest.approx(number), passed)
     assert text in found.text
 
 
 def test_without_a_champion_its_conditions_are_passed_and_say_so() -> None:
     found = outcome(champion=False, metric="mrr@20", against="champion", min=0.0)
     assert (found.passed, found.number, found.note) == (True, None, "no champion yet")
+
+
+def test_against_a_champion_that_is_not_judged_conditions_fail_and_say_why() -> None:
+    metrics = {name: values for name, values in METRICS.items() if name != "champion"}
+    conditions = [Condition(metric="mrr@20", against="champion", min=-9.0), Condition(metric="mrr@20", min=0.1)]
+    first, second = decide(conditions, metrics, COMPARISONS, BASELINES, unjudged="its class is gone")
+    assert (first.passed, first.number, second.passed) == (False, None, True)
+    assert "its class is gone" in first.note
 
 
 def test_a_metric_without_an_interval_is_held_by_its_estimate_and_says_so() -> None:

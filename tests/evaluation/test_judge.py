@@ -19,8 +19,9 @@ from endcap.models import Fitting, make
 from endcap.registry import Registry, default_uri, register
 from endcap.registry.package import RULES, load_package, write_package
 from endcap.spec import Recommender, Shop
+from endcap.spec.gate import Gate
 from endcap.store import Store, fingerprint
-from tests.features.logs import MONDAY, dataset, event, recommender, sessions, shop, snapshot
+from tests.features.logs import DAY, MONDAY, dataset, event, recommender, sessions, shop, snapshot
 from tests.refusals import refused
 
 CIRCLE = "abcdef"
@@ -66,9 +67,7 @@ def train(wanted: Recommender, data: str, store: Store) -> str:
     return draft.address
 
 
-def promote(
-    wanted: Recommender, data: str, verdict: str, store: Store, fitted_until: int, *, with_recipe: bool = True
-) -> str:
+def promote(wanted: Recommender, data: str, verdict: str, store: Store, fitted_until: int) -> str:
     """Package what was judged, and register it."""
     view = open_view(store.fetch(data), wanted)
     model = make(wanted.model)
@@ -81,7 +80,7 @@ def promote(
             items=view.items,
             recommender=wanted,
             fitted_until=fitted_until,
-            recipe={"model": wanted.model.model_dump(mode="json"), "found": {}} if with_recipe else None,
+            recipe={"model": wanted.model.model_dump(mode="json"), "found": {}},
             lineage={},
         )
     return register(wanted, draft.address, verdict, store)
@@ -123,16 +122,41 @@ def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_
     old, new = log(shop_store, "defghi"), log(shop_store)
     trained = train(spec(), old, shop_store)
     verdict = judge(spec(), old, trained, shop_store)
-    assert promote(spec(), old, verdict, shop_store, fitted_until=MONDAY) == "1"
+    assert promote(spec(), old, verdict, shop_store, fitted_until=MONDAY - 1) == "1"
     assert judge(spec(), old, trained, shop_store) == verdict, "not judged against itself"
     facts = shop_store.manifest(judge(spec(), new, train(spec(), new, shop_store), shop_store))["facts"]
-    assert facts["champion"]["version"] == "1"
+    assert (facts["champion"]["version"], facts["champion"]["judged"]) == ("1", "package")
     # It is right where the last known item is d or e and the next one e or f: 2 of 6 places of the circle.
     assert 0.2 < facts["metrics"]["champion"]["mrr@5"] < 0.5
     assert facts["conditions"][1]["number"] > 0.5
     assert facts["metrics"]["champion"]["mrr@5"] < facts["metrics"]["challenger"]["mrr@5"] == 1.0
-    (warning,) = facts["warnings"]
-    assert "version 1, learnt from events until 2024-06-03T00:00:00+00:00: 1 of 20 test sessions begin" in warning
+    assert facts["warnings"] == []
+
+
+def test_a_champion_that_saw_one_test_session_is_not_judged_by_its_package(shop_store: Store) -> None:
+    old, new = log(shop_store, "defghi"), log(shop_store)
+    trained = train(spec(), old, shop_store)
+    promote(spec(), old, judge(spec(), old, trained, shop_store), shop_store, fitted_until=MONDAY)
+    facts = shop_store.manifest(judge(spec(), new, train(spec(), new, shop_store), shop_store))["facts"]
+    assert facts["champion"]["judged"] is None
+    assert "until 2024-06-03T00:00:00+00:00, and 1 of 20 test sessions begin" in facts["champion"]["reason"]
+    assert "champion" not in facts["metrics"]
+    assert [one["passed"] for one in facts["conditions"]] == [True, False]
+    assert (facts["outcome"], facts["passed"]) == ("failed", False)
+
+
+def test_three_test_sessions_decide_nothing(shop_store: Store) -> None:
+    rows = sessions(walks(CIRCLE, 40)) + sessions(walks(CIRCLE, 3), part="test")
+    data = f"file://{dataset(shop_store, rows)}"
+    wanted = spec().model_copy(update={"gate": Gate(conditions=spec().gate.conditions)})
+    facts = shop_store.manifest(judge(wanted, data, train(wanted, data, shop_store), shop_store))["facts"]
+    assert (facts["outcome"], facts["passed"]) == ("undecided", False)
+    (missing,) = facts["evidence"]["lacking"]
+    assert numbers(missing) == ["3", "100"]
+    assert describe(facts).startswith("gate undecided: the test has 3 sessions")
+    run = Registry(default_uri(shop_store)).client.get_run(facts["mlflow_run"])
+    assert run.data.tags["gate"] == "undecided"
+    assert run.data.tags["verdict"].startswith("undecided: the test has 3 sessions")
 
 
 def test_a_model_of_another_view_is_refused(shop_store: Store) -> None:
@@ -141,10 +165,10 @@ def test_a_model_of_another_view_is_refused(shop_store: Store) -> None:
 
 
 def visits(store: Store, likes: dict[str, str], test: dict[str, str]) -> str:
-    """A log in which customers had these items in one session each; then of the test each saw n, then an item."""
+    """A log in which customers had these items in one session each; a day later each of test saw n, then one."""
     parts = {"train": likes, "test": {customer: f"n{item}" for customer, item in test.items()}}
     rows = [
-        event(f"{part}-{customer}", item, 100_000 * number + 1000 * step, customer, part)
+        event(f"{part}-{customer}", item, (part == "test") * DAY + 100_000 * number + 1000 * step, customer, part)
         for part, had in parts.items()
         for number, (customer, items) in enumerate(had.items())
         for step, item in enumerate(items)

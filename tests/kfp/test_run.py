@@ -139,6 +139,27 @@ def test_steps_that_kfp_does_not_list_are_known_by_their_words_in_the_store(
     assert "  ✓ deploy       3.0 s" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("word", "code"), [("undecided", 3), ("failed", 0)])
+def test_the_word_of_a_gate_that_did_not_pass_is_read_from_the_store(
+    kfp: Kfp, capsys: pytest.CaptureFixture[str], near_store: Store, word: str, code: int
+) -> None:
+    metrics = dict.fromkeys(("hr@5", "mrr@5", "ndcg@5", "recall@5", "coverage@5", "p90_ms"), 0.1)
+    with near_store.publish("verdicts/trial", "x") as draft:
+        draft.facts |= {"outcome": word, "passed": False, "conditions": [], "predictions": 1, "sessions": 1}
+        draft.facts |= {"metrics": {"challenger": metrics}, "intervals": {"challenger": {"mrr@5": [0.1, 0.2]}}}
+        draft.facts |= {"evidence": {"lacking": []}, "confidence": 0.95, "champion": None, "warnings": []}
+
+    def judged(run: str) -> dict[str, object]:
+        near_store.write_document(f"runs/{run}/evaluate", {"state": "done", "result": draft.address, "begun": ""})
+        return scene("SUCCEEDED", dict.fromkeys([*EARLY, "report"], "SUCCEEDED"))(run)
+
+    kfp.scenes = [judged]
+    if code:
+        assert ended(kfp, capsys)[0] == code
+    else:
+        run(kfp)
+
+
 def test_a_run_that_somebody_ends_is_told(kfp: Kfp, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.scenes = [scene("RUNNING", {"ingest": "RUNNING"}), scene("CANCELED", {"ingest": "CANCELED"})]
     code, _, said = ended(kfp, capsys)

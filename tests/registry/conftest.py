@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -29,9 +30,18 @@ def publish(store: Store, kind: str, key: str, **facts: Any) -> str:
     return draft.address
 
 
-def judged(store: Store, key: str = "v1", *, passed: bool = True) -> str:
+def judged(store: Store, key: str = "v1", *, passed: bool = True, lacking: Sequence[str] = ()) -> str:
     """A verdict's address."""
     condition = {"text": "mrr@20 0.3 is at least 0.2", "passed": passed}
     metrics = {"challenger": {"mrr@20": 0.3}}
-    facts = {"passed": passed, "conditions": [condition], "dataset": "file:///d", "snapshot": "file:///s"}
+    word = "undecided" if lacking else "passed" if passed else "failed"
+    evidence = {"sessions": 100, "half_width": 0.1, "lacking": list(lacking)}
+    about = {"outcome": word, "evidence": evidence}
+    facts = {
+        **about,
+        "passed": word == "passed",
+        "conditions": [condition],
+        "dataset": "file:///d",
+        "snapshot": "file:///s",
+    }
     return publish(store, "verdicts/demo", key, metrics=metrics, **facts)

@@ -77,6 +77,22 @@ def test_the_head_says_what_became_of_which_model_and_why(page: Read) -> None:
     assert "mrr@20 0.3600 +4.3 % against champion" in text
 
 
+def test_an_undecided_gate_says_what_is_missing_and_how_the_champion_was_judged() -> None:
+    champion = {"version": "3", "package": "p", "judged": "recipe", "reason": f"it saw the test {HOSTILE}"}
+    facts = full()
+    judged = {**facts.verdict, "outcome": "undecided", "champion": champion}
+    judged["evidence"] = {"lacking": [f"the test has 3 sessions {HOSTILE}"]}
+    text = " ".join(read(replace(facts, verdict=judged)).text.split())
+    assert "shop gru4rec ? undecided" in text
+    assert "The gate is undecided: the test has 3 sessions" in text
+    assert "version 3, by its recipe." in text
+    assert "is judged by its recipe, its settings as found" in text
+    models = [name for name in facts.models if name != "champion"]
+    unjudged = {**judged, "champion": {**champion, "judged": None}}
+    text = " ".join(read(replace(facts, verdict=unjudged, models=models)).text.split())
+    assert "The champion, version 3, is not judged; the best baseline is" in text
+
+
 def test_every_section_is_headed_and_reached(page: Read) -> None:
     sections = [attributes["id"] for attributes in page.named("section")]
     wanted = ["gate", "metrics", "learning", "segments", "coverage", "search", "data", "samples", "about"]

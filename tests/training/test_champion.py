@@ -34,7 +34,9 @@ def noise(store: Store, *, seed: int = 1, days: int = 10) -> str:
     draws = np.random.default_rng(seed)
     letters = [f"i{number}" for number in range(120)]
     rows = [
-        event(f"s{day}-{number}", letters[draws.integers(120)], DAY * day + 100_000 * number + 1000 * step, f"c{number}")
+        event(
+            f"s{day}-{number}", letters[draws.integers(120)], DAY * day + 100_000 * number + 1000 * step, f"c{number}"
+        )
         for day in range(days)
         for number in range(20)
         for step in range(5)

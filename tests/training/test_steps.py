@@ -200,9 +200,13 @@ def test_with_refit_false_the_judged_model_is_packed(store: Store, dataset: str)
     assert package.info["fitted_until"] == open_view(store.fetch(dataset), spec).train.times.max()
 
 
-def test_what_failed_the_gate_is_not_packed(store: Store, dataset: str) -> None:
+def test_what_did_not_pass_the_gate_is_not_packed(store: Store, dataset: str) -> None:
     spec = of({"name": "popularity"})
     failed = verdict(store, passed=False)
     with refused(UserError, "training.gate-failed", verdict=failed):
         refit(spec, dataset, train(spec, dataset, store), failed, store)
+    with store.publish("verdicts/test", "undecided") as draft:
+        draft.facts |= {"outcome": "undecided", "passed": False, "evidence": {"lacking": ["sessions"]}}
+    with refused(UserError, "training.gate-undecided", lacking=["sessions"]):
+        refit(spec, dataset, train(spec, dataset, store), draft.address, store)
     assert store.list("packages/test") == []
