@@ -10,25 +10,22 @@ from endcap.features.view import View
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a model's training reaches into a test. seen: of the `tests` sessions (by leave-one-out: of their last
-    events) those that begin before the training ended. until: epoch ms of the last event that the model learnt from;
-    None: nobody noted it, and the model counts as having seen all."""
+    """How far a model's training reaches into a test. seen: of the `events` that are predicted, those not after the
+    last event that the model learnt from. until: epoch ms of that event; None: nobody noted it, and the model counts as
+    having seen all."""
 
     seen: int
-    tests: int
+    events: int
     until: int | None
-    what: str
 
     @classmethod
     def of(cls, view: View, until: int | None) -> Reach:
-        last_only = view.protocol == "leave-one-out"
-        begins = view.test.times[view.test.offsets[1:] - 1 if last_only else view.test.offsets[:-1]]
-        seen = len(begins) if until is None else int((begins <= until).sum())
-        return cls(seen, len(begins), until, "events are" if last_only else "sessions begin")
+        times = view.test.times[view.predictions("test").events]
+        return cls(len(times) if until is None else int((times <= until).sum()), len(times), until)
 
     def __str__(self) -> str:
         if self.until is None:
             return "its package does not tell until when it learnt"
         moment = datetime.fromtimestamp(self.until / 1000, UTC).isoformat(timespec="seconds")
-        seen = f"{self.seen:,} of {self.tests:,} test {self.what} before that"
+        seen = f"{self.seen:,} of {self.events:,} predicted events are not after that"
         return f"its package learnt from events until {moment}, and {seen}"

@@ -133,13 +133,13 @@ def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_
     assert facts["warnings"] == []
 
 
-def test_a_champion_that_saw_one_test_session_is_not_judged_by_its_package(shop_store: Store) -> None:
+def test_a_champion_that_saw_one_predicted_event_is_not_judged_by_its_package(shop_store: Store) -> None:
     old, new = log(shop_store, "defghi"), log(shop_store)
     trained = train(spec(), old, shop_store)
-    promote(spec(), old, judge(spec(), old, trained, shop_store), shop_store, fitted_until=MONDAY)
+    promote(spec(), old, judge(spec(), old, trained, shop_store), shop_store, fitted_until=MONDAY + 1000)
     facts = shop_store.manifest(judge(spec(), new, train(spec(), new, shop_store), shop_store))["facts"]
     assert facts["champion"]["judged"] is None
-    assert "until 2024-06-03T00:00:00+00:00, and 1 of 20 test sessions begin" in facts["champion"]["reason"]
+    assert "until 2024-06-03T00:00:01+00:00, and 1 of 80 predicted events" in facts["champion"]["reason"]
     assert "champion" not in facts["metrics"]
     assert [one["passed"] for one in facts["conditions"]] == [True, False]
     assert (facts["outcome"], facts["passed"]) == ("failed", False)

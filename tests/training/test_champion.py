@@ -98,7 +98,7 @@ def test_a_champion_that_learnt_the_test_days_is_judged_by_its_recipe_and_its_eq
     facts = judged(wanted, data, shop_store)
     assert facts["champion"]["judged"] == "recipe"
     assert (facts["champion"]["package"], facts["champion"]["recipe"]) == (package, address)
-    assert "40 of 40 test sessions begin before that" in facts["champion"]["reason"]
+    assert "160 of 160 predicted events are not after that" in facts["champion"]["reason"]
     assert facts["outcome"] == "passed"
     assert facts["conditions"][0]["number"] == pytest.approx(0.0, abs=0.01)
     assert facts["metrics"]["champion"]["mrr@5"] == pytest.approx(facts["metrics"]["challenger"]["mrr@5"], abs=0.001)
@@ -150,7 +150,7 @@ def test_leave_one_out_always_judges_a_champion_by_its_recipe(shop_store: Store)
     fit_champion(wanted, data, shop_store)
     facts = judged(wanted, data, shop_store)
     assert facts["champion"]["judged"] == "recipe"
-    assert "test events are before that" in facts["champion"]["reason"]
+    assert "200 of 200 predicted events" in facts["champion"]["reason"]
 
 
 def test_a_champion_that_changes_between_train_and_evaluate_is_not_judged_until_the_next_run(shop_store: Store) -> None:
