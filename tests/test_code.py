@@ -18,16 +18,18 @@ from endcap.batch import Wanted, recommend
 from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features.dataset import build
-from endcap.steps import STEPS
+from endcap.registry.recipe import Recipe
+from endcap.steps import RECIPE, STEPS
 from endcap.store import Store
 from endcap.store.closure import Closure, Source, closure
 from endcap.store.code import CUT, installed
 from endcap.training import refit, train
+from endcap.training.recipes import fit_recipe
 from tests.batch.given import Registered
 from tests.events.shops import make_shop, write_csv
 from tests.features.logs import event, recommender, shop, snapshot
 
-ENTRIES = {name: step.entry for name, step in STEPS.items() if step.entry}
+ENTRIES = {name: step.entry for name, step in STEPS.items() if step.entry} | {"recipe": RECIPE}
 NETWORKS = [
     "endcap.models.gru4rec:GRU4Rec",
     "endcap.neural.gru_step:GRUStep",
@@ -69,6 +71,11 @@ MAKES = {
         "endcap.registry.package:write_package",
         "endcap.training.distributed.worker:_Worker",
     ],
+    "recipe": [
+        "endcap.features.view:open_view",
+        "endcap.models.ease:EASE",
+        "endcap.training.distributed.worker:_Worker",
+    ],
     "recommend": [
         "endcap.features.split:where",
         "endcap.batch.driving:drive",
@@ -79,7 +86,7 @@ MAKES = {
     ],
 }
 """Definitions that a step's output is computed with, in the step itself and in its child processes."""
-for fits in ("train", "evaluate", "refit", "recommend"):
+for fits in ("train", "evaluate", "refit", "recipe", "recommend"):
     MAKES[fits] += NETWORKS
 ELSEWHERE = [
     "endcap.cluster.client:Cluster",
@@ -99,11 +106,13 @@ LEAVES = {
         "endcap.features.dataset:build",
         "endcap.ranking.ranker:Ranker",
         "endcap.registry.register:log_run",
+        "endcap.training.recipes:fit_champion",
         "endcap.training.refit:refit",
         "endcap.training.train:describe",
     ],
-    "evaluate": ["endcap.batch.lists:Lister", "endcap.ranking.ranker:Ranker", "endcap.training.train:train"],
+    "evaluate": ["endcap.batch.lists:Lister", "endcap.ranking.ranker:Ranker", RECIPE, "endcap.training.train:train"],
     "refit": ["endcap.batch.lists:Lister", "endcap.evaluation.judge:judge", "endcap.training.search.tuning:_Searcher"],
+    "recipe": ["endcap.evaluation.judge:judge", "endcap.ranking.ranker:Ranker", "endcap.training.train:train"],
     "recommend": [
         "endcap.batch.publication:publish_lists",
         "endcap.evaluation.judge:judge",
@@ -228,6 +237,9 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
     verdict, ran["evaluate"] = traced(lambda: judge(spec, dataset, trained, store, shop=its))
     package, ran["refit"] = traced(lambda: refit(spec, dataset, trained, verdict, store))
     registered.versions["1"] = package
+    recipe = Recipe.of(package, spec, store)
+    made, ran["recipe"] = traced(lambda: fit_recipe(recipe, "1", dataset, store, "key", tmp_path, print))
+    assert made is not None
     _, ran["recommend"] = traced(lambda: recommend(spec, its, store, wanted=Wanted(dataset=dataset)))
     for step, definitions in ran.items():
         assert len(definitions) > 20, step
