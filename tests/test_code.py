@@ -105,7 +105,8 @@ LEAVES = {
         "endcap.evaluation.metrics:prediction_values",
         "endcap.features.dataset:build",
         "endcap.ranking.ranker:Ranker",
-        "endcap.registry.register:log_run",
+        "endcap.registry.figures:log_verdict",
+        "endcap.registry.live_run:LiveRun",
         "endcap.training.recipes:fit_champion",
         "endcap.training.refit:refit",
         "endcap.training.train:describe",
@@ -207,7 +208,7 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
     registered = Registered()
     for place in ("endcap.evaluation.judge", "endcap.batch.versions"):
         monkeypatch.setattr(sys.modules[place], "open_registry", lambda uri, store: registered)
-    monkeypatch.setattr(sys.modules["endcap.evaluation.judge"], "log_run", lambda *arguments, **named: "run")
+    monkeypatch.setattr(sys.modules["endcap.evaluation.judge"], "log_verdict", lambda *arguments, **named: "run")
     words = ["abcab", "cdeac", "xyzxy", "yxwz", "abz"] * 6
     rows = [
         event(f"s{number}", item, 100_000 * number + 1000 * step, f"c{number % 7}")

@@ -21,7 +21,7 @@ from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.progress import Advance
-from endcap.registry import Version, log_run, open_registry
+from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
@@ -77,8 +77,8 @@ def judge(
         facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
-        training = store.manifest(trained)["facts"]
-        draft.facts["mlflow_run"] = log_run(settings, training, draft.facts, registry, key=key)
+        judged = store.manifest(trained)
+        draft.facts["mlflow_run"] = log_verdict(settings, judged, draft.facts, store, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         if known is not None:
             (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")

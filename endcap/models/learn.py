@@ -74,6 +74,7 @@ def fitted(
     seed: int,
     workspace: Path | None = None,
     progress: Progress = lambda line: None,
+    observe: Callable[[Mapping[str, float]], bool] = lambda row: True,
     preprocessing: Sequence[PreprocessorSpec] = (),
 ) -> Model:
     """Fit on sessions with what an earlier fit found out. items: their table, whose attributes the model may name."""
@@ -83,6 +84,7 @@ def fitted(
         found=found,
         workspace=_made(workspace),
         progress=progress,
+        observe=observe,
         item_features=item_codes(items, spec),
         items=None if items is None else with_attributes(items),
     )

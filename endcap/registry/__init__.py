@@ -1,6 +1,16 @@
 """Packages, and the versions made of them."""
 
-from endcap.registry.register import describe, log_run, register
+from endcap.registry.figures import log_verdict
+from endcap.registry.register import describe, register
 from endcap.registry.versions import Registry, Version, default_uri, find_registry, open_registry
 
-__all__ = ["Registry", "Version", "default_uri", "describe", "find_registry", "log_run", "open_registry", "register"]
+__all__ = [
+    "Registry",
+    "Version",
+    "default_uri",
+    "describe",
+    "find_registry",
+    "log_verdict",
+    "open_registry",
+    "register",
+]

@@ -14,6 +14,7 @@ from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
 from endcap.models.learn import Learned, fitted, part_of, tried, view_of
+from endcap.registry.live_run import logged
 from endcap.registry.package import environment
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings, TrainSettings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MODEL, VOCABULARY = "model", "vocabulary.json"
 Progress = Callable[[str], None]
+Observe = Callable[[Mapping[str, float], str], bool]
 Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
 """Fits a model on a part of the data, as found; with None watched by the validation part."""
 
@@ -71,40 +73,63 @@ def _make(
 ) -> str:
     begun = time.monotonic()
     view = view_of(store.fetch(dataset), settings)
-    searched = Searched(settings.model, None)
-    if is_searched(settings):
-        place = work / "search"
-        searched = search(settings, dataset, store, view, key=key, work=place, registry_uri=registry, progress=progress)
-    with fits(settings, dataset, store, key, view, work, progress) as fit:
-        learned = _learn(settings, searched, view, fit, progress)
-    with store.publish(kind(settings.name), key) as draft:
-        (draft.path / MODEL).mkdir()
-        learned.model.save(draft.path / MODEL)
-        view.vocabulary.save(draft.path / VOCABULARY)
-        draft.facts |= {
-            "dataset": dataset,
-            "model": searched.spec.model_dump(mode="json"),
-            "seed": settings.seed,
-            "found": dict(learned.report.found),
-            "history": [dict(row) for row in learned.report.history],
-            "search": searched.facts or None,
-            "n_items": len(view.vocabulary),
-            "counts": view.counts,
-            "seconds": round(time.monotonic() - begun, 3),
-            "environment": environment(),
-        }
+    made = f"{kind(settings.name)}/{key}"
+    with logged(settings, made, dataset, view.counts, store, registry, progress) as run:
+        searched = Searched(settings.model, None)
+        if is_searched(settings):
+            searched = search(
+                settings,
+                dataset,
+                store,
+                view,
+                key=key,
+                work=work / "search",
+                registry_uri=registry,
+                above=run.id,
+                progress=progress,
+            )
+        run.model(searched.spec)
+        with fits(settings, dataset, store, key, view, work, progress, run.epoch) as fit:
+            learned = _learn(settings, searched, view, fit, progress)
+        with store.publish(kind(settings.name), key) as draft:
+            (draft.path / MODEL).mkdir()
+            learned.model.save(draft.path / MODEL)
+            view.vocabulary.save(draft.path / VOCABULARY)
+            draft.facts |= {
+                "dataset": dataset,
+                "model": searched.spec.model_dump(mode="json"),
+                "seed": settings.seed,
+                "found": dict(learned.report.found),
+                "history": [dict(row) for row in learned.report.history],
+                "search": searched.facts or None,
+                "n_items": len(view.vocabulary),
+                "counts": view.counts,
+                "seconds": round(time.monotonic() - begun, 3),
+                "environment": environment(),
+            }
+            run.end(draft.facts)
     return draft.address
 
 
 @contextlib.contextmanager
 def fits(
-    settings: FitSettings, dataset: str, store: Store, key: str, view: View, work: Path, progress: Progress
+    settings: FitSettings,
+    dataset: str,
+    store: Store,
+    key: str,
+    view: View,
+    work: Path,
+    progress: Progress,
+    observe: Observe = lambda row, fit: True,
 ) -> Iterator[Fit]:
-    """How a step fits on the parts of a view: here, or over workers."""
+    """How a step fits on the parts of a view: here, or over workers.
+
+    observe: takes each epoch's row, and which fit it is of: `train`, or `final` for one without validation.
+    """
     if settings.workers == 1:
-        yield functools.partial(_fit_here, settings, view, work, progress)
+        yield functools.partial(_fit_here, settings, view, work, progress, observe)
         return
-    with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
+    with Workers(settings, dataset, store, key, work / "workers", progress, observe) as workers:
         yield workers.fit
 
 
@@ -113,14 +138,23 @@ def _fit_here(
     view: View,
     work: Path,
     progress: Progress,
+    observe: Observe,
     spec: ModelSpec,
     part: Part,
     found: Mapping[str, Any] | None,
 ) -> Learned:
     seed, steps = settings.seed, settings.preprocessing
     if found is None:
-        place = work / "tried"
-        return tried(spec, view, settings.exclude, seed=seed, workspace=place, progress=progress, preprocessing=steps)
+        return tried(
+            spec,
+            view,
+            settings.exclude,
+            seed=seed,
+            workspace=work / "tried",
+            progress=progress,
+            observe=lambda row: observe(row, "train"),
+            preprocessing=steps,
+        )
     model = fitted(
         spec,
         part_of(view, "train" if part == "train" else "training"),
@@ -130,6 +164,7 @@ def _fit_here(
         seed=seed,
         workspace=work / "training",
         progress=progress,
+        observe=lambda row: observe(row, "final"),
         preprocessing=steps,
     )
     return Learned(model, FitReport(found))

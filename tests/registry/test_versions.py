@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from endcap.cli.registry import list_versions
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.features import build
-from endcap.registry import Registry, default_uri, describe, find_registry, log_run, open_registry, register
+from endcap.registry import Registry, default_uri, describe, find_registry, open_registry, register
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
 from endcap.training import refit, train
@@ -232,39 +232,6 @@ def test_two_first_uses_at_once_do_not_disturb_each_other(store: Store, recommen
     assert [err for _, err in ended] == ["", ""]
     aliases = [version.aliases for version in Registry(default_uri(store)).versions("demo")]
     assert aliases == [["champion"], ["challenger"]]
-
-
-def test_a_training_is_logged_once_with_its_history(shop_store: Store, recommender: Recommender) -> None:
-    registry = Registry(default_uri(shop_store))
-    facts = shop_store.manifest(judged(shop_store))["facts"]
-    trained = {"history": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}]}
-    run = log_run(recommender, trained, facts, registry, key="k")
-    assert log_run(recommender, trained, facts, registry, key="k") == run
-    logged = registry.client.get_run(run)
-    assert logged.data.metrics == {"mrr_at_20": 0.3, "train_loss": 1.5}
-    assert logged.data.params == {"name": "popularity"}
-    assert logged.data.tags["gate"] == "passed"
-    assert logged.data.tags["verdict"] == "passed: mrr@20 0.3 is at least 0.2"
-    assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0, 1.5]
-
-
-def test_a_run_that_was_left_half_logged_is_finished(
-    shop_store: Store, recommender: Recommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = Registry(default_uri(shop_store))
-    facts = shop_store.manifest(judged(shop_store))["facts"]
-    trained = {"history": [{"epoch": 1, "loss": 2.0}]}
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(registry.client, "set_terminated", killed, raising=False)
-        log_run(recommender, trained, facts, registry, key="k")
-    run = log_run(recommender, trained, facts, registry, key="k")
-    (logged,) = registry.client.search_runs([registry.experiment("demo")])
-    assert (logged.info.run_id, logged.info.status) == (run, "FINISHED")
-    assert [row.value for row in registry.client.get_metric_history(run, "train_loss")] == [2.0]
 
 
 def test_a_server_that_cannot_hold_a_folders_addresses_is_refused_unasked(store: Store) -> None:

@@ -61,6 +61,8 @@ def test_the_best_is_chosen_and_every_trial_told_and_logged_once(store: Store, d
     assert "the best of 10 trials" in describe(facts)
     runs = _runs(store)
     assert sum(run.data.tags.get("mlflow.parentRunId") == found["run"] for run in runs) == 10
+    above = {run.data.tags["part"]: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    assert [above["search"]] == [run.info.run_id for run in runs if run.data.tags["part"] == "training"]
     assert {run.data.tags["state"] for run in runs if run.data.tags["part"] == "trial"} == set(states)
     assert all(run.info.status != "RUNNING" for run in runs)
 

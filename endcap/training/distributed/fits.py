@@ -46,15 +46,17 @@ class Workers:
         key: str,
         work: Path,
         progress: Callable[[str], None] = lambda line: None,
+        observe: Callable[[Mapping[str, float], str], object] = lambda row, fit: None,
     ) -> None:
-        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files.
+        """key: the step's, so that a fit is found again by it. work: a folder for Ray's own files. observe: takes each
+        epoch's row, and `train` or `final` as the fit is with or without validation.
 
         Raises UserError where the workers' machines cannot read the store.
         """
         if settings.workers > 1:
             refuse_own_folder("training", settings.training, store)
         self._settings, self._dataset, self._store, self._key = settings, dataset, store, key
-        self._spec, self._work, self._tell = settings.training, work, progress
+        self._spec, self._work, self._tell, self._observe = settings.training, work, progress, observe
         self._held = contextlib.ExitStack()
         self._process: RayProcess | None = None
 
@@ -78,7 +80,7 @@ class Workers:
         if address is None:
             process = self._started()
             process.run(stage)
-            address = self._followed(process)
+            address = self._followed(process, "train" if found is None else "final")
         facts = self._store.manifest(address)["facts"]
         fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
         return Learned(fitted, FitReport(facts["found"], facts["history"]))
@@ -140,12 +142,14 @@ class Workers:
         on = own_cluster(connect(), self._settings, self._spec.cluster, self._key, _LIVES, self._tell)
         return self._held.enter_context(on)
 
-    def _followed(self, process: RayProcess) -> str:
-        """The address of what the workers fitted."""
+    def _followed(self, process: RayProcess, fit: str) -> str:
+        """The address of what the workers fitted. fit: what their epochs are of."""
         address, failure = None, "they ended without a model"
         while (event := _next(process))["event"] != "over":
             if event["event"] == "line":
                 self._tell(event["line"])
+            elif event["event"] == "row":
+                self._observe(event["row"], fit)
             elif event["event"] == "died":
                 self._tell(f"warning: {event['reason']}; {event['then']}")
             elif event["event"] == "fitted":

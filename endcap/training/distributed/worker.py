@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ HOPELESS = (UserError, IntegrityError, ValueError)
 
 
 def work(stage: Stage, tell: Tell) -> None:
-    """Fit. Of the process group's workers each calls this; `tell` is given {"event": "line" | "fitted" | "error"}."""
+    """Fit. Of the process group's workers each calls this.
+
+    `tell` is given {"event": "line" | "row" | "fitted" | "error"}.
+    """
     # Beside the gradients' group: small things and files go over the processors, also where gradients are on GPUs.
     group = dist.new_group(backend="gloo")
     try:
@@ -69,6 +72,7 @@ class _Worker:
                 workspace=place,
                 keeps=self._rank == 0,
                 progress=self._progress,
+                observe=self._observe,
                 **given,
             )
             report = model.fit(sessions, n_items, fitting)
@@ -83,6 +87,11 @@ class _Worker:
     def _progress(self, line: str) -> None:
         if self._rank == 0:
             self._tell({"event": "line", "line": line})
+
+    def _observe(self, row: Mapping[str, float]) -> bool:
+        if self._rank == 0:
+            self._tell({"event": "row", "row": dict(row)})
+        return True
 
     def _data(self) -> tuple[Sessions, int, dict[str, Any]]:
         """The sessions of the stage's part, how many items there are, and what else a `Fitting` is to have."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
-from endcap.errors import EndcapError, TransientError
-from endcap.registry.register import MAX_BATCH, metric_name
+from endcap.errors import EndcapError
+from endcap.registry.aside import Aside
+from endcap.registry.training_runs import MAX_BATCH, epoch_metrics
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
@@ -33,36 +33,31 @@ class Runs:
         key: str,
         dataset: str,
         progress: Callable[[str], None],
+        above: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """key: of this search alone (`Record.identity`): another of the same settings has runs of its own."""
+        """key: of this search alone (`Record.identity`): another of the same settings has runs of its own. above: gives
+        the run that the search is a part of, None where there is none."""
         self._settings, self._store, self._uri = settings, store, registry_uri
-        self._key, self._dataset, self._tell = key, dataset, progress
+        self._key, self._dataset, self._above = key, dataset, above
         self._registry: Registry | None = None
         self._experiment = self._parent = ""
         self._written: set[tuple[str, int, int]] = set()
         """Label, number and attempt."""
-        self._failing = False
-        # A registry may take its time (the first opening of a new data base is half a minute): trials do not wait.
-        self._aside = ThreadPoolExecutor(1)
-        self._asked: list[Future[None]] = []
+        self._aside = Aside("trials", progress)
 
     def begin(self) -> None:
         """Make or find the search's run, and the trials that are written."""
-        self._later(self._open)
+        self._aside.later(self._open)
 
     def ended(self, label: str, trial: Trial) -> None:
         """Write a trial that has ended. Raises what an earlier writing met, such as UserError for a wrong address."""
-        for asked in self._asked:
-            if asked.done():
-                asked.result()
+        self._aside.check()
         kept = copy.deepcopy(trial)
-        self._later(lambda: self._write(label, kept))
+        self._aside.later(lambda: self._write(label, kept))
 
     def end(self, record: Record) -> str:
         """Write what is not there yet, and close the search's run; returns its id. Raises TransientError, UserError."""
-        self._aside.shutdown(wait=True)
-        for asked in self._asked:
-            asked.result()
+        self._aside.finish()
         for label, part in record.parts.items():
             for trial in part.ended:
                 self._write(label, trial)
@@ -71,7 +66,7 @@ class Runs:
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
         """The search ends here: what was begun is written, and nothing more. Another attempt opens its run again."""
-        self._aside.shutdown(wait=True, cancel_futures=True)
+        self._aside.abandon()
         # The search's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):
             if self._registry is not None and self._parent:
@@ -99,24 +94,14 @@ class Runs:
         assert self._registry is not None
         return self._registry.client
 
-    def _later(self, write: Callable[[], None]) -> None:
-        def attempt() -> None:
-            try:
-                write()
-                self._failing = False
-            except TransientError as error:
-                if not self._failing:
-                    self._tell(f"trials cannot be logged for now: {error}")
-                self._failing = True
-
-        self._asked.append(self._aside.submit(attempt))
-
     def _open(self) -> None:
         registry = self._registry = open_registry(self._uri, self._store)
         name = self._settings.name
         self._experiment = registry.experiment(name)
         known = self._found(registry.client, "search")
         named = {"search_key": self._key, "part": "search", "dataset": self._dataset}
+        if above := self._above():
+            named["mlflow.parentRunId"] = above
         run = known[0] if known else registry.client.create_run(self._experiment, tags=named, run_name=f"search {name}")
         self._parent = str(run.info.run_id)
         if run.info.status in ("FAILED", "KILLED"):
@@ -158,9 +143,7 @@ class Runs:
         metrics.append(Metric("seconds", trial.seconds, now, 0))
         for row in trial.history:
             step = int(row.get("epoch", 0))
-            metrics += [
-                Metric(metric_name(f"train_{name}"), value, now, step) for name, value in row.items() if name != "epoch"
-            ]
+            metrics += [Metric(name, value, now, step) for name, value in epoch_metrics(row).items()]
         client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.parameters.items()])
         for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
             client.log_batch(run_id, metrics=batch)

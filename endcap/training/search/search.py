@@ -62,13 +62,15 @@ def search(
     key: str,
     work: Path,
     registry_uri: str | None = None,
+    above: Callable[[], str | None] = lambda: None,
     progress: Progress = lambda line: None,
 ) -> Searched:
     """Try settings on the training part, judged by the validation part, and choose the best.
 
-    key: of the trained model that the search is for. A search that was killed goes on with what `work` keeps of it; its
-    time counts from where it was. One that was refused tries again what failed. A blend's members are searched one
-    after the other, those without epochs first, since what they leave of the time is the others'.
+    key: of the trained model that the search is for. above: gives the run in MLflow that the search's is below. A
+    search that was killed goes on with what `work` keeps of it; its time counts from where it was. One that was refused
+    tries again what failed. A blend's members are searched one after the other, those without epochs first, since what
+    they leave of the time is the others'.
     Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
     `search.max_failed` of the trials failed, or none came to the end of an epoch in time; TransientError where Ray went
     away.
@@ -85,7 +87,7 @@ def search(
         refuse_own_folder("search", settings.search, store)
     if settings.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", settings.training, store)
-    return _Search(settings, dataset, store, key, work, registry_uri, progress).run()
+    return _Search(settings, dataset, store, key, work, registry_uri, above, progress).run()
 
 
 def trials_here(search: Search, cores: int, memory: int) -> int:
@@ -113,6 +115,7 @@ class _Search:
         key: str,
         work: Path,
         registry_uri: str | None,
+        above: Callable[[], str | None],
         progress: Progress,
     ) -> None:
         self._settings, self._dataset, self._store = settings, dataset, store
@@ -123,7 +126,7 @@ class _Search:
         self._budget = self._spec.time_budget.total_seconds()
         self._work.mkdir(parents=True, exist_ok=True)
         self._record = Record(self._work / "record", self._key, self._domains)
-        self._runs = Runs(settings, store, registry_uri, self._record.identity, dataset, progress)
+        self._runs = Runs(settings, store, registry_uri, self._record.identity, dataset, progress, above)
 
     def run(self) -> Searched:
         self._runs.begin()

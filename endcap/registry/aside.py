@@ -1,0 +1,53 @@
+"""Writing into a registry beside other work, which does not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from endcap.errors import TransientError
+
+
+class Aside:
+    """A thread that writes, one thing after the other.
+
+    A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. What it
+    then refuses is told once, and is the caller's to write again at the end.
+    """
+
+    def __init__(self, what: str, progress: Callable[[str], None]) -> None:
+        """what: the subject of the line that tells of a registry that is away, such as `trials`."""
+        self._what, self._tell = what, progress
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: list[Future[None]] = []
+        self._failing = False
+
+    def later(self, write: Callable[[], None]) -> None:
+        """Write after what is written now."""
+        self._begun.append(self._thread.submit(self._attempt, write))
+
+    def check(self) -> None:
+        """Raise what an earlier writing met that no other attempt mends, such as UserError for a wrong address."""
+        for one in self._begun:
+            if one.done():
+                one.result()
+        self._begun = [one for one in self._begun if not one.done()]
+
+    def finish(self) -> None:
+        """Wait until all is written. Raises as `check` does."""
+        self._thread.shutdown(wait=True)
+        for one in self._begun:
+            one.result()
+
+    def abandon(self) -> None:
+        """Write what was begun, and nothing more."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+            self._failing = False
+        except TransientError as error:
+            if not self._failing:
+                self._tell(f"{self._what} cannot be logged for now: {error}")
+            self._failing = True

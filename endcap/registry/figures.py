@@ -1,0 +1,55 @@
+"""What a verdict and a registration add to the run of a training in MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from endcap.registry.live_run import log_missing
+from endcap.registry.training_runs import metric_name
+from endcap.registry.versions import Registry, Version
+from endcap.spec.settings import JudgeSettings
+from endcap.store import Store
+
+CHALLENGER = "challenger"
+VERSION = "version"
+"""The tag of a run that says which version was made of it."""
+Json = Mapping[str, Any]
+
+
+def log_verdict(
+    settings: JudgeSettings, trained: Json, verdict: Json, store: Store, registry: Registry, *, key: str
+) -> str:
+    """Add a verdict's figures to the run of the training that it is on; returns the run's id.
+
+    The judged model's metrics have their own names (`mrr@20` as `mrr_at_20`), those of the others stand below theirs
+    (`popularity/mrr_at_20`); the tag `gate` is the gate's word, `verdict` tells what became of each condition. A run
+    that the train step could not write is written now. trained: the model's manifest; verdict: facts; key: the
+    verdict's. A later verdict on the same model takes the earlier one's place. Raises UserError, TransientError.
+    """
+    run = log_missing(settings, trained, store, registry)
+    if verdict["dataset"] != trained["facts"]["dataset"]:
+        run.name_dataset(verdict["dataset"], store.manifest(verdict["dataset"])["facts"], "testing")
+    figures = {
+        metric_name(name if model == CHALLENGER else f"{model}/{name}"): float(value)
+        for model, values in verdict["metrics"].items()
+        for name, value in values.items()
+    }
+    sizes = {f"test_{name}": float(verdict[name]) for name in ("sessions", "predictions") if name in verdict}
+    run.figures({**figures, **sizes}, time.time_ns() // 1_000_000)
+    word = verdict.get("outcome") or ("passed" if verdict["passed"] else "failed")
+    run.tag({"gate": word, "verdict": _told(verdict), "verdict_key": key})
+    return run.id
+
+
+def link_version(registry: Registry, run: str, version: Version) -> None:
+    """Say in a run which version was made of it; the version names the run itself."""
+    registry.client.set_tag(run, VERSION, version.version)
+
+
+def _told(verdict: Json) -> str:
+    """A line a condition, after what is missing to decide."""
+    lines = [f"undecided: {one}" for one in verdict.get("evidence", {}).get("lacking", [])]
+    lines += [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in verdict["conditions"]]
+    return "\n".join(lines) or "the gate has no conditions"

@@ -1,0 +1,147 @@
+"""The train step's run in MLflow while it goes on. Training waits for no registry, and none ends it by being away."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from endcap.errors import EndcapError, NotFoundError, TransientError
+from endcap.progress import Notice
+from endcap.registry.aside import Aside
+from endcap.registry.training_runs import Training, TrainingRun, epoch_metrics, milliseconds
+from endcap.registry.versions import Registry, open_registry
+from endcap.spec.model import ModelSpec
+from endcap.spec.settings import ViewSettings
+from endcap.store import Store, content_key
+
+Progress = Callable[[str], None]
+Row = Mapping[str, float]
+
+
+@contextlib.contextmanager
+def logged(
+    settings: ViewSettings,
+    trained: str,
+    dataset: str,
+    counts: Mapping[str, Any],
+    store: Store,
+    registry_uri: str | None,
+    progress: Progress,
+) -> Iterator[LiveRun]:
+    """Log what a block trains: its run is opened at once, and ended with the block.
+
+    trained: kind and key of the model that is made. counts: of the view. registry_uri: left out, the store's own; in a
+    store that has none nothing is logged.
+    """
+    training = Training(settings, trained, dataset, _facts(dataset, store), counts)
+    run = LiveRun(training, store, registry_uri, progress)
+    try:
+        yield run
+    except BaseException as error:
+        run.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+
+
+class LiveRun:
+    """Takes what happens in the step, and has it written by a thread: all that waits at once."""
+
+    def __init__(self, training: Training, store: Store, registry_uri: str | None, progress: Progress) -> None:
+        self._training, self._store, self._uri, self._tell = training, store, registry_uri, progress
+        self._begun = _now()
+        self._off = not registry_uri and not store.root.startswith("file://")
+        self._aside = Aside("the training", progress)
+        self._opening = threading.Lock()
+        self._run: TrainingRun | None = None
+        self._waiting: list[tuple[Row, int]] = []
+        self._later(self._write)
+
+    def id(self) -> str | None:
+        """Of the run, for what is a part of it; None where nothing is logged. Raises UserError, TransientError."""
+        return None if self._off else self._opened().id
+
+    def model(self, spec: ModelSpec) -> None:
+        """Say which model is trained, once that is known."""
+        document = spec.model_dump(mode="json")
+        self._later(lambda: self._opened().describe(document))
+
+    def epoch(self, row: Row, fit: str = "train") -> bool:
+        """Take an epoch's row as it ends; fit: `train`, or `final` for the fit that is judged. Always true: go on.
+
+        Raises what an earlier writing met, such as UserError for a wrong address.
+        """
+        self._aside.check()
+        self._waiting.append((epoch_metrics(row, fit), _now()))
+        self._later(self._write)
+        return True
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """The training is over. facts: of the trained model; what the run lacks of them is written. Where the registry
+        is away, the evaluate step writes it. Raises UserError."""
+        if self._off:
+            return
+        ended = _now()
+        try:
+            self._aside.finish()
+            run = self._opened()
+            self._write()
+            run.complete(facts, ended)
+        except TransientError as error:
+            self._tell(Notice(f"the training is not wholly in MLflow yet, the evaluate step adds what lacks: {error}"))
+
+    def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
+        """The step ends here. Another attempt opens the run again."""
+        self._aside.abandon()
+        # The step's own error is what is to be told, not the registry's.
+        with contextlib.suppress(EndcapError):
+            if self._run is not None:
+                self._write()
+                self._run.end(status, _now())
+
+    def _later(self, write: Callable[[], None]) -> None:
+        if not self._off:
+            self._aside.later(write)
+
+    def _opened(self) -> TrainingRun:
+        with self._opening:
+            if self._run is None:
+                run = TrainingRun(open_registry(self._uri, self._store), self._training, self._begun)
+                run.begin()
+                self._run = run
+            return self._run
+
+    def _write(self) -> None:
+        run, rows = self._opened(), list(self._waiting)
+        run.rows(rows)
+        del self._waiting[: len(rows)]
+
+
+def log_missing(settings: ViewSettings, trained: Mapping[str, Any], store: Store, registry: Registry) -> TrainingRun:
+    """The run of a trained model, whole: made where there is none, ended where the step could not. trained: the model's
+    manifest. Raises UserError, TransientError."""
+    facts = trained["facts"]
+    ended = milliseconds(datetime.fromisoformat(trained["created"]).astimezone(UTC))
+    data = _facts(facts["dataset"], store)
+    training = Training(settings, content_key(trained["address"]), facts["dataset"], data, facts.get("counts", {}))
+    run = TrainingRun(registry, training, ended - round(1000 * facts.get("seconds", 0)))
+    if run.status != "FINISHED":
+        run.begin()
+        run.complete(facts, ended)
+    return run
+
+
+def _facts(dataset: str, store: Store) -> Mapping[str, Any]:
+    """Of a dataset, with the time of the first event where it has no window; empty where it is no more."""
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(NotFoundError):
+        facts |= store.manifest(dataset)["facts"]
+        if facts.get("from") is None:
+            facts["from"] = store.manifest(facts["snapshot"])["facts"].get("first")
+    return facts
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

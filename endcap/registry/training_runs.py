@@ -1,0 +1,234 @@
+"""A training as one run in MLflow: what it is of, its epochs, its end.
+
+The run is found again by the trained model that it makes, so that it is there once however often the step is tried. All
+writing is repeatable: what is there already is not written twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from endcap.registry.versions import Registry
+from endcap.runs.code import present_code
+from endcap.spec.settings import ViewSettings
+
+MAX_BATCH = 1000
+"""MLflow's limit on metrics in one call."""
+MAX_PARAMETERS = 100
+MAX_VALUE = 6000
+"""MLflow's limits on parameters in one call, and on the letters of one."""
+TRAINED = "trained"
+"""The tag that a run is found by: the trained model, without the place of the store."""
+VALIDATION = "validation_ndcg_at_20"
+Json = Mapping[str, Any]
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run is of. trained: the trained model's kind and key. dataset: an address. data: the dataset's facts,
+    empty where it is no more. counts: of the view (`View.counts`)."""
+
+    settings: ViewSettings
+    trained: str
+    dataset: str
+    data: Json
+    counts: Json
+
+    @property
+    def title(self) -> str:
+        """The recommender, the model and the date that the data go up to."""
+        model = self.settings.model
+        name = getattr(model, "path", model.name).rpartition(":")[2]
+        return " ".join(filter(None, (self.settings.name, name, _day(self.data.get("until")))))
+
+    def parameters(self) -> dict[str, Any]:
+        """Split, seed, shop, the dates of the parts and their numbers of sessions."""
+        settings, counts = self.settings, self.counts
+        begins = counts.get("from", {})
+        named = {
+            "recommender": settings.name,
+            "shop": settings.shop,
+            "seed": settings.seed,
+            "split": settings.split.model_dump(mode="json", exclude_none=True),
+            "protocol": settings.protocol,
+            "exclude": settings.exclude,
+            "preprocessing": [step.path for step in settings.preprocessing],
+            "data_from": _moment(self.data.get("from")),
+            "validation_from": _moment(begins.get("validation")),
+            "test_from": _moment(begins.get("test")),
+            "data_until": _moment(self.data.get("until")),
+        }
+        sizes = {f"{part}_sessions": counts.get(part, {}).get("sessions") for part in ("train", "validation")}
+        return {**named, **sizes, "training_sessions": counts.get("training", {}).get("sessions")}
+
+    def tags(self) -> dict[str, str]:
+        """What the run is found by, where its data lie, and the code that trains."""
+        lineage = {"dataset": self.dataset, "snapshot": self.data.get("snapshot", "")}
+        code = {name: value for name, value in present_code().items() if name != "version"}
+        named = {"part": "training", TRAINED: self.trained, **lineage, **code}
+        return {name: value for name, value in named.items() if value}
+
+
+class TrainingRun:
+    """The run of a training, made or found when it is first needed. Its methods raise UserError and TransientError."""
+
+    def __init__(self, registry: Registry, training: Training, begun: int) -> None:
+        """begun: when the training began, epoch ms; a run that is there keeps its own beginning."""
+        self._client, self._training = registry.client, training
+        self._experiment = registry.experiment(training.settings.name)
+        self._known: dict[str, set[int]] = {}
+        """Steps of metrics that an earlier attempt wrote."""
+        where = f"tags.{TRAINED} = '{training.trained}' and tags.part = 'training'"
+        found = list(self._client.search_runs([self._experiment], where, max_results=1))
+        self.new = not found
+        run = found[0] if found else self._created(begun)
+        self.id, self.begun, self.status = str(run.info.run_id), int(run.info.start_time), str(run.info.status)
+        self._values: Values = dict(run.data.metrics)
+
+    def begin(self) -> None:
+        """Say what is trained, and that it goes on."""
+        if self.status != "RUNNING":
+            self._client.update_run(self.id, status="RUNNING")
+            self.status = "RUNNING"
+        self.describe(self._training.parameters())
+        self.name_dataset(self._training.dataset, self._training.data, "training")
+
+    def describe(self, parameters: Json) -> None:
+        """Add parameters: of a mapping each value by its path, such as `members.gru4rec.width`."""
+        from mlflow.entities import Param
+
+        named = [Param(name, str(value)[:MAX_VALUE]) for name, value in flat(parameters)]
+        for some in _batches(named, MAX_PARAMETERS):
+            self._client.log_batch(self.id, params=some)
+
+    def name_dataset(self, address: str, data: Json, context: Literal["training", "testing"]) -> None:
+        """Name a dataset that the run took, by its address and its digest. data: its facts."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        kind, _, digest = address.rpartition("/")
+        profile = {name: data[name] for name in ("sessions", "events", "items", "customers") if name in data}
+        scheme = "s3" if address.startswith("s3://") else "local"
+        dataset = Dataset(
+            name="/".join(kind.split("/")[-2:]),
+            digest=digest,
+            source_type=scheme,
+            source=_json({"uri": address}),
+            profile=_json(profile),
+        )
+        tags = [InputTag("mlflow.data.context", context)]
+        self._client.log_inputs(self.id, [DatasetInput(dataset, tags)])
+
+    def rows(self, rows: Sequence[tuple[Mapping[str, float], int]]) -> None:
+        """Add metrics with the moment that they were measured at (epoch ms), each at the step of its `epoch`."""
+        from mlflow.entities import Metric
+
+        fresh = {}
+        for row, moment in rows:
+            step = int(row.get("epoch", 0))
+            for name, value in row.items():
+                if name != "epoch" and step not in self._steps(name):
+                    fresh[name, step] = Metric(name, value, moment, step)
+        for some in _batches(list(fresh.values()), MAX_BATCH):
+            self._client.log_batch(self.id, metrics=some)
+        for name, step in fresh:
+            self._steps(name).add(step)
+
+    def figures(self, values: Values, moment: int) -> None:
+        """Set metrics that are no series: what has this value already stays as it is."""
+        from mlflow.entities import Metric
+
+        fresh = [Metric(name, one, moment, 0) for name, one in values.items() if self._values.get(name) != one]
+        for some in _batches(fresh, MAX_BATCH):
+            self._client.log_batch(self.id, metrics=some)
+        self._values |= values
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(self.id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def complete(self, facts: Json, ended: int) -> None:
+        """Write what the trained model's facts have and the run lacks, and end it. ended: epoch ms."""
+        self.describe(facts.get("model") or {})
+        self.describe({"found": facts.get("found") or {}})
+        self.rows([(epoch_metrics(row), ended) for row in facts.get("history", [])])
+        if "seconds" in facts:
+            self.figures({"training_seconds": float(facts["seconds"])}, ended)
+        if searched := (facts.get("search") or {}).get("run"):
+            self.tag({"search_run": searched})
+        self.end("FINISHED", ended)
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"], ended: int) -> None:
+        """End it. ended: epoch ms."""
+        self._client.set_terminated(self.id, status, ended)
+        self.status = status
+
+    def _created(self, begun: int) -> Any:
+        training = self._training
+        return self._client.create_run(self._experiment, begun, training.tags(), training.title)
+
+    def _steps(self, metric: str) -> set[int]:
+        if metric not in self._known:
+            # A new run has none: the registry is not asked.
+            there = [] if self.new else self._client.get_metric_history(self.id, metric)
+            self._known[metric] = {int(one.step) for one in there}
+        return self._known[metric]
+
+
+def epoch_metrics(row: Mapping[str, float], fit: str = "train") -> Values:
+    """A row of a fit's history as MLflow's metrics, its `epoch` as it is: the loss as `train_loss`.
+
+    Of a blend's member each stands below the member's label: `gru4rec/train_loss`. fit: which fit it is of.
+    """
+    return {name if name == "epoch" else _epoch_metric(name, fit): value for name, value in row.items()}
+
+
+def _epoch_metric(name: str, fit: str) -> str:
+    member, slash, quantity = name.rpartition("/")
+    return metric_name(f"{member}{slash}{VALIDATION if quantity == 'validation' else f'{fit}_{quantity}'}")
+
+
+def metric_name(metric: str) -> str:
+    """As MLflow allows it: letters, digits and _-.:/ and spaces; `mrr@20` becomes `mrr_at_20`."""
+    return re.sub(r"[^/\w.\- :]", "_", metric.replace("@", "_at_"))
+
+
+def flat(values: Json, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their paths; none and empty ones are left out."""
+    for name, value in values.items():
+        path = f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{path}.")
+        elif value not in (None, "", []):
+            yield path, value
+
+
+def milliseconds(moment: datetime) -> int:
+    """Epoch milliseconds."""
+    return round(moment.timestamp() * 1000)
+
+
+def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _json(value: Json) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def _moment(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _day(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else (_moment(milliseconds) or "")[:10]
