@@ -16,6 +16,7 @@ from endcap.evaluation.evidence import lacking
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
 from endcap.evaluation.given import given_files
+from endcap.evaluation.naming import models_named
 from endcap.evaluation.samples import Samples
 from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view
@@ -135,7 +136,8 @@ def _judge(
     facts = _facts(settings, outcomes, contest, held, view, asked, warnings)
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    return {**facts, **taken, "confidence": settings.evaluation.confidence}, report
+    models = models_named(settings, trained, champion, store)
+    return {**facts, **taken, "confidence": settings.evaluation.confidence, "models": models}, report
 
 
 def _opponent(settings: JudgeSettings, contest: Contest) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from endcap.spec.gate import P90_MS
+from endcap.spec.naming import description, title
 
 Json = dict[str, Any]
 SHOWN = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
 
 
 def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of a verdict: a row a model, metrics at the deepest cutoff, the interval of its MRR."""
-    models = facts["metrics"]
+    """Columns and rows of a verdict: a row a model, its metrics at the deepest cutoff, the interval of its MRR."""
+    models, known = facts["metrics"], facts.get("models", {})
     cutoff = max(int(name.partition("@")[2] or 0) for values in models.values() for name in values)
     wanted = [*(f"{name}@{cutoff}" for name in SHOWN), P90_MS]
     # A verdict of an earlier release lacks metrics that came later.
@@ -22,7 +23,7 @@ def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, .
     rows = []
     for name, metrics in models.items():
         lower, upper = facts["intervals"][name][f"mrr@{cutoff}"]
-        rows.append((name, *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
+        rows.append((title(name, known), *(metrics[metric] for metric in names), f"{lower:.4f} to {upper:.4f}"))
     return columns, rows
 
 
@@ -31,6 +32,8 @@ def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     rows = []
     for name, metrics in facts["metrics"].items():
         row: Json = {"model": name}
+        if model := facts.get("models", {}).get(name):
+            row["description"] = description(model)
         for metric, value in metrics.items():
             row[metric] = value
             if metric in facts["intervals"][name]:
