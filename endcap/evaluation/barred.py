@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,7 @@ from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.features.window import MILLISECOND
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import OWNED as OWNED_RULE
+from endcap.spec.shop import Shop
 
 MANY = 0.01
 """The share of the next items that the rules may take away before it is said."""
@@ -135,6 +137,15 @@ class HouseRules:
             left = book.allowed()[targets]
             hit[OWNED_RULE] = int(np.isin(owners[left] * size + targets[left], pairs).sum())
         return {"items": book.counts(), "targets": hit}
+
+
+def house_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue | None:
+    """A shop's rules with the blacklist as it is now, None where there are none. Raises DataError."""
+    if shop is None:
+        return None
+    from endcap.rules.read import read_rules
+
+    return read_rules(shop, progress)
 
 
 def caveat(facts: dict[str, dict[str, int]], targets: int) -> str:

@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contest:
-    """metrics: by model and metric. comparisons: of the challenger with each other model."""
+    """metrics: by model and metric. comparisons: of the challenger, or whoever `of` names, with each other model."""
 
     metrics: Mapping[str, Mapping[str, Estimate]]
     comparisons: Mapping[str, Comparison]
@@ -30,13 +30,18 @@ class Contest:
 
     @classmethod
     def of(
-        cls, evaluations: Mapping[str, Evaluation], timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int
+        cls,
+        evaluations: Mapping[str, Evaluation],
+        timings: Mapping[str, Doubles],
+        rules: spec.Evaluation,
+        seed: int,
+        own: str = CHALLENGER,
     ) -> Contest:
-        """Put models side by side. One of them is `challenger`; all have the same metrics and sessions.
+        """Put models side by side. All have the same metrics and sessions.
 
-        timings: of each model, what the same predictions took, ms.
+        timings: of each model, what the same predictions took, ms. own: whom the others are compared with.
         """
-        first = evaluations[CHALLENGER]
+        first = evaluations[own]
         place = {name: number for number, name in enumerate(evaluations)}
         bootstrap = Bootstrap(
             np.stack([one.sums for one in evaluations.values()]),
@@ -55,22 +60,22 @@ class Contest:
             }
             for name, one in evaluations.items()
         }
-        own, comparisons = place[CHALLENGER], {}
+        at, comparisons = place[own], {}
         for name, one in evaluations.items():
-            if name == CHALLENGER:
+            if name == own:
                 continue
             differences = {metric: first.coverage[metric] - one.coverage[metric] for metric in one.coverage}
             ratios = {metric: _quotient(first.coverage[metric], one.coverage[metric]) for metric in one.coverage}
             comparisons[name] = Comparison(
                 {
-                    **_by_metric(first.names, bootstrap.difference(own, place[name])),
+                    **_by_metric(first.names, bootstrap.difference(at, place[name])),
                     **_bare(differences),
-                    P90_MS: speed.difference(CHALLENGER, name),
+                    P90_MS: speed.difference(own, name),
                 },
                 {
-                    **_by_metric(first.names, bootstrap.ratio(own, place[name])),
+                    **_by_metric(first.names, bootstrap.ratio(at, place[name])),
                     **_bare(ratios),
-                    P90_MS: speed.ratio(CHALLENGER, name),
+                    P90_MS: speed.ratio(own, name),
                 },
             )
         return cls(metrics, comparisons, evaluations)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evaluate import Evaluation, evaluate
+from endcap.evaluation.gate import CHALLENGER
 from endcap.evaluation.given import GivenItems, given_items
 from endcap.evaluation.metrics import Doubles, Popularity
 from endcap.evaluation.negatives import Negatives
@@ -50,6 +51,6 @@ class Examination:
         )
         self._timings[name] = milliseconds(competitor, self._timed, max(cutoffs))
 
-    def contest(self) -> Contest:
-        """All that were examined, side by side."""
-        return Contest.of(self._evaluations, self._timings, self._rules, self._seed)
+    def contest(self, own: str = CHALLENGER) -> Contest:
+        """All that were examined, side by side; own: whom the others are compared with."""
+        return Contest.of(self._evaluations, self._timings, self._rules, self._seed, own)

@@ -17,7 +17,7 @@ from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
-from endcap.spec.recommender import GivenNegatives
+from endcap.spec.recommender import Evaluation, GivenNegatives
 from endcap.spec.source import Source
 
 Items = NDArray[np.int32]
@@ -45,6 +45,12 @@ class GivenItems:
 def given_files(rules: GivenNegatives) -> list[SourceFile]:
     """The files that the spec names. Raises DataError where there is none, or none that can be read."""
     return find_files(Source(path=rules.given)).files
+
+
+def files_of(evaluation: Evaluation) -> list[str]:
+    """Digests of the files that figures depend on beside the dataset. Raises DataError as `given_files` does."""
+    negatives = evaluation.negatives
+    return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
 def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary) -> GivenItems:

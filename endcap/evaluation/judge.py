@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.barred import HouseRules, caveat
+from endcap.evaluation.barred import HouseRules, caveat, house_rules
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evidence import lacking
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
-from endcap.evaluation.given import given_files
+from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import models_named
 from endcap.evaluation.samples import Samples
 from endcap.evaluation.words import unjudged_text
@@ -26,7 +26,6 @@ from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
-from endcap.spec.recommender import GivenNegatives
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -63,8 +62,8 @@ def judge(
     registry = open_registry(registry_uri, store)
     own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
     code = code_fingerprint(STEPS["evaluate"].entry, *own)
-    known = _house_rules(shop, progress)
-    files = _files(settings) + ([] if known is None else [known.version])
+    known = house_rules(shop, progress)
+    files = files_of(settings.evaluation) + ([] if known is None else [known.version])
     question = fingerprint(settings.key(), content_key(dataset), content_key(trained), code, *files)
     version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
@@ -171,21 +170,6 @@ def _facts(
         "champion": None if champion is None else champion.facts(),
         "warnings": warnings,
     }
-
-
-def _house_rules(shop: Shop | None, progress: Progress) -> Catalogue | None:
-    """The shop's rules with the blacklist as it is now, None where it has none. Raises DataError."""
-    if shop is None:
-        return None
-    from endcap.rules.read import read_rules
-
-    return read_rules(shop, progress)
-
-
-def _files(settings: JudgeSettings) -> list[str]:
-    """Digests of the files that a verdict depends on beside the dataset."""
-    negatives = settings.evaluation.negatives
-    return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:

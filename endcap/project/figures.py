@@ -1,8 +1,8 @@
-"""A verdict's figures as rows: what is printed, and what frames hold."""
+"""Figures of a verdict and of a comparison as rows: what is printed, and what frames hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from endcap.spec.gate import P90_MS
@@ -10,12 +10,16 @@ from endcap.spec.naming import description, title
 
 Json = dict[str, Any]
 SHOWN = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
+MAIN = "mrr"
+"""What models are held against each other by, at the deepest cutoff."""
+BEST = "*"
+"""The mark of a column's best."""
 
 
 def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of a verdict: a row a model, its metrics at the deepest cutoff, the interval of its MRR."""
     models, known = facts["metrics"], facts.get("models", {})
-    cutoff = max(int(name.partition("@")[2] or 0) for values in models.values() for name in values)
+    cutoff = deepest(facts)
     wanted = [*(f"{name}@{cutoff}" for name in SHOWN), P90_MS]
     # A verdict of an earlier release lacks metrics that came later.
     names = [name for name in wanted if all(name in metrics for metrics in models.values())]
@@ -30,11 +34,11 @@ def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, .
 def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     """All metrics of a verdict with their intervals, a row a model."""
     rows = []
-    for name, metrics in facts["metrics"].items():
+    for name in facts.get("order", facts["metrics"]):
         row: Json = {"model": name}
         if model := facts.get("models", {}).get(name):
             row["description"] = description(model)
-        for metric, value in metrics.items():
+        for metric, value in facts["metrics"][name].items():
             row[metric] = value
             if metric in facts["intervals"][name]:
                 row[f"{metric}_lower"], row[f"{metric}_upper"] = facts["intervals"][name][metric]
@@ -42,7 +46,42 @@ def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     return rows
 
 
-def named_as(facts: Mapping[str, Any], names: Mapping[str, str]) -> Json:
-    """The facts of a verdict with these of its models alone, each under another name."""
-    kept = {key: {names[name]: facts[key][name] for name in names} for key in ("metrics", "intervals")}
-    return {**facts, **kept}
+def comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of a comparison: metrics at the deepest cutoff with their intervals, and how the MRR differs
+    from the first model's. The best of the models that were compared is marked in each column."""
+    order, cutoff = facts["order"], deepest(facts)
+    compared = [label for label in order if label in facts["trained"]]
+    main = f"{MAIN}@{cutoff}"
+    metrics = [*(f"{name}@{cutoff}" for name in ("hr", MAIN, "next_ndcg", "coverage")), P90_MS]
+    best = {metric: best_of(facts, metric, compared) for metric in metrics} if len(compared) > 1 else {}
+    rows = []
+    for label in order:
+        cells = [_with_interval(facts, label, metric, mark=best.get(metric) == label) for metric in metrics]
+        difference = facts["differences"].get(label, {}).get(main)
+        rows.append((title(label, facts["models"]), *cells, "" if difference is None else _difference(difference)))
+    return ["model", *metrics, f"{main} minus {order[0]}'s"], rows
+
+
+def deepest(facts: Mapping[str, Any]) -> int:
+    """The deepest cutoff that was measured."""
+    return max(int(name.partition("@")[2] or 0) for values in facts["metrics"].values() for name in values)
+
+
+def best_of(facts: Mapping[str, Any], metric: str, labels: Sequence[str]) -> str:
+    """The label of the best of some models; of equals the first."""
+    sign = -1 if metric == P90_MS else 1
+    return max(labels, key=lambda label: sign * facts["metrics"][label][metric])
+
+
+def _with_interval(facts: Mapping[str, Any], label: str, metric: str, *, mark: bool) -> str:
+    value, interval = facts["metrics"][label][metric], facts["intervals"][label].get(metric)
+    digits = 2 if metric == P90_MS else 4
+    told = f"{value:.{digits}f}{BEST if mark else ' '}"
+    between = metric != P90_MS and interval is not None
+    return f"{told} {interval[0]:.{digits}f}-{interval[1]:.{digits}f}" if between else told.rstrip()
+
+
+def _difference(numbers: Sequence[float]) -> str:
+    value, lower, upper = numbers
+    word = "better" if lower > 0 else "worse" if upper < 0 else "not told apart"
+    return f"{value:+.4f} ({lower:+.4f} to {upper:+.4f}) {word}"

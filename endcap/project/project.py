@@ -11,8 +11,9 @@ from endcap.progress import Notice
 from endcap.project.artifacts import Dataset, Package, Snapshot, Trained, Verdict
 from endcap.project.bars import Progress
 from endcap.project.base import Input
+from endcap.project.comparison import Comparison
 from endcap.project.reading import Reading
-from endcap.project.results import Comparison, Deployed, Description, Lists, PipelineRun, Registered
+from endcap.project.results import Deployed, Description, Lists, PipelineRun, Registered
 from endcap.spec.base import parse_date
 from endcap.steps import STEPS, parameters_of
 
@@ -310,35 +311,45 @@ class Project(Reading):
         facts = self._facts(address)
         return Verdict(self._made_now("verdict", address), describe(facts), facts, self.store)
 
-    def compare(self, *models: Any, dataset: Input = None) -> Comparison:
+    def compare(self, *models: Any, dataset: Input = None, **labelled: Any) -> Comparison:
         """Train several models on one dataset and judge them on the same predictions; no gate, nothing is registered.
 
         Parameters
         ----------
-        *models
-            Each a model's name, or its section of the spec, such as ``{"name": "vsknn", "sample": 500}``. The spec's
-            baselines and the champion are judged beside them.
+        *models, **labelled
+            Each a model's name, its section of the spec, such as ``{"name": "vsknn", "sample": 500}``, `spec` for the
+            spec's own model, or a project with another model or preprocessing; labels are keywords, or the keys of a
+            mapping. Without any, the spec's own. The others are held against the first. Written models are trained as
+            they are, without a search. The spec's baselines are judged beside them.
+        dataset
+            What `features` made.
+
+        Raises
+        ------
+        UserError
+            Where a project has another split, protocol or shop: its figures would not compare.
 
         Examples
         --------
         >>> project = endcap.open("trial", store=folder, sets=["search=null"])
         >>> snapshot, dataset = project.ingest(), project.features()
-        >>> comparison = project.compare("vsknn", "sequential-rules")
-        >>> sorted(comparison.verdicts)
-        ['sequential-rules', 'vsknn']
+        >>> comparison = project.compare("sequential-rules", wide={"name": "vsknn", "sample": 500})
+        >>> comparison.labels
+        ['sequential-rules', 'wide']
         """
-        taken = self._input("dataset", dataset)
-        verdicts: dict[str, Verdict] = {}
-        for model in models or (self.recommender.model.model_dump(mode="json", exclude_none=True),):
-            section = {"name": model} if isinstance(model, str) else dict(model)
-            label, number = str(section.get("name")), 2
-            while label in verdicts:
-                label, number = f"{section.get('name')} ({number})", number + 1
-            # Baselines need be judged once.
-            others: dict[str, Any] = {"baselines": [{"name": "popularity"}]} if verdicts else {}
-            project = self.replace(model=section, search=None, gate=[], **others)
-            verdicts[label] = project.evaluate(project.train(taken))
-        return Comparison(verdicts)
+        from endcap.evaluation.compare import Contestant, compare
+        from endcap.project.contestants import SPEC, contestants
+        from endcap.report import publish_comparison
+
+        taken, every = self._input("dataset", dataset), [*models, *([labelled] if labelled else [])]
+        projects = contestants(self, every or [SPEC])
+        made = [Contestant(label, one.recommender, one.train(taken).address) for label, one in projects.items()]
+        with self._following("compare") as progress:
+            address = compare(made, taken, self.store, shop=self._shop, progress=progress)
+            publish_comparison(self.recommender.name, address, self.store, progress=progress)
+        facts = self._facts(address)
+        judged = f"{facts['predictions']:,} predictions of {facts['sessions']:,} test sessions"
+        return Comparison(address, f"{len(made)} models on {judged}", facts, self.store)
 
     def refit(self, verdict: Input = None) -> Package:
         """Fit the winner on all data, and write its package.

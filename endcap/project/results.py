@@ -1,4 +1,4 @@
-"""What the methods of a project give that is no artifact of one step: versions, runs, rankings, lists, comparisons."""
+"""What the methods of a project give that is no artifact of one step: versions, runs, rankings, lists."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from endcap.project.artifacts import Json, Tabular, Verdict, moment_text
-from endcap.project.figures import metric_rows, metric_table, named_as
+from endcap.project.artifacts import Json, Tabular, moment_text
 from endcap.runs import Run
 from endcap.runs.text import duration, time_text
 from endcap.store import Store
@@ -251,50 +250,3 @@ class Ranking(Tabular):
 
     def _repr_html_(self) -> str:
         return html_table(*self._table())
-
-
-@dataclass(frozen=True)
-class Comparison(Tabular):
-    """Several models, judged on the same predictions: what `compare` gave. verdicts: by the models' labels."""
-
-    verdicts: Mapping[str, Verdict]
-
-    @property
-    def best(self) -> str:
-        """The label of the model with the highest MRR at the deepest cutoff."""
-        metric = metric_table(next(iter(self.verdicts.values())).facts)[0][2]
-        return max(self.verdicts, key=lambda label: self.verdicts[label].metrics["challenger"][metric])
-
-    def to_arrow(self) -> pa.Table:
-        """A row a model, those compared first, then the champion and the baselines."""
-        import pyarrow as pa
-
-        return pa.Table.from_pylist([row for facts in self._facts() for row in metric_rows(facts)])
-
-    def _facts(self) -> list[Json]:
-        """The figures of each model once: those compared by their labels, then what was judged beside them."""
-        facts: list[Json] = []
-        seen: set[str] = set()
-        for label, verdict in self.verdicts.items():
-            facts.append(named_as(verdict.facts, {"challenger": label}))
-        for verdict in self.verdicts.values():
-            beside = {name: name for name in verdict.metrics if name.split("/")[0] != "challenger" and name not in seen}
-            if beside:
-                seen |= beside.keys()
-                facts.append(named_as(verdict.facts, beside))
-        return facts
-
-    @property
-    def warnings(self) -> list[str]:
-        """What flatters or weakens the figures, each warning once."""
-        return list(dict.fromkeys(warning for one in self.verdicts.values() for warning in one.facts["warnings"]))
-
-    def _table(self) -> tuple[list[str], list[tuple[Any, ...]]]:
-        tables = [metric_table(facts) for facts in self._facts()]
-        return tables[0][0], [row for _, rows in tables for row in rows]
-
-    def __str__(self) -> str:
-        return "\n".join([text_table(*self._table()), *(f"! {warning}" for warning in self.warnings)])
-
-    def _repr_html_(self) -> str:
-        return html_table(*self._table(), caption=f"Best by MRR: {self.best}", notes=self.warnings)

@@ -23,7 +23,7 @@ MAX_VALUE = 6000
 """MLflow's limits on parameters in one call, and on the letters of one."""
 TRAINED = "trained"
 """The tag that a run is found by: the trained model, without the place of the store."""
-VALIDATION = "validation_ndcg_at_20"
+VALIDATION = "validation_next_ndcg_at_20"
 Json = Mapping[str, Any]
 Values = dict[str, float]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.spec.naming import title
 
 Json = Mapping[str, Any]
 MAIN_METRIC = "mrr"
@@ -55,6 +56,8 @@ class Facts:
     samples: Json | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
     data: Json | None = None
+    comparison: bool = False
+    """The models were compared without a gate: the first is none that is judged, and differences are from it."""
 
     @classmethod
     def of(cls, recommender: str, verdict: Json, trained: Json, report: Json, data: Json | None = None) -> Self:
@@ -88,6 +91,46 @@ class Facts:
             data,
         )
 
+    @classmethod
+    def of_comparison(
+        cls, recommender: str, manifest: Json, trained: Mapping[str, Json], report: Json, data: Json | None = None
+    ) -> Self:
+        """manifest: of a comparison. trained: those of its models, by label. report: its table and samples."""
+        facts = manifest["facts"]
+        values: dict[str, dict[str, Estimate]] = {}
+        for row in report["table"]:
+            values.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row["value"])
+        differences = {
+            label: {metric: Estimate.of(numbers) for metric, numbers in of_it.items()}
+            for label, of_it in facts["differences"].items()
+        }
+        places = {name: facts.get(name, "") for name in ("snapshot", "dataset")}
+        lineage = {**places, "comparison": manifest.get("address", "")}
+        lineage |= {f"trained: {label}": address for label, address in facts["trained"].items()}
+        learnt = {label: one["facts"] for label, one in trained.items()}
+        return cls(
+            recommender,
+            manifest.get("created", ""),
+            {**facts, "conditions": []},
+            _side_by_side(learnt),
+            facts["order"],
+            values,
+            differences,
+            report.get("samples"),
+            {name: value for name, value in lineage.items() if value},
+            data,
+            comparison=True,
+        )
+
+    def title(self, label: str, *, short: bool = False) -> str:
+        """How a model is called (`endcap.spec.naming`)."""
+        return title(label, self.verdict.get("models", {}), short=short)
+
+    @property
+    def compared(self) -> Sequence[str]:
+        """Of a comparison: the models that were trained for it, without the baselines."""
+        return [label for label in self.models if label in self.verdict["trained"]]
+
     @property
     def others(self) -> Sequence[str]:
         return self.models[1:]
@@ -109,7 +152,7 @@ class Facts:
 
     @property
     def cutoffs(self) -> list[int]:
-        metrics = self.values[CHALLENGER]
+        metrics = self.values[self.models[0]]
         return sorted({int(at) for _, _, at in (name.partition("@") for name in metrics) if at.isdecimal()})
 
     def at(self, metric: str) -> str:
@@ -128,6 +171,17 @@ class Facts:
     @property
     def confidence(self) -> str:
         return percent(self.verdict.get("confidence", 0.95))
+
+
+def _side_by_side(learnt: Mapping[str, Json]) -> Json:
+    """What several trainings noted, as a blend's would be: each quantity of the history is `label/quantity`."""
+    rows: dict[float, dict[str, Any]] = {}
+    for label, facts in learnt.items():
+        for row in facts.get("history", []):
+            named = {name if name == "epoch" else f"{label}/{name}": value for name, value in row.items()}
+            rows.setdefault(row["epoch"], {}).update(named)
+    found = {label: facts.get("found") or {} for label, facts in learnt.items()}
+    return {"history": [rows[epoch] for epoch in sorted(rows)], "found": {"members": found}}
 
 
 def percent(share: float) -> str:

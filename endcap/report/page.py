@@ -26,6 +26,7 @@ from endcap.report.learning import learning
 from endcap.report.performance import beyond, metrics
 from endcap.report.search import search
 from endcap.report.segments import segments
+from endcap.spec.naming import description
 
 TILES = ("hr", "mrr", "ndcg", "coverage")
 COUNTS = (
@@ -40,7 +41,7 @@ COUNTS = (
     "equal_times",
 )
 """What is shown of a view's parts, where there is any."""
-ASSETS = ("report.html", "report.css", "report.js")
+ASSETS = ("report.html", "comparison.html", "report.css", "report.js")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,17 @@ class Tile:
 
 def render(facts: Facts) -> str:
     """The report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), search(facts), data(facts)]
+    # What each of several models was searched by is told by the report of its own verdict.
+    found = [] if facts.comparison else [search(facts)]
+    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), *found, data(facts)]
     charts = {chart.name: chart.figure for section in sections for chart in section.charts}
     scripts = [_plotly(), asset("report.js")]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(asset("report.html"))
+    environment = Environment(
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("comparison.html" if facts.comparison else "report.html")
     return page.render(
         facts=facts,
         word=word_of(facts.verdict),
@@ -116,11 +121,19 @@ def _about(facts: Facts) -> dict[str, Table]:
     keys = [key for key in COUNTS if any(counts[name].get(key) for name in parts)]
     rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
     tables = {
+        "Models": _models(facts),
         "Model": Table(["parameter", "value"], settings),
         "Parts": Table(["part", *(key.replace("_", " ") for key in keys)], rows),
         "Lineage": Table(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
     }
     return {caption: table for caption, table in tables.items() if table.rows}
+
+
+def _models(facts: Facts) -> Table:
+    """What each model is: the settings that are not the usual ones."""
+    known = facts.verdict.get("models", {})
+    told = {name: known[name] for name in facts.models if name in known}
+    return Table(["label", "model"], [[label, description(model, None)] for label, model in told.items()])
 
 
 def _moment(created: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from endcap.evaluation.headline import headline
 from endcap.evaluation.metrics import lower_is_better
@@ -38,7 +39,7 @@ def metrics(facts: Facts) -> Section:
     )
     tables = {f"Metrics at {facts.cutoff}": _summary(facts, facts.cutoff)}
     folded = {f"Metrics at {cutoff}": _summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
-    folded |= {f"The challenger minus {name}": _against(facts, name) for name in facts.others}
+    folded |= {_minus(facts, facts.title(name, short=True)): _against(facts, name) for name in facts.others}
     return Section("metrics", "Metrics", say, charts, tables, folded)
 
 
@@ -72,9 +73,9 @@ def _dots(facts: Facts, metric: str) -> Chart:
     better = "higher is better" if merit else "lower is better"
     name, _, cutoff = metric.partition("@")
     title = f"{TITLES.get(name, name)}{f' at {cutoff}' if cutoff else ''}"
-    alt = f"{title}, {better}: " + "; ".join(f"{name} {in_words(one, digits)}" for name, one in known)
+    alt = f"{title}, {better}: " + "; ".join(f"{_short(facts)(name)} {in_words(one, digits)}" for name, one in known)
     own = facts.values[facts.models[0]][metric].value
-    figure = whiskers(known, facts.models, span, own, digits, sign=False)
+    figure = whiskers(known, facts.models, span, own, digits, sign=False, titled=_short(facts))
     return Chart(f"dots-{metric}", title, alt, figure, note=_beyond_axis(span.far))
 
 
@@ -82,12 +83,24 @@ def _differences(facts: Facts, metric: str) -> Chart:
     rows = [(name, facts.differences[name].get(metric, Estimate(None))) for name in facts.others]
     known = [(name, one) for name, one in rows if one.value is not None]
     span = differences_span(known)
-    alt = f"Challenger minus each other model, {metric}: "
-    alt += "; ".join(f"{name} {in_words(one, 4)}" for name, one in known)
-    note = "Right of the line the challenger is better; a whisker over the line: not told apart. "
-    figure = whiskers(known, facts.models, span, 0.0, 4, sign=True)
-    title = f"Challenger minus others, {metric}"
+    alt = f"{_minus(facts, 'each other model')}, {metric}: "
+    alt += "; ".join(f"{_short(facts)(name)} {in_words(one, 4)}" for name, one in known)
+    better = f"a model is better than {facts.models[0]}" if facts.comparison else "the challenger is better"
+    note = f"Right of the line {better}; a whisker over the line: not told apart. "
+    figure = whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_short(facts))
+    title = f"{_minus(facts, 'others')}, {metric}"
     return Chart(f"differences-{metric}", title, alt, figure, note=note + _beyond_axis(span.far))
+
+
+def _minus(facts: Facts, other: str) -> str:
+    """What differences are: a verdict's are the challenger's, those of a comparison are from its first model."""
+    if facts.comparison:
+        return f"{other[:1].upper()}{other[1:]} minus {facts.models[0]}"
+    return f"Challenger minus {other}"
+
+
+def _short(facts: Facts) -> Callable[[str], str]:
+    return partial(facts.title, short=True)
 
 
 def _beyond_axis(far: Iterable[str]) -> str:
@@ -105,7 +118,9 @@ def _table(facts: Facts, columns: list[str]) -> Table:
     rows = []
     for name in facts.models:
         estimates = [(metric, facts.values[name].get(metric, Estimate(None))) for metric in columns]
-        rows.append([name, *(in_words(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates)])
+        rows.append(
+            [facts.title(name), *(in_words(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates)]
+        )
     return Table(["model", *columns], rows)
 
 
@@ -115,7 +130,8 @@ def _against(facts: Facts, other: str) -> Table:
         [metric, number(one.value), interval(one, 4), NONE if one.lower is None else told[one.sign]]
         for metric, one in facts.differences[other].items()
     ]
-    return Table(["metric", "difference", f"{facts.confidence} interval", "the challenger is"], rows)
+    who = other if facts.comparison else "the challenger"
+    return Table(["metric", "difference", f"{facts.confidence} interval", f"{who} is"], rows)
 
 
 def _digits(metric: str) -> int:

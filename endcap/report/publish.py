@@ -1,4 +1,4 @@
-"""The report as an artifact beside the verdict that it tells of, and a copy of it in the verdict's MLflow run."""
+"""A report as an artifact beside what it tells of; that of a verdict is copied into the verdict's MLflow run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from endcap.store import Store, code_fingerprint, content_key, fingerprint
 
 FILE = "report.html"
 ENTRY = "endcap.report.publish:publish_report"
-"""What makes a report, for its key."""
+OF_COMPARISON = "endcap.report.publish:publish_comparison"
+"""What makes a report of a verdict, and of a comparison, for their keys."""
 
 
 def publish_report(
@@ -55,6 +56,29 @@ def find_report(recommender: str, verdict: str, store: Store) -> str | None:
     return store.find(_kind(recommender), _key(verdict))
 
 
+def publish_comparison(
+    recommender: str, comparison: str, store: Store, *, progress: Callable[[str], None] = lambda line: None
+) -> str:
+    """Make the report of a comparison, or find it; returns its address. The artifact's only file is `report.html`."""
+    if found := find_comparison(recommender, comparison, store):
+        return found
+    progress("writing the report")
+    with store.publish(_kind(recommender), _key(comparison, OF_COMPARISON)) as draft:
+        manifest, folder = store.manifest(comparison), store.fetch(comparison)
+        trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        data = _data(manifest["facts"], folder, store)
+        facts = Facts.of_comparison(recommender, manifest, trained, report, data)
+        (draft.path / FILE).write_text(render(facts), encoding="utf-8")
+        draft.facts["comparison"] = comparison
+    return draft.address
+
+
+def find_comparison(recommender: str, comparison: str, store: Store) -> str | None:
+    """The address of a comparison's report, or None where there is none by this code."""
+    return store.find(_kind(recommender), _key(comparison, OF_COMPARISON))
+
+
 def report_file(address: str) -> str:
     """Where the file of a report is: its path, or its address in a bucket."""
     return f"{address.removeprefix('file://')}/{FILE}"
@@ -82,7 +106,7 @@ def _kind(recommender: str) -> str:
     return f"reports/{recommender}"
 
 
-def _key(verdict: str) -> str:
+def _key(shown: str, entry: str = ENTRY) -> str:
     from plotly import __version__
 
-    return fingerprint(content_key(verdict), code_fingerprint(ENTRY), [asset(name) for name in ASSETS], __version__)
+    return fingerprint(content_key(shown), code_fingerprint(entry), [asset(name) for name in ASSETS], __version__)

@@ -70,7 +70,7 @@ def _trace(facts: Facts, model: str, values: list[float | None], visible: bool |
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": shown(model),
+        "name": shown(facts.title(model, short=True)),
         "visible": visible,
         "x": list(range(len(values))),
         "y": values,

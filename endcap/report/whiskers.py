@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,15 +47,25 @@ def differences_span(rows: Rows) -> Span:
     return _span(rows, far, 0.0)
 
 
-def whiskers(rows: Rows, models: Sequence[str], span: Span, line: float | None, digits: int, *, sign: bool) -> Figure:
-    """A dot a model on its interval, its number beside it. line: a value that is marked. sign: write + too."""
+def whiskers(
+    rows: Rows,
+    models: Sequence[str],
+    span: Span,
+    line: float | None,
+    digits: int,
+    *,
+    sign: bool,
+    titled: Callable[[str], str] = str,
+) -> Figure:
+    """A dot a model on its interval, its number beside it. line: a value that is marked. sign: write + too. titled:
+    what a model is called."""
     traces, numbers = [], []
     for name, one in rows:
         value = one.value or 0.0
-        traces.append(_trace(name, one, models, span, digits))
+        traces.append(_trace(name, shown(titled(name)), one, models, span, digits))
         told = ("+" if sign and value > 0 else "") + number(value, digits)
         beside = {"x": 1.02, "xref": "paper", "xanchor": "left", "showarrow": False, "font": {"size": 12, "color": INK}}
-        numbers.append({"y": shown(name), "text": told, **beside})
+        numbers.append({"y": shown(titled(name)), "text": told, **beside})
     shapes = []
     if line is not None and span.low <= line <= span.high:
         stroke = {"color": MUTED, "width": 1, "dash": "dot"}
@@ -77,7 +87,7 @@ def interval(one: Estimate, digits: int) -> str:
     return f"{number(one.lower, digits)} to {number(one.upper, digits)}" if _whole(one) else NONE
 
 
-def _trace(name: str, one: Estimate, models: Sequence[str], span: Span, digits: int) -> dict[str, Any]:
+def _trace(name: str, told: str, one: Estimate, models: Sequence[str], span: Span, digits: int) -> dict[str, Any]:
     value, stroke = one.value or 0.0, colour(name, models)
     arrow = "triangle-right" if value > span.high else "triangle-left"
     far = name in span.far
@@ -85,10 +95,10 @@ def _trace(name: str, one: Estimate, models: Sequence[str], span: Span, digits: 
         "type": "scatter",
         "mode": "markers",
         "x": [span.place(name, value)],
-        "y": [shown(name)],
+        "y": [told],
         "cliponaxis": False,
         "marker": {"size": 10, "color": stroke, "symbol": arrow if far else symbol(name, models)},
-        "hovertext": [f"{shown(name)}: {in_words(one, digits)}"],
+        "hovertext": [f"{told}: {in_words(one, digits)}"],
         "hoverinfo": "text",
     }
     if one.lower is not None and one.upper is not None and not far:

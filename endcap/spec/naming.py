@@ -30,20 +30,22 @@ def named(model: ModelSpec | Mapping[str, Any]) -> Json:
     return {"name": spec.name, "settings": {key: value for key, value in document.items() if key != "name"}}
 
 
-def description(model: Mapping[str, Any]) -> str:
-    """A model of `named` in words: `gru4rec width=200 loss=bpr`."""
+def description(model: Mapping[str, Any], most: int | None = SHOWN) -> str:
+    """A model of `named` in words: `gru4rec width=200 loss=bpr`. most: settings that are shown, None: all."""
     if members := model.get("members"):
         return f"{model['name']} of {', '.join(member['name'] for member in members.values())}"
     settings = [f"{name}={value}" for name, value in model.get("settings", {}).items()]
-    more = ["…"] if len(settings) > SHOWN else []
-    return " ".join([model["name"], *settings[:SHOWN], *more])
+    more = ["…"] if most is not None and len(settings) > most else []
+    return " ".join([model["name"], *settings[:most], *more])
 
 
-def title(label: str, models: Mapping[str, Mapping[str, Any]]) -> str:
-    """How a row is called: its label, and what the model is where the label does not say it."""
+def title(label: str, models: Mapping[str, Mapping[str, Any]], *, short: bool = False) -> str:
+    """How a model is called: its label, and what it is where the label does not say that; short: without settings."""
     model = models.get(label)
     if model is None:
         return label
     told, version = description(model), model.get("version")
     shown = f"{label} {version}" if version else label
-    return told if told.split(" ")[0] == label else f"{shown}: {told}"
+    if label in (told, model["name"]):
+        return label if short else told
+    return f"{shown}: {model['name'] if short else told}"

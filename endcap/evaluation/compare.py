@@ -1,0 +1,180 @@
+"""Several trained models side by side on the same test sessions: no gate, and nothing comes of it but figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from endcap.evaluation.barred import HouseRules, caveat, house_rules
+from endcap.evaluation.caveats import caveats
+from endcap.evaluation.competitors import baseline_of, challenger_of
+from endcap.evaluation.contest import Contest
+from endcap.evaluation.examination import Examination
+from endcap.evaluation.gate import Estimate
+from endcap.evaluation.given import files_of
+from endcap.evaluation.samples import Samples
+from endcap.features.view import View, open_view
+from endcap.models.custom import own_code
+from endcap.progress import Advance
+from endcap.registry.package import RULES
+from endcap.rules import Catalogue
+from endcap.rules.unmatched import rule_warnings, unmatched_rules
+from endcap.spec.model import ModelSpec
+from endcap.spec.naming import named
+from endcap.spec.settings import JudgeSettings
+from endcap.spec.shop import Shop
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+
+if TYPE_CHECKING:
+    from endcap.spec.recommender import Recommender
+
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+REPORT = "report.json"
+ENTRY = "endcap.evaluation.compare:compare"
+"""What makes a comparison, for its key."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model that was trained as its recommender says. trained: the model's address."""
+
+    label: str
+    recommender: Recommender
+    trained: str
+
+
+def kind(name: str) -> str:
+    """Where a recommender's comparisons lie in a store, by its name."""
+    return f"comparisons/{name}"
+
+
+def compare(
+    contestants: Sequence[Contestant],
+    dataset: str,
+    store: Store,
+    *,
+    shop: Shop | None = None,
+    progress: Progress = lambda line: None,
+) -> str:
+    """Measure models on the test sessions of the first one's view, or find the comparison; returns its address.
+
+    All are asked the same, by the same rules, and resampled together; the first is the one that others are held
+    against. The first's baselines, fitted on the training part, stand beside them. shop: see `judge`. Raises
+    IntegrityError where a model was trained on another view of the data.
+    """
+    settings = [JudgeSettings.of(one.recommender) for one in contestants]
+    common = settings[0]
+    known = house_rules(shop, progress)
+    files = files_of(common.evaluation) + ([] if known is None else [known.version])
+    own = {path for one in settings for path in own_code(one.model, *one.preprocessing, *one.baselines)}
+    asked = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
+    trained = [[one.label, content_key(one.trained)] for one in contestants]
+    key = fingerprint(asked, content_key(dataset), trained, code_fingerprint(ENTRY, *sorted(own)), *files)
+    found = store.find(kind(common.name), key)
+    if found is not None:
+        return found
+    with store.publish(kind(common.name), key) as draft:
+        facts, report = _Comparison(contestants, settings, dataset, known, store, progress).made()
+        about = {"dataset": dataset, "snapshot": store.manifest(dataset)["facts"]["snapshot"]}
+        draft.facts |= {**about, "trained": {one.label: one.trained for one in contestants}, **facts}
+        (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+        if known is not None:
+            (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
+    return draft.address
+
+
+class _Comparison:
+    def __init__(
+        self,
+        contestants: Sequence[Contestant],
+        settings: Sequence[JudgeSettings],
+        dataset: str,
+        known: Catalogue | None,
+        store: Store,
+        progress: Progress,
+    ) -> None:
+        self._contestants, self._settings, self._common = contestants, settings, settings[0]
+        self._store, self._tell, self._folder = store, progress, store.fetch(dataset)
+        self._view: View = open_view(self._folder, self._common)
+        self._house = None if known is None else HouseRules.of(known, self._folder)
+        self._examination = Examination(self._common, self._view, self._folder)
+        trained = {one.label: store.manifest(one.trained)["facts"]["model"] for one in contestants}
+        self._models = {label: named(model) for label, model in trained.items()}
+        self._baselines = self._beside()
+
+    def made(self) -> tuple[Json, Json]:
+        """Facts, and what the report is made of."""
+        view, common, first = self._view, self._common, self._contestants[0].label
+        taken, warnings = self._warnings()
+        samples = Samples(view, common.seed)
+        barred = None if self._house is None else self._house.on(view.vocabulary, view.items)
+        predictions = f"{self._examination.predictions:,} predictions"
+        whole = len(self._contestants) + len(self._baselines)
+        for done, (one, settings) in enumerate(zip(self._contestants, self._settings, strict=True)):
+            self._tell(Advance(f"ranking {predictions}: {one.label}", done=done, whole=whole))
+            competitor = challenger_of(settings, self._store.fetch(one.trained, verify=True), view)
+            competitor = replace(competitor, barred=barred)
+            self._examination.examine(one.label, competitor)
+            samples.ask(one.label, competitor)
+        for done, (label, spec) in enumerate(self._baselines.items(), start=len(self._contestants)):
+            self._tell(Advance(f"fitting and ranking {predictions}: {label}", done=done, whole=whole))
+            baseline = replace(baseline_of(spec, common, view, self._tell), barred=barred)
+            self._examination.examine(label, baseline)
+            samples.ask(label, baseline)
+        self._tell(f"resampling {len(view.test):,} sessions {common.evaluation.bootstrap:,} times")
+        contest = self._examination.contest(first)
+        order = list(contest.metrics)
+        facts = {
+            "order": order,
+            "models": self._models,
+            "differences": differences(contest),
+            **contest.facts(),
+            "protocol": view.protocol,
+            "predictions": contest.evaluations[first].predictions,
+            "sessions": len(view.test),
+            "items": len(view.vocabulary),
+            "counts": view.counts,
+            "confidence": common.evaluation.confidence,
+            "warnings": warnings,
+            **taken,
+        }
+        return facts, {"table": contest.table(), "samples": samples.to_json(order[:2])}
+
+    def _beside(self) -> dict[str, ModelSpec]:
+        """The baselines by label; one that is compared itself is not fitted again."""
+        labels = [one.label for one in self._contestants]
+        beside = {}
+        for spec in self._common.compared:
+            if named(spec) not in self._models.values():
+                label = f"{spec.name} (baseline)" if spec.name in labels else spec.name
+                beside[label] = spec
+        self._models |= {label: named(spec) for label, spec in beside.items()}
+        return beside
+
+    def _warnings(self) -> tuple[Json, list[str]]:
+        """What the shop's rules take away, and what weakens the figures."""
+        warnings = caveats(self._common, self._view, "", None)
+        taken: Json = {}
+        if self._house is not None:
+            taken["rules"] = self._house.facts(self._view)
+            warnings += filter(None, [caveat(taken["rules"], self._examination.predictions)])
+            warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(self._house.catalogue))]
+        for warning in warnings:
+            self._tell(f"warning: {warning}")
+        return taken, warnings
+
+
+def differences(contest: Contest) -> dict[str, dict[str, list[float | None]]]:
+    """Of each other model from the one that it is held against: [estimate, lower, upper] by model and metric."""
+    return {
+        name: {metric: _turned(one) for metric, one in comparison.difference.items()}
+        for name, comparison in contest.comparisons.items()
+    }
+
+
+def _turned(one: Estimate) -> list[float | None]:
+    """A difference the other way about."""
+    return [-one.value, *(None if end is None else -end for end in (one.upper, one.lower))]

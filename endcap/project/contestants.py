@@ -1,0 +1,100 @@
+"""The models of a comparison: from what is given, to a project a label."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import SpecError, UserError
+from endcap.spec.naming import description, named
+
+if TYPE_CHECKING:
+    from endcap.project.project import Project
+
+SPEC = "spec"
+"""Stands for the spec's own model, as it is."""
+LONGEST = 60
+"""Letters of a label."""
+
+
+def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
+    """A project for each model, by its label.
+
+    models: each a model's name, its section of a spec, `spec`, or a project; or a mapping of such by labels. What has
+    no label is called by its name, or where that is taken by its settings too. Raises UserError for a label that is
+    wrong or given twice, and where a project asks or learns something else than this one; SpecError.
+    """
+    found: dict[str, Project] = {}
+    for label, model in _each(models):
+        one = _project(project, model, label or str(model if isinstance(model, str) else "a model"))
+        name = _free(found, _names(model, one)) if label is None else label
+        _check_label(name, found)
+        found[name] = one
+    from endcap.evaluation.fairness import refuse_unequal
+
+    for label, one in found.items():
+        refuse_unequal(label, one.recommender, one.shop, project.recommender, project.shop)
+    return found
+
+
+def _each(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
+    for model in models:
+        if isinstance(model, Mapping) and "name" not in model:
+            yield from model.items()
+        else:
+            yield None, model
+
+
+def _project(project: Project, model: Any, told: str) -> Project:
+    """The project that trains a model. told: what the model is called where it is wrong."""
+    if not isinstance(model, str | Mapping):
+        other: Project = model
+        return other
+    if model == SPEC:
+        return project
+    section = {"name": model} if isinstance(model, str) else dict(model)
+    try:
+        return _as_written(project, section)
+    except SpecError as error:
+        raise SpecError([dataclasses.replace(one, place=told) for one in error.problems]) from error
+
+
+def _as_written(project: Project, section: Mapping[str, Any]) -> Project:
+    """Without the spec's search, which is of its own model; by one process where workers cannot share this one."""
+    try:
+        return project.replace(model=section, search=None)
+    except SpecError as error:
+        if not all(one.key.startswith("training") for one in error.problems):
+            raise
+        return project.replace(model=section, search=None, training=None)
+
+
+def _names(model: Any, project: Project) -> list[str]:
+    """What a model may be called, the shortest first."""
+    if model == SPEC:
+        return [SPEC]
+    spec = project.recommender.model
+    return [named(spec)["name"], description(named(spec))]
+
+
+def _free(taken: Mapping[str, Any], names: Sequence[str]) -> str:
+    label = next((name for name in names if name not in taken), None)
+    number = 2
+    while label is None:
+        numbered = f"{names[-1]} ({number})"
+        label, number = None if numbered in taken else numbered, number + 1
+    return label
+
+
+def _check_label(label: str, taken: Mapping[str, Any]) -> None:
+    wrong = "is given twice" if label in taken else ""
+    if not label.strip() or len(label) > LONGEST or "/" in label or not label.isprintable():
+        wrong = "cannot be a label"
+    if wrong:
+        raise UserError(
+            f"{label!r} {wrong}; allowed: a label of its own for each model, of up to {LONGEST} letters, without /",
+            code="project.label-invalid",
+            label=label,
+            known=list(taken),
+        )
