@@ -66,6 +66,10 @@ class Display:
                 self._clear()
                 click.echo(f"  {click.style('!', fg='yellow')} {reason}")
 
+    def failed(self, step: str) -> None:
+        """A step of this process has failed; its error is told by whoever catches it."""
+        self._line("⨯", "red", step, time.monotonic() - self._begun, "failed")
+
     def failure(self, error: EndcapError) -> EndcapError:
         """The error of a run that stopped: step, cause, where to look, and the command that goes on."""
         self._clear()

@@ -17,9 +17,11 @@ from endcap import __version__
 from endcap.errors import EndcapError, UserError, marked
 
 COMMANDS = {
+    "compare": ("endcap.cli.compare", "Train several models and show them side by side; nothing is registered."),
     "compile": ("endcap.cli.compile", "Write the generated files: compiled pipelines and JSON schemas."),
     "demo": ("endcap.cli.demo", "Run the main job on a simulated shop, from its event log to served rankings."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
+    "evaluate": ("endcap.cli.evaluate", "Judge a spec's model or a registered version; nothing is registered."),
     "events": (
         "endcap.cli.events",
         "Event logs: convert published layouts, simulate a shop, describe and query what was taken in.",

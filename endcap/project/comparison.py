@@ -75,8 +75,8 @@ class Comparison(Artifact, Tabular):
         rows = metric_rows(self.facts)
         for row in rows:
             for metric, numbers in self.differences.get(row["model"], {}).items():
-                names = (f"{metric}_difference{end}" for end in ("", "_lower", "_upper"))
-                row |= dict(zip(names, numbers, strict=True))
+                ends = (f"{metric}_difference{end}" for end in ("", "_lower", "_upper"))
+                row |= dict(zip(ends, numbers, strict=True))
         names = list(dict.fromkeys(name for row in rows for name in row))
         return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 

@@ -57,7 +57,7 @@ def _project(project: Project, model: Any, told: str) -> Project:
     try:
         return _as_written(project, section)
     except SpecError as error:
-        raise SpecError([dataclasses.replace(one, place=told) for one in error.problems]) from error
+        raise SpecError([dataclasses.replace(one, file=told) for one in error.problems]) from error
 
 
 def _as_written(project: Project, section: Mapping[str, Any]) -> Project:

@@ -25,13 +25,16 @@ class Layers:
     lacks: bool = False
     """A file below others could not be read, so that nobody knows which keys it has."""
 
-    def read(self, file: Path, env: str | None) -> Node | None:
-        """The file over what it extends, under its overlay where it has one; None where nothing could be read."""
+    def read(self, file: Path, env: str | None, overlays: Sequence[Path] = ()) -> Node | None:
+        """The file over what it extends, under its overlay where it has one, and under more overlays.
+
+        None where nothing could be read.
+        """
         node = self._with_extends(file, ())
         self.lacks = self.lacks or node is None
         overlay = overlay_file(file, env) if env else None
-        if overlay is not None and overlay.is_file():
-            over = self._with_extends(overlay, ())
+        for one in [*([overlay] if overlay is not None and overlay.is_file() else []), *overlays]:
+            over = self._with_extends(one, ())
             if over is not None:
                 node = over if node is None else merged(*_alike(node, over))
         return None if node is None else without_nulls(node)

@@ -43,13 +43,16 @@ class Loaded:
     """Classes of one's own that are not installed here: their parameters could not be checked."""
 
 
-def load(path: str | Path, *, env: str | None = None, sets: Sequence[str] = ()) -> Loaded:
-    """Read a recommender's file and its shop's. Raises SpecError with every problem of both."""
+def load(
+    path: str | Path, *, env: str | None = None, sets: Sequence[str] = (), overlays: Sequence[str | Path] = ()
+) -> Loaded:
+    """Read a recommender's file and its shop's. overlays: files that are laid over the recommender's, beside that of
+    the environment. Raises SpecError with every problem of both."""
     file = absolute(path)
     problems: list[Problem] = []
     of_recommender, of_shop = _sorted(settings(sets, problems))
     layers, shop_layers = Layers("Recommender", problems=problems), Layers("Shop")
-    document = _document(layers, file, env, of_recommender)
+    document = _document(layers, file, env, of_recommender, [absolute(one) for one in overlays])
     shop_file = None if document is None else _shop_file(document, file, problems)
     shop_document = None if shop_file is None else _document(shop_layers, shop_file, env, of_shop)
     places: list[Problem] = []
@@ -137,8 +140,10 @@ def _sorted(found: list[Setting]) -> tuple[list[Setting], list[Setting]]:
     return [one for one in found if one not in of_shop], [replace(one, key=one.key[1:]) for one in of_shop]
 
 
-def _document(layers: Layers, file: Path, env: str | None, sets: Sequence[Setting]) -> Node | None:
-    document = layers.read(file, env)
+def _document(
+    layers: Layers, file: Path, env: str | None, sets: Sequence[Setting], overlays: Sequence[Path] = ()
+) -> Node | None:
+    document = layers.read(file, env, overlays)
     if document is None:
         return None
     for setting in sets:

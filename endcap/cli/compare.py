@@ -1,0 +1,108 @@
+"""endcap compare: several models on one dataset, side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endcap.cli.here import Steps
+from endcap.cli.models import ENVIRONMENT, FORMS, Given
+from endcap.cli.options import (
+    env_option,
+    json_option,
+    print_json,
+    registry_option,
+    set_option,
+    spec_argument,
+    store_option,
+)
+from endcap.errors import UserError
+from endcap.project.contestants import SPEC, contestants
+from endcap.spec.base import parse_date
+from endcap.spec.load import load
+from endcap.tables import text_table
+
+if TYPE_CHECKING:
+    from endcap.project import Project
+
+
+@click.command()
+@spec_argument
+@click.option("--model", "models", multiple=True, metavar="[LABEL=]MODEL", help="A model to compare: see above.")
+@env_option
+@set_option
+@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@store_option
+@registry_option
+@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@json_option
+def command(
+    spec: Path,
+    models: tuple[str, ...],
+    env: str | None,
+    sets: tuple[str, ...],
+    logical_date: str,
+    store_url: str,
+    registry: str,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Train several models on one dataset, and show them side by side: a table and a report. Nothing is registered.
+
+    All are asked the same, by SPEC's split, protocol and rules, and the others are held against the first. What was
+    made before is found and not made again.
+
+    \b
+    --model gru4rec                  a model as it comes
+    --model big=gru4rec,width=200    with settings, under a label
+    --model 'big={name: gru4rec, width: 200}'
+    --model spec                     SPEC's own, with its search
+    --model wide=spec,width=200      SPEC's own with other settings
+    --model wide=wide.yaml           SPEC under an overlay, which has
+                                     model, search or preprocessing
+    --model nightly=env:nightly      SPEC under an environment's overlay
+
+    One model alone is compared with SPEC's own. What is written here is trained as it is, without a search.
+    """
+    from endcap.project import open_project
+
+    if logical_date:
+        parse_date(logical_date)
+    steps = Steps(verbose=verbose, quiet=as_json)
+    places: dict[str, Any] = {"store": store_url, "registry": registry, "progress": steps.progress}
+    project = open_project(load(spec, env=env, sets=sets), **places)
+
+    def laid(overlay: str) -> Project:
+        if overlay.startswith(ENVIRONMENT):
+            return open_project(load(spec, env=overlay.removeprefix(ENVIRONMENT), sets=sets), **places)
+        return open_project(load(spec, env=env, sets=sets, overlays=[overlay]), **places)
+
+    compared = contestants(project, [one.model(project, laid) for one in _given(models)])
+    steps.run("ingest", project.ingest)
+    dataset = steps.run("features", partial(project.features, until=logical_date or None))
+    for label, one in compared.items():
+        steps.run(f"train {label}", partial(one.train, dataset))
+    comparison = steps.run("compare", partial(project.compare, compared, dataset=dataset))
+    if as_json:
+        print_json({**comparison.facts, "address": comparison.address, "report": str(comparison.report)})
+        return
+    click.echo(f"  {'report':<9} {comparison.report}")
+    click.echo(f"Judged on {comparison.facts['predictions']:,} predictions; * is the best of those compared:")
+    for line in text_table(*comparison.table()).splitlines():
+        click.echo(f"  {line}")
+    for warning in comparison.warnings:
+        click.echo(f"  {click.style('!', fg='yellow')} {warning}")
+
+
+def _given(models: tuple[str, ...]) -> list[Given]:
+    given = [Given.of(text) for text in models]
+    if not given:
+        raise UserError(
+            f"there is nothing to compare: give --model for each model; allowed: [LABEL=] and {FORMS}",
+            code="cli.option-missing",
+            options=["--model"],
+        )
+    return given if len(given) > 1 or given[0].source == SPEC else [Given.of(SPEC), *given]

@@ -1,0 +1,111 @@
+"""Models as the command line names them: `big=gru4rec,width=200`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import UserError
+from endcap.project.contestants import SPEC
+from endcap.spec.nodes import parse
+
+if TYPE_CHECKING:
+    from endcap.project import Project
+
+ENVIRONMENT = "env:"
+FORMS = f"NAME, NAME,KEY=VALUE,…, a mapping {{name: NAME, …}}, {SPEC}, FILE.yaml or {ENVIRONMENT}NAME"
+"""What a model may be."""
+_LABELLED = re.compile(r"([^=,:{}]+)=(.+)", re.DOTALL)
+_SETTING = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Given:
+    """One `--model`. label: None where none is given. source: what comes after it."""
+
+    text: str
+    label: str | None
+    source: str
+
+    @classmethod
+    def of(cls, text: str) -> Given:
+        """Take the text apart: `LABEL=MODEL`, or the model alone."""
+        labelled = _LABELLED.fullmatch(text.strip())
+        return cls(text, *labelled.groups()) if labelled else cls(text, None, text.strip())
+
+    def model(self, project: Project, laid: Callable[[str], Project]) -> Any:
+        """What `project.compare` takes. laid: the project under an overlay: of a file, or `env:NAME`.
+
+        Raises UserError where the text is none of `FORMS`.
+        """
+        model = self._model(project, laid)
+        return model if self.label is None else {self.label: model}
+
+    def _model(self, project: Project, laid: Callable[[str], Project]) -> Any:
+        if self.source.startswith(ENVIRONMENT) or self.source.endswith((".yaml", ".yml")):
+            return laid(self.source)
+        if self.source.startswith("{"):
+            section = self._value(self.source)
+            if not isinstance(section, dict) or "name" not in section:
+                raise self._wrong("a mapping without a model's `name`")
+            return section
+        name, *settings = parts(self.source)
+        if name == SPEC and not settings:
+            return SPEC
+        own = project.recommender.model.model_dump(mode="json", exclude_none=True)
+        section = dict(own) if name == SPEC else {"name": name.strip()}
+        for setting in settings:
+            matched = _SETTING.fullmatch(setting)
+            if matched is None:
+                raise self._wrong(f"{setting!r}, which is no KEY=VALUE")
+            _put(section, matched[1].split("."), self._value(matched[2]))
+        return section
+
+    def _value(self, text: str) -> Any:
+        node, problems = parse(text)
+        if problems:
+            raise self._wrong(problems[0].found)
+        return None if node is None else node.plain()
+
+    def _wrong(self, found: str) -> UserError:
+        return UserError(
+            f"--model {self.text}: found {found}; allowed: [LABEL=] and {FORMS}",
+            code="cli.model-malformed",
+            model=self.text,
+            found=found,
+        )
+
+
+def parts(text: str) -> Iterator[str]:
+    """What stands between commas, but for those within brackets and quotes."""
+    depth, quote, part = 0, "", ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "[{(":
+            depth += 1
+        elif letter in ")}]":
+            depth -= 1
+        if letter == "," and not depth and not quote:
+            yield part
+            part = ""
+        else:
+            part += letter
+    yield part
+
+
+def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value in nested mappings; null takes it away."""
+    *above, last = path
+    for name in above:
+        inner = section.get(name)
+        section[name] = dict(inner) if isinstance(inner, dict) else {}
+        section = section[name]
+    if value is None:
+        section.pop(last, None)
+    else:
+        section[last] = value
