@@ -27,7 +27,7 @@ def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
     """
     found: dict[str, Project] = {}
     for label, model in _each(models):
-        one = _project(project, model, label or str(model if isinstance(model, str) else "a model"))
+        one = _project(project, model, label or str(model.get("name") if isinstance(model, Mapping) else model))
         name = _free(found, _names(model, one)) if label is None else label
         _check_label(name, found)
         found[name] = one

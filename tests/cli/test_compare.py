@@ -1,0 +1,165 @@
+"""`endcap compare` and `endcap evaluate`: how models are named, and what is shown and made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import endcap
+from endcap.cli.main import main
+from endcap.cli.models import Given, parts
+from endcap.registry.versions import default_uri
+from endcap.store import open_store
+from tests.cli.said import code_of, error_in
+from tests.events.shops import write_csv
+
+HOME = """\
+apiVersion: endcap/v1
+kind: Recommender
+name: home
+shop: toys.yaml
+model: {name: vsknn, last: 4}
+search: {trials: 3}
+split: {by: time, test: 0.2, validation: 0.2}
+evaluation: {cutoffs: [5], bootstrap: 100}
+gate: [{metric: mrr@5, min: 2}]
+"""
+SHOP = """\
+apiVersion: endcap/v1
+kind: Shop
+name: toys
+events: {sources: [{path: in}], columns: {session: session, customer: customer, type: type}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path, empty_registry: Path) -> str:
+    (tmp_path / "toys.yaml").write_text(SHOP)
+    (tmp_path / "home.yaml").write_text(HOME)
+    rows = [
+        f"s{day}-{visit},c{visit},{letter},2024-03-{day:02}T10:0{step}:00Z,view"
+        for day in range(1, 21)
+        for visit in range(4)
+        for step, letter in enumerate("abcdef"[visit : visit + 3])
+    ]
+    write_csv(tmp_path / "in" / "log.csv", rows)
+    store = open_store(str(tmp_path / "store"))
+    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    return str(tmp_path / "home.yaml")
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    main([*arguments])
+    return capsys.readouterr().out
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*arguments])
+    return capsys.readouterr().err
+
+
+def section(text: str) -> Any:
+    """What a `--model` is, in a spec whose own model is vsknn with `last: 4`."""
+    documents = {
+        "recommender": {"model": {"name": "vsknn", "last": 4}},
+        "shop": {"events": {"sources": [{"path": "x.csv"}], "columns": {"session": "s"}}},
+    }
+    project = endcap.open(documents, store="unused", progress=lambda line: None)
+    return Given.of(text).model(project, lambda overlay: overlay)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("vsknn", {"name": "vsknn"}),
+        ("fast=vsknn", {"fast": {"name": "vsknn"}}),
+        ("vsknn,last=3,idf_weight=0.5", {"name": "vsknn", "last": 3, "idf_weight": 0.5}),
+        (
+            "a b=gru4rec,features=[x, y],max_epochs=2",
+            {"a b": {"name": "gru4rec", "features": ["x", "y"], "max_epochs": 2}},
+        ),
+        ("big={name: gru4rec, width: 200}", {"big": {"name": "gru4rec", "width": 200}}),
+        ('{"name": "ease"}', {"name": "ease"}),
+        ("spec", "spec"),
+        ("now=spec", {"now": "spec"}),
+        ("wide=blend,members.a.name=ease,members.b={name: vsknn}", None),
+        ("x=over.yaml", {"x": "over.yaml"}),
+        ("x=env:nightly", {"x": "env:nightly"}),
+    ],
+)
+def test_a_model_is_named_in_each_of_these_ways(
+    text: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if expected is None:
+        expected = {"wide": {"name": "blend", "members": {"a": {"name": "ease"}, "b": {"name": "vsknn"}}}}
+    assert section(text) == expected
+
+
+def test_the_spec_s_own_model_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    changed = section("spec,sample=7,last=null")
+    assert (changed["sample"], changed["name"], "last" in changed) == (7, "vsknn", False)
+
+
+def test_commas_within_brackets_and_quotes_part_nothing() -> None:
+    assert list(parts("a,b=[1,2],c='x,y',d={e: 1, f: (2, 3)}")) == ["a", "b=[1,2]", "c='x,y'", "d={e: 1, f: (2, 3)}"]
+
+
+@pytest.mark.parametrize("text", ["vsknn,last", "{last: 3}", "x={name: [}", "vsknn,last=[1"])
+def test_what_is_no_model_is_refused(spec: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("compare", spec, "--store", str(tmp_path / "store"), "--model", text)
+    assert code_of(failed(capsys, *given)) == "cli.model-malformed"
+
+
+def test_models_are_compared_and_nothing_is_registered(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--store", str(tmp_path / "store"))
+    overlay = tmp_path / "short.yaml"
+    overlay.write_text("model: {last: 2}\nsearch: null\n")
+    models = ("--model", "wide=spec,sample=50", "--model", f"short={overlay}", "--model", "sequential-rules")
+    shown = said(capsys, "compare", spec, *models, *where)
+    assert "wide: vsknn last=4 sample=50" in shown
+    assert "short: vsknn last=2" in shown
+    assert "mrr@5 minus wide's" in shown
+    told = json.loads(said(capsys, "compare", spec, *models, *where, "--json"))
+    assert list(told["trained"]) == ["sequential-rules", "short", "wide"]
+    assert Path(told["report"]).is_file()
+    store = open_store(where[1])
+    assert len(store.list("trained/home")) == 3
+    assert len(store.list("comparisons/home")) == 1
+    assert store.list("packages/home") == store.list("verdicts/home") == []
+    assert said(capsys, "registry", "list", "home", *where).startswith("home has no versions yet")
+    overlay.write_text("split: {test: 0.3}\n")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["compare", spec, *models, *where, "--json"])
+    error = error_in(capsys.readouterr().out)
+    assert (error["code"], error["fields"]["keys"]) == ("evaluation.not-comparable", ["split.test"])
+    assert code_of(failed(capsys, "compare", spec, *where)) == "cli.option-missing"
+
+
+def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--set", "search=null", "--store", str(tmp_path / "store"))
+    shown = said(capsys, "evaluate", spec, *where)
+    assert "gate failed" in shown
+    assert "challenger: vsknn last=4" in shown
+    told = json.loads(said(capsys, "evaluate", spec, *where, "--json"))
+    assert told["passed"] is False
+    assert Path(told["report"]).is_file()
+    store = open_store(where[-1])
+    assert [len(store.list(f"{kind}/home")) for kind in ("trained", "verdicts", "packages")] == [1, 1, 0]
+    assert store.read_document("deployments/home") is None
+    passing = said(capsys, "evaluate", spec, *where, "--set", "gate=[]", "--logical-date", "2024-03-15")
+    assert "gate passed" in passing
+    assert said(capsys, "registry", "list", "home", *where[2:]).startswith("home has no versions yet")
