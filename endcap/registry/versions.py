@@ -298,6 +298,8 @@ def _client(uri: str) -> Any:
     """An MLflow client whose data base exists and is whole."""
     # MLflow reports usage to its makers unless told not to before it is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Of a server it prints the address of each run that ends, in the midst of a step's own lines.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     # It tells about its own migrations at level INFO; its warnings stay.

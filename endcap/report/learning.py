@@ -22,15 +22,19 @@ def learning(facts: Facts) -> Section:
     curves = _curves(history)
     kept = _kept(facts.trained.get("found") or {})
     charts = [_chart(name, of_member, kept) for name, of_member in curves.items()]
-    say = f"{facts.model}: {'; '.join(_told(history, kept, curves.get('validation', {})))}."
+    say = f"{'; '.join(_told(history, kept, curves.get('validation', {})))}."
     return Section(
         "learning",
         "Learning curves",
-        "" if not charts else say,
+        "" if not charts else say if facts.comparison else f"{facts.model}: {say}",
         charts,
         folded={"All epochs": _table(history)} if charts else {},
-        missing="" if charts else f"{facts.model} does not learn in epochs: there is no curve to show.",
+        missing="" if charts else f"{_who(facts)} in epochs: there is no curve to show.",
     )
+
+
+def _who(facts: Facts) -> str:
+    return "None of the models learns" if facts.comparison else f"{facts.model} does not learn"
 
 
 def _kept(found: Mapping[str, Any]) -> dict[str, int]:

@@ -150,3 +150,43 @@ def full() -> Facts:
 def bare() -> Facts:
     """One model, a metric, nothing else."""
     return Facts.of("shop", verdict(), {}, {"table": [row("challenger", "mrr@20", 0.3)]})
+
+
+def compared() -> Facts:
+    """Two models and a baseline without a gate; labels and settings come from outside, too."""
+    labels = {"challenger": "fast", "champion": HOSTILE, "popularity": "popularity"}
+    rows = [{**one, "model": labels[one["model"]]} for one in table() if one["model"] in labels]
+    differences = {
+        label: {"mrr@20": [-0.01, -0.02, 0.01], "hr@20": [0.1, 0.05, 0.2]} for label in (HOSTILE, "popularity")
+    }
+    facts = {
+        "order": list(labels.values()),
+        "trained": {"fast": "file:///store/trained/shop/1", HOSTILE: "file:///store/trained/shop/2"},
+        "models": {
+            "fast": {"name": "gru4rec", "settings": {"width": 100}},
+            HOSTILE: {"name": "Markov", "settings": {"note": HOSTILE}},
+            "popularity": {"name": "popularity", "settings": {}},
+        },
+        "differences": differences,
+        "segments": {label: {"prefix": {"1": {"predictions": 3.0, "mrr@20": 0.3}}} for label in labels.values()},
+        "warnings": [f"the log is odd {HOSTILE}"],
+        "predictions": 100,
+        "sessions": 40,
+        "items": 9,
+        "dataset": "file:///store/datasets/shop/1",
+    }
+    epochs = [{"epoch": at, "loss": 5.0 / at, "validation": 0.3, "seconds": 1.5} for at in (1, 2)]
+    trained = {
+        "fast": {"facts": {"found": {"epochs": 2}, "history": epochs}},
+        HOSTILE: {"facts": {"history": epochs[:1]}},
+    }
+    manifest = {"address": "file:///store/comparisons/shop/1", "created": "2026-01-02T03:04:05+00:00", "facts": facts}
+    drawn = {**samples(), "models": ["fast", HOSTILE]}
+    (session,) = drawn["sessions"]
+    drawn["sessions"] = [
+        {
+            **session,
+            **{key: dict(zip(drawn["models"], session[key].values(), strict=True)) for key in ("lists", "ranks")},
+        }
+    ]
+    return Facts.of_comparison("shop", manifest, trained, {"table": rows, "samples": drawn}, data())

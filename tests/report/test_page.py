@@ -16,7 +16,7 @@ from endcap.models import FitReport
 from endcap.models.blend import side_by_side
 from endcap.report import Facts, render
 from endcap.report.performance import metrics
-from tests.report.facts import HOSTILE, bare, full, search
+from tests.report.facts import HOSTILE, bare, compared, full, search
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 MB = 1_000_000
@@ -262,3 +262,25 @@ def test_what_is_not_known_is_left_out_with_a_word() -> None:
 
 def test_a_model_without_rivals_has_no_differences() -> None:
     assert [chart.name for chart in metrics(bare()).charts] == ["dots-mrr@20"]
+
+
+def test_a_comparison_is_a_page_without_a_gate_that_names_its_models() -> None:
+    page = read(compared())
+    sections = [attributes["id"] for attributes in page.named("section")]
+    assert sections == ["warnings", "metrics", "learning", "segments", "coverage", "data", "samples", "about"]
+    # Warnings stand at the head, without a link of their own.
+    assert [link["href"] for link in page.named("a")] == [f"#{name}" for name in sections[1:]]
+    text = " ".join(page.text.split())
+    assert "shop 2 models compared" in text
+    assert "fast: gru4rec width=100" in text
+    assert "nothing was registered" in text
+    assert "Only fast finds it" in text
+    assert "challenger" not in text.casefold()
+    assert "Others minus fast, mrr@20" in text
+    assert len(page.named("script")) == 3
+    assert not page.named("img")
+    drawn = figures(page)
+    names = [trace["name"] for trace in drawn["learning-loss"]["data"]]
+    assert names[0] == "fast"
+    assert len(names) == 2
+    assert len(page.named("table")) == len(page.named("caption"))
