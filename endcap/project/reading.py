@@ -104,7 +104,7 @@ class Reading(Base):
     def experiments(self) -> pd.DataFrame:
         """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
 
-        Each judged training is a run, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
+        Each training is a run, judged or not, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
         (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
 
         Examples

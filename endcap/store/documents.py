@@ -47,6 +47,7 @@ KINDS = {
     "refitted": Kind(),
     "packages": Kind(),
     "reports": Kind(),
+    "comparisons": Kind(),
     "descriptions": Kind(),
     "recommendations": Kind(),
     # Documents that are replaced.
