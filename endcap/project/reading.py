@@ -104,8 +104,8 @@ class Reading(Base):
     def experiments(self) -> pd.DataFrame:
         """The runs of the recommender's experiment in MLflow, newest first, as a pandas frame.
 
-        Each training is a run, judged or not, and each trial of a search. Columns: `run`, `started`, `status`, then parameters
-        (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
+        Each training is a run, judged or not, and each trial of a search. Columns: `run`, `started`, `status`, then
+        parameters (`param.…`), metrics (`metric.…`) and tags (`tag.…`).
 
         Examples
         --------

@@ -20,7 +20,8 @@ class Aside:
         self._what, self._tell = what, progress
         self._thread = ThreadPoolExecutor(1)
         self._begun: list[Future[None]] = []
-        self._failing = False
+        self.failing = False
+        """Whether the last writing met a registry that is away."""
 
     def later(self, write: Callable[[], None]) -> None:
         """Write after what is written now."""
@@ -46,8 +47,8 @@ class Aside:
     def _attempt(self, write: Callable[[], None]) -> None:
         try:
             write()
-            self._failing = False
+            self.failing = False
         except TransientError as error:
-            if not self._failing:
+            if not self.failing:
                 self._tell(f"{self._what} cannot be logged for now: {error}")
-            self._failing = True
+            self.failing = True

@@ -57,6 +57,7 @@ class LiveRun:
         self._opening = threading.Lock()
         self._run: TrainingRun | None = None
         self._waiting: list[tuple[Row, int]] = []
+        self._queued = False
         self._later(self._write)
 
     def id(self) -> str | None:
@@ -75,7 +76,10 @@ class LiveRun:
         """
         self._aside.check()
         self._waiting.append((epoch_metrics(row, fit), _now()))
-        self._later(self._write)
+        # One writing takes all that waits: a registry that is slow or away is asked no oftener than it answers.
+        if not self._queued:
+            self._queued = True
+            self._later(self._write)
         return True
 
     def end(self, facts: Mapping[str, Any]) -> None:
@@ -84,20 +88,21 @@ class LiveRun:
         if self._off:
             return
         ended = _now()
-        try:
-            self._aside.finish()
-            run = self._opened()
-            self._write()
-            run.complete(facts, ended)
-        except TransientError as error:
-            self._tell(Notice(f"the training is not wholly in MLflow yet, the evaluate step adds what lacks: {error}"))
+        self._aside.finish()
+        with contextlib.suppress(TransientError):
+            # One that is away keeps each call for minutes.
+            if not self._aside.failing:
+                self._write()
+                self._opened().complete(facts, ended)
+                return
+        self._tell(Notice("the registry is away: the evaluate step adds to MLflow what lacks of the training"))
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
         """The step ends here. Another attempt opens the run again."""
         self._aside.abandon()
         # The step's own error is what is to be told, not the registry's.
         with contextlib.suppress(EndcapError):
-            if self._run is not None:
+            if self._run is not None and not self._aside.failing:
                 self._write()
                 self._run.end(status, _now())
 
@@ -114,6 +119,7 @@ class LiveRun:
             return self._run
 
     def _write(self) -> None:
+        self._queued = False
         run, rows = self._opened(), list(self._waiting)
         run.rows(rows)
         del self._waiting[: len(rows)]

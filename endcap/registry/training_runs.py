@@ -89,6 +89,7 @@ class TrainingRun:
         run = found[0] if found else self._created(begun)
         self.id, self.begun, self.status = str(run.info.run_id), int(run.info.start_time), str(run.info.status)
         self._values: Values = dict(run.data.metrics)
+        self._parameters: dict[str, str] = dict(run.data.params)
 
     def begin(self) -> None:
         """Say what is trained, and that it goes on."""
@@ -99,12 +100,21 @@ class TrainingRun:
         self.name_dataset(self._training.dataset, self._training.data, "training")
 
     def describe(self, parameters: Json) -> None:
-        """Add parameters: of a mapping each value by its path, such as `members.gru4rec.width`."""
+        """Add parameters: of a mapping each value by its path, such as `members.gru4rec.width`.
+
+        MLflow's parameters never change. Where an attempt of the training chose another value than one before it, such
+        as a search that began anew, the tag `now.<name>` has it.
+        """
         from mlflow.entities import Param
 
-        named = [Param(name, str(value)[:MAX_VALUE]) for name, value in flat(parameters)]
-        for some in _batches(named, MAX_PARAMETERS):
+        named = {name: str(value)[:MAX_VALUE] for name, value in flat(parameters)}
+        fresh = {name: value for name, value in named.items() if name not in self._parameters}
+        for some in _batches([Param(*one) for one in fresh.items()], MAX_PARAMETERS):
             self._client.log_batch(self.id, params=some)
+        changed = {name: value for name, value in named.items() if self._parameters.get(name, value) != value}
+        self._parameters |= fresh
+        if changed:
+            self.tag({f"now.{name}": value for name, value in changed.items()})
 
     def name_dataset(self, address: str, data: Json, context: Literal["training", "testing"]) -> None:
         """Name a dataset that the run took, by its address and its digest. data: its facts."""

@@ -16,6 +16,8 @@ from endcap.evaluation import judge
 from endcap.features import build
 from endcap.progress import Notice
 from endcap.registry import Registry, default_uri, register
+from endcap.registry.live_run import log_missing
+from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, content_key
 from endcap.training import refit, train
 from tests.features.logs import sessions, shop, snapshot
@@ -74,7 +76,7 @@ def test_a_killed_training_goes_on_in_its_run(store: Store, dataset: str) -> Non
     command = [sys.executable, "-c", TRAINER, of(GRU).model_dump_json(), dataset, store.root]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert any(line.startswith("epoch 2/") for line in process.stdout or ())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (killed := runs(store)) or "train_loss" not in killed[0].data.metrics:
             assert time.monotonic() < deadline, "an epoch is not written as it ends"
             time.sleep(0.1)
@@ -142,3 +144,16 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
     assert again["mlflow_run"] == run.info.run_id
     assert len(runs(store)) == 1
     assert len(series(store, run, "mrr_at_20")) == 1
+
+
+def test_a_setting_that_a_later_attempt_chose_anew_is_told_beside_the_first(store: Store, dataset: str) -> None:
+    train(of(RULES), dataset, store)
+    registry = Registry(default_uri(store))
+    (run,) = runs(store)
+    manifest = store.manifest(store.list("trained/test")[0])
+    settings = JudgeSettings.of(of(RULES))
+    again = log_missing(settings, manifest, store, registry)
+    again.describe({"steps": 3, "found": {"epochs": 2}})
+    (run,) = runs(store)
+    assert (run.data.params["steps"], run.data.tags["now.steps"]) == ("10", "3")
+    assert run.data.params["found.epochs"] == "2"
