@@ -80,13 +80,16 @@ class TrainingRun:
     def __init__(self, registry: Registry, training: Training, begun: int) -> None:
         """begun: when the training began, epoch ms; a run that is there keeps its own beginning."""
         self._client, self._training = registry.client, training
-        self._experiment = registry.experiment(training.settings.name)
         self._known: dict[str, set[int]] = {}
         """Steps of metrics that an earlier attempt wrote."""
         where = f"tags.{TRAINED} = '{training.trained}' and tags.part = 'training'"
-        found = list(self._client.search_runs([self._experiment], where, max_results=1))
-        self.new = not found
-        run = found[0] if found else self._created(begun)
+        run, self.new = registry.run(
+            registry.experiment(training.settings.name),
+            where,
+            start_time=begun,
+            tags=training.tags(),
+            run_name=training.title,
+        )
         self.id, self.begun, self.status = str(run.info.run_id), int(run.info.start_time), str(run.info.status)
         self._values: Values = dict(run.data.metrics)
         self._parameters: dict[str, str] = dict(run.data.params)
@@ -178,10 +181,6 @@ class TrainingRun:
         """End it. ended: epoch ms."""
         self._client.set_terminated(self.id, status, ended)
         self.status = status
-
-    def _created(self, begun: int) -> Any:
-        training = self._training
-        return self._client.create_run(self._experiment, begun, training.tags(), training.title)
 
     def _steps(self, metric: str) -> set[int]:
         if metric not in self._known:

@@ -204,6 +204,12 @@ class Registry:
             artifacts = file.with_name("mlflow-artifacts").as_uri() if file is not None else None
             return str(self.client.create_experiment(name, artifact_location=artifacts))
 
+    def run(self, experiment: str, where: str, **new: Any) -> tuple[Any, bool]:
+        """The run of an experiment that a filter finds, or a new one, and whether it is new. new: of `create_run`."""
+        with self._alone():
+            found = list(self.client.search_runs([experiment], where, max_results=1))
+            return (found[0], False) if found else (self.client.create_run(experiment, **new), True)
+
     def _decide(self, name: str, version: str, state: State, by: str, why: str) -> Version:
         with self._alone():
             one = self.version(name, version)
