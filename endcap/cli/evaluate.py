@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from endcap.cli.here import Steps
 from endcap.cli.options import env_option, json_option, print_json, registry_option, set_option, store_option
 from endcap.cli.run import print_comparison
+from endcap.errors import NotFoundError, UserError
 from endcap.spec.base import parse_date
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
 
+if TYPE_CHECKING:
+    from endcap.project import Project
+
 
 @click.command()
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC|VERSION")
+@click.option("--spec", "shop_of", metavar="SPEC", help="Of a VERSION: the spec whose shop counts.")
 @env_option
 @set_option
 @click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
@@ -26,6 +31,7 @@ from endcap.spec.load import load
 @json_option
 def command(
     spec: str,
+    shop_of: str | None,
     env: str | None,
     sets: tuple[str, ...],
     logical_date: str,
@@ -34,26 +40,58 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Train and judge the model of SPEC on this machine; nothing is registered or deployed.
+    """Judge a model on this machine; nothing is registered or deployed.
 
-    What was made before is found and not made again, and a later `endcap run` finds what is made here. Steps of your
-    own do not run.
+    SPEC is a recommender's YAML file, or the name of one in pipelines/specs: its model is trained and judged, as endcap
+    run does. What was made before is found, and a later run finds what is made here. Steps of your own do not run.
+
+    VERSION is a registered one, such as shoes/3 or shoes@champion: by the spec of its package, on its shop's data as
+    they are now. Where the package has seen the test, its recipe is fitted on the training part and judged.
     """
-    from endcap.project import open_project
-
     if logical_date:
         parse_date(logical_date)
     steps = Steps(verbose=verbose, quiet=as_json)
     places: dict[str, Any] = {"store": store_url, "registry": registry, "progress": steps.progress}
-    project = open_project(load(find_spec(spec), env=env, sets=sets), **places)
+    project, version = _opened(spec, shop_of, env, sets, places)
     steps.run("ingest", project.ingest)
     steps.run("features", partial(project.features, until=logical_date or None))
-    steps.run("train", project.train)
-    verdict = steps.run("evaluate", project.evaluate)
+    if not version:
+        steps.run("train", project.train)
+    verdict = steps.run("evaluate", partial(project.evaluate, version=version))
     if as_json:
         print_json({**verdict.facts, "address": verdict.address, "report": str(verdict.report)})
         return
     click.echo(f"  {'verdict':<9} {verdict.address}")
     click.echo(f"  {'report':<9} {verdict.report}")
     print_comparison(dict(verdict.facts))
-    click.echo("Nothing is registered: that does endcap run.")
+    if not version:
+        click.echo("Nothing is registered: that does endcap run.")
+
+
+def _opened(
+    spec: str, shop_of: str | None, env: str | None, sets: tuple[str, ...], places: dict[str, Any]
+) -> tuple[Project, str]:
+    """The project, and the number of the version where one is named."""
+    from endcap.project import open_project
+    from endcap.project.versions import NamedVersion, open_version
+
+    try:
+        file = find_spec(spec)
+    except NotFoundError:
+        named = NamedVersion.of(spec)
+        if named is None:
+            raise
+    else:
+        if shop_of is not None:
+            raise UserError(
+                f"--spec: only of a VERSION, and {spec} is a spec", code="cli.option-not-here", options=["--spec"]
+            )
+        return open_project(load(file, env=env, sets=sets), **places), ""
+    if sets:
+        raise UserError(
+            f"--set: only of a spec; {spec} is judged by the spec of its package",
+            code="cli.option-not-here",
+            options=["--set"],
+        )
+    project, version = open_version(named, spec=None if shop_of is None else find_spec(shop_of), **places)
+    return project, version.version

@@ -14,6 +14,7 @@ from endcap.evaluation.contest import Contest
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import Estimate
 from endcap.evaluation.given import files_of
+from endcap.evaluation.naming import model_of
 from endcap.evaluation.samples import Samples
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
@@ -101,8 +102,7 @@ class _Comparison:
         self._view: View = open_view(self._folder, self._common)
         self._house = None if known is None else HouseRules.of(known, self._folder)
         self._examination = Examination(self._common, self._view, self._folder)
-        trained = {one.label: store.manifest(one.trained)["facts"]["model"] for one in contestants}
-        self._models = {label: named(model) for label, model in trained.items()}
+        self._models = {one.label: named(model_of(one.trained, store)) for one in contestants}
         self._baselines = self._beside()
 
     def made(self) -> tuple[Json, Json]:
@@ -110,13 +110,14 @@ class _Comparison:
         view, common, first = self._view, self._common, self._contestants[0].label
         taken, warnings = self._warnings()
         samples = Samples(view, common.seed)
-        barred = None if self._house is None else self._house.on(view.vocabulary, view.items)
+        house = self._house
+        barred = None if house is None else house.on(view.vocabulary, view.items)
         predictions = f"{self._examination.predictions:,} predictions"
         whole = len(self._contestants) + len(self._baselines)
         for done, (one, settings) in enumerate(zip(self._contestants, self._settings, strict=True)):
             self._tell(Advance(f"ranking {predictions}: {one.label}", done=done, whole=whole))
-            competitor = challenger_of(settings, self._store.fetch(one.trained, verify=True), view)
-            competitor = replace(competitor, barred=barred)
+            folder = self._store.fetch(one.trained, verify=True)
+            competitor = challenger_of(settings, folder, view, self._folder, house)
             self._examination.examine(one.label, competitor)
             samples.ask(one.label, competitor)
         for done, (label, spec) in enumerate(self._baselines.items(), start=len(self._contestants)):
@@ -156,7 +157,7 @@ class _Comparison:
 
     def _warnings(self) -> tuple[Json, list[str]]:
         """What the shop's rules take away, and what weakens the figures."""
-        warnings = caveats(self._common, self._view, "", None)
+        warnings = caveats(self._common, self._view)
         taken: Json = {}
         if self._house is not None:
             taken["rules"] = self._house.facts(self._view)

@@ -19,7 +19,7 @@ from endcap.models import load, make
 from endcap.models.custom import own_code
 from endcap.models.learn import fitted, tried
 from endcap.registry import Version
-from endcap.registry.package import Contents, load_contents, read_info, recommender_of, specs_of
+from endcap.registry.package import Contents, is_package, load_contents, read_info, recommender_of, specs_of
 from endcap.registry.recipe import FAULTS, Recipe, kind
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import JudgeSettings
@@ -90,9 +90,17 @@ class JudgedChampion:
         }
 
 
-def challenger_of(settings: JudgeSettings, folder: Path, view: View) -> Competitor:
-    """The trained model in a folder. Raises IntegrityError where it was trained on another view of the data."""
-    return _fitted_on(view, folder, settings.classes, settings.exclude)
+def challenger_of(
+    settings: JudgeSettings, folder: Path, view: View, dataset: Path, house: HouseRules | None
+) -> Competitor:
+    """The trained model, or the package, in a folder. dataset: the folder that the view is of.
+
+    Raises IntegrityError where a model was trained on another view of the data.
+    """
+    if is_package(folder):
+        return _barred(load_contents(folder), view, dataset, house)
+    barred = None if house is None else house.on(view.vocabulary, view.items)
+    return replace(_fitted_on(view, folder, settings.classes, settings.exclude), barred=barred)
 
 
 def champion_of(
@@ -108,10 +116,7 @@ def champion_of(
     reach = Reach.of(view, read_info(folder).get("fitted_until"))
     try:
         if not reach.seen:
-            contents = load_contents(folder)
-            barred = None if house is None else house.on(contents.vocabulary, contents.items)
-            competitor = replace(_packaged(contents, view, dataset), barred=barred)
-            return JudgedChampion(champion, competitor, "package")
+            return JudgedChampion(champion, _barred(load_contents(folder), view, dataset, house), "package")
         if champion.recipe is None:
             reason = f"{reach}; its recipe would be judged, but {champion.missing}"
             return JudgedChampion(champion, None, None, reason)
@@ -121,6 +126,11 @@ def champion_of(
         return JudgedChampion(champion, replace(competitor, barred=barred), "recipe", str(reach))
     except UserError as error:
         return JudgedChampion(champion, None, None, str(error))
+
+
+def _barred(package: Contents, view: View, dataset: Path, house: HouseRules | None) -> Competitor:
+    barred = None if house is None else house.on(package.vocabulary, package.items)
+    return replace(_packaged(package, view, dataset), barred=barred)
 
 
 def _packaged(package: Contents, view: View, dataset: Path) -> Competitor:

@@ -54,6 +54,7 @@ def judge(
     What the protocol asks of the view's test sessions is asked of the model and of the members that it is made of, of
     the champion (by its package, or where that has seen the test by its recipe, which the train step has fitted), and
     of each baseline, fitted on the view's training part.
+    trained: its address, or a package's, or that of the recipe of one, fitted again.
     shop: whose rules hold for all of them alike; its blacklist is read now. None: there are no rules.
     A champion that was made of this very model, by the same rules, keeps the verdict that made it champion.
     """
@@ -77,8 +78,9 @@ def judge(
         facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
-        judged = store.manifest(trained)
-        draft.facts["mlflow_run"] = log_verdict(settings, judged, draft.facts, store, registry, key=key)
+        if content_key(trained).startswith(STEPS["train"].kind):  # what is no training has no run
+            judged = store.manifest(trained)
+            draft.facts["mlflow_run"] = log_verdict(settings, judged, draft.facts, store, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         if known is not None:
             (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
@@ -109,7 +111,7 @@ def _judge(
     for warning in warnings:
         progress(f"warning: {warning}")
     predictions = f"{len(examination.predictions.first):,} predictions"
-    challenger = replace(challenger_of(settings, store.fetch(trained, verify=True), view), barred=barred)
+    challenger = challenger_of(settings, store.fetch(trained, verify=True), view, folder, house)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
@@ -135,7 +137,7 @@ def _judge(
     facts = _facts(settings, outcomes, contest, held, view, asked, warnings)
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    models = models_named(settings, trained, champion, store)
+    models = models_named(settings, trained, held, store)
     return {**facts, **taken, "confidence": settings.evaluation.confidence, "models": models}, report
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from endcap.errors import NotFoundError
-from endcap.evaluation.competitors import Champion
+from endcap.errors import UserError
+from endcap.evaluation.competitors import JudgedChampion
 from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.registry.package import is_package, recommender_of
+from endcap.registry.recipe import noted
 from endcap.spec.naming import named
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
@@ -14,19 +16,25 @@ from endcap.store import Store
 Json = dict[str, Any]
 
 
-def models_named(settings: JudgeSettings, trained: str, champion: Champion | None, store: Store) -> dict[str, Json]:
+def models_named(
+    settings: JudgeSettings, trained: str, champion: JudgedChampion | None, store: Store
+) -> dict[str, Json]:
     """What each model of a verdict is, by its label: as a search found it where there was one."""
-    challenger = named(store.manifest(trained)["facts"].get("model") or settings.model)
+    challenger = named(model_of(trained, store))
     known = {CHALLENGER: challenger}
     known |= {f"{CHALLENGER}/{label}": member for label, member in challenger.get("members", {}).items()}
-    if champion is not None:
-        known[CHAMPION] = {**_of_champion(champion, store), "version": champion.version.version}
+    if champion is not None and champion.competitor is not None:
+        version = champion.champion.version
+        known[CHAMPION] = {**named(model_of(version.package, store)), "version": version.version}
     return known | {spec.name: named(spec) for spec in settings.compared}
 
 
-def _of_champion(champion: Champion, store: Store) -> Json:
+def model_of(address: str, store: Store) -> Json:
+    """The model of a trained model, of a package, or of a fitted recipe, as a document."""
+    folder = store.fetch(address)
+    if not is_package(folder):
+        return dict(store.manifest(address)["facts"]["model"])
     try:
-        found = store.manifest(champion.package.info["trained"])["facts"]["model"]
-    except (KeyError, NotFoundError):
-        return named(champion.package.recommender.model)
-    return named(found)
+        return dict(noted(address, store)["model"])
+    except UserError:  # of an earlier release, without its training
+        return recommender_of(folder).model.model_dump(mode="json")

@@ -281,7 +281,7 @@ class Project(Reading):
         self._made_now("trained", trained.address)
         return trained
 
-    def evaluate(self, trained: Input = None, *, dataset: Input = None) -> Verdict:
+    def evaluate(self, trained: Input = None, *, dataset: Input = None, version: str = "") -> Verdict:
         """Compare a trained model with the champion and the baselines, and decide by the gate. Writes the report too.
 
         Parameters
@@ -290,6 +290,9 @@ class Project(Reading):
             What `train` or `search` made.
         dataset
             What the model is judged on; None: the dataset that it was trained on.
+        version
+            A registered version in place of a trained model, on the dataset that this project made last: as its package
+            is, or where that has seen the test by its recipe, fitted on the training part.
 
         Examples
         --------
@@ -302,14 +305,29 @@ class Project(Reading):
         from endcap.evaluation import describe, judge
         from endcap.report import publish_report
 
-        model = self._input("trained", trained)
-        data = str(self._facts(model)["dataset"]) if dataset is None else self._input("dataset", dataset)
         registry = self.registry or None
+        if version:
+            data = self._input("dataset", dataset)
+            model = self._fitted_version(version, data)
+        else:
+            model = self._input("trained", trained)
+            data = str(self._facts(model)["dataset"]) if dataset is None else self._input("dataset", dataset)
         with self._following("evaluate") as progress:
             address = judge(self.recommender, data, model, self.store, registry, shop=self._shop, progress=progress)
             publish_report(self.recommender.name, address, self.store, registry, progress=progress)
         facts = self._facts(address)
-        return Verdict(self._made_now("verdict", address), describe(facts), facts, self.store)
+        if not version:  # which there is nothing to make of
+            self._made_now("verdict", address)
+        return Verdict(address, describe(facts), facts, self.store)
+
+    def _fitted_version(self, version: str, dataset: str) -> str:
+        """The address of what can be judged of a registered version."""
+        from endcap.registry import open_registry
+        from endcap.training import fit_version
+
+        registered = open_registry(self.registry or None, self.store).version(self.recommender.name, version)
+        with self._following("train") as progress:
+            return fit_version(registered, self.recommender, dataset, self.store, progress=progress)
 
     def compare(self, *models: Any, dataset: Input = None, **labelled: Any) -> Comparison:
         """Train several models on one dataset and judge them on the same predictions; no gate, nothing is registered.

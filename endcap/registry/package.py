@@ -216,6 +216,11 @@ def load_contents(folder: Path) -> Contents:
     )
 
 
+def is_package(folder: Path) -> bool:
+    """Whether a folder holds a package, and not a trained model alone."""
+    return (folder / INFO).is_file()
+
+
 def recommender_of(folder: Path) -> Recommender:
     """The recommender of the package in a folder, which is not loaded. Raises IntegrityError."""
     try:

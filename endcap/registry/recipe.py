@@ -60,7 +60,7 @@ class Recipe:
         """Raises UserError where the package does not tell its recipe, nor the trained model that it was made of, or
         where the recipe is wrong, such as of a class that is not listed; and what reading a package raises."""
         folder = store.fetch(package)
-        own, facts = recommender_of(folder), _facts(package, read_info(folder), store)
+        own, facts = recommender_of(folder), noted(package, store)
         document = FitSettings.of(recommender).model_dump(mode="json", by_alias=True)
         of_own = own.model_dump(mode="json", by_alias=True)
         document |= {name: of_own[name] for name in _OWN} | {"model": facts["model"], "baselines": []}
@@ -90,8 +90,12 @@ class Recipe:
         return fingerprint(made_of, self.settings.key(), dict(self.found), code_fingerprint(RECIPE, *own))
 
 
-def _facts(package: str, info: Mapping[str, Any], store: Store) -> Json:
-    """The model's spec and what was found, from the package, or where an older one does not tell from its training."""
+def noted(package: str, store: Store) -> Json:
+    """The model's spec and what was found, from the package, or where an older one does not tell from its training.
+
+    Raises UserError where neither tells.
+    """
+    info = read_info(store.fetch(package))
     if recipe := info.get("recipe"):
         return dict(recipe)
     trained = info.get("trained", "")

@@ -111,7 +111,7 @@ class Facts:
         return cls(
             recommender,
             manifest.get("created", ""),
-            {**facts, "conditions": []},
+            facts,
             _side_by_side(learnt),
             facts["order"],
             values,

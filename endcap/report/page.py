@@ -69,13 +69,8 @@ def render(facts: Facts) -> str:
     page = environment.get_template("comparison.html" if facts.comparison else "report.html")
     return page.render(
         facts=facts,
-        word=word_of(facts.verdict),
-        lacking=lacking(facts.verdict),
-        recipe=recipe_text(facts.verdict),
-        failed=[one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
-        opponent=facts.opponent,
+        **({} if facts.comparison else _decided(facts)),
         created=_moment(facts.created),
-        tiles=tiles(facts),
         about=_about(facts),
         sections=sections,
         style=asset("report.css"),
@@ -83,6 +78,18 @@ def render(facts: Facts) -> str:
         policy=_policy(scripts),
         charts=_embedded(charts),
     )
+
+
+def _decided(facts: Facts) -> dict[str, Any]:
+    """What the gate says, and the numbers beside it."""
+    return {
+        "word": word_of(facts.verdict),
+        "lacking": lacking(facts.verdict),
+        "recipe": recipe_text(facts.verdict),
+        "failed": [one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
+        "opponent": facts.opponent,
+        "tiles": tiles(facts),
+    }
 
 
 def tiles(facts: Facts) -> list[Tile]:

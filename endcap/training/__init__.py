@@ -1,7 +1,7 @@
 """Training: a dataset to a fitted model, the champion's recipe beside it, and the winner of the gate to a package."""
 
-from endcap.training.recipes import fit_champion
+from endcap.training.recipes import fit_champion, fit_version
 from endcap.training.refit import refit
 from endcap.training.train import describe, train
 
-__all__ = ["describe", "fit_champion", "refit", "train"]
+__all__ = ["describe", "fit_champion", "fit_version", "refit", "train"]

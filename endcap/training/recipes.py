@@ -14,6 +14,7 @@ from endcap.models.learn import view_of
 from endcap.registry import Version, open_registry
 from endcap.registry.package import environment, read_info
 from endcap.registry.recipe import FAULTS, Recipe, kind
+from endcap.spec.settings import FitSettings
 from endcap.store import Store
 from endcap.training.train import MODEL, VOCABULARY, Progress, fits
 
@@ -71,6 +72,24 @@ def fit_champion(
             return None
 
 
+def fit_version(
+    version: Version, recommender: Recommender, dataset: str, store: Store, *, progress: Progress = lambda line: None
+) -> str:
+    """What of a version can be judged on a dataset; its address.
+
+    The package, or where that has seen what the recommender's test asks, its recipe fitted on the training part. Raises
+    UserError where the package does not tell its recipe, and what its fit raises.
+    """
+    view = view_of(store.fetch(dataset), FitSettings.of(recommender))
+    if not Reach.of(view, read_info(store.fetch(version.package)).get("fitted_until")).seen:
+        return version.package
+    recipe = Recipe.of(version.package, recommender, store)
+    place, key = kind(recommender.name), recipe.key(dataset)
+    with store.workspace(place, key, progress) as work:
+        fitted = store.find(place, key)
+        return fitted or fit_recipe(recipe, version.version, dataset, store, key, work, progress) or version.package
+
+
 def fit_recipe(
     recipe: Recipe, version: str, dataset: str, store: Store, key: str, work: Path, progress: Progress
 ) -> str | None:
@@ -80,7 +99,7 @@ def fit_recipe(
     reach = Reach.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
     if not reach.seen:
         return None
-    progress(f"fitting the recipe of the champion, version {version}: {reach}")
+    progress(f"fitting the recipe of version {version}: {reach}")
     model = _fitted(recipe, view, dataset, store, key, work, progress)
     with store.publish(kind(recipe.settings.name), key) as draft:
         (draft.path / MODEL).mkdir()

@@ -26,7 +26,7 @@ model: {name: vsknn, last: 4}
 search: {trials: 3}
 split: {by: time, test: 0.2, validation: 0.2}
 evaluation: {cutoffs: [5], bootstrap: 100}
-gate: [{metric: mrr@5, min: 2}]
+gate: {evidence: {sessions: 1, half_width: 100}, conditions: [{metric: mrr@5, min: 2}]}
 """
 SHOP = """\
 apiVersion: endcap/v1
@@ -160,6 +160,37 @@ def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     store = open_store(where[-1])
     assert [len(store.list(f"{kind}/home")) for kind in ("trained", "verdicts", "packages")] == [1, 1, 0]
     assert store.read_document("deployments/home") is None
-    passing = said(capsys, "evaluate", spec, *where, "--set", "gate=[]", "--logical-date", "2024-03-15")
+    passing = said(capsys, "evaluate", spec, *where, "--set", "gate.conditions=[]", "--logical-date", "2024-03-15")
     assert "gate passed" in passing
     assert said(capsys, "registry", "list", "home", *where[2:]).startswith("home has no versions yet")
+
+
+def test_a_version_is_judged_by_its_package_or_by_its_recipe(
+    spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--store", str(tmp_path / "store"))
+    store = open_store(where[1])
+    sets = ["search=null", "gate.conditions=[]"]
+    project = endcap.open(spec, store=where[1], sets=sets, progress=lambda line: None)
+    project.ingest()
+    project.features(until="2024-03-15")
+    project.train()
+    project.evaluate()
+    project.refit()
+    number = project.register().number
+    assert code_of(failed(capsys, "evaluate", "home/1", *where)) == "project.shop-not-recorded"
+    judged = ("evaluate", "home@champion", "--spec", spec, *where, "--json")
+    # The package learnt from all up to the 14th: of later days it has seen nothing.
+    later = json.loads(said(capsys, *judged))
+    assert later["trained"] == project.versions()[0].package
+    assert later["metrics"]["challenger"] | {"p90_ms": 0} == later["metrics"]["champion"] | {"p90_ms": 0}
+    seen = json.loads(said(capsys, *judged, "--logical-date", "2024-03-15"))
+    assert seen["trained"] in store.list("recipes/home")
+    assert seen["models"]["challenger"] == {"name": "vsknn", "settings": {"last": 4}}
+    assert Path(seen["report"]).is_file()
+    assert [version.version for version in project.versions()] == [number]
+    assert "challenger: vsknn last=4" in said(capsys, *judged[:-1])
+    assert code_of(failed(capsys, "evaluate", "home/7", *where)) == "registry.version-not-found"
+    assert code_of(failed(capsys, "evaluate", "home@challenger", *where)) == "project.no-such-alias"
+    assert code_of(failed(capsys, "evaluate", "home/1", *where, "--set", "seed=1")) == "cli.option-not-here"
+    assert code_of(failed(capsys, "evaluate", "no-such-spec", *where)) == "spec.not-found"

@@ -140,11 +140,6 @@ def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
     with refused(UserError, "registry.gate-undecided", package=package, lacking=["the test has 3 sessions"]):
         register(recommender, package, verdict, shop_store)
     assert Registry(default_uri(shop_store)).versions("demo") == []
-    facts = shop_store.manifest(verdict)["facts"]
-    run = log_run(recommender, {}, facts, Registry(default_uri(shop_store)), key="k")
-    tags = Registry(default_uri(shop_store)).client.get_run(run).data.tags
-    assert tags["gate"] == "undecided"
-    assert tags["verdict"].splitlines()[0] == "undecided: the test has 3 sessions"
 
 
 def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender: Recommender) -> None:

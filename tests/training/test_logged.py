@@ -23,7 +23,8 @@ from endcap.training import refit, train
 from tests.features.logs import sessions, shop, snapshot
 from tests.training.test_steps import GRU, LOG, TRAINER, of
 
-GATE: dict[str, Any] = {"gate": [], "evaluation": {"bootstrap": 100}}
+EVIDENCE = {"evidence": {"sessions": 1, "half_width": 100.0}, "conditions": []}
+GATE: dict[str, Any] = {"gate": EVIDENCE, "evaluation": {"bootstrap": 100}}
 RULES = {"name": "sequential-rules"}
 
 
@@ -138,11 +139,14 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
     registry = Registry(default_uri(store))
     assert registry.client.get_run(run.info.run_id).data.tags["version"] == number
     assert registry.client.get_model_version("test", number).run_id == run.info.run_id
+    demanding = {"evidence": {"sessions": 100, "half_width": 100.0}, "conditions": []}
     # Another verdict on the same model is the same run's.
-    other = of(RULES, baselines=[{"name": "recent-popularity"}], **GATE)
+    other = of(RULES, baselines=[{"name": "recent-popularity"}], gate=demanding, evaluation={"bootstrap": 100})
     again = store.manifest(judge(other, dataset, trained, store))["facts"]
     assert again["mlflow_run"] == run.info.run_id
-    assert len(runs(store)) == 1
+    (run,) = runs(store)
+    assert run.data.tags["gate"] == "undecided"
+    assert run.data.tags["verdict"].startswith("undecided: ")
     assert len(series(store, run, "mrr_at_20")) == 1
 
 

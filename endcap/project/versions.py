@@ -1,0 +1,101 @@
+"""A registered version as a project: the spec of its package, on its shop's data as they are today."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import NotFoundError
+from endcap.project.bars import Progress
+from endcap.project.project import Project
+from endcap.spec.environments import resolve
+from endcap.spec.find import find_spec
+from endcap.spec.load import load
+from endcap.spec.shop import Shop
+from endcap.store import Store, open_store
+
+if TYPE_CHECKING:
+    from endcap.registry import Version
+
+_NAMED = re.compile(r"([a-z0-9][-a-z0-9]*)(?:/([0-9]+)|@(champion|challenger))")
+
+
+@dataclass(frozen=True)
+class NamedVersion:
+    """`name/3`, or `name@champion`. which: a number, `champion` or `challenger`."""
+
+    recommender: str
+    which: str
+
+    @classmethod
+    def of(cls, text: str) -> NamedVersion | None:
+        """None where the text is none."""
+        found = _NAMED.fullmatch(text)
+        return None if found is None else cls(found[1], found[2] or found[3])
+
+
+def open_version(
+    named: NamedVersion,
+    *,
+    store: str | None = None,
+    registry: str | None = None,
+    spec: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Project, Version]:
+    """A project with the recommender of a version's package, and the version.
+
+    spec: the recommender's file, whose shop counts. None: the shop of the run that registered the version, or where
+    that is not recorded that of the spec of the recommender's name. Raises NotFoundError where there is no such
+    version, or nothing tells its shop; IntegrityError for a package that is damaged.
+    """
+    from endcap.registry.package import recommender_of
+
+    places = resolve(None, None, {"store": store, "registry": registry})
+    opened = open_store(places.store)
+    version = _version(named, opened, places.registry)
+    recommender = recommender_of(opened.fetch(version.package, verify=True))
+    shop = _shop(version, opened, spec)
+    return Project(opened, recommender=recommender, shop=shop, registry=places.registry, progress=progress), version
+
+
+def _version(named: NamedVersion, store: Store, registry_uri: str) -> Version:
+    from endcap.registry import open_registry
+
+    registry = open_registry(registry_uri or None, store)
+    if named.which.isdecimal():
+        return registry.version(named.recommender, named.which)
+    found = registry.champion if named.which == "champion" else registry.challenger
+    version = found(named.recommender)
+    if version is None:
+        known = [one.version for one in registry.versions(named.recommender)]
+        raise NotFoundError(
+            f"{named.recommender} has no {named.which}; its versions: {', '.join(known) or 'none'}",
+            code="project.no-such-alias",
+            recommender=named.recommender,
+            alias=named.which,
+            known=known,
+        )
+    return version
+
+
+def _shop(version: Version, store: Store, spec: Path | None) -> Shop:
+    from endcap.runs import find_run, read_specs
+
+    if spec is not None:
+        return load(spec).shop
+    run = find_run(store, version.tags["run"]) if version.tags.get("run") else None
+    documents: dict[str, Any] | None = None if run is None else read_specs(store, run)
+    if documents is not None:
+        return Shop.model_validate(documents["shop"])
+    try:
+        return load(find_spec(version.name)).shop
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{version.name} version {version.version} was registered by no run that is recorded here, so nothing "
+            "tells where its shop's data are; name its spec by --spec",
+            code="project.shop-not-recorded",
+            recommender=version.name,
+            version=version.version,
+        ) from error
