@@ -90,7 +90,7 @@ def command(
         print_json({**comparison.facts, "address": comparison.address, "report": str(comparison.report)})
         return
     click.echo(f"  {'report':<9} {comparison.report}")
-    click.echo(f"Judged on {comparison.facts['predictions']:,} predictions; * is the best of those compared:")
+    click.echo(f"{comparison.summary}; * is the best of those compared:")
     for line in text_table(*comparison.table()).splitlines():
         click.echo(f"  {line}")
     for warning in comparison.warnings:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from endcap.evaluation.asked import asked_facts
 from endcap.evaluation.barred import HouseRules, caveat, house_rules
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import baseline_of, challenger_of
@@ -112,7 +113,7 @@ class _Comparison:
         samples = Samples(view, common.seed)
         house = self._house
         barred = None if house is None else house.on(view.vocabulary, view.items)
-        predictions = f"{self._examination.predictions:,} predictions"
+        predictions = f"{len(self._examination.predictions.first):,} predictions"
         whole = len(self._contestants) + len(self._baselines)
         for done, (one, settings) in enumerate(zip(self._contestants, self._settings, strict=True)):
             self._tell(Advance(f"ranking {predictions}: {one.label}", done=done, whole=whole))
@@ -133,9 +134,7 @@ class _Comparison:
             "models": self._models,
             "differences": differences(contest),
             **contest.facts(),
-            "protocol": view.protocol,
-            "predictions": contest.evaluations[first].predictions,
-            "sessions": len(view.test),
+            **asked_facts(common, view, self._examination.predictions),
             "items": len(view.vocabulary),
             "counts": view.counts,
             "confidence": common.evaluation.confidence,
@@ -161,7 +160,7 @@ class _Comparison:
         taken: Json = {}
         if self._house is not None:
             taken["rules"] = self._house.facts(self._view)
-            warnings += filter(None, [caveat(taken["rules"], self._examination.predictions)])
+            warnings += filter(None, [caveat(taken["rules"], len(self._examination.predictions))])
             warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(self._house.catalogue))]
         for warning in warnings:
             self._tell(f"warning: {warning}")

@@ -356,6 +356,7 @@ class Project(Reading):
         ['sequential-rules', 'wide']
         """
         from endcap.evaluation.compare import Contestant, compare
+        from endcap.evaluation.headline import headline
         from endcap.project.contestants import SPEC, contestants
         from endcap.report import publish_comparison
 
@@ -366,8 +367,7 @@ class Project(Reading):
             address = compare(made, taken, self.store, shop=self._shop, progress=progress)
             publish_comparison(self.recommender.name, address, self.store, progress=progress)
         facts = self._facts(address)
-        judged = f"{facts['predictions']:,} predictions of {facts['sessions']:,} test sessions"
-        return Comparison(address, f"{len(made)} models on {judged}", facts, self.store)
+        return Comparison(address, f"{len(made)} models on {headline(facts)}", facts, self.store)
 
     def refit(self, verdict: Input = None) -> Package:
         """Fit the winner on all data, and write its package.
