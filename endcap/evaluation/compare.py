@@ -128,9 +128,9 @@ class _Comparison:
             samples.ask(label, baseline)
         self._tell(f"resampling {len(view.test):,} sessions {common.evaluation.bootstrap:,} times")
         contest = self._examination.contest(first)
-        order = list(contest.metrics)
+        labels = list(contest.metrics)
         facts = {
-            "order": order,
+            "labels": labels,
             "models": self._models,
             "differences": differences(contest),
             **contest.facts(),
@@ -141,7 +141,7 @@ class _Comparison:
             "warnings": warnings,
             **taken,
         }
-        return facts, {"table": contest.table(), "samples": samples.to_json(order[:2])}
+        return facts, {"table": contest.table(), "samples": samples.to_json(labels[:2])}
 
     def _beside(self) -> dict[str, ModelSpec]:
         """The baselines by label; one that is compared itself is not fitted again."""

@@ -22,7 +22,7 @@ class Comparison(Artifact, Tabular):
     @property
     def labels(self) -> list[str]:
         """Of the models that were compared, in the order that they were given in."""
-        return [label for label in self.facts["order"] if label in self.facts["trained"]]
+        return [label for label in self.facts["labels"] if label in self.facts["trained"]]
 
     @property
     def best(self) -> str:

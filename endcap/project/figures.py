@@ -34,7 +34,7 @@ def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, .
 def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     """All metrics of a verdict with their intervals, a row a model."""
     rows = []
-    for name in facts.get("order", facts["metrics"]):
+    for name in facts.get("labels", facts["metrics"]):
         row: Json = {"model": name}
         if model := facts.get("models", {}).get(name):
             row["description"] = description(model)
@@ -49,17 +49,17 @@ def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
 def comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of a comparison: metrics at the deepest cutoff with their intervals, and how the MRR differs
     from the first model's. The best of the models that were compared is marked in each column."""
-    order, cutoff = facts["order"], deepest(facts)
-    compared = [label for label in order if label in facts["trained"]]
+    labels, cutoff = facts["labels"], deepest(facts)
+    compared = [label for label in labels if label in facts["trained"]]
     main = f"{MAIN}@{cutoff}"
     metrics = [*(f"{name}@{cutoff}" for name in ("hr", MAIN, "next_ndcg", "coverage")), P90_MS]
     best = {metric: best_of(facts, metric, compared) for metric in metrics} if len(compared) > 1 else {}
     rows = []
-    for label in order:
+    for label in labels:
         cells = [_with_interval(facts, label, metric, mark=best.get(metric) == label) for metric in metrics]
         difference = facts["differences"].get(label, {}).get(main)
         rows.append((title(label, facts["models"]), *cells, "" if difference is None else _difference(difference)))
-    return ["model", *metrics, f"{main} minus {order[0]}'s"], rows
+    return ["model", *metrics, f"{main} minus {labels[0]}'s"], rows
 
 
 def deepest(facts: Mapping[str, Any]) -> int:

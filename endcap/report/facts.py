@@ -113,7 +113,7 @@ class Facts:
             manifest.get("created", ""),
             facts,
             _side_by_side(learnt),
-            facts["order"],
+            facts["labels"],
             values,
             differences,
             report.get("samples"),

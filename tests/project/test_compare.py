@@ -21,8 +21,8 @@ def test_models_are_compared_on_the_same_predictions_as_a_verdict(
     judged: endcap.Project, comparison: Comparison
 ) -> None:
     assert comparison.labels == ["spec", "sequential-rules", "wide"]
-    assert comparison.facts["order"][:3] == comparison.labels
-    assert set(comparison.facts["order"]) >= {"popularity"}
+    assert comparison.facts["labels"][:3] == comparison.labels
+    assert set(comparison.facts["labels"]) >= {"popularity"}
     verdict = judged.evaluate()
     assert comparison.trained["spec"] == verdict.facts["trained"]
     for theirs, ours in (("challenger", "spec"), ("popularity", "popularity")):
@@ -62,8 +62,8 @@ def test_a_comparison_names_its_models_and_registers_nothing(judged: endcap.Proj
 
 
 def test_a_baseline_that_is_compared_is_not_fitted_again(judged: endcap.Project) -> None:
-    assert judged.compare("popularity", "spec").facts["order"] == ["popularity", "spec"]
-    order = judged.compare({"popularity": {"name": "vsknn"}}).facts["order"]
+    assert judged.compare("popularity", "spec").facts["labels"] == ["popularity", "spec"]
+    order = judged.compare({"popularity": {"name": "vsknn"}}).facts["labels"]
     assert order == ["popularity", "popularity (baseline)"]
 
 

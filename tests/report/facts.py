@@ -160,7 +160,7 @@ def compared() -> Facts:
         label: {"mrr@20": [-0.01, -0.02, 0.01], "hr@20": [0.1, 0.05, 0.2]} for label in (HOSTILE, "popularity")
     }
     facts = {
-        "order": list(labels.values()),
+        "labels": list(labels.values()),
         "trained": {"fast": "file:///store/trained/shop/1", HOSTILE: "file:///store/trained/shop/2"},
         "models": {
             "fast": {"name": "gru4rec", "settings": {"width": 100}},
