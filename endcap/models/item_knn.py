@@ -1,4 +1,4 @@
-"""Item neighbours by cosine (Sarwar et al., 2001; Deshpande and Karypis, 2004)."""
+"""Item neighbours by cosine (Sarwar et al., 2001, "Item-based collaborative filtering recommendation algorithms")."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ class ItemKNN(Model):
     """An item's score is the sum of its similarities to the items that the session, or its customer, had.
 
     Of rows that hold an item (sessions, or customers' whole histories: `history`), c_i hold item i and c_ij both i and
-    j; they are similar by c_ij / (sqrt(c_i c_j) + shrink). Each item keeps its most similar `neighbours` (ties: the
-    smaller index), and lends its similarity to those alone. With `history: customer` the model remembers customers'
-    rows and scores from what the customer had and the session together; a stranger's session counts alone. It has no
-    opinion on items that none of these is a neighbour of.
+    j; they are similar by c_ij / (sqrt(c_i c_j) + shrink). An item is scored by its own most similar `neighbours` alone
+    (ties: the smaller index), as in section 3.2 of the paper: kept for each item of the history instead, as by
+    Deshpande and Karypis (2004), popular items are neighbours of most and take the lists. With `history: customer` the
+    model remembers customers' rows and scores from what the customer had and the session together; a stranger's session
+    counts alone. It has no opinion on items that have none of these as a neighbour.
+
+    similarity: float32 [items had, items scored], a number for each neighbour of each scored item.
     """
 
     name = "item-knn"
@@ -44,6 +47,12 @@ class ItemKNN(Model):
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         rows, histories = learnt(train, n_items, self.parameters.history)
+        self._adopt(n_items, self._neighbours(rows).T.tocsr(), histories)
+        return FitReport()
+
+    def _neighbours(self, rows: csr_array) -> csr_array:
+        """Each item's most similar, of rows of ones [rows, items]: float32 [items, neighbours' items]."""
+        n_items = rows.shape[1]
         columns = rows.T.tocsr()
         held = np.diff(columns.indptr)
         # A block's product visits, for each row that holds an item, all that the row holds.
@@ -60,8 +69,7 @@ class ItemKNN(Model):
             kept.append((other[chosen].astype(np.int32), cosine[chosen].astype(np.float32)))
         starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
         neighbours, similarities = (np.concatenate(part) for part in zip(*kept, strict=True))
-        self._adopt(n_items, csr_array((similarities, neighbours, starts), shape=(n_items, n_items)), histories)
-        return FitReport()
+        return csr_array((similarities, neighbours, starts), shape=(n_items, n_items))
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores: NDArray[np.float32] = (self.histories.asked(sessions, self.n_items) @ self.similarity).toarray()

@@ -88,7 +88,7 @@ class ItemKNNSpec(Strict):
 
     name: Literal["item-knn"] = "item-knn"
     neighbours: Positive = 100
-    """Most similar items that are kept for each item."""
+    """Most similar items that an item is scored by."""
     shrink: Annotated[float, Field(ge=0.0)] = 10.0
     """Added to the denominator of the cosine: pairs that were seen together seldom count less."""
     history: History = "session"

@@ -85,7 +85,7 @@ def test_item_neighbours_are_those_of_the_dense_computation(monkeypatch: pytest.
     kept = np.zeros_like(cosine)
     for item, row in enumerate(cosine):
         best = np.argsort(-row, kind="stable")[:3]
-        kept[item, best] = row[best]
+        kept[best, item] = row[best]
     expected = binary([[0, 5], [7]], 10) @ kept
     model = fitted(ItemKNNSpec(neighbours=3, shrink=2.0), Sessions.of(log), 10)
     scores = model.score(Sessions.of([[5, 0, 5], [7]]))
@@ -221,6 +221,13 @@ def test_ease_on_the_whole_catalogue_of_films(films: tuple[Sessions, NDArray[np.
     train, wanted, n_items = films
     ranks = Validation(train, wanted, "seen").ranks(fitted(EASESpec(regularisation=100), train, n_items))
     assert hit_rate_and_ndcg(ranks) == pytest.approx((0.1485, 0.0723), abs=0.015)
+
+
+def test_item_neighbours_on_the_whole_catalogue_of_films(films: tuple[Sessions, NDArray[np.int32], int]) -> None:
+    """Those of each film of the history in place of each film that is scored reach 0.1064 and 0.0551 alone."""
+    train, wanted, n_items = films
+    ranks = Validation(train, wanted, "seen").ranks(fitted(ItemKNNSpec(), train, n_items))
+    assert hit_rate_and_ndcg(ranks) == pytest.approx((0.1128, 0.0610), abs=0.002)
 
 
 def test_ease_on_films_against_sampled_negatives(films: tuple[Sessions, NDArray[np.int32], int]) -> None:
