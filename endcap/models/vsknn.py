@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.latest import latest_places, ranges
 from endcap.spec.model import VSKNNSpec
 
 _CHUNK_VISITS = 200_000  # sessions looked at together: keeps the working arrays in the cache
@@ -90,19 +91,19 @@ class VSKNN(Model):
 
     def _votes(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
         """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
-        rows, items, places = _latest_places(sessions.last(self.parameters.last))
+        rows, items, places = latest_places(sessions.last(self.parameters.last))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
         for first, end in _chunks(np.bincount(rows, counts, minlength=len(sessions)), self.n_items):
             part = slice(*np.searchsorted(rows, (first, end)))
             row, session, strength = self._voters(rows[part] - first, items[part], places[part], counts[part])
             votes = self.held_starts[session + 1] - self.held_starts[session]
-            held = self.held[_ranges(self.held_starts[session], votes)]
+            held = self.held[ranges(self.held_starts[session], votes)]
             yield first, end, np.repeat(row, votes), held, np.repeat(strength, votes) * self.boost[held]
 
     def _voters(self, rows: Ints, items: Ints, places: Ints, counts: Ints) -> tuple[Ints, Ints, NDArray[np.float64]]:
         """The k nearest sessions of each row: their rows, their numbers, and n * similarity * decay."""
         width = max(self.n_sessions, 1)
-        visits = np.repeat(rows, counts) * width + self.holders[_ranges(self.holder_starts[items], counts)]
+        visits = np.repeat(rows, counts) * width + self.holders[ranges(self.holder_starts[items], counts)]
         # One number sorts many times as fast as an order of two.
         bits = int(self.parameters.last).bit_length()
         both = np.sort((visits << bits) + np.repeat(places, counts))
@@ -162,22 +163,6 @@ class VSKNN(Model):
 def _starts(rows: NDArray[Any], size: int) -> Ints:
     """Offsets of compressed rows: int64 [size + 1], from the row of each entry, in any order."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
-
-
-def _ranges(starts: Ints, counts: Ints) -> Ints:
-    """start, start + 1, … start + count - 1 of each, one after the other."""
-    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-
-
-def _latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
-    """Each session's distinct items: (session, item, place of its latest event from 1), by session."""
-    owner = sessions.session_of_event
-    place = np.arange(len(owner)) - sessions.offsets[:-1][owner] + 1
-    span = int(sessions.items.max(initial=0)) + 1
-    # np.unique keeps the first of equals: turned round, that is the latest.
-    _, turned = np.unique((owner * span + sessions.items)[::-1], return_index=True)
-    latest = np.sort(len(owner) - 1 - turned)
-    return owner[latest], sessions.items[latest].astype(np.int64), place[latest]
 
 
 def _chunks(visits: NDArray[Any], n_items: int) -> list[tuple[int, int]]:

@@ -39,12 +39,26 @@ class RecentPopularitySpec(Strict):
 
 
 class SequentialRulesSpec(Strict):
-    """a -> b gains 1/gap for each b at most `steps` after a in a session; the last item's rules rank."""
+    """a -> b gains 1/gap for each b at most `steps` after a in a session; the rules of the session's last items rank.
+
+    `last: 1, norm: none` are the published rules (Ludewig and Jannach, 2018).
+    """
 
     name: Literal["sequential-rules"] = "sequential-rules"
     steps: Positive = 10
+    last: Positive = 5
+    """Of how many of the session's last events the rules are added up; an item that is repeated counts once."""
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """What the rules of each event weigh by those of the next one: the last event's 1, those before it 0.6, 0.36, …"""
+    norm: Literal["none", "sqrt"] = "sqrt"
+    """sqrt: a -> b is divided by the square root of how many training events a and b have together."""
 
-    space: ClassVar[Space] = {"steps": choice(2, 5, 10, 20)}
+    space: ClassVar[Space] = {
+        "steps": choice(2, 5, 10, 20),
+        "last": choice(1, 2, 3, 5, 10),
+        "decay": between(0.3, 1.0),
+        "norm": choice("none", "sqrt"),
+    }
     starts: ClassVar[list[dict[str, Any]]] = []
 
 

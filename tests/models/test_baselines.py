@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.models.shapes import fitted
 from tests.refusals import refused
 
 DAY = 86_400_000
+PUBLISHED = SequentialRulesSpec(steps=2, last=1, norm="none")
 INF = np.inf
 
 
@@ -31,8 +33,45 @@ def test_recent_popularity_counts_the_last_days() -> None:
 
 def test_sequential_rules_weigh_by_gap() -> None:
     train = Sessions.of([[0, 1, 2, 0], [0, 2], [2, 2]])
-    scores = fitted(SequentialRulesSpec(steps=2), train, 3).score(Sessions.of([[1, 0], [0, 2], [1]]))
+    scores = fitted(PUBLISHED, train, 3).score(Sessions.of([[1, 0], [0, 2], [1]]))
     np.testing.assert_allclose(scores, [[-INF, 1, 1.5], [1, -INF, 1], [0.5, -INF, 1]])
+
+
+def test_sequential_rules_of_the_last_events_are_added_up() -> None:
+    rng = np.random.default_rng(3)
+    lists = [rng.integers(0, 12, size=rng.integers(1, 8)).tolist() for _ in range(60)]
+    spec = SequentialRulesSpec(steps=2, last=3, decay=0.5, norm="sqrt")
+    model = fitted(spec, Sessions.of(lists), 13)
+    asked = [[1], [1, 2, 3], [4, 5, 6, 7], [8, 9, 8], [5, 5, 5, 5], [12, 3], []]
+    expected = [_slow_rules(lists, session, spec, 13) for session in asked]
+    np.testing.assert_allclose(model.score(Sessions.of(asked)), expected, rtol=1e-5)
+
+
+def _slow_rules(lists: list[list[int]], asked: list[int], spec: SequentialRulesSpec, n_items: int) -> list[float]:
+    """The definition, a loop a sentence."""
+    asked = asked[-spec.last :]
+    scores = [0.0] * n_items
+    for place, item in enumerate(asked):
+        if item in asked[place + 1 :]:
+            continue
+        for session in lists:
+            for here, before in enumerate(session):
+                for gap, follower in enumerate(session[here + 1 : here + 1 + spec.steps], start=1):
+                    if before == item:
+                        events = sum(held.count(item) + held.count(follower) for held in lists)
+                        scores[follower] += spec.decay ** (len(asked) - 1 - place) / gap / np.sqrt(events)
+    return [score or -INF for score in scores]
+
+
+def test_rules_of_a_release_without_these_settings_are_of_the_last_item(tmp_path: Path) -> None:
+    train = Sessions.of([[0, 1, 2, 0], [0, 2], [2, 2]])
+    old = fitted(PUBLISHED, train, 3)
+    old.save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["parameters"] = {"name": "sequential-rules", "steps": 2}
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    asked = Sessions.of([[1, 0], [0, 2], [1]])
+    np.testing.assert_array_equal(load(tmp_path).score(asked), old.score(asked))
 
 
 def test_vsknn_is_the_weighted_vote_of_neighbours() -> None:
