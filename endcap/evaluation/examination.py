@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from endcap.evaluation.candidates import candidate_facts
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.gate import CHALLENGER
@@ -15,6 +17,8 @@ from endcap.evaluation.timing import drawn_prefixes, milliseconds
 from endcap.features.view import View, customer_ids
 from endcap.spec.recommender import SampledNegatives
 from endcap.spec.settings import JudgeSettings
+
+Json = dict[str, Any]
 
 
 class Examination:
@@ -37,6 +41,17 @@ class Examination:
         self._timed = drawn_prefixes(self.predictions, self._seed)
         self._evaluations: dict[str, Evaluation] = {}
         self._timings: dict[str, Doubles] = {}
+
+    def candidates(self) -> Json:
+        """How many items each next one is ranked among, see `candidate_facts`; empty: the whole catalogue.
+
+        Of given items also `unknown`: how many named ones were left out."""
+        rules = self._rules.negatives
+        if self._negatives is None or rules is None:
+            return {}
+        sizes = self._negatives.sizes(self.predictions)
+        facts = candidate_facts(sizes, rules, len(self._view.vocabulary), max(self._rules.cutoffs))
+        return facts if isinstance(self._negatives, Negatives) else {**facts, "unknown": self._negatives.unknown}
 
     def examine(self, name: str, competitor: Competitor) -> None:
         """Measure a model's lists, and the time that it takes."""

@@ -25,10 +25,12 @@ Items = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class GivenItems:
-    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]."""
+    """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]. unknown: rows of the test's customers
+    whose items the vocabulary lacks."""
 
     items: Items
     offsets: Ints
+    unknown: int = 0
     draws: int = 1
 
     def of(self, chosen: Predictions) -> Items:
@@ -40,6 +42,14 @@ class GivenItems:
         found = np.where(inside, self.items[np.where(inside, starts[:, None] + column, 0)], NO_ITEM)
         found[found == chosen.targets[:, None]] = NO_ITEM
         return found.astype(np.int32)[None]
+
+    def sizes(self, predictions: Predictions) -> Ints:
+        """How many items each prediction competes with: int64 [p]."""
+        customers, counts = predictions.sessions.customers[predictions.owner], np.diff(self.offsets)
+        width = 1 + int(max(self.items.max(initial=0), predictions.targets.max(initial=0)))
+        named = np.repeat(np.arange(len(counts)), counts) * width + self.items
+        sizes: Ints = counts[customers] - np.isin(customers.astype(np.int64) * width + predictions.targets, named)
+        return sizes
 
 
 def given_files(rules: GivenNegatives) -> list[SourceFile]:
@@ -56,8 +66,8 @@ def files_of(evaluation: Evaluation) -> list[str]:
 def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary) -> GivenItems:
     """Read the files. customers: the ids of the dataset's customers, by their number.
 
-    Items that the vocabulary lacks cannot be ranked and are left out. Raises DataError where a row is bad, a column is
-    not there, or a test session's customer has no item: its next item would compete with nothing.
+    Items that the vocabulary lacks cannot be ranked: they are left out, and counted. Raises DataError where a row is
+    bad, a column is not there, or a test session's customer has no item: its next item would compete with nothing.
     """
     named = [_columns(file, rules) for file in given_files(rules)]
     owners = pa.concat_arrays([one[0] for one in named])
@@ -77,7 +87,9 @@ def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, voca
             without=without,
             sessions=len(test),
         )
-    return GivenItems(pairs[:, 1].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    unknown = int((np.isin(owner, test.customers) & (item == UNKNOWN)).sum())
+    return GivenItems(pairs[:, 1].astype(np.int32), offsets, unknown)
 
 
 def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:

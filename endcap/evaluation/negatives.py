@@ -25,7 +25,7 @@ Items = NDArray[np.int32]
 class Negatives:
     """Uniform draws, without repetition, out of the items that neither a test session nor its customer ever met.
 
-    test: the sessions that are asked about. training: where their customers' other sessions are. One seed draws
+    test: the sessions that are asked about. training: where their customers' earlier sessions are. One seed draws
     the same items for each model, in whatever blocks it is asked.
     """
 
@@ -60,28 +60,31 @@ class Negatives:
                 drawn[draw, row, :size] = picks + np.searchsorted(met - np.arange(len(met)), picks, side="right")
         return drawn
 
-    def sizes(self) -> Ints:
-        """How many items each draw for a test session has: int64 [sessions], fewer than asked for where all of those
-        that were never met are fewer."""
-        left = [self.n_items - len(self._met(session)) for session in range(len(self.test))]
-        return np.minimum(np.array(left, dtype=np.int64), self.rules.sampled)
+    def sizes(self, predictions: Predictions) -> Ints:
+        """How many items each draw for a prediction has: int64 [p], fewer than the spec says where all of those that
+        were never met are fewer."""
+        asked, row = np.unique(predictions.owner, return_inverse=True)
+        left = [self.n_items - len(self._met(session)) for session in asked.tolist()]
+        sizes: Ints = np.minimum(np.array(left, dtype=np.int64), self.rules.sampled)[row]
+        return sizes
 
     @cached_property
-    def _by_customer(self) -> tuple[NDArray[np.int32], Ints, Items]:
-        """The training sessions in the order of their customers: those, the offsets and the items.
+    def _by_customer(self) -> tuple[NDArray[np.int32], Items]:
+        """Each event of training and test: its customer, ascending, and its item.
 
         Looking through all sessions for each that is asked about takes the square of their number.
         """
-        sessions = self.training.take(np.argsort(self.training.customers, kind="stable"))
-        return sessions.customers, sessions.offsets, sessions.items
+        parts = (self.training, self.test)
+        customers = np.concatenate([np.repeat(part.customers, part.lengths) for part in parts])
+        order = np.argsort(customers, kind="stable")
+        return customers[order], np.concatenate([part.items for part in parts])[order]
 
     def _met(self, session: int) -> Ints:
-        """The distinct items of a test session and of its customer's training sessions, ascending."""
-        own = self.test.items[self.test.offsets[session] : self.test.offsets[session + 1]]
+        """The distinct items of a test session and of its customer's other sessions, ascending."""
         customer = self.test.customers[session]
         if customer < 0:
+            own = self.test.items[self.test.offsets[session] : self.test.offsets[session + 1]]
             return np.unique(own).astype(np.int64)
-        customers, offsets, items = self._by_customer
+        customers, items = self._by_customer
         begin, end = np.searchsorted(customers, np.array([customer, customer + 1], dtype=customers.dtype))
-        theirs = items[offsets[begin] : offsets[end]]
-        return np.unique(np.concatenate([own, theirs])).astype(np.int64)
+        return np.unique(items[begin:end]).astype(np.int64)

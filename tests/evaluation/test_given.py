@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.caveats import caveats
+from endcap.evaluation.candidates import candidates_caveats
 from endcap.evaluation.examination import Examination
 from endcap.evaluation.given import given_items
 from endcap.evaluation.ranks import Competitor, rank_predictions
@@ -45,6 +45,9 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     # All tie, so lists are in the items' order: d among c and d, e among b, d and e.
     assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]
     assert block.ranks.tolist() == [2, 3]
+    # Less the item that is asked for, where it is named.
+    assert items.sizes(every(test)).tolist() == [1, 2, 2]
+    assert items.unknown == 1
 
 
 @pytest.mark.parametrize("customers", [[0, 2], [0, -1]])
@@ -96,4 +99,13 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
     assert view.vocabulary.ids == ["b", "a", "c"]
     examination.examine("challenger", Competitor(AfterLast(np.ones((3, 3)))))
     assert examination.contest().metrics["challenger"]["hr@1"].value == 0
-    assert any("among the items that" in told for told in caveats(wanted, view))
+    found = examination.candidates()
+    assert {name: found[name] for name in ("targets", "least", "most", "within", "unknown")} == {
+        "targets": 2,
+        "least": 1,
+        "most": 1,
+        "within": 0,
+        "unknown": 0,
+    }
+    # A few items are no catalogue, and two of three are nearly all of it.
+    assert len(candidates_caveats(wanted.evaluation, found)) == 2

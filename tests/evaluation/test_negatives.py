@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import ranks
-from endcap.evaluation.caveats import caveats
+from endcap.evaluation.candidates import candidates_caveats
 from endcap.evaluation.evaluate import evaluate
+from endcap.evaluation.examination import Examination
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.negatives import Negatives
 from endcap.evaluation.ranks import Competitor, Translation, rank_predictions
@@ -54,15 +55,15 @@ def test_where_few_were_never_met_all_of_them_compete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampled", "said"),
+    ("sampled", "cutoffs", "facts", "warnings"),
     [
-        (1, None),
-        (2, "in 1 of 3 predictions among fewer, for no more were never met: 1"),
-        (99, "in 3 of 3 predictions among fewer, for no more were never met: 1 to 2"),
+        (1, [1], {"least": 1, "most": 1, "fewer": 0, "share": 2 / 5, "within": 0}, 1),
+        (2, [1], {"least": 1, "most": 2, "fewer": 1, "share": 8 / 15, "within": 0}, 2),
+        (99, [1, 2], {"least": 1, "most": 2, "fewer": 3, "share": 8 / 15, "within": 1}, 3),
     ],
 )
-def test_the_verdict_says_of_how_many_items_there_were_fewer_than_asked_for(
-    store: Store, sampled: int, said: str | None
+def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
+    store: Store, sampled: int, cutoffs: list[int], facts: dict[str, float], warnings: int
 ) -> None:
     """Of five items the test session of c1 leaves two, and that of c2, who had two before, one."""
     day = 86_400_000
@@ -72,13 +73,21 @@ def test_the_verdict_says_of_how_many_items_there_were_fewer_than_asked_for(
     rows += [event("s4", item, 9 * day + place, "c2") for place, item in enumerate("cd")]
     wanted = recommender(
         split={"by": "time", "test": "1d", "validation": "0s"},
-        evaluation={"negatives": {"sampled": sampled, "draws": 2}, "cutoffs": [1]},
+        evaluation={"negatives": {"sampled": sampled, "draws": 2}, "cutoffs": cutoffs},
         gate=[],
     )
-    view = open_view(dataset(store, rows), wanted)
-    (warning,) = [warning for warning in caveats(wanted, view) if "evaluation.negatives" in warning]
-    assert (said or "among 1 sampled items (mean of 2 draws)") in warning
-    assert ("fewer" in warning) == (said is not None)
+    folder = dataset(store, rows)
+    found = Examination(wanted, open_view(folder, wanted), folder).candidates()
+    assert found["targets"] == 3
+    assert {name: found[name] for name in facts} == pytest.approx(facts)
+    assert len(candidates_caveats(wanted.evaluation, found)) == warnings
+
+
+def test_a_customer_s_other_test_sessions_are_met_too() -> None:
+    training, test = (of_customers(Sessions.of(items), [7] * len(items)) for items in ([[0]], [[1, 2], [3, 4]]))
+    drawn = Negatives(test, training, 7, SampledNegatives(sampled=9, draws=1), seed=1)
+    assert sorted(drawn.of(every(test))[0, 0].tolist())[-2:] == [5, 6]
+    assert drawn.sizes(every(test)).tolist() == [2, 2]
 
 
 def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_none() -> None:
