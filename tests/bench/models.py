@@ -37,15 +37,15 @@ def measure() -> list[dict[str, Any]]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         return [
-            *_judged(folder, "rsc15", RSC15, ("hr@20", "mrr@20"), beaten=("vsknn", "challenger/")),
-            *_judged(folder, "serenade", SERENADE, ("hr@20", "mrr@20")),
-            *_judged(folder, "ml100k", ML100K, ("hr@10", "ndcg@10"), beaten=("ease",)),
-            *_judged(folder, "ml100k", SAMPLED, ("hr@10", "ndcg@10"), env="sampled"),
-            *_judged(folder, "ml100k", {}, ("hr@10", "ndcg@10"), sets=NEUMF, title="ml100k, neumf"),
+            *judged(folder, "rsc15", RSC15, ("hr@20", "mrr@20"), beaten=("vsknn", "challenger/")),
+            *judged(folder, "serenade", SERENADE, ("hr@20", "mrr@20")),
+            *judged(folder, "ml100k", ML100K, ("hr@10", "ndcg@10"), beaten=("ease",)),
+            *judged(folder, "ml100k", SAMPLED, ("hr@10", "ndcg@10"), env="sampled"),
+            *judged(folder, "ml100k", {}, ("hr@10", "ndcg@10"), sets=NEUMF, title="ml100k, neumf"),
         ]
 
 
-def _judged(
+def judged(
     folder: str,
     name: str,
     floors: Floors,
@@ -55,8 +55,13 @@ def _judged(
     sets: tuple[str, ...] = (),
     env: str | None = None,
     title: str = "",
+    specs: Path = SPECS,
 ) -> list[dict[str, Any]]:
-    """beaten: whom the challenger is to beat surely, by name or by how names begin."""
+    """What a verdict on a recommender says of each model by some metrics.
+
+    folder: of the store. floors: by model and metric. beaten: whom the challenger is to beat surely, by name or by how
+    names begin. specs: the folder of the recommender's file.
+    """
     from endcap.evaluation import judge
     from endcap.events import ingest
     from endcap.features import build
@@ -64,7 +69,7 @@ def _judged(
     from endcap.store import open_store
     from endcap.training import train
 
-    store, loaded = open_store(folder), load(SPECS / f"{name}.yaml", env=env, sets=sets)
+    store, loaded = open_store(folder), load(specs / f"{name}.yaml", env=env, sets=sets)
     head = title or (f"{name}, {env}" if env else name)
     dataset = build(loaded.shop, ingest(loaded.shop, store), store)
     trained = train(loaded.recommender, dataset, store, progress=print)
