@@ -14,6 +14,7 @@ from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.histories import Histories, learnt, picked
+from endcap.models.rows import runs
 from endcap.spec.model import ItemKNNSpec
 
 _BLOCK_PAIRS = 10_000_000  # of items seen together, counted at a time
@@ -58,7 +59,7 @@ class ItemKNN(Model):
         # A block's product visits, for each row that holds an item, all that the row holds.
         visits = columns @ np.diff(rows.indptr).astype(np.float64)
         counts, kept = [np.zeros(0, np.int64)], [(np.zeros(0, np.int32), np.zeros(0, np.float32))]
-        for begin, end in _blocks(visits):
+        for begin, end in runs(visits / _BLOCK_PAIRS):
             together = (columns[begin:end] @ rows).tocoo()
             item, other = together.row + begin, together.col
             cosine = together.data / (np.sqrt(held[item] * np.float64(1) * held[other]) + self.parameters.shrink)
@@ -112,10 +113,3 @@ def _first_of_each(group: Ints, order: NDArray[np.float64], tie: Ints, count: in
     groups = group[ranked]
     place = np.arange(len(groups)) - np.searchsorted(groups, groups)
     return ranked[place < count]
-
-
-def _blocks(visits: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Cut items into runs whose visits stay bounded, but for an item that has more alone."""
-    run = np.floor(np.cumsum(visits) / _BLOCK_PAIRS)
-    edges = np.flatnonzero(np.diff(run, append=np.inf)) + 1
-    return list(zip([0, *edges[:-1].tolist()], edges.tolist(), strict=True)) if len(visits) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,9 +13,10 @@ from scipy.sparse import coo_array
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.latest import latest_places, ranges
+from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import SequentialRulesSpec
 
+_RUN_RULES = 2_000_000  # that are added up together
 _PUBLISHED = {"last": 1, "decay": 1.0, "norm": "none"}
 """What a model file means that lacks these: the rules as published, which release 0.1.0 had alone."""
 
@@ -65,33 +66,37 @@ class SequentialRules(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores = np.zeros((len(sessions), self.n_items), dtype=np.float32)
-        rows, followers, strengths = self._rules(sessions)
-        np.add.at(scores.reshape(-1), rows * self.n_items + followers, strengths)
+        for begin, end, rows, followers, strengths in self._rules(sessions):
+            np.add.at(scores[begin:end].reshape(-1), rows * self.n_items + followers, strengths)
         scores[scores == 0] = -np.inf
         return scores
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`."""
-        rows, followers, strengths = self._rules(sessions)
-        edges = np.searchsorted(rows, np.arange(len(sessions) + 1))
         scores = []
-        for asked, begin, end in zip(items, edges[:-1], edges[1:], strict=True):
-            # Of memory that is asked for as nought only what is touched is made.
-            total = np.zeros(self.n_items, dtype=np.float32)
-            np.add.at(total, followers[begin:end], strengths[begin:end])
-            wanted = total[asked]
-            wanted[wanted == 0] = -np.inf
-            scores.append(wanted)
+        for begin, end, rows, followers, strengths in self._rules(sessions):
+            edges = np.searchsorted(rows, np.arange(end - begin + 1))
+            for asked, first, stop in zip(items[begin:end], edges[:-1], edges[1:], strict=True):
+                # Of memory that is asked for as nought only what is touched is made.
+                total = np.zeros(self.n_items, dtype=np.float32)
+                np.add.at(total, followers[first:stop], strengths[first:stop])
+                wanted = total[asked]
+                wanted[wanted == 0] = -np.inf
+                scores.append(wanted)
         return scores
 
-    def _rules(self, sessions: Sessions) -> tuple[Ints, NDArray[np.int32], NDArray[np.float32]]:
-        """Each rule that adds to a session's scores: (session, ascending, the item that it leads to, what it adds)."""
+    def _rules(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
+        """Runs of sessions begin:end, with all rules that add to their scores: (begin, end, sessions less begin,
+        ascending, items that the rules lead to, what they add)."""
         last = sessions.last(self.parameters.last)
         rows, items, places = latest_places(last)
         recency = np.float32(self.parameters.decay) ** (last.lengths[rows] - places).astype(np.float32)
         counts = self.starts[items + 1] - self.starts[items]
-        rules = ranges(self.starts[items], counts)
-        return np.repeat(rows, counts), self.followers[rules], np.repeat(recency, counts) * self.weights[rules]
+        for begin, end in runs(np.bincount(rows, counts, minlength=len(sessions)) / _RUN_RULES):
+            part = slice(*np.searchsorted(rows, (begin, end)))
+            rules = ranges(self.starts[items[part]], counts[part])
+            strengths = np.repeat(recency[part], counts[part]) * self.weights[rules]
+            yield begin, end, np.repeat(rows[part] - begin, counts[part]), self.followers[rules], strengths
 
     def save(self, folder: Path) -> None:
         description = {

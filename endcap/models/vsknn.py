@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
-from endcap.models.latest import latest_places, ranges
+from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import VSKNNSpec
 
 _CHUNK_VISITS = 200_000  # sessions looked at together: keeps the working arrays in the cache
@@ -93,7 +93,8 @@ class VSKNN(Model):
         """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
         rows, items, places = latest_places(sessions.last(self.parameters.last))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
-        for first, end in _chunks(np.bincount(rows, counts, minlength=len(sessions)), self.n_items):
+        visits = np.bincount(rows, counts, minlength=len(sessions))
+        for first, end in runs(visits / _CHUNK_VISITS + self.n_items / _CHUNK_SCORES):
             part = slice(*np.searchsorted(rows, (first, end)))
             row, session, strength = self._voters(rows[part] - first, items[part], places[part], counts[part])
             votes = self.held_starts[session + 1] - self.held_starts[session]
@@ -163,12 +164,3 @@ class VSKNN(Model):
 def _starts(rows: NDArray[Any], size: int) -> Ints:
     """Offsets of compressed rows: int64 [size + 1], from the row of each entry, in any order."""
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))]).astype(np.int64)
-
-
-def _chunks(visits: NDArray[Any], n_items: int) -> list[tuple[int, int]]:
-    """Cut rows into runs whose visits and whose scores stay bounded."""
-    if not len(visits):
-        return []
-    load = np.cumsum(visits / _CHUNK_VISITS + n_items / _CHUNK_SCORES)
-    edges = np.flatnonzero(np.diff(np.floor(load), append=np.inf)) + 1
-    return list(zip([0, *edges[:-1].tolist()], edges.tolist(), strict=True))

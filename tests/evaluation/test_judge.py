@@ -129,6 +129,8 @@ def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_
     # It is right where the last known item is d or e and the next one e or f: 2 of 6 places of the circle.
     assert 0.2 < facts["metrics"]["champion"]["mrr@5"] < 0.5
     assert facts["conditions"][1]["number"] > 0.5
+    # Test sessions go the same ways at the same times.
+    assert (facts["overlap"]["early"], facts["overlap"]["same_id"], facts["overlap"]["same_events"]) == (20, 0, 20)
     assert facts["metrics"]["champion"]["mrr@5"] < facts["metrics"]["challenger"]["mrr@5"] == 1.0
     assert facts["warnings"] == []
 

@@ -7,10 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from endcap.errors import IntegrityError
 from endcap.features.sessions import Sessions
-from endcap.models import load
+from endcap.models import load, sequential_rules
 from endcap.spec.model import PopularitySpec, RecentPopularitySpec, SequentialRulesSpec, VSKNNSpec
 from tests.models.shapes import fitted
 from tests.refusals import refused
@@ -37,7 +38,9 @@ def test_sequential_rules_weigh_by_gap() -> None:
     np.testing.assert_allclose(scores, [[-INF, 1, 1.5], [1, -INF, 1], [0.5, -INF, 1]])
 
 
-def test_sequential_rules_of_the_last_events_are_added_up() -> None:
+@pytest.mark.parametrize("together", [2_000_000, 7])
+def test_sequential_rules_of_the_last_events_are_added_up(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    monkeypatch.setattr(sequential_rules, "_RUN_RULES", together)
     rng = np.random.default_rng(3)
     lists = [rng.integers(0, 12, size=rng.integers(1, 8)).tolist() for _ in range(60)]
     spec = SequentialRulesSpec(steps=2, last=3, decay=0.5, norm="sqrt")
@@ -45,6 +48,8 @@ def test_sequential_rules_of_the_last_events_are_added_up() -> None:
     asked = [[1], [1, 2, 3], [4, 5, 6, 7], [8, 9, 8], [5, 5, 5, 5], [12, 3], []]
     expected = [_slow_rules(lists, session, spec, 13) for session in asked]
     np.testing.assert_allclose(model.score(Sessions.of(asked)), expected, rtol=1e-5)
+    some = model.score_items(Sessions.of(asked), [np.arange(13, dtype=np.int32)] * len(asked))
+    np.testing.assert_array_equal(some, model.score(Sessions.of(asked)))
 
 
 def _slow_rules(lists: list[list[int]], asked: list[int], spec: SequentialRulesSpec, n_items: int) -> list[float]:

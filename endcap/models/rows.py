@@ -1,8 +1,9 @@
-"""A session's distinct items, each by its latest event; and the entries of some compressed rows."""
+"""Rows of sessions: their distinct items, the entries of some of them, and runs of them that fit into memory."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints, Sessions
 
@@ -21,3 +22,11 @@ def latest_places(sessions: Sessions) -> tuple[Ints, Ints, Ints]:
 def ranges(starts: Ints, counts: Ints) -> Ints:
     """start, start + 1, … start + count - 1 of each, one after the other."""
     return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+
+
+def runs(loads: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Cut rows into runs, first and last + 1, of a load of about 1 each; a row with more is a run alone."""
+    if not len(loads):
+        return []
+    edges = np.flatnonzero(np.diff(np.floor(np.cumsum(loads)), append=np.inf)) + 1
+    return list(zip([0, *edges[:-1].tolist()], edges.tolist(), strict=True))
