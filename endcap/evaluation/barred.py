@@ -148,7 +148,7 @@ def house_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue
     return read_rules(shop, progress)
 
 
-def caveat(facts: dict[str, dict[str, int]], targets: int) -> str:
+def rules_caveat(facts: dict[str, dict[str, int]], targets: int) -> str:
     """A sentence where the rules take many of the targets away, else none."""
     hit = {name: count for name, count in facts["targets"].items() if count}
     total = sum(hit.values())

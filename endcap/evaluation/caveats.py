@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from endcap.evaluation.asked import baskets_caveat, equal_times_caveat, one_moment_caveat
+from endcap.evaluation.barred import HouseRules, rules_caveat
+from endcap.evaluation.candidates import candidates_caveats
+from endcap.evaluation.examination import Examination
+from endcap.evaluation.overlap import overlap_caveats, overlap_of
 from endcap.features.view import View
-from endcap.spec.recommender import LeaveOneOutSplit
+from endcap.rules.unmatched import rule_warnings, unmatched_rules
+from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit
 from endcap.spec.settings import JudgeSettings
 
+Json = dict[str, Any]
 
-def caveats(settings: JudgeSettings, view: View) -> list[str]:
-    """A sentence each."""
+
+def caveats(
+    settings: JudgeSettings, view: View, dataset: Path, examination: Examination, house: HouseRules | None
+) -> tuple[Json, list[str]]:
+    """What weakens the figures of all models alike: facts for a verdict, and a sentence each.
+
+    dataset: the folder that the view is of. The facts are `candidates` (`candidate_facts`), `overlap` (`overlap_of`),
+    and where the shop has rules `rules` (`HouseRules.facts`).
+    """
+    facts: Json = {
+        "candidates": examination.candidates(),
+        "overlap": overlap_of(dataset) if isinstance(settings.split, GivenSplit) else {},
+    }
     about = (_later_training, equal_times_caveat, one_moment_caveat, baskets_caveat)
-    found = [caveat(settings, view) for caveat in about]
-    return [told for told in (*found, _alone(settings)) if told]
+    warnings = [caveat(settings, view) for caveat in about]
+    warnings += [_alone(settings), *overlap_caveats(facts["overlap"])]
+    warnings += candidates_caveats(settings.evaluation, facts["candidates"])
+    if house is not None:
+        facts["rules"] = house.facts(view)
+        warnings.append(rules_caveat(facts["rules"], len(examination.predictions)))
+        warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
+    return facts, [warning for warning in warnings if warning]
 
 
 def _later_training(settings: JudgeSettings, view: View) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.barred import HouseRules, caveat, house_rules
+from endcap.evaluation.barred import HouseRules, house_rules
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import baseline_of, challenger_of
 from endcap.evaluation.contest import Contest
@@ -22,7 +22,6 @@ from endcap.models.custom import own_code
 from endcap.progress import Advance
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
-from endcap.rules.unmatched import rule_warnings, unmatched_rules
 from endcap.spec.model import ModelSpec
 from endcap.spec.naming import named
 from endcap.spec.settings import JudgeSettings
@@ -109,7 +108,7 @@ class _Comparison:
     def made(self) -> tuple[Json, Json]:
         """Facts, and what the report is made of."""
         view, common, first = self._view, self._common, self._contestants[0].label
-        taken, warnings = self._warnings()
+        weakened, warnings = self._warnings()
         samples = Samples(view, common.seed)
         house = self._house
         barred = None if house is None else house.on(view.vocabulary, view.items)
@@ -139,7 +138,7 @@ class _Comparison:
             "counts": view.counts,
             "confidence": common.evaluation.confidence,
             "warnings": warnings,
-            **taken,
+            **weakened,
         }
         return facts, {"table": contest.table(), "samples": samples.to_json(labels[:2])}
 
@@ -156,15 +155,10 @@ class _Comparison:
 
     def _warnings(self) -> tuple[Json, list[str]]:
         """What the shop's rules take away, and what weakens the figures."""
-        warnings = caveats(self._common, self._view)
-        taken: Json = {}
-        if self._house is not None:
-            taken["rules"] = self._house.facts(self._view)
-            warnings += filter(None, [caveat(taken["rules"], len(self._examination.predictions))])
-            warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(self._house.catalogue))]
+        weakened, warnings = caveats(self._common, self._view, self._folder, self._examination, self._house)
         for warning in warnings:
             self._tell(f"warning: {warning}")
-        return taken, warnings
+        return weakened, warnings
 
 
 def differences(contest: Contest) -> dict[str, dict[str, list[float | None]]]:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.barred import HouseRules, caveat, house_rules
-from endcap.evaluation.candidates import candidates_caveats
+from endcap.evaluation.barred import HouseRules, house_rules
 from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
 from endcap.evaluation.contest import Contest
@@ -18,7 +17,6 @@ from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
 from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import models_named
-from endcap.evaluation.overlap import overlap_caveats, overlap_of
 from endcap.evaluation.samples import Samples
 from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view
@@ -27,8 +25,6 @@ from endcap.progress import Advance
 from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
-from endcap.rules.unmatched import rule_warnings, unmatched_rules
-from endcap.spec.recommender import GivenSplit
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -104,14 +100,7 @@ def _judge(
     house = None if known is None else HouseRules.of(known, folder)
     barred = None if house is None else house.on(view.vocabulary, view.items)
     examination = Examination(settings, view, folder)
-    candidates = examination.candidates()
-    overlap = overlap_of(folder) if isinstance(settings.split, GivenSplit) else {}
-    warnings = [*caveats(settings, view), *overlap_caveats(overlap)]
-    warnings += candidates_caveats(settings.evaluation, candidates)
-    taken = {} if house is None else {"rules": house.facts(view)}
-    warnings += [told for facts in taken.values() if (told := caveat(facts, len(examination.predictions)))]
-    if house is not None:
-        warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
+    weakened, warnings = caveats(settings, view, folder, examination, house)
     held = None if champion is None else champion_of(champion, view, folder, store, house)
     warnings += [] if held is None or held.judged else [unjudged_text(held.facts())]
     for warning in warnings:
@@ -144,8 +133,7 @@ def _judge(
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
     models = models_named(settings, trained, held, store)
-    facts |= {"candidates": candidates, "overlap": overlap, "models": models}
-    return {**facts, **taken, "confidence": settings.evaluation.confidence}, report
+    return {**facts, **weakened, "confidence": settings.evaluation.confidence, "models": models}, report
 
 
 def _opponent(settings: JudgeSettings, contest: Contest) -> str:
