@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,23 +11,29 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import load, make
-from endcap.models.pool import Scale, Votes, weights_of
+from endcap.models.pool import Scale
 from endcap.models.validation import Validation
+from endcap.models.weighing import weigh
+from endcap.progress import Notice
 from endcap.spec.model import BlendSpec
+from endcap.spec.side import named
 
-_SCORE_BYTES = 64 * 2**20
+_LOOKED_AT = 200
+"""Validation histories whose scores show whether a member has any."""
 
 
 class Blend(Model):
     """score(i) = sum over members of weight * log(p(i) + floor), p being the member's scores made into probabilities.
 
-    A member's scale and the weights (at least 0) maximise the likelihood of what came next in validation sessions
-    (logarithmic pooling: Genest and Zidek, 1986, "Combining probability distributions"). The floor is `FLOOR` of a
-    uniform share: what a member has no opinion on, it does not veto. An item that no member has an opinion on has none.
+    A logarithmic pool (Genest and Zidek, 1986, "Combining probability distributions"); `weigh` chooses its weights. The
+    floor is `FLOOR` of a uniform share: what a member has no opinion on, it does not veto. An item that no member has
+    an opinion on has none. A member of weight 0 is not kept: it is neither saved, nor loaded, nor fitted where the
+    weights are known before. A member that stands alone is asked as it is.
     """
 
     name = "blend"
@@ -40,63 +47,112 @@ class Blend(Model):
         self._scales = {label: Scale() for label in self._members}
 
     def members(self) -> Mapping[str, Model]:
-        """The fitted models by their labels."""
+        """The models that count, by their labels: before the fit all of them."""
         return dict(self._members)
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """What each member's opinion counts."""
+        """What each member's opinion counts, 0 for those that are not kept."""
         return dict(self._weights)
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Fit each member, then their weights; with `found` the weights are taken from there."""
+        """Fit each member, then their weights; with `found` these are known, and only who has one is fitted.
+
+        Where the weights are not known, a member whose training diverges, or whose scores are no numbers, is left out
+        with a warning; FitReport.found names it under `left_out`, with the fault's code. Raises DivergedError where no
+        member is left, or where one diverges whose weight is known: without it this would be another model.
+        """
         self.n_items = n_items
         found = dict(fitting.found or {})
-        reports = {}
-        for label, member in self._members.items():
-            fitting.progress(f"{label}:")
-            reports[label] = member.fit(train, n_items, _member_s(fitting, label, found))
         if "weights" in found:
-            self._weights = {label: float(found["weights"][label]) for label in self._members}
-            self._scales = {label: Scale(**found["scales"][label]) for label in self._members}
-        elif fitting.validation is not None and len(fitting.validation):
-            self._weigh(fitting.validation, fitting.progress)
-        else:
-            fitting.progress("warning: no validation sessions to weigh the members by: all count the same")
+            weights = {label: float(found["weights"][label]) for label in self._members}
+            self._take(weights, {label: Scale(**found["scales"][label]) for label in self._members})
+        reports, left_out = self._fit_members(train, fitting, found)
+        known = {} if "weights" in found else self._weigh(fitting)
+        if left_out:
+            known["left_out"] = left_out
         return FitReport(
             {
                 "members": {label: dict(report.found) for label, report in reports.items()},
                 "weights": self._weights,
                 "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
+                **known,
             },
             side_by_side(reports),
         )
 
-    def _weigh(self, validation: Validation, progress: Callable[[str], None]) -> None:
-        votes = Votes(validation.wanted, self.n_items)
-        for label, member in self._members.items():
-            for rows, scores in _scored(member, validation):
-                votes.sample(label, rows, scores)
-            self._scales[label] = votes.scale(label)
-        for rows, scores in _scored_together(self._members, validation):
-            votes.add(rows, {label: self._scales[label].probabilities(scores[label]) for label in scores})
-        self._weights = dict(zip(self._members, weights_of(votes).tolist(), strict=True))
-        progress("weights: " + ", ".join(f"{label} {weight:.3f}" for label, weight in self._weights.items()))
+    def _fit_members(
+        self, train: Sessions, fitting: Fitting, found: Mapping[str, Any]
+    ) -> tuple[dict[str, FitReport], dict[str, dict[str, str]]]:
+        """The reports of those that were fitted, and why others were left out."""
+        reports, left_out = {}, {}
+        for label, member in list(self._members.items()):
+            fitting.progress(f"{label}:")
+            try:
+                reports[label] = member.fit(train, self.n_items, self._member_s(fitting, label, found))
+                _refuse_unusable(label, member, reports[label], fitting.validation)
+            except DivergedError as error:
+                if "weights" in found or len(self._members) == 1:
+                    raise
+                left_out[label] = {"code": error.code, "reason": str(error)}
+                fitting.progress(Notice(f"{label} is left out of the blend: {error}", member=label, code=error.code))
+                del self._members[label]
+                self._weights[label] = 0.0
+        return reports, left_out
+
+    def _member_s(self, fitting: Fitting, label: str, found: Mapping[str, Any]) -> Fitting:
+        """How a member is fitted: in a folder of its own, with what was found out about it, as if it were alone."""
+        workspace = None
+        if fitting.workspace is not None:
+            workspace = fitting.workspace / label
+            workspace.mkdir(exist_ok=True)
+        own = None if fitting.found is None else found.get("members", {}).get(label, {})
+        attributes = named({(): self.parameters.members[label]}, "item_features").values()
+        codes = {name: values for name, values in fitting.item_features.items() if name in attributes}
+
+        def observe(row: Mapping[str, float]) -> bool:
+            return fitting.observe(_labelled(label, row))
+
+        return dataclasses.replace(fitting, found=own, workspace=workspace, observe=observe, item_features=codes)
+
+    def _weigh(self, fitting: Fitting) -> dict[str, Any]:
+        """Find the weights; what they were found by, for FitReport.found."""
+        if fitting.validation is None or not len(fitting.validation):
+            fitting.progress("warning: no validation sessions to weigh the members by: all count the same")
+            self._weights |= dict.fromkeys(self._members, 1.0 / len(self._members))
+            return {}
+        weighing = weigh(self._members, fitting.validation, fitting.seed, self._pooled_as)
+        self._take(weighing.weights, weighing.scales)
+        for line in weighing.lines():
+            fitting.progress(line)
+        return {"validation": weighing.to_json()}
+
+    def _pooled_as(self, scales: Mapping[str, Scale], weights: Mapping[str, float]) -> Self:
+        """These members with other weights."""
+        other = copy.copy(self)
+        other._take(weights, scales)
+        return other
+
+    def _take(self, weights: Mapping[str, float], scales: Mapping[str, Scale]) -> None:
+        """Count members so, and keep only those that count."""
+        self._weights, self._scales = {**self._weights, **weights}, {**self._scales, **scales}
+        self._members = {label: member for label, member in self._members.items() if self._weights[label] > 0}
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return self._pooled(len(sessions), lambda member: member.score(sessions))
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`. A member's probabilities add up over the catalogue, so each scores all of it."""
+        if alone := self._alone():
+            return alone.score_items(sessions, items)
         totals = [np.zeros(len(asked), dtype=np.float32) for asked in items]
         opinions = [np.zeros(len(asked), dtype=np.bool_) for asked in items]
-        for label, weight in self._weights.items():
-            if weight > 0:
-                scores = self._members[label].score(sessions)
-                logs = self._scales[label].log_of_some(scores, items)
-                for row, asked in enumerate(items):
-                    totals[row] += np.float32(weight) * logs[row]
-                    opinions[row] |= np.isfinite(scores[row, asked])
+        for label, member in self._members.items():
+            scores = member.score(sessions)
+            logs = self._scales[label].log_of_some(scores, items)
+            for row, asked in enumerate(items):
+                totals[row] += np.float32(self._weights[label]) * logs[row]
+                opinions[row] |= np.isfinite(scores[row, asked])
         for total, opinion in zip(totals, opinions, strict=True):
             total[~opinion] = -np.inf
         return totals
@@ -107,14 +163,19 @@ class Blend(Model):
         return self._pooled(prefixes, lambda member: member.score_prefixes(sessions))
 
     def _pooled(self, rows: int, asked: Callable[[Model], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The pool of what the members that have a weight answer: float32 [rows, n_items]."""
+        """The pool of what the members answer: float32 [rows, n_items]."""
+        if alone := self._alone():
+            return asked(alone)
         total = np.zeros((rows, self.n_items), dtype=np.float32)
         opinion = np.zeros(total.shape, dtype=np.bool_)
-        for label, weight in self._weights.items():
-            if weight > 0:
-                self._scales[label].add_log(total, opinion, asked(self._members[label]), weight)
+        for label, member in self._members.items():
+            self._scales[label].add_log(total, opinion, asked(member), self._weights[label])
         total[~opinion] = -np.inf
         return total
+
+    def _alone(self) -> Model | None:
+        """The member that answers as it is."""
+        return next((member for label, member in self._members.items() if self._scales[label].kind == "alone"), None)
 
     def save(self, folder: Path) -> None:
         description = {
@@ -134,44 +195,25 @@ class Blend(Model):
         description = files.describe(folder)
         model = cls(BlendSpec.model_validate(description["parameters"]))
         model.n_items = description["n_items"]
-        model._weights = description["weights"]
-        model._scales = {label: Scale(**values) for label, values in description["scales"].items()}
+        model._take(description["weights"], {label: Scale(**one) for label, one in description["scales"].items()})
         model._members = {label: load(folder / label) for label in model._members}
         return model
 
 
-def _member_s(fitting: Fitting, label: str, found: Mapping[str, Any]) -> Fitting:
-    """How a member is fitted: in a folder of its own, with what was found out about it."""
-    workspace = None
-    if fitting.workspace is not None:
-        workspace = fitting.workspace / label
-        workspace.mkdir(exist_ok=True)
-    own = None if fitting.found is None else found.get("members", {}).get(label, {})
-
-    def observe(row: Mapping[str, float]) -> bool:
-        return fitting.observe(_labelled(label, row))
-
-    return dataclasses.replace(fitting, found=own, workspace=workspace, observe=observe)
-
-
-def _scored(model: Model, validation: Validation) -> Any:
-    """Blocks of validation: (rows, the model's scores less what is excluded)."""
-    for rows, scores in _scored_together({"": model}, validation):
-        yield rows, scores[""]
-
-
-def _scored_together(models: Mapping[str, Model], validation: Validation) -> Any:
-    """Blocks of validation: (rows, each model's scores less what is excluded)."""
-    n_items = next(iter(models.values())).n_items
-    size = max(1, _SCORE_BYTES // (4 * max(1, n_items)))
-    for begin in range(0, len(validation), size):
-        rows = np.arange(begin, min(begin + size, len(validation)))
-        asked = validation.asked.take(validation.row[rows])
-        scores = {}
-        for label, model in models.items():
-            scores[label] = model.score(asked)
-            validation.mask(scores[label], validation.row[rows])
-        yield rows, scores
+def _refuse_unusable(label: str, member: Model, report: FitReport, validation: Validation | None) -> None:
+    """Raise DivergedError where a member's validation or scores are no numbers."""
+    measured = [row["validation"] for row in report.history if "validation" in row]
+    nowhere = bool(measured) and bool(np.isnan(measured).all())
+    if not nowhere and validation is not None:
+        nowhere = bool(
+            np.isnan(member.score(validation.asked.take(np.arange(len(validation.asked))[:_LOOKED_AT]))).any()
+        )
+    if nowhere:
+        raise DivergedError(
+            f"the scores of {label} are no numbers; lower its learning_rate, or correct the class if it is your own",
+            code="models.no-numbers",
+            member=label,
+        )
 
 
 def _labelled(label: str, row: Mapping[str, float]) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""Scores made into probabilities, and the weights of a log-linear pool of them."""
+"""Scores made into probabilities, and the scales and weights of a pool under which what came next is likeliest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,21 +12,29 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 FLOOR = 0.1
 """Of 1 / items: what a member counts for an item that it has no opinion on."""
-_SAMPLE, _SAMPLED_SCORES = 2000, 40_000_000
-"""Predictions that a member's scale is found on; fewer where there are very many items."""
-_BEST = 100
-"""Of each member, for each prediction: the items that the weights are found on."""
 _TEMPERATURES = 2.0 ** np.arange(-6, 6.5, 0.5)
+_VOTE_TEMPERATURES = _TEMPERATURES[(_TEMPERATURES >= 0.25) & (_TEMPERATURES <= 4.0)]
+_STRIDES = (4, 2, 1)
+_SLOPE = 1e-6
+"""Of the likelihood: a step that gains a smaller part of it is the last."""
+_SCORES_AT_ONCE = 1_000_000
+"""What is worked on at a time stays near the processor."""
+
+
+def floor_of(n_items: int) -> np.float32:
+    """What the logarithm of a member's probability is for an item that it has no opinion on."""
+    return np.float32(np.log(np.float32(FLOOR / max(1, n_items))))
 
 
 @dataclass(frozen=True)
 class Scale:
     """p(i) is proportional to exp(temperature * score), or, for a model that votes, to score ** temperature.
 
-    logits: scores of any sign whose differences matter; votes: scores above 0 whose ratios matter.
+    logits: scores of any sign whose differences matter; votes: scores above 0 whose ratios matter. alone: of a member
+    that no other is pooled with; its scores stay as they are, since tiny probabilities would be told apart no more.
     """
 
-    kind: Literal["logits", "votes"] = "logits"
+    kind: Literal["logits", "votes", "alone"] = "logits"
     temperature: float = 1.0
 
     def probabilities(self, scores: Floats) -> Floats:
@@ -44,13 +52,16 @@ class Scale:
         shares: Floats = np.exp(logits, out=logits)
         return shares, np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
+    def logs(self, scores: Floats) -> Floats:
+        """log(p + floor) of every item of [n, items]."""
+        shares = self.probabilities(scores)
+        shares += np.float32(FLOOR / max(1, scores.shape[1]))
+        return np.log(shares, out=shares)
+
     def add_log(self, total: Floats, opinion: NDArray[np.bool_], scores: Floats, weight: float) -> None:
         """Add weight * log(p + floor) to `total` in place, and mark in `opinion` what there is one on."""
-        known = np.isfinite(scores)
-        opinion |= known
-        shares = self.probabilities(scores)
-        shares += np.float32(FLOOR / max(1, total.shape[1]))
-        total += np.float32(weight) * np.log(shares, out=shares)
+        opinion |= np.isfinite(scores)
+        total += np.float32(weight) * self.logs(scores)
 
     def log_of_some(self, scores: Floats, items: Sequence[NDArray[np.int32]]) -> list[Floats]:
         """log(p + floor) of items[i] in row i of scores [n, items]: float32 [len(items[i])] each."""
@@ -59,82 +70,87 @@ class Scale:
         return [np.log(row[asked] / total + floor) for row, total, asked in zip(shares, sums, items, strict=True)]
 
 
-class Votes:
-    """What the members said about validation: gathered in blocks, for bounded memory.
+def likeliest_scale(scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]) -> Scale:
+    """The scale of a member under which what came next is likeliest.
 
-    wanted: int32 [p], what came next in each prediction.
+    scores: [n, items]. wanted: int32 [n], what came next. weights: float64 [n], what each row counts.
     """
-
-    def __init__(self, wanted: NDArray[np.int32], n_items: int) -> None:
-        self.wanted, self.n_items = wanted, n_items
-        self._every = max(1, len(wanted) // max(1, min(_SAMPLE, _SAMPLED_SCORES // n_items)))
-        self._sampled: dict[str, list[tuple[NDArray[np.int64], Floats]]] = {}
-        self.features: list[Floats] = []
-        """For each block: log(p + floor) of candidates, [b, candidates, members]; the first candidate came next."""
-
-    def sample(self, label: str, rows: NDArray[np.int64], scores: Floats) -> None:
-        """Keep every so many rows of a member's scores [b, items] to find its scale on."""
-        kept = rows % self._every == 0
-        self._sampled.setdefault(label, []).append((rows[kept], scores[kept]))
-
-    def scale(self, label: str) -> Scale:
-        """The scale of a member under which what came next is likeliest; its sample is let go of."""
-        blocks = self._sampled.pop(label)
-        finite = [scores[np.isfinite(scores)] for _, scores in blocks]
-        positive = all((one > 0).all() for one in finite)
-        spread = float(np.std(np.concatenate(finite))) if any(len(one) for one in finite) else 1.0
-        options = [Scale("logits", float(t / max(spread, 1e-6))) for t in _TEMPERATURES]
-        if positive:
-            options += [Scale("votes", float(t)) for t in _TEMPERATURES if 0.25 <= t <= 4.0]
-        return max(options, key=lambda scale: self._likelihood(scale, blocks))
-
-    def _likelihood(self, scale: Scale, blocks: list[tuple[NDArray[np.int64], Floats]]) -> float:
-        floor, total = FLOOR / self.n_items, 0.0
-        for rows, scores in blocks:
-            shares = scale.probabilities(scores.copy())[np.arange(len(rows)), self.wanted[rows]]
-            total += float(np.log((shares + floor) / (1 + FLOOR)).sum())
-        return total
-
-    def add(self, rows: NDArray[np.int64], shares: Mapping[str, Floats]) -> None:
-        """Keep the candidates of a block: what came next, and the items that members find likeliest."""
-        wanted = self.wanted[rows].astype(np.int64)
-        best = min(_BEST, self.n_items)
-        listed = [np.argpartition(-one, best - 1, axis=1)[:, :best] for one in shares.values()]
-        candidates = np.sort(np.concatenate(listed, axis=1), axis=1)
-        again = np.zeros(candidates.shape, dtype=np.bool_)
-        again[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
-        again |= candidates == wanted[:, None]
-        candidates = np.concatenate([wanted[:, None], candidates], axis=1)
-        features = np.stack([np.take_along_axis(one, candidates, axis=1) for one in shares.values()], axis=2)
-        features = np.log(features + np.float32(FLOOR / self.n_items))
-        features[:, 1:][again] = -np.inf
-        self.features.append(features)
+    finite = scores[np.isfinite(scores)]
+    spread = max(float(np.std(finite, dtype=np.float64)), 1e-6) if len(finite) else 1.0
+    best = [_best_of([Scale("logits", float(t / spread)) for t in _TEMPERATURES], scores, wanted, weights)]
+    if (finite > 0).all():
+        best.append(_best_of([Scale("votes", float(t)) for t in _VOTE_TEMPERATURES], scores, wanted, weights))
+    return max(best, key=lambda one: one[0])[1]
 
 
-def weights_of(votes: Votes) -> NDArray[np.float64]:
-    """The weights, at least 0, under which what came next is likeliest among the candidates: float64 [members].
+def _best_of(
+    options: Sequence[Scale], scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]
+) -> tuple[float, Scale]:
+    """The likeliest of scales in the order of their temperatures: likelihoods rise to it and fall after it."""
+    known: dict[int, float] = {}
+    places = range(0, len(options), _STRIDES[0])
+    for stride in _STRIDES:
+        if known:
+            top = max(known, key=lambda place: known[place])
+            places = range(max(0, top - stride), min(len(options), top + stride + 1), stride)
+        for place in places:
+            if place not in known:
+                known[place] = _likelihood(options[place], scores, wanted, weights)
+    top = max(known, key=lambda place: known[place])
+    return known[top], options[top]
 
-    The negative log-likelihood is convex in the weights.
+
+def _likelihood(scale: Scale, scores: Floats, wanted: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
+    floor, total = FLOOR / scores.shape[1], 0.0
+    for part in _parts(len(wanted), scores.shape[1]):
+        shares = scale.probabilities(scores[part])[np.arange(len(wanted[part])), wanted[part]]
+        total += float((weights[part] * np.log((shares + floor) / (1 + FLOOR))).sum())
+    return total
+
+
+def likeliest_weights(
+    logs: Sequence[Floats],
+    barred: NDArray[np.bool_],
+    wanted: NDArray[np.int32],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The members' weights under which what came next is likeliest among all items: float64 [members], their sum 1.
+
+    logs: of each member log(p + floor), float32 [n, items]. barred: bool [n, items], items that are not to be listed.
+    wanted: int32 [n]. weights: float64 [n], what each row counts. The negative log-likelihood is convex in them.
     """
     from scipy.optimize import minimize
 
-    members = votes.features[0].shape[2]
-
-    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, slope, count = 0.0, np.zeros(members), 0
-        for features in votes.features:
-            usable = np.isfinite(features[:, :, 0])
-            finite = np.where(usable[:, :, None], features, 0)
-            logits = np.where(usable, finite @ weights.astype(np.float32), -np.inf)
-            logits -= logits.max(axis=1, keepdims=True)
-            shares = np.exp(logits)
-            sums = shares.sum(axis=1, keepdims=True)
-            value += float((np.log(sums[:, 0]) - logits[:, 0]).sum())
-            slope += np.einsum("bc,bcm->m", shares / sums, finite) - finite[:, 0].sum(axis=0)
-            count += len(features)
-        return value / count, slope / count
-
+    members, rows = len(logs), np.arange(len(wanted))
+    counted = np.where(barred[rows, wanted], 0.0, weights)
     start = np.full(members, 1.0 / members)
-    result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * members)
+    if counted.sum() <= 0:
+        return start
+    counted /= counted.sum()
+    own = np.stack([each[rows, wanted].astype(np.float64) for each in logs])
+
+    def loss(tried: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = -float(counted @ (tried @ own)), -(own @ counted)
+        for part in _parts(len(wanted), barred.shape[1]):
+            sums = np.zeros(barred[part].shape, dtype=np.float32)
+            for weight, each in zip(tried, logs, strict=True):
+                sums += np.float32(weight) * each[part]
+            sums[barred[part]] = -np.inf
+            most = np.maximum(sums.max(axis=1, keepdims=True), np.finfo(np.float32).min)
+            shares = np.exp(sums - most)
+            whole = np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            value += float(counted[part] @ (np.log(whole) + most)[:, 0].astype(np.float64))
+            shares *= (counted[part, None] / whole).astype(np.float32)
+            slope += [float(np.vdot(shares, each[part])) for each in logs]
+        return value, slope
+
+    bounds = [(0.0, None)] * members
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": _SLOPE})
     found: NDArray[np.float64] = result.x
-    return found if found.sum() > 0 else start
+    return found / found.sum() if found.sum() > 0 else start
+
+
+def _parts(rows: int, width: int) -> Iterator[slice]:
+    size = max(1, _SCORES_AT_ONCE // max(1, width))
+    for begin in range(0, rows, size):
+        yield slice(begin, begin + size)

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
-from endcap.models import Fitting, Validation
+from endcap.models import FitReport, Fitting, Validation, catalogue, files, make
 from endcap.models.blend import Blend
 from endcap.models.pool import Scale
-from endcap.spec.model import BlendSpec, PopularitySpec, SequentialRulesSpec, VSKNNSpec
-from tests.models.shapes import N_ITEMS, checkerboard
+from endcap.models.popularity import Popularity
+from endcap.progress import Notice
+from endcap.spec.model import BlendSpec, GRU4RecSpec, PopularitySpec, SequentialRulesSpec, SingleSpec, VSKNNSpec
+from tests.models.shapes import N_ITEMS, SMALL_GRU, SMALL_NEUMF, SMALL_SASREC, checkerboard
+from tests.refusals import refused
 
 SPEC = BlendSpec(members={"rules": SequentialRulesSpec(steps=3), "all": PopularitySpec()})
+STATED = {
+    "members": {"rules": {}, "all": {}},
+    "weights": {"rules": 0.7, "all": 0.3},
+    "scales": {"rules": {"kind": "votes", "temperature": 1.0}, "all": {"kind": "logits", "temperature": 0.01}},
+}
+
+
+class Faulty(Popularity):
+    """Popularity, but for what is wrong with it."""
+
+    fault: ClassVar[str] = "diverges"
+
+    def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
+        super().fit(train, n_items, fitting)
+        if self.fault == "diverges":
+            raise DivergedError("the loss of epoch 2 is nan", code="models.diverged", epoch=2, loss="nan")
+        return FitReport(
+            {}, [{"epoch": 1, "loss": 1.0, "validation": np.nan}] if self.fault == "nan validation" else []
+        )
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]:
+        scores = super().score(sessions)
+        if self.fault == "nan scores":
+            scores[:, 0] = np.nan
+        return scores
 
 
 def validation(sessions: Sessions) -> Validation:
@@ -20,29 +54,99 @@ def validation(sessions: Sessions) -> Validation:
     return Validation(asked, wanted)
 
 
-def weighed(spec: BlendSpec = SPEC) -> tuple[Blend, dict[str, float]]:
+def weighed(spec: BlendSpec = SPEC, fitting: Fitting | None = None) -> tuple[Blend, FitReport]:
     blend = Blend(spec)
-    report = blend.fit(checkerboard(), N_ITEMS, Fitting(validation=validation(checkerboard(80, seed=8))))
-    return blend, report.found["weights"]
+    fitting = fitting or Fitting(validation=validation(checkerboard(200, seed=8)))
+    return blend, blend.fit(checkerboard(), N_ITEMS, fitting)
+
+
+def as_stated(weights: dict[str, float]) -> Blend:
+    return weighed(fitting=Fitting(found={**STATED, "weights": weights}))[0]
 
 
 def test_a_member_that_knows_more_weighs_more() -> None:
-    blend, weights = weighed()
-    assert weights["rules"] > 3 * weights["all"] >= 0
-    assert blend.weights == weights
+    blend, report = weighed()
+    assert report.found["weights"]["rules"] > 3 * report.found["weights"]["all"] >= 0
+    assert blend.weights == report.found["weights"]
+    values = report.found["validation"]
+    judged = validation(checkerboard(200, seed=8))
+    assert values["ndcg@20"] == pytest.approx(judged.measure(blend))
+    assert values["members"]["rules"] > values["members"]["all"]
 
 
-def test_a_blend_is_hardly_worse_than_its_members_on_what_it_was_weighed_by() -> None:
-    blend, _ = weighed()
-    judged = validation(checkerboard(80, seed=8))
-    assert all(judged.measure(blend) > judged.measure(member) - 0.002 for member in blend.members().values())
+def test_who_has_no_weight_is_not_fitted_saved_or_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Popularity, "fit", lambda *_: pytest.fail("it is fitted"))
+    blend = as_stated({"rules": 0.8, "all": 0.0})
+    assert list(blend.members()) == ["rules"]
+    blend.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["rules"]
+    loaded = Blend.load(tmp_path)
+    assert (list(loaded.members()), loaded.weights) == (["rules"], {"rules": 0.8, "all": 0.0})
+    asked = Sessions.of([[0, 2], [3]])
+    np.testing.assert_array_equal(loaded.score(asked), blend.score(asked))
+
+
+def test_files_of_a_member_without_weight_are_passed_over(tmp_path: Path) -> None:
+    as_stated({"rules": 0.7, "all": 0.3}).save(tmp_path)
+    description = files.describe(tmp_path)
+    files.write(tmp_path, {**description, "weights": {"rules": 0.7, "all": 0.0}}, {})  # as release 0.1.0 wrote it
+    assert list(Blend.load(tmp_path).members()) == ["rules"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("diverges", "models.diverged"),
+        ("nan validation", "models.no-numbers"),
+        ("nan scores", "models.no-numbers"),
+    ],
+)
+def test_a_member_that_goes_wrong_is_left_out(fault: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Faulty, "fault", fault)
+    monkeypatch.setitem(catalogue._PLACES, "popularity", (__name__, "Faulty"))
+    lines: list[str] = []
+    fitting = Fitting(validation=validation(checkerboard(80, seed=8)), progress=lines.append)
+    blend, report = weighed(fitting=fitting)
+    assert (list(blend.members()), report.found["weights"]["all"]) == (["rules"], 0.0)
+    assert report.found["left_out"]["all"]["code"] == code
+    assert [line.fields["member"] for line in lines if isinstance(line, Notice)] == ["all"]
+    again, _ = weighed(fitting=Fitting(found=report.found))
+    asked = Sessions.of([[0, 2], [3]])
+    np.testing.assert_array_equal(again.score(asked), blend.score(asked))
+
+
+def test_a_blend_of_none_but_members_that_go_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalogue._PLACES, "popularity", (__name__, "Faulty"))
+    two = BlendSpec(members={"a": PopularitySpec(), "b": PopularitySpec()})
+    with refused(DivergedError, "models.diverged"):
+        weighed(two)
+    with refused(DivergedError, "models.diverged"):  # whose weight is known, and counts
+        as_stated({"rules": 0.5, "all": 0.5})
+
+
+@pytest.mark.parametrize("spec", [SMALL_GRU, SMALL_SASREC, SMALL_NEUMF])
+def test_a_member_goes_on_from_the_checkpoint_of_its_fit_alone(spec: SingleSpec, tmp_path: Path) -> None:
+    seen = validation(checkerboard(80, seed=8))
+    codes = {"category": np.zeros(N_ITEMS, dtype=np.int64)}
+    other = GRU4RecSpec(width=4, max_epochs=1, item_features=["category"])
+    place = tmp_path / "blend" / "trained"
+    place.mkdir(parents=True)
+    report = make(spec).fit(checkerboard(), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
+    rows: list[str] = []
+
+    def observe(row: Mapping[str, float]) -> bool:
+        rows.extend(row)
+        return True
+
+    fitting = Fitting(seed=3, validation=seen, workspace=tmp_path / "blend", observe=observe, item_features=codes)
+    _, whole = weighed(BlendSpec(members={"trained": spec, "other": other}), fitting)
+    assert whole.found["members"]["trained"] == report.found
+    assert not any(name.startswith("trained/") for name in rows)
 
 
 def test_what_was_found_is_taken_as_it_is() -> None:
-    first, _ = weighed()
-    report = Blend(SPEC).fit(checkerboard(), N_ITEMS, Fitting(validation=validation(checkerboard(80, seed=8))))
-    again = Blend(SPEC)
-    again.fit(checkerboard(), N_ITEMS, Fitting(found=report.found))
+    first, report = weighed()
+    again, _ = weighed(fitting=Fitting(found=report.found))
     asked = Sessions.of([[0, 2], [3]])
     np.testing.assert_array_equal(again.score(asked), first.score(asked))
 

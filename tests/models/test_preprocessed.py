@@ -74,8 +74,7 @@ def test_members_are_shown_behind_the_same_steps() -> None:
     members = {"rules": {"name": "sequential-rules"}, "vsknn": {"name": "vsknn"}}
     blend = BlendSpec.model_validate({"name": "blend", "members": members})
     model = make(blend, STEPS)
-    asked, wanted, _ = ASKED.prefixes()
-    model.fit(board(), 12, Fitting(validation=Validation(asked, wanted, "seen")))
+    model.fit(board(), 12, Fitting())
     alone = make(SequentialRulesSpec(), STEPS)
     alone.fit(board(), 12, Fitting())
     np.testing.assert_array_equal(model.members()["rules"].score(ASKED), alone.score(ASKED))

@@ -1,0 +1,144 @@
+"""What members say of predictions, kept so that the ranks of a pool of them are found quickly, for any weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Ints
+from endcap.models.best import NONE, best
+from endcap.models.validation import CUTOFF
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+_BEST, _KEPT_BYTES = 100, 256 * 2**20
+_MARGIN = np.float32(1e-3)
+"""A logarithm that is larger by this stays larger in a weighed sum, whichever way floats are rounded."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Of `a` predictions that some weights may list, with `c` candidates in all.
+
+    place: int64 [a], among all predictions. own: float32 [members, a], of what came next; own_known: whether it was an
+    opinion. bound: float32 [members, a], which no item reaches that is no candidate. row: int64 [c], the prediction of
+    each candidate, ascending; logs, known: [members, c]; before: whether it goes first where both are equal.
+    """
+
+    place: Ints
+    own: Floats
+    own_known: Bools
+    bound: Floats
+    row: Ints
+    logs: Floats
+    known: Bools
+    before: Bools
+
+
+class Ballots:
+    """Members' logarithms of probabilities for the items that can stand before what came next.
+
+    An item that every member puts below what came next never stands before it, and a prediction with `CUTOFF` items
+    that every member puts above is never listed: neither is kept. Of what is left each member's best are kept, as many
+    as fit into 256 MiB for all predictions (20 at least). An item that is not kept is none of any member's best; so
+    ranks are exact wherever what came next is above the weighed sum of the members' last kept ones, or has `CUTOFF`
+    items above it. Only where neither holds the rank is not known.
+    """
+
+    def __init__(self, members: int, predictions: int, n_items: int) -> None:
+        self.predictions, self.n_items = predictions, n_items
+        bytes_each = 5 * members + 9
+        self.best = min(n_items, _BEST, max(CUTOFF, _KEPT_BYTES // max(1, predictions * members * bytes_each)))
+        self._blocks: list[_Block] = []
+
+    def add(self, place: Ints, wanted: NDArray[np.int32], logs: Sequence[Floats], floor: np.float32) -> None:
+        """Keep what is needed of some predictions, at these places of them all.
+
+        logs: of each member float32 [b, items], -inf where it has no opinion or the item is not to be listed. floor:
+        what counts in its place.
+        """
+        rows = np.arange(len(wanted))
+        own = np.stack([each[rows, wanted] for each in logs])
+        live = np.isfinite(own).any(axis=0) & (self._always_above(wanted, logs, own) < CUTOFF)
+        if not live.any():
+            return
+        wanted, own = wanted[live], own[:, live]
+        taken = [each[live] for each in logs]
+        candidates, bound = self._candidates(taken, floor)
+        row, item = np.nonzero(self._once(candidates, wanted))
+        item = candidates[row, item]
+        kept_logs = np.stack([each[row, item] for each in taken])
+        before = item < wanted[row]
+        allowance = np.where(before, _MARGIN, np.float32(0))
+        kept = ~(kept_logs <= own[:, row] - allowance).all(axis=0)
+        row, before, kept_logs = row[kept], before[kept], kept_logs[:, kept]
+        block = _Block(
+            place[live],
+            np.maximum(own, floor),
+            np.isfinite(own),
+            bound,
+            row,
+            np.maximum(kept_logs, floor),
+            np.isfinite(kept_logs),
+            before,
+        )
+        self._blocks.append(block)
+
+    def _always_above(self, wanted: NDArray[np.int32], logs: Sequence[Floats], own: Floats) -> Ints:
+        """How many items stand before what came next by whatever weights: int64 [b]."""
+        equal_too = np.ones(logs[0].shape, dtype=np.bool_)
+        clearly = np.ones(logs[0].shape, dtype=np.bool_)
+        for each, threshold in zip(logs, own, strict=True):
+            equal_too &= each >= threshold[:, None]
+            clearly &= each >= threshold[:, None] + _MARGIN
+        equal_too &= np.arange(logs[0].shape[1]) < wanted[:, None]
+        counts: Ints = np.count_nonzero(equal_too | clearly, axis=1)
+        return counts
+
+    def _candidates(self, logs: Sequence[Floats], floor: np.float32) -> tuple[Ints, Floats]:
+        """Each member's best of each row, -1 for none: int64 [b, c]; and what all others stay below, [members, b]."""
+        listed, bounds = [], []
+        for each in logs:
+            places = best(each, self.best)
+            last = places[:, -1]
+            bounds.append(np.where(last == NONE, floor, each[np.arange(len(each)), last]))
+            listed.append(places)
+        bound = np.stack(bounds)
+        return np.concatenate(listed, axis=1), np.full_like(bound, -np.inf) if self.best == self.n_items else bound
+
+    @staticmethod
+    def _once(candidates: Ints, wanted: NDArray[np.int32]) -> Bools:
+        """Which candidates to take, sorting them in place: each once, none that is what came next."""
+        candidates.sort(axis=1)
+        taken: Bools = (candidates != NONE) & (candidates != wanted[:, None])
+        taken[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]
+        return taken
+
+    def ranks(self, weights: Sequence[float]) -> tuple[Ints, Bools]:
+        """The rank of what came next under weights, 0 where it is not among the first `CUTOFF`: int64 [p]; and where
+        it is not known (taken as 0): bool [p].
+
+        The sums are made as `Blend.score` makes them, float by float.
+        """
+        ranks, unknown = np.zeros(self.predictions, dtype=np.int64), np.zeros(self.predictions, dtype=np.bool_)
+        counted = [(number, np.float32(weight)) for number, weight in enumerate(weights) if weight > 0]
+        numbers = [number for number, _ in counted]
+        for block in self._blocks:
+            own, bound = np.zeros(len(block.place), np.float32), np.zeros(len(block.place), np.float32)
+            sums = np.zeros(len(block.row), np.float32)
+            for number, weight in counted:
+                own += weight * block.own[number]
+                bound += weight * block.bound[number]
+                sums += weight * block.logs[number]
+            rivals = own[block.row]
+            above = (sums > rivals) | ((sums == rivals) & block.before)
+            above &= block.known[numbers].any(axis=0)
+            count = np.bincount(block.row[above], minlength=len(own))
+            listed = block.own_known[numbers].any(axis=0) & (count < CUTOFF)
+            sure = own > bound
+            ranks[block.place] = np.where(listed & sure, count + 1, 0)
+            unknown[block.place] = listed & ~sure
+        return ranks, unknown

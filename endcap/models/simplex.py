@@ -1,0 +1,56 @@
+"""A search for the largest value of a function of weights that add up to 1, which need not be smooth or convex."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64]
+_STEPS = (0.25, 0.125, 0.0625)
+_BEGUN = 2
+"""How many of the starts the search goes on from."""
+
+
+def climb(value: Callable[[Weights], float], starts: Sequence[Weights]) -> Weights:
+    """The best weights that a pattern search finds: float64 [n], of no less value than any start.
+
+    It goes on from the best starts, of equal ones the first. A step moves a share of the whole to one weight or takes
+    it off; where no step is better, shares get smaller.
+    """
+    order = sorted(range(len(starts)), key=lambda place: -value(starts[place]))
+    ends = [without_idle(value, _climbed(value, starts[place])) for place in order[:_BEGUN]]
+    return max(ends, key=value)
+
+
+def _climbed(value: Callable[[Weights], float], weights: Weights) -> Weights:
+    for step in _STEPS:
+        before = None
+        while before is None or value(weights) > before:
+            before = value(weights)
+            for place in range(len(weights)):
+                weights = max([weights, _more(weights, place, step), _less(weights, place, step)], key=value)
+    return weights
+
+
+def without_idle(value: Callable[[Weights], float], weights: Weights) -> Weights:
+    """The weights less those that the value is no less without, the smallest first."""
+    for place in np.argsort(weights, kind="stable"):
+        fewer = _less(weights, int(place), 1.0)
+        if value(fewer) >= value(weights):
+            weights = fewer
+    return weights
+
+
+def _more(weights: Weights, place: int, step: float) -> Weights:
+    moved = (1 - step) * weights
+    moved[place] += step
+    return moved
+
+
+def _less(weights: Weights, place: int, step: float) -> Weights:
+    """Weights less a share of one's; as they are where nothing would be left."""
+    moved = weights.copy()
+    moved[place] = max(0.0, moved[place] - step)
+    return moved / moved.sum() if moved.sum() > 0 else weights

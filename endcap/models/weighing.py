@@ -1,0 +1,222 @@
+"""The weights of a blend's members: by NDCG@20 of what came next in validation, over the whole catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from endcap.features.sessions import Ints
+from endcap.models.ballots import Ballots
+from endcap.models.base import Model
+from endcap.models.pool import Floats, Scale, floor_of, likeliest_scale, likeliest_weights
+from endcap.models.simplex import Weights, climb, without_idle
+from endcap.models.validation import CUTOFF, Validation, ranks_within
+
+Members = Mapping[str, Model]
+Scales = Mapping[str, Scale]
+Pooled = Callable[[Scales, Mapping[str, float]], Model]
+"""The members as one model, by their scales and weights."""
+Way = Callable[[Sequence[int]], Weights]
+"""Chooses weights by some halves."""
+_SAMPLE, _SAMPLED_SCORES = 1000, 64_000_000
+"""Predictions that scales and likelihoods are found on; fewer where all members have so many scores of them."""
+_HALVES = (0, 1)
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What members are worth together, by NDCG@20 on validation.
+
+    weights: by label, their sum 1, 0 for who is not needed. scales: by label. way: how they were chosen. members: each
+    member's value alone. value: that of these weights. crossed: that of weights chosen on one half of the sessions, on
+    the other half, both ways; of the best member where it stands alone.
+    """
+
+    weights: Mapping[str, float]
+    scales: Scales
+    way: str
+    members: Mapping[str, float]
+    value: float
+    crossed: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For FitReport.found: what the choice was made by."""
+        return {"way": self.way, "ndcg@20": self.value, "crossed": self.crossed, "members": dict(self.members)}
+
+    def lines(self) -> list[str]:
+        """For progress."""
+        weighed = ", ".join(f"{label} {weight:.3f}" for label, weight in self.weights.items())
+        alone = ", ".join(f"{label} {value:.4f}" for label, value in self.members.items())
+        return [f"weights ({self.way}): {weighed}", f"validation NDCG@20: blend {self.value:.4f}, {alone}"]
+
+
+def weigh(members: Members, validation: Validation, seed: int, pooled: Pooled) -> Weighing:
+    """Choose the weights under which the pool's NDCG@20 is largest, or the best member alone.
+
+    There are three ways to choose: equal weights, those under which what came next is likeliest, and a search for the
+    largest NDCG@20 that begins at these two and at each member alone. Each is judged by halves of the validation
+    sessions, drawn by the seed: weights chosen on one half are measured on the other. The best way is taken where both
+    this and its value on the whole part reach the best member's; where none does, that member stands alone.
+    Scores are read in blocks: in memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
+    and what `Ballots` keeps.
+    """
+    drawn = np.random.default_rng(seed)
+    distinct, number = np.unique(validation.session, return_inverse=True)
+    half: Ints = drawn.permutation(len(distinct))[number] % len(_HALVES)
+    scales, likeliest = _sampled(members, validation, half)
+    halves = [_Half.read(members, scales, validation, half == each) for each in _HALVES]
+    return _Choice(members, scales, likeliest, halves, pooled).made()
+
+
+@dataclass
+class _Half:
+    """Half the sessions. counts: float64 [p], what each prediction counts among those of both halves. alone: int64
+    [members, p], ranks by each member."""
+
+    validation: Validation
+    counts: Weights
+    ballots: Ballots
+    alone: Ints
+    known: dict[tuple[float, ...], float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, members: Members, scales: Scales, validation: Validation, kept: NDArray[np.bool_]) -> Self:
+        """Have the members score the histories of some predictions."""
+        own, n_items = validation.take(kept), _n_items(members)
+        ballots = Ballots(len(members), len(own), n_items)
+        alone = np.zeros((len(members), len(own)), dtype=np.int64)
+        for rows, taken in own.blocks(n_items * len(members)):
+            asked, logs = own.asked.take(rows), []
+            for number, (label, member) in enumerate(members.items()):
+                scores = member.score(asked)
+                each = scales[label].logs(scores)
+                each[~np.isfinite(scores)] = -np.inf
+                own.mask(each, rows)
+                own.mask(scores, rows)
+                alone[number, taken] = ranks_within(scores, own.row[taken] - rows[0], own.wanted[taken])
+                logs.append(each)
+            # A moment may have many predictions for its one row.
+            for begin in range(taken.start, taken.stop, len(rows)):
+                places = np.arange(begin, min(begin + len(rows), taken.stop))
+                ballots.add(places, own.wanted[places], _for_each(own, places, logs, rows[0]), floor_of(n_items))
+        return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), ballots, alone)
+
+    def value(self, weights: Weights) -> float:
+        """This half's part of NDCG@20; a rank that is not known counts 0."""
+        key = tuple(weights.tolist())
+        if key not in self.known:
+            chosen = np.flatnonzero(weights)
+            ranks = self.alone[chosen[0]] if len(chosen) == 1 else self.ballots.ranks(key)[0]
+            self.known[key] = float(self.counts @ _gains(ranks))
+        return self.known[key]
+
+    def missing(self, weights: Weights, model: Callable[[], Model]) -> float:
+        """What ranks that are not known would add to the value, found by scoring their histories once more."""
+        unknown = self.ballots.ranks(weights.tolist())[1]
+        if not unknown.any() or np.count_nonzero(weights) < 2:
+            return 0.0
+        moments = np.isin(self.validation.row, self.validation.row[unknown])
+        ranks = self.validation.take(moments).ranks(model())
+        return float((self.counts * unknown)[moments] @ _gains(ranks))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    members: Members
+    scales: Scales
+    likeliest: Mapping[tuple[int, ...], Weights]
+    halves: Sequence[_Half]
+    pooled: Pooled
+
+    def made(self) -> Weighing:
+        """The best way's weights, or the best member alone."""
+        alone = [self._value(each, _HALVES) for each in np.eye(len(self.members))]
+        best = int(np.argmax(alone))
+        chosen, name, value, crossed = np.eye(len(alone))[best], "alone", alone[best], alone[best]
+        for label, way in {"equal": self._equal, "likeliest": self._likely, "searched": self._searched}.items():
+            across = sum(self._exact(self._by(way, (half,)), (1 - half,)) for half in _HALVES)
+            weights = self._by(way, _HALVES)
+            whole = self._exact(weights, _HALVES)
+            if np.count_nonzero(weights) > 1 and whole >= alone[best] and across >= crossed:
+                chosen, name, value, crossed = weights, label, whole, across
+        scales = {**self.scales, **({list(self.members)[best]: Scale("alone")} if name == "alone" else {})}
+        return Weighing(self._labelled(chosen), scales, name, self._labelled(alone), value, crossed)
+
+    def _by(self, way: Way, halves: Sequence[int]) -> Weights:
+        """The weights that a way chooses by some halves, less those that add nothing there."""
+        return without_idle(lambda weights: self._value(weights, halves), way(halves))
+
+    def _equal(self, halves: Sequence[int]) -> Weights:
+        return np.full(len(self.members), 1.0 / len(self.members))
+
+    def _likely(self, halves: Sequence[int]) -> Weights:
+        return self.likeliest[tuple(halves)]
+
+    def _searched(self, halves: Sequence[int]) -> Weights:
+        starts = [self._likely(halves), self._equal(halves), *np.eye(len(self.members))]
+        return climb(lambda weights: self._value(weights, halves), starts)
+
+    def _value(self, weights: Weights, halves: Sequence[int]) -> float:
+        return sum(self.halves[half].value(weights) for half in halves)
+
+    def _exact(self, weights: Weights, halves: Sequence[int]) -> float:
+        def model() -> Model:
+            return self.pooled(self.scales, self._labelled(weights))
+
+        return self._value(weights, halves) + sum(self.halves[half].missing(weights, model) for half in halves)
+
+    def _labelled(self, values: Weights | Sequence[float]) -> dict[str, float]:
+        return {label: float(value) for label, value in zip(self.members, values, strict=True)}
+
+
+def _sampled(members: Members, validation: Validation, half: Ints) -> tuple[Scales, Mapping[tuple[int, ...], Weights]]:
+    """The members' scales, and the likeliest weights of each half and of both, on a sample of the predictions."""
+    n_items = _n_items(members)
+    most = min(_SAMPLE, max(1, _SAMPLED_SCORES // (n_items * len(members))))
+    sample = np.arange(0, len(validation), -(-len(validation) // most))
+    wanted, weights, rows = validation.wanted[sample], validation.weights[sample], validation.row[sample]
+    asked = validation.asked.take(rows)
+    listed = np.zeros((len(sample), n_items), dtype=np.float32)
+    validation.mask(listed, rows)
+    barred = ~np.isfinite(listed)
+    scales: dict[str, Scale] = {}
+    logs: list[Floats] = []
+    for label, member in members.items():
+        scores = member.score(asked)
+        scales[label] = likeliest_scale(np.where(barred, np.float32(-np.inf), scores), wanted, weights)
+        logs.append(scales[label].logs(scores))
+    likeliest = {}
+    for halves in (_HALVES, *((each,) for each in _HALVES)):
+        kept = np.isin(half[sample], halves)
+        part = logs if kept.all() else [each[kept] for each in logs]
+        likeliest[halves] = likeliest_weights(part, barred[kept], wanted[kept], weights[kept])
+    return scales, likeliest
+
+
+def _for_each(validation: Validation, places: Ints, logs: Sequence[Floats], first: int) -> list[Floats]:
+    """Members' logarithms for each prediction, float32 [b, items]: less the others of its moment, which are none."""
+    row = validation.row[places]
+    begin, end = np.searchsorted(validation.row, row), np.searchsorted(validation.row, row, side="right")
+    sizes = end - begin
+    taken = logs if len(row) == len(logs[0]) and (sizes == 1).all() else [each[row - first] for each in logs]
+    if (sizes > 1).any():
+        of = np.repeat(np.arange(len(places)), sizes)
+        others = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[of]
+        barred = others != places[of]
+        for each in taken:
+            each[of[barred], validation.wanted[others[barred]]] = -np.inf
+    return list(taken)
+
+
+def _gains(ranks: Ints) -> Weights:
+    """What each prediction adds to NDCG@20 before it is weighed, of ranks from 1, 0 where there is none."""
+    listed = (ranks > 0) & (ranks <= CUTOFF)
+    return np.where(listed, 1 / np.log2(1 + np.maximum(ranks, 1)), 0.0)
+
+
+def _n_items(members: Members) -> int:
+    return next(iter(members.values())).n_items
