@@ -23,7 +23,12 @@ def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[s
     """
     from safetensors.numpy import save
 
-    arrays = {f"{group}/{name}": values for group, members in groups.items() for name, values in members.items()}
+    # safetensors writes the memory as it lies, which of a transposed array is in another order.
+    arrays = {
+        f"{group}/{name}": np.asarray(values, order="C")
+        for group, members in groups.items()
+        for name, values in members.items()
+    }
     data = save(arrays, metadata={"fit": fit, "state": json.dumps(state)})
     draft = workspace / f"{CHECKPOINT}.draft"
     with storage_errors(workspace):

@@ -13,8 +13,9 @@ from scipy.sparse import csr_array
 
 from endcap.errors import DataError
 from endcap.features.sessions import Sessions
-from endcap.models import files
+from endcap.models import checkpoint, files
 from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.epochs import fit_fingerprint
 from endcap.models.histories import Histories, learnt, picked
 from endcap.spec.model import EASESpec
 
@@ -24,6 +25,8 @@ MOST_DENSE = 5_000
 """Up to so many items all weights are kept, 100 MB of them."""
 KEPT = 1_000
 """In a larger catalogue, of each item's weights only so many, the strongest, are kept."""
+DEAR = 2_000
+"""From so many items a fit, which takes a second or more, is kept in its workspace."""
 _BLOCK_NUMBERS = 8_000_000  # of the items x items matrix worked on at a time
 Matrix = NDArray[np.float64]
 
@@ -52,7 +55,10 @@ class EASE(Model):
         return self.histories.customers
 
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
-        """Learn; see `Model.fit`. Raises DataError for a catalogue that is too large."""
+        """Learn; see `Model.fit`. The same fit in the same workspace is not done again where it is dear.
+
+        Raises DataError for a catalogue that is too large.
+        """
         if n_items > MOST_ITEMS:
             raise DataError(
                 f"model ease: the catalogue has {n_items:,} items, which would take {8 * n_items**2 / 1e9:,.0f} GB of "
@@ -64,13 +70,26 @@ class EASE(Model):
                 limit=MOST_ITEMS,
             )
         self.n_items = n_items
+        if fitting.workspace is None or n_items < DEAR:
+            self._solve(train)
+            return FitReport()
+        fit = fit_fingerprint(self.parameters.model_dump(mode="json"), train, n_items, fitting)
+        if kept := checkpoint.read(fitting.workspace, fit):
+            self._take(kept[1][self.name])
+            return FitReport()
+        self._solve(train)
+        if fitting.keeps:
+            checkpoint.write(fitting.workspace, fit, {}, {self.name: self._arrays()})
+        return FitReport()
+
+    def _solve(self, train: Sessions) -> None:
+        n_items = self.n_items
         rows, self.histories = learnt(train, n_items, self.parameters.history)
         gram = _gram(rows)
         self.seen = gram.diagonal() > 0
         gram[np.diag_indices(n_items)] += self.parameters.regularisation
         inverse = _inverse(gram)
         self.weights = _weights(inverse) if n_items <= MOST_DENSE else _strongest(inverse, KEPT)
-        return FitReport()
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         asked = self.histories.asked(sessions, self.n_items)
@@ -96,22 +115,27 @@ class EASE(Model):
             "parameters": self.parameters.model_dump(mode="json"),
             "n_items": self.n_items,
         }
-        arrays = {"seen": self.seen.astype(np.uint8), **self.histories.arrays()}
-        if isinstance(self.weights, np.ndarray):
-            arrays["weights"] = self.weights
-        else:
-            arrays |= {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
-        files.write(folder, description, arrays)
+        files.write(folder, description, self._arrays())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        description, arrays = files.describe(folder), files.tensors(folder)
+        description = files.describe(folder)
         model = cls(EASESpec.model_validate(description["parameters"]))
         model.n_items = description["n_items"]
-        model.seen = arrays["seen"].astype(np.bool_)
-        model.histories = Histories.of_arrays(arrays)
-        model.weights = arrays["weights"] if "weights" in arrays else _sparse(arrays, model.n_items)
+        model._take(files.tensors(folder))
         return model
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {"seen": self.seen.astype(np.uint8), **self.histories.arrays()}
+        if isinstance(self.weights, np.ndarray):
+            return {**arrays, "weights": self.weights}
+        return arrays | {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
+
+    def _take(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Be what `_arrays` gave."""
+        self.seen = arrays["seen"].astype(np.bool_)
+        self.histories = Histories.of_arrays(arrays)
+        self.weights = arrays["weights"] if "weights" in arrays else _sparse(arrays, self.n_items)
 
 
 def _gram(rows: csr_array) -> Matrix:

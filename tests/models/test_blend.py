@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 
 from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
-from endcap.models import FitReport, Fitting, Validation, catalogue, files, make
+from endcap.models import FitReport, Fitting, Validation, catalogue, ease, files, make
 from endcap.models.blend import Blend
 from endcap.models.pool import Scale
 from endcap.models.popularity import Popularity
 from endcap.progress import Notice
-from endcap.spec.model import BlendSpec, GRU4RecSpec, PopularitySpec, SequentialRulesSpec, SingleSpec, VSKNNSpec
+from endcap.spec.model import (
+    BlendSpec,
+    EASESpec,
+    GRU4RecSpec,
+    PopularitySpec,
+    SequentialRulesSpec,
+    SingleSpec,
+    VSKNNSpec,
+)
 from tests.models.shapes import N_ITEMS, SMALL_GRU, SMALL_NEUMF, SMALL_SASREC, checkerboard
 from tests.refusals import refused
 
@@ -142,6 +150,23 @@ def test_a_member_goes_on_from_the_checkpoint_of_its_fit_alone(spec: SingleSpec,
     _, whole = weighed(BlendSpec(members={"trained": spec, "other": other}), fitting)
     assert whole.found["members"]["trained"] == report.found
     assert not any(name.startswith("trained/") for name in rows)
+
+
+def test_a_dear_member_without_epochs_is_taken_from_its_fit_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ease, "DEAR", 2)
+    spec, seen = EASESpec(regularisation=5.0), validation(checkerboard(80, seed=8))
+    place = tmp_path / "ease"
+    place.mkdir()
+    alone = make(spec)
+    alone.fit(checkerboard(), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
+    monkeypatch.setattr(ease, "_inverse", lambda _: pytest.fail("it is fitted again"))
+    fitting = Fitting(seed=3, validation=seen, workspace=tmp_path)
+    _, report = weighed(BlendSpec(members={"ease": spec, "all": PopularitySpec()}), fitting)
+    assert report.found["validation"]["members"]["ease"] == pytest.approx(seen.measure(alone))
+    with pytest.raises(pytest.fail.Exception):  # other data
+        make(spec).fit(checkerboard(seed=2), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
 
 
 def test_what_was_found_is_taken_as_it_is() -> None:
