@@ -39,12 +39,14 @@ class Blend(Model):
     name = "blend"
     needs_validation = True
 
-    def __init__(self, parameters: BlendSpec) -> None:
+    def __init__(self, parameters: BlendSpec, members: Mapping[str, Model] | None = None) -> None:
+        """members: fitted ones, by label; None: all are made, to be fitted."""
         self.parameters = parameters
         self.n_items = 0
-        self._members = {label: make(spec) for label, spec in parameters.members.items()}
-        self._weights = dict.fromkeys(self._members, 1.0 / len(self._members))
-        self._scales = {label: Scale() for label in self._members}
+        made = {label: make(spec) for label, spec in parameters.members.items()} if members is None else members
+        self._members = dict(made)
+        self._weights = dict.fromkeys(parameters.members, 1.0 / len(parameters.members))
+        self._scales = {label: Scale() for label in parameters.members}
 
     def members(self) -> Mapping[str, Model]:
         """The models that count, by their labels: before the fit all of them."""
@@ -65,8 +67,7 @@ class Blend(Model):
         self.n_items = n_items
         found = dict(fitting.found or {})
         if "weights" in found:
-            weights = {label: float(found["weights"][label]) for label in self._members}
-            self._take(weights, {label: Scale(**found["scales"][label]) for label in self._members})
+            self._take(found["weights"], {label: Scale(**one) for label, one in found["scales"].items()})
         reports, left_out = self._fit_members(train, fitting, found)
         known = {} if "weights" in found else self._weigh(fitting)
         if left_out:
@@ -193,10 +194,11 @@ class Blend(Model):
     @classmethod
     def load(cls, folder: Path) -> Self:
         description = files.describe(folder)
-        model = cls(BlendSpec.model_validate(description["parameters"]))
+        weights = description["weights"]
+        members = {label: load(folder / label) for label, weight in weights.items() if weight > 0}
+        model = cls(BlendSpec.model_validate(description["parameters"]), members)
         model.n_items = description["n_items"]
-        model._take(description["weights"], {label: Scale(**one) for label, one in description["scales"].items()})
-        model._members = {label: load(folder / label) for label in model._members}
+        model._take(weights, {label: Scale(**one) for label, one in description["scales"].items()})
         return model
 
 

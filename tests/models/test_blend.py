@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
-from endcap.models import FitReport, Fitting, Validation, catalogue, ease, files, make
+from endcap.models import FitReport, Fitting, Validation, catalogue, ease, files, load, make
 from endcap.models.blend import Blend
 from endcap.models.pool import Scale
 from endcap.models.popularity import Popularity
@@ -94,11 +94,13 @@ def test_who_has_no_weight_is_not_fitted_saved_or_loaded(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(loaded.score(asked), blend.score(asked))
 
 
-def test_files_of_a_member_without_weight_are_passed_over(tmp_path: Path) -> None:
-    as_stated({"rules": 0.7, "all": 0.3}).save(tmp_path)
+def test_a_member_without_weight_is_not_looked_at_when_a_blend_is_loaded(tmp_path: Path) -> None:
+    as_stated({"rules": 0.7, "all": 0.3}).save(tmp_path)  # release 0.1.0 wrote all members
     description = files.describe(tmp_path)
-    files.write(tmp_path, {**description, "weights": {"rules": 0.7, "all": 0.0}}, {})  # as release 0.1.0 wrote it
-    assert list(Blend.load(tmp_path).members()) == ["rules"]
+    members = {**description["parameters"]["members"], "all": {"name": "custom", "class": "gone.away:Model"}}
+    changed = {"parameters": {"members": members}, "weights": {"rules": 0.7, "all": 0.0}}
+    files.write(tmp_path, {**description, **changed}, {})
+    assert list(load(tmp_path).members()) == ["rules"]
 
 
 @pytest.mark.parametrize(

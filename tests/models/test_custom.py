@@ -109,8 +109,8 @@ def test_members_of_a_blend_are_imported_by_its_list_alone(tmp_path: Path, impor
     again = load(folder, ["markov:Markov"])
     np.testing.assert_array_equal(again.score(Sessions.of(TRAIN)), blend.score(Sessions.of(TRAIN)))
     (importable / "evil.py").write_text("raise SystemExit('imported')")
-    description = (folder / "model.json").read_text().replace("markov:Markov", "evil:Model")
-    (folder / "model.json").write_text(description)
+    for file in (folder / "model.json", folder / "own" / "model.json"):
+        file.write_text(file.read_text().replace("markov:Markov", "evil:Model"))
     with refused(UserError, "models.class-unlisted", found="evil:Model", allowed=["markov:Markov"]):
         load(folder, ["markov:Markov"])
 

@@ -87,12 +87,16 @@ def asked(sessions: Sessions, exclude: Any = "none") -> Validation:
     return Validation.of(predictions_of(sessions, "every-prefix", "sets"), exclude)
 
 
-def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, Weighing]:
-    blend = Blend(BlendSpec(members={label: PopularitySpec() for label in tables}))
+def pool(tables: Mapping[str, Scores]) -> Blend:
+    spec = BlendSpec(members={label: PopularitySpec() for label in tables})
+    blend = Blend(spec, {label: Told(table) for label, table in tables.items()})
     blend.n_items = ITEMS
-    members = {label: Told(table) for label, table in tables.items()}
-    blend._members = dict(members)
-    weighing = weigh(members, validation, seed, blend._pooled_as)
+    return blend
+
+
+def weighed(tables: Mapping[str, Scores], validation: Validation, seed: int = 0) -> tuple[Blend, Weighing]:
+    blend = pool(tables)
+    weighing = weigh(blend.members(), validation, seed, blend._pooled_as)
     return blend._pooled_as(weighing.scales, weighing.weights), weighing
 
 
@@ -167,9 +171,7 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
         weights = rng.dirichlet(np.full(len(tables), 0.5)) * rng.integers(0, 2, len(tables))
         if not weights.any():
             continue
-        blend = Blend(BlendSpec(members={label: PopularitySpec() for label in tables}))
-        blend.n_items, blend._members = ITEMS, {label: Told(table) for label, table in tables.items()}
-        expected = validation.ranks(blend._pooled_as(scales, dict(zip(tables, weights, strict=True))))
+        expected = validation.ranks(pool(tables)._pooled_as(scales, dict(zip(tables, weights, strict=True))))
         ranks, missing = ballots.ranks(weights.tolist())
         np.testing.assert_array_equal(ranks, np.where((expected <= 20) & ~missing, expected, 0))
         unknown += int(missing.sum())
