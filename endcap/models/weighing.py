@@ -57,10 +57,11 @@ class Weighing:
 def weigh(members: Members, validation: Validation, seed: int, pooled: Pooled) -> Weighing:
     """Choose the weights under which the pool's NDCG@20 is largest, or the best member alone.
 
-    There are three ways to choose: equal weights, those under which what came next is likeliest, and a search for the
-    largest NDCG@20 that begins at these two and at each member alone. Each is judged by halves of the validation
-    sessions, drawn by the seed: weights chosen on one half are measured on the other. The best way is taken where both
-    this and its value on the whole part reach the best member's; where none does, that member stands alone.
+    A search for the largest NDCG@20 begins at the weights under which what came next is likeliest, at equal ones and at
+    each member alone. It is judged by halves of the validation sessions, drawn by the seed: weights chosen on one half
+    are measured on the other. Its weights are taken where both this and their value on the whole part reach the best
+    member's. Else the likeliest weights are judged so, which lean less on the few that are listed, then equal ones;
+    where none is confirmed, the best member stands alone.
     Scores are read in blocks: in memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
     and what `Ballots` keeps.
     """
@@ -133,16 +134,17 @@ class _Choice:
     pooled: Pooled
 
     def made(self) -> Weighing:
-        """The best way's weights, or the best member alone."""
+        """The weights of the first way that halves confirm, or the best member alone."""
         alone = [self._value(each, _HALVES) for each in np.eye(len(self.members))]
         best = int(np.argmax(alone))
         chosen, name, value, crossed = np.eye(len(alone))[best], "alone", alone[best], alone[best]
-        for label, way in {"equal": self._equal, "likeliest": self._likely, "searched": self._searched}.items():
+        for label, way in {"searched": self._searched, "likeliest": self._likely, "equal": self._equal}.items():
             across = sum(self._exact(self._by(way, (half,)), (1 - half,)) for half in _HALVES)
             weights = self._by(way, _HALVES)
             whole = self._exact(weights, _HALVES)
-            if np.count_nonzero(weights) > 1 and whole >= alone[best] and across >= crossed:
+            if np.count_nonzero(weights) > 1 and min(whole, across) >= alone[best]:
                 chosen, name, value, crossed = weights, label, whole, across
+                break
         scales = {**self.scales, **({list(self.members)[best]: Scale("alone")} if name == "alone" else {})}
         return Weighing(self._labelled(chosen), scales, name, self._labelled(alone), value, crossed)
 
