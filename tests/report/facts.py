@@ -99,6 +99,7 @@ def data() -> dict[str, Any]:
             "customers_alike": {"blanks": {"ids": 2, "example": [HOSTILE, f" {HOSTILE}"]}},
             "transitions": 60,
             "equal_times": 6,
+            "one_moment": 2,
             "after": {"sessions": 34, "events": 90, "items": 2, "customers": 9},
             "before_filters": {"sessions": 44, "events": 100, "items": 2, "customers": 9},
             "single": 10,
