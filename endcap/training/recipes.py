@@ -11,7 +11,7 @@ from endcap.errors import EndcapError, StorageError
 from endcap.evaluation.reach import Reach
 from endcap.models import Model, make
 from endcap.models.learn import view_of
-from endcap.registry import Version, open_registry
+from endcap.registry import Version, find_registry
 from endcap.registry.package import environment, read_info
 from endcap.registry.recipe import FAULTS, Recipe, kind
 from endcap.spec.settings import FitSettings
@@ -39,7 +39,8 @@ def fit_champion(
     A fit that was killed goes on, and one that failed is tried again by the next run.
     """
     try:
-        version = open_registry(registry, store).champion(recommender.name)
+        known = find_registry(registry, store)
+        version = None if known is None else known.champion(recommender.name)
     except (EndcapError, OSError) as error:
         progress(
             f"warning: the registry does not say which version is the champion, so its recipe is not fitted: {error}"
