@@ -9,10 +9,11 @@ import endcap
 
 # Any frame will do. This one repeats three visits, so that there is something to learn.
 visits = [["tent", "stove", "lamp"], ["boots", "socks"], ["tent", "mat", "lamp"]]
+start = pd.Timestamp("2026-03-01", tz="UTC")
 rows = [
-    {"visit": f"v{number}", "product": item, "at": pd.Timestamp("2026-03-01", tz="UTC") + pd.Timedelta(hours=number)}
+    {"visit": f"v{number}", "product": item, "at": start + pd.Timedelta(hours=number, minutes=place)}
     for number in range(300)
-    for item in visits[number % 3]
+    for place, item in enumerate(visits[number % 3])
 ]
 log = pd.DataFrame(rows)
 
