@@ -132,7 +132,7 @@ def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_
     # Test sessions go the same ways at the same times.
     assert (facts["overlap"]["early"], facts["overlap"]["same_id"], facts["overlap"]["same_events"]) == (20, 0, 20)
     assert facts["metrics"]["champion"]["mrr@5"] < facts["metrics"]["challenger"]["mrr@5"] == 1.0
-    assert facts["warnings"] == []
+    assert not [warning for warning in facts["warnings"] if "champion" in warning]
 
 
 def test_a_champion_that_saw_one_predicted_event_is_not_judged_by_its_package(shop_store: Store) -> None:
