@@ -102,8 +102,9 @@ def _log(description: Json) -> Iterator[tuple[str, Any]]:
     if sessions is not None:
         equal, pairs = sessions["equal_times"], sessions["transitions"]
         yield "neighbours in a session at one time", f"{equal:,} of {pairs:,} ({share(equal, pairs)})"
-        alone, total = sessions["one_moment"], sessions["after"]["sessions"]
-        yield "sessions of several events at one time", f"{alone:,} of {total:,} ({share(alone, total)})"
+        if "one_moment" in sessions:  # descriptions of release 0.1.0 lack it
+            alone, total = sessions["one_moment"], sessions["after"]["sessions"]
+            yield "sessions of several events at one time", f"{alone:,} of {total:,} ({share(alone, total)})"
         before, single = sessions["before_filters"].get("sessions", 0), sessions["single"]
         if single is not None:
             yield "sessions of one event", f"{single:,} of {before:,} ({share(single, before)})"
