@@ -3,6 +3,7 @@ so."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -41,3 +42,17 @@ def memory_limit(cgroup: Path = _CGROUP) -> int:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return machine
+
+
+def time_on_cores(tasks: Path = Path("/proc/self/task")) -> tuple[int, int] | None:
+    """Of this process's threads: nanoseconds on a core, and ready to run without one; None where the kernel does not
+    say it."""
+    ran = waited = 0
+    try:
+        for file in tasks.glob("*/schedstat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+                one, other, _ = file.read_text().split()
+                ran, waited = ran + int(one), waited + int(other)
+    except (OSError, ValueError):
+        return None
+    return (ran, waited) if ran else None

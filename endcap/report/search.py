@@ -17,6 +17,8 @@ SLICES = 6
 _STATES = {
     "complete": ("var(--challenger)", "circle"),
     "pruned": ("var(--baseline-1)", "circle-open"),
+    "cut": ("var(--baseline-2)", "circle-open-dot"),
+    "skipped": (MUTED, "x-open"),
     "failed": (BAD, "x"),
 }
 Trial = Mapping[str, Any]
@@ -32,11 +34,16 @@ def search(facts: Facts) -> Section:
     return Section(
         "search",
         "Search",
-        " ".join([*(part.say for part in parts), "The search saw validation data only."]),
+        " ".join([*(part.say for part in parts), *_left_out(found), "The search saw validation data only."]),
         [chart for part in parts for chart in part.charts],
         {caption: table for part in parts for caption, table in part.tables.items()},
         {caption: table for part in parts for caption, table in part.folded.items()},
     )
+
+
+def _left_out(found: Mapping[str, Any]) -> list[str]:
+    """A blend's members that the search could not use."""
+    return [f"{label} is left out of the blend: {why}." for label, why in (found.get("left_out") or {}).items()]
 
 
 def _part(label: str, found: Mapping[str, Any]) -> Section:
@@ -53,9 +60,10 @@ def _part(label: str, found: Mapping[str, Any]) -> Section:
     ]
     settings = {} if best is None else {f"Settings of the best trial, number {best['number']}": _settings(best, trials)}
     tables = {of + caption: table for caption, table in settings.items()}
-    failed = [one for one in trials if one.get("state") == "failed"]
+    failed = [one for one in trials if one.get("state") in ("failed", "skipped")]
     tables |= {f"{of}Failed trials": _failed(failed)} if failed else {}
-    return Section("search", "Search", of + _say(trials, best), charts, tables, {f"{of}All trials": _table(trials)})
+    say = of + _say(trials, best) + _as_written(found.get("as_written"))
+    return Section("search", "Search", say, charts, tables, {f"{of}All trials": _table(trials)})
 
 
 def _say(trials: Sequence[Trial], best: Trial | None) -> str:
@@ -70,6 +78,14 @@ def _say(trials: Sequence[Trial], best: Trial | None) -> str:
         else f". Number {best['number']} is the best, {number(best.get('value'))} on validation, ringed below"
     )
     return f"{told}{reached}."
+
+
+def _as_written(own: Mapping[str, Any] | None) -> str:
+    """What the model as the spec has it reached; nothing where that was not noted."""
+    if own is None or not _real(own.get("value")):
+        return ""
+    end = "" if own["state"] == "complete" else ", before its end"
+    return f" As the spec has it the model reached {number(own['value'])}{end}."
 
 
 def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:

@@ -33,7 +33,10 @@ class Search(Strict):
     """At most so many. The first is the model as the spec has it, then settings known to be good, then samples. With 1
     nothing is searched."""
     time_budget: Duration = Field(default="30m", validate_default=True)
-    """When it is used up, the best so far is taken."""
+    """When it is used up, nothing more is tried."""
+    finish: Duration | None = None
+    """How long, after the time budget, the model as the spec has it and its best rival may go on to their own ends;
+    left out: as long as the time budget; 0s: not at all."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
     """Trials at the same time; left out: as many as the cores, the GPUs by `gpu`, and in the step itself its
     memory, a GiB each, allow."""
@@ -50,7 +53,10 @@ class Search(Strict):
     grace: Annotated[int, Field(ge=1)] = 4
     """Epochs that a trial runs before it may be stopped."""
     max_failed: Share = 0.5
-    """The step fails when a larger share of the trials has failed."""
+    """When a larger share of a model's trials has failed, its search ends: the step fails, or of a blend the member is
+    left out, unless it has a trial that did not."""
+    nice: Annotated[int, Field(ge=0, le=19)] = 0
+    """By how much trials give way to other processes of their machine: 0 not at all, 19 wherever they can."""
     address: str | None = None
     """Of a Ray cluster that is there, such as ray://head:10001; left out: on this machine, or `cluster`."""
     cluster: RayCluster | None = None

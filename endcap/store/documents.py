@@ -57,6 +57,7 @@ KINDS = {
     "recipe-faults": Kind(),
     "runs": Kind(),
     "specs": Kind(),
+    "searches": Kind(),
 }
 """A kind that is not listed, such as of a step of one's own, has its first version."""
 

@@ -22,12 +22,14 @@ from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.training.distributed import Workers
 from endcap.training.distributed.stage import Part
-from endcap.training.search import Searched, is_searched, search
+from endcap.training.search import Searched, search, settled
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
 
 MODEL, VOCABULARY = "model", "vocabulary.json"
+TRIED = "tried"
+"""Of the step's workspace: where the model is fitted that the validation part watches."""
 Progress = Callable[[str], None]
 Observe = Callable[[Mapping[str, float], str], bool]
 Fit = Callable[[ModelSpec, Part, Mapping[str, Any] | None], Learned]
@@ -75,39 +77,33 @@ def _make(
     view = view_of(store.fetch(dataset), settings)
     made = f"{kind(settings.name)}/{key}"
     with logged(settings, made, dataset, view.counts, store, registry, progress) as run:
-        searched = Searched(settings.model, None)
-        if is_searched(settings):
-            searched = search(
-                settings,
-                dataset,
-                store,
-                view,
-                key=key,
-                work=work / "search",
-                registry_uri=registry,
-                above=run.id,
-                progress=progress,
-            )
-        run.model(searched.spec)
-        with fits(settings, dataset, store, key, view, work, progress, run.epoch) as fit:
-            learned = _learn(settings, searched, view, fit, progress)
-        with store.publish(kind(settings.name), key) as draft:
-            (draft.path / MODEL).mkdir()
-            learned.model.save(draft.path / MODEL)
-            view.vocabulary.save(draft.path / VOCABULARY)
-            draft.facts |= {
-                "dataset": dataset,
-                "model": searched.spec.model_dump(mode="json"),
-                "seed": settings.seed,
-                "found": dict(learned.report.found),
-                "history": [dict(row) for row in learned.report.history],
-                "search": searched.facts or None,
-                "n_items": len(view.vocabulary),
-                "counts": view.counts,
-                "seconds": round(time.monotonic() - begun, 3),
-                "environment": environment(),
-            }
-            run.end(draft.facts)
+        search_ = functools.partial(search, registry_uri=registry, above=run.id, progress=progress)
+        with (
+            search_(settings, dataset, store, view, key=key, tried=work / TRIED) as searched,
+            fits(settings, dataset, store, key, view, work, progress, run.epoch) as fit,
+        ):
+            if searched.rival is not None:
+                progress(f"{searched.spec.name} as the spec has it did not come to its end in that time: it goes on")
+            chosen = settled(searched, lambda spec: fit(spec, "train", None))
+            run.model(chosen.spec)
+            learned = _learn(settings, chosen, view, fit, progress)
+            with store.publish(kind(settings.name), key) as draft:
+                (draft.path / MODEL).mkdir()
+                learned.model.save(draft.path / MODEL)
+                view.vocabulary.save(draft.path / VOCABULARY)
+                draft.facts |= {
+                    "dataset": dataset,
+                    "model": chosen.spec.model_dump(mode="json"),
+                    "seed": settings.seed,
+                    "found": dict(learned.report.found),
+                    "history": [dict(row) for row in learned.report.history],
+                    "search": chosen.facts or None,
+                    "n_items": len(view.vocabulary),
+                    "counts": view.counts,
+                    "seconds": round(time.monotonic() - begun, 3),
+                    "environment": environment(),
+                }
+                run.end(draft.facts)
     return draft.address
 
 
@@ -150,7 +146,7 @@ def _fit_here(
             view,
             settings.exclude,
             seed=seed,
-            workspace=work / "tried",
+            workspace=work / TRIED,
             progress=progress,
             observe=lambda row: observe(row, "train"),
             preprocessing=steps,
@@ -176,7 +172,8 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {sizes['training']:,} sessions")
         return Learned(fit(spec, "training", {}).model, FitReport())
-    if searched.found is not None:
+    # The judged model of a search that came to its end is the trial's own.
+    if searched.found is not None and (settings.refit or not searched.resumed):
         part: Part = "training" if settings.refit else "train"
         progress(f"fitting {spec.name} as found, on {sizes[part]:,} sessions")
         return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
@@ -197,8 +194,10 @@ def describe(facts: Mapping[str, Any]) -> str:
     epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
     searched = facts.get("search") or {}
     trials = [trial for part in searched.get("members", {"": searched}).values() for trial in part.get("trials", [])]
-    failed = f" ({searched['failed']} failed)" if searched.get("failed") else ""
-    told = f", the best of {len(trials)} trials{failed}" if trials else ""
+    counts = ", ".join(f"{searched[state]} {state}" for state in ("cut", "failed") if searched.get(state))
+    finish = (searched.get("finish") or {}).get("seconds")
+    finished = f", finished in {finish:.0f} s" if finish else ""
+    told = f", the best of {len(trials)} trials{f' ({counts})' if counts else ''}{finished}" if trials else ""
     return f"{facts['model']['name']}{told}{epochs}, {facts['n_items']:,} items"
 
 

@@ -37,8 +37,19 @@ def trial(number: int, state: str, value: float | None, **more: Any) -> dict[str
 
 def search() -> dict[str, Any]:
     done = [trial(number, "complete", 0.3 + number / 100, epochs=4) for number in range(6)]
-    others = [trial(6, "pruned", 0.2), trial(7, "failed", None, error=f"the loss became NaN {HOSTILE}")]
-    return {"trials": [*done, *others], "importances": {"learning_rate": 0.7, "loss": 0.3}, "best": 5, "failed": 1}
+    others = [
+        trial(6, "pruned", 0.2),
+        trial(7, "failed", None, error=f"the loss became NaN {HOSTILE}"),
+        trial(8, "cut", 0.31),
+    ]
+    return {
+        "trials": [*done, *others],
+        "importances": {"learning_rate": 0.7, "loss": 0.3},
+        "best": 5,
+        "as_written": {"state": "cut", "value": 0.3, "epochs": 4},
+        "failed": 1,
+        "cut": 1,
+    }
 
 
 def samples() -> dict[str, Any]:

@@ -177,7 +177,8 @@ def test_sample_sessions_show_both_lists_and_mark_what_came_next(page: Read) -> 
 
 def test_failed_trials_and_the_best_settings_are_told(page: Read) -> None:
     text = " ".join(page.text.split())
-    assert "8 trials, 28 s of training: 6 complete, 1 pruned, 1 failed. Number 5 is the best" in text
+    assert "9 trials, 32 s of training: 6 complete, 1 pruned, 1 cut, 1 failed. Number 5 is the best" in text
+    assert "As the spec has it the model reached 0.3000, before its end." in text
     assert "the loss became NaN" in text
     assert "Settings of the best trial, number 5" in text
     assert figures(page)["importances"]["data"][0]["y"] == ["loss", "learning_rate"]
@@ -197,8 +198,10 @@ def test_the_data_are_told_with_what_to_look_at(page: Read) -> None:
 
 def test_a_blends_members_are_each_shown_with_their_search() -> None:
     facts = full()
-    blend = replace(facts, trained={**facts.trained, "search": {"members": {"gru": search(), "sas": search()}}})
-    drawn = figures(read(blend))
+    found = {"members": {"gru": search(), "sas": search()}, "left_out": {"ease": "its fit takes 8.3 GB"}}
+    page = read(replace(facts, trained={**facts.trained, "search": found}))
+    assert "ease is left out of the blend: its fit takes 8.3 GB." in " ".join(page.text.split())
+    drawn = figures(page)
     assert {"gru-trials", "sas-trials", "gru-slice-width", "sas-importances"} <= set(drawn)
 
 

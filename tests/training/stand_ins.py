@@ -33,6 +33,8 @@ class Sleeper(Model):
         x: float = 0.1
         seconds: float = 0.0
         max_epochs: int = 3
+        says_nice: bool = False
+        """Each epoch's row tells how nice its process is."""
         fault: Literal["none", "diverges", "dies", "dies-once", "needs-memory"] = "none"
 
         space: ClassVar[Space] = {"x": between(0.0, 1.0)}
@@ -55,6 +57,8 @@ class Sleeper(Model):
             self._fault(fitting.workspace, epoch)
             value = epoch / p.max_epochs * (1 - abs(p.x - 0.7))
             history.append({"epoch": epoch, "validation": value, "began_at": first})
+            if p.says_nice:
+                history[-1]["nice"] = os.nice(0)
             if fitting.workspace:
                 checkpoint.write(fitting.workspace, "sleeper", {"epoch": epoch}, {})
             if not fitting.observe(history[-1]):

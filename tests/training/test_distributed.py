@@ -184,7 +184,7 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
     history = store.manifest(train(alone, data, store))["facts"]["history"]
     settings = TrainSettings.of(alone).model_dump_json(by_alias=True)
     told: list[dict[str, Any]] = []
-    run(Task(store.root, data, settings, "", str(tmp_path)), 1, {}, lambda row: not told.append(row))
+    run(Task(store.root, data, settings, "test", "key", "", str(tmp_path)), 1, {}, lambda row: not told.append(row))
     stage = Stage(
         store.root, data, FitSettings.of(alone).model_dump_json(by_alias=True), "train", None, "k", 1, 1.0, 0, 0
     )

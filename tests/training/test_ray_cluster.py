@@ -70,6 +70,15 @@ def used(there: Kubernetes, spec: TrainSettings) -> str:
         return address
 
 
+def test_its_workers_give_way_as_the_search_says() -> None:
+    there, spec = Kubernetes(), of(namespace="rays")
+    with ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None, nice=7):  # type: ignore[arg-type]
+        (made,) = there.made
+    pods = [made["spec"]["headGroupSpec"], *made["spec"]["workerGroupSpecs"]]
+    said = [variable for pod in pods for variable in pod["template"]["spec"]["containers"][0]["env"]]
+    assert [variable["value"] for variable in said if variable["name"] == "RAY_worker_niceness"] == ["7", "7"]
+
+
 def step_pod(name: str, address: str) -> dict[str, Any]:
     metadata = {"name": name, "namespace": "kubeflow", "uid": f"uid-of-{name}"}
     return {"kind": "Pod", "metadata": metadata, "status": {"podIP": address}}

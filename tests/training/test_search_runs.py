@@ -15,7 +15,7 @@ from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import Runs
 from endcap.training.search.ray_process import reason_of
-from endcap.training.search.record import CUT_OFF, Record, Trial
+from endcap.training.search.record import Record, Trial
 from tests.features.logs import recommender
 from tests.training.given import SPLIT
 
@@ -57,7 +57,7 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
     first = begun(record).end(record)
     assert states() == [("search", "", "FINISHED"), ("trial", "1", "FINISHED"), ("trial", "2", "FINISHED")]
     run = Registry(default_uri(store)).client.get_run(first)
-    assert run.data.metrics["best"] == 0.2
+    assert (run.data.metrics["best"], run.data.metrics["as_written"]) == (0.2, 0.2)
     anew = Record(tmp_path / "two", "key", [""])
     anew.parts[""].trials = {1: Trial(1, {"last": 3}, "complete", 0.5)}
     second = begun(anew).end(anew)
@@ -74,7 +74,7 @@ def test_what_failed_is_tried_again_under_its_number_with_its_share_of_the_time(
         1: Trial(1, {"x": 1}, "complete", 0.4),
         2: Trial(2, {"x": 2}, "failed", history=[{"epoch": 1}], error="no memory"),
         3: Trial(3, {"x": 3}, "failed", error="no memory"),
-        4: Trial(4, {"x": 4}, "failed", error=CUT_OFF),
+        4: Trial(4, {"x": 4}, "cut"),
     }
     part.over = True
     record.put_back_failures()
@@ -84,15 +84,16 @@ def test_what_failed_is_tried_again_under_its_number_with_its_share_of_the_time(
     assert [(one.number, one.attempt, one.history) for one in again.parts[""].of("running")] == [(2, 2, []), (3, 2, [])]
     # Without time to try them they are what they were: the search is refused again.
     again.parts[""].end()
-    assert [one.error for one in again.parts[""].of("failed")] == ["no memory", "no memory", CUT_OFF]
+    assert [one.error for one in again.parts[""].of("failed")] == ["no memory", "no memory"]
+    assert [one.number for one in again.parts[""].of("cut")] == [4]
 
 
 def test_a_trial_that_gets_further_leaves_its_earlier_failure_behind() -> None:
     trial = Trial(1, {}, "failed", error="no memory")
     trial.put_back()
     trial.add({"epoch": 1, "validation": 0.2})
-    trial.cut_off()
-    assert (trial.state, trial.error, trial.value) == ("pruned", None, 0.2)
+    trial.stop("cut")
+    assert (trial.state, trial.error, trial.value) == ("cut", None, 0.2)
 
 
 def test_a_trial_without_a_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) ->
     with misspelt(("search", "unknown-name")) as caught:
         train(sleeper({"space": {"y": {"values": [1]}}}), little_dataset(store), store)
     (problem,) = caught.value.problems
-    assert (problem.found, problem.allowed.rpartition(": ")[2]) == ("'y'", "x, seconds, max_epochs, fault")
+    assert (problem.found, problem.allowed.rpartition(": ")[2]) == ("'y'", "x, seconds, max_epochs, says_nice, fault")
 
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
@@ -148,8 +148,9 @@ def test_a_record_is_read_by_the_same_search_only_and_counts_what_was_cut_off(tm
     assert again.trials == record.parts[""].trials
     assert Record(tmp_path, "other", [""]).parts[""] == Part()
     again.end()
-    assert [one.state for one in again.trials.values()] == ["pruned", "failed", "failed"]
+    assert [one.state for one in again.trials.values()] == ["cut", "failed", "cut"]
     assert again.best is again.trials[1]
+    assert "error" not in again.trials[3].facts(), "for lack of time is no failure"
     assert again.best.outcome() == {"epochs": 2}
 
 

@@ -15,7 +15,7 @@ from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training.search.record import Record, Trial
 
-_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "cut": "KILLED", "skipped": "KILLED", "failed": "FAILED"}
 _LONGEST = 4000
 """Letters of a tag's value that every MLflow takes."""
 
@@ -82,7 +82,16 @@ class Runs:
             values = {
                 f"best_{label}" if label else "best": part.best.value or 0.0 for label, part in parts if part.best
             }
-            values |= {"trials": float(sum(len(part.trials) for _, part in parts)), "seconds": record.seconds}
+            values |= {
+                f"as_written_{label}" if label else "as_written": part.written.value
+                for label, part in parts
+                if part.written is not None and part.written.value is not None
+            }
+            values |= {
+                "trials": float(sum(len(part.trials) for _, part in parts)),
+                "seconds": record.seconds,
+                "finish_seconds": record.finish_seconds,
+            }
             metrics = [Metric(name, value, run.info.start_time, 0) for name, value in values.items()]
             client.log_batch(self._parent, metrics=metrics)
             client.set_terminated(self._parent)
@@ -130,6 +139,8 @@ class Runs:
             "attempt": str(trial.attempt),
             "state": trial.state,
         }
+        if trial.inherited:
+            tags["inherited"] = "true"
         if trial.error:
             tags["error"] = trial.error[:_LONGEST]
         # Left half written by a kill, or failed in an attempt before: another takes its place.

@@ -23,6 +23,7 @@ from endcap.errors import TransientError, UserError
 from endcap.training.search.ray_process import Connection
 
 Event = dict[str, Any]
+NICE = "RAY_worker_niceness"
 _LONGEST_TEMP = 40
 """Letters of Ray's folder: its sockets' paths are 66 longer, and the system allows 107."""
 _TAIL = 1500
@@ -60,19 +61,22 @@ class RayProcess:
     kept: ClassVar[str]
     """What is not lost where Ray is."""
 
-    def __init__(self, work: Path, address: str | None, cpus: int, needs: Needs) -> None:
-        """address: of a cluster, or None: Ray is started here, with so many cores."""
+    def __init__(self, work: Path, address: str | None, cpus: int, needs: Needs, nice: int = 0) -> None:
+        """address: of a cluster, or None: Ray is started here, with so many cores. nice: how much its workers give way
+        to other processes, from 0 to 19."""
         self._address = address
         self._temp = _temp(work)
         self._log = work / "ray.log"
         storage = work / "tune"
         self._connection = Connection(address, cpus, str(self._temp), str(storage), needs.cpu, needs.gpu)
-        self._threads = max(1, int(needs.cpu))
+        self._threads, self._nice = max(1, int(needs.cpu)), nice
         self._events: queue.Queue[Event | None] = queue.Queue()
 
     def __enter__(self) -> Self:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(self._threads)}
+        # Left to itself Ray runs its workers at 15: on a machine with other work they hardly come to run.
+        environment[NICE] = str(self._nice)
         # Ray takes an address from there, whatever it is told.
         environment.pop("RAY_ADDRESS", None)
         if self._address is None:

@@ -21,6 +21,7 @@ from endcap.spec.search import RayCluster, Search
 from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.spec.training import Training
 from endcap.store import Store
+from endcap.training.search.budget import finish_of
 from endcap.training.search.kuberay import (
     EXPIRES,
     SELECTOR,
@@ -30,7 +31,7 @@ from endcap.training.search.kuberay import (
     owner_of,
     ray_cluster,
 )
-from endcap.training.search.process import authentication
+from endcap.training.search.process import NICE, authentication
 from endcap.training.search.process import ended_by_signal as ended_by_signal
 
 Json = dict[str, Any]
@@ -76,8 +77,8 @@ def cluster_of(settings: TrainSettings, key: str, progress: Progress) -> Iterato
     if search is None or search.cluster is None:
         yield None if search is None else search.address
         return
-    lives = search.time_budget + search.cluster.ready_within + _SPARE
-    with own_cluster(connect(), settings, search.cluster, key, lives, progress) as address:
+    lives = search.time_budget + finish_of(search) + search.cluster.ready_within + _SPARE
+    with own_cluster(connect(), settings, search.cluster, key, lives, progress, nice=search.nice) as address:
         yield address
 
 
@@ -90,6 +91,7 @@ def own_cluster(
     lives: timedelta,
     progress: Progress,
     look: float = _LOOK,
+    nice: int = 0,
 ) -> Iterator[str]:
     """Make a Ray cluster, wait until it is ready, and remove it when the block ends, at an error and SIGTERM too.
 
@@ -98,7 +100,8 @@ def own_cluster(
     """
     namespace = namespace_of(wanted)
     known = authentication(secrets.token_hex(32))
-    thing = ray_cluster(settings, wanted, key, owner_of(_own_pod(cluster), namespace), lives, known)
+    environment = known | {NICE: str(nice)}
+    thing = ray_cluster(settings, wanted, key, owner_of(_own_pod(cluster), namespace), lives, environment)
     name = thing["metadata"]["name"]
     _remove_expired(cluster, namespace, progress)
     # What a killed attempt has left has another token.

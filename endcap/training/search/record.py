@@ -14,11 +14,14 @@ from typing import Any, Literal
 from endcap.models import checkpoint
 from endcap.spec.tunable import Values
 
-State = Literal["running", "complete", "pruned", "failed"]
-"""pruned: stopped before its end, by the scheduler or because the time was up; what it reached counts."""
+State = Literal["running", "complete", "pruned", "cut", "skipped", "failed"]
+"""pruned: stopped by the scheduler; cut: stopped because the time was up. What either reached counts. skipped: not
+begun, since it cannot fit into memory."""
 Row = dict[str, float]
 Found = dict[str, Any]
-CUT_OFF = "it was stopped before its first epoch ended"
+Event = Mapping[str, Any]
+WRITTEN = 1
+"""The number of the trial that is the model as the spec has it."""
 _SAVED_EVERY = 1.0
 
 
@@ -37,7 +40,9 @@ class Trial:
     error: str | None = None
     """Why it failed: in an attempt before, where it runs again."""
     attempt: int = 1
-    """Counts up each time that it is put back after a failed search."""
+    """Counts up each time that it is put back after a failed search, or goes on after it had ended."""
+    inherited: bool = False
+    """Whether another search ran it: of the same settings, with another budget."""
 
     def add(self, row: Mapping[str, float]) -> None:
         """Take an epoch's row; one that is known, because the trial began anew, is replaced."""
@@ -58,12 +63,15 @@ class Trial:
         self.state, self.value, self.history, self.found, self.seconds = "running", None, [], None, 0.0
         self.attempt += 1
 
-    def cut_off(self) -> None:
-        """It was stopped before its end, and counts with what it reached."""
-        if self.value is not None:
-            self.state, self.error = "pruned", None
+    def stop(self, state: Literal["pruned", "cut"]) -> None:
+        """It was stopped before its end, and counts with what it reached.
+
+        One that failed before, and did not get further in this attempt, is what it was.
+        """
+        if self.value is None and self.error:
+            self.state = "failed"
         else:
-            self.state, self.error = "failed", self.error or CUT_OFF
+            self.state, self.error = state, None
 
     def outcome(self) -> Found:
         """What its fit found out, or for a fit that was cut off: the epoch of its best value."""
@@ -83,6 +91,7 @@ class Trial:
             "seconds": round(self.seconds, 3),
             "history": self.history,
         }
+        known |= {"inherited": True} if self.inherited else {}
         return known | ({"error": self.error} if self.error else {})
 
 
@@ -92,6 +101,8 @@ class Part:
 
     trials: dict[int, Trial] = field(default_factory=dict)
     over: bool = False
+    finishing: list[int] = field(default_factory=list)
+    """Trials that went on after the search's time, up to their own end."""
 
     def of(self, *states: State) -> list[Trial]:
         """The trials in any of these states, by number."""
@@ -100,62 +111,155 @@ class Part:
     @property
     def ended(self) -> list[Trial]:
         """Those that are not running."""
-        return self.of("complete", "pruned", "failed")
+        return [trial for _, trial in sorted(self.trials.items()) if trial.state != "running"]
 
     @property
     def best(self) -> Trial | None:
         """The trial of the highest value (the earlier of equals), failed ones apart; None before any has one."""
-        valued = [trial for trial in self.of("running", "complete", "pruned") if trial.value is not None]
+        valued = [trial for trial in self.of("running", "complete", "pruned", "cut") if trial.value is not None]
         return max(valued, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    @property
+    def written(self) -> Trial | None:
+        """The trial of the model as the spec has it; None: it was not begun."""
+        return self.trials.get(WRITTEN)
+
+    def unfinished(self) -> list[int]:
+        """What is to go on to its own end when the time is up: the model as the spec has it, then its best rival.
+
+        A rival goes on that is ahead, or while the model as the spec has it is not at its end either; where none has a
+        value, one that runs.
+        """
+        written = self.written
+        open_ = written is None or written.state in ("running", "pruned", "cut")
+        others = [trial for trial in self.of("running", "complete", "pruned", "cut") if trial.number != WRITTEN]
+        rival = max(
+            (trial for trial in others if trial.value is not None or trial.state == "running"),
+            key=lambda trial: (-math.inf if trial.value is None else trial.value, -trial.number),
+            default=None,
+        )
+        numbers = [WRITTEN] if open_ else []
+        if rival is not None and rival.state != "complete" and (open_ or rival is self.best):
+            numbers.append(rival.number)
+        return numbers
+
+    def take(self, event: Event) -> Trial | None:
+        """Note what an event of a trial says; the trial, where it was begun before."""
+        number = event["number"]
+        if event["event"] == "started":
+            begun = self.trials.setdefault(number, Trial(number, event["parameters"]))
+            begun.attempt += begun.state != "running"
+            begun.state, begun.found = "running", None
+            return None
+        trial = self.trials.get(number)
+        if trial is None:
+            return None
+        if event["event"] == "row":
+            trial.add(event["row"])
+            trial.seconds += float(event["row"].get("seconds", 0.0))
+            return trial
+        for row in event.get("history", []):
+            trial.add(row)
+        trial.seconds = max(trial.seconds, event.get("seconds", 0.0))
+        trial.value, trial.found = event.get("value", trial.value), event.get("found")
+        if event["state"] in ("pruned", "cut"):
+            trial.stop(event["state"])
+        else:
+            trial.state, trial.error = event["state"], event.get("error")
+        return trial
 
     def end(self) -> None:
         """It is over: what still runs was stopped, and counts with what it reached."""
         for trial in self.of("running"):
-            trial.cut_off()
+            trial.stop("cut")
         self.over = True
+
+    def inherit(self, trials: Iterable[Trial]) -> None:
+        """Take over what another search tried; what its time cut is tried again, from its checkpoint where there is
+        one."""
+        self.over, self.finishing = False, []
+        for trial in trials:
+            if trial.state in ("complete", "pruned"):
+                self.trials[trial.number] = dataclasses.replace(trial, inherited=True)
+            elif trial.state in ("running", "cut"):
+                self.trials[trial.number] = dataclasses.replace(trial, state="running")
+            else:
+                self.trials.pop(trial.number, None)
 
 
 class Record:
     """The trials of a search by the labels of its models, and the seconds it took over all attempts."""
 
-    def __init__(self, folder: Path, key: str, labels: Iterable[str]) -> None:
-        """key: what the search is of; a record of another is not read."""
+    def __init__(self, folder: Path, key: str, labels: Iterable[str], search: str = "") -> None:
+        """key: of what trials depend on; a record of another is not read. search: what the search itself depends on
+        beside, such as its time; what another search left is inherited, and its time counts."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._key = folder, key
-        self._saved, self._begun = -math.inf, time.monotonic()
+        self._folder, self._key, self._search = folder, key, search
+        self._saved = -math.inf
+        self._begun: float | None = time.monotonic()
+        """None: the clock stands."""
         found = checkpoint.read(folder, key)
-        fresh = {"identity": secrets.token_hex(8), "seconds": 0.0, "parts": {}}
-        state: dict[str, Any] = found[0] if found is not None else fresh
-        self.identity: str = state["identity"]
+        state: dict[str, Any] = found[0] if found is not None else {}
+        self.is_new = found is None
+        another = state.get("search", search) != search
+        self.identity: str = secrets.token_hex(8) if another or self.is_new else state["identity"]
         """Of this search, over all attempts; one that begins anew, of the same settings even, has another."""
-        self._before = float(state["seconds"])
-        self.parts = {label: _part(state["parts"].get(label, {})) for label in labels}
-        if found is None:
-            self.save()
+        self._before = float(state.get("seconds", 0.0))
+        self._finished = 0.0 if another else float(state.get("finish", 0.0))
+        self._finish_begun: float | None = None
+        self.parts = {label: _part(state.get("parts", {}).get(label, {})) for label in labels}
+        if another:
+            self._before -= float(state.get("finish", 0.0))
+            for part in self.parts.values():
+                part.inherit(list(part.trials.values()))
+        self.save()
 
     @property
     def seconds(self) -> float:
         """Wall time of the search so far, that of earlier attempts included."""
-        return self._before + time.monotonic() - self._begun
+        return self._before + (0.0 if self._begun is None else time.monotonic() - self._begun)
+
+    @property
+    def finish_seconds(self) -> float:
+        """How much of it trials went on for after the search's time."""
+        running = 0.0 if self._finish_begun is None else time.monotonic() - self._finish_begun
+        return self._finished + running
+
+    def begin_finish(self) -> None:
+        """From now on the time counts as that of finishing, to `end_finish`."""
+        if self._finish_begun is None:
+            self._finish_begun = time.monotonic()
+
+    def end_finish(self) -> float:
+        """See `begin_finish`; returns the seconds since then."""
+        before, self._finished, self._finish_begun = self._finished, self.finish_seconds, None
+        return self._finished - before
 
     def start_clock(self) -> None:
-        """Count from now: the wait for a cluster's nodes is no time of the search."""
+        """Count from now: the wait for Ray, and for a cluster's nodes, is no time of the search."""
         self._begun = time.monotonic()
+
+    def stop_clock(self) -> None:
+        """What follows is no time of the search."""
+        self._before, self._begun = self.seconds, None
 
     def put_back_failures(self) -> None:
         """For another attempt: what failed is tried again, under its number, with as large a share of the time.
 
-        So the same cause fails the search again. What never came to run stays so, where others had the time.
+        So the same cause fails the search again. What was cut for lack of time stays so, where others had the time.
         """
         tried = back = 0
         for part in self.parts.values():
-            again = [one for one in part.of("failed") if one.error != CUT_OFF or part.best is None]
+            again = part.of("failed") if part.best is not None else part.of("failed", "cut", "skipped")
             for trial in again:
                 trial.put_back()
-            part.over = part.over and not again
+            if again:
+                part.over, part.finishing = False, []
             tried, back = tried + len(part.trials), back + len(again)
         if tried:
-            self._before, self._begun = self.seconds * (1 - back / tried), time.monotonic()
+            self.end_finish()
+            share = 1 - back / tried
+            self._before, self._finished, self._begun = self.seconds * share, self._finished * share, time.monotonic()
         self.save()
 
     def save(self) -> None:
@@ -163,9 +267,14 @@ class Record:
         parts = {label: dataclasses.asdict(part) for label, part in self.parts.items()}
         # JSON has no keys that are numbers.
         lists = {label: {**part, "trials": list(part["trials"].values())} for label, part in parts.items()}
-        checkpoint.write(
-            self._folder, self._key, {"identity": self.identity, "seconds": self.seconds, "parts": lists}, {}
-        )
+        state = {
+            "identity": self.identity,
+            "search": self._search,
+            "seconds": self.seconds,
+            "finish": self.finish_seconds,
+            "parts": lists,
+        }
+        checkpoint.write(self._folder, self._key, state, {})
         self._saved = time.monotonic()
 
     def save_soon(self) -> None:
@@ -176,4 +285,5 @@ class Record:
 
 def _part(state: Mapping[str, Any]) -> Part:
     trials = [Trial(**entry) for entry in state.get("trials", [])]
-    return Part({trial.number: trial for trial in trials}, bool(state.get("over", False)))
+    known = {trial.number: trial for trial in trials}
+    return Part(known, bool(state.get("over", False)), list(state.get("finishing", [])))

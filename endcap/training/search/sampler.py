@@ -89,7 +89,7 @@ class Sampler:
                 self._asked[number].report(value, epoch)
 
     def ended(self, number: int, state: str, value: float | None) -> None:
-        """The outcome of a trial. What was pruned ranks below all that ran to their end, the later the better."""
+        """The outcome of a trial. What was stopped ranks below all that ran to their end, the later the better."""
         import optuna
 
         states = optuna.trial.TrialState
@@ -99,7 +99,7 @@ class Sampler:
                 if state == "complete" and value is not None:
                     self._study.tell(trial, value)
                 else:
-                    self._study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
+                    self._study.tell(trial, state=states.PRUNED if state in ("pruned", "cut") else states.FAIL)
 
     def _new(self, values: Values) -> bool:
         text = json.dumps({**self._base, **values}, sort_keys=True)
@@ -111,7 +111,8 @@ class Sampler:
 
 def importances(domains: Mapping[str, Domain], base: Values, trials: Sequence[Trial]) -> dict[str, float]:
     """How much each parameter had to do with being among the best, shares of 1, largest first; empty where the trials
-    are too few to tell. A pruned trial counts with what it reached: it was stopped because that was low."""
+    are too few to tell. A pruned trial counts with what it reached: it was stopped because that was low. One that was
+    cut does not: it was stopped for lack of time."""
     valued = [(trial, {**{name: base.get(name) for name in domains}, **trial.parameters}) for trial in trials]
     usable = [
         (trial, values)

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from endcap.cpus import cpu_limit, memory_limit
-from endcap.errors import DataError, UserError
+from endcap.errors import DataError
 from endcap.features.emptied import no_validation, one_moment
 from endcap.features.view import View
+from endcap.progress import Notice
 from endcap.spec.base import format_duration
-from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
+from endcap.spec.model import BlendSpec
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import Values, changed, domains, members, parameters, starts
+from endcap.spec.tunable import Values, domains, members, parameters, starts
 from endcap.store import Store
+from endcap.training.search import checkpoints, lines
+from endcap.training.search.agenda import STEP_BYTES
+from endcap.training.search.budget import Budget
+from endcap.training.search.costs import PROCESS_BYTES, Size, estimate
+from endcap.training.search.following import Following, Kept
 from endcap.training.search.mlflow_runs import Runs
+from endcap.training.search.outcome import Searched, chosen, facts_of_member, facts_of_search, winner
 from endcap.training.search.process import RayProcess, ended_with
 from endcap.training.search.ray_cluster import cluster_of, refuse_own_folder
-from endcap.training.search.record import CUT_OFF, Part, Record, Trial
-from endcap.training.search.sampler import importances
+from endcap.training.search.record import WRITTEN, Part, Record, Trial
+from endcap.training.search.refusal import reasons_of, refuse
+from endcap.training.search.shared import inherit, share, shared_key
 from endcap.training.search.shares import Share, shares
 from endcap.training.search.stage import Stage, Task
 
 Progress = Callable[[str], None]
-_RESERVE, _RESERVE_SHARE = 2.0, 0.03
-"""Of the time, kept for ending Ray: seconds at most, and share of it."""
-_SHOWN_REASONS = 5
-_STEP_BYTES, _TRIAL_BYTES = 2**30, 2**30
-"""Memory that the step and Ray's own processes take, and that a trial is given."""
-
-
-@dataclass(frozen=True)
-class Searched:
-    """spec: the chosen model. found: what its trial's fit found out (`FitReport.found`), to fit with on other parts;
-    None: its fit has to find that itself. history: of that trial. facts: for the trained model's `facts["search"]`."""
-
-    spec: ModelSpec
-    found: Mapping[str, Any] | None
-    facts: dict[str, Any] = field(default_factory=dict)
-    history: list[Mapping[str, float]] = field(default_factory=list)
+_FIRST_EPOCH = 120.0
+"""Seconds that the model as the spec has it goes on for at least, up to the end of its first epoch: one that is slow is
+told from one that never ends."""
+_RAY_WITHIN = 600.0
+"""Seconds in which Ray has to be there."""
 
 
 def is_searched(settings: TrainSettings) -> bool:
@@ -53,6 +50,7 @@ def is_searched(settings: TrainSettings) -> bool:
     return search is not None and search.trials > 1 and bool(domains(settings.model, search))
 
 
+@contextlib.contextmanager
 def search(
     settings: TrainSettings,
     dataset: str,
@@ -60,21 +58,31 @@ def search(
     view: View,
     *,
     key: str,
-    work: Path,
+    tried: Path,
     registry_uri: str | None = None,
     above: Callable[[], str | None] = lambda: None,
     progress: Progress = lambda line: None,
-) -> Searched:
-    """Try settings on the training part, judged by the validation part, and choose the best.
+) -> Iterator[Searched]:
+    """Try settings on the training part, judged by the validation part, and choose the best. Without a search the model
+    is the spec's.
 
-    key: of the trained model that the search is for. above: gives the run in MLflow that the search's is below. A
-    search that was killed goes on with what `work` keeps of it; its time counts from where it was. One that was refused
-    tries again what failed. A blend's members are searched one after the other, those without epochs first, since what
-    they leave of the time is the others'.
+    key: of the trained model that the search is for. tried: the folder in which the winner is fitted on `train`; its
+    checkpoints are put there. above: gives the run in MLflow that the search's is below. A search that was killed goes
+    on with what the store keeps of it, with another budget too, and its time counts from where it was; what failed is
+    tried again. To the block's end no other process searches the same. A blend's members are searched one after the
+    other, those without epochs first, since what they leave of the time is the others'; one that cannot be used is left
+    out. After the time of each, the model as the spec has it
+    and its best rival go on from their checkpoints to their own ends, for `search.finish` at most. The outcome is never
+    below the model as the spec has it, on validation: where that does not come to its end, it is what comes out, with
+    the best trial as its `rival`, and whoever calls fits it to its end (`settled`).
+
     Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
-    `search.max_failed` of the trials failed, or none came to the end of an epoch in time; TransientError where Ray went
-    away.
+    `search.max_failed` of a model's trials failed, or none came to the end of an epoch in time; TransientError where
+    Ray went away.
     """
+    if not is_searched(settings):
+        yield Searched(settings.model, None)
+        return
     if not len(view.validation):
         raise DataError(
             f"recommender {settings.name!r}: a search judges its trials on the validation part, and "
@@ -87,7 +95,11 @@ def search(
         refuse_own_folder("search", settings.search, store)
     if settings.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", settings.training, store)
-    return _Search(settings, dataset, store, key, work, registry_uri, above, progress).run()
+    shared = shared_key(settings, dataset)
+    with store.workspace(f"searches/{settings.name}", shared, progress) as work:
+        searching = _Search(settings, dataset, store, view, (key, shared), work, registry_uri, above, progress)
+        yield searching.run(tried)
+        searching.clear()
 
 
 def trials_here(search: Search, cores: int, memory: int) -> int:
@@ -95,7 +107,7 @@ def trials_here(search: Search, cores: int, memory: int) -> int:
 
     A container may have a small limit of memory and none of cores, on a machine of very many.
     """
-    by_memory = (memory - _STEP_BYTES) // _TRIAL_BYTES
+    by_memory = (memory - STEP_BYTES) // PROCESS_BYTES
     return max(1, min(math.floor(cores / search.cpu + 1e-9), by_memory, search.trials))
 
 
@@ -112,93 +124,105 @@ class _Search:
         settings: TrainSettings,
         dataset: str,
         store: Store,
-        key: str,
+        view: View,
+        keys: tuple[str, str],
         work: Path,
         registry_uri: str | None,
         above: Callable[[], str | None],
         progress: Progress,
     ) -> None:
-        self._settings, self._dataset, self._store = settings, dataset, store
-        self._key, self._work, self._tell = key, work, progress
+        self._settings, self._dataset, self._store, self._work = settings, dataset, store, work
+        self._key, self._shared = keys
+        self._tell, self._size = progress, Size.of(view)
         self._spec: Search = settings.search or Search()
         self._domains = domains(settings.model, self._spec)
         self._members = {label: members(settings.model)[label] for label in self._domains}
-        self._budget = self._spec.time_budget.total_seconds()
-        self._work.mkdir(parents=True, exist_ok=True)
-        self._record = Record(self._work / "record", self._key, self._domains)
+        self._record = Record(work / "record", self._shared, self._domains, self._key)
+        if self._record.is_new:
+            inherit(store, settings.name, self._shared, self._record.parts)
+        self._budget = Budget(self._spec, self._record)
         self._runs = Runs(settings, store, registry_uri, self._record.identity, dataset, progress, above)
+        self._left_out: dict[str, str] = {}
+        self._gone: set[tuple[str, int, int]] = set()
+        """Trials whose checkpoints were removed."""
 
-    def run(self) -> Searched:
+    def run(self, tried: Path) -> Searched:
+        """Search, and choose. tried: see `search`."""
         self._runs.begin()
         try:
             if not all(part.over for part in self._record.parts.values()):
                 self._try_all()
-            for label, part in self._record.parts.items():
-                self._refuse(label, part)
+            self._record.stop_clock()
+            self._look_at_members()
         except BaseException as error:
             self._record.save()
             self._runs.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
-        return self._chosen()
+        share(self._store, self._settings.name, self._shared, self._record.parts)
+        return self._chosen(tried)
+
+    def clear(self) -> None:
+        """What is kept of trials elsewhere is not needed any more; here it goes with the workspace."""
+        if self._elsewhere:
+            for label, part in self._record.parts.items():
+                checkpoints.prune(self._task(label), self._store, part, self._gone, every=True)
 
     def _try_all(self) -> None:
         self._told_beginning()
-        with cluster_of(self._settings, self._key, self._tell) as address:
-            if self._spec.cluster is not None:
-                self._record.start_clock()
-            with ended_with(_Process(self._work, address, self._cpus(), self._spec)) as process:
-                # While Ray starts: it makes the models, and for that imports what they need.
-                shared = shares(self._members, self._spec.trials)
-                concurrency = self._concurrency(process)
-                for place, share in enumerate(shared):
-                    part = self._record.parts[share.label]
-                    weight = sum(one.weight for one in shared[place:])
-                    if not part.over:
-                        self._try(process, share, part, self._left() * share.weight / weight, concurrency)
-                if self._left() <= 0:
-                    process.kill()
+        with (
+            cluster_of(self._settings, self._key, self._tell) as address,
+            ended_with(_Process(self._work, address, self._cpus(), self._spec, self._spec.nice)) as process,
+        ):
+            # While Ray starts: it makes the models, and for that imports what they need.
+            shared = shares(self._members, self._spec.trials)
+            concurrency = self._concurrency(process)
+            for place, own in enumerate(shared):
+                part = self._record.parts[own.label]
+                if not part.over:
+                    of_rest = own.weight / sum(one.weight for one in shared[place:])
+                    self._try(process, own, part, of_rest, concurrency)
+            if self._budget.left <= 0 or self._budget.finish_left <= 0:
+                process.kill()
 
-    def _try(self, process: RayProcess, share: Share, part: Part, seconds: float, concurrency: int) -> None:
-        """Search one model, for as many seconds at most."""
-        if len(part.ended) < share.trials and seconds > 0:
+    def _try(self, process: RayProcess, own: Share, part: Part, of_rest: float, concurrency: int) -> None:
+        """Search one model, and finish. of_rest: its share of what is left of the time."""
+        # One that was finishing when it was killed has had its time for trying.
+        seconds = 0.0 if part.finishing else max(0.0, self._budget.left * of_rest)
+        finish = max(0.0, self._budget.finish_left * of_rest)
+        if (seconds > 0 and len(part.ended) < own.trials) or (finish > 0 and part.unfinished()):
+            self._told_cost(own, seconds)
+            points = self._points(own.label)
             stage = Stage(
-                task=self._task(share.label),
+                task=self._task(own.label),
                 seconds=seconds,
-                trials=share.trials,
+                finish=finish,
+                first_epoch=_FIRST_EPOCH if finish > 0 else 0.0,
+                trials=own.trials,
                 known=part.ended,
-                first=self._first(share, part),
-                spared=len(self._points(share.label)),
+                first=self._first(own, part),
+                written=points[0],
+                spared=len(points),
+                most_failed=self._spec.max_failed * own.trials,
                 concurrency=concurrency,
+                size=self._size,
+                memory=None if self._elsewhere else memory_limit(),
             )
-            process.run(stage)
-            self._follow(process, share, part)
+            Following(process, own, part, stage, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
         part.end()
+        if part.finishing:
+            self._tell(lines.finished(own.label, part, self._record.end_finish()))
         self._record.save()
+        for trial in part.of("cut"):
+            self._runs.ended(own.label, trial)
+        self._prune(own.label, part)
+        if isinstance(self._settings.model, BlendSpec):
+            self._look_at(own.label, part)
 
-    def _follow(self, process: RayProcess, share: Share, part: Part) -> None:
-        """Take events until the stage is over, or the time of the whole search."""
-        while (left := self._left()) > 0:
-            event = process.event(min(left, 1.0))
-            if event is None:
-                continue
-            if event["event"] == "over":
-                return
-            trial = _taken(event, part)
-            if trial is None or trial.state == "running":
-                self._record.save_soon()
-                continue
-            self._record.save()
-            self._runs.ended(share.label, trial)
-            self._tell(self._line(share, trial, part))
-            if len(part.of("failed")) > self._spec.max_failed * share.trials:
-                self._refuse(share.label, part)
-
-    def _first(self, share: Share, part: Part) -> list[tuple[int, Values]]:
+    def _first(self, own: Share, part: Part) -> list[Trial]:
         """What is tried before anything is sampled: trials that were cut off, the model as it is, known settings."""
-        points = self._points(share.label)
-        cut_off = [(trial.number, trial.parameters) for trial in part.of("running")]
-        fresh = [(number, point) for number, point in enumerate(points, 1) if number not in part.trials]
-        return [*cut_off, *fresh][: share.trials - len(part.ended)]
+        points = enumerate(self._points(own.label), WRITTEN)
+        fresh = [Trial(number, point) for number, point in points if number not in part.trials]
+        return [*part.of("running"), *fresh][: max(0, own.trials - len(part.ended))]
 
     def _points(self, label: str) -> list[Values]:
         """The model as it is, and known settings."""
@@ -210,17 +234,31 @@ class _Search:
     def _task(self, label: str) -> Task:
         folder = None if self._elsewhere else str(self._work / "fits" / (label or "model"))
         document = self._settings.model_dump_json(by_alias=True)
-        return Task(self._store.root, self._dataset, document, label, folder)
+        return Task(self._store.root, self._dataset, document, self._settings.name, self._shared, label, folder)
+
+    def _kept(self, label: str) -> Kept:
+        prune, refuse = functools.partial(self._prune, label), functools.partial(self._refuse, label)
+        return Kept(self._record, self._runs, prune, refuse)
+
+    def _refuse(self, label: str, part: Part) -> None:
+        refuse(label, part, self._spec, self._record)
+
+    def _prune(self, label: str, part: Part) -> None:
+        checkpoints.prune(self._task(label), self._store, part, self._gone)
 
     def _concurrency(self, process: RayProcess) -> int:
-        """Trials at once, when Ray is there."""
-        while (left := self._left()) > 0:
-            event = process.event(min(left, 1.0))
+        """Trials at once, when Ray is there: the time counts from then."""
+        self._tell("starting Ray")
+        end = time.monotonic() + _RAY_WITHIN
+        while time.monotonic() < end:
+            event = process.event(1.0)
             if event is not None and event["event"] == "ready":
+                self._record.start_clock()
                 if event["GPU"] and not self._spec.gpu:
                     self._tell(f"warning: search.gpu is 0, so that trials leave {event['GPU']:g} GPUs unused")
                 limit = int(event["limit"])
                 return min(self._spec.concurrency or (limit if self._elsewhere else self._here()), limit)
+        process.kill()
         return 1
 
     def _cpus(self) -> int:
@@ -234,71 +272,49 @@ class _Search:
     def _elsewhere(self) -> bool:
         return self._spec.address is not None or self._spec.cluster is not None
 
-    def _left(self) -> float:
-        """Seconds of the budget, less what ending takes."""
-        return self._budget - min(_RESERVE, _RESERVE_SHARE * self._budget) - self._record.seconds
-
-    def _refuse(self, label: str, part: Part) -> None:
-        """Raise where the trials do not make a search: too many failed, or none reached a value."""
-        failed = part.of("failed")
-        reasons = Counter(trial.error or "no reason known" for trial in failed).most_common(_SHOWN_REASONS)
-        told = "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in reasons)
-        of = f" of {label}" if label else ""
-        tried = len(part.trials)
-        # What never came to run for lack of time did not fail.
-        real = [trial for trial in failed if trial.error != CUT_OFF]
-        if part.best is not None and len(real) <= self._spec.max_failed * max(tried, 1):
+    def _look_at_members(self) -> None:
+        """Raise where there is no model: the only one's trials gave none, or no member is left."""
+        model, parts = self._settings.model, self._record.parts
+        if not isinstance(model, BlendSpec):
+            self._refuse("", parts[""])
             return
-        self._record.put_back_failures()
-        if not real:
-            raise UserError(
-                f"the search{of} ended after {format_duration(self._spec.time_budget)} before any trial ended its "
-                "first epoch; set search.time_budget longer, search.concurrency smaller, or try a smaller model",
-                code="search.time-over",
-                limit=format_duration(self._spec.time_budget),
-                trials=tried,
-            )
-        raise UserError(
-            f"{len(real)} of {tried} trials{of} failed, and search.max_failed allows {self._spec.max_failed:.0%}: "
-            f"{told}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)",
-            code="search.too-many-failed",
-            failed=len(real),
-            trials=tried,
-            limit=self._spec.max_failed,
-            reasons=told,
-        )
+        for label, part in parts.items():
+            if label not in self._left_out:
+                self._look_at(label, part)
+        if self._left_out.keys() == model.members.keys():
+            label = next(iter(self._left_out))
+            self._refuse(label, parts[label])
 
-    def _chosen(self) -> Searched:
-        facts: dict[str, Any] = {}
-        specs: dict[str, SingleSpec] = {}
-        best: Trial | None = None
-        for label, part in self._record.parts.items():
-            best = part.best
-            assert best is not None
-            specs[label] = changed(self._members[label], best.parameters)
-            facts[label] = self._facts(label, part, best)
+    def _look_at(self, label: str, part: Part) -> None:
+        """Leave a member out where none of its trials has a value, and say so."""
+        if part.best is None:
+            why = self._left_out[label] = reasons_of(part) or "none of its trials ended an epoch in time"
+            self._tell(Notice(f"{label} is left out of the blend: {why}", member=label, reason=why))
+
+    def _chosen(self, tried: Path) -> Searched:
+        parts = self._record.parts
+        found = {label: winner(part, self._spec) for label, part in parts.items()}
+        winners = {label: trial for label, trial in found.items() if trial is not None}
+        facts = {
+            label: facts_of_member(self._members[label], self._domains[label], part, found[label])
+            for label, part in parts.items()
+        }
         run = self._runs.end(self._record)
-        counts = {
-            "failed": sum(one["failed"] for one in facts.values()),
-            "seconds": round(self._record.seconds, 3),
-            "run": run,
-        }
+        whole = facts_of_search(self._spec, self._record, self._left_out, self._shared, run)
         model = self._settings.model
-        if isinstance(model, BlendSpec):
-            document = model.model_dump(mode="json", by_alias=True)
-            document["members"] |= {label: one.model_dump(mode="json", by_alias=True) for label, one in specs.items()}
-            return Searched(type(model).model_validate(document), None, {"members": facts, **counts})
-        assert best is not None
-        return Searched(specs[""], best.outcome(), {**facts[""], **counts}, list(best.history))
+        own = {"members": facts, **whole} if isinstance(model, BlendSpec) else {**facts[""], **whole}
+        resumed = [self._resumed(tried, label, trial) for label, trial in winners.items()]
+        return chosen(model, self._members, winners, parts, self._left_out, own, resumed=all(resumed))
 
-    def _facts(self, label: str, part: Part, best: Trial) -> dict[str, Any]:
-        base = parameters(self._members[label])
-        return {
-            "trials": [trial.facts() for _, trial in sorted(part.trials.items())],
-            "importances": importances(self._domains[label], base, part.of("complete", "pruned")),
-            "best": best.number,
-            "failed": len(part.of("failed")),
-        }
+    def _resumed(self, tried: Path, label: str, best: Trial) -> bool:
+        """Put the checkpoints of a winner where it is fitted on `train`, if it is; whether it came to its end, so that
+        the fit ends at once."""
+        is_whole = isinstance(self._settings.model, BlendSpec) or not self._settings.refit
+        is_fitted = is_whole or (best.number == WRITTEN and best.state == "cut")
+        if self._settings.workers > 1 or not is_fitted:
+            return False
+        copied = checkpoints.copy(self._task(label), self._store, best, tried / label)
+        return copied and best.state == "complete"
 
     def _told_beginning(self) -> None:
         searched = ", ".join(
@@ -308,38 +324,16 @@ class _Search:
         self._tell(f"searching {self._settings.model.name}, {self._spec.trials} trials or {budget}: {searched}")
         known = [trial for part in self._record.parts.values() for trial in part.ended]
         if known:
-            self._tell(f"going on after {len(known)} trials, {self._record.seconds:.0f} s into the time")
+            inherited = sum(trial.inherited for trial in known)
+            told = f", {inherited} of them inherited" if inherited else ""
+            self._tell(f"going on after {len(known)} trials{told}, {self._record.seconds:.0f} s into the time")
 
-    def _line(self, share: Share, trial: Trial, part: Part) -> str:
-        name = f"{share.label} trial" if share.label else "trial"
-        epochs = f" after {trial.epochs} epochs" if trial.epochs else ""
-        value = f", next_ndcg@20 {trial.value:.4f}" if trial.value is not None else ""
-        why = f": {trial.error}" if trial.error else ""
-        best = f"best {part.best.value:.4f} of trial {part.best.number}" if part.best else "none has a value yet"
-        left = format_duration(timedelta(seconds=max(0, round(self._left()))))
-        return f"{name} {trial.number}/{share.trials} {trial.state}{epochs}{value}{why}  ({best}, {left} left)"
-
-
-def _taken(event: dict[str, Any], part: Part) -> Trial | None:
-    """Note what an event says; the trial that it is about."""
-    number = event["number"]
-    if event["event"] == "started":
-        part.trials.setdefault(number, Trial(number, event["parameters"])).state = "running"
-        return None
-    trial = part.trials.get(number)
-    if trial is None:
-        return None
-    if event["event"] == "row":
-        trial.add(event["row"])
-        trial.seconds += float(event["row"].get("seconds", 0.0))
-        return trial
-    trial.state = event["state"]
-    for row in event.get("history", []):
-        trial.add(row)
-    trial.value, trial.found = event.get("value", trial.value), event.get("found")
-    trial.seconds = max(trial.seconds, event.get("seconds", 0.0))
-    if trial.state == "pruned":
-        trial.cut_off()
-    else:
-        trial.error = event.get("error")
-    return trial
+    def _told_cost(self, own: Share, seconds: float) -> None:
+        """Say so where a law lets expect that not even one trial ends in time."""
+        cost = estimate(self._members[own.label], self._size)
+        if cost.seconds is not None and cost.seconds > seconds:
+            name = own.label or self._settings.model.name
+            self._tell(
+                f"warning: a trial of {name} is estimated to take {lines.duration(cost.seconds)} with "
+                f"{self._size.items:,} items, and has {lines.duration(seconds)}"
+            )

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from endcap.cpus import time_on_cores
 from endcap.features.view import View
 from endcap.models.learn import tried, validation_of, view_of
 from endcap.spec.model import SingleSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members
-from endcap.store import Store, fingerprint, open_store
+from endcap.store import Store, open_store
+from endcap.training.search.checkpoints import workspace
 from endcap.training.search.stage import Task
 
 Report = Callable[[dict[str, Any]], bool]
@@ -27,7 +26,9 @@ Report = Callable[[dict[str, Any]], bool]
 
 
 def run(task: Task, number: int, values: Values, report: Report) -> None:
-    """Fit with these values; reports each epoch as {"row"}, and at last {"state", "value", "found", "history", …}.
+    """Fit with these values; reports each epoch as {"row", "waited"}, and at last {"state", "value", "found", …}.
+
+    waited: share of the epoch that the process was kept waiting for a core; None where that is not known.
 
     What goes wrong is reported as the state `failed` with its reason: one bad setting does not end the search.
     """
@@ -44,14 +45,14 @@ def run(task: Task, number: int, values: Values, report: Report) -> None:
 def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str, Any]:
     store, settings, view = _opened(task.store, task.dataset, task.settings)
     spec = changed(members(settings.model)[task.label], values)
-    going = True
+    going, waits = True, _Waits()
 
     def observe(row: Mapping[str, float]) -> bool:
         nonlocal going
-        going = report({"row": {name: float(value) for name, value in row.items()}})
+        going = report({"row": {name: float(value) for name, value in row.items()}, "waited": waits.share()})
         return going
 
-    with _workspace(task, store, settings.name, number, values) as work:
+    with workspace(task, store, number, values) as work:
         learned = tried(
             spec,
             view,
@@ -67,6 +68,21 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
         return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
     found = dict(learned.report.found)
     return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
+
+
+class _Waits:
+    """How much of the time since it was last asked the process was ready to run and had no core."""
+
+    def __init__(self) -> None:
+        self._at, self._before = time.monotonic(), time_on_cores()
+
+    def share(self) -> float | None:
+        at, now, before = time.monotonic(), time_on_cores(), self._before
+        seconds, self._at, self._before = at - self._at, at, now
+        if now is None or before is None:
+            return None
+        ran, waited = (max(0, new - old) / 1e9 for new, old in zip(now, before, strict=True))
+        return round(waited / max(seconds, ran + waited, 1e-9), 4)
 
 
 def _value(history: list[dict[str, float]], model: Any, view: View, settings: TrainSettings) -> float | None:
@@ -88,27 +104,6 @@ def searchable(view: View) -> View:
     """The view without the test sessions: no trial can look at what the winner is judged on."""
     baskets = {part: one for part, one in view.baskets.items() if part != "test"}
     return dataclasses.replace(view, test=view.test.take(np.zeros(0, dtype=np.int64)), baskets=baskets)
-
-
-@contextlib.contextmanager
-def _workspace(task: Task, store: Store, name: str, number: int, values: Values) -> Iterator[Path]:
-    """Where the trial's checkpoints are; gone when the trial ended, there again when it was killed."""
-    if task.folder is not None:
-        work = Path(task.folder) / f"{number}-{fingerprint(values)}"
-        try:
-            yield work
-        finally:  # which a kill does not come to
-            shutil.rmtree(work, ignore_errors=True)
-        return
-    failure = None
-    key = fingerprint(task.dataset, task.settings, task.label, number, values)
-    with store.workspace(f"trials/{name}", key) as work:
-        try:
-            yield work
-        except Exception as error:
-            failure = error  # nobody goes on from there: the workspace is to be left empty
-    if failure is not None:
-        raise failure
 
 
 def member_of(task: Task) -> SingleSpec:

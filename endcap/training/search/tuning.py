@@ -27,13 +27,14 @@ from ray.tune.stopper import Stopper
 
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings
-from endcap.spec.tunable import domains, parameters
+from endcap.spec.tunable import parameters
+from endcap.training.search.agenda import Agenda
 from endcap.training.search.ray_process import reason_of
-from endcap.training.search.sampler import Sampler
 from endcap.training.search.stage import Stage, Task
 from endcap.training.search.trial import member_of, run
 
 Emit = Callable[[dict[str, Any]], None]
+_NO_END = 10**6
 _REDUCTION = 3
 """ASHA lets the best third of those that reached a rung go on."""
 _MANY_EPOCHS = 100
@@ -43,32 +44,31 @@ _DIED_AGAIN = 1
 
 
 def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
-    """Run the stage; `emit` is told of each trial's start, rows and end. Ray is connected.
+    """Run the stage; `emit` is told what its `Agenda` tells. Ray is connected.
 
     storage: a folder for Tune's own files; None: where the cluster has its own.
     """
-    task = stage.task
-    settings = TrainSettings.model_validate_json(task.settings)
-    search = settings.search or Search()
-    searcher = _Searcher(stage, task, search, settings, emit)
-    ending = _Ending(stage.seconds)
+    search = TrainSettings.model_validate_json(stage.task.settings).search or Search()
+    agenda = Agenda(stage, emit)
+    searcher = _Searcher(stage.task, search, agenda)
     trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(search, stage),
-            num_samples=max(1, stage.trials - len(stage.known)),
+            scheduler=_scheduler(search, stage, agenda),
+            # The agenda says when there is nothing left.
+            num_samples=_NO_END,
             max_concurrent_trials=stage.concurrency,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=f"search-{time.time_ns()}",
             storage_path=storage,
-            stop=ending,
+            stop=_Ending(agenda),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=_DIED_AGAIN),
-            callbacks=[_Watch(searcher, ending)],
+            callbacks=[_Watch(searcher, agenda)],
         ),
     )
     tuner.fit()
@@ -113,65 +113,42 @@ class _Unkept:
 
 
 class _Searcher(_Unkept, Searcher):
-    """Settings from our sampler for Tune; and the one place that hears of every trial."""
+    """The agenda for Tune; and the one place that hears of every trial."""
 
-    def __init__(self, stage: Stage, task: Task, search: Search, settings: TrainSettings, emit: Emit) -> None:
+    def __init__(self, task: Task, search: Search, agenda: Agenda) -> None:
         super().__init__(metric="best", mode="max")
-        member = member_of(task)
-        space = domains(settings.model, search)[task.label]
-        self._sampler = Sampler(space, parameters(member), settings.seed, stage.trials)
-        for known in stage.known:
-            self._sampler.known(known)
-        self._first = list(stage.first)
-        numbers = [number for number, _ in self._first] + [known.number for known in stage.known]
-        self._next = max(numbers, default=0) + 1
-        self._last = stage.trials
-        self._task, self._gpu, self._emit = dataclasses.asdict(task), search.gpu, emit
-        self._running: dict[str, int] = {}
+        self._agenda = agenda
+        self._task, self._gpu = dataclasses.asdict(task), search.gpu
+        self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        if self._first:
-            number, values = self._first.pop(0)
-            self._sampler.given(number, values)
-        else:
-            number = self._next
-            suggested = self._sampler.suggest(number) if number <= self._last else None
-            if suggested is None:
-                return str(Searcher.FINISHED)
-            values = suggested
-            self._next += 1
-        self._running[trial_id] = number
-        self._emit({"event": "started", "number": number, "parameters": values})
+        chosen = self._agenda.next()
+        if chosen == "wait":
+            return None
+        if chosen == "done":
+            return str(Searcher.FINISHED)
+        number, values = chosen
+        self._numbers[trial_id] = number
         return {"number": number, "values": values, "task": self._task, "gpu": self._gpu}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         what = unflattened(result).get("what", {})
-        number = self._running.get(trial_id)
-        if number is None:
-            return
+        number = self._numbers[trial_id]
         if "row" in what:
-            if "best" in result:
-                self._sampler.reached(number, result["epoch"], result["best"])
-            self._emit({"event": "row", "number": number, "row": what["row"]})
+            self._agenda.row(number, what, result.get("epoch"), result.get("best"))
         elif "state" in what:
-            self._ended(trial_id, what)
+            self._agenda.ended(number, what)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result:
             self.on_trial_result(trial_id, result)
         # Of one whose worker died `died` is called as well, which knows why.
-        if trial_id in self._running and not error:
-            self._ended(trial_id, {"state": "pruned"})
+        if not error:
+            self._agenda.ended(self._numbers[trial_id], {"state": "pruned"})
 
     def died(self, trial_id: str, reason: str) -> None:
         """The worker of a trial died, and it is not tried again."""
-        if trial_id in self._running:
-            self._ended(trial_id, {"state": "failed", "error": reason})
-
-    def _ended(self, trial_id: str, what: dict[str, Any]) -> None:
-        number = self._running.pop(trial_id)
-        self._sampler.ended(number, what["state"], what.get("value"))
-        self._emit({"event": "ended", "number": number, **what})
+        self._agenda.ended(self._numbers[trial_id], {"state": "failed", "error": reason})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see `_Unkept`."""
@@ -193,43 +170,41 @@ def unflattened(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "what": what} if what else result
 
 
-class _Ending(Stopper):
-    """Ends the stage when its time is up."""
+class _Ending(_Unkept, Stopper):
+    """Ends the stage when nothing is to run any more."""
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() >= self._end
+    def __init__(self, agenda: Agenda) -> None:
+        self._agenda = agenda
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.over
+        return self._agenda.over
 
 
 class _Watch(_Unkept, tune.Callback):
-    """Tells why a worker died, and at the stage's end ends those that are in the midst of an epoch."""
+    """Tells why a worker died, and ends those that are in the midst of an epoch when they are not to run any more."""
 
-    def __init__(self, searcher: _Searcher, ending: _Ending) -> None:
-        self._searcher, self._ending = searcher, ending
-        self._actors: dict[str, Any] = {}
+    def __init__(self, searcher: _Searcher, agenda: Agenda) -> None:
+        self._searcher, self._agenda = searcher, agenda
+        self._running: list[Any] = []
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+        self._running.append(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._searcher.died(trial.trial_id, _reason(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self._ending.over:
-            # Tune would wait for them.
-            for actor in self._actors.values():
-                if actor is not None:
-                    ray.kill(actor)
-            self._actors.clear()
+        self._agenda.look()
+        for trial in [one for one in self._running if self._agenda.was_cut(one.config["number"])]:
+            self._running.remove(trial)
+            actor = trial.temporary_state.ray_actor
+            if actor is not None and not trial.is_finished():
+                # Tune would wait for it, and try it again.
+                trial.max_failures = 0
+                ray.kill(actor)
 
 
 def _reason(trial: Any) -> str:
@@ -238,23 +213,23 @@ def _reason(trial: Any) -> str:
     return f"{why}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in why else why
 
 
-class _Halving(tune.schedulers.ASHAScheduler):
-    """ASHA (Li et al., 2020) that lets the first `spared` trials run to their end, as rivals to all others.
+class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
+    """ASHA (Li et al., 2020) that lets trials run to their end which the agenda spares, as rivals to all others.
 
     They are settings known to be good for one kind of shop or another; some rise late, and at an early epoch two of
-    them tell little of each other.
+    them tell little of each other. Where time is short they are stopped like others.
     """
 
-    def __init__(self, spared: int, **settings: Any) -> None:
+    def __init__(self, agenda: Agenda, **settings: Any) -> None:
         super().__init__(**settings)
-        self._spared = spared
+        self._agenda = agenda
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         decided = super().on_trial_result(tune_controller, trial, result)
-        return self.CONTINUE if trial.config["number"] <= self._spared else decided
+        return self.CONTINUE if self._agenda.spares(trial.config["number"]) else decided
 
 
-def _scheduler(search: Search, stage: Stage) -> Any:
+def _scheduler(search: Search, stage: Stage, agenda: Agenda) -> Any:
     """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
     if search.scheduler == "none":
         return None
@@ -263,7 +238,7 @@ def _scheduler(search: Search, stage: Stage) -> Any:
     most = max([parameters(member_of(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.
     return _Halving(
-        stage.spared,
+        agenda,
         time_attr="epoch",
         metric="best",
         mode="max",

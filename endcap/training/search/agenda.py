@@ -1,0 +1,212 @@
+"""What is tried next of one model, what waits, and what goes on when the time is up. Without Ray, which asks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from endcap.spec.search import Search
+from endcap.spec.settings import TrainSettings
+from endcap.spec.tunable import Values, changed, domains, parameters
+from endcap.training.search.costs import PROCESS_BYTES, Cost, estimate, process_bytes, told
+from endcap.training.search.pace import Pace
+from endcap.training.search.record import WRITTEN, Part, Trial
+from endcap.training.search.sampler import Sampler
+from endcap.training.search.stage import Stage
+from endcap.training.search.trial import member_of
+
+Emit = Callable[[dict[str, Any]], None]
+Next = tuple[int, Values] | Literal["wait", "done"]
+STEP_BYTES = 2**30
+"""Memory that the step and Ray's own processes take."""
+
+
+class Agenda:
+    """Trials of one model in the order in which they are to begin.
+
+    Until the stage's time is up, or too many failed: those given, then samples, as many at once as are of use and fit
+    into memory, and none that could not end an epoch any more. Then the model as the spec has it and its best rival
+    alone go on, to their own ends, for as long as the stage allows. `emit` is told of each trial's start, epochs and
+    end, and of these turns.
+    """
+
+    def __init__(self, stage: Stage, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+        settings = TrainSettings.model_validate_json(stage.task.settings)
+        search = settings.search or Search()
+        self._stage, self._tell, self._clock = stage, emit, clock
+        self._member = member_of(stage.task)
+        space = domains(settings.model, search)[stage.task.label]
+        self._sampler = Sampler(space, parameters(self._member), settings.seed, stage.trials)
+        self._first = list(stage.first)
+        # Of those that an earlier attempt began, what they reached.
+        begun = [trial for trial in stage.first if trial.value is not None]
+        self._part = Part({trial.number: trial for trial in [*stage.known, *begun]})
+        for known in stage.known:
+            self._sampler.known(known)
+        numbers = [trial.number for trial in [*stage.first, *stage.known]]
+        self._number = max(numbers, default=0) + 1
+        self._candidate: tuple[int, Values] | None = None
+        self._pace = Pace(stage.concurrency, stage.seconds, clock)
+        self._end = clock() + stage.seconds + stage.finish
+        self._last = clock() + stage.seconds + max(stage.finish, stage.first_epoch)
+        self._running: dict[int, float] = {}
+        """Numbers, and the bytes that each takes."""
+        self._finishing: list[int] | None = None
+        """None until nothing more is tried."""
+        self._queue: list[int] = []
+        self._were_cut: set[int] = set()
+
+    def next(self) -> Next:
+        """The next trial, which counts as begun; wait: none for now, and one that runs will end; done: nothing is
+        left."""
+        while True:
+            if self._finishing is None and self._pace.left <= 0:
+                self._begin_finish()
+            if self._finishing is not None:
+                return self._next_to_finish()
+            if len(self._part.of("failed")) > self._stage.most_failed:
+                self._begin_finish()
+                continue
+            if len(self._running) >= self._pace.at_once:
+                return "wait"
+            candidate = self._candidate = self._candidate or self._chosen()
+            if candidate is None:
+                if self._running:
+                    return "wait"
+                self._begin_finish()
+                continue
+            number, values = candidate
+            cost = self._cost(values)
+            if (reason := self._too_large(cost)) is not None:
+                self._candidate = None
+                self._start(number, values)
+                self.ended(number, {"state": "skipped", "error": reason})
+                continue
+            if self._running and not (self._has_room(cost) and self._pace.in_time(cost.work)):
+                return "wait"
+            if number != WRITTEN and not self._pace.in_time(cost.work):
+                self._begin_finish()
+                continue
+            self._candidate = None
+            return self._start(number, values)
+
+    def row(self, number: int, what: dict[str, Any], epoch: int | None = None, best: float | None = None) -> None:
+        """A trial ended an epoch. what: its report (`trial.run`); best: of its epochs up to this one."""
+        if number not in self._running:
+            return
+        if epoch is not None and best is not None:
+            self._sampler.reached(number, epoch, best)
+        before = self._pace.at_once
+        self._pace.row(number, what.get("waited"))
+        self._emit({"event": "row", "number": number, "row": what["row"]})
+        if self._pace.at_once != before:
+            self._emit({"event": "pace", "at_once": self._pace.at_once})
+
+    def ended(self, number: int, what: dict[str, Any]) -> None:
+        """A trial ended. what: its state and what goes with it."""
+        if self._running.pop(number, None) is None:
+            return
+        self._pace.ended(number, complete=what["state"] == "complete")
+        self._sampler.ended(number, what["state"], what.get("value"))
+        self._emit({"event": "ended", "number": number, **what})
+
+    def spares(self, number: int) -> bool:
+        """Whether a trial is not to be stopped for falling behind."""
+        if self._finishing is not None or number == WRITTEN:
+            return True
+        return number <= self._stage.spared and not self._pace.is_short(self._stage.spared)
+
+    def look(self) -> None:
+        """What the time asks for: called again and again while trials run."""
+        if self._finishing is None and self._pace.left <= 0:
+            self._begin_finish()
+        if self.over:
+            self._cut(list(self._running))
+        elif self._finishing is not None and self._clock() >= self._end:
+            self._cut([number for number in self._running if number != WRITTEN])
+
+    def was_cut(self, number: int) -> bool:
+        """Whether a trial was running when its time was up, and is to be ended."""
+        return number in self._were_cut
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to run any more."""
+        if self._finishing is None:
+            return False
+        return not self._finishing or self._clock() >= (self._last if self._is_without_epoch() else self._end)
+
+    def _is_without_epoch(self) -> bool:
+        """Whether the model as the spec has it runs, and nobody knows yet whether it ever ends an epoch."""
+        written = self._part.written
+        return WRITTEN in self._running and (written is None or written.value is None)
+
+    def _chosen(self) -> tuple[int, Values] | None:
+        if self._first:
+            trial = self._first.pop(0)
+            self._sampler.given(trial.number, trial.parameters)
+            return trial.number, trial.parameters
+        number = self._number
+        values = self._sampler.suggest(number) if number <= self._stage.trials else None
+        if values is None:
+            return None
+        self._number += 1
+        return number, values
+
+    def _start(self, number: int, values: Values) -> tuple[int, Values]:
+        cost = self._cost(values)
+        self._running[number] = process_bytes(self._stage.size, cost)
+        self._pace.started(number, cost.work)
+        self._emit({"event": "started", "number": number, "parameters": values})
+        return number, values
+
+    def _begin_finish(self) -> None:
+        """Nothing more is tried: what is not to be finished is cut."""
+        self._finishing = self._part.unfinished() if self._stage.finish > 0 else []
+        self._cut([number for number in self._running if number not in self._finishing])
+        self._queue = [number for number in self._finishing if number not in self._running]
+        self._emit({"event": "finishing", "numbers": self._finishing})
+
+    def _next_to_finish(self) -> Next:
+        if not self._queue or self.over:
+            return "wait" if self._running else "done"
+        number = self._queue[0]
+        known: Trial | None = self._part.trials.get(number)
+        values = self._stage.written if known is None else known.parameters
+        if self._running and (len(self._running) >= self._pace.at_once or not self._has_room(self._cost(values))):
+            return "wait"
+        self._queue.pop(0)
+        if (reason := self._too_large(self._cost(values))) is not None:
+            self._start(number, values)
+            self.ended(number, {"state": "skipped", "error": reason})
+            return self._next_to_finish()
+        return self._start(number, values)
+
+    def _cut(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._were_cut.add(number)
+            self.ended(number, {"state": "cut"})
+
+    def _cost(self, values: Values) -> Cost:
+        return estimate(changed(self._member, values), self._stage.size)
+
+    def _too_large(self, cost: Cost) -> str | None:
+        memory = self._stage.memory
+        if memory is None or cost.bytes <= memory:
+            return None
+        return f"its fit takes about {told(cost.bytes)} of memory, and there are {told(memory)} here"
+
+    def _has_room(self, cost: Cost) -> bool:
+        """Whether a trial more fits into memory."""
+        memory = self._stage.memory
+        if memory is None:
+            return True
+        return sum(self._running.values()) + process_bytes(self._stage.size, cost) <= max(
+            memory - STEP_BYTES, PROCESS_BYTES
+        )
+
+    def _emit(self, event: dict[str, Any]) -> None:
+        if "number" in event:
+            self._part.take(event)
+        self._tell(event)

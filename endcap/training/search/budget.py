@@ -1,0 +1,38 @@
+"""The time of a search: what is left of its budget, and of the time to finish after it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from endcap.spec.search import Search
+from endcap.training.search.record import Record
+
+_RESERVE, _RESERVE_SHARE = 2.0, 0.03
+"""Kept for ending Ray: seconds at most, and share of the time."""
+
+
+def finish_of(search: Search) -> timedelta:
+    """How long trials may go on after the time budget."""
+    return search.time_budget if search.finish is None else search.finish
+
+
+class Budget:
+    """Seconds that are left of a search by its record, which counts those of killed attempts too."""
+
+    def __init__(self, search: Search, record: Record) -> None:
+        self._search, self._record = search, record
+
+    @property
+    def left(self) -> float:
+        """For trying."""
+        return _usable(self._search.time_budget) - (self._record.seconds - self._record.finish_seconds)
+
+    @property
+    def finish_left(self) -> float:
+        """For finishing."""
+        return _usable(finish_of(self._search)) - self._record.finish_seconds
+
+
+def _usable(time: timedelta) -> float:
+    seconds = time.total_seconds()
+    return seconds - min(_RESERVE, _RESERVE_SHARE * seconds)

@@ -1,0 +1,91 @@
+"""What a trial costs, estimated before it is begun: memory in bytes, and work, which a measured trial turns into time.
+
+The laws are those of the fits: EASE inverts an items x items matrix, networks hold tables of items and go over the
+events once an epoch. Of a class of one's own nothing is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from endcap.features.view import View
+from endcap.models.learn import MAX_VALIDATION_PREFIXES
+from endcap.spec.model import EASESpec, ItemKNNSpec, SequentialRulesSpec, SingleSpec, VSKNNSpec
+from endcap.spec.neural import GRU4RecSpec, NeuMFSpec, SASRecSpec
+
+PROCESS_BYTES = 2**30
+"""What a trial is given at least: Python with its libraries, and a view of a usual size."""
+_BARE_BYTES = 400 * 2**20
+"""Of a process that has read nothing yet."""
+_EVENT_BYTES = 64
+"""Of a view, an event: item, time, customer and session, while it is sorted too."""
+_COPIES = 7
+"""Of a network's tables: weights, gradients, two of the optimiser, the best epoch's, and two while these are saved."""
+_EASE_DENSE, _EASE_KEPT = 5_000, 1_000
+_EASE_SECONDS, _EASE_BASE = 2.06e-11, 0.84
+"""Of one fit: seconds an item cubed, and beside, as measured on one core: 1.4 s at 3,000 items, 5.3 s at 6,000."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of what is fitted and judged: items, events, and predictions of the validation."""
+
+    items: int
+    events: int
+    predictions: int
+
+    @classmethod
+    def of(cls, view: View) -> Size:
+        """Of a recommender's view."""
+        events = int(view.counts["train"]["events"])
+        return cls(len(view.vocabulary), events, min(MAX_VALIDATION_PREFIXES, int(view.validation.lengths.sum())))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """bytes: that the fit takes beside its process. work: in a unit of the model's own, of the time to the end of the
+    first epoch; of a model without epochs, of the fit. seconds: that the work takes, where a law says it; else None."""
+
+    bytes: float
+    work: float
+    seconds: float | None = None
+
+
+def estimate(spec: SingleSpec, size: Size) -> Cost:
+    """What a fit of the model costs on data of this size."""
+    items, events = size.items, size.events
+    scoring = size.predictions * items
+    if isinstance(spec, EASESpec):
+        kept = 12 * items**2 if items <= _EASE_DENSE else 36 * items * _EASE_KEPT
+        seconds = _EASE_BASE + _EASE_SECONDS * items**3
+        return Cost(8.0 * items**2 + kept, seconds, seconds)
+    if isinstance(spec, VSKNNSpec):
+        return Cost(48.0 * events, events + size.predictions * (spec.sample + spec.neighbours) + scoring)
+    if isinstance(spec, ItemKNNSpec):
+        return Cost(16.0 * min(items**2, 50 * events) + 24.0 * items * spec.neighbours, 50.0 * events + scoring)
+    if isinstance(spec, SequentialRulesSpec):
+        return Cost(32.0 * events * min(spec.steps, 5), float(events * spec.steps + scoring))
+    if isinstance(spec, GRU4RecSpec):
+        tables = 1 if spec.output_embedding == "shared" else 2
+        rivals = min(items, spec.batch + spec.negatives)
+        work = events * spec.width * (rivals + 6.0 * spec.width) + scoring * spec.width
+        return Cost(4.0 * spec.width * (_COPIES * tables * items + 3 * rivals), work)
+    if isinstance(spec, SASRecSpec):
+        rivals = min(items, spec.negatives)
+        work = events * spec.width * (rivals + 12.0 * spec.width * spec.blocks) + scoring * spec.width
+        return Cost(4.0 * spec.width * (_COPIES * items + 3 * rivals), work)
+    if isinstance(spec, NeuMFSpec):
+        layers = sum(spec.layers) * spec.width
+        work = events * (1.0 + spec.negatives) * (spec.width + layers) + scoring * spec.width
+        return Cost(8.0 * spec.width * _COPIES * (items + events / 5), work)
+    return Cost(0.0, 1.0)
+
+
+def process_bytes(size: Size, cost: Cost) -> float:
+    """Memory of the process that runs the trial."""
+    return max(PROCESS_BYTES, _BARE_BYTES + _EVENT_BYTES * size.events + cost.bytes)
+
+
+def told(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"

@@ -1,0 +1,117 @@
+"""A stage as the step follows it: trials are noted, kept and told of as they go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.training.search import lines
+from endcap.training.search.mlflow_runs import Runs
+from endcap.training.search.process import RayProcess
+from endcap.training.search.record import WRITTEN, Part, Record
+from endcap.training.search.shares import Share
+from endcap.training.search.stage import Stage
+
+_TOLD_EVERY = 5.0
+"""Seconds between two lines of how the search stands."""
+_OVERDUE = 20.0
+"""Seconds after a stage's time in which Ray has to end it, where there is another."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What follows from what became of trials: record, MLflow, and their checkpoints, of which few are gone on with."""
+
+    record: Record
+    runs: Runs
+    prune: Callable[[Part], None]
+    refuse: Callable[[Part], None]
+    """Called where too many trials of the only model failed."""
+
+
+class Following:
+    """One stage: `follow` returns when it is over."""
+
+    def __init__(
+        self, process: RayProcess, own: Share, part: Part, stage: Stage, kept: Kept, tell: Callable[[str], None]
+    ) -> None:
+        self._process, self._own, self._part, self._stage = process, own, part, stage
+        self._kept, self._tell = kept, tell
+        self._begun = self._told = time.monotonic()
+        self._running: set[int] = set()
+
+    def follow(self, *, is_last: bool) -> None:
+        """Begin the stage, and take its events. Of the last one the end is not waited for when its time is up.
+
+        Raises TransientError, UserError as `RayProcess.event` does.
+        """
+        self._process.run(self._stage)
+        stage = self._stage
+        limit = stage.seconds + max(stage.finish, stage.first_epoch) + _OVERDUE
+        while self._took < limit and not (is_last and self._is_up()):
+            event = self._process.event(0.5)
+            if time.monotonic() - self._told > _TOLD_EVERY:
+                self._told = time.monotonic()
+                self._tell(self._standing())
+            if event is None:
+                continue
+            if event["event"] == "over":
+                return
+            self._take(event)
+        self._process.kill()
+
+    def _is_up(self) -> bool:
+        """Whether the time is up, and nothing is waited for beyond it."""
+        written = self._part.written
+        waits = WRITTEN in self._running and written is not None and written.value is None
+        return not waits and self._took >= self._stage.seconds + self._stage.finish
+
+    @property
+    def _took(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _standing(self) -> str:
+        whole = self._stage.seconds + (self._stage.finish if self._part.finishing else 0.0)
+        return lines.going_on(self._own, self._part, self._running, self._took, whole)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["event"] == "finishing":
+            self._finish(event["numbers"])
+        elif event["event"] == "pace":
+            self._tell(f"trials wait for each other's cores: {event['at_once']} at once from now on")
+        else:
+            self._note(event)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        """What became of a trial."""
+        trial, record = self._part.take(event), self._kept.record
+        if event["event"] != "ended":
+            self._running.add(event["number"])
+            record.save_soon()
+            return
+        self._running.discard(event["number"])
+        record.save()
+        if trial is not None:
+            self._kept.runs.ended(self._own.label, trial)
+            left = max(0.0, self._stage.seconds - self._took)
+            self._tell(lines.ended(self._own, trial, self._part, left))
+            self._kept.prune(self._part)
+        if not self._own.label and len(self._part.of("failed")) > self._stage.most_failed:
+            self._kept.refuse(self._part)
+
+    def _finish(self, numbers: list[int]) -> None:
+        """Nothing more is tried; these trials go on."""
+        self._part.finishing = numbers
+        if not numbers:
+            return
+        self._kept.record.begin_finish()
+        self._kept.record.save()
+        if self._part.best is None and self._own.label:
+            self._tell(
+                f"warning: no trial of {self._own.label} ended an epoch in its share of the time; it is gone on with "
+                "as the spec has it"
+            )
+        left = self._stage.seconds + self._stage.finish - self._took
+        self._tell(lines.finishing(self._own.label, self._part, numbers, left))

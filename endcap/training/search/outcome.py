@@ -1,0 +1,136 @@
+"""What comes of a search: the chosen model, and the facts of how it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from endcap.errors import DivergedError
+from endcap.models.learn import Learned
+from endcap.spec.base import format_duration
+from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
+from endcap.spec.search import Search
+from endcap.spec.space import Domain
+from endcap.spec.tunable import changed, parameters
+from endcap.training.search.budget import finish_of
+from endcap.training.search.record import WRITTEN, Part, Record, Trial
+from endcap.training.search.sampler import importances
+
+
+@dataclass(frozen=True)
+class Searched:
+    """spec: the chosen model. found: what its trial's fit found out (`FitReport.found`), to fit with on other parts;
+    None: its fit has to find that itself. history: of that trial. facts: for the trained model's `facts["search"]`.
+    resumed: whether the fit on the part before the validation finds the trial's last checkpoint, and ends at once.
+    rival: where the spec is the model as written, which did not come to its end in time: the best trial, which is taken
+    if that ends below it."""
+
+    spec: ModelSpec
+    found: Mapping[str, Any] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    history: list[Mapping[str, float]] = field(default_factory=list)
+    resumed: bool = False
+    rival: Trial | None = None
+
+
+def winner(part: Part, search: Search) -> Trial | None:
+    """The trial whose settings are taken: the best, but where the time to finish was not enough for the model as the
+    spec has it, this one. What it can reach is not known then, and the step fits it to its end, as without a search."""
+    written = part.written
+    if finish_of(search) and written is not None and written.state == "cut" and written.value is not None:
+        return written
+    return part.best
+
+
+def settled(searched: Searched, fit: Callable[[ModelSpec], Learned]) -> Searched:
+    """The better, on validation, of the model as the spec has it, fitted to its end, and the best trial; where the
+    search did not end with that. fit: on the part before the validation, watched by it.
+
+    Raises what the fit raises, unless there is another trial.
+    """
+    rival = searched.rival
+    if rival is None:
+        return searched
+    try:
+        report = fit(searched.spec).report
+    except DivergedError:
+        if rival.number == WRITTEN:
+            raise
+        return _taken(searched, rival)
+    value = max(row["validation"] for row in report.history)
+    own = {"state": "complete", "value": value, "epochs": len(report.history)}
+    facts = {**searched.facts, "as_written": own, "best": WRITTEN}
+    if rival.number != WRITTEN and rival.value is not None and rival.value > value:
+        return _taken(replace(searched, facts=facts), rival)
+    return Searched(searched.spec, report.found, facts, list(report.history), resumed=True)
+
+
+def _taken(searched: Searched, trial: Trial) -> Searched:
+    assert not isinstance(searched.spec, BlendSpec)
+    spec = changed(searched.spec, trial.parameters)
+    return Searched(spec, trial.outcome(), {**searched.facts, "best": trial.number}, list(trial.history))
+
+
+def chosen(
+    model: ModelSpec,
+    members: Mapping[str, SingleSpec],
+    winners: Mapping[str, Trial],
+    parts: Mapping[str, Part],
+    left_out: Mapping[str, str],
+    facts: dict[str, Any],
+    *,
+    resumed: bool,
+) -> Searched:
+    """The model with the settings of the winners. members: that were searched. left_out: those of a blend that cannot
+    be used, with the reasons; where a single member is left, the model is that one."""
+    specs = {label: changed(members[label], trial.parameters) for label, trial in winners.items()}
+    if not isinstance(model, BlendSpec):
+        return _single(specs[""], winners[""], parts[""], facts, resumed=resumed)
+    used = {label: specs.get(label, member) for label, member in model.members.items() if label not in left_out}
+    if len(used) > 1:
+        document = model.model_dump(mode="json", by_alias=True)
+        document["members"] = {label: one.model_dump(mode="json", by_alias=True) for label, one in used.items()}
+        return Searched(type(model).model_validate(document), None, facts)
+    ((label, spec),) = used.items()
+    if label not in winners:
+        return Searched(spec, None, facts)
+    return _single(spec, winners[label], parts[label], facts, resumed=False)
+
+
+def _single(spec: SingleSpec, trial: Trial, part: Part, facts: dict[str, Any], *, resumed: bool) -> Searched:
+    if trial.number == WRITTEN and trial.state == "cut":
+        return Searched(spec, None, facts, rival=part.best)
+    return Searched(spec, trial.outcome(), facts, list(trial.history), resumed)
+
+
+def facts_of_member(
+    member: SingleSpec, domains: Mapping[str, Domain], part: Part, winner: Trial | None
+) -> dict[str, Any]:
+    """What was tried of one model, and what became of the model as the spec has it. best: the number of the winner."""
+    written = part.written
+    own = None if written is None else {"state": written.state, "value": written.value, "epochs": written.epochs}
+    return {
+        "trials": [trial.facts() for _, trial in sorted(part.trials.items())],
+        "importances": importances(domains, parameters(member), part.of("complete", "pruned")),
+        "best": None if winner is None else winner.number,
+        "as_written": own,
+        "finished": part.finishing,
+        "failed": len(part.of("failed")),
+        "cut": len(part.of("cut")),
+    }
+
+
+def facts_of_search(search: Search, record: Record, left_out: Mapping[str, str], key: str, run: str) -> dict[str, Any]:
+    """What is true of the whole search, beside its members. key: of what its trials depend on; run: in MLflow."""
+    parts = record.parts.values()
+    return {
+        "failed": sum(len(part.of("failed")) for part in parts),
+        "cut": sum(len(part.of("cut")) for part in parts),
+        "inherited": sum(trial.inherited for part in parts for trial in part.trials.values()),
+        "left_out": dict(left_out),
+        "seconds": round(record.seconds, 3),
+        "finish": {"limit": format_duration(finish_of(search)), "seconds": round(record.finish_seconds, 3)},
+        "key": key,
+        "run": run,
+    }

@@ -1,0 +1,56 @@
+"""When trials make no search: too many failed, or none reached a value."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from endcap.errors import UserError
+from endcap.spec.base import format_duration
+from endcap.spec.search import Search
+from endcap.training.search.budget import finish_of
+from endcap.training.search.record import Part, Record
+
+_SHOWN_REASONS = 5
+
+
+def reasons_of(part: Part) -> str:
+    """Why trials of a model failed, or where none did were not begun; empty where neither is so."""
+    trials = part.of("failed") or part.of("skipped")
+    reasons = Counter(trial.error or "no reason known" for trial in trials).most_common(_SHOWN_REASONS)
+    return "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in reasons)
+
+
+def refuse(label: str, part: Part, search: Search, record: Record) -> None:
+    """Raise UserError where the trials do not make a search; what failed is then tried again by another attempt."""
+    failed, tried = part.of("failed"), len(part.trials)
+    if part.best is not None and len(failed) <= search.max_failed * max(tried, 1):
+        return
+    of = f" of {label}" if label else ""
+    reasons, is_skipped = reasons_of(part), bool(part.of("skipped"))
+    record.put_back_failures()
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {tried} trials{of} failed, and search.max_failed allows {search.max_failed:.0%}: "
+            f"{reasons}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)",
+            code="search.too-many-failed",
+            failed=len(failed),
+            trials=tried,
+            limit=search.max_failed,
+            reasons=reasons,
+        )
+    if is_skipped:
+        raise UserError(
+            f"no trial{of} was begun: {reasons}; give the step more memory (pipeline.steps.train), or take another "
+            "model",
+            code="search.too-large",
+            reasons=reasons,
+        )
+    limit, finish = format_duration(search.time_budget), format_duration(finish_of(search))
+    raise UserError(
+        f"the search{of} ended after {limit}, and {finish} to finish, before any trial ended its first epoch; set "
+        "search.time_budget longer, or try a smaller model",
+        code="search.time-over",
+        limit=limit,
+        finish=finish,
+        trials=tried,
+    )

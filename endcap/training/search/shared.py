@@ -1,0 +1,57 @@
+"""What searches share: trials of the same model on the same data, whatever their budgets.
+
+While a search runs its record lies in a workspace of the store, one process's at a time. When it has ended, its trials
+are a document, which a later search with another budget begins with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from endcap.models.custom import own_code
+from endcap.spec.search import Search
+from endcap.spec.settings import TrainSettings, ViewSettings
+from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.training.search.record import Part, Trial
+
+KIND = "searches"
+TRIALS = ("endcap.training.search.trial:run", "endcap.training.search.record:Record")
+"""The entries of what a trial's outcome, and what is kept of it, depend on."""
+BUDGET = {"trials", "time_budget", "finish", "concurrency", "cpu", "nice", "max_failed", "address", "cluster"}
+"""Settings of a search that change no trial's outcome: only which trials there are, and where they run."""
+
+
+def shared_key(settings: TrainSettings, dataset: str) -> str:
+    """What the outcomes of a search's trials depend on."""
+    search = (settings.search or Search()).model_dump(mode="json", exclude=BUDGET)
+    code = code_fingerprint(*TRIALS, *own_code(settings.model, *settings.preprocessing))
+    return fingerprint(content_key(dataset), ViewSettings.of(settings).key(), search, code)
+
+
+def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> int:
+    """Give the parts of a new search what earlier ones tried; how many trials. name: of the recommender."""
+    document = store.read_document(_document(name, key)) or {}
+    for label, trials in document.get("members", {}).items():
+        if label in parts:
+            parts[label].inherit(Trial(**one) for one in trials)
+    return sum(len(part.ended) for part in parts.values())
+
+
+def share(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
+    """Keep what a search tried, beside what other searches kept meanwhile."""
+
+    def merged(document: dict[str, Any] | None) -> dict[str, Any]:
+        members = dict((document or {}).get("members", {}))
+        for label, part in parts.items():
+            known = {one["number"]: one for one in members.get(label, [])}
+            own = {trial.number: dataclasses.asdict(trial) for trial in part.of("complete", "pruned", "cut")}
+            members[label] = [one for _, one in sorted({**known, **own}.items())]
+        return {"members": members}
+
+    store.update_document(_document(name, key), merged)
+
+
+def _document(name: str, key: str) -> str:
+    return f"{KIND}/{name}/{key}"
