@@ -110,7 +110,7 @@ class TrainingRun:
         """
         from mlflow.entities import Param
 
-        named = {name: str(value)[:MAX_VALUE] for name, value in flat(parameters)}
+        named = {metric_name(name): str(value)[:MAX_VALUE] for name, value in flat(parameters)}
         fresh = {name: value for name, value in named.items() if name not in self._parameters}
         for some in _batches([Param(*one) for one in fresh.items()], MAX_PARAMETERS):
             self._client.log_batch(self.id, params=some)
