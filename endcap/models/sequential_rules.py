@@ -17,7 +17,7 @@ from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import SequentialRulesSpec
 
 _RUN_RULES = 2_000_000  # that are added up together
-_PUBLISHED = {"last": 1, "decay": 1.0, "norm": "none"}
+PUBLISHED = {"last": 1, "decay": 1.0, "norm": "none"}
 """What a model file means that lacks these: the rules as published, which release 0.1.0 had alone."""
 
 
@@ -110,7 +110,7 @@ class SequentialRules(Model):
     @classmethod
     def load(cls, folder: Path) -> Self:
         description, arrays = files.describe(folder), files.tensors(folder)
-        model = cls(SequentialRulesSpec.model_validate({**_PUBLISHED, **description["parameters"]}))
+        model = cls(SequentialRulesSpec.model_validate({**PUBLISHED, **description["parameters"]}))
         model.n_items = description["n_items"]
         model.starts, model.followers, model.weights = arrays["starts"], arrays["followers"], arrays["weights"]
         return model

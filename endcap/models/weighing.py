@@ -1,4 +1,4 @@
-"""The weights of a blend's members: by NDCG@20 of what came next in validation, over the whole catalogue."""
+"""The weights of a blend's members: by next_ndcg@20 in validation, over the whole catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HALVES = (0, 1)
 
 @dataclass(frozen=True)
 class Weighing:
-    """What members are worth together, by NDCG@20 on validation.
+    """What members are worth together, by next_ndcg@20 on validation.
 
     weights: by label, their sum 1, 0 for who is not needed. scales: by label. way: how they were chosen. members: each
     member's value alone. value: that of these weights. crossed: that of weights chosen on one half of the sessions, on
@@ -45,23 +45,23 @@ class Weighing:
 
     def to_json(self) -> dict[str, Any]:
         """For FitReport.found: what the choice was made by."""
-        return {"way": self.way, "ndcg@20": self.value, "crossed": self.crossed, "members": dict(self.members)}
+        return {"way": self.way, "next_ndcg@20": self.value, "crossed": self.crossed, "members": dict(self.members)}
 
     def lines(self) -> list[str]:
         """For progress."""
         weighed = ", ".join(f"{label} {weight:.3f}" for label, weight in self.weights.items())
         alone = ", ".join(f"{label} {value:.4f}" for label, value in self.members.items())
-        return [f"weights ({self.way}): {weighed}", f"validation NDCG@20: blend {self.value:.4f}, {alone}"]
+        return [f"weights ({self.way}): {weighed}", f"validation next_ndcg@20: blend {self.value:.4f}, {alone}"]
 
 
 def weigh(members: Members, validation: Validation, seed: int, pooled: Pooled) -> Weighing:
-    """Choose the weights under which the pool's NDCG@20 is largest, or the best member alone.
+    """Choose the weights under which the pool's next_ndcg@20 is largest, or the best member alone.
 
-    A search for the largest NDCG@20 begins at the weights under which what came next is likeliest, at equal ones and at
-    each member alone. It is judged by halves of the validation sessions, drawn by the seed: weights chosen on one half
-    are measured on the other. Its weights are taken where both this and their value on the whole part reach the best
-    member's. Else the likeliest weights are judged so, which lean less on the few that are listed, then equal ones;
-    where none is confirmed, the best member stands alone.
+    A search for the largest next_ndcg@20 begins at the weights under which what came next is likeliest, at equal ones
+    and at each member alone. It is judged by halves of the validation sessions, drawn by the seed: weights chosen on
+    one half are measured on the other. Its weights are taken where both this and their value on the whole part reach
+    the best member's. Else the likeliest weights are judged so, which lean less on the few that are listed, then equal
+    ones; where none is confirmed, the best member stands alone.
     Scores are read in blocks: in memory are 256 MB of samples, a block of all members' scores (64 MiB, several times),
     and what `Ballots` keeps.
     """
@@ -107,7 +107,7 @@ class _Half:
         return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), ballots, alone)
 
     def value(self, weights: Weights) -> float:
-        """This half's part of NDCG@20; a rank that is not known counts 0."""
+        """This half's part of next_ndcg@20; a rank that is not known counts 0."""
         key = tuple(weights.tolist())
         if key not in self.known:
             chosen = np.flatnonzero(weights)
@@ -215,7 +215,7 @@ def _for_each(validation: Validation, places: Ints, logs: Sequence[Floats], firs
 
 
 def _gains(ranks: Ints) -> Weights:
-    """What each prediction adds to NDCG@20 before it is weighed, of ranks from 1, 0 where there is none."""
+    """What each prediction adds to next_ndcg@20 before it is weighed, of ranks from 1, 0 where there is none."""
     listed = (ranks > 0) & (ranks <= CUTOFF)
     return np.where(listed, 1 / np.log2(1 + np.maximum(ranks, 1)), 0.0)
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from endcap.errors import NotFoundError, UserError
 from endcap.models.custom import own_code
+from endcap.models.sequential_rules import PUBLISHED, SequentialRules
 from endcap.registry.package import read_info, recommender_of
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
@@ -101,7 +102,8 @@ def noted(package: str, store: Store) -> Json:
     trained = info.get("trained", "")
     try:
         if trained:
-            return recipe_facts(store.manifest(trained)["facts"])
+            recipe = recipe_facts(store.manifest(trained)["facts"])
+            return recipe | {"model": _as_fitted(recipe["model"])}
     except NotFoundError:
         pass
     raise UserError(
@@ -111,3 +113,10 @@ def noted(package: str, store: Store) -> Json:
         package=package,
         trained=trained,
     )
+
+
+def _as_fitted(model: Json) -> Json:
+    """A model as release 0.1.0 fitted it: keys that came later have the values of what it did."""
+    if members := model.get("members"):
+        return model | {"members": {label: _as_fitted(member) for label, member in members.items()}}
+    return {**PUBLISHED, **model} if model["name"] == SequentialRules.name else model

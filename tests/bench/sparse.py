@@ -31,7 +31,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "vsknn": {},
     "ease": {"history": "session"},
 }
-HOW = "weights by validation; all fitted on what is before it; NDCG@20 of the next item among all items"
+HOW = "weights by validation; all fitted on what is before it; next_ndcg@20 among all items"
 
 
 def simulate(seed: int, customers: int = CUSTOMERS, items: int = ITEMS) -> Sessions:
@@ -105,7 +105,7 @@ def measure() -> list[dict[str, Any]]:
             flush=True,
         )
         results += [
-            _result(f"sparse {seed}: blend less {best}, validation", own["ndcg@20"] - own["members"][best], 0.0),
+            _result(f"sparse {seed}: blend less {best}, validation", own["next_ndcg@20"] - own["members"][best], 0.0),
             _result(f"sparse {seed}: blend, test", told[0], None),
             _result(f"sparse {seed}: {best}, test", told[1], None),
         ]

@@ -78,7 +78,7 @@ def test_a_member_that_knows_more_weighs_more() -> None:
     assert blend.weights == report.found["weights"]
     values = report.found["validation"]
     judged = validation(checkerboard(200, seed=8))
-    assert values["ndcg@20"] == pytest.approx(judged.measure(blend))
+    assert values["next_ndcg@20"] == pytest.approx(judged.measure(blend))
     assert values["members"]["rules"] > values["members"]["all"]
 
 

@@ -1,4 +1,4 @@
-"""How a blend chooses weights: by NDCG@20 over the whole catalogue, and never worse than its best member."""
+"""How a blend chooses weights: by next_ndcg@20 over the whole catalogue, and never worse than its best member."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ from endcap.features.view import open_view
 from endcap.models import Fitting, load, make
 from endcap.registry import open_registry, register
 from endcap.registry.package import load_contents, write_package
+from endcap.registry.recipe import Recipe
 from endcap.spec import Recommender
+from endcap.spec.model import BlendSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, fingerprint
 from endcap.training import fit_champion, refit, train
@@ -178,6 +180,21 @@ def test_a_package_that_tells_no_recipe_has_that_of_its_training_while_the_store
     assert fit_champion(wanted, data, shop_store, progress=said.append) is None
     assert "warning: the recipe of the champion, version 1, cannot be fitted" in said[-1]
     assert "register a new version" in reason(judged(wanted, data, shop_store))
+
+
+def test_the_recipe_of_an_older_training_means_what_it_did(shop_store: Store) -> None:
+    """Release 0.1.0 knew the published rules alone, and no keys to say so."""
+    rules = {"name": "sequential-rules", "steps": 5}
+    with shop_store.publish("trained/test", "old") as draft:
+        blend = {"name": "blend", "members": {"rules": rules, "knn": {"name": "vsknn"}}}
+        draft.facts |= {"model": blend, "found": {}}
+    data = noise(shop_store)
+    published(shop_store, data, None, trained=draft.address)
+    (package,) = shop_store.list("packages/test")
+    model = Recipe.of(package, spec(**CHALLENGER), shop_store).model
+    assert isinstance(model, BlendSpec)
+    assert model.members["rules"] == SequentialRulesSpec(steps=5, last=1, decay=1.0, norm="none")
+    assert model.members["knn"] == VSKNNSpec()
 
 
 def published(store: Store, data: str, recipe: dict[str, Any] | None, *, trained: str = "", **keys: Any) -> None:
