@@ -185,15 +185,16 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
     settings = TrainSettings.of(alone).model_dump_json(by_alias=True)
     told: list[dict[str, Any]] = []
     run(Task(store.root, data, settings, "test", "key", "", str(tmp_path)), 1, {}, lambda row: not told.append(row))
+    of_worker: list[dict[str, Any]] = []
     stage = Stage(
         store.root, data, FitSettings.of(alone).model_dump_json(by_alias=True), "train", None, "k", 1, 1.0, 0, 0
     )
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
-        work(stage, told.append)
+        work(stage, of_worker.append)
     finally:
         dist.destroy_process_group()
-    (fitted,) = [event for event in told if event.get("event") == "fitted"]
+    (fitted,) = [event for event in of_worker if event["event"] == "fitted"]
     view = open_view(store.fetch(data), alone)
     judged = evaluate(
         Competitor(load(store.fetch(fitted["address"]) / "model")),
@@ -205,6 +206,7 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
     assert len(view.predictions("validation")) > len(view.predictions("validation").first)
     grades = [row["validation"] for row in history]
     assert grades == [one["row"]["validation"] for one in told if "row" in one]
+    assert grades == [event["row"]["validation"] for event in of_worker if event["event"] == "row"]
     assert grades == [row["validation"] for row in store.manifest(fitted["address"])["facts"]["history"]]
     assert max(grades) == pytest.approx(means["next_ndcg@20"])
 
