@@ -55,7 +55,7 @@ def write_competition(folder: Path, walks: list[Visit]) -> dict[str, Any]:
 def test_a_raw_export_becomes_a_ranking(
     tmp_path: Path, shop: str, write: Callable[[Path, list[Visit]], dict[str, Any]]
 ) -> None:
-    walks = visits(400)
+    walks = visits(700)
     expected = write(tmp_path, walks)
     # Lines of an invoice have one time; those of these are in the order of their visit.
     project = opened(tmp_path, shop, {"evaluation": {"order": "file"}} if shop == "retail" else {})

@@ -65,7 +65,8 @@ def test_it_is_fitted_on_streams_judged_and_packed(shop_store: Store, anew: bool
 
 def test_trials_stream_too(store: Store, tmp_path: Path) -> None:
     data, told = little_dataset(store), list[dict[str, Any]]()
-    task = Task(store.root, data, TrainSettings.of(of()).model_dump_json(by_alias=True), "", str(tmp_path))
+    settings = TrainSettings.of(of()).model_dump_json(by_alias=True)
+    task = Task(store.root, data, settings, "test", "key", "", str(tmp_path))
     run(task, 1, {}, lambda row: not told.append(row))
     assert told[-1]["state"] == "complete", told
 
