@@ -32,14 +32,16 @@ gate: []
 """
 
 
-def write_sparse_shop(folder: Path, seed: int = 0) -> None:
-    """Write a log (sparse.csv), its shop (shop.yaml) and a recommender (sparse.yaml) into a folder."""
-    sparse_log(seed).to_csv(folder / "sparse.csv", index=False)
+def write_sparse_shop(folder: Path, seed: int = 0, share: float = 1.0) -> None:
+    """Write a log (sparse.csv), its shop (shop.yaml) and a recommender (sparse.yaml) into a folder.
+
+    share: of the customers, items and groups."""
+    sparse_log(seed, share).to_csv(folder / "sparse.csv", index=False)
     (folder / "shop.yaml").write_text(SHOP)
     (folder / "sparse.yaml").write_text(RECOMMENDER)
 
 
-def sparse_log(seed: int = 0) -> pd.DataFrame:
+def sparse_log(seed: int = 0, share: float = 1.0) -> pd.DataFrame:
     """customer, item, time (epoch ms), in the order of customers and times.
 
     Item n is had by 1 / (n + 20)^0.8 and belongs to one of 600 groups. A customer likes three groups. Of events after
@@ -47,35 +49,36 @@ def sparse_log(seed: int = 0) -> pd.DataFrame:
     and the others by popularity alone; what a customer had is not had again. A customer's events lie in 60 days of 360.
     """
     rng = np.random.default_rng(seed)
-    weight = 1 / (np.arange(ITEMS) + 20) ** 0.8
-    group = rng.integers(0, GROUPS, ITEMS)
-    accessories = rng.integers(0, ITEMS, (ITEMS, ACCESSORIES))
+    customers, items, groups = (round(share * whole) for whole in (CUSTOMERS, ITEMS, GROUPS))
+    weight = 1 / (np.arange(items) + 20) ** 0.8
+    group = rng.integers(0, groups, items)
+    accessories = rng.integers(0, items, (items, ACCESSORIES))
     # Items in the order of their groups: within these the cumulated weight draws an item of one group, by popularity.
     order = np.argsort(group, kind="stable")
     cumulated = np.cumsum(weight[order])
-    ends = cumulated[np.searchsorted(group[order], np.arange(GROUPS), side="right") - 1]
+    ends = cumulated[np.searchsorted(group[order], np.arange(groups), side="right") - 1]
     begins = np.concatenate([[0.0], ends[:-1]])
     popular = np.cumsum(weight)
-    liked = np.searchsorted(ends, rng.random((CUSTOMERS, 3)) * ends[-1], side="right")
-    counts = rng.integers(5, 11, CUSTOMERS)
-    had = np.full((CUSTOMERS, 10), -1)
+    liked = np.searchsorted(ends, rng.random((customers, 3)) * ends[-1], side="right")
+    counts = rng.integers(5, 11, customers)
+    had = np.full((customers, 10), -1)
     for place in range(10):
-        draw = rng.random(CUSTOMERS)
-        item = np.searchsorted(popular, rng.random(CUSTOMERS) * popular[-1], side="right")
-        taste = liked[np.arange(CUSTOMERS), rng.integers(0, 3, CUSTOMERS)]
-        inside = begins[taste] + rng.random(CUSTOMERS) * (ends[taste] - begins[taste])
-        of_taste = order[np.minimum(np.searchsorted(cumulated, inside, side="right"), ITEMS - 1)]
+        draw = rng.random(customers)
+        item = np.searchsorted(popular, rng.random(customers) * popular[-1], side="right")
+        taste = liked[np.arange(customers), rng.integers(0, 3, customers)]
+        inside = begins[taste] + rng.random(customers) * (ends[taste] - begins[taste])
+        of_taste = order[np.minimum(np.searchsorted(cumulated, inside, side="right"), items - 1)]
         item = np.where(draw < 0.55, of_taste, item)
         for back, share in ((2, 0.20), (1, 0.12)):
             if place >= back:
-                near = accessories[had[:, place - back], rng.integers(0, ACCESSORIES, CUSTOMERS)]
+                near = accessories[had[:, place - back], rng.integers(0, ACCESSORIES, customers)]
                 item = np.where(draw < share, near, item)
         again = (had == item[:, None]).any(axis=1)
         while again.any():
             item[again] = np.searchsorted(popular, rng.random(again.sum()) * popular[-1], side="right")
             again = (had == item[:, None]).any(axis=1)
         had[:, place] = item
-    times = BEGINS + ((rng.random(CUSTOMERS)[:, None] * 300 + np.sort(rng.random(had.shape) * 60)) * DAY).astype(int)
+    times = BEGINS + ((rng.random(customers)[:, None] * 300 + np.sort(rng.random(had.shape) * 60)) * DAY).astype(int)
     there = np.arange(10) < counts[:, None]
-    customers = np.broadcast_to(np.arange(CUSTOMERS)[:, None], had.shape)
-    return pd.DataFrame({"customer": customers[there], "item": had[there], "time": times[there]})
+    who = np.broadcast_to(np.arange(customers)[:, None], had.shape)
+    return pd.DataFrame({"customer": who[there], "item": had[there], "time": times[there]})
