@@ -11,6 +11,7 @@ import click
 from endcap.cli.here import Steps
 from endcap.cli.models import ENVIRONMENT, FORMS, Given
 from endcap.cli.options import (
+    date_option,
     env_option,
     json_option,
     print_json,
@@ -18,6 +19,7 @@ from endcap.cli.options import (
     set_option,
     spec_argument,
     store_option,
+    verbose_option,
 )
 from endcap.errors import UserError
 from endcap.project.contestants import SPEC, contestants
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
 @click.option("--model", "models", multiple=True, metavar="[LABEL=]MODEL", help="A model to compare: see above.")
 @env_option
 @set_option
-@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@date_option
 @store_option
 @registry_option
-@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@verbose_option
 @json_option
 def command(
     spec: Path,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.here import Steps
-from endcap.cli.options import env_option, json_option, print_json, registry_option, set_option, store_option
+from endcap.cli.options import (
+    date_option,
+    env_option,
+    json_option,
+    print_json,
+    registry_option,
+    set_option,
+    store_option,
+    verbose_option,
+)
 from endcap.cli.run import print_comparison
 from endcap.errors import NotFoundError, UserError
 from endcap.spec.base import parse_date
@@ -24,10 +33,10 @@ if TYPE_CHECKING:
 @click.option("--spec", "shop_of", metavar="SPEC", help="Of a VERSION: the spec whose shop counts.")
 @env_option
 @set_option
-@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@date_option
 @store_option
 @registry_option
-@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@verbose_option
 @json_option
 def command(
     spec: str,

@@ -95,6 +95,10 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a key, such as model.width=64 or shop.window=30d.",
 )
+date_option = click.option(
+    "--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all]."
+)
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
 reason_option = click.option("--why", default="", help="The reason, kept in the run's record.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a script.")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.options import (
+    date_option,
     env_option,
     kfp_options,
     online_option,
@@ -21,6 +22,7 @@ from endcap.cli.options import (
     store_option,
     surplus_options,
     tell_online,
+    verbose_option,
 )
 from endcap.errors import UserError
 from endcap.spec.base import parse_date
@@ -44,13 +46,13 @@ _Source = click.core.ParameterSource
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that share the work [default: batch.workers].")
 @click.option("--dataset", default="", help="Of this dataset, or `newest`, without looking for new events.")
-@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@date_option
 @click.option("--roll-back", is_flag=True, help="Make nothing: publish the lists that were published before.")
 @store_option
 @registry_option
 @online_option
 @reason_option
-@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@verbose_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
 @click.pass_context

@@ -13,6 +13,7 @@ import click
 
 from endcap.cli.display import Display
 from endcap.cli.options import (
+    date_option,
     env_option,
     kfp_options,
     online_option,
@@ -23,6 +24,7 @@ from endcap.cli.options import (
     store_option,
     surplus_options,
     tell_online,
+    verbose_option,
 )
 from endcap.errors import EndcapError, UserError
 from endcap.project.figures import metric_table
@@ -46,12 +48,12 @@ has decided: its exit code is 0."""
 @env_option
 @set_option
 @click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)
-@click.option("--logical-date", default="", help="Only events before this date count (ISO, UTC) [default: all].")
+@date_option
 @store_option
 @registry_option
 @online_option
 @reason_option
-@click.option("-v", "--verbose", is_flag=True, help="Show what each step says, as it says it.")
+@verbose_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
 @click.pass_context
