@@ -71,8 +71,9 @@ def test_the_time_is_kept_by_trials_whose_epochs_are_long(store: Store, dataset:
     spec = sleeper(search, max_epochs=16, seconds=1.5, says_nice=True)
     lines: list[str] = []
     facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]
-    assert facts["seconds"] <= 20
-    assert facts["finish"]["seconds"] <= 8.5
+    # To its end a trial takes 24 s; ending Ray's workers takes a second or two on a loaded machine.
+    assert facts["seconds"] <= 21
+    assert facts["finish"]["seconds"] <= 10
     assert {trial["state"] for trial in facts["trials"]} == {"cut"}
     assert (facts["failed"], facts["cut"]) == (0, len(facts["trials"]))
     assert 1 in facts["finished"]
