@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
@@ -16,10 +17,10 @@ from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import Estimate
 from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import model_of
+from endcap.evaluation.ranks import Competitor
 from endcap.evaluation.samples import Samples
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
-from endcap.progress import Advance
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
@@ -108,23 +109,20 @@ class _Comparison:
     def made(self) -> tuple[Json, Json]:
         """Facts, and what the report is made of."""
         view, common, first = self._view, self._common, self._contestants[0].label
-        weakened, warnings = self._warnings()
-        samples = Samples(view, common.seed)
-        house = self._house
+        samples, house = Samples(view, common.seed), self._house
+        weakened, warnings = caveats(common, view, self._folder, self._examination, house)
+        for warning in warnings:
+            self._tell(f"warning: {warning}")
         barred = None if house is None else house.on(view.vocabulary, view.items)
-        predictions = f"{len(self._examination.predictions.first):,} predictions"
-        whole = len(self._contestants) + len(self._baselines)
-        for done, (one, settings) in enumerate(zip(self._contestants, self._settings, strict=True)):
-            self._tell(Advance(f"ranking {predictions}: {one.label}", done=done, whole=whole))
-            folder = self._store.fetch(one.trained, verify=True)
-            competitor = challenger_of(settings, folder, view, self._folder, house)
-            self._examination.examine(one.label, competitor)
-            samples.ask(one.label, competitor)
-        for done, (label, spec) in enumerate(self._baselines.items(), start=len(self._contestants)):
-            self._tell(Advance(f"fitting and ranking {predictions}: {label}", done=done, whole=whole))
-            baseline = replace(baseline_of(spec, common, view, self._tell), barred=barred)
-            self._examination.examine(label, baseline)
-            samples.ask(label, baseline)
+        ready = {
+            one.label: partial(self._competitor, one, settings)
+            for one, settings in zip(self._contestants, self._settings, strict=True)
+        }
+        unfitted = {
+            label: partial(baseline_of, spec, common, view, barred, self._tell)
+            for label, spec in self._baselines.items()
+        }
+        self._examination.examine_all(ready, unfitted, samples, self._tell)
         self._tell(f"resampling {len(view.test):,} sessions {common.evaluation.bootstrap:,} times")
         contest = self._examination.contest(first)
         labels = list(contest.metrics)
@@ -153,12 +151,9 @@ class _Comparison:
         self._models |= {label: named(spec) for label, spec in beside.items()}
         return beside
 
-    def _warnings(self) -> tuple[Json, list[str]]:
-        """What the shop's rules take away, and what weakens the figures."""
-        weakened, warnings = caveats(self._common, self._view, self._folder, self._examination, self._house)
-        for warning in warnings:
-            self._tell(f"warning: {warning}")
-        return weakened, warnings
+    def _competitor(self, one: Contestant, settings: JudgeSettings) -> Competitor:
+        folder = self._store.fetch(one.trained, verify=True)
+        return challenger_of(settings, folder, self._view, self._folder, self._house)
 
 
 def differences(contest: Contest) -> dict[str, dict[str, list[float | None]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from endcap.errors import IntegrityError, UserError
-from endcap.evaluation.barred import HouseRules
+from endcap.evaluation.barred import Barred, HouseRules
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.evaluation.reach import Reach
 from endcap.features.view import View, customer_ids
@@ -154,8 +154,10 @@ def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -
     return Competitor(load(folder / MODEL, classes), exclude)
 
 
-def baseline_of(spec: ModelSpec, settings: JudgeSettings, view: View, progress: Progress) -> Competitor:
-    """A baseline, fitted on the view's training part."""
+def baseline_of(
+    spec: ModelSpec, settings: JudgeSettings, view: View, barred: Barred | None, progress: Progress
+) -> Competitor:
+    """A baseline, fitted on the view's training part. barred: what the shop's rules take away of that."""
     found: Json = {}
     seed = settings.seed
     if make(spec).needs_validation:
@@ -163,4 +165,4 @@ def baseline_of(spec: ModelSpec, settings: JudgeSettings, view: View, progress: 
         found = dict(first.report.found)
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
-    return Competitor(model, settings.exclude)
+    return Competitor(model, settings.exclude, barred=barred)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from endcap.evaluation.given import GivenItems, given_items
 from endcap.evaluation.metrics import Doubles, Popularity
 from endcap.evaluation.negatives import Negatives
 from endcap.evaluation.ranks import Competitor
+from endcap.evaluation.samples import Samples
 from endcap.evaluation.timing import drawn_prefixes, milliseconds
 from endcap.features.view import View, customer_ids
+from endcap.progress import Advance
 from endcap.spec.recommender import SampledNegatives
 from endcap.spec.settings import JudgeSettings
 
 Json = dict[str, Any]
+Ready = Callable[[], Competitor]
+Progress = Callable[[str], None]
 
 
 class Examination:
@@ -65,6 +70,22 @@ class Examination:
             first_seen=self._first_seen,
         )
         self._timings[name] = milliseconds(competitor, self._timed, max(cutoffs))
+
+    def examine_all(
+        self, ready: Mapping[str, Ready], unfitted: Mapping[str, Ready], samples: Samples, progress: Progress
+    ) -> None:
+        """Examine models by their names, each made ready in its turn, and have each rank after the samples.
+
+        unfitted: those that are fitted first, and come last.
+        """
+        predictions = f"ranking {len(self.predictions.first):,} predictions"
+        whole = {**ready, **unfitted}
+        for done, (name, make_ready) in enumerate(whole.items()):
+            doing = predictions if name in ready else f"fitting and {predictions}"
+            progress(Advance(f"{doing}: {name}", done=done, whole=len(whole)))
+            competitor = make_ready()
+            self.examine(name, competitor)
+            samples.ask(name, competitor)
 
     def contest(self, own: str = CHALLENGER) -> Contest:
         """All that were examined, side by side; own: whom the others are compared with."""

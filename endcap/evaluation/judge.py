@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
@@ -13,15 +14,15 @@ from endcap.evaluation.caveats import caveats
 from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
 from endcap.evaluation.contest import Contest
 from endcap.evaluation.evidence import lacking
-from endcap.evaluation.examination import Examination
+from endcap.evaluation.examination import Examination, Ready
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
 from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import models_named
+from endcap.evaluation.ranks import Competitor
 from endcap.evaluation.samples import Samples
 from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
-from endcap.progress import Advance
 from endcap.registry import Version, log_verdict, open_registry
 from endcap.registry.package import RULES
 from endcap.rules import Catalogue
@@ -105,7 +106,6 @@ def _judge(
     warnings += [] if held is None or held.judged else [unjudged_text(held.facts())]
     for warning in warnings:
         progress(f"warning: {warning}")
-    predictions = f"{len(examination.predictions.first):,} predictions"
     challenger = challenger_of(settings, store.fetch(trained, verify=True), view, folder, house)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
@@ -113,16 +113,11 @@ def _judge(
     if held is not None and held.competitor is not None:
         competitors[CHAMPION] = held.competitor
     samples = Samples(view, settings.seed)
-    whole = len(competitors) + len(settings.compared)
-    for done, (name, competitor) in enumerate(competitors.items()):
-        progress(Advance(f"ranking {predictions}: {name}", done=done, whole=whole))
-        examination.examine(name, competitor)
-        samples.ask(name, competitor)
-    for done, spec in enumerate(settings.compared, start=len(competitors)):
-        progress(Advance(f"fitting and ranking {predictions}: {spec.name}", done=done, whole=whole))
-        baseline = replace(baseline_of(spec, settings, view, progress), barred=barred)
-        examination.examine(spec.name, baseline)
-        samples.ask(spec.name, baseline)
+    ready = {name: _made(competitor) for name, competitor in competitors.items()}
+    unfitted: dict[str, Ready] = {
+        spec.name: partial(baseline_of, spec, settings, view, barred, progress) for spec in settings.compared
+    }
+    examination.examine_all(ready, unfitted, samples, progress)
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
     contest = examination.contest()
     baselines = [spec.name for spec in settings.compared]
@@ -134,6 +129,10 @@ def _judge(
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
     models = models_named(settings, trained, held, store)
     return {**facts, **weakened, "confidence": settings.evaluation.confidence, "models": models}, report
+
+
+def _made(competitor: Competitor) -> Ready:
+    return lambda: competitor
 
 
 def _opponent(settings: JudgeSettings, contest: Contest) -> str:

@@ -66,9 +66,15 @@ class View:
     streams: Mapping[str, SessionStream] | None = None
 
     def predictions(self, part: Literal["validation", "test"]) -> Predictions:
-        """What is predicted of the part's sessions."""
-        sessions = self.validation if part == "validation" else self.test
-        return predictions_of(sessions, self.protocol, self.order, self.baskets.get(part))
+        """What is predicted of the part's sessions; looked for once."""
+        if part not in self._predictions:
+            sessions = self.validation if part == "validation" else self.test
+            self._predictions[part] = predictions_of(sessions, self.protocol, self.order, self.baskets.get(part))
+        return self._predictions[part]
+
+    @functools.cached_property
+    def _predictions(self) -> dict[str, Predictions]:
+        return {}
 
 
 def open_view(dataset: Path, settings: ViewSettings) -> View:

@@ -38,8 +38,7 @@ def log_verdict(
     }
     sizes = {f"test_{name}": float(verdict[name]) for name in ("sessions", "predictions") if name in verdict}
     run.figures({**figures, **sizes}, time.time_ns() // 1_000_000)
-    word = verdict.get("outcome") or ("passed" if verdict["passed"] else "failed")
-    run.tag({"gate": word, "verdict": _told(verdict), "verdict_key": key})
+    run.tag({"gate": verdict["outcome"], "verdict": _told(verdict), "verdict_key": key})
     return run.id
 
 
@@ -50,6 +49,6 @@ def link_version(registry: Registry, run: str, version: Version) -> None:
 
 def _told(verdict: Json) -> str:
     """A line a condition, after what is missing to decide."""
-    lines = [f"undecided: {one}" for one in verdict.get("evidence", {}).get("lacking", [])]
+    lines = [f"undecided: {one}" for one in verdict["evidence"]["lacking"]]
     lines += [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in verdict["conditions"]]
     return "\n".join(lines) or "the gate has no conditions"

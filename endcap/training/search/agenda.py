@@ -77,12 +77,10 @@ class Agenda:
                 self._begin_finish()
                 continue
             number, values = candidate
-            cost = self._cost(values)
-            if (reason := self._too_large(cost)) is not None:
+            if self._skips(number, values):
                 self._candidate = None
-                self._start(number, values)
-                self.ended(number, {"state": "skipped", "error": reason})
                 continue
+            cost = self._cost(values)
             if self._running and not (self._has_room(cost) and self._pace.in_time(cost.work)):
                 return "wait"
             if number != WRITTEN and not self._pace.in_time(cost.work):
@@ -177,9 +175,7 @@ class Agenda:
         if self._running and (len(self._running) >= self._pace.at_once or not self._has_room(self._cost(values))):
             return "wait"
         self._queue.pop(0)
-        if (reason := self._too_large(self._cost(values))) is not None:
-            self._start(number, values)
-            self.ended(number, {"state": "skipped", "error": reason})
+        if self._skips(number, values):
             return self._next_to_finish()
         return self._start(number, values)
 
@@ -191,11 +187,15 @@ class Agenda:
     def _cost(self, values: Values) -> Cost:
         return estimate(changed(self._member, values), self._stage.size)
 
-    def _too_large(self, cost: Cost) -> str | None:
-        memory = self._stage.memory
+    def _skips(self, number: int, values: Values) -> bool:
+        """Whether a trial cannot fit into memory; it has then ended."""
+        memory, cost = self._stage.memory, self._cost(values)
         if memory is None or cost.bytes <= memory:
-            return None
-        return f"its fit takes about {told(cost.bytes)} of memory, and there are {told(memory)} here"
+            return False
+        reason = f"its fit takes about {told(cost.bytes)} of memory, and there are {told(memory)} here"
+        self._start(number, values)
+        self.ended(number, {"state": "skipped", "error": reason})
+        return True
 
     def _has_room(self, cost: Cost) -> bool:
         """Whether a trial more fits into memory."""

@@ -30,13 +30,12 @@ def shared_key(settings: TrainSettings, dataset: str) -> str:
     return fingerprint(content_key(dataset), ViewSettings.of(settings).key(), search, code)
 
 
-def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> int:
-    """Give the parts of a new search what earlier ones tried; how many trials. name: of the recommender."""
+def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
+    """Give the parts of a new search what earlier ones tried. name: of the recommender."""
     document = store.read_document(_document(name, key)) or {}
     for label, trials in document.get("members", {}).items():
         if label in parts:
             parts[label].inherit(Trial(**one) for one in trials)
-    return sum(len(part.ended) for part in parts.values())
 
 
 def share(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
