@@ -15,6 +15,7 @@ EndcapError
 
 A message says what was wrong, what is allowed, and the next thing to do. A code names the fault for programs: it is
 stable, and `docs/errors.md` lists each with its cause and its remedy. Fields hold the values that the message names.
+Neither holds a secret: `endcap.redaction` takes them out of both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
+
+from endcap.redaction import redact, redact_all
 
 UNNAMED = "unnamed"
 """The code of an error that no code names: of a user's own step, and in run records of earlier releases."""
@@ -50,9 +53,9 @@ class EndcapError(Exception):
     """
 
     def __init__(self, message: str, /, *, code: str = UNNAMED, **fields: Any) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.code = code
-        self.fields = fields
+        self.fields: dict[str, Any] = redact_all(fields)
 
     def to_json(self) -> dict[str, Any]:
         """The error as a document: `code`, `message` and `fields`."""

@@ -6,21 +6,17 @@ A version's source is its package's address in Endcap's store; its tags say wher
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
-from endcap.errors import NotFoundError, TransientError, UserError
-from endcap.store import Store, storage_errors
+from endcap.errors import NotFoundError, UserError
+from endcap.registry.connection import SQLITE, connect, locked, sqlite_file
+from endcap.store import Store
 
 State = Literal["pending", "approved", "rejected"]
 CHAMPION, CHALLENGER = "champion", "challenger"
-_SQLITE = "sqlite:///"
 _SETTLED = "settled"
 """Tag of a version whose aliases were set once: repeating its registration leaves later decisions alone."""
 
@@ -47,7 +43,7 @@ def default_uri(store: Store) -> str:
             store=folder,
             found=found,
         )
-    return f"{_SQLITE}{folder}/mlflow.db"
+    return f"{SQLITE}{folder}/mlflow.db"
 
 
 def open_registry(uri: str | None, store: Store) -> Registry:
@@ -69,7 +65,7 @@ def find_registry(uri: str | None, store: Store) -> Registry | None:
         return open_registry(uri, store)
     if not store.root.startswith("file://"):
         return None
-    file = _sqlite_file(default_uri(store))
+    file = sqlite_file(default_uri(store))
     return open_registry(None, store) if file is not None and file.exists() else None
 
 
@@ -95,8 +91,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _reported(uri):
-            self.client: Any = _Reporting(_client(uri), uri)
+        self.client: Any = connect(uri)
 
     def names(self) -> list[str]:
         """Names of all recommenders that have versions."""
@@ -199,7 +194,7 @@ class Registry:
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)
-            file = _sqlite_file(self.uri)
+            file = sqlite_file(self.uri)
             # Otherwise MLflow would put `mlruns` into the current folder.
             artifacts = file.with_name("mlflow-artifacts").as_uri() if file is not None else None
             return str(self.client.create_experiment(name, artifact_location=artifacts))
@@ -256,94 +251,7 @@ class Registry:
                 raise
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        return _locked(self.uri)
-
-
-class _Reporting:
-    """An MLflow client whose failures are Endcap's errors."""
-
-    def __init__(self, client: Any, uri: str) -> None:
-        self._client, self._uri = client, uri
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(*words: Any, **keys: Any) -> Any:
-            with _reported(self._uri):
-                return method(*words, **keys)
-
-        return call
-
-
-@contextlib.contextmanager
-def _reported(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        code = getattr(error, "error_code", "")
-        foreign = type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy")
-        # Whether something is there already is asked by trying.
-        if not foreign or code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
-            raise
-        if code == "INVALID_PARAMETER_VALUE":
-            raise UserError(
-                f"the registry {uri} refuses this: {error}",
-                code="registry.refuses",
-                registry=uri,
-                reason=str(error),
-            ) from error
-        raise TransientError(
-            f"the registry {uri} fails: {error}; look at it, then run again",
-            code="registry.fails",
-            registry=uri,
-            reason=str(error),
-        ) from error
-
-
-def _client(uri: str) -> Any:
-    """An MLflow client whose data base exists and is whole."""
-    # MLflow reports usage to its makers unless told not to before it is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Of a server it prints the address of each run that ends, in the midst of a step's own lines.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient
-
-    # It tells about its own migrations at level INFO; its warnings stay.
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with _locked(uri):
-        file = _sqlite_file(uri)
-        if file is not None and not file.exists():
-            # The first tables come by many migrations: a kill between them must not leave half a data base.
-            draft = file.with_name(f".{file.name}.draft")
-            draft.unlink(missing_ok=True)
-            MlflowClient(tracking_uri=f"{_SQLITE}{draft}").search_experiments(max_results=1)
-            draft.replace(file)
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextlib.contextmanager
-def _locked(uri: str) -> Iterator[None]:
-    """One process at a time at a SQLite registry; a server looks after itself."""
-    file = _sqlite_file(uri)
-    if file is None:
-        yield
-        return
-    import fcntl
-
-    with contextlib.ExitStack() as stack:
-        with storage_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    if not uri.startswith(_SQLITE):
-        return None
-    # What SQLAlchemy makes of it: options after ?, and letters by their numbers.
-    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0])).resolve()
+        return locked(self.uri)
 
 
 def _version(one: Any, aliases: Mapping[str, str]) -> Version:

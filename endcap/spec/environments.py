@@ -8,13 +8,13 @@ wins over the environment variable, that over the environment's entry in the fil
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
+from endcap.redaction import redact, secret_in
 from endcap.spec.base import ApiVersion, Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import absolute
@@ -40,15 +40,6 @@ VARIABLES: dict[str, tuple[str, ...]] = {
 """The environment variables of each place; the first that is set counts."""
 DEFAULTS: dict[str, str] = {"store": ".endcap/store", "registry": "", "online": ""}
 """What stands where nothing names a place; the others are None: whoever uses them decides."""
-
-_SECRETS = (
-    (re.compile(r"//[^/@\s]*:[^/@\s]+@"), "a password in an address"),
-    (re.compile(r"[?&](?:password|passwd|token|secret|api_?key|access_?key)=[^&]+", re.I), "a secret in an address"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "a token"),
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),
-    (re.compile(r"\b(?:gh[pousr]_|glpat-|xox[abp]-|hvs\.|sk-)[\w-]{16,}"), "a token"),
-)
-_PASSWORD = re.compile(r"(//[^/@\s:]*:)[^/@\s]+@")
 
 
 class KFPPlace(Strict):
@@ -136,14 +127,16 @@ class Places:
     def named(self) -> dict[str, tuple[str, str]]:
         """Each place that has a value, without passwords, and where it was said."""
         return {
-            name: (masked(value), self.origins[name])
+            name: (redact(value), self.origins[name])
             for name in VARIABLES
             if (value := getattr(self, name)) not in (None, "")
         }
 
     def __repr__(self) -> str:
         # Variables may bring passwords in, which have no place in a log or a notebook.
-        values = (f"{one.name}={masked(getattr(self, one.name))!r}" for one in fields(self) if one.name in VARIABLES)
+        values = (
+            f"{one.name}={redact(getattr(self, one.name) or '')!r}" for one in fields(self) if one.name in VARIABLES
+        )
         return f"Places({', '.join([*values, f'env={self.env!r}', f'file={self.file!r}'])})"
 
 
@@ -220,11 +213,6 @@ def names_of(file: Path | None) -> list[str]:
     return [] if file is None else sorted(_entries(_checked(file)))
 
 
-def masked(value: str | None) -> str:
-    """A place without the password that it may hold."""
-    return "" if value is None else _PASSWORD.sub(r"\1…@", value)
-
-
 def _checked(file: Path) -> Node:
     """The document of a file in which nothing is wrong. Raises SpecError."""
     document, problems = read(file)
@@ -245,7 +233,7 @@ def _secrets(node: Node, key: Key) -> list[Problem]:
     if not isinstance(node.value, str):
         return []
     text = without_variables(node.value)
-    kind = next((kind for pattern, kind in _SECRETS if pattern.search(text)), None)
+    kind = secret_in(text)
     if kind is None:
         return []
     allowed = "a value without secrets, or ${NAME} in its place"

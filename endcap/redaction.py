@@ -1,0 +1,68 @@
+"""Text without secrets: an address without its credentials, and a message that quotes such addresses.
+
+Errors, logs, run records and tables show addresses, and client libraries quote them. `redact` is the only function that
+makes them fit to be shown; `endcap.errors.EndcapError` calls it for every message and field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HIDDEN = "…"
+"""Stands where a secret stood."""
+_PARAMETERS = (
+    r"[\w.-]*password|passwd|pwd|[\w.-]*token|[\w.-]*secret|api_?key|[\w.-]*access_?key|sig|"
+    r"X-Amz-Signature|X-Amz-Credential"
+)
+SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(rf"(?P<shown>[?&](?:{_PARAMETERS})=)[^&\s]+", re.IGNORECASE), "a secret in an address"),
+    (re.compile(r"(?P<shown>\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"), "a token"),
+    (re.compile(r"(?P<shown>)\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "a token"),
+    (re.compile(r"(?P<shown>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),
+    (re.compile(r"(?P<shown>)\b(?:gh[pousr]_|glpat-|xox[abp]-|hvs\.|sk-)[\w-]{16,}"), "a token"),
+)
+"""What is a secret wherever it stands, and the words for it. `shown`: the part of a match that may stay."""
+_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<hidden>\S*)@")
+_PLAIN = ("file", "gs", "http", "https", "s3", "sqlite")
+"""Schemes whose paths may hold an @ that ends no credentials."""
+
+
+def redact(text: str) -> str:
+    """The text with every secret in it replaced by HIDDEN; text without secrets comes back unchanged.
+
+    The credentials of an address reach to the last @ before a space, since passwords hold /, ?, # and @ too. Where an
+    address might hold a password or a path, it is taken for a password.
+    """
+    text = _CREDENTIALS.sub(_without_credentials, text)
+    for pattern, _ in SECRETS:
+        text = pattern.sub(rf"\g<shown>{HIDDEN}", text)
+    return text
+
+
+def redact_all(value: Any) -> Any:
+    """The same for each text in mappings, lists and tuples; other values come back as they are."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redact_all(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(redact_all(part) for part in value) if type(value) in (list, tuple) else value
+    return value
+
+
+def secret_in(text: str) -> str | None:
+    """What the first secret in a text is, such as `a token`; None where there is none. A user alone is no secret."""
+    for match in _CREDENTIALS.finditer(text):
+        if _without_credentials(match) != match[0] and match["hidden"].partition(":")[2]:
+            return "a password in an address"
+    return next((kind for pattern, kind in SECRETS if pattern.search(text)), None)
+
+
+def _without_credentials(match: re.Match[str]) -> str:
+    authority = re.split(r"[/?#]", match["hidden"], maxsplit=1)[0]
+    ends_there = authority == match["hidden"] or "@" in authority
+    if ends_there or ":" in authority or match["scheme"].lower() not in _PLAIN:
+        return f"{match['scheme']}://{HIDDEN}@"
+    return match[0]
