@@ -151,9 +151,13 @@ def test_a_format_without_an_offset_is_the_zones(tmp_path: Path, store: Store) -
     "zone", [BERLIN, "America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "Africa/Casablanca", "Pacific/Apia"]
 )
 def test_all_other_times_are_as_the_data_base_says(tmp_path: Path, store: Store, zone: str) -> None:
-    draw = random.Random(7)
-    locals_ = [datetime(1991, 1, 1) + timedelta(minutes=draw.randrange(34 * 365 * 1440)) for _ in range(3000)]
-    here = ZoneInfo(zone)
+    draw, here = random.Random(7), ZoneInfo(zone)
+    dates = [datetime(1991, 1, 1) + timedelta(days=number) for number in range(34 * 365)]
+    offsets = [date.replace(tzinfo=here).utcoffset() for date in dates]
+    # A snapshot has a file a day, so that few days cost little: those of changes, and as many others.
+    changes = [date for date, before, after in zip(dates, offsets, offsets[1:], strict=False) if before != after]
+    days = draw.sample(changes, 20) + draw.sample(dates, 20)
+    locals_ = [draw.choice(days) + timedelta(minutes=draw.randrange(1440)) for _ in range(3000)]
     rows = [(f"s{number}", "", f"{local:%Y-%m-%d %H:%M}") for number, local in enumerate(locals_)]
     lines = [f"{session},{customer},i,{time},view" for session, customer, time in rows]
     address = ingest(make_shop(write_csv(tmp_path / "log.csv", lines), events={"time": {"zone": zone}}), store)
