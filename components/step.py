@@ -19,10 +19,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from endcap import devices
 from endcap.errors import EndcapError
+from endcap.progress import Notice
 from endcap.runs import RUN_FOLDER, Done, Event, Failed, Fault, Progress, Started, StepRecord, current_run
 from endcap.runs.code import IMAGE
 from endcap.runs.start import now
+from endcap.steps import STEPS
 
 MARK = "::endcap "
 DEADLINE = "ENDCAP_RUN_DEADLINE"
@@ -86,6 +89,8 @@ def step(
         record.write(image=image)
         if end is not None:
             watch = _end_at(end, current)
+        if name in STEPS:  # a step of one's own may compute by other means than torch
+            _look_for_gpus(current)
         yield current
     except BaseException as error:
         traceback.print_exc()
@@ -94,6 +99,13 @@ def step(
     finally:
         if watch is not None:
             watch.cancel()
+
+
+def _look_for_gpus(current: Step) -> None:
+    """Before any work. Raises EndcapError where the pod was given GPUs, sees none, and its spec allows no CPU."""
+    _, lack = devices.check()
+    if lack is not None:
+        current.progress(Notice(lack.words, **lack.fields))
 
 
 def _deadline(created: str, record: StepRecord) -> datetime | None:

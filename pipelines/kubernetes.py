@@ -9,6 +9,7 @@ from datetime import timedelta
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from endcap import devices
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
@@ -58,6 +59,8 @@ def _resources(task: PipelineTask, step: Pod) -> None:
         task.set_memory_limit(_memory(memory_limit))
     if step.gpu is not None and step.gpu.count:
         task.set_accelerator_type(step.gpu.resource).set_accelerator_limit(step.gpu.count)
+        for variable, value in devices.variables(step.gpu).items():
+            task.set_env_variable(variable, value)
 
 
 def _placement(task: PipelineTask, step: Pod) -> None:

@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/client.py": ("client",),
     "endcap/cluster": ("cluster",),
     "endcap/deploy": ("deploy",),
+    "endcap/devices": ("gpu",),
     "endcap/evaluation": ("evaluation",),
     "endcap/events": ("events", "query"),
     "endcap/features": ("features",),

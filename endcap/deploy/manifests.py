@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from endcap import __version__
+from endcap import __version__, devices
 from endcap.cluster.security import USER, container_security
 from endcap.deploy.state import Target
 from endcap.deploy.variants import (
@@ -323,7 +323,10 @@ def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Jso
         "runtime": RUNTIME,
         "storageUri": target.package,
         **({"image": serving.image} if serving.image else {}),
-        "env": [{"name": "ENDCAP_VERSION", "value": target.version}],
+        "env": [
+            {"name": name, "value": value}
+            for name, value in {"ENDCAP_VERSION": target.version, **devices.variables(pod.gpu)}.items()
+        ],
         "startupProbe": start_up_probe(serving.starts_within.total_seconds(), name),
         "resources": _resources(pod),
     }
@@ -354,6 +357,8 @@ def _pod(serving: Serving, pod: Pod, mode: Mode, recommender: str) -> Json:
     }
     if pod.nodeSelector:
         made["nodeSelector"] = dict(pod.nodeSelector)
+    if pod.runtimeClassName:
+        made["runtimeClassName"] = pod.runtimeClassName
     if bears := pod.borne():
         made["tolerations"] = [one.model_dump(exclude_none=True) for one in bears]
     if mode == "Standard":

@@ -23,7 +23,7 @@ GPU: Json = {
 }
 """For a spec that says none: the label that NVIDIA's operator and its feature discovery give GPU nodes, and the taint
 that is usual. A managed cluster without either has a label of its cloud's own (docs/deploying.md)."""
-CPU: Json = {"gpu": None, "nodeSelector": {}, "tolerations": []}
+CPU: Json = {"gpu": None, "nodeSelector": {}, "tolerations": [], "runtimeClassName": None}
 OVERLAYS: dict[str, tuple[Mode, Json]] = {
     "cpu": ("Standard", CPU),
     "standard-gpu": ("Standard", GPU),

@@ -23,6 +23,7 @@ _FLAGS = {
     "tolerations": "kubernetes.podspec-tolerations",
     "securityContext": "kubernetes.podspec-securitycontext",
     "affinity": "kubernetes.podspec-affinity",
+    "runtimeClassName": "kubernetes.podspec-runtimeclassname",
 }
 """Knative refuses these fields unless its ConfigMap config-features has the flag."""
 

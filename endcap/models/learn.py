@@ -18,6 +18,7 @@ from endcap.features.view import View, everything, item_table, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
+from endcap.models.device import device_of
 from endcap.models.validation import Validation
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -33,10 +34,12 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Learned:
-    """A fitted model and what its fit found out."""
+    """A fitted model and what its fit found out. device: where it was fitted, as `device_of` has it; None: not known,
+    of workers of an earlier release."""
 
     model: Model
     report: FitReport
+    device: str | None
 
 
 def tried(
@@ -61,7 +64,8 @@ def tried(
         item_features=item_codes(view.items, spec),
         items=with_attributes(view.items),
     )
-    return Learned(model, _fit(model, part_of(view, "train"), len(view.vocabulary), fitting))
+    report = _fit(model, part_of(view, "train"), len(view.vocabulary), fitting)
+    return Learned(model, report, device_of(model))
 
 
 def fitted(

@@ -173,6 +173,8 @@ class TrainingRun:
         self.rows([(epoch_metrics(row), ended) for row in facts.get("history", [])])
         if "seconds" in facts:
             self.figures({"training_seconds": float(facts["seconds"])}, ended)
+        if device := facts.get("device"):
+            self.tag({"device": device})
         if searched := (facts.get("search") or {}).get("run"):
             self.tag({"search_run": searched})
         self.end("FINISHED", ended)

@@ -72,6 +72,13 @@ class Allowed:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Annotation: the value is in no step's key, since no output depends on it, and why (`endcap.spec.settings`)."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Mistake:
     """What a check over several keys found. `at` is the key, from the value that was checked."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from endcap.spec.base import UNKNOWN, Allowed, Duration, Mistake, Name, Strict, check, known, under, unhindered
+from endcap.spec.base import UNKNOWN, Allowed, Carried, Duration, Mistake, Name, Strict, check, known, under, unhindered
 from endcap.steps import REPORT, STEPS
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -59,6 +59,9 @@ class Gpu(Strict):
     count: Annotated[int, Field(ge=0)] = 1
     resource: Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
     """The accelerator's type, as nodes offer it. A certain product is chosen by `nodeSelector`."""
+    fallback: Annotated[Literal["none", "cpu"], Carried("what is done where a pod sees none")] = "none"
+    """What is done where a pod has been given GPUs and sees none. none: it stops, with the cause. cpu: it warns, and
+    goes on on the CPU."""
 
 
 class Pod(Strict):
@@ -75,6 +78,9 @@ class Pod(Strict):
     tolerations: list[Toleration] = []
     spot: bool = False
     """May run on nodes that can be taken away at any time: bears the taints that clouds give them."""
+    runtimeClassName: Annotated[Name | None, Carried("how a container is started")] = None
+    """The cluster's RuntimeClass, such as nvidia, where GPUs come by one that is not the nodes' default. Of predictors
+    and Ray clusters; KFP's packages have no place for it."""
 
     def borne(self) -> list[Toleration]:
         """The taints that it bears, those of spot nodes among them where it may run there."""
@@ -147,6 +153,17 @@ class Pipeline(Strict):
             for part in (built_in if name in STEPS else own)
         )
         return under(("steps",), unhindered(parts))
+
+    @check
+    def _pods_have_the_default_runtime(self) -> Iterator[Mistake]:
+        pods: dict[tuple[str, ...], Pod] = {("defaults",): self.defaults}
+        pods |= {("steps", name): step for name, step in known(self.steps).items()}
+        for key, pod in pods.items():
+            if pod.runtimeClassName is not None and pod.runtimeClassName is not UNKNOWN:
+                hint = "KFP's packages have no place for a RuntimeClass."
+                allowed = "nothing here: make the runtime the default of the nodes' container engine"
+                at = (*key, "runtimeClassName")
+                yield Mistake(at, repr(pod.runtimeClassName), allowed, hint, code="not-allowed")
 
 
 def _place(name: str, step: Step, steps: dict[str, Step]) -> Iterator[Mistake]:
@@ -258,3 +275,9 @@ class Serving(Pod):
             found, hint = f"no {', '.join(sorted(lost))}", "KServe gives the canary the stable's keys in any case."
             allowed = "each key of serving.kubernetes.nodeSelector, with the same value or another"
             yield Mistake(("canary", "nodeSelector"), found, allowed, hint, code="missing")
+
+    @check
+    def _canary_says_its_runtime_class(self) -> Iterator[Mistake]:
+        if self.canary is not None and self.runtimeClassName is not None and self.canary.runtimeClassName is None:
+            hint, allowed = "KServe gives the canary the stable's in any case.", "the stable's, or another"
+            yield Mistake(("canary", "runtimeClassName"), "nothing", allowed, hint, code="missing")

@@ -1,7 +1,7 @@
 """What each step is given of a spec: plain values, all of which are in its output's key.
 
 So nothing that a step reads can be forgotten in its key. What is read and yet cannot change the output is marked
-`Carried`, with its reason, and is in no key.
+`Carried`, with its reason, and is in no key; so may be a field of a section, such as what a search's pods get.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from endcap.spec.base import Duration, Mistake, Strict, check
+from endcap.spec.base import Carried, Duration, Mistake, Strict, check
 from endcap.spec.batch import Batch
 from endcap.spec.gate import GateOrList
 from endcap.spec.model import ModelSpec
@@ -39,13 +39,6 @@ from endcap.spec.training import Training
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
     from endcap.spec.shop import Shop
-
-
-@dataclass(frozen=True)
-class Carried:
-    """Annotation: the value is in no key, since no output depends on it, and why."""
-
-    why: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ class Settings(Strict):
 
     def key(self) -> dict[str, Any]:
         """What an output depends on, as JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.carried()))
+        return self.model_dump(mode="json", exclude=_carried(self))
 
 
 class FeatureSettings(Settings):
@@ -169,5 +162,16 @@ def _value(source: Recommender | Shop | Settings, name: str, cls: type[Settings]
     return value
 
 
-def _mark(cls: type[Settings], name: str, kind: type[Any]) -> Any:
+def _carried(values: BaseModel) -> dict[str, Any]:
+    """Names of the fields that are in no key, those of sections among them, as pydantic leaves them out."""
+    names: dict[str, Any] = {}
+    for name in type(values).model_fields:
+        if _mark(type(values), name, Carried):
+            names[name] = True
+        elif isinstance(section := getattr(values, name), BaseModel) and (below := _carried(section)):
+            names[name] = below
+    return names
+
+
+def _mark(cls: type[BaseModel], name: str, kind: type[Any]) -> Any:
     return next((mark for mark in cls.model_fields[name].metadata if isinstance(mark, kind)), None)

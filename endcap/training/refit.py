@@ -15,6 +15,7 @@ from endcap.features.view import customer_ids, declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code
+from endcap.models.device import device_of
 from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
 from endcap.registry.package import RULES, environment, write_package
@@ -106,18 +107,20 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
             pq.write_table(winner.items, draft.path / ITEMS)
             customers = customer_ids(store.fetch(dataset), winner.model.known_customers)
             pq.write_table(pa.table({"customer": customers}), draft.path / CUSTOMERS)
-            draft.facts |= {"environment": environment(), "fitted_until": winner.until}
+            draft.facts |= {"environment": environment(), "fitted_until": winner.until, "device": winner.device}
     return draft.address
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A model with the items that it scores, in its order. until: time of the last event that it has seen, epoch ms."""
+    """A model with the items that it scores, in its order. until: time of the last event that it has seen, epoch ms.
+    device: where it was fitted; None: not known."""
 
     model: Model
     vocabulary: Vocabulary
     items: pa.Table
     until: int
+    device: str | None
 
 
 def _fitted_on_all(
@@ -129,7 +132,8 @@ def _fitted_on_all(
     progress(f"fitting {spec.name} on all {whole.count:,} sessions")
     if settings.workers > 1:
         with Workers(settings, dataset, store, key, work / "workers", progress) as workers:
-            model = workers.fit(spec, "everything", facts["found"]).model
+            learned = workers.fit(spec, "everything", facts["found"])
+        model, device = learned.model, learned.device
     else:
         model = fitted(
             spec,
@@ -142,7 +146,8 @@ def _fitted_on_all(
             progress=progress,
             preprocessing=settings.preprocessing,
         )
-    return _Fitted(model, whole.vocabulary, whole.items, whole.last)
+        device = device_of(model)
+    return _Fitted(model, whole.vocabulary, whole.items, whole.last, device)
 
 
 def _as_judged(
@@ -151,7 +156,8 @@ def _as_judged(
     judged, view = store.fetch(trained, verify=True), view_of(store.fetch(dataset), settings)
     model = load(judged / MODEL, settings.classes)
     seen = part_of(view, "train" if bare(model).needs_validation else "training")
-    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, last_of(seen))
+    device = facts_of(store, trained).get("device")
+    return _Fitted(model, Vocabulary.load(judged / VOCABULARY), view.items, last_of(seen), device)
 
 
 def _own_code(settings: RefitSettings) -> list[str]:

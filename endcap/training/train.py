@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from endcap.features.emptied import no_validation
 from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
+from endcap.models.device import device_of
 from endcap.models.learn import Learned, fitted, part_of, tried, view_of
 from endcap.registry.live_run import logged
 from endcap.registry.package import environment
@@ -102,6 +104,7 @@ def _make(
                     "counts": view.counts,
                     "seconds": round(time.monotonic() - begun, 3),
                     "environment": environment(),
+                    "device": learned.device,
                 }
                 run.end(draft.facts)
     return draft.address
@@ -163,7 +166,7 @@ def _fit_here(
         observe=lambda row: observe(row, "final"),
         preprocessing=steps,
     )
-    return Learned(model, FitReport(found))
+    return Learned(model, FitReport(found), device_of(model))
 
 
 def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, progress: Progress) -> Learned:
@@ -171,12 +174,12 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
     sizes = {part: view.counts[part]["sessions"] for part in ("train", "training")}
     if not make(spec).needs_validation:
         progress(f"fitting {spec.name} on {sizes['training']:,} sessions")
-        return Learned(fit(spec, "training", {}).model, FitReport())
+        return replace(fit(spec, "training", {}), report=FitReport())
     # The judged model of a search that came to its end is the trial's own.
     if searched.found is not None and (settings.refit or not searched.resumed):
         part: Part = "training" if settings.refit else "train"
         progress(f"fitting {spec.name} as found, on {sizes[part]:,} sessions")
-        return Learned(fit(spec, part, searched.found).model, FitReport(searched.found, searched.history))
+        return replace(fit(spec, part, searched.found), report=FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
         progress(f"warning: training runs to model.max_epochs: {no_validation(view.counts)}")
@@ -186,7 +189,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
     found = first.report.found
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
     progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{told}")
-    return Learned(fit(spec, "training", found).model, first.report)
+    return replace(fit(spec, "training", found), report=first.report)
 
 
 def describe(facts: Mapping[str, Any]) -> str:

@@ -8,14 +8,17 @@ nothing else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from endcap.errors import EndcapError
+from endcap import devices
+from endcap.errors import EndcapError, marked
 from endcap.online import open_online
 
 from ..json_log import CANNOT_RUN, error_fields, log_json_lines
@@ -24,6 +27,8 @@ from .workers import listen, supervise
 
 PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
+TERMINATION_LOG = Path("/dev/termination-log")
+"""In a pod: what a container writes there Kubernetes shows as the reason of its end, and `endcap deploy` with it."""
 log = logging.getLogger("endcap.predictor")
 
 
@@ -43,17 +48,23 @@ def main(words: Sequence[str] | None = None) -> int:
         serve(given, listener)
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=error_fields(error))
+        _tell_kubernetes(error)
         return 1
     return 0
 
 
 def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
+    from endcap.models.device import device_of
     from endcap.registry.package import environment, load_package
     from endcap.store import check_folder
 
     from .versions import mismatches
 
+    # Before torch is imported, which counts the GPUs then.
+    request, lack = devices.check()
+    if lack is not None:
+        log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
     # Whoever brought the package here may not have looked: a changed file must not serve.
     check_folder(given.package)
     package = load_package(given.package)
@@ -64,6 +75,9 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     if differs:
         told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
         log.warning("the package was made with other versions", extra=told)
+    if request is not None and lack is None and device_of(package.model) == "cpu":
+        idle = {"model": package.recommender.model.name, "resource": request.resource, "count": request.count}
+        log.warning("the model uses no GPU: those that the pod was given are idle", extra={"fields": idle})
     package.ranker.prepare()
     # Proof that it answers as it did when it was judged.
     package.check()
@@ -75,6 +89,8 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     from .server import serve as serve_engines
 
     metrics = Metrics()
+    if request is not None:
+        metrics.lacks_gpus(request, lack)
     metrics.serves(given.model_name, given.version, given.variant, differs)
     store = open_online(given.online, shop=shop_of(package), timeout=given.online_timeout) if given.online else None
     found = lookups(store, package, given.version, given.online_timeout, metrics.asked_store) if store else None
@@ -89,6 +105,12 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     serve_engines([engine], metrics, listener, wait=given.drain_wait, limit=given.drain_limit)
     if refresh is not None:
         refresh.close()
+
+
+def _tell_kubernetes(error: EndcapError) -> None:
+    with contextlib.suppress(OSError):
+        if TERMINATION_LOG.is_file():
+            TERMINATION_LOG.write_text(marked(str(error), error.code))
 
 
 if __name__ == "__main__":

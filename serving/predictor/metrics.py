@@ -15,6 +15,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from endcap.devices import Lack, Request
+
 SECONDS = [
     *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),
     *(0.04, 0.05, 0.065, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
@@ -56,6 +58,9 @@ class Metrics:
         about = "1 where a package was made with another version than what serves it"
         labels = ["library", "made_with", "here"]
         self._mismatch = Gauge("endcap_package_mismatch", about, labels, multiprocess_mode="livemax")
+
+        about = "GPUs that the pod was given and does not see; 0 where it sees all"
+        self._gpus = Gauge("endcap_gpus_missing", about, ["resource", "cause"], multiprocess_mode="livemax")
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -111,6 +116,11 @@ class Metrics:
         self._info.labels(model, version, variant).set(1)
         for library, (made_with, here) in mismatches.items():
             self._mismatch.labels(library, made_with, here).set(1)
+
+    def lacks_gpus(self, request: Request, lack: Lack | None) -> None:
+        """request: what the pod was given. lack: what it does not see of that."""
+        missing = 0 if lack is None else request.count - lack.fields["seen"]
+        self._gpus.labels(request.resource, "" if lack is None else lack.fields["cause"]).set(missing)
 
     def _surface(self, name: str | None) -> str:
         if name is None:

@@ -15,7 +15,13 @@ from endcap.deploy.variants import Mode
 from tests.deploy.given import NAMESPACE, recommender, target
 
 Json = dict[str, Any]
-GPU = {"gpu": {"count": 1}, "nodeSelector": {"gpu": "a100"}, "spot": True, "image": "endcap:test"}
+GPU = {
+    "gpu": {"count": 1},
+    "nodeSelector": {"gpu": "a100"},
+    "spot": True,
+    "runtimeClassName": "nvidia",
+    "image": "endcap:test",
+}
 
 
 @pytest.fixture

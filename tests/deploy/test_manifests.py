@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,23 +14,36 @@ from endcap.deploy.overlays import OVERLAYS, render
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.terms import Terms
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, say_terms, terms_said
+from endcap.devices import VARIABLE, Request, requested
 from endcap.errors import UserError
 from tests.deploy.given import recommender, target
 from tests.refusals import refused
 
-GPU = {"gpu": {"count": 2}, "nodeSelector": {"gpu": "a100"}, "spot": True, "memory": "16Gi", "cpu": 4}
+GPU = {
+    "gpu": {"count": 2},
+    "runtimeClassName": "nvidia",
+    "nodeSelector": {"gpu": "a100"},
+    "spot": True,
+    "memory": "16Gi",
+    "cpu": 4,
+}
+
+
+def environment(model: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in model["env"]}
 
 
 def test_a_predictor_gets_what_the_spec_says() -> None:
     made = predictor(recommender(**GPU, starts_within="90s", replicas={"min": 2, "max": 5}), "Standard", target("7"))
     model = made["model"]
     assert model["storageUri"] == "s3://endcap/packages/shoes/7"
-    assert model["env"] == [{"name": "ENDCAP_VERSION", "value": "7"}]
+    assert requested(environment(model)) == Request(2)
+    assert environment(predictor(recommender(), "Standard", target("7"))["model"]) == {"ENDCAP_VERSION": "7"}
     assert model["resources"]["requests"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
     assert model["resources"]["limits"] == model["resources"]["requests"]
     probe = model["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 90
-    assert made["nodeSelector"] == {"gpu": "a100"}
+    assert (made["nodeSelector"], made["runtimeClassName"]) == ({"gpu": "a100"}, "nvidia")
     assert {one["key"] for one in made["tolerations"]} >= {"cloud.google.com/gke-spot"}
     assert (made["minReplicas"], made["maxReplicas"], made["scaleMetric"], made["scaleTarget"]) == (2, 5, "cpu", 80)
 
@@ -63,11 +77,16 @@ def test_terms_that_someone_has_spoilt_are_the_usual_ones() -> None:
 
 
 def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
-    spec = recommender(**GPU, replicas={"min": 4, "max": 8}, canary={"nodeSelector": {"gpu": "none"}})
+    canary = {"nodeSelector": {"gpu": "none"}, "runtimeClassName": "runc"}
+    spec = recommender(**GPU, replicas={"min": 4, "max": 8}, canary=canary)
     entry = canary_entry(spec, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
     assert entry["trafficPercent"] == 30
     assert entry["predictor"]["minReplicas"] == 2
-    assert entry["predictor"]["model"]["resources"]["limits"]["nvidia.com/gpu"] == "0"
+    model = entry["predictor"]["model"]
+    assert model["resources"]["limits"]["nvidia.com/gpu"] == "0"
+    # Said, since KServe lays it over the stable's.
+    assert VARIABLE in environment(model)
+    assert requested(environment(model)) is None
     assert "maxReplicas" not in entry["predictor"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from endcap.devices import VARIABLE, Request, requested
 from endcap.spec.kubernetes import SPOT
 from endcap.store.s3_settings import from_environment
 
@@ -22,7 +23,7 @@ SETTINGS = """
       cpu: 4
       memory: 1.5Gi
       memory_limit: 16Gi
-      gpu: {count: 2}
+      gpu: {count: 2, fallback: cpu}
       nodeSelector: {gpu: h100}
       tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
       spot: true
@@ -46,6 +47,9 @@ def test_a_step_gets_its_resources_and_the_defaults_where_it_says_nothing(packag
     assert int(train["resourceMemoryRequest"]) == 1536 * 2**20
     accelerator = train["accelerator"]
     assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "2")
+    environment = {one["name"]: one["value"] for one in container(package, "train")["env"]}
+    assert requested(environment) == Request(2, "nvidia.com/gpu", "cpu")
+    assert VARIABLE not in {one["name"] for one in container(package, "ingest")["env"]}
     ingest = container(package, "ingest")["resources"]
     assert (ingest["resourceCpuRequest"], ingest["resourceMemoryRequest"]) == ("500m", "2Gi")
     assert ingest["resourceMemoryLimit"] == "2Gi"

@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
+from endcap import devices
 from endcap.cpus import cpu_limit, memory_limit
+from endcap.spec.kubernetes import Gpu
 from endcap_serving.json_log import CANNOT_RUN
 from endcap_serving.predictor.options import arguments
 from endcap_serving.predictor.versions import mismatches
@@ -115,10 +118,35 @@ def test_a_folder_without_a_manifest_is_refused(shop: Shop, tmp_path: Path) -> N
     assert (line["code"], line["fields"]["file"]) == ("store.damaged", "manifest.json")
 
 
-def refused(folder: Path) -> dict[str, Any]:
-    """The error by which a predictor ends that must not serve a package."""
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(shop, "popularity", tmp_path)
+    missing = {"resource": "nvidia.com/gpu", "requested": 1, "seen": 0, "cause": "no-driver"}
+    line = refused(folder, **devices.variables(Gpu()))
+    assert line["code"] == "gpu.not-seen"
+    assert missing.items() <= line["fields"].items()
+    for name, value in devices.variables(Gpu(fallback="cpu")).items():
+        monkeypatch.setenv(name, value)
+    port, log = free_port(), tmp_path / "log"
+    options = ["--model_name=shoes", "--version=1", f"--package={folder}", f"--port={port}"]
+    with (
+        running([*PREDICTOR, *options], log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        wait_until_ready(client, process, log)
+        lacks = 'endcap_gpus_missing{cause="no-driver",resource="nvidia.com/gpu"} 1.0'
+        assert lacks in client.get("/metrics").text.splitlines()
+    (warning,) = [one for one in map(json.loads, log.read_text().splitlines()) if "warning" in one]
+    assert warning["level"] == "warning"
+    assert missing.items() <= warning["fields"].items()
+
+
+def refused(folder: Path, **variables: str) -> dict[str, Any]:
+    """The error by which a predictor ends that must not serve a package. variables: of its environment."""
     command = [*PREDICTOR, "--model_name=shoes", "--version=1", f"--package={folder}"]
-    run = subprocess.run(command, capture_output=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, **variables})
     assert run.returncode == 1
     line: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     assert (line["message"], line["level"]) == (CANNOT_RUN, "error")

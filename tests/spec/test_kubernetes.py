@@ -11,6 +11,7 @@ import yaml
 from endcap.errors import SpecError
 from endcap.spec import Recommender
 from endcap.spec.load import load
+from endcap.spec.settings import TrainSettings
 from tests.refusals import misspelt
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,8 @@ OWN = {"function": "shop.checks:prices"}
         ({"train": {"after": "ingest"}}, "train.after", "not-allowed"),
         ({"evaluate": {"enabled": False}}, "evaluate.enabled", "not-allowed"),
         ({"register": {"enabled": False}}, "register.enabled", "conflict"),
+        ({"train": {"gpu": {"fallback": "gpu"}}}, "train.gpu.fallback", "not-allowed"),
+        ({"train": {"runtimeClassName": "nvidia"}}, "train.runtimeClassName", "not-allowed"),
         ({"audit": OWN}, "audit.after", "missing"),
         ({"audit": {**OWN, "after": "evalute"}}, "audit.after", "unknown-name"),
         ({"one": {**OWN, "after": "two"}, "two": {**OWN, "after": "one"}}, "one.after", "circle"),
@@ -67,3 +70,20 @@ def test_a_canarys_nodes_are_told_by_all_keys_of_the_stables(tmp_path: Path) -> 
     canary = loaded(tmp_path, serving={"kubernetes": kubernetes}).serving.kubernetes.canary
     assert canary is not None
     assert canary.nodeSelector == {"gpu": "none"}
+
+
+def test_a_canary_says_its_runtime_class_where_the_stable_has_one(tmp_path: Path) -> None:
+    kubernetes: dict[str, Any] = {"runtimeClassName": "nvidia", "canary": {"memory": "1Gi"}}
+    with misspelt(("serving.kubernetes.canary.runtimeClassName", "missing")):
+        loaded(tmp_path, serving={"kubernetes": kubernetes})
+
+
+def test_how_pods_come_by_a_gpu_is_in_no_key(tmp_path: Path) -> None:
+    def key(worker: dict[str, Any]) -> dict[str, Any]:
+        search = {"gpu": 1, "cluster": {"image": "endcap:1", "worker": worker}}
+        return TrainSettings.of(loaded(tmp_path, search=search)).key()
+
+    usual = key({"gpu": {"count": 1}})
+    assert key({"gpu": {"count": 1, "fallback": "cpu"}, "runtimeClassName": "nvidia"}) == usual
+    assert usual["search"]["gpu"] == 1
+    assert set(usual["search"]["cluster"]["worker"]["gpu"]) == {"count", "resource"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from endcap.devices import Request, requested
 from endcap.errors import UserError
 from endcap.spec.search import RayCluster
 from endcap.spec.settings import TrainSettings
@@ -124,6 +125,15 @@ def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
         # Ray's own files, and the store's cache.
         assert "/tmp" in [one["mountPath"] for one in container["volumeMounts"]]
         assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+
+
+def test_its_workers_learn_what_they_were_given_and_come_by_it() -> None:
+    spec = of(namespace="rays", worker={"gpu": {"count": 2, "fallback": "cpu"}, "runtimeClassName": "nvidia"})
+    groups = kuberay.ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    pods = [group["template"]["spec"] for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"])]
+    said = [{one["name"]: one.get("value", "") for one in pod["containers"][0]["env"]} for pod in pods]
+    assert [requested(environment) for environment in said] == [None, Request(2, fallback="cpu")]
+    assert [pod.get("runtimeClassName") for pod in pods] == [None, "nvidia"]
 
 
 def test_a_second_request_to_end_does_not_leave_it() -> None:

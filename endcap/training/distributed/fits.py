@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -10,10 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from endcap import devices
 from endcap.cluster import connect
 from endcap.errors import TransientError, UserError, rebuild
 from endcap.models import FitReport, load
 from endcap.models.learn import Learned
+from endcap.progress import Notice
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
 from endcap.spec.training import training_mistakes
@@ -57,6 +60,8 @@ class Workers:
             refuse_own_folder("training", settings.training, store)
         self._settings, self._dataset, self._store, self._key = settings, dataset, store, key
         self._spec, self._work, self._tell, self._observe = settings.training, work, progress, observe
+        self._gpu = settings.training.gpu
+        """GPUs of a worker: none where one machine sees none and may go on, since all exchange gradients in one way."""
         self._held = contextlib.ExitStack()
         self._process: RayProcess | None = None
 
@@ -79,11 +84,11 @@ class Workers:
         address = self._store.find(kind(self._settings.name), stage.key)
         if address is None:
             process = self._started()
-            process.run(stage)
+            process.run(dataclasses.replace(stage, gpu=self._gpu))
             address = self._followed(process, "train" if found is None else "final")
         facts = self._store.manifest(address)["facts"]
         fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
-        return Learned(fitted, FitReport(facts["found"], facts["history"]))
+        return Learned(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
     def _stage(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Stage:
         for wrong in training_mistakes(self._spec, model):
@@ -120,8 +125,14 @@ class Workers:
         spec = self._spec
         self._work.mkdir(parents=True, exist_ok=True)
         cpus = math.ceil(spec.workers * spec.cpu)
-        process = self._held.enter_context(ended_with(_Process(self._work, self._address(), cpus, spec)))
+        if devices.fell_back() and spec.address is None and spec.cluster is None:
+            self._gpu = 0
+        needs = spec.model_copy(update={"gpu": self._gpu})
+        process = self._held.enter_context(ended_with(_Process(self._work, self._address(), cpus, needs)))
         ready = _next(process)
+        for lack in ready.get("lacks", []):
+            self._tell(Notice(lack["words"], **lack["fields"]))
+            self._gpu = 0
         if ready["limit"] < spec.workers:
             raise UserError(
                 f"training.workers asks for {spec.workers} workers of {spec.cpu:g} cores and {spec.gpu} GPUs each, and "

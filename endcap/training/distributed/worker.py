@@ -24,6 +24,7 @@ from endcap.features.items import item_codes, with_attributes
 from endcap.features.sessions import Sessions
 from endcap.features.view import everything, item_table, open_view
 from endcap.models import Fitting, Model, make
+from endcap.models.device import device_of
 from endcap.models.learn import validation_of
 from endcap.models.preprocessed import bare
 from endcap.models.validation import Validation
@@ -127,7 +128,7 @@ class _Worker:
         with self._store.publish(kind(self._settings.name), self._stage.key) as draft:
             (draft.path / MODEL).mkdir()
             model.save(draft.path / MODEL)
-            draft.facts |= facts
+            draft.facts |= {**facts, "device": device_of(model)}
         self._tell({"event": "fitted", "address": draft.address})
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from endcap import devices
 from endcap.cluster.kinds import RAY_CLUSTER
 from endcap.cluster.security import USER, container_security
 from endcap.errors import UserError
@@ -138,6 +139,7 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
     requests = {"cpu": cpu, "memory": memory}
     if pod.gpu is not None and pod.gpu.count:
         limits[pod.gpu.resource] = requests[pod.gpu.resource] = str(pod.gpu.count)
+    gpus = devices.variables(pod.gpu)
     keys: list[Json] = [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
         for key in SECRET_KEYS
@@ -157,7 +159,7 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
             {"name": MOUNT, "value": MOUNTED},
             {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"},
             {"name": "RAY_CHDIR_TO_TRIAL_DIR", "value": "0"},
-            *({"name": variable, "value": value} for variable, value in environment.items()),
+            *({"name": variable, "value": value} for variable, value in {**gpus, **environment}.items()),
         ],
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": probe,
@@ -188,6 +190,8 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
     }
     if pod.nodeSelector:
         spec["nodeSelector"] = dict(pod.nodeSelector)
+    if pod.runtimeClassName:
+        spec["runtimeClassName"] = pod.runtimeClassName
     if bears := pod.borne():
         spec["tolerations"] = [one.model_dump(exclude_none=True) for one in bears]
     return {"spec": spec}

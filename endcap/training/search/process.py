@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
-from endcap.errors import TransientError, UserError
+from endcap.errors import TransientError, UserError, rebuild
 from endcap.training.search.ray_process import Connection
 
 Event = dict[str, Any]
@@ -125,13 +125,18 @@ class RayProcess:
         self._send(stage.to_json())
 
     def event(self, timeout: float) -> Event | None:
-        """The next event, or None when there was none in `timeout` seconds. Raises TransientError, UserError."""
+        """The next event, or None when there was none in `timeout` seconds.
+
+        Raises TransientError, UserError, and ClusterError where a machine sees none of its GPUs.
+        """
         try:
             event = self._events.get(timeout=max(0.0, timeout))
         except queue.Empty:
             return None
         if event is None:
             raise self._lost()
+        if event["event"] == "refused" and event.get("error"):
+            raise rebuild(event["error"])
         if event["event"] == "refused":
             c = self._connection
             raise UserError(

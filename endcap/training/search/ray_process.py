@@ -2,7 +2,8 @@
 
 It reads JSON lines: how to connect, then a stage each. What a stage is, and how it is driven, says a module with a
 `Stage` and a `drive`: it is named to the process when it starts. It writes JSON lines: `ready`, what `drive` emits,
-`over` after each stage; `refused` where not even one worker can run there. It ends when its input does, in the midst of
+`over` after each stage; `refused` where not even one worker can run there, or with an error where a machine sees none
+of its GPUs. It ends when its input does, in the midst of
 a stage too: its parent is dead then, and another attempt may be at work in the same folders.
 """
 
@@ -21,6 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from endcap.training.search.gpus import look
 
 Emit = Callable[[dict[str, Any]], None]
 _OBJECT_STORE = 100 * 2**20
@@ -64,7 +67,9 @@ def main() -> None:
     try:
         there = _there(ray)
         limit = _limit(there, connection)
-        emit({"event": "ready" if limit else "refused", "limit": limit, **there})
+        gpus = look(ray, connection.gpu) if limit and connection.gpu else {}
+        ready = limit and not gpus.get("error")
+        emit({"event": "ready" if ready else "refused", "limit": limit, **there, **gpus})
         for line in given:
             stage = driver.Stage.from_json(json.loads(line))
             if connection.address and connection.address.startswith("ray://"):

@@ -26,6 +26,7 @@ from endcap.training.search.agenda import STEP_BYTES
 from endcap.training.search.budget import Budget
 from endcap.training.search.costs import PROCESS_BYTES, Size, estimate
 from endcap.training.search.following import Following, Kept
+from endcap.training.search.gpus import without_gpus
 from endcap.training.search.mlflow_runs import Runs
 from endcap.training.search.outcome import Searched, chosen, facts_of_member, facts_of_search, winner
 from endcap.training.search.process import RayProcess, ended_with
@@ -96,6 +97,7 @@ def search(
     if settings.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", settings.training, store)
     shared = shared_key(settings, dataset)
+    settings = without_gpus(settings)
     with store.workspace(f"searches/{settings.name}", shared, progress) as work:
         searching = _Search(settings, dataset, store, view, (key, shared), work, registry_uri, above, progress)
         yield searching.run(tried)
@@ -254,6 +256,8 @@ class _Search:
             event = process.event(1.0)
             if event is not None and event["event"] == "ready":
                 self._record.start_clock()
+                for lack in event.get("lacks", []):
+                    self._tell(Notice(lack["words"], **lack["fields"]))
                 if event["GPU"] and not self._spec.gpu:
                     self._tell(f"warning: search.gpu is 0, so that trials leave {event['GPU']:g} GPUs unused")
                 limit = int(event["limit"])
