@@ -26,8 +26,8 @@ Name = Literal[
 _OLD = ("driver on your system is too old", "driver version is insufficient", "unsupported display driver")
 """Words of torch and CUDA for a driver that is older than the CUDA that torch was built for."""
 _RUNTIME = (
-    "give its pods the cluster's runtime class for GPUs (runtimeClassName: nvidia, in the spec of predictors and Ray "
-    "clusters), or make that runtime the nodes' default, which pipelines need (docs/gpus.md)"
+    "give the pod the cluster's runtime class for GPUs (runtimeClassName; a pipeline's pods need that runtime as the "
+    "nodes' default), see docs/gpus.md"
 )
 
 

@@ -61,7 +61,7 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
 
     from .versions import mismatches
 
-    # Before torch is imported, which counts the GPUs then.
+    # Before torch looks for GPUs: it does so once.
     request, lack = devices.check()
     if lack is not None:
         log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})

@@ -124,9 +124,12 @@ def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
 ) -> None:
     folder = copied(shop, "popularity", tmp_path)
     missing = {"resource": "nvidia.com/gpu", "requested": 1, "seen": 0, "cause": "no-driver"}
-    line = refused(folder, **devices.variables(Gpu()))
+    ended = tmp_path / "termination-log"
+    ended.touch()
+    line = refused(folder, ended, **devices.variables(Gpu()))
     assert line["code"] == "gpu.not-seen"
     assert missing.items() <= line["fields"].items()
+    assert "[gpu.not-seen]" in ended.read_text()
     for name, value in devices.variables(Gpu(fallback="cpu")).items():
         monkeypatch.setenv(name, value)
     port, log = free_port(), tmp_path / "log"
@@ -143,9 +146,20 @@ def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
     assert missing.items() <= warning["fields"].items()
 
 
-def refused(folder: Path, **variables: str) -> dict[str, Any]:
-    """The error by which a predictor ends that must not serve a package. variables: of its environment."""
-    command = [*PREDICTOR, "--model_name=shoes", "--version=1", f"--package={folder}"]
+IN_A_POD = """
+import sys
+from pathlib import Path
+from endcap_serving.predictor import __main__ as predictor
+predictor.TERMINATION_LOG = Path(sys.argv.pop(1))
+sys.exit(predictor.main())
+"""
+
+
+def refused(folder: Path, ended: Path = Path("/no/pod"), **variables: str) -> dict[str, Any]:
+    """The error by which a predictor ends that must not serve a package. ended: what Kubernetes reads its end from.
+    variables: of its environment."""
+    command = [sys.executable, "-c", IN_A_POD, str(ended)]
+    command += ["--model_name=shoes", "--version=1", f"--package={folder}"]
     run = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, **variables})
     assert run.returncode == 1
     line: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])

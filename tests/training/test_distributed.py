@@ -288,6 +288,7 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, datase
         np.testing.assert_array_equal(values, arrays(undisturbed[0])[name])
         np.testing.assert_array_equal(values, arrays(undisturbed[1])[name])
     facts = store.manifest(address)["facts"]
+    assert facts["device"] == "cpu"
     for name in ("epoch", "loss", "validation"):
         values = [[row[name] for row in history] for history in (facts["history"], alone.report.history)]
         np.testing.assert_allclose(*values, rtol=1e-2)

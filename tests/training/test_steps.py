@@ -60,6 +60,7 @@ def test_a_trained_model_says_what_it_is_made_of(store: Store, dataset: str) -> 
     assert facts["counts"]["training"] == {"sessions": 18, "events": 90}
     assert facts["counts"]["test"]["unseen_events"] == 2
     assert {"python", "torch", "endcap"} <= facts["environment"].keys()
+    assert facts["device"] == "cpu"
 
 
 def test_what_is_trained_is_found_again(store: Store, dataset: str) -> None:
