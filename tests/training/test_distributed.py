@@ -19,6 +19,7 @@ import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor
 
+from endcap.devices.check import ON_CPU
 from endcap.errors import DataError, TransientError, rebuild
 from endcap.evaluation.evaluate import evaluate
 from endcap.evaluation.metrics import Popularity
@@ -46,8 +47,8 @@ GRU = {"name": "gru4rec", "width": 8, "batch": 8, "negatives": 4, "max_epochs": 
 SPLIT = {"by": "time", "test": 0.1, "validation": 0.2}
 
 
-def of(model: dict[str, Any] = GRU) -> Recommender:
-    training = {"workers": 2, "max_failures": 1}
+def of(model: dict[str, Any] = GRU, gpu: int = 0) -> Recommender:
+    training = {"workers": 2, "max_failures": 1, "gpu": gpu}
     return recommender(model=model, split=SPLIT, training=training, refit=False)
 
 
@@ -250,7 +251,9 @@ def below(pid: int) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.slow
-def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, dataset: str, tmp_path: Path) -> None:
+def test_killed_workers_and_a_lost_ray_leave_the_same_model(
+    store: Store, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = of()
     # Each worker may die once; the second death ends the step.
     heard = Heard(at_3=lambda heard: heard.kill(0), at_12=lambda heard: heard.kill(1))
@@ -267,7 +270,10 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(store: Store, datase
     assert store.list("trained/test") == []
 
     heard = Heard()
-    address = train(spec, dataset, store, progress=heard)
+    # What a step does that was given a GPU, sees none, and may go on: its workers have none either.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv(ON_CPU, "1")
+    address = train(of(gpu=1), dataset, store, progress=heard)
     assert int(heard.said("going on after epoch")[0].split()[-1]) >= 20
     assert len(heard.said("epoch 40/40")) == 1
 
