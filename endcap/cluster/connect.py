@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from endcap.cluster.client import Cluster
@@ -14,31 +13,36 @@ TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
     """Connect as kubectl would: the file given, else $KUBECONFIG, else ~/.kube/config, else a pod's own account.
 
-    Nothing is sent yet. Raises UserError where there is neither, or where the file or the context cannot be used.
+    Nothing is sent yet; a login plugin of the kubeconfig is called, and again when its token runs out. Raises UserError
+    where there is neither file nor account, where the file or the context cannot be used, or where the login fails.
     """
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
+    from endcap.cluster.kubeconfig import Login, find_kubeconfig
+
     settings = client.Configuration()
     # Retried by ourselves, with pauses.
     settings.retries = False
-    file = kubeconfig or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    there = any(Path(one).expanduser().is_file() for one in file.split(os.pathsep) if one)
-    try:
-        if there:
-            config.load_kube_config(file, context=context, client_configuration=settings, persist_config=False)
-        elif kubeconfig or context or not TOKEN.is_file():
-            raise UserError(
-                f"no cluster to talk to: there is no kubeconfig at {file}"
-                f"{'' if TOKEN.is_file() else ', and this is no pod of a cluster'}; name one with --kubeconfig or "
-                "$KUBECONFIG",
-                code="cluster.no-kubeconfig",
-                path=file,
-            )
-        else:
-            config.load_incluster_config(client_configuration=settings)
-    except ConfigException as error:
+    files, there = find_kubeconfig(kubeconfig)
+    if there:
+        Login(files, context).fill(settings)
+    elif kubeconfig or context or not TOKEN.is_file():
         raise UserError(
-            f"{file} cannot be used: {error}", code="cluster.kubeconfig-unusable", path=file, reason=str(error)
-        ) from None
+            f"no cluster to talk to: there is no kubeconfig at {files}"
+            f"{'' if TOKEN.is_file() else ', and this is no pod of a cluster'}; name one with --kubeconfig or "
+            "$KUBECONFIG",
+            code="cluster.no-kubeconfig",
+            path=files,
+        )
+    else:
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except ConfigException as error:
+            raise UserError(
+                f"this pod's own account cannot be used: {error}",
+                code="cluster.kubeconfig-unusable",
+                path=str(TOKEN),
+                reason=str(error),
+            ) from None
     return Cluster(client.ApiClient(settings), settings.host)

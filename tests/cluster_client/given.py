@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,8 @@ class Server:
     port: int = 0
     answers: list[tuple[int, Any, dict[str, str]]] = field(default_factory=list)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    """Of each request."""
 
     def say(self, status: int, body: Any, times: int = 1, **headers: str) -> None:
         self.answers += [(status, body, headers)] * times
@@ -35,6 +37,7 @@ def api_server() -> Iterator[Server]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             server.asked.append((self.command, self.path, body))
+            server.headers.append(self.headers)
             status, said, headers = server.answers.pop(0)
             if not status:
                 self.close_connection = True
