@@ -108,14 +108,23 @@ _KFP = (
         "--kfp-namespace",
         cls=PlaceOption,
         place="kfp_namespace",
-        help="Of KFP, or yours where KFP serves several users.",
+        help="Where KFP is installed [default: kubeflow].",
     ),
-    click.option("--kfp-token", envvar="KFP_EXISTING_TOKEN", help="Bearer token for KFP's API."),
+    click.option(
+        "--kfp-user-namespace",
+        cls=PlaceOption,
+        place="kfp_user_namespace",
+        help="Yours, where KFP serves several users.",
+    ),
+    click.option("--kfp-token", envvar="KFP_EXISTING_TOKEN", help="Bearer token for KFP's API (KFP_EXISTING_TOKEN)."),
+    click.option(
+        "--kfp-cookies", envvar="KFP_COOKIES", help="Cookies of a browser that is logged in: NAME=VALUE (KFP_COOKIES)."
+    ),
     click.option(
         "--kfp-context", cls=PlaceOption, place="kfp_context", help="kubeconfig's context [default: the current one]."
     ),
     click.option(
-        "--kfp-ca", envvar="KFP_CA", type=click.Path(exists=True), help="Certificates that KFP's is signed by."
+        "--kfp-ca", envvar="KFP_CA", type=click.Path(exists=True), help="Certificates that KFP's is signed by (KFP_CA)."
     ),
     click.option(
         "--serving-namespace",

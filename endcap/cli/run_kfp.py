@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +15,24 @@ from endcap.cli.display import Display
 from endcap.cli.reachable import check_addresses, check_sources
 from endcap.cli.run import STOPPED, print_comparison, stopped_by
 from endcap.errors import EndcapError, UserError
-from endcap.runs import Run, Start, StepRun, find_run, find_step, run_name
+from endcap.redaction import HIDDEN
+from endcap.runs import Event, Run, Silent, Start, StepRun, find_run, find_step, run_name
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
 from endcap.store import Store, open_store
 
 _Read = TypeVar("_Read")
+_Source = click.core.ParameterSource
 STORE = "s3://endcap/store"
 """As the compiled packages have it."""
+CARRIED = frozenset(
+    {"env", "sets", "pipeline", "store_url"}
+    | {f"kfp_{name}" for name in ("host", "namespace", "user_namespace", "context", "ca")}
+)
+"""Options that a command which follows or ends a run needs as the one that started it."""
+SECRETS = {"kfp_token": "KFP_EXISTING_TOKEN", "kfp_cookies": "KFP_COOKIES"}
+"""Options that are never shown, and the variables to set in their place."""
 
 
 def run_on_kfp(
@@ -35,7 +45,9 @@ def run_on_kfp(
     verbose: bool,
     kfp_host: str | None,
     kfp_namespace: str | None,
+    kfp_user_namespace: str | None,
     kfp_token: str | None,
+    kfp_cookies: str | None,
     kfp_context: str | None,
     kfp_ca: str | None,
     serving_namespace: str | None,
@@ -47,16 +59,25 @@ def run_on_kfp(
     """Submit a run and follow it, or follow or end one that was submitted; returns the facts of the verdict that the
     run led to, where this machine can read the store.
 
-     `arguments`: what was given of the
-    pipeline's parameters, such as store and registry; the package's defaults stand for the rest. why: the reason, for
-    the run's record.
+    arguments: what was given of the pipeline's parameters, such as store and registry; the package's defaults stand for
+    the rest. why: the reason, for the run's record. The options that name KFP are those of `kfp_options`.
     """
+    again = _without_secrets(again)
     arguments = {"store": STORE, **arguments}
     check_addresses(arguments)
     if not (follow or end):
         check_sources(loaded.shop)
     connect: Callable[..., Any] = entry_points(group="endcap.runner")["kfp"].load()
-    server = connect(host=kfp_host, namespace=kfp_namespace, token=kfp_token, context=kfp_context, ca=kfp_ca)
+    server = connect(
+        host=kfp_host,
+        namespace=kfp_namespace,
+        user_namespace=kfp_user_namespace,
+        token=kfp_token,
+        cookies=kfp_cookies,
+        context=kfp_context,
+        ca=kfp_ca,
+        listen=_show_waiting,
+    )
     if end:
         server.end(end)
         click.echo(f"The run {end} is being ended: {server.page(end)}")
@@ -80,14 +101,14 @@ def run_on_kfp(
         click.echo(_goes_on(spec, run))
         return None
     try:
-        return _follow(server, loaded, pipeline, run, arguments["store"], verbose=verbose, again=again)
+        return _follow(server, loaded, pipeline, run, arguments["store"], spec=spec, verbose=verbose, again=again)
     except KeyboardInterrupt:
         click.echo(f"\n{_goes_on(spec, run)}")
         raise
 
 
 def _follow(
-    server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, verbose: bool, again: str
+    server: Any, loaded: Loaded, pipeline: str, run: str, store_url: str, *, spec: str, verbose: bool, again: str
 ) -> dict[str, Any] | None:
     settings = loaded.recommender.pipeline
     display = Display(
@@ -98,9 +119,12 @@ def _follow(
     steps = order(pipeline, settings)
     try:
         server.follow(run, steps, display.hear, deadline=settings.deadline, said=record.step, recorded=record.whole)
-    except UserError:
-        raise
     except EndcapError as error:
+        if error.fields.get("goes_on"):  # the same command would start a second run
+            display.hear(Silent("the run is followed no more"))
+            raise EndcapError(f"{error}\n{_goes_on(spec, run)}", code=error.code, **error.fields) from None
+        if isinstance(error, UserError):
+            raise
         raise display.failure(error) from None
     if not display.results:
         click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
@@ -162,5 +186,33 @@ def _parameters(
 
 
 def _goes_on(spec: str, run: str) -> str:
-    command = f"endcap run {spec} --on kfp"
-    return f"The run goes on in the cluster.\n  follow: {command} --follow {run}\n  end:    {command} --end {run}"
+    """What a person may do about a run that is not followed any more: commands with the options that were given."""
+    context = click.get_current_context()
+    words = [*context.command_path.split(), spec]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in CARRIED and context.get_parameter_source(name) is _Source.COMMANDLINE:
+            value = context.params[name]
+            for part in value if parameter.multiple else (value,):
+                words += [parameter.opts[0], str(part)]
+    command = f"{shlex.join(words)} --on kfp"
+    hidden = [SECRETS[name] for name in SECRETS if context.get_parameter_source(name) is _Source.COMMANDLINE]
+    login = f"\n  with {' and '.join(hidden)} set anew" if hidden else ""
+    return (
+        f"The run goes on in the cluster.\n  follow: {command} --follow {run}\n  end:    {command} --end {run}{login}"
+    )
+
+
+def _without_secrets(again: str) -> str:
+    """The command as it is shown: what it was given of tokens and cookies is left out."""
+    context = click.get_current_context()
+    for name in SECRETS:
+        value = context.params[name]
+        if value and context.get_parameter_source(name) is _Source.COMMANDLINE:
+            again = again.replace(shlex.quote(value), HIDDEN).replace(value, HIDDEN)
+    return again
+
+
+def _show_waiting(event: Event) -> None:
+    if isinstance(event, Silent):
+        click.echo(f"  {click.style('!', fg='yellow')} {event.reason}", err=True)

@@ -33,6 +33,7 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "online": ("ENDCAP_ONLINE",),
     "kfp_host": ("KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT"),
     "kfp_namespace": ("KFP_NAMESPACE",),
+    "kfp_user_namespace": ("KFP_USER_NAMESPACE",),
     "kfp_context": ("KFP_CONTEXT",),
     "serving_namespace": ("ENDCAP_NAMESPACE",),
     "serving_context": (),
@@ -48,7 +49,9 @@ class KFPPlace(Strict):
     host: str | None = None
     """Address of its API; left out: reached by the kubeconfig."""
     namespace: str | None = None
-    """Namespace of Kubeflow Pipelines, or yours where it serves several users."""
+    """Namespace that Kubeflow Pipelines is installed in; left out: kubeflow."""
+    user_namespace: str | None = None
+    """Your namespace, where Kubeflow Pipelines serves several users."""
     context: str | None = None
     """The kubeconfig's context; left out: the current one."""
 
@@ -100,8 +103,8 @@ class Places:
         MLflow's address; empty: the store's own.
     online
         The online store's address; empty: the store's own; ``none``: without.
-    kfp_host, kfp_namespace, kfp_context
-        How Kubeflow Pipelines is reached; None: the client's default.
+    kfp_host, kfp_namespace, kfp_user_namespace, kfp_context
+        How Kubeflow Pipelines is reached, and whose namespace there counts; None: the client's default.
     serving_namespace, serving_context
         Where models are served; None: the spec's namespace, the kubeconfig's current context.
     env
@@ -117,6 +120,7 @@ class Places:
     online: str
     kfp_host: str | None
     kfp_namespace: str | None
+    kfp_user_namespace: str | None
     kfp_context: str | None
     serving_namespace: str | None
     serving_context: str | None

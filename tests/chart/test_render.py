@@ -386,6 +386,9 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
     ):
         assert piece in other
     assert "delete persistentvolumeclaim endcap-mlflow" not in other
+    profile = notes({"kfp": {"serviceAccount": {"name": "default-editor", "namespace": "team-a"}}})
+    assert "--on kfp --kfp-host https://KUBEFLOW/pipeline --kfp-user-namespace team-a" in profile
+    assert "port-forward service/ml-pipeline" not in profile
     assert "intake" not in said
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from endcap_pipelines import kfp_answers
 from endcap_pipelines.kfp import Server
 
 from .server import Kfp
@@ -15,10 +17,11 @@ from .server import Kfp
 @pytest.fixture
 def kfp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kfp]:
     """A KFP without runs; nothing of this machine's own settings is used."""
-    for name in ("KFP_ENDPOINT", "KF_PIPELINES_ENDPOINT", "KFP_EXISTING_TOKEN", "KFP_NAMESPACE", "KUBECONFIG"):
+    for name in [name for name in os.environ if name.startswith(("KFP_", "KF_PIPELINES_"))] + ["KUBECONFIG"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(Server, "interval", 0.02)
+    monkeypatch.setattr(kfp_answers, "PAUSES", (0.01, 0.02, 0.04, 0.08))
     monkeypatch.setattr(Server, "patience", 1.0)
     with Kfp() as server:
         yield server

@@ -1,22 +1,21 @@
 """A server on loopback that speaks KFP's v2beta1 API, as far as runs are submitted and followed.
 
-What it is asked and what it answers are held against the models that KFP generates from its published OpenAPI: a key
-that they do not know fails. Packages are parsed strictly, and a run's parameters are held against the package's, as
-KFP's API server does. It runs nothing: a test says what a run's tasks look like, one look after the other.
+What belongs to which namespace, and who may do what there, is in `namespaces`. What it is asked and what it answers are
+held against the models that KFP generates from its published OpenAPI: a key that they do not know fails. Packages are
+parsed strictly, and a run's parameters are held against the package's, as KFP's API server does. It runs nothing: a
+test says what a run's tasks look like, one look after the other.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
-import urllib.parse
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.message import Message
-from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import kfp_server_api
@@ -24,17 +23,15 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from tests.cluster.certificates import Pair
+
+from .handler import handler
+from .namespaces import Rules, User
+from .refused import RefusedError
+
 Json = dict[str, Any]
 Scene = Callable[[str], Json]
 BASE = "/apis/v2beta1/"
-
-
-class RefusedError(Exception):
-    """An answer of an error status, with KFP's words."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
 
 
 def as_model(name: str, value: Json) -> Json:
@@ -68,25 +65,43 @@ def _as_type(kind: str, value: Any, at: str) -> None:
 
 
 class Kfp:
-    """The server's state, and what tests set: token, version, trouble, and what runs go through."""
+    """The server's state, and what tests set: token, version, trouble, and what runs go through.
 
-    def __init__(self) -> None:
+    pair: certificate and key, for TLS.
+    """
+
+    def __init__(self, pair: Pair | None = None) -> None:
+        self.rules = Rules()
+        self.user: User | None = None
+        """Who asks at the moment."""
+        self.lock = threading.Lock()
+        self.prefix = ""
+        """Path before KFP's own. What is asked elsewhere is answered as an API server does that knows no such path."""
+        self.login_page = False
+        """Who has no valid token is sent to a page, as by a proxy that does the login."""
         self.experiments: list[Json] = []
         self.pipelines: list[Json] = []
         self.versions: list[Json] = []
         self.runs: list[Json] = []
         self.asked: list[str] = []
         self.token: str | None = None
+        """Without it, or a user's, nobody is let in. A cookie is as good."""
         self.before_2_17 = False
         self.trouble: list[tuple[str, int]] = []
         """(part of a request, status): the next request that has the part is answered so; 0: not at all."""
         self.lost: list[str] = []
         """Part of a request that is carried out, and whose answer is lost."""
+        self.rivals: list[str] = []
+        """End of a request that somebody else makes too, just before."""
         self.scenes: list[Scene] = []
         """What a run looks like, one look after the other; the last one stays."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
+        if pair is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair.certificate, pair.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"{'https' if pair else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Kfp:
         self._thread.start()
@@ -96,38 +111,55 @@ class Kfp:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: bytes, kind: str) -> Json:
-        """The answer to a request. Raises RefusedError."""
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Json:
+        """The answer to a request. body: JSON, or the file of a form. Raises RefusedError."""
         where = f"{method} {path.removeprefix(BASE)}"
         if where == "GET healthz":
-            return as_model("V2beta1GetHealthzResponse", {"multi_user": False})
+            return as_model("V2beta1GetHealthzResponse", {"multi_user": self.rules.multi_user})
         for pattern, handle in _ROUTES:
             match = re.fullmatch(pattern, where)
             if match:
-                return handle(self, *match.groups(), query=query, body=_body(body, kind))
+                return handle(self, *match.groups(), query=query, body=body)
         raise RefusedError(404, f"no {where}")
 
     def create_experiment(self, query: dict[str, str], body: Json) -> Json:
         as_model("V2beta1Experiment", body)
         _needs(body, "display_name")
+        body["namespace"] = self.rules.admit(self.user, "create", "experiments", body.get("namespace"))
+        self.rules.unique(self.experiments, body, "Failed to create a v2beta1 experiment", "experiment")
         made = {**body, "experiment_id": _id(), "created_at": _now(), "storage_state": "AVAILABLE"}
         self.experiments.append(made)
         return as_model("V2beta1Experiment", made)
 
     def list_experiments(self, query: dict[str, str], body: Json) -> Json:
-        return as_model("V2beta1ListExperimentsResponse", {"experiments": _filtered(self.experiments, query)})
+        namespace = self.rules.admit(self.user, "list", "experiments", query.get("namespace"))
+        own = [one for one in self.experiments if one["namespace"] == namespace]
+        return as_model("V2beta1ListExperimentsResponse", {"experiments": _filtered(own, query)})
 
     def create_pipeline(self, query: dict[str, str], body: Json) -> Json:
         as_model("V2beta1Pipeline", body)
         _needs(body, "display_name")
+        body["namespace"] = self.rules.admit(self.user, "create", "pipelines", body.get("namespace"))
+        self.rules.unique(self.pipelines, body, "Failed to create a pipeline due to server error", "pipeline")
         made = {**body, "pipeline_id": _id(), "created_at": _now()}
         self.pipelines.append(made)
         return as_model("V2beta1Pipeline", made)
 
     def list_pipelines(self, query: dict[str, str], body: Json) -> Json:
-        return as_model("V2beta1ListPipelinesResponse", {"pipelines": _filtered(self.pipelines, query)})
+        namespace = self.rules.admit(self.user, "list", "pipelines", query.get("namespace"))
+        own = [one for one in self.pipelines if one["namespace"] == namespace]
+        return as_model("V2beta1ListPipelinesResponse", {"pipelines": _filtered(own, query)})
+
+    def get_pipeline_by_name(self, name: str, query: dict[str, str], body: Json) -> Json:
+        namespace = self.rules.admit(self.user, "get", "pipelines", query.get("namespace"))
+        for made in self.pipelines:
+            # Where no namespace is said, KFP looks in all of them.
+            if made["display_name"] == name and namespace in ("", made["namespace"]):
+                return as_model("V2beta1Pipeline", made)
+        raise RefusedError(404, f"ResourceNotFoundError: Namespace/Pipeline {namespace}/{name} not found")
 
     def list_versions(self, pipeline: str, query: dict[str, str], body: Json) -> Json:
+        self.rules.admit(self.user, "list", "pipelines", self._namespace_of(self.pipelines, "pipeline_id", pipeline))
         own = [one for one in self.versions if one["pipeline_id"] == pipeline]
         return as_model("V2beta1ListPipelineVersionsResponse", {"pipeline_versions": _filtered(own, query)})
 
@@ -135,8 +167,11 @@ class Kfp:
         if query.keys() - {"name", "display_name", "pipelineid", "description", "tags"}:
             raise RefusedError(400, f"unknown parameters {sorted(query)}")
         spec = self.package(list(yaml.safe_load_all(body)))
-        if query["pipelineid"] not in {one["pipeline_id"] for one in self.pipelines}:
-            raise RefusedError(404, f"no pipeline {query['pipelineid']}")
+        namespace = self._namespace_of(self.pipelines, "pipeline_id", query["pipelineid"])
+        self.rules.admit(self.user, "create", "pipelines", namespace)
+        known = {one["display_name"] for one in self.versions if one["pipeline_id"] == query["pipelineid"]}
+        if query["name"] in known:
+            raise RefusedError(409, "Failed to create a pipeline version", key="error_message")
         made = {
             "pipeline_id": query["pipelineid"],
             "pipeline_version_id": _id(),
@@ -176,11 +211,19 @@ class Kfp:
             wanted = reference["pipeline_version_id"]
             spec = next(one["pipeline_spec"] for one in self.versions if one["pipeline_version_id"] == wanted)
         self.parameters(spec["pipeline_spec"], body.get("runtime_config", {}).get("parameters") or {})
-        if body.get("experiment_id") not in {one["experiment_id"] for one in self.experiments}:
-            raise RefusedError(404, "no such experiment")
+        namespace = self._namespace_of(self.experiments, "experiment_id", body.get("experiment_id", ""))
+        self.rules.admit(self.user, "create", "runs", namespace)
         made = {**body, "run_id": _id(), "created_at": _now(), "state": "PENDING", "storage_state": "AVAILABLE"}
         self.runs.append(made)
         return as_model("V2beta1Run", made)
+
+    def start(self, namespace: str = "") -> str:
+        """A run that somebody else has started, as `create_run` makes it; its id."""
+        experiment = {"experiment_id": _id(), "display_name": "trial", "namespace": namespace}
+        run = {"run_id": _id(), "display_name": "trial", "created_at": _now(), "state": "RUNNING"}
+        self.experiments.append(experiment)
+        self.runs.append({**run, "experiment_id": experiment["experiment_id"]})
+        return str(run["run_id"])
 
     def parameters(self, spec: Json, given: Json) -> None:
         """As KFP: no parameter that the package does not define, and none missing that has no default."""
@@ -191,7 +234,7 @@ class Kfp:
             raise RefusedError(400, f"parameters: unknown {sorted(surplus)}, missing {sorted(missing)}")
 
     def get_run(self, run: str, query: dict[str, str], body: Json) -> Json:
-        made = self._run(run)
+        made = self._run(run, "get")
         if self.scenes and made["state"] not in ("CANCELED", "FAILED", "SUCCEEDED"):
             made.update(self.scenes[0](run))
             if len(self.scenes) > 1:
@@ -203,14 +246,23 @@ class Kfp:
         return as_model("V2beta1ListRunsResponse", {"runs": _filtered(own, query)})
 
     def terminate_run(self, run: str, query: dict[str, str], body: Json) -> Json:
-        self._run(run)["state"] = "CANCELED"
+        self._run(run, "terminate")["state"] = "CANCELED"
         return {}
 
-    def _run(self, run: str) -> Json:
+    def _run(self, run: str, verb: str) -> Json:
         for one in self.runs:
             if one["run_id"] == run:
+                namespace = self._namespace_of(self.experiments, "experiment_id", one["experiment_id"])
+                self.rules.admit(self.user, verb, "runs", namespace)
                 return one
         raise RefusedError(404, f"Run {run} not found")
+
+    @staticmethod
+    def _namespace_of(kept: list[Json], key: str, wanted: str) -> str:
+        for one in kept:
+            if one[key] == wanted:
+                return str(one["namespace"])
+        raise RefusedError(404, f"{key} {wanted} not found")
 
 
 _ROUTES: list[tuple[str, Callable[..., Json]]] = [
@@ -218,6 +270,7 @@ _ROUTES: list[tuple[str, Callable[..., Json]]] = [
     ("GET experiments", Kfp.list_experiments),
     ("POST pipelines", Kfp.create_pipeline),
     ("GET pipelines", Kfp.list_pipelines),
+    ("GET pipelines/names/([^/]+)", Kfp.get_pipeline_by_name),
     ("GET pipelines/([^/]+)/versions", Kfp.list_versions),
     ("POST pipelines/upload_version", Kfp.upload_version),
     ("POST runs", Kfp.create_run),
@@ -251,68 +304,6 @@ def scene(state: str, tasks: dict[str, str], errors: dict[str, str] | None = Non
         return {"state": state, "run_details": {"task_details": details}}
 
     return look
-
-
-def _handler(kfp: Kfp) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _any(self) -> None:
-            parts = urllib.parse.urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            where = f"{self.command} {parts.path}"
-            kfp.asked.append(where)
-            try:
-                if kfp.token and self.headers.get("authorization") != f"Bearer {kfp.token}":
-                    raise RefusedError(401, "Unauthenticated: the request has no valid token")
-                for one in kfp.trouble:
-                    if one[0] in where:
-                        kfp.trouble.remove(one)
-                        if one[1] == 0:
-                            self._drop()
-                            return
-                        raise RefusedError(one[1], "the server is being restarted")
-                query = dict(urllib.parse.parse_qsl(parts.query))
-                answer, status = (
-                    kfp.answer(self.command, parts.path, query, body, self.headers.get("Content-Type", "")),
-                    200,
-                )
-                for part in kfp.lost:
-                    if part in where:
-                        kfp.lost.remove(part)
-                        self._drop()
-                        return
-            except RefusedError as error:
-                answer, status = {"code": 3, "message": error.message}, error.status
-            text = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def _drop(self) -> None:
-            """Close the connection without an answer."""
-            self.close_connection = True
-            self.connection.close()
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-        do_GET = do_POST = do_DELETE = _any
-
-    return Handler
-
-
-def _body(body: bytes, kind: str) -> Any:
-    """JSON, or the file of a form."""
-    if not kind.startswith("multipart/"):
-        return json.loads(body) if body else {}
-    message: Message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
-    for part in message.get_payload():
-        if part.get_param("name", header="content-disposition") == "uploadfile":  # type: ignore[union-attr]
-            return part.get_payload(decode=True)  # type: ignore[union-attr]
-    raise RefusedError(400, "no uploadfile in the form")
 
 
 def _filtered(all_of: list[Json], query: dict[str, str]) -> list[Json]:

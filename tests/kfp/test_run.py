@@ -310,10 +310,14 @@ def test_kfps_own_command_takes_the_checked_in_package_and_its_defaults(kfp: Kfp
     assert not made["runtime_config"].get("parameters")
 
 
-def test_lists_are_made_there_by_a_pipeline_of_their_own(kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_made_there_by_a_pipeline_of_their_own(
+    kfp: Kfp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("ENDCAP_ONLINE", "redis://127.0.0.1")  # of this machine, not the cluster's
     main(["recommend", SPEC, "--on", "kfp", "--kfp-host", kfp.url, "--version", "3", "--workers", "4", "--no-wait"])
     parameters = kfp.runs[0]["runtime_config"]["parameters"]
     assert set(parameters) == {"recommender", "shop", "store", "version", "trigger"}
     assert (parameters["version"], parameters["recommender"]["batch"]["workers"]) == ("3", 4)
     assert [one["display_name"] for one in kfp.pipelines] == ["endcap-recommend-trial"]
+    follow = f"endcap recommend {SPEC} --kfp-host {kfp.url} --on kfp --follow {kfp.runs[0]['run_id']}"
+    assert follow in capsys.readouterr().out

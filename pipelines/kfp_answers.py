@@ -1,0 +1,163 @@
+"""What KFP's refusals and silences mean, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import ssl
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import kfp_server_api
+import urllib3
+
+from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
+from endcap.runs import Event, Silent
+
+from .kfp_client import PageError
+
+_Answer = TypeVar("_Answer")
+Listen = Callable[[Event], None]
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds between attempts where KFP is busy or away."""
+RENEW = "give a valid token (--kfp-token, or KFP_EXISTING_TOKEN)"
+LOGIN_CODES = frozenset({"kfp.forbidden", "kfp.login-page", "cluster.login-failed", "cluster.no-login-plugin"})
+"""Of errors that a login may cure."""
+
+
+class TakenError(UserError):
+    """KFP has one of this name already."""
+
+
+def ask(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
+    """The answer of KFP's client. what: the doing, in words.
+
+    Raises UserError (refused), TakenError, NotFoundError, TransientError (busy or away).
+    """
+    try:
+        with _quiet():
+            return call(*arguments, **named)
+    except kfp_server_api.ApiException as error:
+        raise _refusal(what, error) from None
+    except PageError as page:
+        raise _page(what, page) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _silence(what, error) from None
+    except ValueError as error:  # of kfp's client, which has read the answer
+        raise UserError(
+            f"cannot {what}: KFP's client does not understand the answer: {error}",
+            code="kfp.not-understood",
+            doing=what,
+            reason=str(error),
+        ) from None
+
+
+def insist(
+    what: str, call: Callable[..., _Answer], *arguments: Any, listen: Listen, unless: Sequence[str] = ()
+) -> _Answer:
+    """Ask, and ask again for a while where KFP is busy or away. The call must bear being repeated.
+
+    listen: is told that it waits. unless: codes of what is not waited for. Raises what `ask` does.
+    """
+    for pause in PAUSES:
+        try:
+            return ask(what, call, *arguments)
+        except TransientError as error:
+            if error.code in unless:
+                raise
+            listen(Silent(f"{error}; asking again in {pause:.0f} s"))
+        time.sleep(pause)
+    return ask(what, call, *arguments)
+
+
+def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
+    said = _said(error)
+    fields = {"doing": what, "status": error.status, "answer": said}
+    if error.status == 401:
+        remedy = RENEW
+        if "User identity is empty" in said:
+            remedy += "; a KFP of several users is reached by --kfp-host, since the API server's proxy drops tokens"
+        return UserError(f"cannot {what}: KFP answered 401 ({said}); {remedy}", code="kfp.forbidden", **fields)
+    if error.status == 403:
+        remedy = f"name a namespace that you may work in by --kfp-user-namespace, or {RENEW}"
+        if "services/proxy" in said:  # the API server's words, before KFP
+            remedy = "the way by kubeconfig needs that right in KFP's namespace; --kfp-host names another way"
+        return UserError(
+            f"cannot {what}: KFP answered 403 ({said}); {remedy}",
+            code="kfp.forbidden",
+            **fields,
+        )
+    if error.status == 404:
+        return NotFoundError(
+            f"cannot {what}: KFP answered 404 ({said}); check --kfp-host, --kfp-namespace (where KFP is installed) and "
+            "the name",
+            code="kfp.not-found",
+            **fields,
+        )
+    if error.status == 409:
+        return TakenError(f"cannot {what}: KFP has one of this name already ({said})", code="kfp.name-taken", **fields)
+    if error.status in (0, None, 408, 429) or error.status >= 500:
+        return TransientError(
+            f"cannot {what}: KFP answered {error.status or 'nothing'} ({said})", code="kfp.unavailable", **fields
+        )
+    return UserError(f"cannot {what}: KFP answered {error.status}: {said}", code="kfp.refused", **fields)
+
+
+def _page(what: str, page: PageError) -> EndcapError:
+    titled = f" ({page.title})" if page.title else ""
+    fields = {"doing": what, "status": page.status, "title": page.title}
+    if page.login:
+        return UserError(
+            f"cannot {what}: a login page{titled} came in place of KFP's answer; {RENEW}, or the cookies of a "
+            "browser that is logged in (KFP_COOKIES)",
+            code="kfp.login-page",
+            **fields,
+        )
+    return UserError(
+        f"cannot {what}: what answers is not KFP's API, but a page{titled}; correct --kfp-host (of Kubeflow: "
+        "https://HOST/pipeline)",
+        code="kfp.not-kfp",
+        **fields,
+    )
+
+
+def _silence(what: str, error: Exception) -> EndcapError:
+    """Nothing came: a certificate that is not trusted lasts, all else may pass."""
+    cause = getattr(error, "reason", None) or error
+    fields = {"doing": what, "cause": str(cause)}
+    inner = cause.args[0] if isinstance(cause, urllib3.exceptions.SSLError) and cause.args else cause
+    if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            remedy = "name the authority's certificates by --kfp-ca (KFP_CA), or the host as its certificate does"
+        else:
+            remedy = "does it speak TLS? An address without begins with http://"
+        return UserError(
+            f"cannot {what}: no safe connection to KFP ({inner}); {remedy}", code="kfp.certificate", **fields
+        )
+    return TransientError(
+        f"cannot {what}: KFP does not answer ({cause}); is --kfp-host right, and does it run?",
+        code="kfp.unreachable",
+        **fields,
+    )
+
+
+def _said(error: kfp_server_api.ApiException) -> str:
+    """What KFP's error says; a proxy before it answers with pages."""
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body or ""
+    try:
+        document = json.loads(body)
+        message = document.get("message") or document.get("error_message") or ""
+    except (ValueError, AttributeError):
+        message = ""
+    return str(message or error.reason or body).strip()[:1000]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """KFP's client prints links and warnings of its own."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

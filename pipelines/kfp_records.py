@@ -1,0 +1,146 @@
+"""What Endcap makes in KFP: a pipeline, its versions, an experiment and runs, each once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVersion
+
+from endcap.errors import NotFoundError
+from endcap.spec.load import Loaded
+
+from .kfp_answers import Listen, TakenError, ask, insist
+from .kfp_client import Client
+from .package import package
+
+Json = dict[str, Any]
+_Made = TypeVar("_Made")
+
+
+class Records:
+    """Of one namespace: None where KFP serves a single user.
+
+    A name is unique in its namespace: what is there of that name is taken, and what somebody else makes at the same
+    moment too. Where KFP is busy or away, it is asked again, and `listen` is told.
+    """
+
+    def __init__(self, client: Client, namespace: str | None, listen: Listen) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._within = {"namespace": namespace} if namespace else {}
+        self._listen = listen
+
+    def pipeline(self, name: str) -> str:
+        """The id of the pipeline of this name. Those that all users share, and other namespaces', are none of ours."""
+        api, finding = self._client.pipelines, f"find the pipeline {name}"
+
+        def find() -> str | None:
+            try:
+                # Not by kfp's `get_pipeline_id`, which names no namespace, and so gets the shared ones alone.
+                there = ask(finding, api.pipeline_service_get_pipeline_by_name, name, **self._within)
+            except NotFoundError:
+                return None
+            return str(there.pipeline_id)
+
+        def make() -> str:
+            wanted = V2beta1Pipeline(display_name=name, namespace=self._namespace)
+            return str(api.pipeline_service_create_pipeline(pipeline=wanted).pipeline_id)
+
+        return self._settle(f"create the pipeline {name}", find, make)
+
+    def version(self, pipeline_id: str, pipeline: str, loaded: Loaded) -> tuple[V2beta1PipelineVersion, bool]:
+        """The version of this content, and whether it is new.
+
+        A run's deadline is said to the workflow where KFP keeps it. One before 2.17 does not know it, and then drops
+        every setting of pods, without a word: what it has kept is read back.
+        """
+        if loaded.recommender.pipeline.deadline is not None:
+            version, new = self._uploaded(pipeline_id, package(pipeline, loaded, run_deadline=True))
+            if "activeDeadlineSeconds" in _workflow_of(version):
+                return version, new
+        return self._uploaded(pipeline_id, package(pipeline, loaded))
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of this name."""
+        api = self._client.experiments
+
+        def find() -> str | None:
+            there = api.experiment_service_list_experiments(filter=_named(name), **self._within).experiments
+            return str(there[0].experiment_id) if there else None
+
+        def make() -> str:
+            wanted = V2beta1Experiment(display_name=name, namespace=self._namespace)
+            return str(api.experiment_service_create_experiment(experiment=wanted).experiment_id)
+
+        return self._settle(f"create the experiment {name}", find, make)
+
+    def run(self, experiment_id: str, name: str, version: V2beta1PipelineVersion, arguments: Json) -> str:
+        """The id of a new run. It is created once, also where KFP's answer to that gets lost."""
+        tried: list[bool] = []
+
+        def find_or_create() -> str:
+            if tried:  # KFP may have made it, although no answer came
+                runs = self._client.list_runs(experiment_id=experiment_id, filter=_named(name)).runs
+                if runs:
+                    return str(runs[0].run_id)
+            tried.append(True)
+            made = self._client.run_pipeline(
+                experiment_id,
+                name,
+                params=arguments,
+                pipeline_id=version.pipeline_id,
+                version_id=version.pipeline_version_id,
+            )
+            return str(made.run_id)
+
+        return insist("create the run", find_or_create, listen=self._listen)
+
+    def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
+        meaning = json.dumps(list(yaml.safe_load_all(text)), sort_keys=True)
+        name = f"endcap-{hashlib.sha256(meaning.encode()).hexdigest()[:12]}"
+
+        def find() -> tuple[V2beta1PipelineVersion, bool] | None:
+            versions = self._client.list_pipeline_versions(pipeline_id, filter=_named(name)).pipeline_versions
+            return (versions[0], False) if versions else None
+
+        def upload() -> tuple[V2beta1PipelineVersion, bool]:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "package.yaml"
+                file.write_text(text)
+                return self._client.upload_pipeline_version(str(file), name, pipeline_id=pipeline_id), True
+
+        return self._settle("upload the package", find, upload)
+
+    def _settle(self, what: str, find: Callable[[], _Made | None], make: Callable[[], _Made]) -> _Made:
+        """What is there, else what is made."""
+
+        def find_or_make() -> _Made:
+            there = find()
+            if there is not None:
+                return there
+            try:
+                return ask(what, make)
+            except TakenError:  # somebody was faster
+                there = find()
+                if there is None:
+                    raise
+                return there
+
+        return insist(what, find_or_make, listen=self._listen)
+
+
+def _workflow_of(version: V2beta1PipelineVersion) -> Json:
+    """What of a package is for the workflow, as KFP has kept it."""
+    kept = (version.pipeline_spec or {}).get("platform_spec") or {}
+    workflow: Json = kept.get("platforms", {}).get("kubernetes", {}).get("pipelineConfig", {})
+    return workflow
+
+
+def _named(name: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
