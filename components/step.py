@@ -26,6 +26,7 @@ from endcap.runs import RUN_FOLDER, Done, Event, Failed, Fault, Progress, Starte
 from endcap.runs.code import IMAGE
 from endcap.runs.start import now
 from endcap.steps import STEPS
+from endcap.waiting import heard_by
 
 MARK = "::endcap "
 DEADLINE = "ENDCAP_RUN_DEADLINE"
@@ -91,7 +92,8 @@ def step(
             watch = _end_at(end, current)
         if name in STEPS:  # a step of one's own may compute by other means than torch
             _look_for_gpus(current)
-        yield current
+        with heard_by(current.progress):
+            yield current
     except BaseException as error:
         traceback.print_exc()
         current.failed(Fault.of(error))

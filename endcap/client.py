@@ -18,10 +18,13 @@ from typing import Any, Self
 
 import httpx
 
-from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError
+from endcap.causes import page_title, tls_trouble
+from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
 
 SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
 _PASSING = (429, 502, 503, 504)
+_PAGES = (200, 401, 403)
+"""Statuses of a login page. Others, such as a proxy's 404, say more than their page."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 Json = dict[str, Any]
@@ -120,6 +123,15 @@ class _Tries:
         response = outcome if isinstance(outcome, httpx.Response) else None
         if response is not None and response.status_code not in _PASSING:
             return None
+        if isinstance(outcome, httpx.TransportError) and (no_tls := tls_trouble(outcome)) is not None:
+            raise UserError(
+                f"no TLS with {self._url} ({no_tls}): name the file of its certificate authority by SSL_CERT_FILE, or "
+                "give http:// where the gateway speaks no TLS",
+                code="client.no-tls",
+                url=self._url,
+                reason=no_tls,
+                variable="SSL_CERT_FILE",
+            )
         longest = next(self._waits, None)
         if longest is not None:
             # Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
@@ -165,6 +177,17 @@ def _receipt(response: httpx.Response) -> Receipt:
 def _checked(response: httpx.Response | httpx.TransportError) -> httpx.Response:
     """The answer, where it is a good one; `_Tries.after` has raised where there is none."""
     assert isinstance(response, httpx.Response)
+    title = page_title(response.text, response.headers.get("content-type", ""))
+    # A login answers with a page, or sends to one. Envoy's own words are plain text.
+    if response.is_redirect or (title is not None and response.status_code in _PAGES):
+        raise UserError(
+            f"{response.request.url} answered {response.status_code} with a page for people ({title or 'no title'}), "
+            "as a login does, and no ranking: log in, or ask the gateway behind the login",
+            code="client.login-page",
+            url=str(response.request.url),
+            status=response.status_code,
+            title=title or "",
+        )
     if response.is_success:
         return response
     try:
@@ -213,6 +236,8 @@ class Client:
         Where there is no such recommender.
     TransientError
         Where nobody answered in time.
+    UserError
+        Where a login page answers, or the gateway's certificate is not trusted.
     EndcapError
         Where the service failed.
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from endcap.causes import page_title
 from endcap.cluster.kinds import Kind
 from endcap.errors import ClusterError, TransientError
 
@@ -96,7 +97,9 @@ class Answer:
 
     @property
     def message(self) -> str:
-        return str(self.said.get("message") or self.body or f"status {self.status}").strip()
+        # A login or a proxy before the cluster answers with a whole page.
+        body = page_title(self.body) if page_title(self.body) is not None else self.body
+        return str(self.said.get("message") or body or f"status {self.status}").strip()
 
     @property
     def causes(self) -> list[dict[str, str]]:
@@ -126,6 +129,29 @@ def error_of(answer: Answer, asked: Asked) -> ClusterError:
         status=answer.status,
         reason=answer.message,
         **asked.fields,
+    )
+
+
+def no_tls(reason: str, host: str) -> ClusterError:
+    """No connection can be made that one could trust."""
+    return ClusterError(
+        f"no TLS with the API server at {host} ({reason}): correct certificate-authority and server in the kubeconfig, "
+        "or fetch it anew from whoever runs the cluster",
+        code="cluster.no-tls",
+        host=host,
+        reason=reason,
+    )
+
+
+def no_api(body: str, host: str) -> ClusterError:
+    """What answers is something else, such as a login page before the cluster."""
+    title = page_title(body)
+    return ClusterError(
+        f"what answers at {host} is no API server ({title or body[:100]}): log in again, or correct server in the "
+        "kubeconfig",
+        code="cluster.no-api",
+        host=host,
+        title=title or "",
     )
 
 

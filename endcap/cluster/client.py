@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-from endcap.cluster.answers import AbsentError, Answer, Asked, KindAbsentError, error_of
+from endcap.causes import tls_trouble
+from endcap.cluster.answers import AbsentError, Answer, Asked, KindAbsentError, error_of, no_api, no_tls
 from endcap.cluster.kinds import Kind, kind_of
-from endcap.cluster.retry import AGAIN, Passing, Patience, insist, passing
+from endcap.cluster.retry import AGAIN, Passing, insist, passing
+from endcap.waiting import Patience
 
 MANAGER = "endcap"
 """Owner of the fields that are applied."""
@@ -119,7 +121,10 @@ class Cluster:
     def _send(self, method: str, path: str, asked: Asked, query: Json, body: Any, content: str | None) -> Json:
         def attempt() -> Json:
             answer = self._call(method, path, query, body, content, asked, TIMEOUT)
-            found: Json = json.loads(answer.data)
+            try:
+                found: Json = json.loads(answer.data)
+            except ValueError:
+                raise no_api(_text(answer.data), self.host) from None
             return found
 
         return insist(attempt, asked, self.host, self._patience)
@@ -148,9 +153,13 @@ class Cluster:
             if error.status:
                 answer = Answer(error.status, _text(error.body), dict(error.headers or {}))
                 raise passing(answer) if error.status in AGAIN else error_of(answer, asked) from None
-            raise Passing(str(error.reason)) from None
+            raise self._no_answer(error, str(error.reason)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Passing(f"{type(error).__name__}: {error}") from None
+            raise self._no_answer(error, f"{type(error).__name__}: {error}") from None
+
+    def _no_answer(self, error: Exception, words: str) -> Exception:
+        reason = tls_trouble(error)
+        return Passing(words) if reason is None else no_tls(reason, self.host)
 
 
 def _text(body: Any) -> str:

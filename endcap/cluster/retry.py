@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from endcap.cluster.answers import Answer, Asked, UnreachableError
+from endcap.waiting import Patience, Waiting
 
 AGAIN = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass. All that Endcap sends may be sent twice."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one goes on asking."""
-
-    total: float = 60.0
-    """Seconds."""
-    first: float = 0.2
-    """Pause before the second attempt; each later one is twice as long."""
-    most: float = 5.0
 
 
 class Passing(Exception):  # noqa: N818 (a signal between attempts, not an error for a person)
@@ -41,14 +29,12 @@ def passing(answer: Answer) -> Passing:
 
 def insist(attempt: Callable[[], T], asked: Asked, host: str, patience: Patience) -> T:
     """Call until it answers. Raises UnreachableError, with the last reason, when patience is over."""
-    end = time.monotonic() + patience.total
-    pause = patience.first
+    waiting = Waiting(f"the API server at {host}", patience)
     while True:
         try:
-            return attempt()
+            answer = attempt()
         except Passing as failure:
-            wait = failure.after if failure.after is not None else pause
-            if time.monotonic() + wait > end:
+            if not waiting.again(str(failure), after=failure.after):
                 raise UnreachableError(
                     f"{asked.verb} {asked}: the API server at {host} did not answer for {patience.total:.0f} s "
                     f"({failure}); try again when it does",
@@ -58,5 +44,6 @@ def insist(attempt: Callable[[], T], asked: Asked, host: str, patience: Patience
                     reason=str(failure),
                     **asked.fields,
                 ) from None
-            time.sleep(wait)
-            pause = min(2 * pause, patience.most)
+        else:
+            waiting.over()
+            return answer

@@ -14,6 +14,7 @@ from endcap.project.bars import Progress, bar
 from endcap.spec import Recommender, Shop
 from endcap.steps import STEPS
 from endcap.store import Store
+from endcap.waiting import heard_by
 
 if TYPE_CHECKING:
     from endcap.registry.package import Package as LoadedPackage
@@ -115,7 +116,8 @@ class Base:
                     notices.append(line)
                 progress(line)
 
-            yield hear
+            with heard_by(hear):
+                yield hear
 
     def _repr_html_(self) -> str:
         from endcap.tables import html_table

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from endcap.errors import TransientError
+from endcap.waiting import impatient
 
 
 class Aside:
     """A thread that writes, one thing after the other.
 
-    A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. What it
-    then refuses is told once, and is the caller's to write again at the end.
+    A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. It is
+    asked once for each thing; what it then refuses is told once, and is the caller's to write again at the end.
     """
 
     def __init__(self, what: str, progress: Callable[[str], None]) -> None:
@@ -22,6 +23,13 @@ class Aside:
         self._begun: list[Future[None]] = []
         self.failing = False
         """Whether the last writing met a registry that is away."""
+
+    def begin(self, write: Callable[[], None], within: float) -> None:
+        """Write first of all, and wait for that, for at most `within` seconds: trouble that lasts is raised before any
+        work. A registry that is away, or slow, is waited for no longer."""
+        self.later(write)
+        wait(self._begun, within)
+        self.check()
 
     def later(self, write: Callable[[], None]) -> None:
         """Write after what is written now."""
@@ -46,7 +54,8 @@ class Aside:
 
     def _attempt(self, write: Callable[[], None]) -> None:
         try:
-            write()
+            with impatient():
+                write()
             self.failing = False
         except TransientError as error:
             if not self.failing:

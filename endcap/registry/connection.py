@@ -1,29 +1,71 @@
-"""A connection to MLflow: its server or data base, its failures as Endcap's errors, one process at a time at a file."""
+"""A connection to MLflow: its server or data base, asked again while trouble may pass; one process at a time at a file.
+
+What trouble may pass, and what each means, say `server_failures` and `database_failures`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from endcap.errors import TransientError, UserError
+from endcap.errors import TransientError
+from endcap.registry.failures import THERE, failure_of
 from endcap.store import storage_errors
+from endcap.waiting import Patience, Waiting, watched
 
 SQLITE = "sqlite:///"
+PATIENCE = Patience(total=60.0, first=1.0, most=8.0)
+"""With trouble that may pass."""
+LOOKS = (1.0, 3.0)
+"""Seconds before somebody looks again for what was made, where the answer to the making was lost."""
+_ONCE = frozenset({"create_experiment", "create_model_version", "create_run", "delete_run"})
+"""Calls that make or end something: the same twice is not the same as once. All others may be sent again."""
+_SETTINGS = {
+    # It reports usage to its makers unless told not to before it is imported.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Of a server it prints the address of each run that ends, in the midst of a step's own lines.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # It asks again in silence, whatever is wrong, for minutes. Here is known what may pass, and waiting is shown.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+}
+"""What MLflow is told where the environment does not say otherwise."""
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+T = TypeVar("T")
+
+
+class AnswerLostError(TransientError):
+    """Something was to be made, and whether it is there now is not known."""
 
 
 def connect(uri: str) -> Any:
-    """An MLflow client of the registry at `uri`, whose calls raise UserError and TransientError."""
-    with _reported(uri):
-        return _Reporting(_client(uri), uri)
+    """An MLflow client of the registry at `uri`, whose calls raise Endcap's errors: at once where trouble lasts, after
+    `PATIENCE` where it might have passed."""
+    return _Patient(_ask(lambda: _client(uri), uri), uri)
 
 
-class _Reporting:
-    """An MLflow client whose failures are Endcap's errors."""
+def looking_again(look: Callable[[], T]) -> T:
+    """Call what looks for a thing and makes it where it is not there; once more where the answer to that was lost, or
+    another process made it meanwhile. Raises AnswerLostError where the answer is lost each time.
+    """
+    for pause in LOOKS:
+        try:
+            return look()
+        except Exception as error:
+            if not isinstance(error, AnswerLostError) and getattr(error, "error_code", "") != THERE:
+                raise
+        time.sleep(pause)
+    return look()
+
+
+class _Patient:
+    """An MLflow client that asks again, and whose failures are Endcap's errors."""
 
     def __init__(self, client: Any, uri: str) -> None:
         self._client, self._uri = client, uri
@@ -32,48 +74,49 @@ class _Reporting:
         method = getattr(self._client, name)
 
         def call(*words: Any, **keys: Any) -> Any:
-            with _reported(self._uri):
-                return method(*words, **keys)
+            return _ask(lambda: method(*words, **keys), self._uri, once=name in _ONCE)
 
         return call
 
 
-@contextlib.contextmanager
-def _reported(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        code = getattr(error, "error_code", "")
-        foreign = type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy")
-        # Whether something is there already is asked by trying.
-        if not foreign or code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
-            raise
-        if code == "INVALID_PARAMETER_VALUE":
-            raise UserError(
-                f"the registry {uri} refuses this: {error}",
-                code="registry.refuses",
-                registry=uri,
-                reason=str(error),
-            ) from error
-        raise TransientError(
-            f"the registry {uri} fails: {error}; look at it, then run again",
-            code="registry.fails",
-            registry=uri,
-            reason=str(error),
-        ) from error
+def _ask(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
+    """once: ask again only where the last attempt certainly did nothing."""
+    what = f"the registry {uri}"
+    waiting = Waiting(what, PATIENCE)
+    while True:
+        try:
+            with watched(what):
+                result = call()
+        except Exception as error:
+            failure = failure_of(error, uri)
+            if failure is None:
+                raise
+            if failure.passing and once and not failure.undone:
+                raise AnswerLostError(
+                    f"the registry {uri} was asked to make something, and its answer was lost ({failure.reason}); run "
+                    "again: what is there is met",
+                    code="registry.answer-lost",
+                    registry=uri,
+                    reason=failure.reason,
+                ) from error
+            if not failure.passing or not waiting.again(failure.reason, limit=failure.limit):
+                raise failure.error from error
+        else:
+            waiting.over()
+            return result
 
 
 def _client(uri: str) -> Any:
     """An MLflow client whose data base exists and is whole."""
-    # MLflow reports usage to its makers unless told not to before it is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # Of a server it prints the address of each run that ends, in the midst of a step's own lines.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     # It tells about its own migrations at level INFO; its warnings stay.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It prints the trace of each error of a data base, which is raised as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with locked(uri):
         file = sqlite_file(uri)
         if file is not None and not file.exists():
@@ -82,7 +125,25 @@ def _client(uri: str) -> Any:
             draft.unlink(missing_ok=True)
             MlflowClient(tracking_uri=f"{SQLITE}{draft}").search_experiments(max_results=1)
             draft.replace(file)
+        else:
+            _reach(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _reach(uri: str) -> None:
+    """Ask a data base for anything. MLflow would try ten times, for 100 s, whatever is wrong."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in _DATABASES:
+        return
+    from mlflow.store.db import utils
+    from sqlalchemy import inspect
+
+    opening: Any = utils.create_sqlalchemy_engine
+    engine = opening(uri)
+    try:
+        inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
 
 
 @contextlib.contextmanager
@@ -98,7 +159,8 @@ def locked(uri: str) -> Iterator[None]:
         with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with watched(f"another process that has the registry {uri}"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

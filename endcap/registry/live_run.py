@@ -17,7 +17,10 @@ from endcap.registry.versions import Registry, open_registry
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import ViewSettings
 from endcap.store import Store, content_key
+from endcap.waiting import impatient
 
+FIRST = 5.0
+"""Seconds that a training waits for its run to be opened, so that a wrong password is told before it and not after."""
 Progress = Callable[[str], None]
 Row = Mapping[str, float]
 
@@ -40,6 +43,7 @@ def logged(
     training = Training(settings, trained, dataset, _facts(dataset, store), counts)
     run = LiveRun(training, store, registry_uri, progress)
     try:
+        run.begin()
         yield run
     except BaseException as error:
         run.abandon("FAILED" if isinstance(error, Exception) else "KILLED")
@@ -58,7 +62,11 @@ class LiveRun:
         self._run: TrainingRun | None = None
         self._waiting: list[tuple[Row, int]] = []
         self._queued = False
-        self._later(self._write)
+
+    def begin(self) -> None:
+        """Open the run. Raises what lasts, such as UserError for a wrong password; a registry that is away is told."""
+        if not self._off:
+            self._aside.begin(self._write, FIRST)
 
     def id(self) -> str | None:
         """Of the run, for what is a part of it; None where nothing is logged. Raises UserError, TransientError."""
@@ -89,12 +97,11 @@ class LiveRun:
             return
         ended = _now()
         self._aside.finish()
-        with contextlib.suppress(TransientError):
-            # One that is away keeps each call for minutes.
-            if not self._aside.failing:
-                self._write()
-                self._opened().complete(facts, ended)
-                return
+        # One that was away a moment ago is asked once more, and not waited for.
+        with contextlib.suppress(TransientError), impatient() if self._aside.failing else contextlib.nullcontext():
+            self._write()
+            self._opened().complete(facts, ended)
+            return
         self._tell(Notice("the registry is away: the evaluate step adds to MLflow what lacks of the training"))
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from endcap.errors import NotFoundError, UserError
-from endcap.registry.connection import SQLITE, connect, locked, sqlite_file
+from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
 from endcap.store import Store
 
 State = Literal["pending", "approved", "rejected"]
@@ -143,15 +143,18 @@ class Registry:
         A kill at any moment leaves either no version or one that the next call finds and finishes. run_id: the
         MLflow run that the version's page links to.
         """
-        with self._alone():
+
+        def find_or_make() -> str:
             known = [one for one in self.versions(name) if one.package == package]
             if known:
-                version = known[0].version
-            else:
-                self._create_name(name)
-                decided = {"state": state, "decided_by": "gate", "decided_when": _now(), "decided_why": why}
-                all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
-                version = str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
+                return known[0].version
+            self._create_name(name)
+            decided = {"state": state, "decided_by": "gate", "decided_when": _now(), "decided_why": why}
+            all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
+            return str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
+
+        with self._alone():
+            version = looking_again(find_or_make)
             self._settle(name, version)
         return self.version(name, version)
 
@@ -190,7 +193,8 @@ class Registry:
 
     def experiment(self, name: str) -> str:
         """The id of the MLflow experiment of a recommender's runs; made where there is none."""
-        with self._alone():
+
+        def find_or_make() -> str:
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)
@@ -199,11 +203,18 @@ class Registry:
             artifacts = file.with_name("mlflow-artifacts").as_uri() if file is not None else None
             return str(self.client.create_experiment(name, artifact_location=artifacts))
 
+        with self._alone():
+            return looking_again(find_or_make)
+
     def run(self, experiment: str, where: str, **new: Any) -> tuple[Any, bool]:
         """The run of an experiment that a filter finds, or a new one, and whether it is new. new: of `create_run`."""
-        with self._alone():
+
+        def find_or_make() -> tuple[Any, bool]:
             found = list(self.client.search_runs([experiment], where, max_results=1))
             return (found[0], False) if found else (self.client.create_run(experiment, **new), True)
+
+        with self._alone():
+            return looking_again(find_or_make)
 
     def _decide(self, name: str, version: str, state: State, by: str, why: str) -> Version:
         with self._alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import random
 import time
@@ -23,9 +24,11 @@ from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import ServerError
 
+from endcap.causes import page_title
 from endcap.errors import NotFoundError
-from endcap.store.s3_errors import CONDITION, FOREIGN, NOT_CAPABLE, code_of, in_words, may_pass
+from endcap.store.s3_errors import CONDITION, FOREIGN, NOT_CAPABLE, PageError, code_of, in_short, in_words, may_pass
 from endcap.store.s3_settings import S3Settings
+from endcap.waiting import Patience, Waiting
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -235,15 +238,19 @@ class Bucket:
 
     def _ask(self, doing: str, name: str, call: Callable[[], T], expected: Iterable[str] = ()) -> T:
         """Call until it goes well, or fails for good. expected: codes whose error the caller understands itself."""
+        waiting = Waiting(f"the store at {self.settings.endpoint}", Patience(total=math.inf))  # WAITS end it
         for wait in (*WAITS, None):
             try:
-                return call()
+                result = call()
             except FOREIGN as error:
                 if code_of(error) in set(expected):
                     raise
-                if wait is None or not may_pass(error):
+                after = wait and wait * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
+                if after is None or not may_pass(error) or not waiting.again(in_short(error), after=after):
                     raise in_words(error, doing, self.address(name), self.settings) from error
-                time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
+            else:
+                waiting.over()
+                return result
         raise AssertionError("the last wait is None")
 
 
@@ -258,10 +265,23 @@ def parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = FILE
             pool.shutdown(cancel_futures=True)
 
 
+class _Transport(urllib3.PoolManager):
+    """Refuses pages for people: a login before the server answers all requests with 200, uploads too."""
+
+    def urlopen(self, method: str, url: str, redirect: bool = True, **words: Any) -> Any:  # type: ignore[override]
+        answer = super().urlopen(method, url, redirect, **words)
+        # An object's own page has an etag. Servers send their errors under any type, and fail with pages too.
+        if "html" in answer.headers.get("content-type", "") and "etag" not in answer.headers and answer.status < 500:
+            title = page_title(answer.data.decode(errors="replace"))
+            if title is not None or (method == "HEAD" and answer.status < 300):
+                raise PageError(answer.status, title or "")
+        return answer
+
+
 def _transport(settings: S3Settings) -> urllib3.PoolManager:
     # Connections beyond the pool's size are closed after use, which it would warn of each time.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    return urllib3.PoolManager(
+    return _Transport(
         maxsize=REQUESTS,
         timeout=urllib3.Timeout(connect=5, read=60),
         cert_reqs="CERT_REQUIRED",

@@ -5,8 +5,18 @@ from __future__ import annotations
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3 import exceptions as http
 
+from endcap.causes import tls_trouble
 from endcap.errors import EndcapError, NotFoundError, StorageError, TransientError, UserError
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
+
+
+class PageError(http.HTTPError):
+    """A page for people answered in the place of an S3 server."""
+
+    def __init__(self, status: int, title: str) -> None:
+        self.status, self.title = status, title
+        super().__init__(f"{status}: {title}")
+
 
 FOREIGN = (S3Error, ServerError, InvalidResponseError, http.HTTPError)
 """What the client raises. `OSError` is not among it: that is this machine's disk."""
@@ -52,9 +62,17 @@ def code_of(error: BaseException) -> str:
 def may_pass(error: BaseException) -> bool:
     """Whether the same again may go well in a while."""
     if isinstance(error, http.HTTPError):
-        return not isinstance(_reason(error), http.NameResolutionError | http.SSLError | http.LocationParseError)
+        reason = _reason(error)
+        if isinstance(reason, http.SSLError):
+            return tls_trouble(reason) is None
+        return not isinstance(reason, http.NameResolutionError | http.LocationParseError | PageError)
     status = _status(error)
     return code_of(error) in _PASSING or status == 429 or (status >= 500 and status not in (501, 507))
+
+
+def in_short(error: BaseException) -> str:
+    """Why a request failed, for a line about waiting."""
+    return str(_reason(error)) if isinstance(error, http.HTTPError) else code_of(error) or f"HTTP {_status(error)}"
 
 
 def in_words(error: BaseException, doing: str, address: str, settings: S3Settings) -> EndcapError:
@@ -144,7 +162,17 @@ def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Se
             variable=ENDPOINTS[0],
             **where,
         )
-    if isinstance(reason, http.SSLError):
+    if isinstance(reason, PageError):
+        return UserError(
+            f"cannot {doing} {address}: at {settings.endpoint} a page for people answers ({reason}), as a login does, "
+            f"and no S3 server; correct {ENDPOINTS[0]}, or name an address behind the login",
+            code="store.login-page",
+            title=reason.title,
+            status=reason.status,
+            variable=ENDPOINTS[0],
+            **where,
+        )
+    if isinstance(reason, http.SSLError) and tls_trouble(reason) is not None:
         return UserError(
             f"cannot {doing} {address}: no TLS with {settings.endpoint} ({reason}); name its certificate authority by "
             f"{CAS[0]}, or give {ENDPOINTS[0]} with http:// where the server speaks no TLS",

@@ -8,12 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import endcap
-from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError
+from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
+from tests.cluster.certificates import Authority
+from tests.refusals import refused
+from tests.store.proxy import proxy
 
 RANKED = {
     "items": [{"item": "b", "score": 1.5}, {"item": "c", "score": None, "fallback": True}],
@@ -133,6 +137,25 @@ def test_an_answer_without_a_code_has_the_clients_own(shop: Shop, answer: Any) -
         rank(shop)
     assert refused.value.code == "client.refused"
     assert refused.value.fields == {"url": f"{shop.url}{shop.asked[0][0]}", "status": 400}
+
+
+@both
+def test_a_login_page_is_no_ranking(shop: Shop, ask: Ask) -> None:
+    for status, content, headers in (
+        (200, "<html><title>Sign in</title></html>", {"content-type": "text/html"}),
+        (302, "", {"location": "/login"}),
+    ):
+        shop.answers = [(status, content, headers)]
+        with refused(UserError, "client.login-page", status=status):
+            ask(shop)
+
+
+@both
+def test_a_certificate_that_is_not_trusted_is_told_at_once(shop: Shop, ask: Ask, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("gateway", "gateway", hosts=("127.0.0.1",))
+    with proxy(shop.url, (pair.certificate, pair.key)) as secure, refused(UserError, "client.no-tls"):
+        shop.url = secure.endpoint
+        ask(shop, timeout=5.0)
 
 
 @both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from endcap.cluster import (
     difference,
 )
 from endcap.cluster.kinds import INFERENCE_SERVICE, POD
-from endcap.cluster.retry import Patience
 from endcap.cluster.watch import watch
 from endcap.errors import ClusterError, EndcapError, UserError
+from endcap.progress import Notice
+from endcap.waiting import Patience, heard_by
 from tests import refusals
+from tests.cluster.certificates import Authority
 from tests.cluster_client.given import Server, api_server, kubeconfig, pod, refused
+from tests.store.proxy import proxy
 
 SERVICE = {
     "apiVersion": "serving.kserve.io/v1beta1",
@@ -63,6 +67,37 @@ def test_an_api_server_that_stays_away_is_said_with_the_last_reason(cluster: Clu
     reason = "503: shutting down"
     with refusals.refused(UnreachableError, "cluster.unreachable", limit=3.0, reason=reason, **where):
         cluster.get(POD, "a", "shop")
+
+
+def test_a_server_that_restarts_is_waited_for_and_that_is_shown(cluster: Cluster, server: Server) -> None:
+    cluster._patience = Patience(total=3.0, first=0.01, most=0.05, silent=0.0)
+    server.say(503, refused(503, "starting"), times=3)
+    server.say(200, pod("a", "1"))
+    shown = list[str]()
+    with heard_by(shown.append):
+        cluster.get(POD, "a", "shop")
+    notice, _ = shown
+    assert isinstance(notice, Notice)
+    assert notice.fields == {"reason": "503: starting", "limit": 3.0}
+
+
+def test_a_login_page_and_a_certificate_of_nobody_are_told_at_once(
+    cluster: Cluster, server: Server, tmp_path: Path
+) -> None:
+    server.say(200, "<html><title>Sign in</title></html>")
+    with refusals.refused(ClusterError, "cluster.no-api", title="Sign in"):
+        cluster.get(POD, "a", "shop")
+    server.say(401, "<html><title>Sign in</title></html>")
+    with refusals.refused(ForbiddenError, "cluster.unauthenticated", reason="Sign in"):
+        cluster.get(POD, "a", "shop")
+    pair = Authority(tmp_path).issue("api", "api", hosts=("127.0.0.1",))
+    with proxy(f"http://127.0.0.1:{server.port}", (pair.certificate, pair.key)) as secure:
+        file = kubeconfig(tmp_path, server.port)
+        file.write_text(file.read_text().replace(f"http://127.0.0.1:{server.port}", secure.endpoint))
+        begun = time.monotonic()
+        with refusals.refused(ClusterError, "cluster.no-tls", host=secure.endpoint):
+            connect(str(file)).get(POD, "a", "shop")
+        assert time.monotonic() - begun < 5
 
 
 def test_nobody_listening_is_waited_for_too(tmp_path: Path) -> None:

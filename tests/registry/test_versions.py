@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from endcap.cli.registry import list_versions
-from endcap.errors import NotFoundError, TransientError, UserError
+from endcap.errors import NotFoundError, UserError
 from endcap.features import build
 from endcap.registry import Registry, default_uri, describe, find_registry, open_registry, register
 from endcap.spec import Recommender
@@ -238,16 +238,6 @@ def test_a_server_that_cannot_hold_a_folders_addresses_is_refused_unasked(store:
 def test_a_store_whose_path_no_registrys_address_can_hold_is_refused(tmp_path: Path, name: str, letter: str) -> None:
     with refused(UserError, "registry.folder-name", store=str(tmp_path / name), found=letter):
         default_uri(open_store(str(tmp_path / name)))
-
-
-def test_a_registry_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with refused(TransientError, "registry.fails", registry="http://127.0.0.1:9"):
-        Registry("http://127.0.0.1:9").versions("demo")
-    (tmp_path / "mlflow.db").write_bytes(b"no data base" * 100)
-    with refused(TransientError, "registry.fails", registry=f"sqlite:///{tmp_path}/mlflow.db") as caught:
-        Registry(f"sqlite:///{tmp_path}/mlflow.db")
-    assert "file is not a database" in caught.value.fields["reason"]
 
 
 def test_a_name_that_no_recommender_can_have_is_refused(shop_store: Store) -> None:

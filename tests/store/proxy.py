@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that does what networks and tired servers do."""
+"""A proxy in front of an S3 or MLflow server that does what networks, logins and tired servers do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 
 ERROR = "<Error><Code>{code}</Code><Message>said by the proxy</Message><Resource>/</Resource></Error>"
@@ -26,6 +28,9 @@ class Fault:
     times: int = 1
     status: int = 503
     code: str = "SlowDown"
+    body: str | None = None
+    """In place of S3's error of that code."""
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/xml"})
     call: Callable[[], None] = lambda: None
 
 
@@ -53,11 +58,16 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: str) -> Iterator[Proxy]:
+def proxy(target: str, certificate: tuple[Path, Path] | None = None) -> Iterator[Proxy]:
+    """certificate: its file and that of its key, of a proxy that speaks TLS."""
     state = Proxy()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(target.removeprefix("http://"), state))
     server.daemon_threads = True
-    state.endpoint = f"http://127.0.0.1:{server.server_port}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    state.endpoint = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -81,7 +91,8 @@ def _handler(target: str, state: Proxy) -> type[BaseHTTPRequestHandler]:
             if how == "drop":
                 return self.hang_up()
             if fault and how == "answer":
-                return self.answer(fault.status, {"content-type": "application/xml"}, ERROR.format(code=fault.code))
+                body = ERROR.format(code=fault.code) if fault.body is None else fault.body
+                return self.answer(fault.status, fault.headers, body)
             connection = http.client.HTTPConnection(target)
             # With the host that was signed.
             connection.request(self.command, self.path, body, dict(self.headers))
@@ -114,6 +125,6 @@ def _handler(target: str, state: Proxy) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *words: object) -> None:
             pass
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on
+        do_GET = do_PUT = do_HEAD = do_POST = do_PATCH = do_DELETE = pass_on
 
     return Handler

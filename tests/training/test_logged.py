@@ -108,9 +108,8 @@ def test_a_registry_that_is_away_ends_no_training_and_gets_it_with_the_verdict(
     store: Store, dataset: str, empty_registry: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "mlflow.db"
-    file.write_bytes(b"no data base" * 100)
     spec, told = of(GRU, **GATE), list[str]()
-    trained = train(spec, dataset, store, f"sqlite:///{file}", progress=told.append)
+    trained = train(spec, dataset, store, "postgresql://mlflow@127.0.0.1:9/mlflow", progress=told.append)
     assert [line for line in told if isinstance(line, Notice)]
     shutil.copy(empty_registry, file)
     judge(spec, dataset, trained, store, f"sqlite:///{file}")

@@ -1,0 +1,125 @@
+"""What a registry's data base says, where it is addressed without a server: SQLite's file, or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
+from endcap.registry.failures import Failure, trouble
+from endcap.registry.server_failures import HOST_LIMIT, unreachable
+
+_SCHEMA = ("out-of-date database schema", "can't locate revision")
+_NOT_OURS = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "permission denied",
+    "access denied",
+    "unknown database",
+)
+_DAMAGED = ("file is not a database", "malformed", "file is encrypted")
+_FULL = ("disk is full", "no space left", "disk i/o error")
+_UNWRITABLE = ("readonly database", "read-only", "unable to open database file")
+_LOCKED = ("database is locked", "table is locked", "database schema is locked")
+_UNKNOWN_HOST = ("could not translate host name", "failed to resolve host", "name or service not known")
+_AWAY = ("connection failed", "connection refused", "connection timeout", "could not connect", "can't connect")
+_GONE = ("08", "57P", "53", "40")
+"""Classes of SQLSTATE that may pass: connections, a server that ends or starts, its limits, conflicts."""
+
+
+def database_failure(chain: Sequence[BaseException], uri: str) -> Failure | None:
+    """What an error of a data base means; None where none says anything."""
+    told = [one for one in chain if _of_database(one)]
+    text = " ".join(str(one) for one in chain)
+    lower = text.lower()
+    if any(words in lower for words in _SCHEMA):
+        return Failure(_other_schema(text, uri))
+    if missing := next((one for one in chain if isinstance(one, ModuleNotFoundError)), None):
+        return Failure(_no_driver(missing, uri))
+    if not told:
+        return None
+    reason = next((str(one) for one in told if not type(one).__module__.startswith("sqlalchemy")), str(told[0]))
+    reason = next(iter(reason.splitlines()), "")[:300]
+    state = next(filter(None, (str(getattr(one, "sqlstate", None) or "") for one in told)), "")
+    if any(words in lower for words in _NOT_OURS) or ("does not exist" in lower and "connection" in lower):
+        return Failure(_refused(reason, uri))
+    if state.startswith(("28", "3D", "42501")):
+        return Failure(_refused(reason, uri))
+    if any(words in lower for words in _DAMAGED):
+        return Failure(_damaged(reason, uri))
+    if any(words in lower for words in _FULL) or state == "53100":
+        return Failure(_full(reason, uri))
+    if any(words in lower for words in _UNWRITABLE) or state == "25006":
+        return Failure(_unwritable(reason, uri))
+    if any(words in lower for words in _LOCKED):
+        return Failure(trouble(reason, uri), passing=True, undone=True, reason="another process writes to it")
+    if any(words in lower for words in _UNKNOWN_HOST):
+        host = urlsplit(uri).hostname or ""
+        return Failure(unreachable(reason, uri), True, True, f"no host is known as {host}", HOST_LIMIT)
+    if any(words in lower for words in _AWAY):
+        return Failure(unreachable(reason, uri), passing=True, undone=True, reason=reason)
+    lost = any(type(one).__name__ in ("OperationalError", "InterfaceError") for one in told)
+    return Failure(trouble(reason, uri), passing=lost or state.startswith(_GONE), reason=reason)
+
+
+def _of_database(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in ("sqlalchemy", "sqlite3", "psycopg", "psycopg2", "pymysql")
+
+
+def _other_schema(reason: str, uri: str) -> EndcapError:
+    return UserError(
+        f"the registry {uri} was written by another release of MLflow than this one: where by an older, back it up and "
+        "run `mlflow db upgrade` with its address; where by a newer, use that release",
+        code="registry.other-schema",
+        registry=uri,
+        reason=reason[:300],
+    )
+
+
+def _no_driver(error: ImportError, uri: str) -> EndcapError:
+    return UserError(
+        f"the registry {uri} needs the module {error.name}, which is not installed: install it, or name a driver that "
+        "is, such as postgresql+psycopg://",
+        code="registry.no-driver",
+        registry=uri,
+        module=error.name,
+    )
+
+
+def _refused(reason: str, uri: str) -> EndcapError:
+    return UserError(
+        f"the data base of the registry {uri} does not let this user in ({reason}): correct user, password and name "
+        "of the data base in the address, or have the right granted",
+        code="registry.database-refused",
+        registry=uri,
+        reason=reason,
+    )
+
+
+def _damaged(reason: str, uri: str) -> EndcapError:
+    return IntegrityError(
+        f"the registry {uri} is no data base that can be read ({reason}): correct the address, or restore the file",
+        code="registry.damaged",
+        registry=uri,
+        reason=reason,
+    )
+
+
+def _full(reason: str, uri: str) -> EndcapError:
+    return StorageError(
+        f"the disk of the registry {uri} is full, or fails ({reason}): free space, then run again",
+        code="registry.full",
+        registry=uri,
+        reason=reason,
+    )
+
+
+def _unwritable(reason: str, uri: str) -> EndcapError:
+    return StorageError(
+        f"the registry {uri} cannot be written ({reason}): grant write access to the file and its folder, or name "
+        "another registry",
+        code="registry.unwritable",
+        registry=uri,
+        reason=reason,
+    )

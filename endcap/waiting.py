@@ -1,0 +1,135 @@
+"""Waiting for what may pass: how long somebody goes on asking, and that it is shown.
+
+Lines go to whoever follows the step or command that waits (`heard_by`), and to standard error where nobody does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from endcap.progress import Notice
+from endcap.redaction import redact
+
+SLOW = 10.0
+"""Seconds without an answer after which a call that goes on is shown."""
+REMINDER = 15.0
+"""Seconds between two lines about the same wait."""
+Hear = Callable[[str], None]
+
+_hearers: list[Hear] = []
+"""Of the whole process, since threads that fetch and write know nothing of the step that they work for."""
+_impatient: ContextVar[bool] = ContextVar("impatient", default=False)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one goes on asking."""
+
+    total: float = 60.0
+    """Seconds; infinite where the caller counts attempts. An attempt that has begun is not cut off."""
+    first: float = 0.2
+    """Pause before the second attempt; each later one is twice as long."""
+    most: float = 5.0
+    silent: float = 1.0
+    """Seconds of waiting that are not worth a line."""
+
+
+@contextlib.contextmanager
+def heard_by(hear: Hear) -> Iterator[None]:
+    """Hand lines about waiting to `hear` for the length of a block; the innermost block has them."""
+    _hearers.append(hear)
+    try:
+        yield
+    finally:
+        _hearers.remove(hear)
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """In this thread, do not ask again in the block: each failure is raised at once, and nothing is shown."""
+    token = _impatient.set(True)
+    try:
+        yield
+    finally:
+        _impatient.reset(token)
+
+
+def show(line: str) -> None:
+    """Show a line about waiting."""
+    if _hearers:
+        _hearers[-1](line)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def watched(what: str) -> Iterator[None]:
+    """Show that the block waits, once it has lasted `SLOW` seconds. what: who is waited for, as in `the registry X`."""
+    if _impatient.get():
+        yield
+        return
+    line = Notice(redact(f"{what} takes more than {SLOW:.0f} s; it is waited for"), seconds=SLOW)
+    timer = threading.Timer(SLOW, show, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class Waiting:
+    """The attempts of one call: what is left of its patience. Each wait that is worth a line is shown."""
+
+    def __init__(self, what: str, patience: Patience) -> None:
+        """what: who is asked, such as `the registry http://mlflow:5000`."""
+        self._what, self._patience = redact(what), patience
+        self._begun, self._pause = time.monotonic(), patience.first
+        self._shown: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the call began."""
+        return time.monotonic() - self._begun
+
+    def again(self, reason: str, *, after: float | None = None, limit: float | None = None) -> bool:
+        """Wait for the next attempt; False where patience is over and there is none.
+
+        reason: why the last attempt failed, in a few words. after: seconds that the server asks for. limit: seconds
+        that this reason is worth, where that is less than the patience.
+        """
+        if _impatient.get():
+            return False
+        total = self._patience.total if limit is None else min(limit, self._patience.total)
+        pause = self._pause if after is None else after
+        ends = self.seconds + pause
+        if ends > total:
+            return False
+        if ends >= self._patience.silent and (self._shown is None or self.seconds - self._shown >= REMINDER):
+            self._show(reason, total)
+        time.sleep(pause)
+        self._pause = min(2 * self._pause, self._patience.most)
+        return True
+
+    def over(self) -> None:
+        """The call was answered: whoever was shown the waiting is told so."""
+        if self._shown is not None:
+            show(f"{self._what} answers again, after {self.seconds:.0f} s")
+
+    def _show(self, reason: str, total: float) -> None:
+        now, reason = self.seconds, _short(reason)
+        left = f" for up to {total:.0f} s" if self._shown is None else f" for {total - now:.0f} s more"
+        self._shown, known = now, math.isfinite(total)
+        line = f"{self._what} does not answer ({reason}); asking again{left if known else ''}"
+        show(Notice(line, reason=reason, limit=total if known else None))
+
+
+def _short(reason: str) -> str:
+    return redact(" ".join(reason.split()))[:200]
