@@ -135,6 +135,10 @@ def run_pipeline(
     asked: further arguments of the pipeline. why: the reason, for the run's record. Raises EndcapError naming cause,
     log and `again`, how to go on."""
     opened = open_store(store_url)
+    if registry:
+        from endcap.registry import check_registry
+
+        check_registry(registry, opened)
     run = LocalRun.of(loaded, pipeline, opened, registry=registry, logical_date=logical_date, **(asked or {}))
     name, shop = loaded.recommender.name, loaded.shop.name
     click.echo(f"Run {click.style(run.name, bold=True)}: {pipeline} of {name} (shop {shop})")

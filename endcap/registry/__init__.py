@@ -2,11 +2,12 @@
 
 from endcap.registry.figures import log_verdict
 from endcap.registry.register import describe, register
-from endcap.registry.versions import Registry, Version, default_uri, find_registry, open_registry
+from endcap.registry.versions import Registry, Version, check_registry, default_uri, find_registry, open_registry
 
 __all__ = [
     "Registry",
     "Version",
+    "check_registry",
     "default_uri",
     "describe",
     "find_registry",

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from endcap.errors import NotFoundError, UserError
+from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
 from endcap.store import Store
+from endcap.waiting import impatient
 
 State = Literal["pending", "approved", "rejected"]
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -57,6 +58,17 @@ def open_registry(uri: str | None, store: Store) -> Registry:
             store=store.root,
         )
     return Registry(uri or default_uri(store))
+
+
+def check_registry(uri: str | None, store: Store) -> None:
+    """Ask a registry's server for anything, so that a wrong password is told before any work.
+
+    One that is away is left to the steps, which wait for it; a file of this machine needs no asking. Raises what lasts,
+    such as UserError.
+    """
+    if uri and not uri.startswith(SQLITE):
+        with impatient(), contextlib.suppress(TransientError):
+            open_registry(uri, store).client.search_registered_models(max_results=1)
 
 
 def find_registry(uri: str | None, store: Store) -> Registry | None:

@@ -225,6 +225,19 @@ def test_story_of_a_private_ca(
         assert capsys.readouterr().out == "[]\n"
 
 
+def test_a_run_ends_before_its_first_step_where_the_password_is_wrong(
+    place: S3Place, way: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENDCAP_DEMO", str(tmp_path))
+    way.faults.append(answer(401, "You are not authenticated.", TEXT))
+    begun = time.monotonic()
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "demo", "--store", place.url, "--registry", way.endpoint])
+    assert time.monotonic() - begun < 2 * AT_ONCE
+    assert "[registry.unauthorized]" in capsys.readouterr().err
+    assert not [name for name in place.names() if name.startswith("runs/")]
+
+
 def test_a_training_ends_before_it_begins_where_the_password_is_wrong(place: S3Place, way: Proxy) -> None:
     store = place.elsewhere()
     dataset = build(shop(), snapshot(store, sessions(LOG)), store)
