@@ -37,6 +37,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from endcap.causes import tls_trouble
 from endcap.errors import OnlineStoreError, UserError
 from endcap.online.base import (
     Found,
@@ -193,6 +194,12 @@ def _refused(where: str, error: Exception) -> OnlineStoreError:
     if isinstance(error, AuthenticationError):
         told = f"online store {where}: it wants another user or password, which are part of the address ({text})"
         return OnlineStoreError(told, code="online.credentials-refused", store=where, reason=text)
+    if (no_tls := tls_trouble(error)) is not None:
+        told = (
+            f"online store {where}: no TLS ({no_tls}); name its authority in the address by ?ssl_ca_certs=FILE, or "
+            "give redis:// where it speaks no TLS"
+        )
+        return OnlineStoreError(told, code="online.no-tls", store=where, reason=no_tls)
     return OnlineStoreError(f"online store {where}: {text}", code="online.unavailable", store=where, reason=text)
 
 

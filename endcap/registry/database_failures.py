@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 from endcap.registry.failures import Failure, trouble
-from endcap.registry.server_failures import HOST_LIMIT, unreachable
+from endcap.registry.server_failures import no_tls, unknown_host, unreachable
 
 _SCHEMA = ("out-of-date database schema", "can't locate revision")
 _NOT_OURS = (
@@ -23,6 +22,7 @@ _FULL = ("disk is full", "no space left", "disk i/o error")
 _UNWRITABLE = ("readonly database", "read-only", "unable to open database file")
 _LOCKED = ("database is locked", "table is locked", "database schema is locked")
 _UNKNOWN_HOST = ("could not translate host name", "failed to resolve host", "name or service not known")
+_TLS = ("does not support ssl", "certificate verify failed", "root certificate file")
 _AWAY = ("connection failed", "connection refused", "connection timeout", "could not connect", "can't connect")
 _GONE = ("08", "57P", "53", "40")
 """Classes of SQLSTATE that may pass: connections, a server that ends or starts, its limits, conflicts."""
@@ -55,8 +55,9 @@ def database_failure(chain: Sequence[BaseException], uri: str) -> Failure | None
     if any(words in lower for words in _LOCKED):
         return Failure(trouble(reason, uri), passing=True, undone=True, reason="another process writes to it")
     if any(words in lower for words in _UNKNOWN_HOST):
-        host = urlsplit(uri).hostname or ""
-        return Failure(unreachable(reason, uri), True, True, f"no host is known as {host}", HOST_LIMIT)
+        return unknown_host(uri)
+    if any(words in lower for words in _TLS):
+        return no_tls(reason, uri)
     if any(words in lower for words in _AWAY):
         return Failure(unreachable(reason, uri), passing=True, undone=True, reason=reason)
     lost = any(type(one).__name__ in ("OperationalError", "InterfaceError") for one in told)

@@ -109,16 +109,8 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
         return _no_certificates(told[:300], uri)
     if tunnel := _TUNNEL.search(told):
         return Failure(_by_proxy(uri, int(tunnel[1])))
-    if (no_tls := tls_trouble(chain[0])) is not None:
-        error = UserError(
-            f"no TLS with the registry {uri} ({no_tls}): name the file of its certificate authority by "
-            f"{CERTIFICATES[0]}, correct the host's name, or give http:// where the server speaks no TLS",
-            code="registry.no-tls",
-            registry=uri,
-            reason=no_tls,
-            variables=CERTIFICATES,
-        )
-        return Failure(error)
+    if (reason := tls_trouble(chain[0])) is not None:
+        return no_tls(reason, uri)
     # A connection that ends without an answer is of this class too, and may pass.
     strange = [one for one in chain if isinstance(one, http.client.BadStatusLine) and not isinstance(one, OSError)]
     if strange:
@@ -133,16 +125,34 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
     if repeated := _REPEATED.search(told):
         return _of_status(int(repeated[1]), uri, f"it answers {repeated[1]}")
     if any(isinstance(one, exceptions.NameResolutionError) for one in chain):
-        host = urlsplit(uri).hostname or ""
-        unknown = TransientError(
-            f"no host is known as {host}: correct the registry's address {uri}, or try again where the name is new",
-            code="registry.host-unknown",
-            registry=uri,
-            host=host,
-        )
-        return Failure(unknown, passing=True, undone=True, reason=f"no host is known as {host}", limit=HOST_LIMIT)
+        return unknown_host(uri)
     never_sent = any(isinstance(one, exceptions.NewConnectionError | exceptions.ConnectTimeoutError) for one in chain)
     return Failure(unreachable(reason := _reason(chain), uri), passing=True, undone=never_sent, reason=reason)
+
+
+def no_tls(reason: str, uri: str) -> Failure:
+    """No connection can be made that one could trust."""
+    error = UserError(
+        f"no TLS with the registry {uri} ({reason}): name the file of its certificate authority by {CERTIFICATES[0]} "
+        "(of PostgreSQL: by ?sslrootcert=FILE), correct the host's name, or go without where the server speaks no TLS",
+        code="registry.no-tls",
+        registry=uri,
+        reason=reason,
+        variables=CERTIFICATES,
+    )
+    return Failure(error)
+
+
+def unknown_host(uri: str) -> Failure:
+    """No host has the name in the address."""
+    host = urlsplit(uri).hostname or ""
+    error = TransientError(
+        f"no host is known as {host}: correct the registry's address {uri}, or try again where the name is new",
+        code="registry.host-unknown",
+        registry=uri,
+        host=host,
+    )
+    return Failure(error, passing=True, undone=True, reason=f"no host is known as {host}", limit=HOST_LIMIT)
 
 
 def unreachable(reason: str, uri: str) -> EndcapError:

@@ -18,7 +18,9 @@ import pytest
 
 from endcap.errors import OnlineStoreError, UserError
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, online_url, open_online
+from tests.cluster.certificates import Authority
 from tests.refusals import refused
+from tests.store.proxy import proxy as proxied
 
 from .servers import RedisServer, SlowProxy
 
@@ -277,3 +279,11 @@ def test_a_folder_has_a_store_of_its_own_and_a_bucket_has_none(tmp_path: Path, m
     assert online_url(store_root=folder) == "redis://there"
     assert online_url("redis://here", folder) == "redis://here"
     assert online_url("none", folder) is None
+
+
+def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue("redis", "redis", hosts=("127.0.0.1",))
+    with proxied("http://127.0.0.1:9", (pair.certificate, pair.key)) as secure:
+        address = secure.endpoint.replace("https:", "rediss:")
+        with open_online(address, shop="shop", timeout=2) as store, refused(OnlineStoreError, "online.no-tls"):
+            store.versions("lists")
