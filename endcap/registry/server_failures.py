@@ -30,8 +30,8 @@ def answer_failure(error: Exception, uri: str) -> Failure | None:
     answer = _answer(error)
     if answer is None:
         return None
-    status, body = answer.status_code, answer.text
-    title = page_title(body, answer.headers.get("content-type", ""))
+    status, body = answer.status_code, " ".join(answer.text.split())[:300]
+    title = page_title(answer.text, answer.headers.get("content-type", ""))
     where = {"registry": uri, "status": status}
     # MLflow says by a code what it refuses; what stands before it knows none.
     own = _json(answer).get("error_code", "ENDPOINT_NOT_FOUND") != "ENDPOINT_NOT_FOUND"
@@ -51,7 +51,7 @@ def answer_failure(error: Exception, uri: str) -> Failure | None:
             f"the registry {uri} does not accept who asks (401): set {_BY}, and see whether they are right",
             code="registry.unauthorized",
             variables=LOGIN,
-            reason=body[:300],
+            reason=body,
             **where,
         )
         return Failure(error)
@@ -71,20 +71,20 @@ def answer_failure(error: Exception, uri: str) -> Failure | None:
         return Failure(error)
     if status == 403:
         error = UserError(
-            f"the registry {uri} denies this to who asks (403: {title or body[:200]}): have the right granted, or name "
+            f"the registry {uri} denies this to who asks (403: {title or body}): have the right granted, or name "
             f"another account by {_BY}",
             code="registry.forbidden",
             variables=LOGIN,
-            reason=title or body[:300],
+            reason=title or body,
             **where,
         )
         return Failure(error)
     if not own and (status < 300 or status in _NO_API):
         error = UserError(
-            f"what answers at {uri} has no such call of MLflow ({status}: {title or body[:200]}): correct the address "
+            f"what answers at {uri} has no such call of MLflow ({status}: {title or body}): correct the address "
             "(https:// or http://, port, path), or upgrade the server to MLflow 2.3 or later",
             code="registry.no-api",
-            reason=title or body[:300],
+            reason=title or body,
             **where,
         )
         return Failure(error)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Metric, Param
 
 from endcap.causes import page_title
 from endcap.cli.main import main
@@ -170,11 +171,15 @@ def test_nobody_listening_is_waited_for_as_long_as_is_said(patience: Patience) -
 def test_what_was_made_although_the_answer_was_lost_is_there_once(way: Proxy, patience: Patience) -> None:
     registry = Registry(way.endpoint)
     for call in ("experiments/create", "runs/create", "registered-models/create", "model-versions/create"):
+        way.faults.append(Fault(f"POST .*/{call}", "answer", 1, status=503))  # nothing was done
         way.faults.append(Fault(f"POST .*/{call}", "lose", 1))
+    way.faults.append(Fault("POST .*/runs/log-batch", "lose", 1))
     experiment = registry.experiment("lost")
-    _, new = registry.run(experiment, "tags.x = 'y'", tags={"x": "y"})
+    run, new = registry.run(experiment, "tags.x = 'y'", tags={"x": "y"})
     version = registry.add("lost", "s3://bucket/packages/lost/1", "approved", "a test", {})
+    registry.client.log_batch(run.info.run_id, metrics=[Metric("loss", 1.0, 1, 1)], params=[Param("a", "b")])
     assert way.done
+    assert len(registry.client.get_metric_history(run.info.run_id, "loss")) == 1
     assert not new  # it was met by looking again
     assert (version.version, version.aliases) == ("1", ["champion"])
     assert len(registry.client.search_runs([experiment])) == 1
