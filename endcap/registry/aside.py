@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from endcap.errors import TransientError
+from endcap.errors import EndcapError, TransientError
 from endcap.waiting import impatient
 
 
@@ -14,6 +14,9 @@ class Aside:
 
     A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. It is
     asked once for each thing; what it then refuses is told once, and is the caller's to write again at the end.
+
+    Trouble that lasts, such as a wrong password, is raised where nothing went well before. Later, as where a token runs
+    out, it costs the caller no work either.
     """
 
     def __init__(self, what: str, progress: Callable[[str], None]) -> None:
@@ -22,7 +25,9 @@ class Aside:
         self._thread = ThreadPoolExecutor(1)
         self._begun: list[Future[None]] = []
         self.failing = False
-        """Whether the last writing met a registry that is away."""
+        """Whether the last writing failed."""
+        self.reached = False
+        """Whether a writing went well."""
 
     def begin(self, write: Callable[[], None], within: float) -> None:
         """Write first of all, and wait for that, for at most `within` seconds: trouble that lasts is raised before any
@@ -36,7 +41,7 @@ class Aside:
         self._begun.append(self._thread.submit(self._attempt, write))
 
     def check(self) -> None:
-        """Raise what an earlier writing met that no other attempt mends, such as UserError for a wrong address."""
+        """Raise what the first writings met that no other attempt mends, such as UserError for a wrong address."""
         for one in self._begun:
             if one.done():
                 one.result()
@@ -56,8 +61,10 @@ class Aside:
         try:
             with impatient():
                 write()
-            self.failing = False
-        except TransientError as error:
+            self.failing, self.reached = False, True
+        except EndcapError as error:
+            if not (self.reached or isinstance(error, TransientError)):
+                raise
             if not self.failing:
                 self._tell(f"{self._what} cannot be logged for now: {error}")
             self.failing = True

@@ -80,7 +80,7 @@ class LiveRun:
     def epoch(self, row: Row, fit: str = "train") -> bool:
         """Take an epoch's row as it ends; fit: `train`, or `final` for the fit that is judged. Always true: go on.
 
-        Raises what an earlier writing met, such as UserError for a wrong address.
+        Raises what the first writings met, such as UserError for a wrong address.
         """
         self._aside.check()
         self._waiting.append((epoch_metrics(row, fit), _now()))
@@ -92,17 +92,20 @@ class LiveRun:
 
     def end(self, facts: Mapping[str, Any]) -> None:
         """The training is over. facts: of the trained model; what the run lacks of them is written. Where the registry
-        is away, the evaluate step writes it. Raises UserError."""
+        takes it no more, the evaluate step writes it. Raises UserError where it never took anything."""
         if self._off:
             return
         ended = _now()
         self._aside.finish()
-        # One that was away a moment ago is asked once more, and not waited for.
-        with contextlib.suppress(TransientError), impatient() if self._aside.failing else contextlib.nullcontext():
-            self._write()
-            self._opened().complete(facts, ended)
-            return
-        self._tell(Notice("the registry is away: the evaluate step adds to MLflow what lacks of the training"))
+        try:
+            # One that failed a moment ago is asked once more, and not waited for.
+            with impatient() if self._aside.failing else contextlib.nullcontext():
+                self._write()
+                self._opened().complete(facts, ended)
+        except EndcapError as error:
+            if not (self._aside.reached or isinstance(error, TransientError)):
+                raise
+            self._tell(Notice(f"the evaluate step adds to MLflow what lacks of the training: {error}"))
 
     def abandon(self, status: Literal["FAILED", "KILLED"]) -> None:
         """The step ends here. Another attempt opens the run again."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from endcap.errors import NotFoundError, TransientError, UserError
 from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
 from endcap.store import Store
-from endcap.waiting import impatient
+from endcap.waiting import impatient, watched
 
 State = Literal["pending", "approved", "rejected"]
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -67,7 +67,7 @@ def check_registry(uri: str | None, store: Store) -> None:
     such as UserError.
     """
     if uri and not uri.startswith(SQLITE):
-        with impatient(), contextlib.suppress(TransientError):
+        with watched(f"the registry {uri}"), impatient(), contextlib.suppress(TransientError):
             open_registry(uri, store).client.search_registered_models(max_results=1)
 
 

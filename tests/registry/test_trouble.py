@@ -29,7 +29,7 @@ from tests.refusals import refused
 from tests.registry.server import running_mlflow
 from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, moto
-from tests.training.test_steps import LOG, of
+from tests.training.test_steps import GRU, LOG, of
 
 AT_ONCE = 5.0
 """Seconds that trouble that lasts may take to be told, on a machine that is busy."""
@@ -265,6 +265,22 @@ def test_a_registry_that_is_away_holds_up_no_training_and_is_told_once(place: S3
     assert time.monotonic() - begun < 2 * AT_ONCE
     assert len([line for line in lines if "cannot be logged for now" in line]) == 1
     assert len([line for line in lines if isinstance(line, Notice)]) == 1  # the evaluate step writes it
+
+
+def test_a_token_that_runs_out_ends_no_training(place: S3Place, way: Proxy) -> None:
+    store = place.elsewhere()
+    dataset = build(shop(), snapshot(store, sessions(LOG)), store)
+    lines = list[str]()
+
+    def hear(line: str) -> None:
+        if line.startswith("fitting"):
+            way.faults.append(answer(401, "The token has expired.", TEXT))
+        lines.append(line)
+
+    trained = train(of(GRU), dataset, store, way.endpoint, progress=hear)
+    assert store.manifest(trained)["facts"]["history"]
+    assert len([line for line in lines if "cannot be logged for now" in line]) == 1
+    assert len([line for line in lines if isinstance(line, Notice)]) == 1
 
 
 def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: Path, patience: Patience) -> None:
