@@ -16,21 +16,27 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     """The error and all that led to it, the outermost first. Libraries also hand causes on as arguments."""
     waiting, seen = [error], set[int]()
     while waiting:
-        one = waiting.pop(0)
-        if id(one) in seen:
+        cause = waiting.pop(0)
+        if id(cause) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        below = (one.__cause__, one.__context__, getattr(one, "reason", None), getattr(one, "orig", None), *one.args)
-        waiting += [cause for cause in below if isinstance(cause, BaseException)]
+        seen.add(id(cause))
+        yield cause
+        below = (
+            cause.__cause__,
+            cause.__context__,
+            getattr(cause, "reason", None),
+            getattr(cause, "orig", None),
+            *cause.args,
+        )
+        waiting += [another for another in below if isinstance(another, BaseException)]
 
 
 def tls_trouble(error: BaseException) -> str | None:
     """Why there is no TLS with a server, such as an unknown authority; None where that is not so, or may pass."""
-    for one in causes(error):
+    for cause in causes(error):
         # A connection that ends while it is made is a server that restarts.
-        if isinstance(one, ssl.SSLError) and not isinstance(one, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return getattr(one, "verify_message", "") or one.reason or str(one)
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return getattr(cause, "verify_message", "") or cause.reason or str(cause)
     return None
 
 

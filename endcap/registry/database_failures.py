@@ -30,18 +30,20 @@ _GONE = ("08", "57P", "53", "40")
 
 def database_failure(chain: Sequence[BaseException], uri: str) -> Failure | None:
     """What an error of a data base means; None where none says anything."""
-    told = [one for one in chain if _of_database(one)]
-    text = " ".join(str(one) for one in chain)
+    errors = [error for error in chain if _of_database(error)]
+    text = " ".join(str(error) for error in chain)
     lower = text.lower()
     if any(words in lower for words in _SCHEMA):
         return Failure(_other_schema(text, uri))
-    if missing := next((one for one in chain if isinstance(one, ModuleNotFoundError)), None):
+    if missing := next((error for error in chain if isinstance(error, ModuleNotFoundError)), None):
         return Failure(_no_driver(missing, uri))
-    if not told:
+    if not errors:
         return None
-    reason = next((str(one) for one in told if not type(one).__module__.startswith("sqlalchemy")), str(told[0]))
+    reason = next(
+        (str(error) for error in errors if not type(error).__module__.startswith("sqlalchemy")), str(errors[0])
+    )
     reason = next(iter(reason.splitlines()), "")[:300]
-    state = next(filter(None, (str(getattr(one, "sqlstate", None) or "") for one in told)), "")
+    state = next(filter(None, (str(getattr(error, "sqlstate", None) or "") for error in errors)), "")
     if any(words in lower for words in _NOT_OURS) or ("does not exist" in lower and "connection" in lower):
         return Failure(_refused(reason, uri))
     if state.startswith(("28", "3D", "42501")):
@@ -60,7 +62,7 @@ def database_failure(chain: Sequence[BaseException], uri: str) -> Failure | None
         return no_tls(reason, uri)
     if any(words in lower for words in _AWAY):
         return Failure(unreachable(reason, uri), passing=True, undone=True, reason=reason)
-    lost = any(type(one).__name__ in ("OperationalError", "InterfaceError") for one in told)
+    lost = any(type(error).__name__ in ("OperationalError", "InterfaceError") for error in errors)
     return Failure(trouble(reason, uri), passing=lost or state.startswith(_GONE), reason=reason)
 
 

@@ -99,20 +99,22 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
     from urllib3 import exceptions
 
     kinds = (requests.RequestException, exceptions.HTTPError)
-    if not any(isinstance(one, kinds) for one in chain):
+    if not any(isinstance(cause, kinds) for cause in chain):
         # requests raises OSError where a file of certificates is not there.
-        if missing := next((str(one) for one in chain if "TLS CA certificate bundle" in str(one)), None):
+        if missing := next((str(cause) for cause in chain if "TLS CA certificate bundle" in str(cause)), None):
             return _no_certificates(missing, uri)
         return None
-    told = " ".join(str(one) for one in chain)
-    if "TLS CA certificate bundle" in told:
-        return _no_certificates(told[:300], uri)
-    if tunnel := _TUNNEL.search(told):
+    text = " ".join(str(cause) for cause in chain)
+    if "TLS CA certificate bundle" in text:
+        return _no_certificates(text[:300], uri)
+    if tunnel := _TUNNEL.search(text):
         return Failure(_by_proxy(uri, int(tunnel[1])))
     if (reason := tls_trouble(chain[0])) is not None:
         return no_tls(reason, uri)
     # A connection that ends without an answer is of this class too, and may pass.
-    strange = [one for one in chain if isinstance(one, http.client.BadStatusLine) and not isinstance(one, OSError)]
+    strange = [
+        cause for cause in chain if isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, OSError)
+    ]
     if strange:
         error = UserError(
             f"what answers at {uri} speaks no HTTP: correct the port, or give https:// where the server speaks TLS",
@@ -122,11 +124,13 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
             reason=str(strange[0])[:300],
         )
         return Failure(error)
-    if repeated := _REPEATED.search(told):
+    if repeated := _REPEATED.search(text):
         return _of_status(int(repeated[1]), uri, f"it answers {repeated[1]}")
-    if any(isinstance(one, exceptions.NameResolutionError) for one in chain):
+    if any(isinstance(cause, exceptions.NameResolutionError) for cause in chain):
         return unknown_host(uri)
-    never_sent = any(isinstance(one, exceptions.NewConnectionError | exceptions.ConnectTimeoutError) for one in chain)
+    never_sent = any(
+        isinstance(cause, exceptions.NewConnectionError | exceptions.ConnectTimeoutError) for cause in chain
+    )
     return Failure(unreachable(reason := _reason(chain), uri), passing=True, undone=never_sent, reason=reason)
 
 
@@ -199,10 +203,10 @@ def _answer(error: Exception) -> Any:
     """The HTTP answer that an error is about, or None. MLflow's errors hold none; the frames that raised them do."""
     import requests
 
-    for one in causes(error):
-        if isinstance(getattr(one, "response", None), requests.Response):
-            return one.response  # type: ignore[attr-defined]
-        for frame, _ in traceback.walk_tb(one.__traceback__):
+    for cause in causes(error):
+        if isinstance(getattr(cause, "response", None), requests.Response):
+            return cause.response  # type: ignore[attr-defined]
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
             for value in frame.f_locals.values():
                 if isinstance(value, requests.Response):
                     return value
@@ -219,8 +223,8 @@ def _json(answer: Any) -> dict[str, Any]:
 
 def _reason(chain: Sequence[BaseException]) -> str:
     """The innermost reason that says anything, in a few words."""
-    system = [one.strerror for one in chain if isinstance(one, OSError) and one.strerror]
-    late = [one for one in chain if isinstance(one, TimeoutError) or "Timeout" in type(one).__name__]
+    system = [cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror]
+    late = [cause for cause in chain if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__]
     if system:
         return str(system[-1]).lower()
     return "no answer in time" if late else str(chain[-1])[:200]
