@@ -22,6 +22,7 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.errors import UserError
+from endcap.online import NONE
 from endcap.project.contestants import SPEC, contestants
 from endcap.spec.base import parse_date
 from endcap.spec.load import load
@@ -74,7 +75,8 @@ def command(
     if logical_date:
         parse_date(logical_date)
     steps = Steps(verbose=verbose, quiet=as_json)
-    places: dict[str, Any] = {"store": store_url, "registry": registry, "progress": steps.progress}
+    # What is only judged serves nobody: its dataset's rows are not published.
+    places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project = open_project(load(spec, env=env, sets=sets), **places)
 
     def laid(overlay: str) -> Project:

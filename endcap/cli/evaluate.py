@@ -20,6 +20,7 @@ from endcap.cli.options import (
 )
 from endcap.cli.run import print_comparison
 from endcap.errors import NotFoundError, UserError
+from endcap.online import NONE
 from endcap.spec.base import parse_date
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
@@ -60,7 +61,8 @@ def command(
     if logical_date:
         parse_date(logical_date)
     steps = Steps(verbose=verbose, quiet=as_json)
-    places: dict[str, Any] = {"store": store_url, "registry": registry, "progress": steps.progress}
+    # What is only judged serves nobody: its dataset's rows are not published.
+    places: dict[str, Any] = {"store": store_url, "registry": registry, "online": NONE, "progress": steps.progress}
     project, version = _opened(spec, shop_of, env, sets, places)
     steps.run("ingest", project.ingest)
     steps.run("features", partial(project.features, until=logical_date or None))

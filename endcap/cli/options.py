@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
 from endcap.errors import NotFoundError, UserError
-from endcap.online import ONLINE, online_url, open_online
+from endcap.online import NONE, online_url, open_online
 from endcap.spec.environments import VARIABLES, Places, resolve
 from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
 from endcap.store import Store, open_store
@@ -161,17 +160,13 @@ def opened(store_url: str) -> Store:
     return open_store(store_url)
 
 
-def tell_online(given: str, store_root: str = "") -> None:
-    """Let the processes that this one starts know which online store is meant (see `online_url`).
-
-    Raises UserError where that is no address.
-    """
+def online_meant(given: str, store_root: str) -> str:
+    """The online store's address (see `online_url`), or `none`. Raises UserError where what is given is no address."""
     address = online_url(given, store_root)
     if address is None:
-        os.environ.pop(ONLINE, None)
-    else:
-        open_online(address, shop="any").close()
-        os.environ[ONLINE] = address
+        return NONE
+    open_online(address, shop="any").close()
+    return address
 
 
 def print_json(value: object) -> None:

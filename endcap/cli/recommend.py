@@ -21,7 +21,6 @@ from endcap.cli.options import (
     spec_argument,
     store_option,
     surplus_options,
-    tell_online,
     verbose_option,
 )
 from endcap.errors import UserError
@@ -105,12 +104,12 @@ def command(
     else:
         from endcap.cli.run import run_pipeline
 
-        tell_online(online)
         run_pipeline(
             loaded,
             "recommend",
             store_url=store_url,
             registry=registry,
+            online=online,
             logical_date=logical_date,
             verbose=verbose,
             again=_again(),

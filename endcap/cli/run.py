@@ -16,6 +16,7 @@ from endcap.cli.options import (
     date_option,
     env_option,
     kfp_options,
+    online_meant,
     online_option,
     reason_option,
     registry_option,
@@ -23,7 +24,6 @@ from endcap.cli.options import (
     spec_argument,
     store_option,
     surplus_options,
-    tell_online,
     verbose_option,
 )
 from endcap.errors import EndcapError, UserError
@@ -76,9 +76,9 @@ def command(
     """Run a recommender's pipeline: events, features, training, gate, registry, deployment.
 
     SPEC is a recommender's YAML file, or the name of one in pipelines/specs. What was made before from the same
-    inputs, parameters and code is found and not made again; the same command goes on after a failure. Where an online
-    store is named, the dataset's items and customers are published there. Exit code 3: the evidence was not enough for
-    the gate to pass or to fail.
+    inputs, parameters and code is found and not made again; the same command goes on after a failure. The dataset's
+    items and customers are published in the online store, a file in the store where that is a folder and no other is
+    named. Exit code 3: the evidence was not enough for the gate to pass or to fail.
     """
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
@@ -103,12 +103,12 @@ def command(
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
         raise surplus_options(surplus, "only with --on kfp")
-    tell_online(online)
     verdict = run_pipeline(
         loaded,
         pipeline,
         store_url=store_url,
         registry=registry,
+        online=online,
         logical_date=logical_date,
         verbose=verbose,
         again=again,
@@ -127,19 +127,30 @@ def run_pipeline(
     logical_date: str,
     verbose: bool,
     again: str,
+    online: str = "",
     why: str = "",
     asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Run a pipeline locally and print its lines; returns the facts of the verdict, where a model was judged.
 
-    asked: further arguments of the pipeline. why: the reason, for the run's record. Raises EndcapError naming cause,
-    log and `again`, how to go on."""
+    online: the online store's address, or `none`; empty: as the environment says, else the store's default. asked:
+    further arguments of the pipeline. why: the reason, for the run's record. Raises EndcapError naming cause, log and
+    `again`, how to go on."""
     opened = open_store(store_url)
     if registry:
         from endcap.registry import check_registry
 
         check_registry(registry, opened)
-    run = LocalRun.of(loaded, pipeline, opened, registry=registry, logical_date=logical_date, **(asked or {}))
+    meant = online_meant(online, opened.root)
+    run = LocalRun.of(
+        loaded,
+        pipeline,
+        opened,
+        registry=registry,
+        online_store=meant,
+        logical_date=logical_date,
+        **(asked or {}),
+    )
     name, shop = loaded.recommender.name, loaded.shop.name
     click.echo(f"Run {click.style(run.name, bold=True)}: {pipeline} of {name} (shop {shop})")
     display = Display(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from endcap.cli.options import online_option, opened, place_env_option, store_option, tell_online
+from endcap.cli.options import online_meant, online_option, opened, place_env_option, store_option
 
 
 @click.command()
@@ -24,11 +24,14 @@ def command(recommender: str, port: int, as_json: bool, store_url: str, online: 
     A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
     the store, where that is a folder and no other is named.
     """
+    from endcap.project.running import naming_online
+
     store = opened(store_url)
-    tell_online(online, store.root)
+    meant = online_meant(online, store.root)
     serve = entry_points(group="endcap.server")["local"].load()
 
     def show(event: Any) -> None:
         click.echo(json.dumps(event.to_json()) if as_json else str(event))
 
-    serve(store, recommender, port=port, listener=show)
+    with naming_online(meant):
+        serve(store, recommender, port=port, listener=show)

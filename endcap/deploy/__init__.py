@@ -1,5 +1,6 @@
 """What is to be served: written here, carried out by the server of the place."""
 
+from endcap.deploy.data import served_datasets
 from endcap.deploy.deploy import deploy, withdraw
 from endcap.deploy.state import (
     CanaryTarget,
@@ -25,6 +26,7 @@ __all__ = [
     "find_state",
     "forget_state",
     "read_state",
+    "served_datasets",
     "set_shadow",
     "set_share",
     "trial_store",

@@ -29,13 +29,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from endcap.errors import NotFoundError, OnlineStoreError
+from endcap.errors import NotFoundError
 from endcap.features.owned import OWNED
 from endcap.features.view import declared_features
-from endcap.online import OnlineStore, feature_table, online_url, open_online
+from endcap.online import OnlineStore, feature_table
 from endcap.spec.rules import Owned
-from endcap.spec.shop import Shop
-from endcap.store import Store
 
 VERSION = "rows"
 """The only version of each table, since a dataset is immutable, with what it does not know: how long owned is kept."""
@@ -50,34 +48,14 @@ EVENTS_AT_ONCE = 5_000_000
 """Events that are held in memory and sorted together: about 200 MB."""
 SAY_EVERY = 5.0
 """Seconds between two lines of progress."""
-PATIENCE = 10.0
-"""Seconds that the store may take for each call of ours."""
 Progress = Callable[[str], None]
 Row = tuple[str, bytes]
 
 
-def publish_where_asked(
-    shop: Shop, dataset: str, store: Store, progress: Progress = lambda line: None, *, online: str = ""
-) -> str:
-    """Publish the rows of a dataset of the shop in the online store that `online` or the environment names; nothing
-    without one.
-
-    Returns what to add to a line on the dataset. A store that is down costs the rows, which the next run publishes,
-    and not the run: models can be trained without it, and predictors rank by what requests carry.
-    """
-    url = online_url(online)
-    if url is None:
-        return ""
-    facts = store.manifest(dataset)["facts"]
-    by_gap = facts.get("session_gap_ms") is not None
-    try:
-        with open_online(url, shop=shop.name, timeout=PATIENCE) as opened:
-            folder, owned = store.fetch(dataset), shop.rules.owned
-            publish_features(folder, facts["fingerprint"], opened, progress, owned=owned, by_gap=by_gap)
-    except OnlineStoreError as error:
-        progress(f"the rows are not published, the next run tries it again: {error}")
-        return "; not in the online store, which failed"
-    return "; rows in the online store"
+def renew_features(key: str, online: OnlineStore, *, owned: Owned | None = None, by_gap: bool = False) -> bool:
+    """Whether the rows of a dataset are published, as `publish_features` would; they are kept for KEEP from now on."""
+    versions = {"items": VERSION, "customers": _customers_version(_owned_ms(owned), by_gap=by_gap)}
+    return all(_renewed(feature_table(name, key), version, online) for name, version in versions.items())
 
 
 def publish_features(
@@ -98,20 +76,35 @@ def publish_features(
     same at once.
     """
     items = _Entries(dataset / "items.parquet", "item")
-    for_ms = None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
+    for_ms = _owned_ms(owned)
     customers = _customers(dataset, items.ids, for_ms, by_gap=by_gap)
-    version = LAST_SESSION if by_gap else VERSION
-    version = version if for_ms is None else f"{version}-{for_ms}"
+    version = _customers_version(for_ms, by_gap=by_gap)
     tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
     return {name: _publish(feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
-def _publish(table: str, version: str, rows: Iterator[Row], online: OnlineStore, progress: Progress) -> int:
+def _owned_ms(owned: Owned | None) -> int | None:
+    return None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
+
+
+def _customers_version(owned_for: int | None, *, by_gap: bool) -> str:
+    version = LAST_SESSION if by_gap else VERSION
+    return version if owned_for is None else f"{version}-{owned_for}"
+
+
+def _renewed(table: str, version: str, online: OnlineStore) -> bool:
+    """Whether a table's version is the published one; it is kept for KEEP from now on."""
     if online.published(table) == version:
         with contextlib.suppress(NotFoundError):  # forgotten between the two calls
             online.publish(table, version)
-            progress(f"{table} is in the online store")
-            return 0
+            return True
+    return False
+
+
+def _publish(table: str, version: str, rows: Iterator[Row], online: OnlineStore, progress: Progress) -> int:
+    if _renewed(table, version, online):
+        progress(f"{table} is in the online store")
+        return 0
     written, said = 0, time.monotonic()
     while True:  # once without rows too: a table may be empty
         part = dict(itertools.islice(rows, AT_ONCE))

@@ -137,7 +137,8 @@ class Project(Reading):
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
         """Make sessions, the item table and event features of a snapshot: a dataset for all recommenders of the shop.
 
-        Where the project or ENDCAP_ONLINE names an online store, items and customers are published there.
+        Items and customers are published in the online store: the one that the project or ENDCAP_ONLINE names, else a
+        file in the store, where that is a folder. A dataset that is found is published too, where it is not there yet.
 
         Parameters
         ----------
@@ -157,14 +158,18 @@ class Project(Reading):
         >>> dataset.to_pandas("items")["events"].is_monotonic_decreasing
         True
         """
+        from endcap.deploy import served_datasets
         from endcap.description.lines import features_line
-        from endcap.features.publishing import publish_where_asked
+        from endcap.features.upkeep import publish_where_asked
 
         taken = self._input("snapshot", snapshot)
         with self._following("features") as progress:
             address = self._built(taken, until, progress)
             told = self._told(taken, address, progress)
-            published = publish_where_asked(self.shop, address, self.store, progress, online=self._online)
+            served = served_datasets(self.shop.name, self.store)
+            published = publish_where_asked(
+                self.shop, address, self.store, progress, online=self._online, served=served
+            )
         facts = self._facts(address)
         summary = f"{features_line(facts, told)}{published}"
         return Dataset(address, summary, facts, self.store)
@@ -536,7 +541,7 @@ class Project(Reading):
         loaded = Loaded(self.recommender, self.shop, self._files)
         online = {"online": self._online} if "online" in parameters_of(pipeline) else {}
         given = {"logical_date": date, **online, **parameters}
-        local = LocalRun.of(loaded, pipeline, self.store, registry=self.registry, **given)
+        local = LocalRun.of(loaded, pipeline, self.store, registry=self.registry, online_store=self._online, **given)
         results: dict[str, str] = {}
         faults: list[Failed] = []
         with self._following(pipeline) as progress:

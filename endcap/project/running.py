@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from endcap.online import ONLINE
 from endcap.runs import Event, Start, run_name
 from endcap.runs.logs import logs_folder
 from endcap.spec.chain import order
@@ -20,7 +23,8 @@ from endcap.store import Store
 class LocalRun:
     """A run of a pipeline, each step in a process of its own. Nothing happens before `start`.
 
-    name: the run's. arguments: of the pipeline, by name.
+    name: the run's. arguments: of the pipeline, by name. online_store: its address, which the steps are told by their
+    environment; empty: as this process's environment says.
     """
 
     name: str
@@ -28,9 +32,19 @@ class LocalRun:
     loaded: Loaded
     store: Store
     arguments: dict[str, Any]
+    online_store: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, loaded: Loaded, pipeline: str, store: Store, *, registry: str = "", **parameters: str) -> LocalRun:
+    def of(
+        cls,
+        loaded: Loaded,
+        pipeline: str,
+        store: Store,
+        *,
+        registry: str = "",
+        online_store: str = "",
+        **parameters: str,
+    ) -> LocalRun:
         """A run with a name that no other has.
 
         Parameters
@@ -39,6 +53,8 @@ class LocalRun:
             `training`, `features` or `recommend`.
         registry
             MLflow's address; empty: a data base in the store.
+        online_store
+            Its address, `none` for none; empty: as ENDCAP_ONLINE says, else a file in the store.
         **parameters
             Further parameters of the pipeline, such as `logical_date`; those that are left out are empty.
 
@@ -54,7 +70,7 @@ class LocalRun:
             default_uri(store)  # said now, not by a later step, where the store has none
         given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
         arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
-        return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments)
+        return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
 
     @property
     def folder(self) -> Path:
@@ -74,4 +90,20 @@ class LocalRun:
         runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
         date = self.arguments.get("logical_date", "")
         start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date)
-        runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
+        with naming_online(self.online_store):
+            runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
+
+
+@contextmanager
+def naming_online(address: str) -> Iterator[None]:
+    """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
+    before = os.environ.get(ONLINE)
+    if address:
+        os.environ[ONLINE] = address
+    try:
+        yield
+    finally:
+        if address and before is None:
+            del os.environ[ONLINE]
+        elif address and before is not None:
+            os.environ[ONLINE] = before

@@ -41,6 +41,7 @@ def open_version(
     *,
     store: str | None = None,
     registry: str | None = None,
+    online: str | None = None,
     spec: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Project, Version]:
@@ -52,12 +53,20 @@ def open_version(
     """
     from endcap.registry.package import recommender_of
 
-    places = resolve(None, None, {"store": store, "registry": registry})
+    places = resolve(None, None, {"store": store, "registry": registry, "online": online})
     opened = open_store(places.store)
     version = _version(named, opened, places.registry)
     recommender = recommender_of(opened.fetch(version.package, verify=True))
     shop = _shop(version, opened, spec)
-    return Project(opened, recommender=recommender, shop=shop, registry=places.registry, progress=progress), version
+    project = Project(
+        opened,
+        recommender=recommender,
+        shop=shop,
+        registry=places.registry,
+        online=places.online,
+        progress=progress,
+    )
+    return project, version
 
 
 def _version(named: NamedVersion, store: Store, registry_uri: str) -> Version:

@@ -13,12 +13,15 @@ from endcap.cli.main import main
 from endcap.cli.options import (
     env_option,
     kfp_options,
+    online_meant,
     online_option,
     place_env_option,
     registry_option,
     spec_argument,
     store_option,
 )
+from endcap.online import default_online, online_url
+from endcap.project.running import naming_online
 from tests.spec.test_load import specs, write
 
 __all__ = ["specs"]
@@ -91,3 +94,14 @@ def test_spec_show_says_where_each_place_comes_from(specs: Path, capsys: pytest.
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("#   store"))
     assert line.split()[2] == "s3://shop/store"
     assert line.endswith("environments.yaml:4)")
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_processes_are_told_which_online_store_is_meant_and_that_none_is(tmp_path: Path) -> None:
+    """A process that is told nothing takes the store's default one."""
+    root = f"file://{tmp_path}"
+    told = {"none": None, "": default_online(root), "redis://here": "redis://here"}
+    for given, expected in told.items():
+        with naming_online(online_meant(given, root)):
+            assert online_url(store_root=root) == expected
+    assert online_url(store_root="s3://bucket/store") is None

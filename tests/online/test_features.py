@@ -13,8 +13,9 @@ import pytest
 
 import endcap.features.publishing as publishing
 from endcap.errors import OnlineStoreError
-from endcap.features import build
-from endcap.features.publishing import publish_features, publish_where_asked
+from endcap.features import build, upkeep
+from endcap.features.publishing import publish_features
+from endcap.features.upkeep import publish_where_asked
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
 from endcap.spec.rules import Owned
 from endcap.store import Store
@@ -170,19 +171,56 @@ def test_what_was_bought_is_owned_for_as_long_as_the_rule_says(store: Store, onl
     guarded.close()
 
 
-def test_the_step_publishes_where_it_is_told_of_an_online_store(
+def test_the_step_publishes_in_the_store_that_is_named_else_in_the_default_one(
     store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     dataset = build(TYPED, snapshot(store, ROWS), store)
     key = store.manifest(dataset)["facts"]["fingerprint"]
-    monkeypatch.delenv(ONLINE, raising=False)
+    monkeypatch.setenv(ONLINE, "none")
     assert publish_where_asked(TYPED, dataset, store) == ""
+    monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/named.sqlite")
+    publish_where_asked(TYPED, dataset, store)
     assert row(online, "items", key, "a") is None
-    monkeypatch.setenv(ONLINE, default_online(store.root) or "")
-    assert publish_where_asked(TYPED, dataset, store) == "; rows in the online store"
+    with open_online(f"sqlite://{tmp_path}/named.sqlite", shop="shop", timeout=5) as named:
+        assert row(named, "items", key, "a")["events"] == 2
+    monkeypatch.delenv(ONLINE)
+    assert "2 customers" in publish_where_asked(TYPED, dataset, store)
     assert row(online, "items", dataset, "a")["events"] == 2
     (tmp_path / "no-folder").touch()
     monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/no-folder/online.sqlite")
     said: list[str] = []
     assert publish_where_asked(TYPED, dataset, store, said.append) == "; not in the online store, which failed"
     assert "the next run tries it again" in said[-1]
+
+
+def test_what_serves_stays_published_and_what_is_lost_is_published_again(
+    store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = build(TYPED, snapshot(store, ROWS[:6]), store)
+    newest = build(TYPED, snapshot(store, ROWS), store)
+    gone = newest.rsplit("/", 1)[0] + "/removed"
+    lines: list[str] = []
+    publish_where_asked(TYPED, newest, store, lines.append, served=[gone, served, newest])
+    assert [row(online, "customers", one, "ann")["events"] for one in (served, newest)] == [2, 4]
+    assert any(gone in line for line in lines)
+    # What is there is only kept for longer.
+    monkeypatch.setattr(upkeep, "publish_features", None)
+    assert publish_where_asked(TYPED, newest, store, served=[served]) == "; rows in the online store"
+    monkeypatch.undo()
+    online.drop(feature_table("customers", served), publishing.VERSION)
+    publish_where_asked(TYPED, newest, store, served=[served])
+    assert row(online, "customers", served, "ann")["events"] == 2
+
+
+def test_more_customers_than_a_laptop_wants_are_published_only_where_a_store_is_named(
+    store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(upkeep, "MOST_BY_DEFAULT", 1)
+    dataset = build(TYPED, snapshot(store, ROWS), store)
+    said: list[str] = []
+    publish_where_asked(TYPED, dataset, store, said.append)
+    assert row(online, "customers", dataset, "ann") is None
+    assert "--online" in said[-1]
+    publish_where_asked(TYPED, dataset, store, online=f"sqlite://{tmp_path}/named.sqlite")
+    with open_online(f"sqlite://{tmp_path}/named.sqlite", shop="shop", timeout=5) as named:
+        assert row(named, "customers", dataset, "ann") is not None

@@ -1,0 +1,27 @@
+"""Which data the versions that serve were made of."""
+
+from __future__ import annotations
+
+from endcap.deploy.state import find_state
+from endcap.errors import EndcapError
+from endcap.store import Store
+
+DEPLOYMENTS = "deployments"
+
+
+def served_datasets(shop: str, store: Store) -> list[str]:
+    """Addresses of the datasets of a shop that versions which serve were trained on, whichever recommender's.
+
+    Each is there once. What cannot be read, such as a document of a newer release, is left out.
+    """
+    datasets: dict[str, None] = {}
+    for document in store.list_documents(DEPLOYMENTS):
+        try:
+            state = find_state(document.rsplit("/", 1)[-1], store)
+            for target in [] if state is None else state.targets:
+                dataset = str(store.manifest(target.package)["facts"]["dataset"])
+                if dataset.split("/")[-2] == shop:
+                    datasets[dataset] = None
+        except (EndcapError, KeyError, IndexError):
+            continue
+    return list(datasets)
