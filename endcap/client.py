@@ -47,9 +47,10 @@ class RankedItem:
 class Ranking:
     """Items, best first, and who ranked them. `id` goes back with impressions; `raw` is the answer as it came.
 
-    variant: ``stable``, ``canary``, or ``fallback`` where no model answered. unknown: how many of the items asked with
-    are not known. removed: what the shop's rules took away, where it was asked for. degraded: parts of the service that
-    were away while it was made.
+    variant: ``stable``, ``canary``, or ``fallback`` where no model answered. reason: why there are fallbacks among the
+    items, such as ``unknown-customer`` (``endcap.reasons``); empty where there are none. unknown: how many of the items
+    asked with are not known. removed: what the shop's rules took away, where it was asked for. degraded: parts of the
+    service that were away while it was made.
     """
 
     items: list[RankedItem]
@@ -61,6 +62,7 @@ class Ranking:
     removed: list[Json] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     raw: Json = field(default_factory=dict, repr=False)
+    reason: str = ""
 
     @property
     def ids(self) -> list[str]:
@@ -164,6 +166,7 @@ def _rankings(response: httpx.Response) -> list[Ranking]:
             one.get("removed", []),
             one.get("degraded", []),
             one,
+            one.get("fallback", {}).get("reason", ""),
         )
         for one in response.json()["predictions"]
     ]

@@ -19,6 +19,7 @@ from typing import Any, cast
 import orjson
 
 from endcap.deploy.terms import Terms
+from endcap.reasons import NO_PREDICTOR
 
 from .clusters import Json
 from .names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
@@ -153,6 +154,7 @@ def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Js
     return {
         "items": [{"item": item, "score": None, "fallback": True} for item in shown],
         "unknown": 0,
+        **({"fallback": {"reason": NO_PREDICTOR, "items": len(shown)}} if shown else {}),
         "model_version": FALLBACK,
         "variant": FALLBACK,
         "request_id": request_id,

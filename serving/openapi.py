@@ -10,6 +10,7 @@ from typing import Any
 
 from endcap import __version__
 from endcap.ranking.request import RankRequest
+from endcap.reasons import REASONS
 
 from .gateway import SHOPPER_HEADER, VARIANT_HEADER
 from .intake.records import MOST_LINES, MOST_POSITION, MOST_TEXT
@@ -171,6 +172,7 @@ _REJECTED = _list(
     _object(["index", "reason", "code"], index=_COUNT, reason={"type": "string"}, **_CODED),
     description="What was wrong with the records that were not taken, by their place in the call.",
 )
+_REASONS = "There may come more. " + "; ".join(f"{reason}: {meaning}" for reason, meaning in REASONS.items()) + "."
 _ANSWERS: Json = {
     "Instances": _strict(["instances"], instances=_list(_ref("schemas", "RankRequest"), minItems=1, maxItems=1024)),
     "Tensors": _object(["inputs"], id={"type": "string"}, inputs=_list(_TENSOR, minItems=1, maxItems=1)),
@@ -184,6 +186,14 @@ _ANSWERS: Json = {
         ["items", "unknown", "variant", "request_id", "ranking_id"],
         items=_list(_ref("schemas", "RankedItem")),
         unknown={**_COUNT, "description": "Of the request's items and candidates, how many the model does not know."},
+        fallback={
+            **_object(
+                ["reason", "items"],
+                reason={"type": "string", "description": _REASONS},
+                items={**_COUNT, "description": "How many of the items are fallbacks."},
+            ),
+            "description": "Why items are fallbacks. Only where some are.",
+        },
         model_version={"type": ["string", "null"]},
         variant={"enum": ["stable", "canary", "fallback"]},
         request_id={"type": "string"},

@@ -32,12 +32,14 @@ class LookUp:
     """What the store says of each request.
 
     events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
-    time; the rest then is empty.
+    time; the rest then is empty. seen: whether anything is known of the session or the customer, though it may not
+    count.
     """
 
     events: list[list[RecentEvent]]
     owned: list[set[str]]
     degraded: bool
+    seen: list[bool]
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Guarded:
         ]
         owners = list(dict.fromkeys(owner for shopper in shoppers for owner in shopper.owners))
         if not owners:
-            return LookUp([[] for _ in shoppers], [set() for _ in shoppers], False)
+            return _nothing(len(shoppers), degraded=False)
         shared = list(dict.fromkeys(shopper.nobody for shopper in shoppers if shopper.nobody is not None))
         known = (
             list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
@@ -104,7 +106,7 @@ class Guarded:
         wanted = Wanted(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
         found, now = self._ask(wanted), time.time_ns() // 1_000_000
         if found is None:
-            return LookUp([[] for _ in shoppers], [set() for _ in shoppers], True)
+            return _nothing(len(shoppers), degraded=True)
         events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
         short = [owner for owner, some in events.items() if self._visits.short(some, most)]
         more = self._ask(Wanted(short, self._store.MOST_EVENTS)) if short else Found()
@@ -113,7 +115,7 @@ class Guarded:
         others = dict(zip(shared, found.sets[1], strict=True))
         rows = zip(known, found.rows[0], strict=True) if history else ()
         pasts: dict[str | None, dict[str, Any]] = {customer: orjson.loads(row) for customer, row in rows if row}
-        answers = LookUp([], [], more is None)
+        answers = LookUp([], [], more is None, [])
         for shopper in shoppers:
             visit, past = shopper.visit(others), pasts.get(shopper.customer, {})
             recent = self._visits.counting(_merged([events[owner] for owner in visit]))
@@ -122,6 +124,7 @@ class Guarded:
             answers.events.append(list(recent[-most:]) if most > 0 else [])
             mine = visit if shopper.customer is None else [*visit, customer_owner(shopper.customer)]
             answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in mine)))
+            answers.seen.append(bool(recent or past) or any(events[owner] or owned[owner] for owner in mine))
         return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> Rows:
@@ -164,6 +167,10 @@ class Guarded:
                 return False
             self._next = now + self._rest
             return True
+
+
+def _nothing(shoppers: int, *, degraded: bool) -> LookUp:
+    return LookUp([[] for _ in range(shoppers)], [set() for _ in range(shoppers)], degraded, [False] * shoppers)
 
 
 def _text(id_: str | None) -> str | None:

@@ -27,11 +27,14 @@ class Answer:
     with how many items the rule takes out of the catalogue."""
     precomputed: bool = False
     """Whether it is the customer's list of the last batch."""
+    reason: str | None = None
+    """Why items of it are fallbacks (`endcap.reasons`); None where none is."""
     written: bytes | None = field(default=None, repr=False, compare=False)
     """The items as JSON (`write_items`), where that was made already."""
 
     def to_json(self) -> dict[str, Any]:
-        """``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n[, "removed": …][, "precomputed"]}``."""
+        """``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n[, "fallback": {"reason", "items": n}][,
+        "removed": …][, "precomputed"]}``."""
         read: dict[str, Any] = orjson.loads(self.to_bytes())
         return read
 
@@ -42,6 +45,8 @@ class Answer:
             scores = [score for score in self.scores if score is not None]
             items = write_items(self.ids, np.array(scores, dtype=np.float32))
         rest: dict[str, Any] = {"unknown": self.unknown}
+        if self.reason is not None:
+            rest["fallback"] = {"reason": self.reason, "items": self.scores.count(None)}
         if self.removed is not None:
             rest["removed"] = self.removed
         if self.precomputed:

@@ -20,6 +20,16 @@ from endcap.ranking.answer import Answer, write_items
 from endcap.ranking.pool import Pool, Pools
 from endcap.ranking.request import RankRequest, parse_instance
 from endcap.ranking.session import Asked, Evaluate, Ids, Known, Reader
+from endcap.reasons import (
+    FEW_SCORES,
+    LIST_FILLED,
+    NO_HISTORY,
+    ONLINE_STORE_AWAY,
+    UNKNOWN_CANDIDATES,
+    UNKNOWN_CUSTOMER,
+    UNKNOWN_ITEMS,
+    UNKNOWN_SESSION,
+)
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Exclude, Serving
 from endcap.spec.rules import Rules
@@ -48,7 +58,8 @@ class Ranker:
     by the shop's rules, and by what the customer owns. Of that, items that the model scores come first, by score, ties
     to the smaller vocabulary index (the more popular item). Where they are fewer than k, the most popular items not
     yet listed fill up, without a score. Candidates that the model does not know come last, in the order given.
-    Session items that it does not know are skipped. Both are counted as `unknown`.
+    Session items that it does not know are skipped. Both are counted as `unknown`. An answer with items without a score
+    says why there are any.
 
     Nothing in it changes after `prepare`: one thread may check requests while another ranks.
     """
@@ -167,6 +178,7 @@ class Ranker:
         items, scores = picked.items, picked.scores
         if len(items) < k:
             items = np.concatenate([items, pool.others(items, k - len(items))])
+        filled = len(items) > len(scores)
         if pool.candidates is not None:
             ids = pool.candidates.named(items)
         else:
@@ -180,8 +192,26 @@ class Ranker:
             asked.unknown(row) + len(pool.strangers),
             self._pools.removed(request, known, asked.ids[row]) if request.explain else None,
             picked.precomputed,
+            _reason(request, known, picked, asked, row, filled=filled) if len(ids) > len(scores) else None,
             write_items(ids, scores),
         )
+
+
+def _reason(request: RankRequest, known: Known, picked: _Picked, asked: Asked, row: int, *, filled: bool) -> str:
+    """Why an answer has fallbacks (`endcap.reasons`). filled: whether items that the model knows are among them."""
+    if not filled:
+        return UNKNOWN_CANDIDATES
+    if picked.precomputed:
+        return LIST_FILLED
+    if len(picked.scores) or len(asked.own(row)):
+        return FEW_SCORES
+    if asked.ids[row]:
+        return UNKNOWN_ITEMS
+    if known.away and request.leaves_events:
+        return ONLINE_STORE_AWAY
+    if known.seen or not request.leaves_events:
+        return NO_HISTORY
+    return UNKNOWN_SESSION if request.customer is None else UNKNOWN_CUSTOMER
 
 
 def _part(sessions: Sessions, rows: Sequence[int]) -> Sessions:

@@ -46,12 +46,16 @@ class Known:
     """What the online store knows of one request's shopper.
 
     events: the recent ones of its session, else of its customer, oldest first; a request's own events count before
-    them. owned: the items that the customer has. listed: the customer's list, for `precomputed`.
+    them. owned: the items that the customer has. listed: the customer's list, for `precomputed`. seen: whether anything
+    is known of the session or the customer, such as events that do not count. away: the store should have said, and did
+    not.
     """
 
     events: Sequence[Event | RecentEvent] = ()
     owned: Collection[str] = ()
     listed: Precomputed | None = None
+    seen: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,9 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     # Proof that it answers as it did when it was judged.
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
+    from endcap.registry.lookups import lookups, shop_of
+
     from .engine import Engine, Served
-    from .lookups import lookups, shop_of
     from .metrics import Metrics
     from .refresh import Refresh
     from .server import serve as serve_engines

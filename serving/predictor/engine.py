@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
 from endcap.ranking import Answer, Ranker, RankRequest
+from endcap.registry.lookups import Lookups, asks_store, without_store
 
 from ..json_log import error_fields
 from .admission import Admission
 from .batcher import Batcher
-from .lookups import Lookups, asks_store
 from .metrics import Metrics
 from .seldom import Seldom
 
@@ -79,18 +79,15 @@ class Engine:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
         owned = _asks_owned(ranker)
-        if self._lookups is None:
-            # What a request leaves to a store is missing too where there is none.
-            degraded = [asks_store(request, owned=owned) for request in requests]
-            answers = ranker.rank(requests)
-        else:
-            known, degraded = self._lookups.known(requests, owned=owned)
-            answers = ranker.rank(requests, known=known)
-            if any(degraded):
-                away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
-                self._without_store(**error_fields(away))
+        ask = self._lookups.known if self._lookups is not None else without_store
+        known, degraded = ask(requests, owned=owned)
+        answers = ranker.rank(requests, known=known)
+        if self._lookups is not None and any(degraded):
+            away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
+            self._without_store(**error_fields(away))
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
+        self._metrics.filled_up(answer.reason for answer in answers if answer.reason is not None)
         return list(map(Ranked, answers, degraded))
 
 

@@ -7,7 +7,7 @@ whichever is asked adds all of them up. So the numbers do not depend on who was 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,8 @@ class Metrics:
         self._ranking = Histogram("endcap_batch_seconds", "What a batch took", buckets=SECONDS)
         self._batch = Histogram("endcap_batch_requests", "Requests in a batch", buckets=BATCHES)
         self._degraded = _Children(Counter("endcap_degraded", "Rankings made without what is named", ["without"]))
+        about = "Rankings with fallbacks, by why there are any"
+        self._fallbacks = _Children(Counter("endcap_fallbacks", about, ["reason"]))
         self._online = _Children(
             Histogram("endcap_online_store_seconds", "Questions to the online store", ["outcome"], buckets=SECONDS)
         )
@@ -94,6 +96,12 @@ class Metrics:
     def degraded(self, without: str, rankings: int) -> None:
         if self._on:
             self._degraded[(without,)].inc(rankings)
+
+    def filled_up(self, reasons: Iterable[str]) -> None:
+        """Rankings had fallbacks: why each of these had."""
+        if self._on:
+            for reason in reasons:
+                self._fallbacks[(reason,)].inc()
 
     def asked_store(self, outcome: str, seconds: float) -> None:
         """outcome: `ok`, `failed`, or `skipped` where the store is left alone after a failure."""

@@ -22,6 +22,7 @@ from tests.store.proxy import proxy
 RANKED = {
     "items": [{"item": "b", "score": 1.5}, {"item": "c", "score": None, "fallback": True}],
     "unknown": 1,
+    "fallback": {"reason": "few-scores", "items": 1},
     "model_version": "3",
     "variant": "canary",
     "request_id": "r1",
@@ -98,6 +99,7 @@ def test_a_ranking_comes_back_typed(shop: Shop, ask: Ask) -> None:
     assert ranking.ids == ["b", "c"]
     assert [item.fallback for item in ranking.items] == [False, True]
     assert (ranking.id, ranking.variant, ranking.model_version, ranking.unknown) == ("r1.0", "canary", "3", 1)
+    assert ranking.reason == "few-scores"
     path, headers, body = shop.asked[0]
     assert path == "/shoes/v1/models/shoes:predict"
     assert (headers["x-endcap-shopper"], headers["x-request-id"]) == ("s1", "r1")

@@ -25,6 +25,7 @@ from endcap.events import ingest
 from endcap.features import build
 from endcap.online import open_online
 from endcap.registry import open_registry, register
+from endcap.registry.lookups import shop_of
 from endcap.registry.package import load_package
 from endcap.report import render
 from endcap.report.publish import gather
@@ -33,7 +34,6 @@ from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, check_folder, open_store
 from endcap.training import fit_champion, refit, train
-from endcap_serving.predictor.lookups import shop_of
 
 EXAMPLE = Path(__file__).with_name("release-0.1.0.tar.xz")
 MADE_AT = "file:///tmp/shop/.endcap/store"

@@ -26,7 +26,7 @@ from endcap.online import (
 )
 
 DAY = timedelta(days=1)
-AWAY = LookUp([[], []], [set(), set()], True)
+AWAY = LookUp([[], []], [set(), set()], True, [False, False])
 
 
 @pytest.fixture
@@ -69,7 +69,12 @@ def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fa
     store.add(OWNED, {"customer:1": ["x"], "customer:2": ["y"], "session:2|s": ["z"], "session:|s": ["n"]}, None)
     found = guarded(store).look_up(["1", "2", "2", None, "9", None], [None, None, "s", "s", "t", None], 1)
     a, b, c, d = ([RecentEvent(item, 2)] for item in "abcd")
-    assert found == LookUp([a, b, c, d, [], []], [{"x"}, {"y"}, {"y", "z"}, {"n"}, set(), set()], False)
+    assert found == LookUp(
+        [a, b, c, d, [], []],
+        [{"x"}, {"y"}, {"y", "z"}, {"n"}, set(), set()],
+        False,
+        [True, True, True, True, False, False],
+    )
     assert fault.calls == 1
 
 
@@ -98,14 +103,14 @@ def test_a_customers_session_has_nobodys_events_where_no_other_customer_has_its_
 
 def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
     fault.error = OnlineStoreError("down", code="online.unavailable")
-    assert guarded(store).look_up([None], [None], 5) == LookUp([[]], [set()], False)
+    assert guarded(store).look_up([None], [None], 5) == LookUp([[]], [set()], False, [False])
     assert fault.calls == 0
 
 
 def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault: Fault) -> None:
     store.append({"session:|1": [RecentEvent("a", 1)]}, DAY)
     found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
-    assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False)
+    assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False])
 
 
 @pytest.mark.parametrize(

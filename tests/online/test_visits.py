@@ -68,7 +68,7 @@ def test_what_does_not_count_takes_no_place_of_what_does(
     first = store.read(Wanted(["customer:1"], 8, [(OWNED, ["customer:1"]), (CUSTOMERS, [])]))
     asked = Mock(side_effect=[first, OSError])
     monkeypatch.setattr(store, "read", asked)
-    assert Guarded(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == LookUp([[]], [set()], True)
+    assert Guarded(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == LookUp([[]], [set()], True, [True])
     assert asked.call_count == 2
 
 

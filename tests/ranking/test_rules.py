@@ -149,5 +149,5 @@ def test_an_answer_is_json_with_what_the_server_adds() -> None:
     assert [one["score"] for one in read["items"]] == [2.0, 0.1, 1e-20, -3e20, None, None]
     assert [one.get("fallback", False) for one in read["items"]] == [False] * 4 + [True] * 2
     assert (read["unknown"], read["removed"], "precomputed" in read) == (2, [], False)
-    assert Answer(answer.ids, answer.scores, 2, []).to_json() == answer.to_json()
+    assert Answer(answer.ids, answer.scores, 2, [], reason="unknown-candidates").to_json() == answer.to_json()
     assert Answer([], []).to_json() == {"items": [], "unknown": 0}

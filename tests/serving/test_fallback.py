@@ -91,6 +91,7 @@ def test_a_predictor_that_does_not_answer_is_replaced_by_the_list(
     assert (ranking["variant"], ranking["model_version"]) == ("fallback", "fallback")
     assert (ranking["request_id"], ranking["ranking_id"]) == ("r1", answer.headers["x-endcap-ranking-id"])
     assert ranking["items"] == [{"item": item, "score": None, "fallback": True} for item in ("p1", "p2")]
+    assert ranking["fallback"] == {"reason": "no-predictor", "items": 2}
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)

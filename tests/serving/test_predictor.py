@@ -162,8 +162,10 @@ def test_without_the_online_store_it_ranks_by_what_the_request_brings_and_says_s
     assert (ranking["degraded"], answer.headers["x-endcap-degraded"]) == (["online-store"], "online-store")
     # For a while it is not asked at all: nobody else waits for it.
     began = time.monotonic()
-    assert predictor.ask(customer="ann")["degraded"] == ["online-store"]
+    away = predictor.ask(customer="ann")
     assert time.monotonic() - began < 0.15
+    assert (away["degraded"], away["fallback"]["reason"]) == (["online-store"], "online-store-away")
+    assert predictor.metric("endcap_fallbacks_total", reason="online-store-away") == 1
     # Who needs nothing of it is none the worse.
     answer = predictor.client.post(PATH, json={"instances": [{"items": [shop.ids[5]]}]})
     assert "degraded" not in answer.json()["predictions"][0]

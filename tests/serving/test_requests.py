@@ -165,11 +165,15 @@ def test_a_binary_v2_body_is_read(predictors: httpx.Client) -> None:
     assert len(json.loads(answer.json()["outputs"][0]["data"][0])["items"]) == 2
 
 
-@pytest.mark.parametrize("session", [[], ["stranger"], ["stranger", "stranger", "other"]])
+@pytest.mark.parametrize(
+    ("session", "reason"),
+    [([], "no-history"), (["stranger"], "unknown-items"), (["stranger", "stranger", "other"], "unknown-items")],
+)
 def test_without_a_known_item_the_most_popular_are_the_answer(
-    predictors: httpx.Client, shop: Shop, session: list[str]
+    predictors: httpx.Client, shop: Shop, session: list[str], reason: str
 ) -> None:
     ranking = ask(predictors, {"items": session, "k": 3})
+    assert ranking["fallback"] == {"reason": reason, "items": 3}
     assert ranking["items"] == [{"item": item, "score": None, "fallback": True} for item in shop.ids[:3]]
     assert ranking["unknown"] == len(session)
 

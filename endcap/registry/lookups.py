@@ -1,4 +1,4 @@
-"""What the online store says of a micro-batch of requests, in one round trip and a bounded time."""
+"""What the online store says of requests to a package's recommender: a batch in one round trip and a bounded time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from endcap.online.guard import Observe
 from endcap.online.names import feature_table
 from endcap.ranking import Known, Precomputed, RankRequest
 from endcap.registry.package import Package
+
+_NOTHING, _AWAY = Known(), Known(away=True)
 
 
 class Lookups:
@@ -39,12 +41,16 @@ class Lookups:
         found = self._store.look_up(customers, sessions, self._most)
         listed, away = self._listed(requests)
         has = found.owned if owned else [()] * len(requests)
-        known = [Known(*told) for told in zip(found.events, has, listed, strict=True)]
         degraded = [
             (found.degraded and ask) or (away and request.precomputed)
             for request, ask in zip(requests, asks, strict=True)
         ]
+        known = [Known(*told) for told in zip(found.events, has, listed, found.seen, degraded, strict=True)]
         return known, degraded
+
+    def close(self) -> None:
+        """Let go of threads and of the store's connections."""
+        self._store.close()
 
     def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[Precomputed | None], bool]:
         """The batch's list for each request that will do with it."""
@@ -54,6 +60,12 @@ class Lookups:
         found = self._store.rows(self._lists, customers)
         rows = dict(zip(customers, found.rows, strict=True))
         return [_list_of(rows.get(one.customer or "") if one.precomputed else None) for one in requests], found.degraded
+
+
+def without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[Known], list[bool]]:
+    """`Lookups.known` where there is no store: what a request leaves to one is missing."""
+    degraded = [asks_store(request, owned=owned) for request in requests]
+    return [_AWAY if lacking else _NOTHING for lacking in degraded], degraded
 
 
 def asks_store(request: RankRequest, *, owned: bool) -> bool:
@@ -73,8 +85,11 @@ def _list_of(row: bytes | None) -> Precomputed | None:
     return Precomputed(read["items"], read["scores"])
 
 
-def lookups(store: OnlineStore, package: Package, version: str, timeout: float, observe: Observe) -> Lookups:
-    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch."""
+def lookups(
+    store: OnlineStore, package: Package, version: str, timeout: float, observe: Observe = lambda outcome, seconds: None
+) -> Lookups:
+    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch. observe: see
+    `Guarded`."""
     dataset = package.info.get("dataset")
     history = feature_table("customers", dataset) if dataset else None
     visits = Visits(package.event_types, package.session_gap)
