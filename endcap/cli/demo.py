@@ -59,6 +59,7 @@ def command(folder: Path, events: int, seed: int) -> None:
     FOLDER is made anew. Every process that the demo starts has ended when it returns.
     """
     from endcap.cli.demo_live import LivingShop
+    from endcap.cli.products import Products
     from endcap.client import Client
     from endcap.spec.load import load
 
@@ -93,19 +94,19 @@ def command(folder: Path, events: int, seed: int) -> None:
     _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")
     serving: Callable[..., AbstractContextManager[str]] = entry_points(group="endcap.server")["serving"].load()
     store = open_store(store_url)
-    product = _products(log.items)
+    product = Products(log.items).line
     with (
         serving(store, "demo", port=0, listener=lambda event: click.echo(f"  {event}")) as address,
         Client(address, "demo", timeout=10.0) as client,
     ):
-        session = _ask(client, log.events, product)
+        customer, session = _ask(client, log.events, product)
         _split(client)
         _heading("The shop lives on", "what shoppers do and what the shop forbids count at once")
         LivingShop(client, load(spec, sets=settings), store, folder, product).tell(session[-3:])
     click.echo(f"\nThe demo took {time.monotonic() - begun:.0f} s; its processes have ended. Try next:")
     if shutil.which("endcap") is None:
         click.echo(f"  . {shlex.quote(str(Path(sys.executable).with_name('activate')))}\n      puts endcap on the path")
-    for line, why in _next(store_url, spec, seed, plan):
+    for line, why in _next(store_url, spec, seed, plan, customer):
         click.echo(f"  {line}\n      {why}")
 
 
@@ -144,12 +145,12 @@ def _write_days(log: Log, folder: Path, days: range) -> None:
     click.echo(f"  {len(days)} files of events arrive in {folder / 'events'}")
 
 
-def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> list[str]:
+def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> tuple[str, list[str]]:
     """Ask rankings for three shoppers of the log's last day, and print them as a person would read them.
 
-    Returns what the last one looked at.
+    Returns the last one, and what that one looked at.
     """
-    session: list[str] = []
+    customer, session = "", list[str]()
     for customer, session in _last_sessions(events, count=3):
         click.echo(f"\n  {click.style(customer, bold=True)} looked at")
         for item in session[-3:]:
@@ -158,7 +159,7 @@ def _ask(client: Client, events: pa.Table, product: Callable[[str], str]) -> lis
         click.echo(f"    and is shown (by the {ranking.variant}, version {ranking.model_version})")
         for place, item in enumerate(ranking.ids, start=1):
             click.echo(f"    {place}. {product(item)}")
-    return session
+    return customer, session
 
 
 def _split(client: Client) -> None:
@@ -186,27 +187,20 @@ def _last_sessions(events: pa.Table, count: int) -> Iterator[tuple[str, list[str
             yield customer, rows.sort_values("time", kind="stable")["item"].tolist()
 
 
-def _products(items: pa.Table) -> Callable[[str], str]:
-    """A line for each item, by its id."""
-    rows = {row["item"]: row for row in items.to_pylist()}
-
-    def line(item: str) -> str:
-        row = rows[item]
-        return f"{row['title']:<44.44} {row['category']:<22.22} {row['price']:>9,.2f}"
-
-    return line
-
-
 def _heading(title: str, what: str) -> None:
     click.echo(f"\n{click.style(title, bold=True)} ({what})")
 
 
-def _next(store_url: str, spec: Path, seed: int, plan: _Plan) -> list[tuple[str, str]]:
+def _next(store_url: str, spec: Path, seed: int, plan: _Plan, customer: str) -> list[tuple[str, str]]:
     store = ["--store", store_url]
     date = f"{parse_date(START) + timedelta(days=plan.challenger):%Y-%m-%d}"
     again = ["endcap", "run", str(spec), *store, "--logical-date", date, "--set", f"seed={seed}"]
     demo = f"ENDCAP_DEMO={shlex.quote(os.environ['ENDCAP_DEMO'])}"
     return [
+        (
+            shlex.join(["endcap", "rank", "demo", "--customer", customer, *store]),
+            "what this shopper would be shown now; nothing needs to run for it",
+        ),
         (shlex.join(["endcap", "serve", "demo", *store]), "serve both versions until Ctrl-C, on port 8080"),
         (
             shlex.join(["endcap", "deploy", "demo", "--share", "0.3", *store]),

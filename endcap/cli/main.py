@@ -27,6 +27,7 @@ COMMANDS = {
         "Event logs: convert published layouts, simulate a shop, describe and query what was taken in.",
     ),
     "image": ("endcap.cli.image", "Build an image with your own code and packages, on top of Endcap's."),
+    "rank": ("endcap.cli.rank", "Show what a shopper would be shown now, with titles."),
     "recommend": ("endcap.cli.recommend", "Make every customer's list ahead of time, and publish it."),
     "refresh": ("endcap.cli.refresh", "Publish a shop's rules, blacklist and item table to whoever serves."),
     "registry": ("endcap.cli.registry", "Versions of recommenders: list, approve, reject, promote."),

@@ -24,7 +24,9 @@ class Reading(Base):
     """The methods of `Project` that make no artifact."""
 
     def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
-        """Rank here, by the very code that serves: no server, no online store.
+        """Rank here, by the very code that serves, without a server.
+
+        The online store says what it knows of the customer or the session, and which rules hold now.
 
         Parameters
         ----------
@@ -52,13 +54,17 @@ class Reading(Base):
         >>> ranking.to_pandas()["place"].tolist()
         [1, 2, 3]
         """
+        from endcap.online import online_url
+        from endcap.registry.answering import answer_now
+
         loaded = self._package(package, version)
         moment = None if now is None else int(now.timestamp() * 1000)
-        answer = loaded.ranker.rank([loaded.ranker.parse(request)], now=moment)[0]
+        online = online_url(self._online, self.store.root)
+        answer = answer_now(loaded, request, online=online, version=version, now=moment).answer
         places = {item: place for place, item in enumerate(loaded.items.column("item").to_pylist())}
         rows = [places.get(item) for item in answer.ids]
         items = loaded.items.take(rows) if None not in rows else None
-        return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items)
+        return Ranking(answer.ids, answer.scores, answer.unknown, answer.removed or [], items, answer.reason or "")
 
     @contextmanager
     def serve(self, *, port: int = 0, progress: Progress | None = None) -> Iterator[str]:
@@ -84,9 +90,15 @@ class Reading(Base):
         """
         from importlib.metadata import entry_points
 
+        from endcap.project.running import naming_online
+
         serving = entry_points(group="endcap.server")["serving"].load()
         show = progress or self._progress or (lambda line: None)
-        with serving(self.store, self.recommender.name, port=port, listener=lambda event: show(str(event))) as address:
+        name = self.recommender.name
+        with (
+            naming_online(self._online),
+            serving(self.store, name, port=port, listener=lambda event: show(str(event))) as address,
+        ):
             yield address
 
     def versions(self) -> Versions:

@@ -215,6 +215,8 @@ class Ranking(Tabular):
         What rules took away, where the request says `explain`.
     items
         The attributes of the ranked items, where the shop has an item table.
+    reason
+        Why items of it are fallbacks, such as ``unknown-customer``; empty where none is.
     """
 
     ids: list[str]
@@ -222,6 +224,7 @@ class Ranking(Tabular):
     unknown: int = 0
     removed: list[Json] = field(default_factory=list)
     items: pa.Table | None = field(default=None, repr=False, compare=False)
+    reason: str = ""
 
     def to_arrow(self) -> pa.Table:
         """A row an item: `place` from 1, `item`, `score`, and the item's attributes."""
@@ -245,8 +248,15 @@ class Ranking(Tabular):
         table = self.to_arrow()
         return table.column_names, [list(row.values()) for row in table.to_pylist()]
 
+    def _notes(self) -> list[str]:
+        from endcap.reasons import REASONS
+
+        if not self.reason:
+            return []
+        return [f"{self.scores.count(None):,} of {len(self.ids):,} are fallbacks: {REASONS[self.reason]}"]
+
     def __str__(self) -> str:
-        return text_table(*self._table())
+        return "\n".join([text_table(*self._table()), *self._notes()])
 
     def _repr_html_(self) -> str:
-        return html_table(*self._table())
+        return html_table(*self._table(), notes=self._notes())

@@ -1,0 +1,98 @@
+"""Which version a command means that shows what a recommender answers, without a word about the version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from endcap.errors import NotFoundError, UserError
+from endcap.spec.base import suggest
+from endcap.store import Store, open_store
+
+if TYPE_CHECKING:
+    from endcap.deploy import Deployment
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A version. variant: as whom it serves; None: it does not. says: the same for a person."""
+
+    version: str
+    package: str
+    variant: str | None
+    says: str
+    notes: Sequence[str] = ()
+
+
+def choose_version(recommender: str, version: str | None, store: Store, registry: str) -> Chosen:
+    """The version that is asked for, else the deployed one that most shoppers meet, else the champion."""
+    from endcap.deploy import find_state
+
+    state = find_state(recommender, store)
+    served = {} if state is None else _served(state)
+    if state is not None and version in (None, *served):
+        return served[version or state.stable.version]
+    # MLflow's import takes seconds, and what serves needs none.
+    from endcap.registry import find_registry
+
+    known = find_registry(registry, store)
+    versions = [] if known is None else known.versions(recommender)
+    if known is None or not versions:
+        deployed = [name.rsplit("/", 1)[-1] for name in store.list_documents("deployments")]
+        raise _unknown(recommender, store.root, [*deployed, *([] if known is None else known.names())])
+    if version is not None:
+        registered = known.version(recommender, version)
+        return Chosen(registered.version, registered.package, None, f"{registered.state}, not deployed")
+    for registered in versions:
+        if "champion" in registered.aliases:
+            return Chosen(
+                registered.version,
+                registered.package,
+                None,
+                "the champion",
+                ["nothing is deployed: the champion ranks"],
+            )
+    waiting = ", ".join(f"{registered.version} ({registered.state})" for registered in versions)
+    raise NotFoundError(
+        f"nothing of {recommender} is deployed, and no version is its champion; there are: {waiting}. Name one by "
+        f"--version, or approve one: endcap registry approve {recommender} VERSION",
+        code="cli.nothing-to-rank-by",
+        recommender=recommender,
+        versions=[registered.version for registered in versions],
+    )
+
+
+def _served(state: Deployment) -> dict[str, Chosen]:
+    stable, canary, shadow = state.stable, state.canary, state.shadow
+    served = {stable.version: Chosen(stable.version, stable.package, "stable", "deployed")}
+    if canary is not None:
+        says = f"deployed; version {canary.version} serves {canary.share:.4g} of the shoppers"
+        served[stable.version] = Chosen(stable.version, stable.package, "stable", says)
+        says = f"deployed for {canary.share:.4g} of the shoppers"
+        served[canary.version] = Chosen(canary.version, canary.package, "canary", says)
+    if shadow is not None:
+        served.setdefault(shadow.version, Chosen(shadow.version, shadow.package, "shadow", "a shadow"))
+    return served
+
+
+def existing(store_url: str, recommender: str) -> Store:
+    """The store, which is not made where it is not there."""
+    folder = store_url.removeprefix("file://")
+    if "://" not in folder and not Path(folder).expanduser().is_dir():
+        raise _unknown(recommender, str(Path(folder).expanduser().resolve()), ())
+    return open_store(store_url)
+
+
+def _unknown(recommender: str, store: str, known: Iterable[str]) -> UserError:
+    allowed = sorted(set(known))
+    there = [suggest(recommender, allowed), f"There are: {', '.join(allowed)}." if allowed else "There is none."]
+    return NotFoundError(
+        f"no recommender {recommender!r} is deployed or registered in {store}. {' '.join(filter(None, there))} "
+        "`endcap run SPEC` makes one; --store names another store",
+        code="cli.recommender-not-found",
+        found=recommender,
+        allowed=allowed,
+        store=store,
+    )

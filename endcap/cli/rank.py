@@ -1,0 +1,183 @@
+"""endcap rank: what a shopper would be shown now, for a person to read."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from endcap.cli.chosen import choose_version, existing
+from endcap.cli.options import (
+    json_option,
+    online_option,
+    place_env_option,
+    print_json,
+    registry_option,
+    store_option,
+    surplus_options,
+)
+from endcap.cli.products import WIDTH, Products
+from endcap.cli.request import request_options
+from endcap.errors import EndcapError
+from endcap.reasons import REASONS
+from endcap.store import Store
+
+PATIENCE = 10.0
+"""Seconds that a gateway may take."""
+SHOWN = 3
+"""Items of the session, and unknown ones, that are shown."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An answer as the service gives it. who: who ranked. session: the items it was ranked by, oldest first. notes:
+    what else there is to know."""
+
+    answer: Mapping[str, Any]
+    who: str
+    products: Products
+    session: Sequence[str] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+@click.command()
+@click.argument("recommender", metavar="NAME")
+@request_options
+@click.option("--version", help="Of this registered version [default: the deployed one that most shoppers meet].")
+@click.option("--url", metavar="URL", help="Ask this gateway, such as http://localhost:8080, instead of ranking here.")
+@place_env_option
+@store_option
+@registry_option
+@online_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    recommender: str,
+    version: str | None,
+    url: str | None,
+    store_url: str,
+    registry: str,
+    online: str,
+    as_json: bool,
+    **request: Any,
+) -> None:
+    """Show what a shopper of NAME would be shown now, with titles: `endcap rank demo --customer c032804`.
+
+    The options are the keys of a request (docs/serving.md). The deployed version's package ranks in this process as a
+    predictor does: by the shop's published rules and what the online store knows of the customer or the session.
+    Nobody else needs to run. Without a customer, session or items it is a fresh shopper's.
+    """
+    instance = {key: value for key, value in request.items() if value is not None}
+    notes = []
+    if not {"customer", "session", "items", "item"} & instance.keys():
+        instance["items"] = []
+        notes.append("no --customer, --session or --items is given: this is a fresh shopper's ranking")
+    if url is not None:
+        given = {"version", "registry", "online"}
+        commanded = click.core.ParameterSource.COMMANDLINE
+        if surplus := sorted(name for name in given if context.get_parameter_source(name) is commanded):
+            raise surplus_options(surplus, "not with --url: the gateway has its own")
+        shown = _of_gateway(url, recommender, instance, store_url)
+    else:
+        shown = _of_package(recommender, instance, version, existing(store_url, recommender), registry, online)
+    if as_json:
+        items = [_titled(item, shown.products) for item in shown.answer["items"]]
+        print_json({**shown.answer, "recommender": recommender, "items": items})
+        return
+    _print(recommender, instance, shown, notes)
+
+
+def _of_gateway(url: str, recommender: str, instance: Mapping[str, Any], store_url: str) -> _Shown:
+    from endcap.client import Client
+
+    with Client(url, recommender, timeout=PATIENCE) as client:
+        ranking = client.rank(shopper=instance.get("customer"), **instance)
+    who = f"version {ranking.model_version}, {ranking.variant} of {url}"
+    away = [f"ranked without {', '.join(ranking.degraded)}"] if ranking.degraded else []
+    return _Shown(ranking.raw, who, _titles_here(recommender, store_url), instance.get("items", ()), away)
+
+
+def _titles_here(recommender: str, store_url: str) -> Products:
+    """As the package has them that is deployed in the store on this machine; none where there is none."""
+    import pyarrow.parquet as pq
+
+    from endcap.deploy import find_state
+    from endcap.registry.package import ITEMS
+
+    try:
+        store = existing(store_url, recommender)
+        state = find_state(recommender, store)
+        return Products() if state is None else Products(pq.read_table(store.fetch(state.stable.package) / ITEMS))
+    except (EndcapError, OSError):
+        return Products()
+
+
+def _of_package(
+    recommender: str, instance: dict[str, Any], version: str | None, store: Store, registry: str, online: str
+) -> _Shown:
+    from endcap.online import online_url
+    from endcap.registry.answering import answer_now
+    from endcap.registry.package import load_package
+
+    chosen = choose_version(recommender, version, store, registry)
+    package = load_package(store.fetch(chosen.package, verify=True))
+    answered = answer_now(package, instance, online=online_url(online, store.root), version=chosen.version)
+    brings = {"items", "item"} & instance.keys()
+    session = instance.get("items", []) if brings else [event.item for event in answered.known.events]
+    answer = {**answered.answer.to_json(), "model_version": chosen.version, "variant": chosen.variant}
+    notes = list(chosen.notes)
+    if answered.away:
+        answer["degraded"] = ["online-store"]
+        why = (
+            "there is no online store"
+            if answered.away == "none"
+            else f"the online store did not answer ({answered.away})"
+        )
+        notes.append(f"{why}: what it knows of the shopper does not count")
+    named = [*session, *instance.get("candidates", ()), *filter(None, [instance.get("item")])]
+    unknown = list(dict.fromkeys(item for item in named if package.vocabulary.index(item) < 0))
+    if unknown:
+        more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
+        notes.append(f"the model does not know {len(unknown):,} of the items: {', '.join(unknown[:SHOWN])}{more}")
+        answer["unknown_items"] = unknown
+    products = Products(package.items, answered.ranker.rulebook.catalogue.items)
+    return _Shown(answer, f"version {chosen.version}, {chosen.says}", products, session, notes)
+
+
+def _titled(item: Mapping[str, Any], products: Products) -> dict[str, Any]:
+    title = products.title(item["item"])
+    return {**item, "title": title} if title else dict(item)
+
+
+def _print(recommender: str, instance: Mapping[str, Any], shown: _Shown, notes: Sequence[str]) -> None:
+    answer = shown.answer
+    by = [f"{key} {instance[key]}" for key in ("customer", "session") if key in instance]
+    click.echo(f"{click.style(recommender, bold=True)}{' for ' if by else ''}{', '.join(by)}")
+    click.echo(f"by {shown.who}")
+    if shown.session:
+        more = f" {len(shown.session):,} items, at last" if len(shown.session) > SHOWN else ""
+        click.echo(f"looked at{more}")
+        for item in shown.session[-SHOWN:]:
+            click.echo(f"  {shown.products.line(item)}")
+    if "item" in instance:
+        click.echo(f"related to\n  {shown.products.line(instance['item'])}")
+    items, fallback = answer["items"], answer.get("fallback", {})
+    if items:
+        ids, scores = [item["item"] for item in items], [item["score"] for item in items]
+        click.echo(shown.products.ranked(ids, scores, fallback.get("reason", "")))
+    else:
+        click.echo("nothing may be listed: --explain tells which rules took it away")
+    if fallback:
+        reason = fallback["reason"]
+        notes = [f"{fallback['items']:,} of {len(items):,} are fallbacks: {REASONS.get(reason, reason)}", *notes]
+    for removed in answer.get("removed") or []:
+        what = removed.get("item") or f"{removed['items']:,} items"
+        notes = [*notes, f"{removed['rule']} took away {what}"]
+    for note in [*notes, *shown.notes]:
+        mark = click.style("!", fg="yellow")
+        click.echo(f"{mark} {textwrap.fill(note, WIDTH - 2, subsequent_indent='  ')}")

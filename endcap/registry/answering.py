@@ -1,0 +1,69 @@
+"""What would be answered now, in this process: by a package as a predictor has it, with the online store's catalogue,
+recent events and histories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from endcap.errors import IntegrityError, OnlineStoreError
+from endcap.online import OnlineStore, open_online
+from endcap.ranking import Answer, Known, Ranker
+from endcap.registry.lookups import lookups, shop_of, without_store
+from endcap.registry.package import Package
+from endcap.rules import fetch_catalogue
+
+PATIENCE = 2.0
+"""Seconds that the online store may take for each of two calls: a person waits, where a predictor may not."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """ranker: what ranked, with the rules of now. known: what the online store said. away: why the online store, which
+    the request leaves something to, said nothing (`none`: there is none); empty where it did, or was not needed."""
+
+    answer: Answer
+    ranker: Ranker
+    known: Known
+    away: str = ""
+
+
+def answer_now(
+    package: Package, instance: Mapping[str, Any], *, online: str | None, version: str = "", now: int | None = None
+) -> Answered:
+    """Rank one request as the service does.
+
+    online: the online store's address; None: there is none, as where it is away. version: the package's in the
+    registry, whose lists `precomputed` means. now: epoch ms; None: the present. Raises RequestError.
+    """
+    if online is None:
+        ranker = package.ranker
+        request = ranker.parse(instance)
+        (known,), (degraded,) = without_store([request], owned=_owned(ranker))
+        (answer,) = ranker.rank([request], now=now, known=[known])
+        return Answered(answer, ranker, known, "none" if degraded else "")
+    store = open_online(online, shop=shop_of(package), timeout=PATIENCE)
+    lookup = lookups(store, package, version or "0", PATIENCE)
+    try:
+        ranker = _by_todays_rules(package.ranker, store)
+        request = ranker.parse(instance)
+        (known,), (degraded,) = lookup.known([request], owned=_owned(ranker))
+        (answer,) = ranker.rank([request], now=now, known=[known])
+        return Answered(answer, ranker, known, lookup.error if degraded else "")
+    finally:
+        lookup.close()
+
+
+def _by_todays_rules(ranker: Ranker, store: OnlineStore) -> Ranker:
+    """With the catalogue that is published; with the package's own rules where there is none, it is damaged, or the
+    store is away: a predictor that starts then has no others."""
+    try:
+        catalogue = fetch_catalogue(store)
+    except (OnlineStoreError, IntegrityError):
+        return ranker
+    return ranker if catalogue is None else ranker.with_catalogue(catalogue)
+
+
+def _owned(ranker: Ranker) -> bool:
+    return ranker.rulebook.rules.owned is not None
