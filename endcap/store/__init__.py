@@ -5,7 +5,7 @@ from pathlib import Path
 from endcap.errors import UserError
 from endcap.store.base import CHECKPOINT, Draft, Store, content_key
 from endcap.store.code import code_fingerprint
-from endcap.store.contents import check_folder, storage_errors
+from endcap.store.contents import check_folder, digest_of, storage_errors
 from endcap.store.documents import opened, release, stamped
 from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import FolderStore
@@ -17,6 +17,7 @@ __all__ = [
     "check_folder",
     "code_fingerprint",
     "content_key",
+    "digest_of",
     "fingerprint",
     "open_store",
     "opened",

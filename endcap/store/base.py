@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.safetensors"
 """The name of files in a workspace that outlive the machine too: replaced by renaming, never written in place."""
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -25,13 +26,24 @@ class Draft:
 
 def content_key(address: str) -> str:
     """What an artifact is known by in any store: kind and key, without the place of the store."""
-    return "/".join(address.split("/")[-3:])
+    return "/".join(address.rstrip("/").split("/")[-3:])
+
+
+def parts_of(address: str) -> tuple[str, str, str] | None:
+    """The two parts of the kind, and the key, of an artifact's address; None where it is too short to be one."""
+    scheme, separator, place = address.partition("://")
+    parts = (place if separator else scheme).rstrip("/").split("/")
+    if len(parts) < 4 or any(part in ("", ".", "..") for part in parts[-3:]):
+        return None
+    return parts[-3], parts[-2], parts[-1]
 
 
 class Store(Protocol):
     """Artifacts are immutable folders under `<root>/<kind>/<key>`; whole once their manifest is there.
 
-    In a store that was moved or copied, an artifact is read by its address in either place.
+    In a store that was moved, copied or mounted elsewhere, an artifact is read by its address of then, by its address
+    now, and by kind and key alone (`endcap.store.resolution`). What comes out of a manifest or a document has the
+    addresses of now.
 
     `kind` is a path such as ``datasets/rsc15``; `key` is the fingerprint of everything that made the artifact.
     The manifest holds ``address``, ``created`` (UTC, ISO), ``facts`` and ``files`` (name -> bytes, sha256). Manifests,
@@ -50,8 +62,22 @@ class Store(Protocol):
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         """A local folder with the artifact's files; `verify` compares every checksum.
 
-        Raises NotFoundError, or IntegrityError where a file is missing or differs.
+        Raises NotFoundError; IntegrityError where a file is missing or differs, or where the address is of another
+        store's artifact with other files.
         """
+
+    def resolve(self, address: str, *, digest: str = "") -> str:
+        """The address in this store of the artifact at `address`, as `fetch` takes it; what is named by this store's
+        own address, or by kind and key alone, need not be there.
+
+        digest: of the artifact that is meant (`digest_of` of its manifest), where it is known. Raises as `fetch`.
+        """
+
+    def translate(self, value: T) -> T:
+        """A value out of this store's own papers, such as its registry: addresses in it as they are now."""
+
+    def lies_at(self, address: str) -> bool:
+        """Whether an artifact of this store can be read at this address too, with the same files."""
 
     def manifest(self, address: str) -> Json:
         """The artifact's manifest. Raises NotFoundError."""

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.errors import IntegrityError, StorageError
+from endcap.errors import EndcapError, IntegrityError, StorageError
 from endcap.processes import alive
 from endcap.store.base import MANIFEST, Draft, Json, content_key
-from endcap.store.documents import kind_of, opened_manifest, stamped
+from endcap.store.documents import kind_of, opened, opened_manifest, stamped
+from endcap.store.fingerprint import fingerprint
 
 
 def manifest_of(draft: Draft) -> Json:
@@ -29,6 +30,34 @@ def manifest_of(draft: Draft) -> Json:
         "files": {name: _describe(draft.path / name) for name in _files(draft.path)},
     }
     return stamped("manifest", manifest)
+
+
+def parsed_manifest(content: bytes, address: str) -> Json:
+    """A manifest as it was written. Raises IntegrityError where it is no JSON."""
+    try:
+        manifest: Json = json.loads(content)
+    except ValueError as error:
+        raise IntegrityError(
+            f"{address}: its manifest is not JSON ({error})",
+            code="store.damaged",
+            address=address,
+            file=MANIFEST,
+            fault="unreadable",
+        ) from None
+    return manifest
+
+
+def manifest_elsewhere(content: bytes, address: str) -> Json | None:
+    """The manifest of another store's artifact; None where this release cannot read it."""
+    try:
+        return opened("manifest", parsed_manifest(content, address), address)
+    except EndcapError:
+        return None
+
+
+def digest_of(manifest: Json) -> str:
+    """What an artifact's files are known by: the fingerprint of their names and checksums."""
+    return fingerprint({name: described["sha256"] for name, described in manifest["files"].items()})
 
 
 def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", verify: bool = True) -> None:

@@ -58,6 +58,7 @@ KINDS = {
     "runs": Kind(),
     "specs": Kind(),
     "searches": Kind(),
+    "places": Kind(),
 }
 """A kind that is not listed, such as of a step of one's own, has its first version."""
 

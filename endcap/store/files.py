@@ -124,6 +124,8 @@ def _place(store: Store, address: str) -> str:
         if address.startswith(f"{root}/"):
             return address.removeprefix(f"{root}/").rstrip("/")
     if "://" in address or address.startswith("/"):
+        with contextlib.suppress(NotFoundError):
+            return store.resolve(address).removeprefix(f"{store.root}/")  # an artifact's address of another place
         raise NotFoundError(
             f"{address} does not lie in this store ({store.root}); give a name, or an address below it",
             code="store.not-found",

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from endcap.errors import IntegrityError, NotFoundError
-from endcap.store.base import MANIFEST, Draft, Json, content_key
+from endcap.errors import NotFoundError
+from endcap.store.base import MANIFEST, Draft, Json, T
 from endcap.store.contents import (
     check_folder,
+    manifest_elsewhere,
     manifest_of,
+    parsed_manifest,
     replace_durably,
     scratch,
     storage_errors,
@@ -23,6 +25,9 @@ from endcap.store.contents import (
     write_durably,
 )
 from endcap.store.documents import kind_of, opened, opened_manifest, stamped
+from endcap.store.resolution import PLACES, Entries, Resolver
+
+FILE = "file://"
 
 
 class FolderStore:
@@ -31,6 +36,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.path = root.expanduser().resolve()
         self.root = f"file://{self.path}"
+        self._resolver = Resolver(self)
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
@@ -44,33 +50,33 @@ class FolderStore:
         with storage_errors(place), scratch(self.path / ".drafts") as folder:
             draft = Draft(folder, self._address(place))
             yield draft
+            self._resolver.note()
             write_durably(folder / MANIFEST, manifest_of(draft))
             self._move_into_place(folder, place)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        folder = self._folder(address)
-        check_folder(folder, self.manifest(address), name=address, verify=verify)
+        here = self.resolve(address)
+        folder = Path(here.removeprefix(FILE))
+        check_folder(folder, self.manifest(here), name=here, verify=verify)
         return folder
 
-    def manifest(self, address: str) -> Json:
-        return opened_manifest(self._manifest(self._folder(address), address), address)
+    def resolve(self, address: str, *, digest: str = "") -> str:
+        return f"{self.root}/{self._resolver.path(address, digest)}"
 
-    def _manifest(self, folder: Path, address: str) -> Json:
-        try:
-            manifest: Json = json.loads((folder / MANIFEST).read_text())
-        except FileNotFoundError:
+    def translate(self, value: T) -> T:
+        return self._resolver.translated(value)
+
+    def lies_at(self, address: str) -> bool:
+        return self._resolver.lies_at(address)
+
+    def manifest(self, address: str) -> Json:
+        here = self.resolve(address)
+        manifest = _read_manifest(Path(here.removeprefix(FILE)), here)
+        if manifest is None:
             raise NotFoundError(
-                f"nothing is stored under {address}; `endcap run` makes it", code="store.not-found", address=address
-            ) from None
-        except ValueError as error:
-            raise IntegrityError(
-                f"{address}: its manifest is not JSON ({error})",
-                code="store.damaged",
-                address=address,
-                file=MANIFEST,
-                fault="unreadable",
-            ) from None
-        return manifest
+                f"nothing is stored under {here}; `endcap run` makes it", code="store.not-found", address=here
+            )
+        return {**self.translate(opened_manifest(manifest, here)), "address": here}
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
@@ -87,29 +93,61 @@ class FolderStore:
 
     def list(self, kind: str) -> list[str]:
         folders = [file.parent for file in (self.path / kind).glob(f"*/{MANIFEST}")]
-        by_age = sorted(folders, key=lambda folder: str(self._manifest(folder, self._address(folder))["created"]))
-        return [self._address(folder) for folder in by_age]
+        manifests = [(_read_manifest(folder, self._address(folder)), self._address(folder)) for folder in folders]
+        return [address for manifest, address in sorted(manifests, key=_age) if manifest is not None]
 
     def read_document(self, name: str) -> Json | None:
-        try:
-            document: Json = json.loads((self.path / f"{name}.json").read_text())
-        except FileNotFoundError:
-            return None
-        return opened(kind_of(name), document, f"{name} in {self.root}")
+        return self.translate(self._read(name))
 
     def list_documents(self, folder: str) -> Sequence[str]:
         files = [(file.stat().st_mtime_ns, file.stem) for file in (self.path / folder).glob("*.json")]
         return [f"{folder}/{name}" for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
+        self._resolver.note()
+        self._write(name, document)
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        self._resolver.note()
+        return self._update(name, lambda before: change(self.translate(before)))
+
+    def inside(self, address: str) -> str | None:
+        if "://" in address.removeprefix(FILE):
+            return None
+        path = Path(address.removeprefix(FILE))
+        for names in (path, path.resolve()):
+            if ".." not in names.parts and names.is_relative_to(self.path):
+                return names.relative_to(self.path).as_posix()
+        return None
+
+    def stored(self, path: str) -> Json | None:
+        return _read_manifest(self.path / path, f"{self.root}/{path}")
+
+    def at(self, address: str) -> Json | None:
+        return read_elsewhere(address)
+
+    def places(self) -> Entries:
+        return list((self._read(PLACES) or {}).get(PLACES, ()))
+
+    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+        self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
+
+    def _read(self, name: str) -> Json | None:
+        try:
+            document: Json = json.loads((self.path / f"{name}.json").read_text())
+        except FileNotFoundError:
+            return None
+        return opened(kind_of(name), document, f"{name} in {self.root}")
+
+    def _write(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"
         with storage_errors(file):
             replace_durably(file, stamped(kind_of(name), document))
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         with self._locked(Path(".work") / "documents" / f"{name}.lock", lambda line: None):
-            document = change(self.read_document(name))
-            self.write_document(name, document)
+            document = change(self._read(name))
+            self._write(name, document)
         return document
 
     @contextlib.contextmanager
@@ -125,22 +163,7 @@ class FolderStore:
             yield
 
     def _address(self, folder: Path) -> str:
-        return f"file://{folder}"
-
-    def _folder(self, address: str) -> Path:
-        folder = Path(address.removeprefix("file://"))
-        if folder.is_relative_to(self.path):
-            return folder
-        # The store may have been moved, or be mounted elsewhere: an artifact's manifest says where it was made.
-        moved = self.path / content_key(address)
-        if (moved / MANIFEST).is_file() and self._manifest(moved, address)["address"] == address:
-            return moved
-        raise NotFoundError(
-            f"{address} does not lie in this store ({self.root})",
-            code="store.elsewhere",
-            address=address,
-            store=self.root,
-        )
+        return f"{FILE}{folder}"
 
     def _move_into_place(self, draft: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +173,27 @@ class FolderStore:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         sync_folder(place.parent)
+
+
+def read_elsewhere(address: str) -> Json | None:
+    """The manifest of an artifact in a folder of this machine that is another store's; None where it cannot be read."""
+    try:
+        content = (Path(address.removeprefix(FILE)) / MANIFEST).read_bytes() if address.startswith(FILE) else None
+    except OSError:
+        return None
+    return None if content is None else manifest_elsewhere(content, address)
+
+
+def _read_manifest(folder: Path, address: str) -> Json | None:
+    try:
+        content = (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return parsed_manifest(content, address)
+
+
+def _age(artifact: tuple[Json | None, str]) -> str:
+    return "" if artifact[0] is None else str(artifact[0]["created"])
 
 
 def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:

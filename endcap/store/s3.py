@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
-from endcap.store.base import MANIFEST, Draft, Json, content_key
+from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.store.base import MANIFEST, Draft, Json, T
 from endcap.store.bucket import REQUESTS, Bucket, parallel
-from endcap.store.cache import alone, cache_folder
+from endcap.store.cache import cache_folder
 from endcap.store.contents import (
-    check_file,
-    check_folder,
     document_bytes,
+    manifest_elsewhere,
     manifest_of,
-    replace_durably,
+    parsed_manifest,
     scratch,
     storage_errors,
 )
+from endcap.store.copies import Copies
 from endcap.store.documents import kind_of, opened, opened_manifest, stamped
 from endcap.store.fingerprint import fingerprint
+from endcap.store.folder import read_elsewhere
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
+from endcap.store.resolution import PLACES, Entries, Resolver
 
+S3 = "s3://"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -44,8 +45,10 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.root = bucket.address(prefix)
+        self._resolver = Resolver(self)
         bucket.check(f"{self._prefix}.endcap")
         self._local = cache_folder() / fingerprint(bucket.settings.endpoint, self.root)
+        self._copies = Copies(bucket, self._local, self._name)
 
     def find(self, kind: str, key: str) -> str | None:
         found = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
@@ -57,43 +60,38 @@ class S3Store:
         with storage_errors(f"{self._local} (for {address})"), scratch(self._local / ".drafts") as folder:
             draft = Draft(folder, address)
             yield draft
+            self._resolver.note()
             manifest = manifest_of(draft)
             if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
-                self._keep_copy(folder, manifest)
+                self._copies.keep(f"{kind}/{key}", folder, manifest)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
-        manifest = self._manifest(address)
-        opened_manifest(manifest, address)
-        folder = self._copy_of(address)
-        with storage_errors(f"{folder} (for {address})"), alone(folder):
-            if verify or _kept(folder) != manifest:
-                self._download(address, manifest, folder, anew=verify)
-            else:
-                try:
-                    check_folder(folder, manifest, name=address, verify=False)
-                except IntegrityError:  # of this machine's copy only
-                    self._download(address, manifest, folder, anew=False)
-        return folder
+        path = self._resolver.path(address)
+        manifest = self._manifest(path)
+        opened_manifest(manifest, f"{self.root}/{path}")
+        return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
+
+    def resolve(self, address: str, *, digest: str = "") -> str:
+        return f"{self.root}/{self._resolver.path(address, digest)}"
+
+    def translate(self, value: T) -> T:
+        return self._resolver.translated(value)
+
+    def lies_at(self, address: str) -> bool:
+        return self._resolver.lies_at(address)
 
     def manifest(self, address: str) -> Json:
-        return opened_manifest(self._manifest(address), address)
+        path = self._resolver.path(address)
+        here = f"{self.root}/{path}"
+        return {**self.translate(opened_manifest(self._manifest(path), here)), "address": here}
 
-    def _manifest(self, address: str) -> Json:
-        found = self._bucket.read(self._name(f"{self._path(address)}/{MANIFEST}"))
-        if found is None:
+    def _manifest(self, path: str) -> Json:
+        manifest = self.stored(path)
+        if manifest is None:
+            address = f"{self.root}/{path}"
             raise NotFoundError(
                 f"nothing is stored under {address}; `endcap run` makes it", code="store.not-found", address=address
             )
-        try:
-            manifest: Json = json.loads(found[0])
-        except ValueError as error:
-            raise IntegrityError(
-                f"{address}: its manifest is not JSON ({error})",
-                code="store.damaged",
-                address=address,
-                file=MANIFEST,
-                fault="unreadable",
-            ) from None
         return manifest
 
     @contextlib.contextmanager
@@ -133,7 +131,7 @@ class S3Store:
 
     def read_document(self, name: str) -> Json | None:
         found = self._bucket.read(self._name(f"{name}.json"))
-        return None if found is None else self._opened(name, found[0])
+        return None if found is None else self.translate(self._opened(name, found[0]))
 
     def list_documents(self, folder: str) -> Sequence[str]:
         blobs = self._bucket.list(self._name(f"{folder}/"), recursive=False)
@@ -141,9 +139,14 @@ class S3Store:
         return [name.removeprefix(self._prefix).removesuffix(".json") for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
+        self._resolver.note()
         self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))
 
     def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        self._resolver.note()
+        return self._update(name, lambda before: change(self.translate(before)))
+
+    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         object_ = self._name(f"{name}.json")
         while True:
             found = self._bucket.read(object_)
@@ -156,85 +159,42 @@ class S3Store:
             if written is not None:
                 return document
 
+    def inside(self, address: str) -> str | None:
+        path = address.removeprefix(f"{self.root}/")
+        return path if address.startswith(f"{self.root}/") and ".." not in path.split("/") else None
+
+    def stored(self, path: str) -> Json | None:
+        found = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
+        return None if found is None else parsed_manifest(found[0], f"{self.root}/{path}")
+
+    def at(self, address: str) -> Json | None:
+        if not address.startswith(S3):
+            return read_elsewhere(address)
+        # It may be in a bucket that is gone, or of others, or on another server.
+        with contextlib.suppress(EndcapError):
+            name, path = split_address(address)
+            bucket = self._bucket if name == self._bucket.name else Bucket(name, self._bucket.settings)
+            found = bucket.read(f"{path}/{MANIFEST}")
+            return None if found is None else manifest_elsewhere(found[0], address)
+        return None
+
+    def places(self) -> Entries:
+        found = self._bucket.read(self._name(f"{PLACES}.json"))
+        return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
+
+    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+        self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
+
     def _opened(self, name: str, content: bytes) -> Json:
         return opened(kind_of(name), json.loads(content), f"{name} in {self.root}")
 
     def _name(self, path: str) -> str:
         return f"{self._prefix}{path}"
 
-    def _path(self, address: str) -> str:
-        path = address.removeprefix(f"{self.root}/").rstrip("/")
-        if address.startswith(f"{self.root}/") and ".." not in path.split("/"):
-            return path
-        # The store may have been copied from elsewhere: an artifact's manifest says where it was made.
-        copied = content_key(address)
-        manifest = self._bucket.read(self._name(f"{copied}/{MANIFEST}"))
-        if manifest is not None and json.loads(manifest[0])["address"] == address:
-            return copied
-        raise NotFoundError(
-            f"{address} does not lie in this store ({self.root})",
-            code="store.elsewhere",
-            address=address,
-            store=self.root,
-        )
-
-    def _copy_of(self, address: str) -> Path:
-        return self._local / self._path(address)
-
-    def _keep_copy(self, folder: Path, manifest: Json) -> None:
-        """Spare the next step the download of what was made on this machine."""
-        place = self._copy_of(manifest["address"])
-        with alone(place):
-            if not place.exists():
-                folder.rename(place)
-                replace_durably(place / MANIFEST, manifest)
-
-    def _download(self, address: str, manifest: Json, folder: Path, *, anew: bool) -> None:
-        """Bring this machine's copy up to the manifest, file by file; what is there already is kept unless `anew`.
-
-        A file appears under its name when its checksum is right. A download that was cut off is gone on with.
-        """
-        described: dict[str, Any] = manifest["files"]
-        parts = folder / ".parts"
-        parts.mkdir(parents=True, exist_ok=True)
-
-        def fetch(name: str) -> None:
-            file = folder / name
-            if not anew and _right(file, described[name]):
-                return
-            part = parts / described[name]["sha256"]
-            self._fetch(address, name, described[name], part)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(file)
-
-        for _ in parallel(fetch, described):
-            pass
-        shutil.rmtree(parts, ignore_errors=True)
-        replace_durably(folder / MANIFEST, manifest)
-
-    def _fetch(self, address: str, name: str, described: Json, part: Path) -> None:
-        resumed = part.exists()
-        try:
-            self._bucket.download(self._name(f"{self._path(address)}/{name}"), part)
-            check_file(part, described, name, address, verify=True)
-        except NotFoundError:
-            raise IntegrityError(
-                f"{address}: {name} is missing or cut short; delete everything below that address and run again",
-                code="store.damaged",
-                address=address,
-                file=name,
-                fault="missing",
-            ) from None
-        except IntegrityError:
-            part.unlink(missing_ok=True)
-            if not resumed:
-                raise
-            self._fetch(address, name, described, part)  # it may be the piece that lay here that is wrong
-
 
 def split_address(address: str) -> tuple[str, str]:
     """Bucket and path of an ``s3://bucket/path`` address. Raises UserError where it names no bucket."""
-    bucket, _, path = address.removeprefix("s3://").partition("/")
+    bucket, _, path = address.removeprefix(S3).partition("/")
     if not 3 <= len(bucket) <= 63 or not set(bucket) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
         raise UserError(
             f"{address}: found {bucket!r} as the bucket; allowed: s3://bucket or s3://bucket/prefix",
@@ -243,23 +203,6 @@ def split_address(address: str) -> tuple[str, str]:
             found=bucket,
         )
     return bucket, path.strip("/")
-
-
-def _kept(folder: Path) -> Json | None:
-    """The manifest of this machine's copy, None where it is not whole."""
-    try:
-        kept: Json = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError):
-        return None
-    return kept
-
-
-def _right(file: Path, described: Json) -> bool:
-    try:
-        check_file(file, described, "", "", verify=True)
-    except IntegrityError:
-        return False
-    return True
 
 
 def _suppressed(end: Callable[[], None]) -> None:

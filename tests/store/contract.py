@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError, UserError
-from endcap.store import CHECKPOINT, Store, open_store, stamped
+from endcap.store import CHECKPOINT, Store, digest_of, open_store, stamped
 from endcap.store.base import Json
 from tests.refusals import refused
 
@@ -27,6 +27,12 @@ class Place(Protocol):
 
     def damage(self, address: str, name: str, content: bytes) -> None:
         """Put other bytes where the store keeps a file of an artifact."""
+
+    def copy(self) -> Place:
+        """All that lies here once more, at another place."""
+
+    def remove(self, name: str = "") -> None:
+        """Take away all that lies here, or one file."""
 
     def left(self) -> set[str]:
         """Paths of all that lies in the store, beside artifacts and documents."""
@@ -134,6 +140,64 @@ class StoreContract:
             assert store.manifest(name)["facts"] == {"length": 5}
         with pytest.raises(NotFoundError, match="does not lie in this store"):
             store.fetch("file:///another/store/things/a/k1")
+
+    def test_a_store_that_moved_twice_is_read_by_every_address_that_it_had(self, place: Place) -> None:
+        first = place.elsewhere()
+        one = put(first, "k1")
+        middle = place.copy()
+        place.remove()
+        second = middle.elsewhere()
+        with second.publish("things/a", "k2") as two:
+            two.facts["made_of"] = one
+        there = second.find("things/a", "k1")
+        second.write_document("deployments/shop", {"old": one, "new": [there, two.address]})
+        last = middle.copy()
+        middle.remove()
+        third = last.elsewhere()
+        here = f"{third.root}/things/a/k1"
+        for address in (one, there, here, "things/a/k1", f"{one}/", f"{there}/"):
+            assert address is not None
+            assert third.resolve(address) == third.manifest(address)["address"] == here
+            assert (third.fetch(address, verify=True) / "sub" / "file.txt").read_text() == "hello"
+        assert third.manifest(two.address)["facts"] == {"made_of": here}
+        both = {"old": here, "new": [here, f"{third.root}/things/a/k2"]}
+        assert third.read_document("deployments/shop") == both
+        assert third.update_document("deployments/shop", lambda before: before or {}) == both
+        # It was never there: another store may have made its own.
+        with refused(NotFoundError, "store.elsewhere", address=f"{first.root}/things/a/k2", store=third.root):
+            third.fetch(f"{first.root}/things/a/k2")
+        # What an earlier release moved has no list of places; a store's own documents need none.
+        last.remove("places.json")
+        assert last.elsewhere().read_document("deployments/shop") == both
+
+    def test_an_address_of_a_copy_is_read_only_where_checksums_match(self, place: Place) -> None:
+        first = place.elsewhere()
+        both = put(first, "k1")
+        copy = place.copy()
+        second = copy.elsewhere()
+        theirs, ours = put(first, "k2", "theirs"), put(second, "k2", "ours!!")
+        same = put(first, "k3")
+        put(second, "k3")
+        for address, here in ((both, f"{second.root}/things/a/k1"), (same, f"{second.root}/things/a/k3")):
+            assert second.resolve(address) == here
+            assert second.lies_at(address)
+        for read in (second.fetch, second.manifest, second.resolve):
+            with refused(IntegrityError, "store.another-artifact", address=theirs, here=ours, store=second.root):
+                read(theirs)
+        assert not second.lies_at(theirs)
+        place.remove()
+        second = copy.elsewhere()
+        with refused(NotFoundError, "store.elsewhere", address=theirs, here="things/a/k2"):
+            second.fetch(theirs)
+        assert second.resolve(both) == f"{second.root}/things/a/k1"
+        assert not second.lies_at(both)
+
+    def test_a_digest_tells_which_artifact_is_meant(self, store: Store) -> None:
+        address, elsewhere = put(store, "k1"), "s3://no-such-bucket/things/a/k1"
+        digest = digest_of(store.manifest(address))
+        assert store.resolve(elsewhere, digest=digest) == address
+        with refused(IntegrityError, "store.another-artifact", address=elsewhere, here=address):
+            store.resolve(elsewhere, digest="another")
 
     @pytest.mark.parametrize("newer", ["manifest", "things"])
     def test_an_artifact_of_a_newer_release_is_refused(self, store: Store, place: Place, newer: str) -> None:

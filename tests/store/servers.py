@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from endcap.store import Store, open_store
@@ -62,11 +63,26 @@ class S3Place:
 
     def __init__(self, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server, self.client, self._folder, self._patch = server, server.client(), folder, monkeypatch
+        self._make_bucket()
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+
+    def _make_bucket(self) -> None:
         self.bucket = f"endcap-{uuid.uuid4().hex[:12]}"
         self.client.make_bucket(self.bucket)
         self.url = f"s3://{self.bucket}/stores/one"
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+
+    def copy(self) -> S3Place:
+        made = S3Place(self.server, self._folder, self._patch)
+        for name in self.names():
+            made.client.copy_object(made.bucket, f"stores/one/{name}", CopySource(self.bucket, f"stores/one/{name}"))
+        return made
+
+    def remove(self, name: str = "") -> None:
+        for one in [name] if name else self.names():
+            self.client.remove_object(self.bucket, f"stores/one/{one}")
+        if not name:
+            self.client.remove_bucket(self.bucket)
 
     def elsewhere(self, endpoint: str | None = None) -> Store:
         """endpoint: another way to the same server."""

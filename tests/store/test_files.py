@@ -76,9 +76,13 @@ def test_a_folder_is_replaced_whole_and_comes_back_under_its_own_name(store: Sto
 
 
 def test_an_artifact_comes_back_with_its_manifest(store: Store, tmp_path: Path) -> None:
-    copy = get(store, put_artifact(store, "k1"), tmp_path / "copy")
+    address = put_artifact(store, "k1")
+    copy = get(store, address, tmp_path / "copy")
     assert (copy / "sub" / "file.txt").read_text() == "hello"
     assert set(read(copy)) == {"sub/file.txt", "manifest.json"}
+    if store.root.startswith("file://"):
+        moved = open_store(str(Path(store.root.removeprefix("file://")).rename(tmp_path / "moved")))
+        assert read(get(moved, address, tmp_path / "again")) == read(copy)
 
 
 def test_progress_counts_every_byte_of_a_file_of_several_parts(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from endcap.errors import IntegrityError, StorageError
+from endcap.errors import IntegrityError, NotFoundError, StorageError
 from endcap.store import Store, check_folder, open_store
 from tests.refusals import refused
 from tests.store.contract import StoreContract, put
+from tests.store.mounts import read_only
 
 
 @dataclass
@@ -25,6 +27,14 @@ class FolderPlace:
 
     def damage(self, address: str, name: str, content: bytes) -> None:
         (Path(address.removeprefix("file://")) / name).write_bytes(content)
+
+    def copy(self) -> FolderPlace:
+        folder = self.folder.with_name(f"{self.folder.name}-copy")
+        shutil.copytree(self.folder, folder)
+        return FolderPlace(folder)
+
+    def remove(self, name: str = "") -> None:
+        (self.folder / name).unlink() if name else shutil.rmtree(self.folder)
 
     def left(self) -> set[str]:
         found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
@@ -46,6 +56,36 @@ def test_drafts_of_a_host_with_a_longer_name_are_left_alone(store: Store, tmp_pa
         draft.mkdir(parents=True)
     put(store, "k1")
     assert list(theirs.parent.iterdir()) == [theirs]
+
+
+def test_other_names_of_the_folder_are_this_stores_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = put(store, "k1")
+    (tmp_path / "linked").symlink_to(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    names = [
+        "linked/things/a/k1",
+        "store/things/a/k1",
+        f"{tmp_path}/linked/things/a/k1/",
+        f"{tmp_path}/store/things/a/k1",
+    ]
+    for name in [*names, f"file://{tmp_path}/linked/things/a/k1"]:
+        assert store.resolve(name) == address
+    assert open_store(str(tmp_path / "linked")).root == store.root
+    with refused(NotFoundError, "store.elsewhere"):
+        store.resolve(f"{store.root}/../things/a/k1")
+
+
+def test_a_store_on_a_disk_that_cannot_be_written_is_read(store: Store, tmp_path: Path) -> None:
+    address, mount = put(store, "k1"), tmp_path / "mount"
+    mount.mkdir()
+    with read_only(tmp_path / "store", mount):
+        seen = open_store(str(mount))
+        assert (seen.fetch(address, verify=True) / "sub" / "file.txt").read_text() == "hello"
+        assert seen.resolve(address) == f"file://{mount}/things/a/k1"
+        with refused(StorageError, "store.cannot-write", reason="Read-only file system"):
+            put(seen, "k2")
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,205 @@
+"""Where an address leads in a store that was moved, copied, restored under another name or mounted elsewhere.
+
+An artifact is known by its kind and key; its address says besides where the store lay when somebody wrote it down.
+Manifests never change, so addresses of former places stay for ever. Two stores may hold different bytes under one key,
+since training need not give the same bytes twice. So what an address of elsewhere is taken for depends on who says it:
+
+- A document or a manifest of this store moved here together with the artifacts that it names: `Resolver.translated`.
+- Anybody else has to mean the same artifact, by its checksums or by where it was made: `Resolver.path`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from endcap.errors import IntegrityError, NotFoundError
+from endcap.store.base import Json, content_key, parts_of
+from endcap.store.contents import digest_of
+from endcap.store.documents import opened
+
+PLACES = "places"
+"""The document that lists where the store has lain, each place with the time since when it was written there."""
+SCHEMES = ("file://", "s3://")
+T = TypeVar("T")
+Entries = list[Json]
+
+
+class Shelf(Protocol):
+    """What is asked of the store itself. A path is `<kind>/<key>`, below the store's root."""
+
+    root: str
+
+    def inside(self, address: str) -> str | None:
+        """The path that an address names by any name of this store's root; None where it lies elsewhere."""
+
+    def stored(self, path: str) -> Json | None:
+        """The manifest of an artifact here as it was written, or None."""
+
+    def at(self, address: str) -> Json | None:
+        """The manifest of an artifact of another store as it was written; None where that cannot be read now."""
+
+    def places(self) -> Entries:
+        """The entries of PLACES, oldest first; none where there is no such document."""
+
+    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+        """Replace the entries of PLACES."""
+
+
+class Resolver:
+    """Turns every address into a path of this store."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._known: dict[str, str] = {}
+        """Addresses of elsewhere, and the paths that they were proven to name."""
+        self._own: dict[str, str] = {}
+        """The same of addresses in this store's own documents."""
+        self._former: list[str] | None = None
+        self._noted = False
+
+    def path(self, address: str, digest: str = "") -> str:
+        """The path of the artifact at an address.
+
+        What lies in this store by its address, or is named by kind and key alone, need not be there. An address of
+        elsewhere has to name an artifact that is here: the one that was made there, or that this store held when it lay
+        there, or one with the same files. Where the other store can be read, its checksums decide.
+
+        digest: of the artifact that is meant (`digest_of`), where that is known; then it decides.
+        Raises NotFoundError where nothing says that the artifact here is the one at the address, IntegrityError where
+        it is another one.
+        """
+        address = whole(address)
+        here = self._shelf.inside(address)
+        if here is None and _is_bare(address):
+            here = content_key(address)
+        if here is not None:
+            return here
+        return ("" if digest else self._known.get(address, "")) or self._proven(address, digest)
+
+    def lies_at(self, address: str) -> bool:
+        """Whether an artifact of this store can be read at an address too: here, or elsewhere with the same files."""
+        address = whole(address)
+        if (path := self._shelf.inside(address)) is not None:
+            return self._shelf.stored(path) is not None
+        path, theirs = _place(address), self._shelf.at(address)
+        own = None if path is None or theirs is None else self._shelf.stored(path)
+        return own is not None and theirs is not None and digest_of(own) == digest_of(theirs)
+
+    def translated(self, value: T) -> T:
+        """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""
+        if isinstance(value, dict):
+            return {key: self.translated(one) for key, one in value.items()}  # type: ignore[return-value]
+        if isinstance(value, list):
+            return [self.translated(one) for one in value]  # type: ignore[return-value]
+        return self._here(value) if isinstance(value, str) and value.startswith(SCHEMES) else value  # type: ignore[return-value]
+
+    def note(self) -> None:
+        """Remember that this store is written to at this place, before addresses of it are."""
+        if self._noted:
+            return
+        entries, root = self._shelf.places(), self._shelf.root
+        if not entries or entries[-1]["root"] != root:
+            entry = {"root": root, "since": datetime.now(UTC).isoformat(timespec="microseconds")}
+            # Each place once: two machines may mount one store at two paths, and both write.
+            self._shelf.change_places(lambda now: [*(one for one in now if one["root"] != root), entry])
+            self._former = None
+        self._noted = True
+
+    def _here(self, address: str) -> str:
+        root = self._shelf.root
+        if address.startswith(f"{root}/"):
+            return address
+        if self._former is None:
+            roots = (str(entry["root"]) for entry in self._shelf.places())
+            self._former = sorted((one for one in roots if one != root), key=len, reverse=True)
+        for former in self._former:
+            if address.startswith(f"{former}/"):
+                return f"{root}/{address.removeprefix(f'{former}/')}"
+        # A place that no release noted which knows of places: what is named has to be here.
+        if address not in self._own:
+            path = _place(address)
+            if path is None or self._shelf.stored(path) is None:
+                return address
+            self._own[address] = path
+        return f"{root}/{self._own[address]}"
+
+    def _proven(self, address: str, digest: str) -> str:
+        path = _place(address)
+        manifest = None if path is None else self._shelf.stored(path)
+        if path is None or manifest is None:
+            raise _elsewhere(address, self._shelf.root)
+        manifest = opened("manifest", manifest, f"{self._shelf.root}/{path}")
+        theirs = None if digest else self._shelf.at(address)
+        wanted = digest or (digest_of(theirs) if theirs else "")
+        if wanted and wanted != digest_of(manifest):
+            here = f"{self._shelf.root}/{path}"
+            raise IntegrityError(
+                f"{address} is another artifact than {here}: both have the same inputs, and their files differ. "
+                "Name the store that is meant by --store, or the artifact by its address here",
+                code="store.another-artifact",
+                address=address,
+                here=here,
+                store=self._shelf.root,
+            )
+        if not wanted and manifest["address"] not in _names(address) and not self._held_at(address, manifest):
+            raise _elsewhere(address, self._shelf.root, path)
+        if not digest:
+            self._known[address] = path
+        return path
+
+    def _held_at(self, address: str, manifest: Json) -> bool:
+        """Whether this store held an artifact while it lay where the address says: it was made before the store was
+        written at another place after that."""
+        entries, made = self._shelf.places(), datetime.fromisoformat(manifest["created"])
+        roots = {root_of(name) for name in _names(address)}
+        return any(entry["root"] in roots and made < left for entry, left in zip(entries, _left(entries), strict=True))
+
+
+def whole(address: str) -> str:
+    """An address as it is compared: a path as a ``file://`` address, without a slash at its end."""
+    address = address.rstrip("/") or address
+    return f"file://{address}" if address.startswith("/") else address
+
+
+def root_of(address: str) -> str:
+    """The root of the store in an artifact's address."""
+    return address.removesuffix(f"/{content_key(address)}")
+
+
+def _place(address: str) -> str | None:
+    """The path in its store of what an address names; None where it names no artifact."""
+    parts = parts_of(address)
+    return None if parts is None else "/".join(parts)
+
+
+def _is_bare(address: str) -> bool:
+    return "://" not in address and address.count("/") == 2 and _place(f"/{address}") is not None
+
+
+def _names(address: str) -> set[str]:
+    """An address, and the same without the links in its path."""
+    if not address.startswith("file://"):
+        return {address}
+    return {address, f"file://{Path(address.removeprefix('file://')).resolve()}"}
+
+
+def _left(entries: Entries) -> Iterator[datetime]:
+    """Until when the store lay at each place."""
+    for entry in entries[1:]:
+        yield datetime.fromisoformat(entry["since"])
+    if entries:
+        yield datetime.max.replace(tzinfo=UTC)
+
+
+def _elsewhere(address: str, root: str, path: str = "") -> NotFoundError:
+    also = f"; {path} is here, but nothing shows that it is the same: name it by that, if it is" if path else ""
+    return NotFoundError(
+        f"{address} does not lie in this store ({root}){also}",
+        code="store.elsewhere",
+        address=address,
+        store=root,
+        **({"here": path} if path else {}),
+    )
