@@ -6,6 +6,7 @@ What trouble may pass, and what each means, say `server_failures` and `database_
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -148,7 +149,7 @@ def _reach(uri: str) -> None:
 
 @contextlib.contextmanager
 def locked(uri: str) -> Iterator[None]:
-    """One process at a time at a SQLite registry; a server looks after itself."""
+    """One process at a time at a SQLite registry; a server looks after itself, and what can only be read needs none."""
     file = sqlite_file(uri)
     if file is None:
         yield
@@ -158,9 +159,15 @@ def locked(uri: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
-        with watched(f"another process that has the registry {uri}"):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
+            except OSError as error:
+                if error.errno != errno.EROFS or not file.exists():
+                    raise
+                handle = None
+        if handle is not None:
+            with watched(f"another process that has the registry {uri}"):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from endcap.errors import UserError
 from endcap.registry.figures import link_version
 from endcap.registry.package import IMAGE
-from endcap.registry.versions import open_registry
+from endcap.registry.versions import DIGEST, open_registry
 from endcap.runs.code import commit
 from endcap.spec.recommender import Recommender
-from endcap.store import Store, fingerprint
+from endcap.store import Store, digest_of, fingerprint
 
 IMAGES = ("image", "train_image", "refit_image")
 """Tags that name what a version was registered, trained and refitted in."""
@@ -34,6 +34,8 @@ def register(
     same version. Its tags name the image that registered it, and those that trained and refitted the model, however
     long ago that was. Raises UserError where the gate failed, or was undecided.
     """
+    # A step on KFP may be given the addresses of a run from before the store was moved.
+    package, verdict = store.resolve(package), store.resolve(verdict)
     facts = store.manifest(verdict)["facts"]
     if facts.get("outcome") == "undecided":
         lacking = facts["evidence"]["lacking"]
@@ -59,6 +61,7 @@ def register(
         "spec": fingerprint(recommender.model_dump(mode="json")),
         "commit": commit(),
         **_images(package, store),
+        DIGEST: digest_of(store.manifest(package)),
         "run": run,
         "verdict": verdict,
     }

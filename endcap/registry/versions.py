@@ -1,6 +1,8 @@
 """The registry: MLflow's versions and aliases, with the states of an approval.
 
-A version's source is its package's address in Endcap's store; its tags say where it comes from and who decided.
+A version's source is its package's address in Endcap's store; its tags say where it comes from and who decided. MLflow
+keeps the source as it was registered, since its servers take absolute addresses alone. Where the store was moved since,
+a version's package is read as its address in the store now.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from endcap.errors import NotFoundError, TransientError, UserError
+from endcap.errors import IntegrityError, NotFoundError, TransientError, UserError
 from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
+from endcap.registry.relocation import artifacts_of, relocate
 from endcap.store import Store
 from endcap.waiting import impatient, watched
 
@@ -20,6 +23,10 @@ State = Literal["pending", "approved", "rejected"]
 CHAMPION, CHALLENGER = "champion", "challenger"
 _SETTLED = "settled"
 """Tag of a version whose aliases were set once: repeating its registration leaves later decisions alone."""
+DIGEST = "package_digest"
+"""Tag of a version: what its package's files are known by, wherever they lie."""
+_ADDRESSES = ("dataset", "snapshot", "verdict")
+"""Tags that are addresses in the store."""
 
 
 def default_uri(store: Store) -> str:
@@ -57,7 +64,7 @@ def open_registry(uri: str | None, store: Store) -> Registry:
             registry=uri,
             store=store.root,
         )
-    return Registry(uri or default_uri(store))
+    return Registry(uri or default_uri(store), store)
 
 
 def check_registry(uri: str | None, store: Store) -> None:
@@ -83,7 +90,10 @@ def find_registry(uri: str | None, store: Store) -> Registry | None:
 
 @dataclass(frozen=True)
 class Version:
-    """One registered version. package: its address in the store. aliases: champion, challenger or none."""
+    """One registered version. aliases: champion, challenger or none.
+
+    package: its address in the store; as it was registered where the store does not have it, or has another one.
+    """
 
     name: str
     version: str
@@ -99,11 +109,19 @@ class Version:
 
 
 class Registry:
-    """The versions of an MLflow server or data base. Opening one costs MLflow's import, about two seconds."""
+    """The versions of an MLflow server or data base. Opening one costs MLflow's import, about two seconds.
 
-    def __init__(self, uri: str) -> None:
+    store: where the versions' packages lie; left out, their addresses are as they were registered.
+    """
+
+    def __init__(self, uri: str, store: Store | None = None) -> None:
         self.uri = uri
+        self._store = store
+        # A store's own data base moves with it.
+        file = sqlite_file(uri)
+        self._own = store is not None and file is not None and store.root == f"file://{file.parent}"
         self.client: Any = connect(uri)
+        relocate(uri)
 
     def names(self) -> list[str]:
         """Names of all recommenders that have versions."""
@@ -120,7 +138,7 @@ class Registry:
         """All versions of a recommender, oldest first; none where nothing was registered."""
         aliases = self._aliases(name)
         found = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
-        return sorted((_version(one, aliases) for one in found), key=lambda one: int(one.version))
+        return sorted((self._version(one, aliases) for one in found), key=lambda one: int(one.version))
 
     def version(self, name: str, version: str) -> Version:
         """One version. Raises NotFoundError."""
@@ -150,7 +168,7 @@ class Registry:
     def add(
         self, name: str, package: str, state: State, why: str, tags: Mapping[str, str], run_id: str | None = None
     ) -> Version:
-        """Make a version of a package, or find the one that was made of it before.
+        """Make a version of a package, or find the one that was made of it before, where the store was moved since too.
 
         A kill at any moment leaves either no version or one that the next call finds and finishes. run_id: the
         MLflow run that the version's page links to.
@@ -159,6 +177,8 @@ class Registry:
         def find_or_make() -> str:
             known = [one for one in self.versions(name) if one.package == package]
             if known:
+                if DIGEST in tags and DIGEST not in known[0].tags:  # of a release before
+                    self.client.set_model_version_tag(name, known[0].version, DIGEST, tags[DIGEST])
                 return known[0].version
             self._create_name(name)
             decided = {"state": state, "decided_by": "gate", "decided_when": _now(), "decided_why": why}
@@ -210,10 +230,8 @@ class Registry:
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 return str(found.experiment_id)
-            file = sqlite_file(self.uri)
             # Otherwise MLflow would put `mlruns` into the current folder.
-            artifacts = file.with_name("mlflow-artifacts").as_uri() if file is not None else None
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
+            return str(self.client.create_experiment(name, artifact_location=artifacts_of(self.uri)))
 
         with self._alone():
             return looking_again(find_or_make)
@@ -273,25 +291,35 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
+    def _version(self, one: Any, aliases: Mapping[str, str]) -> Version:
+        tags = dict(one.tags)
+        version = str(one.version)
+        package = self._package(one.source, tags.get(DIGEST, ""))
+        if package != one.source and self._store is not None:
+            tags |= self._store.translate({name: tags[name] for name in _ADDRESSES if name in tags})
+        return Version(
+            name=one.name,
+            version=version,
+            package=package,
+            state=tags.get("state", "pending"),
+            by=tags.get("decided_by", ""),
+            when=tags.get("decided_when", ""),
+            why=tags.get("decided_why", ""),
+            aliases=sorted(alias for alias, of in aliases.items() if of == version),
+            tags=tags,
+            created=int(one.creation_timestamp),
+        )
+
+    def _package(self, source: str, digest: str) -> str:
+        """A version's package in the store; its source as it is where the store has another artifact, or none."""
+        if self._store is None:
+            return source
+        with contextlib.suppress(UserError, IntegrityError):  # another store's, or of a newer release
+            return self._store.resolve(self._store.translate(source) if self._own else source, digest=digest)
+        return source
+
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.uri)
-
-
-def _version(one: Any, aliases: Mapping[str, str]) -> Version:
-    tags = dict(one.tags)
-    version = str(one.version)
-    return Version(
-        name=one.name,
-        version=version,
-        package=one.source,
-        state=tags.get("state", "pending"),
-        by=tags.get("decided_by", ""),
-        when=tags.get("decided_when", ""),
-        why=tags.get("decided_why", ""),
-        aliases=sorted(alias for alias, of in aliases.items() if of == version),
-        tags=tags,
-        created=int(one.creation_timestamp),
-    )
 
 
 def _now() -> str:

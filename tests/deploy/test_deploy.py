@@ -81,7 +81,8 @@ def test_the_champion_serves_everyone_and_a_challenger_the_specs_share(registry:
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
     assert served(deploy(SHOES, "2", store, registry.uri)) == ("1", "2", 0.2)
     state = read_state("shoes", store)
-    assert (state.stable.package, state.canary and state.canary.package) == ("packages/shoes/1", "packages/shoes/2")
+    packages = [f"{store.root}/packages/shoes/{number}" for number in (1, 2)]
+    assert [state.stable.package, state.canary and state.canary.package] == packages
     assert describe(state) == "version 1 serves 0.8 of the shoppers, 2 0.2"
 
 

@@ -1,0 +1,54 @@
+"""The folder for artifacts of a registry in a file, when the file was moved together with it.
+
+MLflow writes a folder's absolute path into each experiment and each run, and has no call that changes either. Without
+this a run's report would go to the folder that the registry was moved from, and earlier ones would be lost to its page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+
+from endcap.registry.connection import locked, sqlite_file
+
+ARTIFACTS = "mlflow-artifacts"
+"""The folder beside the file."""
+_COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
+
+
+def artifacts_of(uri: str) -> str | None:
+    """Where a registry keeps what runs leave, as a ``file://`` address; None where its server says."""
+    file = sqlite_file(uri)
+    return None if file is None else file.with_name(ARTIFACTS).as_uri()
+
+
+def relocate(uri: str) -> None:
+    """Have the experiments and runs of a registry in a file name the folder beside it.
+
+    What lies in another folder than one of that name was put there by others, and stays. Where the file cannot be
+    written, nothing can be logged either, and all stays as it is.
+    """
+    file, here = sqlite_file(uri), artifacts_of(uri)
+    if file is None or here is None:
+        return
+    # Columns of MLflow's own tables, the same since 1.0; where a later release has others, they stay as they are.
+    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(file, timeout=60)) as base:
+        if _moved(base, here):
+            with locked(uri), base:
+                for before in _moved(base, here):
+                    _replace(base, before, here)
+
+
+def _moved(base: sqlite3.Connection, here: str) -> list[str]:
+    """The folders of that name elsewhere."""
+    question = "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE ?"
+    return [folder for (folder,) in base.execute(question, (f"file://%/{ARTIFACTS}",)) if folder != here]
+
+
+def _replace(base: sqlite3.Connection, before: str, here: str) -> None:
+    for table, column in _COLUMNS:
+        base.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608 (names of our own)
+            f" WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+            (here, len(before) + 1, before, len(before) + 1, f"{before}/"),
+        )
