@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -137,7 +137,7 @@ def _to_cluster(
 
     cluster, spec = connect(*where), _spec(state, store)
     if dry_run:
-        click.echo(preview(spec, state, cluster, namespace, force=force))
+        click.echo(preview(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
         return
 
     def wanted() -> Deployment:
@@ -146,7 +146,8 @@ def _to_cluster(
     def told(line: str) -> None:
         click.echo(f"  … {line}", err=True)
 
-    click.echo(str(carry_out(spec, wanted, cluster, namespace, force=force, wait=wait, progress=told)))
+    options: dict[str, Any] = {"force": force, "wait": wait, "progress": told, "lies_at": store.lies_at}
+    click.echo(str(carry_out(spec, wanted, cluster, namespace, **options)))
 
 
 def _spec(state: Deployment, store: Store) -> Recommender:

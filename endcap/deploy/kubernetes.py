@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, difference
+from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, UnreachableError, difference
 from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, kind_of
 from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
 from endcap.deploy.abilities import Abilities, find_abilities
+from endcap.deploy.addresses import as_served
 from endcap.deploy.capacity import Capacity, find_capacity, second_predictor
 from endcap.deploy.ownership import check_ours, check_stays
 from endcap.deploy.shadow import Shadows
@@ -60,6 +62,7 @@ class _Deployer:
     namespace: str
     force: bool
     progress: Callable[[str], None]
+    lies_at: Callable[[str], bool]
     notes: list[str] = field(default_factory=list)
     counted: Capacity | None = None
     said_capacity: bool = False
@@ -75,6 +78,12 @@ class _Deployer:
         if self.own_route:
             self._find_route()
         self.shadows = Shadows(self.recommender, self.cluster, self.namespace, self.can.mode, self._apply, self.tell)
+        shadow = None
+        if self.desired.shadow is not None:
+            with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the shadow's turn.
+                shadow = self.shadows.find()
+        self.desired, notes = as_served(self.desired, (self.live, shadow), self.lies_at)
+        self.notes.extend(notes)
         if self.desired.shadow is not None:
             # What cannot be asked for is refused before anything changes.
             self.shadows.service(self.desired.shadow, self.live)
@@ -177,18 +186,20 @@ def carry_out(
     force: bool = False,
     wait: bool = True,
     progress: Callable[[str], None] = lambda line: None,
+    lies_at: Callable[[str], bool] = lambda address: False,
 ) -> Outcome:
     """Make the cluster serve the desired state, and return what it then really does.
 
     desired: reads the desired state; where another one is wanted meanwhile, this ends and leaves the rest to whoever
     wanted it. force: take fields back that others changed. wait: until everything is ready; otherwise only the next
-    step is taken. progress: told each new line of what is going on. A shadow ends before anything else changes and
-    comes when all else is done; it is not waited for, and what goes wrong with it is a note.
+    step is taken. progress: told each new line of what is going on. lies_at: whether an address of elsewhere has the
+    same artifact as the store (`Store.lies_at`): what is served from there goes on to be. A shadow ends before anything
+    else changes and comes when all else is done; it is not waited for, and what goes wrong with it is a note.
 
     Raises UserError for what cannot be asked for, ClusterError with the reason where the cluster refuses or a version
     does not become ready within `serving.kubernetes.ready_within`, UnreachableError.
     """
-    deployer = _Deployer(recommender, desired(), cluster, namespace, force, progress)
+    deployer = _Deployer(recommender, desired(), cluster, namespace, force, progress, lies_at)
     _note_route(deployer)
     shadow = deployer.desired.shadow
     said = "" if shadow else deployer.shadows.end(deployer.live)
@@ -209,10 +220,17 @@ def carry_out(
 
 
 def preview(
-    recommender: Recommender, desired: Deployment, cluster: Cluster, namespace: str, *, force: bool = False
+    recommender: Recommender,
+    desired: Deployment,
+    cluster: Cluster,
+    namespace: str,
+    *,
+    force: bool = False,
+    lies_at: Callable[[str], bool] = lambda address: False,
 ) -> str:
     """What the next step would change, as `diff -u` writes it, with the cluster's own word on it; changes nothing."""
-    deployer = _Deployer(recommender, desired, cluster, namespace, force, lambda line: None)
+    deployer = _Deployer(recommender, desired, cluster, namespace, force, lambda line: None, lies_at)
+    desired = deployer.desired
     step = deployer.plan()
     things = [step.service]
     if deployer.own_route:

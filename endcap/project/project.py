@@ -458,7 +458,12 @@ class Project(Reading):
                 cluster = connect()
                 outcome = str(
                     carry_out(
-                        self.recommender, lambda: read_state(name, self.store), cluster, namespace, progress=progress
+                        self.recommender,
+                        lambda: read_state(name, self.store),
+                        cluster,
+                        namespace,
+                        progress=progress,
+                        lies_at=self.store.lies_at,
                     )
                 )
         return Deployed(state, describe(state, number), outcome)

@@ -117,6 +117,29 @@ def test_a_canary_in_knative_mode_shows_in_the_route(
     assert (variants.stable.version, variants.stable.ready) == ("2", True)
 
 
+@pytest.mark.parametrize("mode", ["Knative", "Standard"])
+def test_no_pod_starts_anew_because_the_store_was_moved_until_the_old_place_is_gone(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], mode: str
+) -> None:
+    cluster.needs(*(KNATIVE_CRDS if mode == "Knative" else STANDARD_CRDS))
+    spec, before = recommender(mode=mode, **SMALL), state("1")
+    old, new = before.stable.package, before.stable.package.replace("s3://endcap/", "s3://restored/")
+    moved = before.model_copy(update={"stable": before.stable.model_copy(update={"package": new})})
+
+    def read_from() -> str:
+        predictor = cluster.get("inferenceservice", "shoes", namespace)["spec"]["predictor"]
+        return str(predictor["model"]["storageUri"])
+
+    deploying(spec, before)
+    pods = started(cluster, namespace)
+    outcome = deploying(spec, moved, lies_at=lambda address: address == old)
+    assert (started(cluster, namespace), read_from()) == (pods, old)
+    assert any(old in note for note in outcome.notes)
+    deploying(spec, moved)
+    assert read_from() == new
+    assert started(cluster, namespace) != pods
+
+
 def test_a_canary_in_standard_mode_shows_in_our_own_route(
     cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
 ) -> None:

@@ -1,0 +1,51 @@
+"""Where a cluster's predictors read their packages from, after the store was moved.
+
+An InferenceService names a package by an address, and another address is another template, whose pods start anew. So a
+version that is served goes on to be read from where it was, as long as the same files lie there: no pod restarts
+because the store has another name. Once they are gone, the address of now is written, or the next pod would find
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from endcap.deploy.state import Deployment, Target
+from endcap.deploy.steps import target_of
+from endcap.store import content_key
+
+Json = dict[str, Any]
+
+
+def as_served(
+    desired: Deployment, services: Iterable[Json | None], lies_at: Callable[[str], bool]
+) -> tuple[Deployment, list[str]]:
+    """The desired state with the addresses that the cluster has, and a line on each that is not the store's own.
+
+    services: the InferenceServices of the recommender that are there. lies_at: of the store, `Store.lies_at`.
+    """
+    there = {target.version: target.package for service in services if service for target in _served(service)}
+    notes: list[str] = []
+    changed: dict[str, Target] = {}
+    for role in ("stable", "canary", "shadow"):
+        target: Target | None = getattr(desired, role)
+        address = there.get(target.version) if target else None
+        if target is None or address is None or not _same(address, target.package) or not lies_at(address):
+            continue
+        changed[role] = target.model_copy(update={"package": address})
+        notes.append(
+            f"version {target.version} goes on to be read from {address}, so that no pod starts anew; "
+            f"when that is gone, deploy again: new pods then read {target.package}"
+        )
+    return desired.model_copy(update=changed), notes
+
+
+def _same(address: str, package: str) -> bool:
+    return address != package and content_key(address) == content_key(package)
+
+
+def _served(service: Json) -> list[Target]:
+    spec = service["spec"]
+    predictors = [spec.get("predictor"), *(one.get("predictor") for one in spec.get("canary") or [])]
+    return [target_of(one) for one in predictors if one and (one.get("model") or {}).get("storageUri")]
