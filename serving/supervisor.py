@@ -25,7 +25,7 @@ from pathlib import Path
 from endcap.deploy.state import Deployment, Target, read_state
 from endcap.errors import EndcapError, UserError
 from endcap.processes import alive
-from endcap.store import Store
+from endcap.store import Store, storage_errors
 
 from . import fallback
 from .envoy_process import Envoy
@@ -337,7 +337,8 @@ def _run_folder(store: Store, recommender: str) -> Path:
         if not alive(int(old.name.split("-")[1])):
             shutil.rmtree(old, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
+    with storage_errors(runs):
+        return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
 
 
 def _routed(split: Split, state: Deployment, stable: Variant) -> Routed:
