@@ -14,13 +14,13 @@ import select
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError
+from endcap.outlets import redact_outlets, traceback_of
 from endcap.progress import Notice
 from endcap.runs import RUN_FOLDER, Done, Event, Failed, Fault, Progress, Started, StepRecord, current_run
 from endcap.runs.code import IMAGE
@@ -75,6 +75,7 @@ def step(
     image: what the step runs in. All are empty on a laptop, as far as they are not known there. trigger: given to the
     first step of a run alone: who started the run and why (see `Start.from_text`).
     """
+    redact_outlets()
     folder, run = os.environ.get(RUN_FOLDER), current_run(run)
     if image:
         os.environ[IMAGE] = image
@@ -95,7 +96,7 @@ def step(
         with heard_by(current.progress):
             yield current
     except BaseException as error:
-        traceback.print_exc()
+        print(traceback_of(error), end="", file=sys.stderr, flush=True)
         current.failed(Fault.of(error))
         raise
     finally:

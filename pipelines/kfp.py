@@ -12,8 +12,10 @@ from kfp_server_api import V2beta1Run
 
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Done, Event, Failed, Run, Silent, Started, StepRun
+from endcap.secrets import KFP, clean, cleaned
 from endcap.spec.load import Loaded
 
+from .host import check_host
 from .kfp_answers import LOGIN_CODES, Listen, ask, insist
 from .kfp_client import INSTALLED_IN, Client
 from .kfp_records import Records
@@ -56,6 +58,10 @@ def connect(
     TransientError
         Nothing answers, or KFP is busy for longer than it is waited for.
     """
+    check_host(host)
+    clean(KFP)
+    token = None if token is None else cleaned("KFP_EXISTING_TOKEN (--kfp-token)", token)
+    cookies = None if cookies is None else cleaned("KFP_COOKIES", cookies)
 
     def reach() -> Client:
         return Client(

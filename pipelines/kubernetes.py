@@ -10,11 +10,15 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from endcap import devices
+from endcap.registry import REGISTRY
+from endcap.secrets import MLFLOW
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
 from endcap_components.step import DEADLINE
 
+_KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
+"""Of the Secret that every step gets: what the store needs, and what the registry does."""
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -71,7 +75,7 @@ def _placement(task: PipelineTask, step: Pod) -> None:
 
 
 def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
-    kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in SECRET_KEYS}, optional=True)
+    kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in _KEYS}, optional=True)
     kubernetes.use_secret_as_volume(task, pipeline.secret, MOUNTED, optional=True)
     task.set_env_variable(MOUNT, MOUNTED)
     for one in step.secrets:

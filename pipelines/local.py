@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
+from endcap.online import ONLINE
+from endcap.registry import REGISTRY
 from endcap.runs import (
     RUN_FOLDER,
     Absent,
@@ -58,13 +60,14 @@ def run(
     for name in steps:
         if name not in STEPS and settings.steps[name].function is None:
             listen(Absent(name, "a container runs in a cluster only"))
+    arguments, by_variables = _without_secrets(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     started = start or Start.of(loaded, pipeline, logical_date=arguments.get("logical_date", ""))
     with (
         _recorded(arguments["store"], folder.name, steps, started, resolved(loaded)),
         warnings.catch_warnings(),
         (folder / "kfp.log").open("w") as log,
-        _environment({RUN_FOLDER: str(folder)}),
+        _environment({RUN_FOLDER: str(folder), **by_variables}),
         _quiet_logging(),
     ):
         warnings.simplefilter("ignore")
@@ -75,6 +78,19 @@ def run(
                 definition(**arguments)
         except RuntimeError as error:
             raise EndcapError(f"the pipeline stopped: {error}", code="run.stopped", run=folder.name) from None
+
+
+def _without_secrets(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The pipeline's arguments without addresses that may hold credentials, and the variables that bring these.
+
+    The runner starts each step with its arguments on the command line, which every user of the machine may read. The
+    registry's variable is set in any case: empty, it says that the store's own is meant, whatever this process has.
+    """
+    variables = {REGISTRY: arguments["registry"]} if "registry" in arguments else {}
+    if arguments.get("online"):
+        variables[ONLINE] = arguments["online"]
+    hidden = {name: "" for name in ("registry", "online") if name in arguments}
+    return {**arguments, **hidden}, variables
 
 
 @contextlib.contextmanager

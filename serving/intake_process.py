@@ -9,7 +9,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path, PurePath
 
-from endcap.online import online_url
+from endcap.online import NONE, ONLINE, online_url
 from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
 
@@ -34,8 +34,9 @@ class IntakeProcess:
             "--out": f"{store.root.removeprefix('file://')}/intake",
             "--host": "127.0.0.1",
             "--port": str(self.upstream.port),
-            "--online": online_url(store_root=store.root) or "",
         }
+        # Its address may hold a password, and everybody may read a command line.
+        self._online = {ONLINE: online_url(store_root=store.root) or NONE}
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0
@@ -64,7 +65,8 @@ class IntakeProcess:
         if self.process is None and now >= self._retry_at:
             self._started = now
             words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
-            self.process = Process("intake", [sys.executable, "-m", "endcap_serving.intake", *words], self._log)
+            command = [sys.executable, "-m", "endcap_serving.intake", *words]
+            self.process = Process("intake", command, self._log, self._online)
 
 
 def shop_of(package: Path) -> str:

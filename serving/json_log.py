@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.errors import EndcapError
+from endcap.outlets import redact_outlets
+from endcap.redaction import redact, redact_all
 
 CANNOT_RUN = "cannot run"
 """Message of the line in which a process of Endcap logs the error that it ends by."""
@@ -30,7 +32,7 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in record.__dict__.items() if key not in _USUAL}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps(redact_all(line), default=lambda value: redact(str(value)))
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 def log_json_lines() -> None:
-    """Every logger's lines, from INFO on, go to stdout."""
+    """Every logger's lines, from INFO on, go to stdout. No secret leaves this process by them, or by a traceback."""
+    redact_outlets()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

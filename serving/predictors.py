@@ -14,7 +14,7 @@ from pathlib import Path
 
 from endcap.deploy.state import Target
 from endcap.errors import EndcapError
-from endcap.online import online_url
+from endcap.online import NONE, ONLINE, online_url
 from endcap.store import Store
 
 from .events import Listener, PredictorFailed, PredictorReady, PredictorStarted
@@ -51,11 +51,12 @@ class Predictor:
             "--port": str(self.upstream.port),
             # Other predictors, and whatever else a laptop runs, want its cores too.
             "--threads": "1",
-            "--online": online_url(store_root=store.root) or "",
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *words]
-        self.process = Process(name, command, folder / f"{name}.log")
+        # Its address may hold a password, and everybody may read a command line.
+        online = {ONLINE: online_url(store_root=store.root) or NONE}
+        self.process = Process(name, command, folder / f"{name}.log", online)
 
     @property
     def age(self) -> float:

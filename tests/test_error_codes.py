@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/report": ("report",),
     "endcap/rules": ("rules",),
     "endcap/runs": ("run", "step"),
+    "endcap/secrets.py": ("secrets",),
     "endcap/spec": ("spec",),
     "endcap/store": ("store",),
     "endcap/training": ("training",),

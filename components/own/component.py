@@ -26,13 +26,14 @@ def own(
     image: str = "",
 ):
     """Call `function` with those of the run's addresses that it names, and with `arguments`."""
+    from endcap.registry import registry_url
     from endcap_components.own.call import call
     from endcap_components.step import step
 
     with step(name, store, run=run, created=created, image=image) as current:
         made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
         made |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
-        given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry}
+        given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry_url(registry)}
         given |= {key: address for key, address in made.items() if address}
         result = call(function, given, arguments)
         current.done("" if result is None else str(result))

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import click
 
 from endcap import __version__
 from endcap.errors import EndcapError, UserError, marked
+from endcap.outlets import redact_outlets, traceback_of
 
 COMMANDS = {
     "compare": ("endcap.cli.compare", "Train several models and show them side by side; nothing is registered."),
@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> Any:
     An error is a line on standard error with its code; where the command was called with `--json`, standard output
     holds it as a document too.
     """
+    redact_outlets()
     as_json = _as_json(sys.argv[1:] if arguments is None else arguments)
     try:
         return endcap.main(args=arguments, prog_name="endcap", standalone_mode=False)
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except (EndcapError, OSError) as error:
         # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
-            traceback.print_exc()
+            click.echo(traceback_of(error), err=True, nl=False)
         told = error if isinstance(error, EndcapError) else _system(error)
         if as_json:
             _print_error(told)

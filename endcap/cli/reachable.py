@@ -6,6 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from endcap.errors import Problem, SpecError, UserError
+from endcap.online.address import parse_address
+from endcap.redaction import secret_in
+from endcap.secrets import MLFLOW
 from endcap.spec.shop import Shop
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 - refused
@@ -34,6 +37,9 @@ def check_sources(shop: Shop) -> None:
 
 def check_addresses(arguments: dict[str, Any]) -> None:
     """Raises UserError where a run's store or registry, or what else it is to read, is a place of this machine."""
+    from endcap.registry import check_address
+    from endcap.store.s3 import split_address
+
     store, registry = arguments["store"], arguments.get("registry")
     if "://" not in store or store.startswith("file:"):
         raise UserError(
@@ -42,6 +48,8 @@ def check_addresses(arguments: dict[str, Any]) -> None:
             option="--store",
             found=store,
         )
+    if store.startswith(_BUCKET):
+        split_address(store)  # which refuses credentials in it
     if (customers := arguments.get("customers")) is not None and not customers.startswith(_BUCKET):
         raise UserError(
             f"--customers {customers}: a cluster cannot reach a file of this machine; give s3://bucket/…",
@@ -50,21 +58,31 @@ def check_addresses(arguments: dict[str, Any]) -> None:
             found=customers,
         )
     online = arguments.get("online", "")
-    if online.startswith("sqlite:") or urlsplit(online).hostname in _LOOPBACK:
+    server = parse_address(online) if online.startswith(("redis:", "rediss:")) else None
+    if online.startswith("sqlite:") or (server is not None and server.host in _LOOPBACK):
         raise UserError(
             "--online: a cluster cannot reach an online store of this machine; give its address there",
             code="cli.unreachable-from-cluster",
             option="--online",
         )
-    if urlsplit(online).password is not None:
+    if server is not None and not {"username", "password"}.isdisjoint(server.options):
         raise UserError(
             "--online: a password would be shown in KFP's pages; leave the option out, and put the address into the "
             "Secret of the step, as ENDCAP_ONLINE (pipeline.steps.recommend.secrets)",
             code="cli.password-shown",
             option="--online",
         )
-    if registry is not None:
+    if registry:
+        check_address(registry)
         parts = urlsplit(registry)
+        if parts.username is not None or secret_in(registry):
+            raise UserError(
+                "--registry: a password would be shown in KFP's pages; give the address without it, and put "
+                f"{MLFLOW[0]} and {MLFLOW[1]}, or {MLFLOW[2]}, into the Secret of every step (pipeline.secret)",
+                code="cli.password-shown",
+                option="--registry",
+                variables=list(MLFLOW),
+            )
         if parts.scheme not in ("http", "https") or parts.hostname in _LOOPBACK:
             raise UserError(
                 f"--registry {registry}: a cluster cannot reach it; give MLflow's address there, such as "

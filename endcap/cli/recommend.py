@@ -24,6 +24,7 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.errors import UserError
+from endcap.redaction import redact
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load
 
@@ -96,6 +97,8 @@ def command(
         asked = {"online": named, "version": version, "customers": customers, "logical_date": logical_date}
         asked |= {"registry": registry}
         arguments = {name: value for name, value in asked.items() if value}
+        if "registry" in given:
+            arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
         run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
@@ -119,7 +122,7 @@ def command(
 
 
 def _again() -> str:
-    return f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)"
+    return redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (whole parts and finished steps are not repeated)")
 
 
 def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp: set[str]) -> None:

@@ -29,6 +29,7 @@ from endcap.cli.options import (
 from endcap.errors import EndcapError, UserError
 from endcap.project.figures import metric_table
 from endcap.project.running import LocalRun
+from endcap.redaction import redact
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load
@@ -83,7 +84,7 @@ def command(
     loaded = load(spec, env=env, sets=sets)
     if logical_date:
         parse_date(logical_date)
-    again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished steps are not repeated)"
+    again = redact(f"{shlex.join(['endcap', *sys.argv[1:]])}   (finished steps are not repeated)")
     if on == "kfp":
         if context.get_parameter_source("online") is _Source.COMMANDLINE:
             raise UserError(
@@ -95,6 +96,8 @@ def command(
 
         arguments = {"logical_date": logical_date} if logical_date else {}
         arguments |= {name: value for name, value in (("store", store_url), ("registry", registry)) if value}
+        if context.get_parameter_source("registry") is _Source.COMMANDLINE:
+            arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
         verdict = run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from endcap.errors import UserError
@@ -10,6 +9,7 @@ from endcap.online.base import NO_ITEM, Found, Keys, OnlineStore, RecentEvent, W
 from endcap.online.guard import Guarded, LookUp, Rows
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, feature_table, owners_of, session_owner
 from endcap.online.visits import Visits
+from endcap.secrets import variable
 
 ONLINE = "ENDCAP_ONLINE"
 """The environment variable that holds the store's address."""
@@ -81,5 +81,5 @@ def online_url(given: str = "", store_root: str = "") -> str | None:
 
     None where that is `none`, or there is none.
     """
-    found = given or os.environ.get(ONLINE) or (default_online(store_root) if store_root else None)
+    found = given or variable(ONLINE) or (default_online(store_root) if store_root else None)
     return None if found == NONE else found

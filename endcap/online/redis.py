@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice, starmap
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import orjson
 from redis import Redis
@@ -37,8 +36,10 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from endcap.addresses import ENCODED
 from endcap.causes import tls_trouble
-from endcap.errors import OnlineStoreError, UserError
+from endcap.errors import OnlineStoreError
+from endcap.online.address import parse_address
 from endcap.online.base import (
     Found,
     OnlineStore,
@@ -65,27 +66,22 @@ class RedisStore(OnlineStore):
 
     def __init__(self, url: str, shop: str, timeout: float) -> None:
         self._prefix = f"endcap:{checked(shop)}:"
-        try:
-            # No tries again: whoever serves has no time for them, and whoever writes tries the whole again.
-            self._redis = Redis.from_url(
-                url,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                socket_keepalive=True,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                driver_info=None,
-            )
-            parts = urlsplit(url)
-            # The password is part of the address, and of no message.
-            self._where = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}"
-        except ValueError as error:
-            raise UserError(
-                f"online store redis://…: {error}; allowed: redis://[USER:PASSWORD@]HOST:PORT[/DB]",
-                code="online.address-malformed",
-                found="redis://…",
-                allowed=["redis", "rediss", "sqlite"],
-            ) from None
+        address = parse_address(url)
+        # No tries again: whoever serves has no time for them, and whoever writes tries the whole again.
+        self._redis = Redis(
+            host=address.host,
+            port=address.port,
+            ssl=address.tls,
+            **address.options,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+        # The password is part of the address, and of no message.
+        self._where = address.shown
         texts = (READ, APPEND, ADD, WRITE, PUBLISH, VERSIONS, DROP)
         self._scripts = {text: self._redis.register_script(text) for text in texts}
 
@@ -193,7 +189,7 @@ def _refused(where: str, error: Exception) -> OnlineStoreError:
         return OnlineStoreError(f"{told} ({text})", code="online.cluster-unsupported", store=where, reason=text)
     if isinstance(error, AuthenticationError):
         told = f"online store {where}: it wants another user or password, which are part of the address ({text})"
-        return OnlineStoreError(told, code="online.credentials-refused", store=where, reason=text)
+        return OnlineStoreError(f"{told}; {ENCODED}", code="online.credentials-refused", store=where, reason=text)
     if (no_tls := tls_trouble(error)) is not None:
         told = (
             f"online store {where}: no TLS ({no_tls}); name its authority in the address by ?ssl_ca_certs=FILE, or "

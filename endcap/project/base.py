@@ -57,9 +57,16 @@ class Base:
         shop: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> Self:
-        """The project of a pipeline's step: a store's address, and resolved specs as documents."""
+        """The project of a pipeline's step: a store's address, and resolved specs as documents.
+
+        A step that takes a registry and is given an empty one uses ENDCAP_REGISTRY's, by which an address with
+        credentials comes; without that, the store's own.
+        """
+        from endcap.registry.address import registry_url
         from endcap.store import open_store
 
+        if "registry" in others:
+            others["registry"] = registry_url(others["registry"])
         return cls(
             open_store(store),
             recommender=Recommender.model_validate(recommender) if recommender else None,

@@ -61,13 +61,14 @@ class LocalRun:
         Raises
         ------
         UserError
-            Where the pipeline needs a registry and the store can hold none.
+            Where the pipeline needs a registry and the store can hold none, or its address is malformed.
         """
         names = parameters_of(pipeline)
-        if "registry" in names and not registry:
-            from endcap.registry import default_uri
+        if "registry" in names:
+            from endcap.registry import check_address, default_uri
 
-            default_uri(store)  # said now, not by a later step, where the store has none
+            # Said now, not by a later step: a malformed address, or a store that has no registry of its own.
+            check_address(registry) if registry else default_uri(store)
         given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
         arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
         return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)

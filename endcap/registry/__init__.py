@@ -1,12 +1,15 @@
 """Packages, and the versions made of them."""
 
+from endcap.registry.address import REGISTRY, check_address, registry_url
 from endcap.registry.figures import log_verdict
 from endcap.registry.register import describe, register
 from endcap.registry.versions import Registry, Version, check_registry, default_uri, find_registry, open_registry
 
 __all__ = [
+    "REGISTRY",
     "Registry",
     "Version",
+    "check_address",
     "check_registry",
     "default_uri",
     "describe",
@@ -14,4 +17,5 @@ __all__ = [
     "log_verdict",
     "open_registry",
     "register",
+    "registry_url",
 ]

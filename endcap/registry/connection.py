@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from endcap.errors import TransientError
+from endcap.registry.address import check_address
 from endcap.registry.failures import THERE, failure_of
+from endcap.secrets import AWS, MLFLOW, clean
 from endcap.store import storage_errors
 from endcap.waiting import Patience, Waiting, watched
 
@@ -48,6 +50,9 @@ class AnswerLostError(TransientError):
 def connect(uri: str) -> Any:
     """An MLflow client of the registry at `uri`, whose calls raise Endcap's errors: at once where trouble lasts, after
     `PATIENCE` where it might have passed."""
+    check_address(uri)
+    # MLflow, and what it sends artifacts by, read these themselves.
+    clean((*MLFLOW, *AWS))
     return _Patient(_ask(lambda: _client(uri), uri), uri)
 
 

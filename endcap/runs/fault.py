@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from endcap.errors import UNNAMED, EndcapError, marked
+from endcap.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Fault:
             # A field that JSON cannot hold must not lose the rest.
             return cls(str(error), code=error.code, fields=json.loads(json.dumps(error.fields, default=str)))
         kind = type(error).__name__
-        return Fault(f"{kind}: {error}", code="step.crashed", fields={"type": kind})
+        return Fault(redact(f"{kind}: {error}"), code="step.crashed", fields={"type": kind})
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self | None:

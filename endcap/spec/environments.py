@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.redaction import redact, secret_in
+from endcap.secrets import variable
 from endcap.spec.base import ApiVersion, Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import absolute
@@ -171,6 +172,8 @@ def resolve(
         Every mistake in the file; an unknown environment, where `spec` is None.
     NotFoundError
         ``ENDCAP_ENVIRONMENTS`` names no file (`spec.no-environments`).
+    UserError
+        A variable's value has a line break inside (`secrets.control-character`).
     """
     variables = os.environ if variables is None else variables
     given = given or {}
@@ -184,11 +187,11 @@ def resolve(
     values: dict[str, str | None] = {}
     origins: dict[str, str] = {}
     for name, names in VARIABLES.items():
-        variable = next((one for one in names if variables.get(one)), None)
+        source = next((one for one in names if variable(one, variables)), None)
         if (value := given.get(name)) is not None:
             values[name], origins[name] = value, "given"
-        elif variable is not None:
-            values[name], origins[name] = variables[variable], variable
+        elif source is not None:
+            values[name], origins[name] = variable(source, variables), source
         elif name in in_file:
             values[name], origins[name] = in_file[name]
         else:

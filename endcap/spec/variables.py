@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
 from endcap.errors import Problem
+from endcap.secrets import variable
 from endcap.spec.nodes import Node
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 def expand(node: Node, key: str, problems: list[Problem], variables: Mapping[str, str] | None = None) -> str:
-    """The text of a node with its variables' values; one that is not set and has no default is a problem."""
-    variables = os.environ if variables is None else variables
+    """The text of a node with its variables' values; one that is not set and has no default is a problem.
+
+    Raises UserError for a value that `endcap.secrets.variable` refuses.
+    """
 
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
-        text = variables.get(name) or default
+        text = variable(name, variables) or default
         if text is None:
             allowed = f"a variable that is set; or a default: ${{{name}:-/some/folder}}"
             problems.append(Problem(node.place, key, f"${{{name}}}, which is not set", allowed, code="unset-variable"))

@@ -25,9 +25,9 @@ from minio.deleteobjects import DeleteObject
 from minio.error import ServerError
 
 from endcap.causes import page_title
-from endcap.errors import NotFoundError
+from endcap.errors import NotFoundError, UserError
 from endcap.store.s3_errors import CONDITION, FOREIGN, NOT_CAPABLE, PageError, code_of, in_short, in_words, may_pass
-from endcap.store.s3_settings import S3Settings
+from endcap.store.s3_settings import ENDPOINTS, S3Settings
 from endcap.waiting import Patience, Waiting
 
 T = TypeVar("T")
@@ -64,15 +64,23 @@ class Bucket:
 
     def __init__(self, name: str, settings: S3Settings) -> None:
         self.name, self.settings = name, settings
-        self._client = Minio(
-            settings.host,
-            access_key=settings.access_key,
-            secret_key=settings.secret_key,
-            session_token=settings.session_token,
-            secure=settings.secure,
-            region=settings.region,
-            http_client=_transport(settings),
-        )
+        try:
+            self._client = Minio(
+                settings.host,
+                access_key=settings.access_key,
+                secret_key=settings.secret_key,
+                session_token=settings.session_token,
+                secure=settings.secure,
+                region=settings.region,
+                http_client=_transport(settings),
+            )
+        except ValueError as error:  # of a host that it does not like
+            raise UserError(
+                f"{ENDPOINTS[0]}: {settings.host} is refused ({error}); allowed: a host's name or number, and a port",
+                code="store.endpoint-malformed",
+                variable=ENDPOINTS[0],
+                found=settings.host,
+            ) from None
 
     def address(self, name: str = "") -> str:
         return f"s3://{self.name}/{name}".rstrip("/")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError, UserError
+from endcap.redaction import HIDDEN
 from endcap.store.base import MANIFEST, Draft, Json, T
 from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import cache_folder
@@ -195,6 +196,14 @@ class S3Store:
 def split_address(address: str) -> tuple[str, str]:
     """Bucket and path of an ``s3://bucket/path`` address. Raises UserError where it names no bucket."""
     bucket, _, path = address.removeprefix(S3).partition("/")
+    if ":" in bucket or "@" in bucket:
+        raise UserError(
+            f"s3://{HIDDEN}: found more than a bucket's name; allowed: s3://bucket or s3://bucket/prefix. Keys are "
+            "named by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the server by ENDCAP_S3_ENDPOINT",
+            code="store.bucket-name",
+            address=f"s3://{HIDDEN}",
+            found=HIDDEN,
+        )
     if not 3 <= len(bucket) <= 63 or not set(bucket) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_"):
         raise UserError(
             f"{address}: found {bucket!r} as the bucket; allowed: s3://bucket or s3://bucket/prefix",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from endcap.addresses import split_server
 from endcap.errors import UserError
+from endcap.redaction import HIDDEN
+from endcap.secrets import AWS, first, variable
 
 SECRET = "endcap-store"  # noqa: S105 (a name)
 """The Kubernetes Secret whose keys become these variables in pods."""
@@ -58,10 +61,10 @@ class S3Settings:
 
 def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings:
     """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
-    given = os.environ if environment is None else environment
-    endpoint = _first(given, ENDPOINTS[:-1]) or _kserves_endpoint(given)
+    endpoint = first(ENDPOINTS[:-1], environment) or _kserves_endpoint(environment)
+    keys = {name: variable(name, environment) for name in AWS}
     missing = [] if endpoint else [ENDPOINTS[0]]
-    missing += [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if not given.get(name)]
+    missing += [name for name in AWS[:2] if not keys[name]]
     if missing or not endpoint:
         examples = {ENDPOINTS[0]: " (such as https://s3.eu-central-1.amazonaws.com or minio:9000)"}
         raise UserError(
@@ -73,56 +76,90 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
             secret=SECRET,
         )
     host, secure = _endpoint(endpoint)
-    ca = given.get(CAS[0]) or _mounted_ca(given) or _first(given, CAS[1:])
-    if ca and not Path(ca).is_file():
-        raise UserError(
-            f"{CAS[0]}: found {ca}, which is no file; name a file of certificates in PEM, or leave it out",
-            code="store.certificates-not-found",
-            variable=CAS[0],
-            found=ca,
-        )
+    region = first(REGIONS, environment) or (None if "amazonaws." in host else "us-east-1")
+    _check_signed(keys, region)
     return S3Settings(
         host=host,
         secure=secure,
-        access_key=given["AWS_ACCESS_KEY_ID"],
-        secret_key=given["AWS_SECRET_ACCESS_KEY"],
-        session_token=given.get("AWS_SESSION_TOKEN") or None,
+        access_key=keys[AWS[0]],
+        secret_key=keys[AWS[1]],
+        session_token=keys[AWS[2]] or None,
         # Servers other than Amazon's answer to this region unless told otherwise; asking would take a right of its own.
-        region=_first(given, REGIONS) or (None if "amazonaws." in host else "us-east-1"),
-        ca=ca,
+        region=region,
+        ca=_certificates(environment),
     )
 
 
-def _kserves_endpoint(given: Mapping[str, str]) -> str | None:
-    endpoint = given.get(ENDPOINTS[-1])
-    plain = endpoint and "://" not in endpoint and given.get("S3_USE_HTTPS") == "0"
+def _check_signed(keys: Mapping[str, str], region: str | None) -> None:
+    """Raise UserError for what cannot stand in a request's headers: the client would fail with an error of Python's."""
+    for name, value in keys.items():
+        if not value.isascii():
+            raise UserError(
+                f"{name}: its value has letters beyond ASCII; allowed: the key as the server gave it",
+                code="store.key-malformed",
+                variable=name,
+            )
+    if region and not re.fullmatch(r"[A-Za-z0-9_-]+", region):
+        raise UserError(
+            f"{REGIONS[0]}: found {region!r}; allowed: a region's name, such as eu-central-1",
+            code="store.region-malformed",
+            variable=REGIONS[0],
+            found=region,
+        )
+
+
+def _certificates(environment: Mapping[str, str] | None) -> str | None:
+    """The file of certificates. Raises UserError where it is none."""
+    folder = variable(MOUNT, environment)
+    mounted = Path(folder) / CA_KEY if folder else None
+    own = variable(CAS[0], environment) or (str(mounted) if mounted is not None and mounted.is_file() else "")
+    file = own or first(CAS[1:], environment)
+    if not file:
+        return None
+    if not Path(file).is_file():
+        raise UserError(
+            f"{CAS[0]}: found {file}, which is no file; name a file of certificates in PEM, or leave it out",
+            code="store.certificates-not-found",
+            variable=CAS[0],
+            found=file,
+        )
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl's own among them
+        raise UserError(
+            f"{CAS[0]}: {file} cannot be read as certificates ({error}); allowed: a file in PEM, which begins with "
+            "-----BEGIN CERTIFICATE-----",
+            code="store.certificates-unreadable",
+            variable=CAS[0],
+            found=file,
+            reason=str(error),
+        ) from None
+    return file
+
+
+def _kserves_endpoint(environment: Mapping[str, str] | None) -> str:
+    endpoint = variable(ENDPOINTS[-1], environment)
+    plain = endpoint and "://" not in endpoint and variable("S3_USE_HTTPS", environment) == "0"
     return f"http://{endpoint}" if plain else endpoint
-
-
-def _mounted_ca(given: Mapping[str, str]) -> str | None:
-    folder = given.get(MOUNT)
-    file = Path(folder) / CA_KEY if folder else None
-    return str(file) if file is not None and file.is_file() else None
 
 
 def _endpoint(given: str) -> tuple[str, bool]:
     """Host with port, and whether it is spoken to by TLS: http:// switches that off."""
-    parts = urlsplit(given if "://" in given else f"https://{given}")
     allowed = "host, host:port, http://host:port or https://host:port"
     try:
-        more = parts.path.strip("/") or parts.query or parts.username
-        wrong = parts.scheme not in ("http", "https") or not parts.hostname or bool(more) or parts.port == 0
+        parts = split_server(given if "://" in given else f"https://{given}")
+        more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        wrong = parts.scheme not in ("http", "https") or not parts.hostname or bool(more)
     except ValueError:
         wrong = True
     if wrong:
+        # Whatever stands before an @ may be a key.
+        shown = HIDDEN + given[given.rindex("@") :] if "@" in given else given
         raise UserError(
-            f"{ENDPOINTS[0]}: found {given!r}; allowed: {allowed}. The bucket is named in the store's address",
+            f"{ENDPOINTS[0]}: found {shown!r}; allowed: {allowed}. The bucket is named in the store's address, keys by "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             code="store.endpoint-malformed",
             variable=ENDPOINTS[0],
-            found=given,
+            found=shown,
         )
     return parts.netloc, parts.scheme == "https"
-
-
-def _first(given: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((given[name] for name in names if given.get(name)), None)

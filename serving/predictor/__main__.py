@@ -19,10 +19,10 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError, marked
-from endcap.online import open_online
+from endcap.online import NONE, ONLINE, online_url, open_online
 
 from ..json_log import CANNOT_RUN, error_fields, log_json_lines
-from .options import arguments
+from .options import arguments, without_online
 from .workers import listen, supervise
 
 PATIENCE = 5.0
@@ -41,9 +41,12 @@ def main(words: Sequence[str] | None = None) -> int:
     # As a container's first process it would else not hear of its end until it serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
+        given.online = online_url(given.online) or ""
         listener = listen(given.host, given.port) if given.fd is None else socket.socket(fileno=given.fd)
         if given.workers > 1:
-            own = list(sys.argv[1:] if words is None else words)
+            # Workers get it by the environment: it may hold a password, and everybody may read a command line.
+            os.environ[ONLINE] = given.online or NONE
+            own = without_online(sys.argv[1:] if words is None else words)
             return supervise(own, given, listener)
         serve(given, listener)
     except EndcapError as error:

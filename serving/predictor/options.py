@@ -35,7 +35,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--workers", type=_at_least(1, int), default=1, help="processes that share the port, each with the whole model")
     threads = "threads that one ranking may use; left out: the CPU limit, shared by the workers"
     add("--threads", type=_at_least(1, int), default=None, help=threads)
-    add("--online", default=os.environ.get(ONLINE, ""), help=f"the online store's address, or {NONE}; or ${ONLINE}")
+    # Of the environment's no default is made: the help shows defaults.
+    add("--online", default="", help=f"the online store's address, or {NONE}; rather ${ONLINE}: it may hold a password")
     add("--online-timeout", type=_at_least(0.001, float), default=0.05, help="seconds that the online store may take")
     add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
     add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
@@ -47,9 +48,20 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
     if given.variant not in VARIANTS:
         parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
-    given.online = "" if given.online == NONE else given.online
     given.threads = given.threads or max(1, cpu_limit() // given.workers)
     return given
+
+
+def without_online(words: Sequence[str]) -> list[str]:
+    """A command line without the online store's address."""
+    kept: list[str] = []
+    given = iter(words)
+    for word in given:
+        if word == "--online":
+            next(given, None)
+        elif not word.startswith("--online="):
+            kept.append(word)
+    return kept
 
 
 def _at_least(least: float, kind: type) -> type:

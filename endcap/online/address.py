@@ -1,0 +1,120 @@
+"""The address of an online store on a server, read once and strictly.
+
+redis-py takes what it does not understand for something else: a misspelt option becomes an argument that a connection
+does not know, a data base that is no number becomes number 0. Neither is an error of its own before the first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from endcap.addresses import split_server
+from endcap.errors import UserError
+from endcap.redaction import HIDDEN
+
+PORT = 6379
+_SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("a number, such as 0")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise ValueError("true or false")
+    return _SWITCH[text.lower()]
+
+
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        raise ValueError("a file that is there")
+    return text
+
+
+def _demand(text: str) -> str:
+    if text not in ("none", "optional", "required"):
+        raise ValueError("none, optional or required")
+    return text
+
+
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "db": _number,
+    "username": str,
+    "password": str,
+    "client_name": str,
+}
+"""What any address may say after its ?."""
+_TLS: dict[str, Callable[[str], Any]] = {
+    "ssl_cert_reqs": _demand,
+    "ssl_check_hostname": _switch,
+    "ssl_ca_certs": _file,
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+}
+"""What one of `rediss` may say besides."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """An address's meaning. options: of a connection, credentials among them. shown: the address without these."""
+
+    tls: bool
+    host: str
+    port: int
+    options: dict[str, Any]
+    shown: str
+
+
+def parse_address(url: str) -> ServerAddress:
+    """Read ``redis://USER:PASSWORD@HOST:PORT/DB?OPTION=VALUE``, or the same with ``rediss``; the host may stand alone.
+
+    Raises UserError, which shows neither user nor password.
+    """
+    scheme = url.partition("://")[0]
+    try:
+        parts = split_server(url)
+    except ValueError as error:
+        raise _malformed(f"{scheme}://{HIDDEN}", str(error)) from None
+    host, port = unquote(parts.hostname or "localhost"), parts.port or PORT
+    # Brackets keep the numbers of IPv6 apart from the port.
+    shown = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if parts.fragment:
+        raise _malformed(shown, "a # after the host")
+    allowed = {**_OPTIONS, **(_TLS if scheme == "rediss" else {})}
+    said = {"username": parts.username, "password": parts.password}
+    options: dict[str, Any] = {name: unquote(value) for name, value in said.items() if value}
+    if database := parts.path.strip("/"):
+        options["db"] = _checked(shown, "the data base", database, _number)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in allowed:
+            why = "; Endcap sets the times of connections itself" if "time" in name or "retry" in name else ""
+            raise _malformed(shown, f"the unknown option {name}{why}; options are {', '.join(allowed)}", option=name)
+        if name in options:
+            raise _malformed(shown, f"{name} twice", option=name)
+        options[name] = _checked(shown, name, value, allowed[name])
+    return ServerAddress(scheme == "rediss", host, port, options, shown)
+
+
+def _checked(shown: str, name: str, value: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise _malformed(shown, f"a wrong value of {name}; it must be {error}", option=name) from None
+
+
+def _malformed(shown: str, what: str, **fields: str) -> UserError:
+    return UserError(
+        f"online store {shown}: found {what}. Allowed: redis://HOST:PORT/DB or rediss://HOST:PORT/DB (with TLS), "
+        "USER:PASSWORD and @ before the host where there are such",
+        code="online.address-malformed",
+        found=shown,
+        allowed=["redis", "rediss", "sqlite"],
+        **fields,
+    )

@@ -1,0 +1,60 @@
+"""The ways by which text leaves a process beside Endcap's own lines: tracebacks, log records, warnings.
+
+Libraries write there what they were called with, a data base's address for one. `redact_outlets` is called once by each
+program of Endcap's, before it does anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+import warnings
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+from endcap.redaction import redact
+
+
+def traceback_of(error: BaseException) -> str:
+    """The error's traceback as Python prints it, without secrets."""
+    return redact("".join(traceback.format_exception(error)))
+
+
+@cache
+def redact_outlets() -> None:
+    """Take secrets out of what this process prints of errors that nobody catches, of log records and of warnings."""
+    sys.excepthook = _print_uncaught
+    threading.excepthook = _print_of_thread
+    make, write = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def record(*given: Any, **named: Any) -> logging.LogRecord:
+        made = make(*given, **named)
+        try:
+            text = made.getMessage()
+        except (TypeError, ValueError):  # the caller's mistake, which logging reports itself
+            return made
+        if (shown := redact(text)) != text:
+            made.msg, made.args = shown, None
+        return made
+
+    def warning(*given: Any, **named: Any) -> str:
+        return redact(write(*given, **named))
+
+    logging.setLogRecordFactory(record)
+    warnings.formatwarning = warning
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr, flush=True)
+
+
+def _print_of_thread(of: threading.ExceptHookArgs) -> None:
+    if of.exc_value is not None and not issubclass(of.exc_type, SystemExit):
+        print(f"in thread {of.thread.name if of.thread else '?'}:", file=sys.stderr)
+        _print_uncaught(of.exc_type, of.exc_value, of.exc_traceback)

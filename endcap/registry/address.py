@@ -1,0 +1,107 @@
+"""A registry's address, looked at before MLflow gets it, which tries a misspelt one for minutes."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from endcap.addresses import split_server
+from endcap.errors import UserError
+from endcap.redaction import HIDDEN
+from endcap.secrets import variable
+
+REGISTRY = "ENDCAP_REGISTRY"
+"""The environment variable that holds a registry's address."""
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""Those that MLflow keeps a registry in."""
+_SQLITE = ("timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements", "uri")
+_EXAMPLES = "http://mlflow:5000, sqlite:////folder/mlflow.db or postgresql://HOST/DATABASE"
+
+
+def registry_url(given: str = "") -> str:
+    """Which registry a step is to use: the one given, else the environment's; empty: the store's own."""
+    return given or variable(REGISTRY)
+
+
+def check_address(uri: str) -> None:
+    """Raise UserError where MLflow could not even try the address: of no registry, malformed, or without its driver.
+
+    The error shows no credentials. Nothing is connected to.
+    """
+    scheme, separator, _ = uri.partition("://")
+    base, _, driver = scheme.partition("+")
+    if base in SERVERS and not driver and separator:
+        _parts(uri)
+    elif base in DATABASES and separator:
+        _check_database(uri)
+    elif base not in _plugins():
+        shown = f"{scheme}://{HIDDEN}" if separator else HIDDEN if "@" in uri else uri
+        raise _malformed(shown, "it is none of a server or a data base")
+
+
+def _parts(uri: str) -> None:
+    try:
+        parts = split_server(uri)
+    except ValueError as error:
+        raise _malformed(f"{uri.partition('://')[0]}://{HIDDEN}", f"found {error}") from None
+    if not parts.hostname and parts.scheme in SERVERS:
+        raise _malformed(uri, "found no host")
+
+
+def _check_database(uri: str) -> None:
+    from sqlalchemy import exc, make_url
+
+    scheme = uri.partition("://")[0]
+    if not scheme.startswith("sqlite"):
+        _parts(uri)
+    try:
+        url = make_url(uri)
+        dialect: Any = url.get_dialect()()
+        driver = dialect.import_dbapi()
+    except exc.NoSuchModuleError:
+        raise _no_driver(scheme, scheme.partition("+")[2] or scheme) from None
+    except ImportError as error:
+        raise _no_driver(scheme, error.name or str(error)) from None
+    except (exc.ArgumentError, ValueError):  # their texts quote the address
+        raise _malformed(f"{scheme}://{HIDDEN}", "it cannot be read") from None
+    shown = uri.partition("?")[0]
+    unknown = sorted(set(url.query) - set(_SQLITE))
+    # SQLAlchemy passes over them, with `uri` it hands them to SQLite.
+    if scheme.startswith("sqlite") and "uri" not in url.query and unknown:
+        raise _malformed(
+            shown, f"found the unknown option {unknown[0]}; options are {', '.join(_SQLITE)}", option=unknown[0]
+        )
+    try:
+        _, options = dialect.create_connect_args(url)
+        if driver.__name__ == "psycopg":
+            driver.conninfo.make_conninfo("", **options)
+    except (exc.ArgumentError, TypeError, ValueError):
+        raise _malformed(shown, "found a wrong value of an option") from None
+    except driver.Error as error:
+        raise _malformed(shown, str(error).strip()) from None
+
+
+def _plugins() -> set[str]:
+    """Schemes that MLflow has from elsewhere."""
+    return {"databricks", "databricks-uc"} | {one.name for one in entry_points(group="mlflow.model_registry_store")}
+
+
+def _malformed(shown: str, what: str, **fields: str) -> UserError:
+    return UserError(
+        f"registry {shown}: {what}. Allowed: an address such as {_EXAMPLES}",
+        code="registry.address-malformed",
+        registry=shown,
+        **fields,
+    )
+
+
+def _no_driver(scheme: str, module: str) -> UserError:
+    hint = "postgresql:// takes the one that Endcap brings" if scheme.startswith("postgresql") else "install it"
+    return UserError(
+        f"registry {scheme}://{HIDDEN}: its driver {module} is not installed here; {hint}. Allowed: an address such as "
+        f"{_EXAMPLES}",
+        code="registry.no-driver",
+        scheme=scheme,
+        module=module,
+    )
