@@ -33,9 +33,10 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
         image: str = settings.image or IMAGE,
     ):
         """recommender, shop: the resolved specs (`endcap spec show --json`). store: where artifacts lie. registry:
-        MLflow's address; empty: a data base in the store. logical_date: ISO; only events before it count; empty: all
-        there are. namespace: where the model is served; empty: only the state that serving should have is written.
-        trigger: who started the run, how and why, for its record. image: the image of every step that names no other.
+        MLflow's address; empty: ENDCAP_REGISTRY's, else a data base in the store. logical_date: ISO; only events
+        before it count; empty: all there are. namespace: where the model is served; empty: only the state that serving
+        should have is written. trigger: who started the run, how and why, for its record. image: the image of every
+        step that names no other.
         """
         arguments = {
             "recommender": recommender,

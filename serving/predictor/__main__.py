@@ -19,7 +19,7 @@ from pathlib import Path
 
 from endcap import devices
 from endcap.errors import EndcapError, marked
-from endcap.online import NONE, ONLINE, online_url, open_online
+from endcap.online import NONE, ONLINE, open_online
 
 from ..json_log import CANNOT_RUN, error_fields, log_json_lines
 from .options import arguments, without_online
@@ -33,26 +33,30 @@ log = logging.getLogger("endcap.predictor")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = arguments(words)
-    # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
-    # times as long as on one; large ones go to PyTorch.
-    os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads), "1"
     log_json_lines()
-    # As a container's first process it would else not hear of its end until it serves.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        given.online = online_url(given.online) or ""
-        listener = listen(given.host, given.port) if given.fd is None else socket.socket(fileno=given.fd)
-        if given.workers > 1:
-            # Workers get it by the environment: it may hold a password, and everybody may read a command line.
-            os.environ[ONLINE] = given.online or NONE
-            own = without_online(sys.argv[1:] if words is None else words)
-            return supervise(own, given, listener)
-        serve(given, listener)
+        return run(words)
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=error_fields(error))
         _tell_kubernetes(error)
         return 1
+
+
+def run(words: Sequence[str] | None) -> int:
+    """Serve, or start and watch those who do. Returns the exit status; raises EndcapError where it must not serve."""
+    given = arguments(words)
+    # Read by the numeric libraries as they are imported. NumPy's products are small: on two threads they take up to ten
+    # times as long as on one; large ones go to PyTorch.
+    os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads), "1"
+    # As a container's first process it would else not hear of its end until it serves.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    listener = listen(given.host, given.port) if given.fd is None else socket.socket(fileno=given.fd)
+    if given.workers > 1:
+        # Workers get it by the environment: it may hold a password, and everybody may read a command line.
+        os.environ[ONLINE] = given.online or NONE
+        own = without_online(sys.argv[1:] if words is None else words)
+        return supervise(own, given, listener)
+    serve(given, listener)
     return 0
 
 

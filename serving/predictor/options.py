@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap.cpus import cpu_limit
-from endcap.online import NONE, ONLINE
+from endcap.online import NONE, ONLINE, online_url
 
 from ..names import VARIANTS
 
@@ -18,7 +18,7 @@ MOUNT = Path("/mnt/models")
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Options are spelt as KServe's own servers spell them too; what differs between InferenceServices comes by the
-    environment."""
+    environment. Raises UserError for a variable that `endcap.secrets` refuses."""
     version, variant = os.environ.get("ENDCAP_VERSION"), os.environ.get("ENDCAP_VARIANT", VARIANTS[0])
     parser = argparse.ArgumentParser(
         prog="python -m endcap_serving.predictor",
@@ -48,6 +48,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
     if given.variant not in VARIANTS:
         parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
+    given.online = online_url(given.online) or ""
     given.threads = given.threads or max(1, cpu_limit() // given.workers)
     return given
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 READY = 10.0
 
@@ -35,10 +37,13 @@ class RedisServer:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         limit = time.monotonic() + READY
-        with redis.Redis(port=self.port) as client:
+        # Refused for want of a password, the client would try again for seconds.
+        with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
             while True:
                 try:
                     client.ping()
+                except redis.AuthenticationError:  # of one with a password
+                    return
                 except redis.ConnectionError:
                     assert time.monotonic() < limit, (self.folder / "log").read_text()
                     time.sleep(0.01)

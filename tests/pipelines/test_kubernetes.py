@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import certifi
 import pytest
 
 from endcap.devices import VARIABLE, Request, requested
@@ -70,6 +72,8 @@ def test_every_step_gets_the_stores_secret_and_train_its_own_and_shared_memory(p
         first = package["platform"][name]["secretAsEnv"][0]
         assert (first["secretName"], first["optional"]) == ("my-store", True)
         assert {"secretKey": "AWS_ACCESS_KEY_ID", "envVar": "AWS_ACCESS_KEY_ID"} in first["keyToEnv"]
+        # What MLflow's server is shown: an address with a password would be a parameter, which KFP's pages show.
+        assert {"secretKey": "MLFLOW_TRACKING_TOKEN", "envVar": "MLFLOW_TRACKING_TOKEN"} in first["keyToEnv"]
     own = package["platform"]["train"]["secretAsEnv"][1]
     assert own["keyToEnv"] == [{"secretKey": "token", "envVar": "TRACKER_TOKEN"}]
     (mount,) = package["platform"]["train"]["emptyDirMounts"]
@@ -89,7 +93,7 @@ def test_a_step_reads_the_store_by_the_manifests_secret_too_and_its_certificates
         environment |= {variable: secret[key] for variable, key in keys.items() if key in secret}
         settings = from_environment(environment)
         assert (settings.endpoint, settings.region, settings.ca) == ("http://s3.example.com", "us-east-1", None)
-        (tmp_path / "ca.crt").write_text("certificates")
+        shutil.copy(certifi.where(), tmp_path / "ca.crt")
         settings = from_environment(environment | {"ENDCAP_S3_SECRET": str(tmp_path)})
         assert settings.ca == str(tmp_path / "ca.crt")
 

@@ -47,7 +47,8 @@ def test_what_is_missing_is_said_all_at_once(monkeypatch: pytest.MonkeyPatch) ->
     "endpoint", ["ftp://host", "host:port", "http://host/bucket", "http://me:you@host", "https://"]
 )
 def test_a_wrong_endpoint_is_refused(endpoint: str) -> None:
-    with refused(UserError, "store.endpoint-malformed", variable="ENDCAP_S3_ENDPOINT", found=endpoint):
+    shown = endpoint.replace("http://me:you@", "…@")
+    with refused(UserError, "store.endpoint-malformed", variable="ENDCAP_S3_ENDPOINT", found=shown):
         from_environment(KEYS | {"ENDCAP_S3_ENDPOINT": endpoint})
 
 
