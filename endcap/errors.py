@@ -167,7 +167,7 @@ class SpecError(UserError):
     """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = list(problems)
+        self.problems = [Problem(**redact_all(asdict(problem))) for problem in problems]
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in the spec:"
         super().__init__(

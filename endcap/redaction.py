@@ -16,8 +16,12 @@ _PARAMETERS = (
     r"[\w.-]*password|passwd|pwd|[\w.-]*token|[\w.-]*secret|api_?key|[\w.-]*access_?key|sig|"
     r"X-Amz-Signature|X-Amz-Credential"
 )
+_WORDS = r"(?:ssl|pg)?password|passwd|pwd|secret_access_key|aws_secret_access_key|mlflow_tracking_(?:password|token)"
+"""Names of secrets in a driver's `name=value`, and in a mapping that is printed."""
 SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?P<shown>[?&](?:{_PARAMETERS})=)[^&\s]+", re.IGNORECASE), "a secret in an address"),
+    (re.compile(rf"(?P<shown>(?:^|[\s'\"(,;{{])(?:{_WORDS})=['\"]?)[^\s'\",;)}}]+", re.IGNORECASE), "a password"),
+    (re.compile(rf"(?P<shown>(?P<quote>['\"])(?:{_WORDS})(?P=quote): ?['\"])[^'\"]+", re.IGNORECASE), "a password"),
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"), "a token"),
     (re.compile(r"(?P<shown>)\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "a token"),
     (re.compile(r"(?P<shown>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),

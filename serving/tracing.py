@@ -11,11 +11,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from endcap.secrets import clean
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 SERVER_ERROR = 500
 
 
@@ -66,6 +69,7 @@ def from_environment(service: str, environment: Mapping[str, str] | None = None)
     given = os.environ if environment is None else environment
     if not any(given.get(name) for name in ENDPOINTS) or given.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
+    clean((*ENDPOINTS, *HEADERS))  # the exporter reads them itself
     # Half a second of imports, which nobody pays for who traces nothing.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource

@@ -25,6 +25,10 @@ from endcap.runs import Fault
         ("postgresql://db/mlflow?sslpassword=hunter2", "postgresql://db/mlflow?sslpassword=…"),
         ("https://s3/x?X-Amz-Signature=hunter2&a=1", "https://s3/x?X-Amz-Signature=…&a=1"),
         ("Authorization: Bearer hunter2hunter2", "Authorization: Bearer …"),
+        ("host=db password=hunter2 dbname=mlflow", "host=db password=… dbname=mlflow"),
+        ("connect(user='me', password='hunter2')", "connect(user='me', password='…')"),
+        ("{'user': 'me', 'password': 'hunter/2'}", "{'user': 'me', 'password': '…'}"),
+        ("AWS_SECRET_ACCESS_KEY=hunter2", "AWS_SECRET_ACCESS_KEY=…"),
     ],
 )
 def test_a_secret_is_hidden_wherever_it_stands(text: str, shown: str) -> None:
@@ -44,6 +48,8 @@ def test_a_secret_is_hidden_wherever_it_stands(text: str, shown: str) -> None:
         "redis://redis:6379/0?db=1",
         "me@example.org wrote 3 rows: 2 good",
         "basic arithmetic",
+        "the password: it is wrong (a password, or none)",
+        "max_tokens=5 {'token': 'word'}",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from endcap.addresses import split_server
 from endcap.cluster.client import Cluster
 from endcap.errors import UserError
 
@@ -45,4 +46,20 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
                 path=str(TOKEN),
                 reason=str(error),
             ) from None
+    _check_server(settings.host, files)
     return Cluster(client.ApiClient(settings), settings.host)
+
+
+def _check_server(host: str, files: str) -> None:
+    """Raise UserError where the API server's address could be tried for ever, or holds a password."""
+    try:
+        parts = split_server(host)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise ValueError("no address such as https://10.0.0.1:6443")
+    except ValueError as error:
+        raise UserError(
+            f"{files} cannot be used: found as its server {error}",
+            code="cluster.kubeconfig-unusable",
+            path=files,
+            reason=str(error),
+        ) from None

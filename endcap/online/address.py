@@ -7,7 +7,7 @@ does not know, a data base that is no number becomes number 0. Neither is an err
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -68,7 +68,7 @@ class ServerAddress:
     tls: bool
     host: str
     port: int
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)
     shown: str
 
 

@@ -31,7 +31,7 @@ class LocalRun:
     pipeline: str
     loaded: Loaded
     store: Store
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(repr=False)
     online_store: str = field(default="", repr=False)
 
     @classmethod
