@@ -75,5 +75,5 @@ def _of_descendants() -> Iterator[str]:
 
 def files_with_it(folder: Path) -> list[str]:
     """Files below a folder that hold the planted secret."""
-    found = subprocess.run(["grep", "-rla", PLANTED, str(folder)], capture_output=True, text=True, check=False)
-    return found.stdout.splitlines()
+    listed = subprocess.run(["grep", "-rla", PLANTED, str(folder)], capture_output=True, text=True, check=False)
+    return listed.stdout.splitlines()

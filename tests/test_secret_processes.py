@@ -99,7 +99,7 @@ def test_an_empty_registry_is_the_stores_own_whatever_this_process_inherited(
 
 
 def test_each_module_that_starts_processes_is_known() -> None:
-    found = set()
+    starting = set()
     for file in (path for name in SOURCES for path in (ROOT / name).rglob("*.py")):
         text = file.read_text(encoding="utf-8")
         if "subprocess" not in text and "exec" not in text and "SubprocessRunner" not in text:
@@ -107,5 +107,5 @@ def test_each_module_that_starts_processes_is_known() -> None:
         calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
         starts = ("subprocess.", "asyncio.create_subprocess", "os.exec", "os.spawn", "os.posix_spawn", "os.system")
         if any(call.startswith(starts) or call.endswith("SubprocessRunner") for call in calls):
-            found.add(str(file.relative_to(ROOT)))
-    assert found - {"serving/leash.py"} == set(STARTERS)
+            starting.add(str(file.relative_to(ROOT)))
+    assert starting - {"serving/leash.py"} == set(STARTERS)

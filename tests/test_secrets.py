@@ -71,26 +71,26 @@ def test_mlflow_is_shown_a_token_without_the_line_break_that_its_secret_has(monk
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", f"{PLANTED}\r\n")
     with _server() as (address, headers):
         assert open_registry(address, BUCKET).names() == []
-    assert {one["Authorization"] for one in headers} == {f"Bearer {PLANTED}"}
+    assert {of_request["Authorization"] for of_request in headers} == {f"Bearer {PLANTED}"}
 
 
 def test_kfp_is_shown_a_token_without_the_line_break_that_its_secret_has() -> None:
     with _server() as (address, headers):
         connect_to_kfp(host=address, token=f"{PLANTED}\n").end("r")
-    assert {one["Authorization"] for one in headers} == {f"Bearer {PLANTED}"}
+    assert {of_request["Authorization"] for of_request in headers} == {f"Bearer {PLANTED}"}
 
 
 def test_variables_that_may_hold_a_secret_are_read_in_one_place() -> None:
     """Elsewhere they would be read with their line breaks."""
     secret = {*AWS, *MLFLOW, *KFP, *CAS, *ENDPOINTS, *REGIONS, "KFP_EXISTING_TOKEN"}
     secret |= {name for names in VARIABLES.values() for name in names}
-    found = [
+    elsewhere = [
         f"{file.relative_to(ROOT)}:{node.lineno} {name}"
         for file, tree in _trees()
         for node in ast.walk(tree)
         if (name := _variable_read(node, file)) in secret
     ]
-    assert found == []
+    assert elsewhere == []
 
 
 # Addresses
@@ -313,11 +313,11 @@ def test_what_libraries_print_has_no_secret(capfd: pytest.CaptureFixture[str]) -
 @contextmanager
 def _server() -> Iterator[tuple[str, list[Any]]]:
     """A server that answers everything with an empty object, and the headers of what it was asked."""
-    asked: list[Any] = []
+    received: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.headers)
+            received.append(self.headers)
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", "2")
@@ -333,7 +333,7 @@ def _server() -> Iterator[tuple[str, list[Any]]]:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
+            yield f"http://127.0.0.1:{server.server_port}", received
         finally:
             server.shutdown()
             serving.join()

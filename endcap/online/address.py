@@ -57,6 +57,7 @@ _TLS: dict[str, Callable[[str], Any]] = {
     "ssl_ca_certs": _file,
     "ssl_certfile": _file,
     "ssl_keyfile": _file,
+    "ssl_password": str,
 }
 """What one of `rediss` may say besides."""
 

@@ -84,7 +84,9 @@ def _check_database(uri: str) -> None:
 
 def _plugins() -> set[str]:
     """Schemes that MLflow has from elsewhere."""
-    return {"databricks", "databricks-uc"} | {one.name for one in entry_points(group="mlflow.model_registry_store")}
+    return {"databricks", "databricks-uc"} | {
+        plugin.name for plugin in entry_points(group="mlflow.model_registry_store")
+    }
 
 
 def _malformed(shown: str, what: str, **fields: str) -> UserError:
