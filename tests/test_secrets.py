@@ -15,10 +15,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 
 from endcap.addresses import split_server
-from endcap.cli.main import main
+from endcap.cli.main import COMMANDS, main
 from endcap.cli.reachable import check_addresses
 from endcap.errors import TransientError, UserError
 from endcap.online import online_url, open_online
@@ -286,6 +287,25 @@ def test_a_command_that_fails_shows_no_secret_on_either_stream(
     said = capfd.readouterr()
     assert "error:" in said.err
     assert PLANTED not in said.out + said.err
+
+
+def test_a_traceback_that_is_wanted_shows_no_secret_of_the_error_below(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        try:
+            raise RuntimeError(f"cannot reach postgresql://me:{PLANTED}@db")
+        except RuntimeError as error:
+            raise UserError("it is away", code="registry.fails") from error
+
+    monkeypatch.setitem(sys.modules, "failing", SimpleNamespace(command=click.command()(fail)))
+    monkeypatch.setitem(COMMANDS, "fail", ("failing", ""))
+    monkeypatch.setenv("ENDCAP_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        main(["fail"])
+    said = capfd.readouterr().err
+    assert "RuntimeError: cannot reach postgresql://…@db" in said
+    assert PLANTED not in said
 
 
 def test_what_libraries_print_has_no_secret(capfd: pytest.CaptureFixture[str]) -> None:
