@@ -98,13 +98,12 @@ class LocalRun:
 @contextmanager
 def naming_online(address: str) -> Iterator[None]:
     """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
-    before = os.environ.get(ONLINE)
+    before = {name: value for name, value in os.environ.items() if name == ONLINE}
     if address:
         os.environ[ONLINE] = address
     try:
         yield
     finally:
-        if address and before is None:
+        if address:
             del os.environ[ONLINE]
-        elif address and before is not None:
-            os.environ[ONLINE] = before
+            os.environ.update(before)
