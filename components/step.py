@@ -27,6 +27,7 @@ from endcap.runs.code import IMAGE
 from endcap.runs.start import now
 from endcap.steps import STEPS
 from endcap.waiting import heard_by
+from endcap_components.look import current_look
 
 MARK = "::endcap "
 DEADLINE = "ENDCAP_RUN_DEADLINE"
@@ -50,9 +51,10 @@ class Step:
     def done(self, result: str, summary: str = "", **facts: str) -> str:
         """Report the result's address and one line on it; gives the address back. facts: more, for the record."""
         print(f"{result} {summary}".rstrip(), flush=True)
-        seconds = self.seconds()
-        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds, **facts)
-        self._tell(Done(self.name, result, summary, seconds))
+        seconds, reused = self.seconds(), self._record.is_older(result)
+        more: dict[str, object] = {**facts, **({"reused": True} if reused else {})}
+        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds, **more)
+        self._tell(Done(self.name, result, summary, seconds, reused))
         return result
 
     def failed(self, fault: Fault) -> None:
@@ -79,6 +81,11 @@ def step(
     folder, run = os.environ.get(RUN_FOLDER), current_run(run)
     if image:
         os.environ[IMAGE] = image
+    if (look := current_look()) is not None:
+        look.record = StepRecord(store, run, name, held=True)
+        look.events.append(Started(name))
+        yield Step(name, run, look.events.append, look.record)
+        return
     record = StepRecord(store, run, name)
     tell = _marked_lines(name, Path(folder)) if folder else lambda event: None
     current = Step(name, run, tell, record)

@@ -61,6 +61,8 @@ class Step:
         The optional step without which this one cannot run; empty: none.
     retried
         Whether a pod that failed is started again where the spec does not say.
+    looked_for
+        Whether nothing is left to do where the output is there: a run on this machine then starts no process.
     output
         KFP's name of the output that holds the address.
     """
@@ -80,6 +82,7 @@ class Step:
     optional: bool = False
     needs: str = ""
     retried: bool = True
+    looked_for: bool = False
     output: str = field(default="Output", repr=False)
 
     @property
@@ -103,6 +106,7 @@ STEPS = {
             makes="snapshot",
             kind="snapshots",
             owner="shop",
+            looked_for=True,
             documents=("shop",),
             parameters=("trigger",),
             settings=("shop.events", "shop.items", "shop.customers", "shop.sessions.by"),
@@ -116,6 +120,7 @@ STEPS = {
             makes="dataset",
             kind="datasets",
             owner="shop",
+            looked_for=True,
             documents=("shop",),
             inputs=("snapshot",),
             parameters=("logical_date",),
@@ -136,6 +141,7 @@ STEPS = {
             entry="endcap.training.train:train",
             makes="trained",
             kind="trained",
+            looked_for=True,
             inputs=("dataset",),
             parameters=("registry",),
             settings=(
@@ -159,6 +165,7 @@ STEPS = {
             entry="endcap.evaluation.judge:judge",
             makes="verdict",
             kind="verdicts",
+            looked_for=True,
             documents=("recommender", "shop"),
             inputs=("dataset", "trained"),
             parameters=("registry",),
@@ -182,6 +189,7 @@ STEPS = {
             entry="endcap.training.refit:refit",
             makes="package",
             kind="packages",
+            looked_for=True,
             inputs=("verdict",),
             settings=("*",),
         ),

@@ -153,7 +153,7 @@ class Server:
                 for step in steps:
                     own = said(step) if step not in told else None
                     if own and own.state == "done":  # a task that KFP does not list
-                        listen(Done(step, own.result, own.summary, own.seconds))
+                        listen(Done(step, own.result, own.summary, own.seconds, own.reused))
                 return _verdict(found, Failed.kind in told.values(), listen, recorded)
             if deadline is not None and found.created_at and datetime.now(UTC) > found.created_at + deadline + GRACE:
                 self.end(run)

@@ -35,6 +35,8 @@ from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.step import MARK
 
+from .found import looking_first
+
 
 def run(
     loaded: Loaded,
@@ -69,6 +71,7 @@ def run(
         (folder / "kfp.log").open("w") as log,
         _environment({RUN_FOLDER: str(folder), **by_variables}),
         _quiet_logging(),
+        looking_first(folder),
     ):
         warnings.simplefilter("ignore")
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))

@@ -66,7 +66,9 @@ def _family(
 def ended(step: str, now: Seen, said: StepRun | None) -> Done | Failed | None:
     """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
     if now.state in ("SUCCEEDED", "SKIPPED"):
-        return Done(step, said.result if said else "", said.summary if said else "", now.seconds)
+        if said is None:
+            return Done(step, seconds=now.seconds)
+        return Done(step, said.result, said.summary, now.seconds, said.reused)
     if now.state != "FAILED":
         return None
     fault = said.fault if said else None

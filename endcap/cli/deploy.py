@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.cluster import cluster_options
-from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
+from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.stores import existing_registry, existing_store
 from endcap.deploy import Target, deploy, describe, read_state, set_shadow, set_share, trial_store
 from endcap.errors import UserError
 from endcap.store import Store
@@ -62,7 +63,7 @@ def command(
     With --namespace the cluster is made to serve it, and what it then really does is read back: its InferenceService
     is created or patched, step by step. Without --version, --share and --shadow the state stays as it is.
     """
-    store = opened(store_url)
+    store = existing_store(store_url)
     if dry_run:
         if not namespace:
             raise UserError(
@@ -106,9 +107,7 @@ def _shadow(state: Deployment, version: str | None, share: float | None, store: 
                 options=["--shadow"],
             )
         return set_shadow(name, before, share or before.share, store)
-    from endcap.registry import open_registry
-
-    one = open_registry(registry, store).version(name, version)
+    one = existing_registry(registry, store).version(name, version)
     if one.state == "rejected":
         raise UserError(
             f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
@@ -177,9 +176,7 @@ def _render(state: Deployment, store: Store, folder: Path) -> None:
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:
     """Deploy with the spec that the version was made by."""
-    from endcap.registry import open_registry
-
-    registered = open_registry(registry, store).version(recommender, version)
+    registered = existing_registry(registry, store).version(recommender, version)
     if registered.state == "pending":
         raise UserError(
             f"version {version} waits for a person: endcap registry approve {recommender} {version} --why …",

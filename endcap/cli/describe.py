@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from endcap.cli.options import env_option, json_option, opened, print_json, set_option, store_option
+from endcap.cli.options import env_option, json_option, print_json, set_option, store_option
+from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError
 from endcap.spec.find import find_spec
 
@@ -41,7 +42,7 @@ def command(
         from endcap.description import describe
         from endcap.events.query import addresses
 
-        store = opened(store_url)
+        store = existing_store(store_url)
         log, made = addresses(store, shop=spec, snapshot=snapshot, dataset=dataset)
         description = Description(describe(log, made, store))
     else:

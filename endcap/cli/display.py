@@ -12,6 +12,7 @@ from endcap.errors import EndcapError
 from endcap.progress import Notice
 from endcap.runs import Absent, Done, Event, Failed, Progress, Silent, Started
 from endcap.runs.record import KILLED
+from endcap.runs.text import took_text
 
 
 class Display:
@@ -53,11 +54,11 @@ class Display:
                     click.echo(f"    {step}: {line}")
                 else:
                     self._show(f"  … {step:<9} {line}")
-            case Done(step, result, summary, seconds):
+            case Done(step, result, summary, seconds, reused):
                 if step in self._running:
                     self._running.remove(step)
                 self.results[step] = result
-                self._line("✓", "green", step, seconds, summary or result)
+                self._line("✓", "green", step, took_text(seconds, reused), summary or result)
             case Failed():
                 self._failed = event
             case Absent(step, reason):
@@ -68,7 +69,7 @@ class Display:
 
     def failed(self, step: str) -> None:
         """A step of this process has failed; its error is told by whoever catches it."""
-        self._line("⨯", "red", step, time.monotonic() - self._begun, "failed")
+        self._line("⨯", "red", step, took_text(time.monotonic() - self._begun), "failed")
 
     def failure(self, error: EndcapError) -> EndcapError:
         """The error of a run that stopped: step, cause, where to look, and the command that goes on."""
@@ -80,7 +81,7 @@ class Display:
             message = f"{error}\n{self._where(None)}\n  again: {self._again}"
             return EndcapError(message, code=error.code, **{**error.fields, "run": self._run})
         step, fault = failed.step, failed.fault
-        self._line("⨯", "red", step, failed.seconds, "failed")
+        self._line("⨯", "red", step, took_text(failed.seconds), "failed")
         message = f"step {step} failed: {fault.message}\n{self._where(step)}\n  again: {self._again}"
         return EndcapError(message, code=fault.code, **{**fault.fields, "run": self._run, "step": step})
 
@@ -101,9 +102,9 @@ class Display:
             if "://" in self.results.get(step, ""):
                 click.echo(f"  {step:<9} {self.results[step]}")
 
-    def _line(self, mark: str, colour: str, step: str, seconds: float, said: str) -> None:
+    def _line(self, mark: str, colour: str, step: str, took: str, said: str) -> None:
         self._clear()
-        click.echo(f"  {click.style(mark, fg=colour)} {step:<9} {seconds:6.1f} s  {said}".rstrip())
+        click.echo(f"  {click.style(mark, fg=colour)} {step:<9} {took}  {said}".rstrip())
 
     def _show(self, line: str) -> None:
         if self._live:

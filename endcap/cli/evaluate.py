@@ -19,6 +19,7 @@ from endcap.cli.options import (
     verbose_option,
 )
 from endcap.cli.run import print_comparison
+from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE
 from endcap.spec.base import parse_date
@@ -104,5 +105,6 @@ def _opened(
             code="cli.option-not-here",
             options=["--set"],
         )
+    existing_store(places["store"])
     project, version = open_version(named, spec=None if shop_of is None else find_spec(shop_of), **places)
     return project, version.version

@@ -13,7 +13,6 @@ from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE, online_url, open_online
 from endcap.spec.environments import VARIABLES, Places, resolve
 from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
-from endcap.store import Store, open_store
 
 _Source = click.core.ParameterSource
 _PLACES = "endcap.places"
@@ -153,11 +152,6 @@ def surplus_options(names: Iterable[str], why: str) -> UserError:
     """The error of options that would be passed over. names: of the command's parameters."""
     options = [f"--{name.replace('_', '-')}" for name in names]
     return UserError(f"{', '.join(options)}: {why}", code="cli.option-not-here", options=options)
-
-
-def opened(store_url: str) -> Store:
-    """The store an option names."""
-    return open_store(store_url)
 
 
 def online_meant(given: str, store_root: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.options import env_option, json_option, opened, print_json, store_option
+from endcap.cli.options import env_option, json_option, print_json, store_option
+from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError, UserError
 from endcap.spec.find import find_spec
 
@@ -55,7 +56,7 @@ def command(
     if as_csv and as_json:
         raise UserError("give either --csv or --json", code="query.invalid")
     which: dict[str, Any] = {"shop": _shop(spec, env), "snapshot": snapshot, "dataset": dataset}
-    store = opened(store_url)
+    store = existing_store(store_url)
     if sql is None:
         _print_tables(tables(store, **which), as_json)
         return

@@ -14,7 +14,6 @@ from endcap.cli.options import (
     env_option,
     kfp_options,
     online_option,
-    opened,
     reason_option,
     registry_option,
     set_option,
@@ -23,6 +22,7 @@ from endcap.cli.options import (
     surplus_options,
     verbose_option,
 )
+from endcap.cli.stores import existing_store
 from endcap.errors import UserError
 from endcap.redaction import redact
 from endcap.spec.base import parse_date
@@ -88,7 +88,7 @@ def command(
     given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
     _refuse_surplus(given, on, roll_back, dataset, set(kfp))
     if roll_back:
-        _roll_back(loaded, opened(store_url), registry, online, version)
+        _roll_back(loaded, existing_store(store_url), registry, online, version)
     elif on == "kfp":
         from endcap.cli.run_kfp import run_on_kfp
 
@@ -103,7 +103,15 @@ def command(
             arguments["store"] = store_url
         run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
     elif dataset:
-        _make(loaded, opened(store_url), registry, online, version, customers, "" if dataset == "newest" else dataset)
+        _make(
+            loaded,
+            existing_store(store_url),
+            registry,
+            online,
+            version,
+            customers,
+            "" if dataset == "newest" else dataset,
+        )
     else:
         from endcap.cli.run import run_pipeline
 

@@ -14,7 +14,6 @@ from endcap.cli.options import (
     env_option,
     json_option,
     online_option,
-    opened,
     print_json,
     set_option,
     spec_argument,
@@ -22,6 +21,7 @@ from endcap.cli.options import (
 )
 from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.spec.load import load
+from endcap.store import open_store
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
@@ -59,12 +59,12 @@ def command(
     shop = _shop(spec, env, sets)
     with _opened(store_url, online, shop) as published:
         if watch is None:
-            _tell(_refreshed(published, shop, opened(store_url)), as_json)
+            _tell(_refreshed(published, shop, open_store(store_url)), as_json)
             return
         while True:
             begun = time.monotonic()
             try:
-                found = _refreshed(published, _again(_shop(spec, env, sets), shop), opened(store_url))
+                found = _refreshed(published, _again(_shop(spec, env, sets), shop), open_store(store_url))
                 if found["changed"]:
                     _tell(found, as_json, on_a_line=True)
             except EndcapError as error:
@@ -84,7 +84,7 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
 def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
     from endcap.online import online_url, open_online
 
-    url = online_url(given, opened(store_url).root)
+    url = online_url(given, open_store(store_url).root)
     if url is None or url == "none":
         raise UserError(
             "in which online store? Give --online redis://HOST:PORT, or a --store that is a folder",

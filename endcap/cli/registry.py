@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
+from endcap.cli.judged import Judged, judged, names, reasons
+from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.stores import existing_registry, existing_store
 from endcap.runs.start import user
 
 if TYPE_CHECKING:
@@ -31,37 +33,46 @@ def command() -> None:
 @registry_option
 @json_option
 def list_versions(recommender: str | None, store_url: str, registry: str, as_json: bool) -> None:
-    """Versions of RECOMMENDER, oldest first, with the data that made them; without it those of all, a line each."""
-    known = _registry(store_url, registry)
-    if recommender is None:
-        _list_all(known, as_json)
-        return
-    versions = known.versions(recommender)
+    """Versions of RECOMMENDER, oldest first: model, metrics, state, and the data that made them; then the tries that
+    the gate failed or left undecided. Without RECOMMENDER a table for each. Nothing is made where nothing is.
+    """
+    from endcap.registry import find_registry
+
+    store = existing_store(store_url)
+    known = existing_registry(registry, store) if registry else find_registry(None, store)
+    shown = [judged(name, known, store) for name in ([recommender] if recommender else names(known, store))]
     if as_json:
-        print_json([asdict(version) for version in versions])
-    elif not versions:
-        click.echo(f"{recommender} has no versions yet; `endcap run` registers the first that passes its gate")
-    for version in [] if as_json else versions:
-        click.echo(_line(version))
+        documents = [one.to_json() for one in shown]
+        print_json(documents[0] if recommender else documents)
+        return
+    click.echo(f"{store.root}{'' if known else ' (no registry)'}", err=True)
+    of_each = [one for one in shown if one.versions or one.tries]
+    if not of_each:
+        who = recommender or "no recommender"
+        has = "has no versions yet" if recommender else "has versions yet"
+        click.echo(f"{who} {has}; `endcap run SPEC` registers the first that passes its gate")
+    for one in of_each:
+        if not recommender:
+            click.echo(click.style(one.recommender, bold=True))
+        click.echo(str(one))
+        if recommender:
+            _describe(one, store)
+
+
+def _describe(one: Judged, store: Store) -> None:
+    """Each version's lineage, and why each try came to nothing."""
+    for version, _ in one.versions:
+        click.echo(f"\n{_line(version)}")
         click.echo(f"    {version.why}")
         for tag in ("dataset", "snapshot", "run", "commit", "image", "train_image", "refit_image"):
             if version.tags.get(tag):
                 click.echo(f"    {tag:<11} {version.tags[tag]}")
         click.echo(f"    {'package':<11} {version.package}")
-        if found := _report(version, opened(store_url)):
+        if found := _report(version, store):
             click.echo(f"    {'report':<11} {found}")
-
-
-def _list_all(registry: Registry, as_json: bool) -> None:
-    of_each = {name: registry.versions(name) for name in registry.names()}
-    if as_json:
-        print_json({name: [asdict(version) for version in versions] for name, versions in of_each.items()})
-        return
-    if not of_each:
-        click.echo("no recommender has versions yet; `endcap run SPEC` registers the first that passes its gate")
-    for versions in of_each.values():
-        for version in versions:
-            click.echo(_line(version))
+    if one.tries:
+        click.echo("\nNot registered:")
+        click.echo("\n".join(reasons(one.tries)))
 
 
 @command.command()
@@ -72,10 +83,11 @@ def _list_all(registry: Registry, as_json: bool) -> None:
 @place_env_option
 @store_option
 @registry_option
-def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
+@json_option
+def approve(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
     """Let VERSION go on: it becomes the challenger, or the champion where there is none."""
-    click.echo(_line(_registry(store_url, registry).approve(recommender, version, by=by, why=why)))
-    click.echo(f"next: endcap deploy {recommender} --version {version}")
+    decided = _registry(store_url, registry).approve(recommender, version, by=by, why=why)
+    _tell_decided(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
 
 
 @command.command()
@@ -86,15 +98,22 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 @place_env_option
 @store_option
 @registry_option
-def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str) -> None:
+@json_option
+def reject(recommender: str, version: str, by: str, why: str, store_url: str, registry: str, as_json: bool) -> None:
     """Refuse VERSION: it loses the alias challenger, is served no more and is not deployed again."""
     from endcap.deploy import describe, withdraw
 
-    click.echo(_line(_registry(store_url, registry).reject(recommender, version, by=by, why=why)))
-    state = withdraw(recommender, version, opened(store_url))
-    if state is not None:
-        click.echo(f"the canary is taken away: {describe(state)}")
-        click.echo(f"a cluster goes on until it is told: endcap deploy {recommender} --namespace …")
+    decided = _registry(store_url, registry).reject(recommender, version, by=by, why=why)
+    state = withdraw(recommender, version, existing_store(store_url))
+    changed = (
+        []
+        if state is None
+        else [
+            f"the canary is taken away: {describe(state)}",
+            f"a cluster goes on until it is told: endcap deploy {recommender} --namespace …",
+        ]
+    )
+    _tell_decided(decided, as_json, *changed)
 
 
 @command.command()
@@ -103,16 +122,23 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 @place_env_option
 @store_option
 @registry_option
-def promote(recommender: str, version: str, store_url: str, registry: str) -> None:
+@json_option
+def promote(recommender: str, version: str, store_url: str, registry: str, as_json: bool) -> None:
     """Make an approved VERSION the champion."""
-    click.echo(_line(_registry(store_url, registry).promote(recommender, version)))
-    click.echo(f"next: endcap deploy {recommender} --version {version}")
+    decided = _registry(store_url, registry).promote(recommender, version)
+    _tell_decided(decided, as_json, f"next: endcap deploy {recommender} --version {version}")
+
+
+def _tell_decided(version: Version, as_json: bool, *lines: str) -> None:
+    """A version after a decision. lines: what follows of it."""
+    if as_json:
+        print_json(asdict(version))
+        return
+    click.echo("\n".join([_line(version), *lines]))
 
 
 def _registry(store_url: str, registry: str) -> Registry:
-    from endcap.registry import open_registry
-
-    return open_registry(registry, opened(store_url))
+    return existing_registry(registry, existing_store(store_url))
 
 
 def _report(version: Version, store: Store) -> str | None:

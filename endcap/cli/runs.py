@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from endcap.cli.options import json_option, opened, place_env_option, print_json, store_option
+from endcap.cli.options import json_option, place_env_option, print_json, store_option
+from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError
 from endcap.runs import find_run, list_runs, read_run, read_specs
 from endcap.runs.logs import follow as follow_logs
@@ -48,7 +49,7 @@ def command() -> None:
 @json_option
 def list_command(recommender: str | None, limit: int, store_url: str, as_json: bool) -> None:
     """The latest runs, of RECOMMENDER or of all, newest first."""
-    runs = list_runs(opened(store_url), recommender, limit=limit)
+    runs = list_runs(existing_store(store_url), recommender, limit=limit)
     if as_json:
         print_json([run.to_json() for run in runs])
     elif runs:
@@ -64,7 +65,7 @@ def list_command(recommender: str | None, limit: int, store_url: str, as_json: b
 @json_option
 def show(run: str, store_url: str, as_json: bool) -> None:
     """Who started RUN, when and why, of what; what each step gave; how it ended."""
-    store = opened(store_url)
+    store = existing_store(store_url)
     shown = read_run(store, run)
     if as_json:
         print_json({**shown.to_json(), "specs": read_specs(store, shown)})
@@ -80,7 +81,7 @@ def show(run: str, store_url: str, as_json: bool) -> None:
 @store_option
 def logs(run: str, step: str, follow: bool, store_url: str) -> None:
     """Print the logs of RUN, or of its STEP alone. For a run on KFP: where its logs are."""
-    store = opened(store_url)
+    store = existing_store(store_url)
     shown = read_run(store, run)
     if "process" not in shown.document and (place := _elsewhere(shown, step)):
         click.echo(place)

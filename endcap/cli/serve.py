@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from endcap.cli.options import online_meant, online_option, opened, place_env_option, store_option
+from endcap.cli.options import online_meant, online_option, place_env_option, store_option
+from endcap.cli.stores import existing_store
 
 
 @click.command()
@@ -26,7 +27,7 @@ def command(recommender: str, port: int, as_json: bool, store_url: str, online: 
     """
     from endcap.project.running import naming_online
 
-    store = opened(store_url)
+    store = existing_store(store_url)
     meant = online_meant(online, store.root)
     serve = entry_points(group="endcap.server")["local"].load()
 

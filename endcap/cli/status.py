@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endcap.cli.options import json_option, opened, place_env_option, print_json, registry_option, store_option
+from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.stores import existing_store
 from endcap.deploy import Deployment, Target, find_state
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
@@ -78,7 +79,7 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
     """Show every recommender: what serves, since when, with which data; its aliases; what waits; its last run."""
     from endcap.registry import find_registry
 
-    store = opened(store_url)
+    store = existing_store(store_url)
     known = find_registry(registry, store)
     found = list(statuses(store, known))
     if as_json:

@@ -61,6 +61,8 @@ def ingest(shop: Shop, store: Store, *, progress: Progress = lambda line: None) 
 def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
     inputs = _inputs(shop, progress)
     work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
+    if known := _known(store, shop, key):
+        return known
     with store.workspace(work, key, progress) as folder, storage_errors(folder):
         known = _known(store, shop, key)  # another run of the same input may have ended while this one waited
         if known:

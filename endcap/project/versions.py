@@ -54,7 +54,7 @@ def open_version(
     from endcap.registry.package import recommender_of
 
     places = resolve(None, None, {"store": store, "registry": registry, "online": online})
-    opened = open_store(places.store)
+    opened = open_store(places.store, create=False)
     version = _version(named, opened, places.registry)
     recommender = recommender_of(opened.fetch(version.package, verify=True))
     shop = _shop(version, opened, spec)

@@ -80,12 +80,10 @@ def check_registry(uri: str | None, store: Store) -> None:
 
 def find_registry(uri: str | None, store: Store) -> Registry | None:
     """The registry at `uri`, or the store's own, or None where neither is there yet; none is made."""
-    if uri:
-        return open_registry(uri, store)
-    if not store.root.startswith("file://"):
+    if not uri and not store.root.startswith("file://"):
         return None
-    file = sqlite_file(default_uri(store))
-    return open_registry(None, store) if file is not None and file.exists() else None
+    file = sqlite_file(uri or default_uri(store))
+    return open_registry(uri, store) if file is None or file.exists() else None
 
 
 @dataclass(frozen=True)

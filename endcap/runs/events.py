@@ -42,13 +42,15 @@ class Progress(_Event):
 
 @dataclass(frozen=True)
 class Done(_Event):
-    """A step has ended well. result: an address, or a value such as a version. seconds: that the step took."""
+    """A step has ended well. result: an address, or a value such as a version. seconds: that the step took. reused:
+    the result was there before the step began, and was not made again."""
 
     kind: ClassVar[str] = "done"
     step: str
     result: str = ""
     summary: str = ""
     seconds: float = 0.0
+    reused: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ class StepRun:
         return str(self.document.get("summary", ""))
 
     @property
+    def reused(self) -> bool:
+        """Whether the result was there before, and was not made again."""
+        return bool(self.document.get("reused"))
+
+    @property
     def fault(self) -> Fault | None:
         return Fault.from_document(self.document) if self.state == FAILED else None
 

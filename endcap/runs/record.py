@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,30 @@ def step_document(store: Store, run: str, step: str) -> Json | None:
 class StepRecord:
     """A step's document. To keep it must never fail the step: what goes wrong is printed."""
 
-    def __init__(self, store: str, run: str, step: str) -> None:
-        self._store, self._run, self._step = store, run, step
+    def __init__(self, store: str, run: str, step: str, *, held: bool = False) -> None:
+        """held: nothing is kept before `keep`."""
+        self._store, self._run, self._step, self._held = store, run, step, held
         self._document: Json = {"step": step, "state": RUNNING, "begun": now(), **_pod()}
 
     def write(self, **facts: Any) -> None:
         """Put the facts into the document."""
         self._document |= facts
+        if not self._held:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the document."""
         self._kept(lambda store: store.write_document(f"runs/{self._run}/{self._step}", self._document))
+
+    def is_older(self, result: str) -> bool:
+        """Whether the step's result is an artifact that was there before the step began."""
+        if not self._store or self._step not in STEPS or not STEPS[self._step].kind:
+            return False
+        try:
+            created = open_store(self._store).manifest(result)["created"]
+        except (EndcapError, OSError):  # the step itself has failed at it, or will not miss it
+            return False
+        return datetime.fromisoformat(created) < datetime.fromisoformat(self._document["begun"])
 
     def begin_run(self, trigger: str) -> None:
         """Write the run's document: on KFP its first step does. trigger: see `Start.from_text`."""

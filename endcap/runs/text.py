@@ -53,6 +53,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def took_text(seconds: float, reused: bool = False) -> str:
+    """A step's seconds; of a result that was there before: `found`."""
+    return f"{'found':>8}" if reused else f"{seconds:6.1f} s"
+
+
 def time_text(moment: datetime | None) -> str:
     """UTC, to the second; a dash where there is none."""
     return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
@@ -83,6 +88,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _step(step: StepRun) -> list[str]:
     said = str(step.fault or step.summary or step.result)
-    line = f"  {_MARKS.get(step.state, '✓')} {step.name:<9} {step.seconds:6.1f} s  {said}".rstrip()
+    took = took_text(step.seconds, step.reused)
+    line = f"  {_MARKS.get(step.state, '✓')} {step.name:<9} {took}  {said}".rstrip()
     address = [f"      {step.result}"] if "://" in step.result else []
     return [line, *address]

@@ -9,6 +9,7 @@ from endcap.store.contents import check_folder, digest_of, storage_errors
 from endcap.store.documents import opened, release, stamped
 from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import FolderStore
+from endcap.store.looking import Readable, looking
 
 __all__ = [
     "CHECKPOINT",
@@ -27,16 +28,22 @@ __all__ = [
 ]
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, create: bool = True) -> Store:
     """The store at `url`: a folder's path, a ``file://`` address, or ``s3://bucket/prefix``.
 
-    Raises UserError where the address, or what the environment says of the S3 server, is wrong; StorageError.
+    create: make the folder that is not there; else NotFoundError. Within `only_look` the store can only be read. Raises
+    UserError where the address, or what the environment says of the S3 server, is wrong; StorageError.
     """
+    store = _opened(url, create)
+    return Readable(store) if looking() else store
+
+
+def _opened(url: str, create: bool) -> Store:
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return FolderStore(Path(url))
+        return FolderStore(Path(url), create=create)
     if scheme == "file":
-        return FolderStore(Path(rest))
+        return FolderStore(Path(rest), create=create)
     if scheme == "s3":
         # The client costs half a second to import.
         from endcap.store.bucket import Bucket

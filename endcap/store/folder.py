@@ -33,10 +33,12 @@ FILE = "file://"
 class FolderStore:
     """See `Store`. An artifact is written beside its place and renamed into it, its manifest last."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, create: bool = True) -> None:
         self.path = root.expanduser().resolve()
         self.root = f"file://{self.path}"
         self._resolver = Resolver(self)
+        if not create and not self.path.is_dir():
+            raise NotFoundError(f"there is no store at {self.path}", code="store.absent", store=self.root)
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 

@@ -162,7 +162,9 @@ def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     assert store.read_document("deployments/home") is None
     passing = said(capsys, "evaluate", spec, *where, "--set", "gate.conditions=[]", "--logical-date", "2024-03-15")
     assert "gate passed" in passing
-    assert said(capsys, "registry", "list", "home", *where[2:]).startswith("home has no versions yet")
+    listed = json.loads(said(capsys, "registry", "list", "home", *where[2:], "--json"))
+    assert listed["versions"] == []
+    assert [(one["outcome"], one["verdict"]) for one in listed["tries"]] == [("failed", told["address"])]
 
 
 def test_a_version_is_judged_by_its_package_or_by_its_recipe(

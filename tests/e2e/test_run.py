@@ -119,7 +119,7 @@ def test_killed_again_and_again_it_registers_one_model_which_serves_everyone(
     assert [run["state"] for run in runs] == ["succeeded", *["killed"] * len(STEPS)]
     assert {run["error"]["code"] for run in runs[1:]} == {"step.killed"}
     assert status["last_run"]["run"] == runs[0]["run"]
-    versions = json.loads(endcap(folder, "registry", "list", "corner", "--json").stdout)
+    versions = json.loads(endcap(folder, "registry", "list", "corner", "--json").stdout)["versions"]
     assert [(version["version"], version["state"], version["aliases"]) for version in versions] == [
         ("1", "approved", ["champion"])
     ]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kfp.local import subprocess_task_handler
 
 from endcap.cli.main import main
 from endcap.errors import SpecError, UserError
@@ -40,6 +41,20 @@ def checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_checks.py").write_text(CHECKS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_checks", raising=False)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The functions that KFP's local runner starts a process for."""
+    names: list[str] = []
+    start = subprocess_task_handler.run_local_subprocess
+
+    def noted(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        names.append(full_command[full_command.index("--function_to_execute") + 1])
+        return int(start(full_command=full_command, env_vars=env_vars))
+
+    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", noted)
+    return names
 
 
 def after(package: Json, step: str) -> list[str]:
@@ -130,7 +145,7 @@ def test_an_overlay_puts_steps_in_and_switches_them_off(tmp_path: Path) -> None:
 
 
 def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is_passed_over(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], started: list[str]
 ) -> None:
     guide = (ROOT / "docs" / "pipelines.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "my_shop" in block)
@@ -161,3 +176,9 @@ def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is
     assert "step prices failed: an item costs" in capfd.readouterr().err
     newest = list_runs(open_store("store"))[0]
     assert (newest.state, newest.failed_step) == ("failed", "prices")
+
+    # What is there is found, and no process is started for it; a function of one's own is called each time.
+    assert started == ["ingest", "own", "features", "report", "own", "report"]
+    assert [(step.name, step.reused) for step in newest.steps] == [("ingest", True), ("prices", False)]
+    assert newest.steps[0].result == run.steps[0].result
+    assert run.steps[0].result in (tmp_path / "store" / "runs" / newest.name / "ingest.log").read_text()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -50,17 +51,29 @@ def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Stor
 
 
 def test_all_recommenders_are_listed_a_line_a_version(shop_store: Store, recommender: Recommender) -> None:
-    assert CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output == "{}\n"
+    assert CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output == "[]\n"
     registry = Registry(default_uri(shop_store))
     for name in ("toys", "shoes", "toys"):
         registry.add(name, f"packages/{name}/{len(registry.versions(name))}", "approved", "a test", {})
     assert registry.names() == ["shoes", "toys"]
-    listed = CliRunner().invoke(list_versions, ["--store", shop_store.root]).output.splitlines()
-    assert [line.partition(" [")[0].partition(":")[0] for line in listed] == [
-        "shoes version 1",
-        "toys version 1",
-        "toys version 2",
-    ]
+    listed = json.loads(CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output)
+    versions = [(one["recommender"], [version["version"] for version in one["versions"]]) for one in listed]
+    assert versions == [("shoes", ["1"]), ("toys", ["1", "2"])]
+
+
+def test_a_version_is_listed_with_its_figures_beside_the_tries_that_came_to_nothing(
+    shop_store: Store, recommender: Recommender
+) -> None:
+    add(shop_store, recommender, "one")
+    judged(shop_store, "v2", passed=False)
+    judged(shop_store, "v3", lacking=["two more days"])
+    listed = json.loads(CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root, "--json"]).output)
+    (version,) = listed["versions"]
+    assert (version["version"], version["metrics"]) == ("1", {"mrr@20": 0.3})
+    assert [one["outcome"] for one in listed["tries"]] == ["failed", "undecided"]
+    shown = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root]).stdout
+    assert max(map(len, shown.splitlines()[:4])) <= 80
+    assert "two more days" in shown
 
 
 def test_a_registry_that_is_not_there_is_not_made(store: Store, shop_store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What was judged of a recommender: its registered versions with their figures, and the tries that came to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from endcap.errors import EndcapError
+from endcap.runs import list_runs
+from endcap.steps import STEPS
+from endcap.store import Store, content_key
+from endcap.tables import text_table
+
+if TYPE_CHECKING:
+    from endcap.registry import Registry, Version
+
+METRICS = ("hr", "mrr", "ndcg")
+"""What a line shows, at the deepest cutoff."""
+RUNS = 100
+"""So many of the latest runs are looked through for recommenders that have no version."""
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of a verdict."""
+
+    verdict: str
+    outcome: str
+    """The gate's word."""
+    model: str
+    metrics: Mapping[str, float]
+    """All that were measured of the model."""
+    cutoff: int
+    why: str
+    judged: datetime | None
+    """UTC."""
+
+    @classmethod
+    def of(cls, verdict: str, store: Store) -> Figures | None:
+        """None where the verdict is not in this store."""
+        from endcap.evaluation.words import describe, word_of
+        from endcap.project.figures import deepest
+        from endcap.spec.naming import description
+
+        try:
+            manifest = store.manifest(verdict)
+        except EndcapError:  # in another store, or no longer there
+            return None
+        facts = manifest["facts"]
+        metrics = facts.get("metrics", {}).get("challenger", {})
+        model = description(facts.get("models", {}).get("challenger") or {"name": ""})
+        judged = datetime.fromisoformat(str(manifest["created"])).astimezone(UTC)
+        return cls(verdict, word_of(facts), model, metrics, deepest(facts) if metrics else 0, describe(facts), judged)
+
+    def shown(self) -> list[float | None]:
+        return [self.metrics.get(f"{name}@{self.cutoff}") for name in METRICS]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A recommender's versions, oldest first, each with its figures, and the tries without a version."""
+
+    recommender: str
+    versions: Sequence[tuple[Version, Figures | None]]
+    tries: Sequence[Figures]
+    """What the gate failed or left undecided, oldest first."""
+
+    def to_json(self) -> Json:
+        versions = []
+        for version, figures in self.versions:
+            model, metrics = (figures.model, figures.metrics) if figures else (None, {})
+            versions.append({**asdict(version), "model": model, "metrics": metrics})
+        return {"recommender": self.recommender, "versions": versions, "tries": [asdict(one) for one in self.tries]}
+
+    def __str__(self) -> str:
+        every = [figures for _, figures in self.versions if figures] + list(self.tries)
+        cutoff = f"@{max(one.cutoff for one in every)}" if every else ""
+        names = [f"{name}{cutoff}" for name in METRICS]
+        rows: list[list[Any]] = []
+        for version, figures in self.versions:
+            state = f"{version.state}, {' and '.join(version.aliases)}" if version.aliases else version.state
+            values = figures.shown() if figures else [None] * len(METRICS)
+            made = datetime.fromtimestamp(version.created / 1000, UTC)
+            rows.append([version.version, figures.model if figures else "", *values, state, _day(made)])
+        rows += [["-", one.model, *one.shown(), f"gate {one.outcome}", _day(one.judged)] for one in self.tries]
+        return text_table(["version", "model", *names, "state", "made"], rows)
+
+
+def judged(recommender: str, registry: Registry | None, store: Store) -> Judged:
+    """What was judged of one recommender. registry: None where there is none."""
+    versions = registry.versions(recommender) if registry else []
+    registered = {content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
+    addresses = store.list(STEPS["evaluate"].folder(recommender))
+    others = [Figures.of(address, store) for address in addresses if content_key(address) not in registered]
+    return Judged(
+        recommender,
+        [(version, _figures(version, store)) for version in versions],
+        [one for one in others if one is not None and one.outcome != "passed"],
+    )
+
+
+def names(registry: Registry | None, store: Store) -> list[str]:
+    """Recommenders that have versions, or were run."""
+    known = {run.recommender for run in list_runs(store, limit=RUNS) if run.recommender}
+    return sorted(known | set(registry.names() if registry else []))
+
+
+def reasons(tries: Iterable[Figures]) -> list[str]:
+    """Why each try came to nothing, with its verdict, two lines each."""
+    return [line for one in tries for line in (f"  - {one.model}: {one.why}", f"    {'verdict':<11} {one.verdict}")]
+
+
+def _figures(version: Version, store: Store) -> Figures | None:
+    verdict = version.tags.get("verdict")
+    return Figures.of(verdict, store) if verdict else None
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d}"

@@ -1,0 +1,57 @@
+"""Stores and registries that a command reads: what is not there is not made, and the error names the right place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from endcap.errors import NotFoundError
+from endcap.spec.environments import VARIABLES
+from endcap.store import Store, open_store
+
+if TYPE_CHECKING:
+    from endcap.registry import Registry
+
+_ABSENT = "store.absent"
+
+
+def existing_store(url: str) -> Store:
+    """The store at `url`. Raises NotFoundError where there is none; it is not made."""
+    try:
+        return open_store(url, create=False)
+    except NotFoundError as error:
+        if error.code != _ABSENT:
+            raise
+        raise _absent(url) from None
+
+
+def existing_registry(registry: str, store: Store) -> Registry:
+    """The registry at an address, or the store's own. Raises NotFoundError where there is none; it is not made."""
+    from endcap.registry import default_uri, find_registry
+
+    known = find_registry(registry, store)
+    if known is None:
+        registry or default_uri(store)  # says that a bucket has none
+        place = registry or f"the store {store.root}"
+        raise NotFoundError(
+            f"there is no registry at {place}, and none was made; `endcap run SPEC` makes one with the first version",
+            code="registry.absent",
+            registry=registry,
+            store=store.root,
+        )
+    return known
+
+
+def _absent(url: str) -> NotFoundError:
+    """The error that names the store that was looked for, and what lies near."""
+    place = Path(url.removeprefix("file://")).expanduser()
+    above = [] if place.is_absolute() else [folder / place for folder in Path.cwd().parents]
+    near = next((str(folder) for folder in above if folder.is_dir()), "")
+    variable = next(iter(VARIABLES["store"]))
+    where = f"There is one at {near}: --store {near}" if near else f"Name yours by --store or {variable}"
+    return NotFoundError(
+        f"there is no store at {place.resolve()}, and none was made. {where}. `endcap run SPEC` makes one",
+        code=_ABSENT,
+        store=str(place.resolve()),
+        near=near,
+    )

@@ -1,0 +1,75 @@
+"""A store that can only be read: what tells whether a step would make anything, by running the step itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+
+from endcap.store.base import Draft, Json, Store
+
+_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+class Unmade(BaseException):
+    """Something would have to be made or written. No handler of errors stops it: the look is over."""
+
+
+@contextlib.contextmanager
+def only_look() -> Iterator[None]:
+    """Within it, a store that is opened can only be read: what would write to it raises `Unmade`."""
+    token = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
+def looking() -> bool:
+    """Whether stores are opened for reading alone."""
+    return _LOOKING.get()
+
+
+class Readable:
+    """See `Store`. What is there can be read; what would write raises `Unmade`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.root = store, store.root
+
+    def find(self, kind: str, key: str) -> str | None:
+        return self._store.find(kind, key)
+
+    def fetch(self, address: str, *, verify: bool = False) -> Path:
+        return self._store.fetch(address, verify=verify)
+
+    def manifest(self, address: str) -> Json:
+        return self._store.manifest(address)
+
+    def list(self, kind: str) -> list[str]:
+        return self._store.list(kind)
+
+    def read_document(self, name: str) -> Json | None:
+        return self._store.read_document(name)
+
+    def list_documents(self, folder: str) -> Sequence[str]:
+        return self._store.list_documents(folder)
+
+    def publish(self, kind: str, key: str) -> contextlib.AbstractContextManager[Draft]:
+        raise Unmade
+
+    @contextlib.contextmanager
+    def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
+        """Only around what is made already: who enters looks with `find` again, and then leaves the folder alone."""
+        if self.find(kind, key) is None:
+            raise Unmade
+        yield Path("/nonexistent")
+
+    def work_folder(self, kind: str, key: str) -> Path:
+        raise Unmade
+
+    def write_document(self, name: str, document: Json) -> None:
+        raise Unmade
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        raise Unmade

@@ -1,0 +1,96 @@
+"""Steps whose artifact is there already: the runner finds it in its own process, and starts none for the step.
+
+KFP's runner on this machine starts a Python for each task, which costs seconds before it does anything. The first
+steps of a run that was made before, or that failed later on, have nothing to do. So the runner first runs the body of
+a step itself, with a store that can only be read: where the body ends, it has found its artifact. Where it would make
+something, or fails, the step's own process starts and does all of it, as if nobody had looked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import itertools
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from endcap.runs import Done
+from endcap.steps import STEPS
+from endcap.store.looking import Unmade
+from endcap_components.look import Look, looked_at
+from endcap_components.step import MARK
+
+
+@contextlib.contextmanager
+def looking_first(folder: Path) -> Iterator[None]:
+    """Within it, KFP's local runner looks before it starts a process. folder: of the steps' logs.
+
+    KFP knows two kinds of runners by their types, and lets none be added: its handler of processes is replaced.
+    """
+    from kfp.local import status, subprocess_task_handler
+
+    # What comes after a step that makes something is given something new: there is nothing to find any more.
+    going = True
+
+    class Handler(subprocess_task_handler.SubprocessTaskHandler):  # type: ignore[misc]
+        def run(self) -> status.Status:
+            nonlocal going
+            step = _argument(self.full_command, "--function_to_execute")
+            if going and step in STEPS and STEPS[step].looked_for:
+                going = _find(step, _argument(self.full_command, "--executor_input"), folder)
+                if going:
+                    return status.Status.SUCCESS
+            return super().run()
+
+    before = subprocess_task_handler.SubprocessTaskHandler
+    subprocess_task_handler.SubprocessTaskHandler = Handler
+    try:
+        yield
+    finally:
+        subprocess_task_handler.SubprocessTaskHandler = before
+
+
+def _find(step: str, given: str, folder: Path) -> bool:
+    """Whether a step has nothing to make; then its outputs are written, and all is told as its process would."""
+    from kfp.dsl.executor import Executor
+
+    said = io.StringIO()
+    component = getattr(importlib.import_module(f"endcap_components.{step}.component"), step)
+    try:
+        with looked_at() as look, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _own_modules():
+            Executor(json.loads(given), component).execute()
+    except (Unmade, Exception, SystemExit):  # of a failure the step's process tells, in the step's log
+        return False
+    if look.record is None or not any(isinstance(event, Done) for event in look.events):
+        return False
+    with (folder / f"{step}.log").open("a") as log:
+        log.write(textwrap.dedent(said.getvalue()))  # KFP has print indent each line
+    _tell(look)
+    return True
+
+
+def _tell(look: Look) -> None:
+    assert look.record is not None
+    look.record.keep()
+    for event in look.events:
+        print(MARK + json.dumps(event.to_json()), flush=True)
+
+
+def _argument(command: Sequence[str], name: str) -> str:
+    """The value that follows an argument of KFP's executor; empty where it is not there."""
+    return next((value for key, value in itertools.pairwise(command) if key == name), "")
+
+
+@contextlib.contextmanager
+def _own_modules() -> Iterator[None]:
+    """A step's process finds modules in the current folder."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before

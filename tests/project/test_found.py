@@ -1,0 +1,54 @@
+"""A look at each step of a pipeline: what is there is found, what is not is not made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import endcap
+from endcap.runs import Done
+from endcap.store import open_store
+from endcap.store.looking import Unmade
+from endcap_components.features.component import features
+from endcap_components.ingest.component import ingest
+from endcap_components.look import looked_at
+from endcap_components.refit.component import refit
+from endcap_components.train.component import train
+
+
+def files(folder: Path) -> set[Path]:
+    return {file for file in folder.rglob("*") if not file.name.startswith(".")}
+
+
+def test_each_step_finds_what_it_made_and_makes_nothing(judged: endcap.Project, folder: Path) -> None:
+    judged.refit()
+    shop, recommender = judged.shop.model_dump(mode="json"), judged.recommender.model_dump(mode="json")
+    made, store = judged._made, judged.store.root
+    before = files(folder)
+    calls: list[tuple[Any, str, dict[str, Any]]] = [
+        (ingest, "snapshot", {"shop": shop}),
+        (features, "dataset", {"shop": shop, "snapshot": made["snapshot"]}),
+        (train, "trained", {"recommender": recommender, "dataset": made["dataset"]}),
+        (refit, "package", {"recommender": recommender, "verdict": made["verdict"]}),
+    ]
+    for component, name, given in calls:
+        with looked_at() as look:
+            assert component.python_func(store=store, **given) == made[name]
+        assert [event.reused for event in look.events if isinstance(event, Done)] == [True]
+    other = {**recommender, "seed": recommender["seed"] + 1}
+    for component, given in (
+        (ingest, {"shop": {**shop, "name": "another"}}),
+        (train, {"recommender": other, "dataset": made["dataset"]}),
+        (refit, {"recommender": other, "verdict": made["verdict"]}),
+    ):
+        with pytest.raises(Unmade), looked_at():
+            component.python_func(store=store, **given)
+    assert files(folder) == before
+
+
+def test_the_look_ends_with_its_block(tmp_path: Path) -> None:
+    with pytest.raises(Unmade), looked_at():
+        open_store(str(tmp_path)).write_document("runs/x", {})
+    open_store(str(tmp_path)).write_document("runs/x", {"run": "x"})
