@@ -12,15 +12,13 @@ from endcap.store import Store, open_store
 if TYPE_CHECKING:
     from endcap.registry import Registry
 
-_ABSENT = "store.absent"
-
 
 def existing_store(url: str) -> Store:
     """The store at `url`. Raises NotFoundError where there is none; it is not made."""
     try:
         return open_store(url, create=False)
     except NotFoundError as error:
-        if error.code != _ABSENT:
+        if error.code != "store.absent":
             raise
         raise _absent(url) from None
 
@@ -35,7 +33,7 @@ def existing_registry(registry: str, store: Store) -> Registry:
         place = registry or f"the store {store.root}"
         raise NotFoundError(
             f"there is no registry at {place}, and none was made; `endcap run SPEC` makes one with the first version",
-            code="registry.absent",
+            code="cli.no-registry",
             registry=registry,
             store=store.root,
         )
@@ -51,7 +49,7 @@ def _absent(url: str) -> NotFoundError:
     where = f"There is one at {near}: --store {near}" if near else f"Name yours by --store or {variable}"
     return NotFoundError(
         f"there is no store at {place.resolve()}, and none was made. {where}. `endcap run SPEC` makes one",
-        code=_ABSENT,
+        code="cli.no-store",
         store=str(place.resolve()),
         near=near,
     )

@@ -34,7 +34,7 @@ def test_nothing_is_made_in_a_wrong_folder_and_the_right_one_is_named(
         with pytest.raises(SystemExit) as ended:
             main([*call, "--json"])
         error = error_in(capsys.readouterr().out)
-        assert (ended.value.code, error["code"]) == (2, "store.absent")
+        assert (ended.value.code, error["code"]) == (2, "cli.no-store")
         assert error["fields"] == {"store": str(wrong / ".endcap" / "store"), "near": near}
         assert list(wrong.iterdir()) == []
         right.mkdir(parents=True, exist_ok=True)
@@ -43,8 +43,9 @@ def test_nothing_is_made_in_a_wrong_folder_and_the_right_one_is_named(
 def test_a_store_without_a_registry_gets_none_by_being_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ("--store", str(tmp_path))
     main(["registry", "list", *where])
+    capsys.readouterr()
     for call in (["promote", "toys", "1"], ["list", "toys", "--registry", f"sqlite:///{tmp_path}/mlflow.db"]):
         with pytest.raises(SystemExit) as ended:
             main(["registry", *call, "--json", *where])
-        assert (ended.value.code, error_in(capsys.readouterr().out)["code"]) == (2, "registry.absent")
+        assert (ended.value.code, error_in(capsys.readouterr().out)["code"]) == (2, "cli.no-registry")
     assert list(tmp_path.iterdir()) == []
