@@ -209,5 +209,9 @@ class OnlineStoreError(EndcapError):
     """The online store is away, slow or full."""
 
 
+class RunInterruptedError(EndcapError):
+    """A person has ended what was going on."""
+
+
 class TransientError(EndcapError):
     """A failure that may pass when tried again."""

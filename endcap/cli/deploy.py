@@ -78,14 +78,18 @@ def command(
     state = read_state(recommender, store) if share is None else set_share(recommender, share, store)
     if shadow is not None or shadow_share is not None:
         state = _shadow(state, shadow, shadow_share, store, registry)
-    if as_json:
-        print_json(state.model_dump(mode="json"))
-    else:
+    told: list[str] = []
+    if not as_json:
         click.echo(describe(state))
     if render is not None:
-        _render(state, store, render)
+        told.append(_render(state, store, render))
     if namespace:
-        _to_cluster(state, store, namespace, (kubeconfig, context), dry_run=dry_run, force=force, wait=wait)
+        place = (kubeconfig, context)
+        told.append(_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
+    if as_json:
+        print_json({**state.model_dump(mode="json"), "told": told})
+    elif told:
+        click.echo("\n".join(told))
 
 
 def _shadow(state: Deployment, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
@@ -130,14 +134,14 @@ def _to_cluster(
     dry_run: bool,
     force: bool,
     wait: bool,
-) -> None:
+) -> str:
+    """What the cluster does now, or would do."""
     from endcap.cluster import connect
     from endcap.deploy.kubernetes import carry_out, preview
 
     cluster, spec = connect(*where), _spec(state, store)
     if dry_run:
-        click.echo(preview(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
-        return
+        return str(preview(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
 
     def wanted() -> Deployment:
         return read_state(state.recommender, store)
@@ -146,7 +150,7 @@ def _to_cluster(
         click.echo(f"  … {line}", err=True)
 
     options: dict[str, Any] = {"force": force, "wait": wait, "progress": told, "lies_at": store.lies_at}
-    click.echo(str(carry_out(spec, wanted, cluster, namespace, **options)))
+    return str(carry_out(spec, wanted, cluster, namespace, **options))
 
 
 def _spec(state: Deployment, store: Store) -> Recommender:
@@ -161,7 +165,7 @@ def _spec_of(package: str, store: Store) -> Recommender:
     return Recommender.model_validate_json((store.fetch(package) / SPEC).read_bytes())
 
 
-def _render(state: Deployment, store: Store, folder: Path) -> None:
+def _render(state: Deployment, store: Store, folder: Path) -> str:
     from endcap.deploy.overlays import render
 
     command = f"endcap deploy {state.recommender} --render {folder}"
@@ -171,7 +175,7 @@ def _render(state: Deployment, store: Store, folder: Path) -> None:
             continue  # Someone has filled it in.
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    click.echo(f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/standard-gpu")
+    return f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/standard-gpu"
 
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:

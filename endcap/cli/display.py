@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, RunInterruptedError
 from endcap.progress import Notice
 from endcap.runs import Absent, Done, Event, Failed, Progress, Silent, Started
 from endcap.runs.record import KILLED
 from endcap.runs.text import took_text
 
+SAY_EVERY = 10.0
+"""Seconds between two lines of a step's progress in a log file or a pipe."""
+
+
+class _Said:
+    """Which of a step's lines are shown where nobody looks on: the first, then at most one in `SAY_EVERY` seconds, and
+    where the step lasted longer than that its last."""
+
+    def __init__(self) -> None:
+        self._shown = -SAY_EVERY
+        self._count, self._held = 0, ""
+
+    def next(self, line: str) -> str:
+        """The line, where it is to be shown now; else empty."""
+        if time.monotonic() - self._shown < SAY_EVERY:
+            self._held = line
+            return ""
+        self._shown, self._held = time.monotonic(), ""
+        self._count += 1
+        return line
+
+    def last(self) -> str:
+        """The step's last line, where it is still to be shown; else empty."""
+        return self._held if self._count > 1 else ""
+
 
 class Display:
     """One line a step: written when it ends; on a terminal, its progress is shown until then.
 
-    results: what each finished step gave. Steps may run side by side.
+    In a pipe or a log file its progress is a line now and then, see `_Said`.
+
+    results: what each finished step gave; done: the events of these. Steps may run side by side.
     """
 
     def __init__(
@@ -29,6 +57,7 @@ class Display:
         """
         self._run = run
         self.results: dict[str, str] = {}
+        self.done: list[Done] = []
         self._where = where
         self._again = again
         self._here = here
@@ -38,6 +67,7 @@ class Display:
         self._failed: Failed | None = None
         self._absent: dict[str, str] = {}
         self._begun = time.monotonic()
+        self._said: dict[str, _Said] = {}
 
     def hear(self, event: Event) -> None:
         match event:
@@ -52,12 +82,17 @@ class Display:
                     click.echo(f"  {click.style('!', fg='yellow')} {step:<9} {text}")
                 elif self._verbose:
                     click.echo(f"    {step}: {line}")
-                else:
+                elif self._live:
                     self._show(f"  … {step:<9} {line}")
+                elif text := self._said.setdefault(step, _Said()).next(line):
+                    click.echo(f"  … {step:<9} {text}")
             case Done(step, result, summary, seconds, reused):
                 if step in self._running:
                     self._running.remove(step)
                 self.results[step] = result
+                self.done.append(event)
+                if text := self._said.pop(step, _Said()).last():
+                    click.echo(f"  … {step:<9} {text}")
                 self._line("✓", "green", step, took_text(seconds, reused), summary or result)
             case Failed():
                 self._failed = event
@@ -85,8 +120,27 @@ class Display:
         message = f"step {step} failed: {fault.message}\n{self._where(step)}\n  again: {self._again}"
         return EndcapError(message, code=fault.code, **{**fault.fields, "run": self._run, "step": step})
 
-    def end(self, steps: Sequence[str], seconds: float, *, stopped: str | None) -> None:
-        """The last lines. stopped: why not all steps are expected, such as a gate that did not pass."""
+    def interrupted(self, left: Mapping[str, str]) -> RunInterruptedError:
+        """The error of a run that a person ended: in which step, what is kept, where to look, and how to go on.
+
+        left: what is kept of an unfinished step, by its name.
+        """
+        self._clear()
+        step = self._running[0] if self._running else None
+        if step is not None:
+            self._line("⨯", "red", step, took_text(time.monotonic() - self._begun), "interrupted")
+        kept = [f"finished steps are kept ({', '.join(self.results)})"] if self.results else ["no step had ended"]
+        kept += [left[step]] if step is not None and step in left else []
+        lines = [f"interrupted{f' in step {step}' if step else ''}: {'; '.join(kept)}", self._where(step)]
+        message = "\n".join(line for line in [*lines, f"  again: {self._again}" if self._again else ""] if line)
+        fields = {"run": self._run, "step": step, "kept": list(self.results)}
+        return RunInterruptedError(message, code="cli.interrupted", **fields)
+
+    def end(self, steps: Sequence[str], seconds: float, *, stopped: str | None) -> dict[str, str]:
+        """The last lines. stopped: why not all steps are expected, such as a gate that did not pass.
+
+        Returns why each step did not run that did not, by its name.
+        """
         self._clear()
         skipped = [step for step in steps if step not in self.results]
         missing = [step for step in skipped if step not in self._absent]
@@ -95,12 +149,14 @@ class Display:
             raise self.failure(
                 EndcapError(f"these steps did not run: {names}", code="run.steps-missing", steps=missing)
             )
-        for step in skipped:
-            click.echo(f"  - {step:<9}           not run: {self._absent.get(step) or stopped}")
+        reasons = {step: self._absent.get(step) or str(stopped) for step in skipped}
+        for step, reason in reasons.items():
+            click.echo(f"  - {step:<9}           not run: {reason}")
         click.echo(f"Done in {seconds:.1f} s. Artifacts:")
         for step in steps:
             if "://" in self.results.get(step, ""):
                 click.echo(f"  {step:<9} {self.results[step]}")
+        return reasons
 
     def _line(self, mark: str, colour: str, step: str, took: str, said: str) -> None:
         self._clear()
@@ -108,7 +164,8 @@ class Display:
 
     def _show(self, line: str) -> None:
         if self._live:
-            click.echo(f"\r\033[K{line[:110]}", nl=False)
+            # A line that wraps could not be taken back.
+            click.echo(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", nl=False)
 
     def _clear(self) -> None:
         if self._live:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from endcap.cli.display import Display
 from endcap.runs import Done, Event, Progress, Started
+from endcap.runs.record import made_before
+from endcap.store import Store
 
 
 class _Made(Protocol):
+    @property
+    def store(self) -> Store: ...
+
     @property
     def address(self) -> str: ...
 
@@ -25,8 +34,9 @@ class Steps:
     """Runs one step after the other. `progress` is what their project is to be opened with."""
 
     def __init__(self, *, verbose: bool, quiet: bool = False) -> None:
-        """quiet: show nothing, where the output is a document."""
-        self._display = Display(run="", verbose=verbose, where=lambda step: "", again="")
+        """quiet: the lines go to standard error, where the output is a document."""
+        again = f"{shlex.join(['endcap', *sys.argv[1:]])}   (what was made is not made again)"
+        self._display = Display(run="", verbose=verbose, where=lambda step: "", again=again)
         self._quiet, self._step = quiet, ""
 
     def progress(self, line: str) -> None:
@@ -35,17 +45,24 @@ class Steps:
 
     def run(self, step: str, make: Callable[[], Made]) -> Made:
         """Run a step; its line is shown when it ends. Raises what the step raises."""
-        self._step, begun = step, time.monotonic()
+        self._step, begun, started = step, time.monotonic(), datetime.now(UTC)
         self._hear(Started(step))
         try:
             made = make()
+        except KeyboardInterrupt:
+            with self._aside():
+                raise self._display.interrupted({}) from None
         except BaseException:
-            if not self._quiet:
+            with self._aside():
                 self._display.failed(step)
             raise
-        self._hear(Done(step, made.address, made.summary, time.monotonic() - begun))
+        seconds, reused = time.monotonic() - begun, made_before(made.store, made.address, started)
+        self._hear(Done(step, made.address, made.summary, seconds, reused))
         return made
 
     def _hear(self, event: Event) -> None:
-        if not self._quiet:
+        with self._aside():
             self._display.hear(event)
+
+    def _aside(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.redirect_stdout(sys.stderr) if self._quiet else contextlib.nullcontext()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 import click
 
 from endcap import __version__
-from endcap.errors import EndcapError, UserError, marked
+from endcap.errors import EndcapError, RunInterruptedError, UserError, marked
 from endcap.outlets import redact_outlets, traceback_of
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 COMMANDS = {
     "compare": ("endcap.cli.compare", "Train several models and show them side by side; nothing is registered."),
     "compile": ("endcap.cli.compile", "Write the generated files: compiled pipelines and JSON schemas."),
@@ -72,15 +78,18 @@ def main(arguments: list[str] | None = None) -> Any:
     redact_outlets()
     as_json = _as_json(sys.argv[1:] if arguments is None else arguments)
     try:
-        return endcap.main(args=arguments, prog_name="endcap", standalone_mode=False)
+        with _second_ends_at_once():
+            return endcap.main(args=arguments, prog_name="endcap", standalone_mode=False)
     except click.ClickException as error:
         if as_json:
             _print_error(_usage(error))
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
+        if as_json:
+            _print_error(RunInterruptedError("interrupted", code="cli.interrupted"))
         click.echo("\ninterrupted", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except (EndcapError, OSError) as error:
         # What the file system refuses is told as it is; a step's own refusals are StorageErrors that say more.
         if os.environ.get("ENDCAP_TRACEBACK"):
@@ -89,7 +98,25 @@ def main(arguments: list[str] | None = None) -> Any:
         if as_json:
             _print_error(told)
         click.echo(f"{click.style('error:', fg='red')} {marked(str(told), told.code)}", err=True)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        sys.exit(INTERRUPTED if isinstance(error, RunInterruptedError) else 2 if isinstance(error, UserError) else 1)
+
+
+@contextlib.contextmanager
+def _second_ends_at_once() -> Iterator[None]:
+    """The first Ctrl-C raises KeyboardInterrupt, as ever; what then still takes long, a second one cuts off."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _as_json(arguments: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from endcap.cli.display import Display
 from endcap.cli.options import (
     date_option,
     env_option,
+    json_option,
     kfp_options,
     online_meant,
     online_option,
@@ -26,6 +27,7 @@ from endcap.cli.options import (
     surplus_options,
     verbose_option,
 )
+from endcap.cli.outcome import Outcome, documented, note
 from endcap.errors import EndcapError, UserError
 from endcap.project.figures import metric_table
 from endcap.project.running import LocalRun
@@ -39,6 +41,12 @@ from endcap.tables import text_table
 
 STOPPED = "the gate did not pass"
 _Source = click.core.ParameterSource
+_LEFT = {
+    "train": "training goes on from its last epoch, a search with its next trial",
+    "refit": "training goes on from its last epoch",
+    "recommend": "whole parts of the lists are not made again",
+}
+"""What of a step's work is kept where it is interrupted."""
 UNDECIDED = 3
 """The exit code where the run ended well, and the evidence was not enough for the gate to decide. A gate that failed
 has decided: its exit code is 0."""
@@ -55,6 +63,7 @@ has decided: its exit code is 0."""
 @online_option
 @reason_option
 @verbose_option
+@json_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
 @click.pass_context
@@ -71,6 +80,7 @@ def command(
     online: str,
     why: str,
     verbose: bool,
+    as_json: bool,
     on: str,
     **kfp: Any,
 ) -> None:
@@ -100,25 +110,31 @@ def command(
             arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is _Source.DEFAULT:
             del arguments["store"]
-        verdict = run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
-        end_undecided(verdict)
+        with documented(as_json, loaded, pipeline, lambda: None) as judged:
+            judged += [
+                run_on_kfp(loaded, pipeline, arguments, spec=str(spec), again=again, why=why, verbose=verbose, **kfp)
+            ]
+        end_undecided(judged[0])
         return
     surplus = sorted(name for name in kfp if context.get_parameter_source(name) is _Source.COMMANDLINE)
     if surplus:
         raise surplus_options(surplus, "only with --on kfp")
-    verdict = run_pipeline(
-        loaded,
-        pipeline,
-        store_url=store_url,
-        registry=registry,
-        online=online,
-        logical_date=logical_date,
-        verbose=verbose,
-        again=again,
-        why=why,
-        asked={"online": online} if pipeline == "recommend" else None,
-    )
-    end_undecided(verdict)
+    with documented(as_json, loaded, pipeline, lambda: open_store(store_url)) as judged:
+        judged += [
+            run_pipeline(
+                loaded,
+                pipeline,
+                store_url=store_url,
+                registry=registry,
+                online=online,
+                logical_date=logical_date,
+                verbose=verbose,
+                again=again,
+                why=why,
+                asked={"online": online} if pipeline == "recommend" else None,
+            )
+        ]
+    end_undecided(judged[0])
 
 
 def run_pipeline(
@@ -163,16 +179,20 @@ def run_pipeline(
         again=again,
         here=True,
     )
-    begun = time.monotonic()
+    outcome, begun = note(Outcome(run.name, logs=str(run.folder), done=display.done)), time.monotonic()
     try:
         run.start(display.hear, how=COMMAND_LINE, why=why)
+    except KeyboardInterrupt:
+        raise display.interrupted(_LEFT) from None
     except UserError:
         raise
     except EndcapError as error:
         raise display.failure(error) from None
     results = display.results
     verdict = opened.manifest(results["evaluate"])["facts"] if "evaluate" in results else None
-    display.end(run.steps, time.monotonic() - begun, stopped=None if verdict is None else stopped_by(verdict))
+    stopped = None if verdict is None else stopped_by(verdict)
+    outcome.seconds, outcome.state = round(time.monotonic() - begun, 3), "succeeded"
+    outcome.not_run = display.end(run.steps, outcome.seconds, stopped=stopped)
     click.echo(f"  logs      {run.folder}")
     if verdict is not None:
         print_report(name, results["evaluate"], opened)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from endcap.cli.display import Display
+from endcap.cli.outcome import Outcome, note
 from endcap.cli.reachable import check_addresses, check_sources
 from endcap.cli.run import STOPPED, print_comparison, stopped_by
 from endcap.errors import EndcapError, UserError
@@ -80,6 +81,7 @@ def run_on_kfp(
     )
     if end:
         server.end(end)
+        note(Outcome(end, "ending", server.page(end)))
         click.echo(f"The run {end} is being ended: {server.page(end)}")
         return None
     name = loaded.recommender.name
@@ -98,6 +100,7 @@ def run_on_kfp(
         click.echo(f"  version   {submitted.version} of endcap-{pipeline}-{name}, {kept}")
     click.echo(f"  page      {server.page(run)}")
     if not wait:
+        note(Outcome(run, page=server.page(run)))
         click.echo(_goes_on(spec, run))
         return None
     try:
@@ -115,6 +118,7 @@ def _follow(
         run=run, verbose=verbose, where=lambda step: f"  run:   {run}\n  page:  {server.page(run)}", again=again
     )
     record = _Record.of(store_url, run)
+    outcome = note(Outcome(run, page=server.page(run), done=display.done))
     begun = time.monotonic()
     steps = order(pipeline, settings)
     try:
@@ -127,6 +131,7 @@ def _follow(
             raise
         raise display.failure(error) from None
     if not display.results:
+        outcome.state = "succeeded"
         click.echo(f"Done. KFP tells nothing of its steps; see {server.page(run)}")
         return None
     verdict = record.facts(display.results.get("evaluate", ""))
@@ -134,7 +139,8 @@ def _follow(
     stopped = None
     if "evaluate" in display.results and "refit" not in display.results:
         stopped = STOPPED if verdict is None else stopped_by(verdict)
-    display.end(steps, time.monotonic() - begun, stopped=stopped)
+    outcome.seconds, outcome.state = round(time.monotonic() - begun, 3), "succeeded"
+    outcome.not_run = display.end(steps, outcome.seconds, stopped=stopped)
     if verdict is not None:
         print_comparison(verdict)
     return verdict

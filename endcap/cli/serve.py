@@ -36,3 +36,5 @@ def command(recommender: str, port: int, as_json: bool, store_url: str, online: 
 
     with naming_online(meant):
         serve(store, recommender, port=port, listener=show)
+    if not as_json:
+        click.echo(f"Serving has ended. What is deployed stays: `endcap serve {recommender}` serves it again")

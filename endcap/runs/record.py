@@ -92,6 +92,15 @@ def step_document(store: Store, run: str, step: str) -> Json | None:
     return store.read_document(f"runs/{run}/{step}")
 
 
+def made_before(store: Store, address: str, moment: datetime) -> bool:
+    """Whether an artifact was there before a moment (with a zone); False where nothing tells."""
+    try:
+        created = str(store.manifest(address)["created"])
+    except (EndcapError, OSError):
+        return False
+    return datetime.fromisoformat(created) < moment
+
+
 class StepRecord:
     """A step's document. To keep it must never fail the step: what goes wrong is printed."""
 
@@ -114,11 +123,7 @@ class StepRecord:
         """Whether the step's result is an artifact that was there before the step began."""
         if not self._store or self._step not in STEPS or not STEPS[self._step].kind:
             return False
-        try:
-            created = open_store(self._store).manifest(result)["created"]
-        except (EndcapError, OSError):  # the step itself has failed at it, or will not miss it
-            return False
-        return datetime.fromisoformat(created) < datetime.fromisoformat(self._document["begun"])
+        return made_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
 
     def begin_run(self, trigger: str) -> None:
         """Write the run's document: on KFP its first step does. trigger: see `Start.from_text`."""

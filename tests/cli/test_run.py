@@ -1,0 +1,94 @@
+"""endcap run as scripts and people at a terminal meet it: interrupted, gone on with, its end as a document."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from endcap.cli import display as module
+from endcap.cli.display import Display
+from endcap.cli.main import main
+from endcap.runs import Done, Progress, Started, list_runs
+from endcap.store import open_store
+from tests.cli.said import error_in
+from tests.pipelines.packages import spec_file
+
+STEPS = """
+  steps:
+    pause: {after: ingest, function: "pauses:until_told"}
+"""
+PAUSES = """
+import pathlib, time
+
+def until_told(store):
+    while not pathlib.Path("told").exists():
+        time.sleep(0.05)
+"""
+RUN = ["run", "toys.yaml", "--pipeline", "features", "--store", "store", "--json"]
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec_file(tmp_path, STEPS)
+    (tmp_path / "pauses.py").write_text(PAUSES)
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *RUN]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("store/runs/*/pause.log")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    shown, said = process.communicate(timeout=30)
+    error = error_in(shown)
+    (canceled,) = list_runs(open_store("store"))
+    assert (process.returncode, error["code"]) == (130, "cli.interrupted")
+    assert error["fields"] == {"run": canceled.name, "step": "pause", "kept": ["ingest"]}
+    assert f"again: endcap {' '.join(RUN)}" in said
+    assert canceled.state == "canceled"
+
+    (tmp_path / "told").touch()
+    monkeypatch.setattr(sys, "argv", ["endcap", *RUN])
+    main(RUN)
+    out = capfd.readouterr()
+    document = json.loads(out.out)
+    assert (document["state"], document["run"]) == ("succeeded", list_runs(open_store("store"))[0].name)
+    assert [(step["step"], step["reused"]) for step in document["steps"]] == [
+        ("ingest", True),
+        ("pause", False),
+        ("features", False),
+    ]
+    assert [document[key] for key in ("verdict", "version", "deployment", "not_run")] == [None, None, None, {}]
+    assert "  ✓ ingest       found" in out.err
+
+
+def test_in_a_log_file_a_steps_lines_come_now_and_then_with_the_first_and_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    display = Display(run="r", verbose=False, where=lambda step: "", again="")
+    display.hear(Started("train"))
+    for epoch in range(1, 37):
+        display.hear(Progress("train", f"epoch {epoch}/36"))
+        clock[0] += 1.0
+    display.hear(Done("train", "file:///x", "fitted", 36.0))
+    display.hear(Started("refit"))
+    display.hear(Progress("refit", "fitting"))
+    display.hear(Progress("refit", "epoch 1/1"))
+    display.hear(Done("refit", "file:///y", "packed", 1.0))
+    shown = capsys.readouterr().out
+    assert "\r" not in shown
+    assert [line.split()[2:] for line in shown.splitlines() if "…" in line] == [
+        *(["epoch", f"{epoch}/36"] for epoch in (1, 11, 21, 31, 36)),
+        ["fitting"],
+    ]
