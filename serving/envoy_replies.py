@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from .clusters import Json
 from .limits import Limits
+from .nowhere import METADATA
 
 _RECOMMENDER = {"recommender": "%ROUTE_NAME%"}
 """A route is named by the recommender that it leads to (gateway.py)."""
+_SERVED = {key: f"%METADATA(ROUTE:{METADATA}:{key})%" for key in ("served", "count", "paths")}
+"""What the route that leads nowhere says of the others (nowhere.py)."""
 
 
 def errors_as_json(limits: Limits) -> list[Json]:
@@ -20,7 +23,7 @@ def errors_as_json(limits: Limits) -> list[Json]:
         _mapper(_all_of(_status(503), _ANY_FLAG), code="gateway.unanswered", fields=_RECOMMENDER, headers=busy),
         _mapper(_status(503), code="gateway.no-predictor", fields=_RECOMMENDER, headers=busy),
         _mapper(_status(504), code="gateway.timeout", fields=_RECOMMENDER),
-        _mapper(_status(404), code="gateway.path-unknown"),
+        _mapper(_status(404), code="gateway.path-unknown", fields=_SERVED),
         _mapper(_status(408), code="gateway.request-late"),
         _mapper(_status(413), code="gateway.body-too-large", fields={"most": limits.body}),
         _mapper(_status(431), code="gateway.head-too-large", fields={"most": limits.headers_kb * 2**10}),

@@ -19,6 +19,7 @@ from endcap.deploy.terms import USUAL, Terms
 
 from .clusters import TYPE, Json, Upstream, clusters, with_fallback
 from .names import FALLBACK, ROUTES, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
+from .nowhere import nowhere
 
 __all__ = [
     "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "Json", "Split", "Terms",
@@ -79,11 +80,7 @@ def routes(splits: Mapping[str, Split], intake: Upstream | None = None) -> list[
     recommender, it has all of them without its name too.
     """
     own = [route for name, split in splits.items() for route in _recommender(name, split, alone=len(splits) == 1)]
-    nothing = {
-        "name": "nothing",
-        "match": {"prefix": "/"},
-        "direct_response": _answer(404, "nothing here; POST to /v1/models/<name>:predict"),
-    }
+    nothing = nowhere(sorted(splits), intake=intake is not None)
     everything = [*([_intake(intake)] if intake else []), *own, nothing]
     resource = {
         "@type": ROUTES_URL,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +22,7 @@ from starlette.exceptions import HTTPException
 from endcap.errors import RequestError
 
 from ..names import REQUEST_ID
+from ..nowhere import LISTED, PATHS
 from ..refused import RefusedError, error_body, passed_on
 from .bodies import invalid_v2
 from .lane import failed
@@ -29,15 +31,24 @@ EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNot
 """Errors that are answered well, and that KServe would log with a trace all the same."""
 
 
-def answer_in_one_shape(app: FastAPI) -> None:
-    """Replace KServe's handlers; call it when KServe has added them."""
+_NOWHERE = ("predictor.model-unknown", "predictor.path-unknown")
+"""Codes of answers that say what is served instead."""
+
+
+def answer_in_one_shape(app: FastAPI, models: Sequence[str]) -> None:
+    """Replace KServe's handlers; call it when KServe has added them. models: names of those that are served."""
+    served = {"served": list(models[:LISTED]), "paths": list(PATHS)}
     for kind, read in _READ.items():
-        app.add_exception_handler(kind, _handler(read))
+        app.add_exception_handler(kind, _handler(read, served))
 
 
-def _handler(read: Callable[[Exception], RefusedError]) -> Callable[[Request, Exception], Response]:
+def _handler(
+    read: Callable[[Exception], RefusedError], served: Mapping[str, Any]
+) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         refusal = read(error)
+        if refusal.code in _NOWHERE:
+            refusal.fields = {**refusal.fields, **served}
         identity = request.headers.get(REQUEST_ID)
         headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
         return Response(error_body(refusal), refusal.status, headers, "application/json")

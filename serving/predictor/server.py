@@ -96,7 +96,7 @@ class Server(kserve.ModelServer):
             start.close()
         rest = self._rest_server
         rest.create_application()
-        answer_in_one_shape(app)
+        answer_in_one_shape(app, [engine.served.name for engine in self._engines])
         lane = Lane(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
         await warm_up(lane, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.

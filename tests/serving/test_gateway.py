@@ -14,6 +14,7 @@ import pytest
 from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.limits import Limits
+from endcap_serving.nowhere import nowhere
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
 from endcap_serving.supervisor import DRAIN_LEAST
@@ -190,6 +191,14 @@ def test_only_ranking_and_health_are_reached(client: httpx.Client) -> None:
     answer = client.post("/v2/repository/models/shoes/unload")
     assert answer.status_code == 404
     assert answer.json()["code"] == "gateway.path-unknown"
+    assert answer.json()["fields"]["served"] == ["shoes"]
+
+
+def test_of_many_recommenders_a_404_names_a_bounded_number() -> None:
+    route = nowhere([f"{number:063}" for number in range(500)], intake=True)
+    fields = route["metadata"]["filter_metadata"]["endcap.nowhere"]
+    assert (len(fields["served"]), fields["count"]) == (20, 500)
+    assert len(route["direct_response"]["body"]["inline_string"]) < 4096  # what Envoy takes
 
 
 def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:

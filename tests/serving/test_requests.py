@@ -222,6 +222,8 @@ def test_health_and_metadata(predictors: httpx.Client) -> None:
     assert predictors.get("/v1/models/vsknn").json()["ready"] is True
     unknown = predictors.post("/v1/models/nothing:predict", json={"instances": [{"items": []}]})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "predictor.model-unknown")
+    assert "vsknn" in unknown.json()["fields"]["served"]
+    assert unknown.json()["fields"]["paths"][0] == "POST /v1/models/NAME:predict"
     nowhere = predictors.get("/v2/models/vsknn/nothing")
     assert (nowhere.status_code, nowhere.json()["code"]) == (404, "predictor.path-unknown")
 

@@ -137,6 +137,9 @@ def test_anything_else_is_404_in_json(gate: Gateway, path: str) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
     assert answer.json()["error"]
     assert answer.json()["code"] == "gateway.path-unknown"
+    fields = answer.json()["fields"]
+    assert (fields["served"], fields["count"]) == (["hats", "shoes"], 2)
+    assert "POST /v1/models/NAME:predict" in fields["paths"]
 
 
 def test_a_new_share_arrives_within_a_second_and_keeps_its_shoppers(gate: Gateway, api: ApiServer) -> None:

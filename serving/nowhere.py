@@ -1,0 +1,37 @@
+"""What a path that leads nowhere is answered with: what is served here, and under which paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .clusters import Json
+
+LISTED = 20
+"""Recommenders that an answer names: with names of 63 letters it stays far below the 4 KiB that Envoy gives a body."""
+METADATA = "endcap.nowhere"
+"""Of the route; the error's `fields` are filled out of it (envoy_replies.py)."""
+PATHS = ("POST /v1/models/NAME:predict", "POST /v2/models/NAME/infer", "GET /v1/models/NAME")
+OF_SEVERAL = tuple(path.replace(" /", " /NAME/") for path in PATHS)
+EVENTS = "POST /v1/events, /v1/impressions, /v1/orders"
+
+
+def nowhere(recommenders: Sequence[str], *, intake: bool) -> Json:
+    """The route that takes what no other route has taken: 404. recommenders: all that are served."""
+    listed = list(recommenders[:LISTED])
+    paths = [*PATHS, *(OF_SEVERAL if len(recommenders) > 1 else ()), *((EVENTS,) if intake else ())]
+    fields = {"served": listed, "count": len(recommenders), "paths": paths}
+    return {
+        "name": "nothing",
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 404, "body": {"inline_string": _text(listed, len(recommenders))}},
+        "metadata": {"filter_metadata": {METADATA: fields}},
+    }
+
+
+def _text(listed: Sequence[str], count: int) -> str:
+    if not listed:
+        return "nothing is served here yet; `endcap deploy` of a recommender changes that"
+    more = f" and {count - len(listed):,} more" if count > len(listed) else ""
+    return (
+        f"nothing is served under this path; served: {', '.join(listed)}{more}; POST to /v1/models/{listed[0]}:predict"
+    )
