@@ -11,6 +11,7 @@ from typing import Any
 import click
 import yaml
 
+from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, set_option
 from endcap.cli.reachable import check_sources
 from endcap.errors import EndcapError, UserError
@@ -27,7 +28,12 @@ OPENAPI = Path("docs/openapi.json")
 
 
 @click.command()
-@click.argument("spec", required=False, callback=lambda context, parameter, value: value and find_spec(value))
+@click.argument(
+    "spec",
+    required=False,
+    callback=lambda context, parameter, value: value and find_spec(value),
+    shell_complete=complete_spec,
+)
 @env_option
 @set_option
 @click.option("--pipeline", type=click.Choice(sorted(PIPELINES)), default="training", show_default=True)

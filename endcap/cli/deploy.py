@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from endcap.cli.cluster import cluster_options
+from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_registry, existing_store
 from endcap.deploy import Target, deploy, describe, read_state, set_shadow, set_share, trial_store
@@ -23,8 +24,12 @@ SHADOW_SHARE = 0.1
 
 
 @click.command()
-@click.argument("recommender")
-@click.option("--version", help="Serve this registered version: the champion to everyone, another as the canary.")
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.option(
+    "--version",
+    shell_complete=complete_version,
+    help="Serve this registered version: the champion to everyone, another as the canary.",
+)
 @click.option("--share", type=click.FloatRange(0.0, 1.0), help="Give the canary this share of the shoppers, 0 to 1.")
 @click.option("--shadow", help="Copy requests to this registered version, whose answers nobody sees; none: no more.")
 @click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, set_option, store_option
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError
@@ -11,7 +12,7 @@ from endcap.spec.find import find_spec
 
 
 @click.command()
-@click.argument("spec", metavar="SPEC_OR_SHOP")
+@click.argument("spec", metavar="SPEC_OR_SHOP", shell_complete=complete_spec)
 @env_option
 @set_option
 @store_option

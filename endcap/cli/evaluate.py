@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from endcap.cli.completion import complete_spec
 from endcap.cli.here import Steps
 from endcap.cli.options import (
     date_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", metavar="SPEC|VERSION")
+@click.argument("spec", metavar="SPEC|VERSION", shell_complete=complete_spec)
 @click.option("--spec", "shop_of", metavar="SPEC", help="Of a VERSION: the spec whose shop counts.")
 @env_option
 @set_option

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -58,6 +58,13 @@ class _Verbs(click.Group):
         command: click.Command = importlib.import_module(COMMANDS[name][0]).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown(args[0], COMMANDS), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
@@ -99,6 +106,12 @@ def main(arguments: list[str] | None = None) -> Any:
             _print_error(told)
         click.echo(f"{click.style('error:', fg='red')} {marked(str(told), told.code)}", err=True)
         sys.exit(INTERRUPTED if isinstance(error, RunInterruptedError) else 2 if isinstance(error, UserError) else 1)
+
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    from endcap.spec.base import suggest
+
+    return f"No such command {word!r}. {suggest(word, known)}".rstrip()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from endcap.cli.completion import complete_env, complete_spec
 from endcap.errors import NotFoundError, UserError
 from endcap.online import NONE, online_url, open_online
 from endcap.spec.environments import VARIABLES, Places, resolve
@@ -81,10 +82,14 @@ online_option = click.option(
 )
 env_option = click.option(
     "--env",
+    shell_complete=complete_env,
     help=f"Environment: its overlays (overlays/<env>.yaml beside the spec) and its places ({ENVIRONMENTS}).",
 )
 place_env_option = click.option(
-    "--env", expose_value=False, help=f"Environment whose places ({ENVIRONMENTS} in {SPECS}) count."
+    "--env",
+    expose_value=False,
+    shell_complete=complete_env,
+    help=f"Environment whose places ({ENVIRONMENTS} in {SPECS}) count.",
 )
 set_option = click.option(
     "--set",
@@ -145,7 +150,9 @@ def kfp_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def spec_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """A recommender's file, or the name of one in pipelines/specs."""
-    return click.argument("spec", callback=lambda context, parameter, value: find_spec(value))(command)
+    return click.argument(
+        "spec", callback=lambda context, parameter, value: find_spec(value), shell_complete=complete_spec
+    )(command)
 
 
 def surplus_options(names: Iterable[str], why: str) -> UserError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from endcap.cli.completion import complete_spec
 from endcap.cli.options import env_option, json_option, print_json, store_option
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError, UserError
@@ -22,7 +23,7 @@ WIDEST = 40
 
 
 @click.command()
-@click.argument("spec", metavar="SPEC_OR_SHOP")
+@click.argument("spec", metavar="SPEC_OR_SHOP", shell_complete=complete_spec)
 @click.argument("sql", required=False)
 @env_option
 @store_option

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.judged import Judged, judged, names, reasons
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_registry, existing_store
 from endcap.runs.start import user
+from endcap.spec.base import suggest
 
 if TYPE_CHECKING:
     from endcap.registry import Registry, Version
@@ -27,7 +29,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.argument("recommender", required=False)
+@click.argument("recommender", required=False, shell_complete=complete_recommender)
 @place_env_option
 @store_option
 @registry_option
@@ -50,7 +52,8 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     if not of_each:
         who = recommender or "no recommender"
         has = "has no versions yet" if recommender else "has versions yet"
-        click.echo(f"{who} {has}; `endcap run SPEC` registers the first that passes its gate")
+        near = suggest(recommender, names(known, store))
+        click.echo(f"{who} {has}; `endcap run SPEC` registers the first that passes its gate. {near}".rstrip(" ."))
     for one in of_each:
         if not recommender:
             click.echo(click.style(one.recommender, bold=True))
@@ -76,8 +79,8 @@ def _describe(one: Judged, store: Store) -> None:
 
 
 @command.command()
-@click.argument("recommender")
-@click.argument("version")
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("version", shell_complete=complete_version)
 @by_option
 @why_option
 @place_env_option
@@ -91,8 +94,8 @@ def approve(recommender: str, version: str, by: str, why: str, store_url: str, r
 
 
 @command.command()
-@click.argument("recommender")
-@click.argument("version")
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("version", shell_complete=complete_version)
 @by_option
 @why_option
 @place_env_option
@@ -117,8 +120,8 @@ def reject(recommender: str, version: str, by: str, why: str, store_url: str, re
 
 
 @command.command()
-@click.argument("recommender")
-@click.argument("version")
+@click.argument("recommender", shell_complete=complete_recommender)
+@click.argument("version", shell_complete=complete_version)
 @place_env_option
 @store_option
 @registry_option

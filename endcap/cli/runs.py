@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from endcap.cli.completion import complete_recommender, complete_run, complete_step
 from endcap.cli.options import json_option, place_env_option, print_json, store_option
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError
@@ -28,7 +30,11 @@ class _Runs(click.Group):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         verb = next((word for word in args if not word.startswith("-")), None)
-        if verb not in self.commands and not {"-h", "--help"} & set(args):
+        if context.resilient_parsing and not args:  # a shell asks for the verbs
+            return super().parse_args(context, args)
+        several = len([word for word in args if not word.startswith("-")]) > 1  # a list takes one at most
+        misspelt = several and verb is not None and bool(get_close_matches(verb, self.commands))
+        if verb not in self.commands and not misspelt and not {"-h", "--help"} & set(args):
             args = ["list", *args]
         return super().parse_args(context, args)
 
@@ -42,7 +48,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.argument("recommender", required=False)
+@click.argument("recommender", required=False, shell_complete=complete_recommender)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
 @place_env_option
 @store_option
@@ -59,7 +65,7 @@ def list_command(recommender: str | None, limit: int, store_url: str, as_json: b
 
 
 @command.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @place_env_option
 @store_option
 @json_option
@@ -74,8 +80,8 @@ def show(run: str, store_url: str, as_json: bool) -> None:
 
 
 @command.command()
-@click.argument("run")
-@click.argument("step", default="")
+@click.argument("run", shell_complete=complete_run)
+@click.argument("step", default="", shell_complete=complete_step)
 @click.option("--follow", is_flag=True, help="Go on until the run has ended.")
 @place_env_option
 @store_option

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from endcap.cli.completion import complete_recommender
 from endcap.cli.options import online_meant, online_option, place_env_option, store_option
 from endcap.cli.stores import existing_store
 
 
 @click.command()
-@click.argument("recommender")
+@click.argument("recommender", shell_complete=complete_recommender)
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
 @place_env_option
 @click.option("--json", "as_json", is_flag=True, help="Print each event as JSON, one object a line, for a script.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from endcap.cli.cluster import cluster_options
+from endcap.cli.completion import complete_recommender
 from endcap.cli.options import json_option, place_env_option, print_json, store_option
 from endcap.cli.stores import existing_store
 from endcap.deploy import forget_state
 
 
 @click.command()
-@click.argument("recommender")
+@click.argument("recommender", shell_complete=complete_recommender)
 @cluster_options
 @place_env_option
 @store_option

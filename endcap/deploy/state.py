@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from endcap.deploy.terms import USUAL, Terms
 from endcap.errors import IntegrityError, NotFoundError, UserError
-from endcap.spec.base import Name, Share
+from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint
 
 
@@ -95,11 +95,15 @@ def read_state(recommender: str, store: Store) -> Deployment:
     """The desired state. Raises NotFoundError where nothing was ever deployed."""
     state = find_state(recommender, store)
     if state is None:
+        known = sorted(name.removeprefix("deployments/") for name in store.list_documents("deployments"))
+        near = suggest(recommender, known)
         raise NotFoundError(
-            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys",
+            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
+            f"{f'. {near}' if near else ''}",
             code="deploy.not-deployed",
             recommender=recommender,
             store=store.root,
+            known=known,
         )
     return state
 

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from endcap.errors import NotFoundError
+from endcap.spec.base import suggest
 
 SPECS = Path("pipelines/specs")
 ENVIRONMENTS = "environments.yaml"
@@ -14,16 +15,22 @@ SHIPPED = Path(str(files("endcap_pipelines"))) / "specs"
 """The specs that come with an installed Endcap."""
 
 
+def spec_names() -> list[str]:
+    """Names of all specs that need no path."""
+    files = (file for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml"))
+    return sorted({file.stem for file in files if file.name != ENVIRONMENTS})
+
+
 def find_spec(value: str) -> Path:
     """The file of a recommender's spec: a path, or the name of one in pipelines/specs. Raises NotFoundError."""
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
         if path.is_file():
             return path
-    there = sorted(
-        {file.stem for folder in (SPECS, SHIPPED) for file in folder.glob("*.yaml") if file.name != ENVIRONMENTS}
-    )
+    there = spec_names()
+    near = suggest(value, [*there, *(str(file) for file in Path(value).parent.glob("*.yaml"))])
     raise NotFoundError(
-        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(there)})",
+        f"no spec {value!r}: give a recommender's YAML file, or a name in {SPECS} (there are: {', '.join(there)})"
+        f"{f'. {near}' if near else ''}",
         code="spec.not-found",
         spec=value,
         known=there,
