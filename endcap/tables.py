@@ -3,31 +3,107 @@
 from __future__ import annotations
 
 import html
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+INDENT = 2
+"""Letters that a line of a table is usually moved in by."""
+KEY, LEAST = 34, 16
+"""Letters that are left of a table's first column, which tells rows apart, and of another one of words."""
 _STYLE = "border-collapse:collapse;font-size:90%"
 
 
-def text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> str:
+def text_table(columns: Sequence[str] | None, rows: Iterable[Sequence[Any]], *, width: int | None = None) -> str:
     """Rows, each column as wide as its widest cell, below a line of names (None: without one).
 
-    Numbers stand to the right, all else to the left.
+    Numbers stand to the right, all else to the left. width: letters of a line; None: those of the terminal, 80 where
+    there is none, less an indentation of two. What is wider is shortened, the widest first, or continued below.
     """
     body = [list(row) for row in rows]
+    right = [any(_is_number(value) for value in column) for column in zip(*body, strict=True)]
     cells = [[shown(value) for value in row] for row in body]
     lines = [list(columns), *cells] if columns is not None else cells
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = [any(_is_number(row[place]) for row in body) for place in range(len(widths))]
+    return aligned(lines, right or [False] * len(lines[0]) if lines else [], width=width)
 
-    def line(values: Sequence[str]) -> str:
+
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool], *, width: int | None = None) -> str:
+    """The same of cells that are texts already. right: which columns stand to the right."""
+    limit = shutil.get_terminal_size().columns - INDENT if width is None else width
+    texts = [list(line) for line in lines]
+    if not texts:
+        return ""
+    natural = _widths(texts)
+    cut = _cut(texts, natural, limit)
+    groups = [(list(range(len(cut))), cut)] if _total(cut) <= limit else _groups(texts, natural, limit)
+    blocks = []
+    for places, widths in groups:
+        block = [[shortened(line[place], wide) for place, wide in zip(places, widths, strict=True)] for line in texts]
+        blocks.append(_block(block, [right[place] for place in places]))
+    return "\n".join(blocks)
+
+
+def _cut(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[int]:
+    """Widths of the columns, of words the widest cut first, until all fit or nothing is left to cut."""
+    cut = list(widths)
+    words = [place for place in range(len(cut)) if _of_words(lines, place)]
+    while _total(cut) > limit and (wide := [place for place in words if cut[place] > LEAST]):
+        cut[max(wide, key=lambda place: cut[place])] -= 1
+    return cut
+
+
+def _groups(lines: Sequence[Sequence[str]], widths: Sequence[int], limit: int) -> list[tuple[list[int], list[int]]]:
+    """Columns that fit beside the first, then the others, again beside the first: which, and how wide each is."""
+    key = min(widths[0], KEY)
+    groups: list[tuple[list[int], list[int]]] = [([0], [key])]
+    for place in range(1, len(widths)):
+        wide = min(widths[place], max(limit - key - 2, LEAST))
+        places, taken = groups[-1]
+        left = limit - _total(taken) - 2
+        if wide > left and left >= LEAST and _of_words(lines, place):
+            wide = left
+        if wide > left and len(places) > 1:
+            groups.append((places := [0], taken := [key]))
+        places.append(place)
+        taken.append(wide)
+    return groups
+
+
+def _of_words(lines: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column may be cut: it holds words or addresses. Half a number, a time or a run's name says nothing."""
+    body = "".join(line[place] for line in lines[1:] or lines)
+    return 5 * sum(map(str.isalpha, body)) > 2 * len(body)
+
+
+def _block(lines: list[list[str]], right: Sequence[bool]) -> str:
+    widths = _widths(lines)
+
+    def text(line: Sequence[str]) -> str:
         padded = [
-            value.rjust(width) if number else value.ljust(width)
-            for value, width, number in zip(values, widths, right, strict=True)
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right, strict=True)
         ]
         return "  ".join(padded).rstrip()
 
-    return "\n".join(line(row) for row in lines)
+    return "\n".join(map(text, lines))
+
+
+def shortened(text: str, width: int) -> str:
+    """A text cut to a width: of words the end, of an id or an address the middle, whose end tells it apart."""
+    if len(text) <= width:
+        return text
+    if " " in text:
+        return f"{text[: width - 1]}…"
+    end = (width - 1) * 2 // 3
+    return f"{text[: width - 1 - end]}…{text[-end:]}"
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def html_table(

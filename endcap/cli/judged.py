@@ -81,7 +81,7 @@ class Judged:
         names = [f"{name}{cutoff}" for name in METRICS]
         rows: list[list[Any]] = []
         for version, figures in self.versions:
-            state = f"{version.state}, {' and '.join(version.aliases)}" if version.aliases else version.state
+            state = " and ".join(version.aliases) or version.state  # an alias says that it is approved
             values = figures.shown() if figures else [None] * len(METRICS)
             made = datetime.fromtimestamp(version.created / 1000, UTC)
             rows.append([version.version, figures.model if figures else "", *values, state, _day(made)])

@@ -12,6 +12,7 @@ from endcap.cli.options import env_option, json_option, print_json, store_option
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError, UserError
 from endcap.spec.find import find_spec
+from endcap.tables import aligned
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,15 +104,7 @@ def _print_rows(rows: pa.Table, *, as_json: bool, as_csv: bool) -> None:
         kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
         right = [any(is_kind(column.type) for is_kind in kinds) for column in rows.columns]
         values = [[_cell(value) for value in column.to_pylist()] for column in rows.columns]
-        cells = [rows.column_names, *map(list, zip(*values, strict=True))]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for number, row in enumerate(cells):
-            aligned = (
-                cell.rjust(width) if at_right else cell.ljust(width)
-                for cell, width, at_right in zip(row, widths, right, strict=True)
-            )
-            line = "  ".join(aligned).rstrip()
-            click.echo(line if number else click.style(line, bold=True))
+        click.echo(aligned([rows.column_names, *map(list, zip(*values, strict=True))], right))
 
 
 def _cell(value: Any) -> str:

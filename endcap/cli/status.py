@@ -143,6 +143,7 @@ def _text(status: Status) -> str:
     lines = [click.style(status.recommender, bold=True)]
     rows = [_row(one, status) for one in status.served]
     lines += [f"  {line}" for line in text_table(None, rows).splitlines()] if rows else ["  nothing is deployed"]
+    lines += [f"  version {served.version}: {_times(served, status)}" for served in status.served]
     for version in status.waiting:
         needs = "a person's approval" if version.state == "pending" else "its deployment"
         lines.append(f"  waiting   version {version.version} waits for {needs}")
@@ -153,7 +154,10 @@ def _text(status: Status) -> str:
 
 def _row(one: Served, status: Status) -> tuple[str, ...]:
     of = "requests copied" if one.role == "shadow" else "shoppers"
-    since = f"since {time_text(one.since)}" if one.since else f"since before {time_text(status.changed)}"
-    data = f"data before {time_text(one.until)}" if one.until else "data unknown"
     aliases = ", ".join(alias for alias, version in status.aliases.items() if version == one.version)
-    return (one.role, f"version {one.version}", f"{one.share:.4g} of {of}", since, data, aliases)
+    return (one.role, f"version {one.version}", f"{one.share:.4g} of {of}", aliases)
+
+
+def _times(served: Served, status: Status) -> str:
+    since = f"since {time_text(served.since)}" if served.since else f"since before {time_text(status.changed)}"
+    return f"{since}, {f'data before {time_text(served.until)}' if served.until else 'data unknown'}"

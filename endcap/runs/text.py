@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -35,14 +36,14 @@ def table(runs: Sequence[Run]) -> str:
             run.pipeline or "-",
             run.recommender or "-",
             run.state,
-            time_text(run.started),
+            time_text(run.started)[:16],
             "-" if run.seconds is None else duration(run.seconds),
             ", ".join(filter(None, (run.by, run.how))) or "-",
             short(run.gave),
         )
         for run in runs
     ]
-    return text_table(columns, rows)
+    return text_table(columns, rows, width=shutil.get_terminal_size().columns)
 
 
 def duration(seconds: float) -> str:

@@ -119,6 +119,14 @@ def test_what_is_no_model_is_refused(spec: str, text: str, tmp_path: Path, capsy
     assert code_of(failed(capsys, *given)) == "cli.model-malformed"
 
 
+def fits(shown: str) -> bool:
+    """Whether the lines of a table of metrics fit 80 columns."""
+    lines = [
+        line for line in shown.splitlines() if line.startswith(("  model ", "  popularity ", "  sequential-rules "))
+    ]
+    return len(lines) > 2 and max(map(len, lines)) <= 80
+
+
 def test_models_are_compared_and_nothing_is_registered(
     spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +138,7 @@ def test_models_are_compared_and_nothing_is_registered(
     assert "wide: vsknn last=4 sample=50" in shown
     assert "short: vsknn last=2" in shown
     assert "mrr@5 minus wide's" in shown
+    assert fits(shown)
     told = json.loads(said(capsys, "compare", spec, *models, *where, "--json"))
     assert list(told["trained"]) == ["sequential-rules", "short", "wide"]
     assert Path(told["report"]).is_file()
@@ -154,6 +163,7 @@ def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     shown = said(capsys, "evaluate", spec, *where)
     assert "gate failed" in shown
     assert "challenger: vsknn last=4" in shown
+    assert fits(shown)
     told = json.loads(said(capsys, "evaluate", spec, *where, "--json"))
     assert told["passed"] is False
     assert Path(told["report"]).is_file()
