@@ -12,8 +12,10 @@ import click
 from endcap.cli.options import (
     date_option,
     env_option,
+    json_option,
     kfp_options,
     online_option,
+    print_json,
     reason_option,
     registry_option,
     set_option,
@@ -22,6 +24,7 @@ from endcap.cli.options import (
     surplus_options,
     verbose_option,
 )
+from endcap.cli.outcome import documented
 from endcap.cli.stores import existing_store
 from endcap.errors import UserError
 from endcap.redaction import redact
@@ -29,6 +32,7 @@ from endcap.spec.base import parse_date
 from endcap.spec.load import Loaded, load
 
 if TYPE_CHECKING:
+    from endcap.project.results import Lists
     from endcap.store import Store
 
 _Source = click.core.ParameterSource
@@ -53,6 +57,7 @@ _Source = click.core.ParameterSource
 @online_option
 @reason_option
 @verbose_option
+@json_option
 @click.option("--on", type=click.Choice(["here", "kfp"]), default="here", show_default=True)
 @kfp_options
 @click.pass_context
@@ -73,6 +78,7 @@ def command(
     registry: str,
     why: str,
     verbose: bool,
+    as_json: bool,
     on: str,
     **kfp: Any,
 ) -> None:
@@ -88,7 +94,11 @@ def command(
     given = {name for name in context.params if context.get_parameter_source(name) is _Source.COMMANDLINE}
     _refuse_surplus(given, on, roll_back, dataset, set(kfp))
     if roll_back:
-        _roll_back(loaded, existing_store(store_url), registry, online, version)
+        lines = _roll_back(loaded, existing_store(store_url), registry, online, version)
+        if as_json:
+            print_json({"recommender": loaded.recommender.name, "rolled_back": lines})
+        for line in [] if as_json else lines:
+            click.echo(f"✓ {line}")
     elif on == "kfp":
         from endcap.cli.run_kfp import run_on_kfp
 
@@ -101,9 +111,10 @@ def command(
             arguments["registry"] = registry  # empty: the one that a Secret names to the steps
         if context.get_parameter_source("store_url") is not _Source.DEFAULT:
             arguments["store"] = store_url
-        run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
+        with documented(as_json, loaded, "recommend", lambda: None):
+            run_on_kfp(loaded, "recommend", arguments, spec=str(spec), again=_again(), why=why, verbose=verbose, **kfp)
     elif dataset:
-        _make(
+        lists = _make(
             loaded,
             existing_store(store_url),
             registry,
@@ -112,21 +123,29 @@ def command(
             customers,
             "" if dataset == "newest" else dataset,
         )
+        if as_json:
+            made = [{"version": version.version, "address": version.address, **version.facts} for version in lists.made]
+            print_json({"recommender": loaded.recommender.name, "published": lists.published, "versions": made})
+            return
+        for version_made in lists.made:
+            click.echo(f"version {version_made.version}  {version_made.address}")
+        click.echo(f"✓ {lists.summary}")
     else:
         from endcap.cli.run import run_pipeline
 
-        run_pipeline(
-            loaded,
-            "recommend",
-            store_url=store_url,
-            registry=registry,
-            online=online,
-            logical_date=logical_date,
-            verbose=verbose,
-            again=_again(),
-            why=why,
-            asked={"online": online, "version": version, "customers": _absolute(customers)},
-        )
+        with documented(as_json, loaded, "recommend", lambda: existing_store(store_url)):
+            run_pipeline(
+                loaded,
+                "recommend",
+                store_url=store_url,
+                registry=registry,
+                online=online,
+                logical_date=logical_date,
+                verbose=verbose,
+                again=_again(),
+                why=why,
+                asked={"online": online, "version": version, "customers": _absolute(customers)},
+            )
 
 
 def _again() -> str:
@@ -152,7 +171,9 @@ def _refuse_surplus(given: set[str], on: str, roll_back: bool, dataset: str, kfp
             raise surplus_options(surplus, why)
 
 
-def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str) -> None:
+def _make(
+    loaded: Loaded, store: Store, registry: str, online: str, version: str, customers: str, dataset: str
+) -> Lists:
     """Make and publish in this process, of a dataset that is there."""
     from endcap.batch import newest_dataset
     from endcap.project import Project
@@ -163,15 +184,13 @@ def _make(loaded: Loaded, store: Store, registry: str, online: str, version: str
     project = Project(
         store, recommender=loaded.recommender, shop=loaded.shop, registry=registry, online=online, progress=show
     )
-    lists = project.recommend(
+    return project.recommend(
         dataset or newest_dataset(loaded.shop.name, store), version=version, customers=_absolute(customers)
     )
-    for made in lists.made:
-        click.echo(f"version {made.version}  {made.address}")
-    click.echo(f"✓ {lists.summary}")
 
 
-def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> None:
+def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> list[str]:
+    """What was done, a line a version."""
     from endcap.batch import PATIENCE, roll_back, served
     from endcap.online import online_url, open_online
 
@@ -183,8 +202,7 @@ def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version
         )
     targets = served(loaded.recommender, store, registry or None, version or None)
     with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
-        for line in roll_back(loaded.recommender, targets, published):
-            click.echo(f"✓ {line}")
+        return list(roll_back(loaded.recommender, targets, published))
 
 
 def _absolute(customers: str) -> str:

@@ -24,20 +24,29 @@ def command() -> None:
 @set_option
 @click.option("--data", is_flag=True, help="Read the shop's data as well, and tell what they say.")
 @store_option
-def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_url: str) -> None:
+@json_option
+def check(spec: Path, env: str | None, sets: tuple[str, ...], data: bool, store_url: str, as_json: bool) -> None:
     """Check a recommender and its shop; every mistake is named at once.
 
     With --data the shop's files are read too, as a run reads them: what is made lies in the store, where a run finds
     it.
     """
     loaded = load(spec, env=env, sets=sets)
-    click.echo(f"✓ {loaded.recommender.name} and its shop {loaded.shop.name}: {', '.join(map(str, loaded.files))}")
-    if loaded.absent:
-        click.echo(f"  not installed here, so their parameters were not checked: {', '.join(loaded.absent)}")
+    description = None
     if data:
         from endcap.project import open_project
 
-        click.echo(f"\n{open_project(spec, env=env, sets=sets, store=store_url).describe()}")
+        description = open_project(spec, env=env, sets=sets, store=store_url).describe()
+    names = {"recommender": loaded.recommender.name, "shop": loaded.shop.name}
+    if as_json:
+        lists = {"files": list(map(str, loaded.files)), "absent": list(loaded.absent)}
+        print_json({**names, **lists, "data": description and description.facts})
+        return
+    click.echo(f"✓ {loaded.recommender.name} and its shop {loaded.shop.name}: {', '.join(map(str, loaded.files))}")
+    if loaded.absent:
+        click.echo(f"  not installed here, so their parameters were not checked: {', '.join(loaded.absent)}")
+    if description is not None:
+        click.echo(f"\n{description}")
 
 
 @command.command()
