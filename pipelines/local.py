@@ -35,7 +35,7 @@ from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.step import MARK
 
-from .found import looking_first
+from .lookup import looking_first
 
 
 def run(

@@ -88,7 +88,7 @@ def command(folder: Path, events: int, seed: int) -> None:
             registry="",
             logical_date=date,
             verbose=False,
-            again=shlex.join(["endcap", "demo", "--folder", str(folder)]),
+            again=f"{shlex.join(['endcap', 'demo', '--folder', str(folder)])}   (makes everything anew)",
         )
 
     _heading("Both are served", "a predictor each, Envoy in front: a tenth of the shoppers meet the challenger")

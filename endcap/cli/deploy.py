@@ -83,18 +83,18 @@ def command(
     state = read_state(recommender, store) if share is None else set_share(recommender, share, store)
     if shadow is not None or shadow_share is not None:
         state = _shadow(state, shadow, shadow_share, store, registry)
-    told: list[str] = []
+    outcome: list[str] = []
     if not as_json:
         click.echo(describe(state))
     if render is not None:
-        told.append(_render(state, store, render))
+        outcome.append(_render(state, store, render))
     if namespace:
         place = (kubeconfig, context)
-        told.append(_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
+        outcome.append(_to_cluster(state, store, namespace, place, dry_run=dry_run, force=force, wait=wait))
     if as_json:
-        print_json({**state.model_dump(mode="json"), "told": told})
-    elif told:
-        click.echo("\n".join(told))
+        print_json({**state.model_dump(mode="json"), "outcome": outcome})
+    elif outcome:
+        click.echo("\n".join(outcome))
 
 
 def _shadow(state: Deployment, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:

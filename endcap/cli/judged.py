@@ -73,11 +73,15 @@ class Judged:
         for version, figures in self.versions:
             model, metrics = (figures.model, figures.metrics) if figures else (None, {})
             versions.append({**asdict(version), "model": model, "metrics": metrics})
-        return {"recommender": self.recommender, "versions": versions, "tries": [asdict(one) for one in self.tries]}
+        return {
+            "recommender": self.recommender,
+            "versions": versions,
+            "tries": [asdict(figures) for figures in self.tries],
+        }
 
     def __str__(self) -> str:
         every = [figures for _, figures in self.versions if figures] + list(self.tries)
-        cutoff = f"@{max(one.cutoff for one in every)}" if every else ""
+        cutoff = f"@{max(figures.cutoff for figures in every)}" if every else ""
         names = [f"{name}{cutoff}" for name in METRICS]
         rows: list[list[Any]] = []
         for version, figures in self.versions:
@@ -85,7 +89,9 @@ class Judged:
             values = figures.shown() if figures else [None] * len(METRICS)
             made = datetime.fromtimestamp(version.created / 1000, UTC)
             rows.append([version.version, figures.model if figures else "", *values, state, _day(made)])
-        rows += [["-", one.model, *one.shown(), f"gate {one.outcome}", _day(one.judged)] for one in self.tries]
+        rows += [
+            ["-", tried.model, *tried.shown(), f"gate {tried.outcome}", _day(tried.judged)] for tried in self.tries
+        ]
         return text_table(["version", "model", *names, "state", "made"], rows)
 
 
@@ -98,7 +104,7 @@ def judged(recommender: str, registry: Registry | None, store: Store) -> Judged:
     return Judged(
         recommender,
         [(version, _figures(version, store)) for version in versions],
-        [one for one in others if one is not None and one.outcome != "passed"],
+        [figures for figures in others if figures is not None and figures.outcome != "passed"],
     )
 
 
@@ -110,7 +116,11 @@ def names(registry: Registry | None, store: Store) -> list[str]:
 
 def reasons(tries: Iterable[Figures]) -> list[str]:
     """Why each try came to nothing, with its verdict, two lines each."""
-    return [line for one in tries for line in (f"  - {one.model}: {one.why}", f"    {'verdict':<11} {one.verdict}")]
+    return [
+        line
+        for figures in tries
+        for line in (f"  - {figures.model}: {figures.why}", f"    {'verdict':<11} {figures.verdict}")
+    ]
 
 
 def _figures(version: Version, store: Store) -> Figures | None:

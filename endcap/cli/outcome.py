@@ -36,7 +36,7 @@ class Outcome:
     not_run: dict[str, str] = field(default_factory=dict)
 
     def result(self, step: str) -> str | None:
-        return next((one.result for one in self.done if one.step == step), None)
+        return next((done.result for done in self.done if done.step == step), None)
 
     def document(self, loaded: Loaded, pipeline: str, verdict: Mapping[str, Any] | None, store: Store | None) -> Json:
         """verdict: its facts, where a model was judged and this machine can read them. store: None where it cannot."""
@@ -46,7 +46,7 @@ class Outcome:
             "pipeline": pipeline,
             "recommender": name,
             "shop": loaded.shop.name,
-            "steps": [asdict(one) for one in self.done],
+            "steps": [asdict(done) for done in self.done],
             "verdict": None if verdict is None else _judged(self.result("evaluate"), verdict),
             "version": self.result("register"),
             "deployment": _deployment(name, store) if deployed and store is not None else None,
@@ -82,8 +82,8 @@ def documented(
 def _judged(address: str | None, facts: Mapping[str, Any]) -> Json:
     from endcap.evaluation.words import lacking, word_of
 
-    told = {key: facts.get(key) for key in ("metrics", "intervals", "conditions", "champion", "warnings")}
-    return {"address": address, "outcome": word_of(facts), "lacking": lacking(facts), **told}
+    facts_kept = {key: facts.get(key) for key in ("metrics", "intervals", "conditions", "champion", "warnings")}
+    return {"address": address, "outcome": word_of(facts), "lacking": lacking(facts), **facts_kept}
 
 
 def _deployment(name: str, store: Store) -> Json | None:

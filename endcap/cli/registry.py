@@ -44,38 +44,38 @@ def list_versions(recommender: str | None, store_url: str, registry: str, as_jso
     known = existing_registry(registry, store) if registry else find_registry(None, store)
     shown = [judged(name, known, store) for name in ([recommender] if recommender else names(known, store))]
     if as_json:
-        documents = [one.to_json() for one in shown]
+        documents = [judgement.to_json() for judgement in shown]
         print_json(documents[0] if recommender else documents)
         return
     click.echo(f"{store.root}{'' if known else ' (no registry)'}", err=True)
-    of_each = [one for one in shown if one.versions or one.tries]
+    of_each = [judgement for judgement in shown if judgement.versions or judgement.tries]
     if not of_each:
         who = recommender or "no recommender"
         has = "has no versions yet" if recommender else "has versions yet"
         near = suggest(recommender, names(known, store))
         click.echo(f"{who} {has}; `endcap run SPEC` registers the first that passes its gate. {near}".rstrip(" ."))
-    for one in of_each:
+    for judgement in of_each:
         if not recommender:
-            click.echo(click.style(one.recommender, bold=True))
-        click.echo(str(one))
+            click.echo(click.style(judgement.recommender, bold=True))
+        click.echo(str(judgement))
         if recommender:
-            _describe(one, store)
+            _describe(judgement, store)
 
 
-def _describe(one: Judged, store: Store) -> None:
+def _describe(judgement: Judged, store: Store) -> None:
     """Each version's lineage, and why each try came to nothing."""
-    for version, _ in one.versions:
+    for version, _ in judgement.versions:
         click.echo(f"\n{_line(version)}")
         click.echo(f"    {version.why}")
         for tag in ("dataset", "snapshot", "run", "commit", "image", "train_image", "refit_image"):
             if version.tags.get(tag):
                 click.echo(f"    {tag:<11} {version.tags[tag]}")
         click.echo(f"    {'package':<11} {version.package}")
-        if found := _report(version, store):
-            click.echo(f"    {'report':<11} {found}")
-    if one.tries:
+        if report := _report(version, store):
+            click.echo(f"    {'report':<11} {report}")
+    if judgement.tries:
         click.echo("\nNot registered:")
-        click.echo("\n".join(reasons(one.tries)))
+        click.echo("\n".join(reasons(judgement.tries)))
 
 
 @command.command()
