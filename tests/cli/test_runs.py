@@ -45,7 +45,9 @@ def document(capsys: pytest.CaptureFixture[str], store: Store, *arguments: str) 
 
 
 def test_the_bare_call_lists_the_newest_first(kept: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [line.split() for line in shown(capsys, kept).splitlines()]
+    lines = shown(capsys, kept).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines[:4]]  # the last columns follow below, beside the runs' names
     assert [row[0] for row in rows] == ["run", "s-1", "t-2", "t-1"]
     assert [row[3] for row in rows[1:]] == ["running", "failed", "succeeded"]
     listed = document(capsys, kept, "toys", "--limit", "1")

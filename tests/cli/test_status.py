@@ -111,6 +111,7 @@ def test_a_state_of_the_release_before_has_no_times_and_keeps_what_follows(store
 def test_it_prints_text_and_json_and_makes_no_registry(deployed: Store, capsys: pytest.CaptureFixture[str]) -> None:
     main(["status", "--store", deployed.root])
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     assert [line for line in shown.splitlines() if line and line[0] != " "] == ["shoes", "toys"]
     main(["status", "--store", deployed.root, "--json"])
     shoes, toys = json.loads(capsys.readouterr().out)
