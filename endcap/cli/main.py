@@ -122,7 +122,8 @@ def _second_ends_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a script's background job ignores it
+    if not heeded or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGINT, first)

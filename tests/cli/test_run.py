@@ -32,6 +32,12 @@ def until_told(store):
     while not pathlib.Path("told").exists():
         time.sleep(0.05)
 """
+MAIN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a script's background is started without it
+from endcap.cli.main import main
+main()
+"""
 RUN = ["run", "toys.yaml", "--pipeline", "features", "--store", "store", "--json"]
 
 
@@ -41,7 +47,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
     spec_file(tmp_path, STEPS)
     (tmp_path / "pauses.py").write_text(PAUSES)
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", *RUN]
+    command = [sys.executable, "-c", MAIN, *RUN]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists():

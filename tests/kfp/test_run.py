@@ -194,10 +194,15 @@ def test_without_waiting_the_commands_to_follow_and_end_are_shown_and_work(
     assert f"--on kfp --follow {made['run_id']}" in shown
     assert f"--on kfp --end {made['run_id']}" in shown
     kfp.scenes = [GOOD]
-    run(kfp, "--follow", made["run_id"])
-    assert "  ✓ deploy" in capsys.readouterr().out
+    run(kfp, "--follow", made["run_id"], "--json")
+    followed = capsys.readouterr()
+    assert "  ✓ deploy" in followed.err
+    document = json.loads(followed.out)
+    assert (document["run"], document["state"]) == (made["run_id"], "succeeded")
+    assert [step["step"] for step in document["steps"]][-1] == "deploy"
     made["state"] = "RUNNING"
-    run(kfp, "--end", made["run_id"])
+    run(kfp, "--end", made["run_id"], "--json")
+    assert json.loads(capsys.readouterr().out)["state"] == "ending"
     assert (made["state"], len(kfp.runs)) == ("CANCELED", 1)
 
 
