@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import NotFoundError, UserError
 from endcap.spec.base import suggest
-from endcap.store import Store, open_store
+from endcap.store import Store
 
 if TYPE_CHECKING:
     from endcap.deploy import Deployment
@@ -75,14 +74,6 @@ def _served(state: Deployment) -> dict[str, Chosen]:
     if shadow is not None:
         served.setdefault(shadow.version, Chosen(shadow.version, shadow.package, "shadow", "a shadow"))
     return served
-
-
-def existing(store_url: str, recommender: str) -> Store:
-    """The store, which is not made where it is not there."""
-    folder = store_url.removeprefix("file://")
-    if "://" not in folder and not Path(folder).expanduser().is_dir():
-        raise _unknown(recommender, str(Path(folder).expanduser().resolve()), ())
-    return open_store(store_url)
 
 
 def _unknown(recommender: str, store: str, known: Iterable[str]) -> UserError:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from endcap.cli.chosen import choose_version, existing
+from endcap.cli.chosen import choose_version
+from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import (
     json_option,
     online_option,
@@ -21,6 +22,7 @@ from endcap.cli.options import (
 )
 from endcap.cli.products import WIDTH, Products
 from endcap.cli.request import request_options
+from endcap.cli.stores import existing_store
 from endcap.errors import EndcapError
 from endcap.reasons import REASONS
 from endcap.store import Store
@@ -44,9 +46,13 @@ class _Shown:
 
 
 @click.command()
-@click.argument("recommender", metavar="NAME")
+@click.argument("recommender", metavar="NAME", shell_complete=complete_recommender)
 @request_options
-@click.option("--version", help="Of this registered version [default: the deployed one that most shoppers meet].")
+@click.option(
+    "--version",
+    shell_complete=complete_version,
+    help="Of this registered version [default: the deployed one that most shoppers meet].",
+)
 @click.option("--url", metavar="URL", help="Ask this gateway, such as http://localhost:8080, instead of ranking here.")
 @place_env_option
 @store_option
@@ -84,7 +90,7 @@ def command(
             raise surplus_options(surplus, "not with --url: the gateway has its own")
         shown = _of_gateway(url, recommender, instance, store_url)
     else:
-        shown = _of_package(recommender, instance, version, existing(store_url, recommender), registry, online)
+        shown = _of_package(recommender, instance, version, existing_store(store_url), registry, online)
     if as_json:
         items = [_titled(item, shown.products) for item in shown.answer["items"]]
         print_json({**shown.answer, "recommender": recommender, "items": items})
@@ -110,7 +116,7 @@ def _titles_here(recommender: str, store_url: str) -> Products:
     from endcap.registry.package import ITEMS
 
     try:
-        store = existing(store_url, recommender)
+        store = existing_store(store_url)
         state = find_state(recommender, store)
         return Products() if state is None else Products(pq.read_table(store.fetch(state.stable.package) / ITEMS))
     except (EndcapError, OSError):

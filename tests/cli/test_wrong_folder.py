@@ -13,6 +13,7 @@ READING = [
     ["deploy", "toys"],
     ["evaluate", "toys/1"],
     ["events", "query", "toys", "--tables"],
+    ["rank", "toys"],
     ["registry", "list"],
     ["registry", "approve", "toys", "1", "--why", "good"],
     ["runs"],

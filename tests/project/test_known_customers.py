@@ -133,7 +133,7 @@ def test_rank_names_what_there_is(deployed: endcap.Project, say: Say) -> None:
 def test_rank_makes_nothing_where_there_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["rank", "trial", "--store", str(tmp_path / "wrong"), "--json"])
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "cli.recommender-not-found"
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "cli.no-store"
     assert not [*tmp_path.iterdir()]
 
 
