@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
-from endcap.store.base import Draft, Json, Store
+from endcap.store.base import Draft, Json, Store, T
 
 _LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
@@ -42,6 +42,15 @@ class Readable:
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         return self._store.fetch(address, verify=verify)
+
+    def resolve(self, address: str, *, digest: str = "") -> str:
+        return self._store.resolve(address, digest=digest)
+
+    def translate(self, value: T) -> T:
+        return self._store.translate(value)
+
+    def lies_at(self, address: str) -> bool:
+        return self._store.lies_at(address)
 
     def manifest(self, address: str) -> Json:
         return self._store.manifest(address)
