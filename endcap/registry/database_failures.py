@@ -35,8 +35,6 @@ def database_failure(chain: Sequence[BaseException], uri: str) -> Failure | None
     lower = text.lower()
     if any(words in lower for words in _SCHEMA):
         return Failure(_other_schema(text, uri))
-    if missing := next((error for error in chain if isinstance(error, ModuleNotFoundError)), None):
-        return Failure(_no_driver(missing, uri))
     if not errors:
         return None
     reason = next(
@@ -77,16 +75,6 @@ def _other_schema(reason: str, uri: str) -> EndcapError:
         code="registry.other-schema",
         registry=uri,
         reason=reason[:300],
-    )
-
-
-def _no_driver(error: ImportError, uri: str) -> EndcapError:
-    return UserError(
-        f"the registry {uri} needs the module {error.name}, which is not installed: install it, or name a driver that "
-        "is, such as postgresql+psycopg://",
-        code="registry.no-driver",
-        registry=uri,
-        module=error.name,
     )
 
 

@@ -47,8 +47,7 @@ def failure_of(error: Exception, uri: str) -> Failure | None:
 
     code = str(getattr(error, "error_code", ""))
     chain = list(causes(error))
-    # A driver that is not installed shows when its data base is opened first.
-    foreign = isinstance(error, ModuleNotFoundError) or any(_module(cause) in _CLIENTS for cause in chain)
+    foreign = any(_module(cause) in _CLIENTS for cause in chain)
     if code in (MISSING, THERE) or isinstance(error, EndcapError) or not foreign:
         return None
     known = answer_failure(error, uri) or transport_failure(chain, uri) or database_failure(chain, uri)
