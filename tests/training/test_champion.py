@@ -16,7 +16,7 @@ from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, load, make
-from endcap.registry import open_registry, register
+from endcap.registry import connection, open_registry, register
 from endcap.registry.package import load_contents, write_package
 from endcap.registry.recipe import Recipe
 from endcap.spec import Recommender
@@ -24,6 +24,7 @@ from endcap.spec.model import BlendSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store, fingerprint
 from endcap.training import fit_champion, refit, train
+from endcap.waiting import Patience
 from tests.features.logs import DAY, MONDAY, event, recommender, shop, snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -240,12 +241,14 @@ def test_what_cannot_be_fitted_fails_its_conditions_with_the_reason(
     assert told in reason(judged(wanted, data, shop_store))
 
 
-def test_a_registry_that_is_away_costs_the_challenger_nothing(shop_store: Store, tmp_path: Path) -> None:
+def test_a_registry_that_is_away_costs_the_challenger_nothing(
+    shop_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, wanted = noise(shop_store), spec(**CHALLENGER)
     crowned(spec(), data, shop_store)
     said: list[str] = []
-    (tmp_path / "file").write_text("no folder")
-    away = f"sqlite:///{tmp_path}/file/mlflow.db"
+    monkeypatch.setattr(connection, "PATIENCE", Patience(total=0.1))
+    away = "postgresql://mlflow@127.0.0.1:9/mlflow"
     assert fit_champion(wanted, data, shop_store, away, progress=said.append) is None
     assert said[-1].startswith("warning: the registry does not say")
     assert "run the pipeline again" in reason(judged(wanted, data, shop_store))
