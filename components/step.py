@@ -77,15 +77,15 @@ def step(
     image: what the step runs in. All are empty on a laptop, as far as they are not known there. trigger: given to the
     first step of a run alone: who started the run and why (see `Start.from_text`).
     """
-    redact_outlets()
     folder, run = os.environ.get(RUN_FOLDER), current_run(run)
-    if image:
-        os.environ[IMAGE] = image
-    if (look := current_look()) is not None:
+    if (look := current_look()) is not None:  # in the runner's process, which may be a user's own
         look.record = StepRecord(store, run, name, held=True)
         look.events.append(Started(name))
         yield Step(name, run, look.events.append, look.record)
         return
+    redact_outlets()
+    if image:
+        os.environ[IMAGE] = image
     record = StepRecord(store, run, name)
     tell = _marked_lines(name, Path(folder)) if folder else lambda event: None
     current = Step(name, run, tell, record)
