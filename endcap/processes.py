@@ -1,8 +1,10 @@
-"""Processes of this machine, by their ids."""
+"""Processes of this machine: whether one lives, and what those inherit that this one starts."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 def alive(pid: int) -> bool:
@@ -14,3 +16,17 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have the processes that are started within the block inherit these environment variables, as this one has them
+    meanwhile."""
+    before = {name: value for name, value in os.environ.items() if name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables.keys() - before.keys():
+            os.environ.pop(name, None)
+        os.environ.update(before)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import kfp_server_api
 import urllib3
 
+from endcap.causes import causes, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Event, Silent
 
@@ -128,14 +129,13 @@ def _silence(what: str, error: Exception) -> EndcapError:
     """Nothing came: a certificate that is not trusted lasts, all else may pass."""
     cause = getattr(error, "reason", None) or error
     fields = {"doing": what, "cause": str(cause)}
-    inner = cause.args[0] if isinstance(cause, urllib3.exceptions.SSLError) and cause.args else cause
-    if isinstance(inner, ssl.SSLError) and not isinstance(inner, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        if isinstance(inner, ssl.SSLCertVerificationError):
+    if (no_tls := tls_trouble(error)) is not None:
+        if any(isinstance(below, ssl.SSLCertVerificationError) for below in causes(error)):
             remedy = "name the authority's certificates by --kfp-ca (KFP_CA), or the host as its certificate does"
         else:
             remedy = "does it speak TLS? An address without begins with http://"
         return UserError(
-            f"cannot {what}: no safe connection to KFP ({inner}); {remedy}", code="kfp.certificate", **fields
+            f"cannot {what}: no safe connection to KFP ({no_tls}); {remedy}", code="kfp.certificate", **fields
         )
     return TransientError(
         f"cannot {what}: KFP does not answer ({cause}); is --kfp-host right, and does it run?",

@@ -17,6 +17,7 @@ from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from kfp_server_api.rest import RESTClientObject
 
+from endcap.causes import page_title
 from endcap.cluster.connect import TOKEN
 from endcap.cluster.kubeconfig import Login, find_kubeconfig
 from endcap.errors import UserError
@@ -81,8 +82,8 @@ class Client(kfp_client.Client):  # type: ignore[misc]
         # The parent takes one namespace for both KFP's and the user's, so it is given neither.
         super().__init__(
             host=host,
-            existing_token=(token or "").strip() or None,  # a Secret's value often ends with a newline
-            cookies=(cookies or "").strip() or None,
+            existing_token=token or None,
+            cookies=cookies or None,
             ssl_ca_cert=ca,
             kube_context=context,
         )
@@ -202,8 +203,7 @@ def _refuse_page(status: int, body: bytes | str, asked: str, came_from: str) -> 
     text = (body.decode(errors="replace") if isinstance(body, bytes) else body).lstrip()
     if not text.startswith("<") and (status >= 300 or text.startswith("{")):
         return
-    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
-    words = " ".join((title[1] if title else "").split())[:200]
+    words = page_title(text, "html") or ""
     elsewhere = "/apis/" in asked and "/apis/" not in came_from.partition("?")[0]
     named = re.search(r"log ?in|sign ?in|authenticat", words, re.IGNORECASE)
     raise PageError(status, words, login=bool(elsewhere or named) or status in (401, 403))

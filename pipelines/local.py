@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from endcap.errors import EndcapError
 from endcap.online import ONLINE
+from endcap.processes import inherited
 from endcap.registry import REGISTRY
 from endcap.runs import (
     RUN_FOLDER,
@@ -69,7 +69,7 @@ def run(
         _recorded(arguments["store"], folder.name, steps, started, resolved(loaded)),
         warnings.catch_warnings(),
         (folder / "kfp.log").open("w") as log,
-        _environment({RUN_FOLDER: str(folder), **by_variables}),
+        inherited({RUN_FOLDER: str(folder), **by_variables}),
         _quiet_logging(),
         looking_first(folder),
     ):
@@ -148,17 +148,3 @@ def _quiet_logging() -> Iterator[None]:
         yield
     finally:
         logging.getLogger().setLevel(level)
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

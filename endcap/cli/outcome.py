@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ def note(outcome: Outcome) -> Outcome:
 
 @contextlib.contextmanager
 def documented(
-    as_json: bool, loaded: Loaded, pipeline: str, open_store: Any
+    as_json: bool, loaded: Loaded, pipeline: str, open_store: Callable[[], Store | None]
 ) -> Iterator[list[Mapping[str, Any] | None]]:
     """Within it the lines of a run go to standard error where `--json` was given; at the end the document follows.
 

@@ -29,7 +29,8 @@ def existing_registry(registry: str, store: Store) -> Registry:
 
     known = find_registry(registry, store)
     if known is None:
-        registry or default_uri(store)  # says that a bucket has none
+        if not registry:
+            default_uri(store)  # says that a bucket has none
         place = registry or f"the store {store.root}"
         raise NotFoundError(
             f"there is no registry at {place}, and none was made; `endcap run SPEC` makes one with the first version",

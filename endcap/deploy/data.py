@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from endcap.deploy.state import find_state
+from endcap.deploy.state import deployed_names, find_state
 from endcap.errors import EndcapError
 from endcap.store import Store
-
-DEPLOYMENTS = "deployments"
 
 
 def served_datasets(shop: str, store: Store) -> list[str]:
@@ -15,9 +13,9 @@ def served_datasets(shop: str, store: Store) -> list[str]:
     Each is there once. What cannot be read, such as a document of a newer release, is left out.
     """
     datasets: dict[str, None] = {}
-    for document in store.list_documents(DEPLOYMENTS):
+    for name in deployed_names(store):
         try:
-            state = find_state(document.rsplit("/", 1)[-1], store)
+            state = find_state(name, store)
             for target in [] if state is None else state.targets:
                 dataset = str(store.manifest(target.package)["facts"]["dataset"])
                 if dataset.split("/")[-2] == shop:

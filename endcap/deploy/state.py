@@ -62,6 +62,11 @@ def document_name(recommender: str) -> str:
     return f"deployments/{recommender}"
 
 
+def deployed_names(store: Store) -> list[str]:
+    """The recommenders that have a desired state, an empty one too, by name."""
+    return sorted(name.removeprefix("deployments/") for name in store.list_documents("deployments"))
+
+
 def salt_of(recommender: str, version: str) -> str:
     """The salt of a version's rollout, so that not the same shoppers meet every canary."""
     return fingerprint("rollout", recommender, version)
@@ -95,7 +100,7 @@ def read_state(recommender: str, store: Store) -> Deployment:
     """The desired state. Raises NotFoundError where nothing was ever deployed."""
     state = find_state(recommender, store)
     if state is None:
-        known = sorted(name.removeprefix("deployments/") for name in store.list_documents("deployments"))
+        known = deployed_names(store)
         near = suggest(recommender, known)
         raise NotFoundError(
             f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from endcap.online import ONLINE
+from endcap.processes import inherited
 from endcap.runs import Event, Start, run_name
 from endcap.runs.logs import logs_folder
 from endcap.spec.chain import order
@@ -68,7 +68,10 @@ class LocalRun:
             from endcap.registry import check_address, default_uri
 
             # Said now, not by a later step: a malformed address, or a store that has no registry of its own.
-            check_address(registry) if registry else default_uri(store)
+            if registry:
+                check_address(registry)
+            else:
+                default_uri(store)
         given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
         arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
         return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
@@ -95,15 +98,6 @@ class LocalRun:
             runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
 
 
-@contextmanager
-def naming_online(address: str) -> Iterator[None]:
+def naming_online(address: str) -> AbstractContextManager[None]:
     """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
-    before = {name: value for name, value in os.environ.items() if name == ONLINE}
-    if address:
-        os.environ[ONLINE] = address
-    try:
-        yield
-    finally:
-        if address:
-            del os.environ[ONLINE]
-            os.environ.update(before)
+    return inherited({ONLINE: address} if address else {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from endcap.errors import NotFoundError
-from endcap.store.base import MANIFEST, Draft, Json, T
+from endcap.store.base import MANIFEST, Draft, Json
 from endcap.store.contents import (
     check_folder,
     manifest_elsewhere,
@@ -25,12 +25,12 @@ from endcap.store.contents import (
     write_durably,
 )
 from endcap.store.documents import kind_of, opened, opened_manifest, stamped
-from endcap.store.resolution import PLACES, Entries, Resolver
+from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver
 
 FILE = "file://"
 
 
-class FolderStore:
+class FolderStore(Relocatable):
     """See `Store`. An artifact is written beside its place and renamed into it, its manifest last."""
 
     def __init__(self, root: Path, *, create: bool = True) -> None:
@@ -61,15 +61,6 @@ class FolderStore:
         folder = Path(here.removeprefix(FILE))
         check_folder(folder, self.manifest(here), name=here, verify=verify)
         return folder
-
-    def resolve(self, address: str, *, digest: str = "") -> str:
-        return f"{self.root}/{self._resolver.path(address, digest)}"
-
-    def translate(self, value: T) -> T:
-        return self._resolver.translated(value)
-
-    def lies_at(self, address: str) -> bool:
-        return self._resolver.lies_at(address)
 
     def manifest(self, address: str) -> Json:
         here = self.resolve(address)
@@ -109,10 +100,6 @@ class FolderStore:
         self._resolver.note()
         self._write(name, document)
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
-        self._resolver.note()
-        return self._update(name, lambda before: change(self.translate(before)))
-
     def inside(self, address: str) -> str | None:
         if "://" in address.removeprefix(FILE):
             return None
@@ -130,9 +117,6 @@ class FolderStore:
 
     def places(self) -> Entries:
         return list((self._read(PLACES) or {}).get(PLACES, ()))
-
-    def change_places(self, change: Callable[[Entries], Entries]) -> None:
-        self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
 
     def _read(self, name: str) -> Json | None:
         try:

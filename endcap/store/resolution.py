@@ -158,6 +158,33 @@ class Resolver:
         return any(entry["root"] in roots and made < left for entry, left in zip(entries, _left(entries), strict=True))
 
 
+class Relocatable:
+    """What stores do alike by their resolver. See `Store` and `Shelf`."""
+
+    root: str
+    _resolver: Resolver
+
+    def resolve(self, address: str, *, digest: str = "") -> str:
+        return f"{self.root}/{self._resolver.path(address, digest)}"
+
+    def translate(self, value: T) -> T:
+        return self._resolver.translated(value)
+
+    def lies_at(self, address: str) -> bool:
+        return self._resolver.lies_at(address)
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        self._resolver.note()
+        return self._update(name, lambda before: change(self.translate(before)))
+
+    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+        self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
+
+    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+        """`update_document`, of a document as it was written."""
+        raise NotImplementedError
+
+
 def whole(address: str) -> str:
     """An address as it is compared: a path as a ``file://`` address, without a slash at its end."""
     address = address.rstrip("/") or address

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.redaction import HIDDEN
-from endcap.store.base import MANIFEST, Draft, Json, T
+from endcap.store.base import MANIFEST, Draft, Json
 from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import cache_folder
 from endcap.store.contents import (
@@ -30,13 +30,13 @@ from endcap.store.folder import read_elsewhere
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
-from endcap.store.resolution import PLACES, Entries, Resolver
+from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver
 
 S3 = "s3://"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class S3Store:
+class S3Store(Relocatable):
     """See `Store`. How artifacts appear whole: `Publication`; how unfinished work is kept: `Lease` and `Mirror`.
 
     What is fetched is kept on this machine (`cache_folder`), each file under the address of its artifact.
@@ -71,15 +71,6 @@ class S3Store:
         manifest = self._manifest(path)
         opened_manifest(manifest, f"{self.root}/{path}")
         return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
-
-    def resolve(self, address: str, *, digest: str = "") -> str:
-        return f"{self.root}/{self._resolver.path(address, digest)}"
-
-    def translate(self, value: T) -> T:
-        return self._resolver.translated(value)
-
-    def lies_at(self, address: str) -> bool:
-        return self._resolver.lies_at(address)
 
     def manifest(self, address: str) -> Json:
         path = self._resolver.path(address)
@@ -143,10 +134,6 @@ class S3Store:
         self._resolver.note()
         self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
-        self._resolver.note()
-        return self._update(name, lambda before: change(self.translate(before)))
-
     def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
         object_ = self._name(f"{name}.json")
         while True:
@@ -182,9 +169,6 @@ class S3Store:
     def places(self) -> Entries:
         found = self._bucket.read(self._name(f"{PLACES}.json"))
         return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
-
-    def change_places(self, change: Callable[[Entries], Entries]) -> None:
-        self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
 
     def _opened(self, name: str, content: bytes) -> Json:
         return opened(kind_of(name), json.loads(content), f"{name} in {self.root}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError, connect
 from endcap.cluster.kinds import POD, RAY_CLUSTER
 from endcap.errors import ClusterError, EndcapError, UserError
+from endcap.processes import inherited
 from endcap.spec.base import format_duration
 from endcap.spec.search import RayCluster, Search
 from endcap.spec.settings import FitSettings, TrainSettings
@@ -106,7 +106,7 @@ def own_cluster(
     _remove_expired(cluster, namespace, progress)
     # What a killed attempt has left has another token.
     _remove(cluster, name, namespace, progress)
-    with ended_by_signal(), _environment(known):
+    with ended_by_signal(), inherited(known):
         try:
             cluster.apply(thing, force=True)
             progress(f"RayCluster {name} in namespace {namespace}: waiting for its {wanted.workers} workers")
@@ -128,21 +128,6 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _environment(known: dict[str, str]) -> Iterator[None]:
-    """Variables that the process which has Ray inherits."""
-    before = {name: os.environ.get(name) for name in known}
-    os.environ |= known
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _own_pod(cluster: Cluster) -> Json | None:
