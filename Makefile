@@ -47,6 +47,9 @@ images: ## build the images with `docker buildx bake`; ARGS=--push pushes them, 
 pin: ## resolve the digests of base images at their registries
 	$(PYTHON) $(IMAGE)/pin.py
 
+audit: $(INSTALLED) ## licences and known vulnerabilities of the image's packages; writes their SBOM to build/audit
+	$(BIN)/python $(IMAGE)/audit.py
+
 lock: ## resolve requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra client --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.txt
@@ -63,4 +66,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster check compile bench bench-gpu images test-image pin lock clean
+.PHONY: help demo test test-cluster check compile bench bench-gpu images test-image pin audit lock clean
