@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .clusters import TYPE, Json, address, on_loopback
+from .admin import MODE, SOCKET
+from .clusters import TYPE, Json, address, on_loopback, on_socket
 from .envoy_replies import errors_as_json
 from .envoy_tracing import EnvoyTracing, collector, tracing
 from .limits import Limits, on_connections, on_requests
 from .names import DEGRADED_HEADER, FALLBACK, RANKING_HEADER, ROUTES, SHOPPER_HEADER, SURFACE_HEADER, VARIANT_HEADER
+from .pseudonyms import Shoppers
 
 READY = "/ready"
 """Answered 200 by Envoy itself as long as it takes requests: it does not listen before it has routes."""
@@ -20,6 +22,7 @@ POLL = "0.25s"
 """Between two questions to the xDS service; Envoy adds up to as much again, so a change arrives in half a second."""
 _LIMITS = Limits()
 _FOREVER = "0s"
+_STDOUT: Json = {"@type": f"{TYPE}.extensions.access_loggers.stream.v3.StdoutAccessLog"}
 _MANAGER_URL = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -31,53 +34,58 @@ def on_files(
     fallback_port: int = 0,
     limits: Limits = _LIMITS,
     spans: EnvoyTracing | None = None,
+    shoppers: Shoppers = "plain",
 ) -> Json:
-    """A listener on `host:port` (0: any free), an admin page on a free port of loopback.
+    """A listener on `host:port` (0: any free), an admin page on a socket in `folder`, in which Envoy runs.
 
     Clusters are read from `folder/clusters.json`, routes from `folder/routes.json`; `folder/access.log` gets a JSON
-    line a request. `fallback_port`: of the list server on loopback; 0: there is none.
+    line a request, or standard output, where pseudonyms are still to be made. `fallback_port`: of the list server on
+    loopback; 0: there is none.
     """
     log = {"@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog", "path": str(folder / "access.log")}
+    log = _access_log(_STDOUT if shoppers == "pseudonym" else log, shoppers)
     listener = _listener(host, port, _manager(_file(folder / "routes.json"), log, limits, spans))
     # With ports shared, a second gateway could listen on the same one and take half of the connections.
     listener = {**listener, "enable_reuse_port": False}
     known = [on_loopback(FALLBACK, fallback_port)] if fallback_port else []
-    return _bootstrap(listener, _file(folder / "clusters.json"), 0, known, limits, spans)
+    # By its short name: the path of a folder may be longer than that of a socket may be.
+    return _bootstrap(listener, _file(folder / "clusters.json"), SOCKET, known, limits, spans)
 
 
 def on_xds(
     xds_port: int,
     host: str,
     port: int,
-    admin_port: int,
+    admin: str,
     metrics_port: int = 0,
     *,
     limits: Limits = _LIMITS,
     spans: EnvoyTracing | None = None,
+    shoppers: Shoppers = "plain",
 ) -> Json:
     """The same with clusters, routes and lists from the xDS service on `xds_port` of loopback; the log is stdout.
 
-    `metrics_port` (0: none) answers Prometheus, and nothing else of the admin page on `admin_port` of loopback.
+    `metrics_port` (0: none) answers Prometheus, and nothing else of the admin page, which is on the socket `admin`.
     """
-    log = {"@type": f"{TYPE}.extensions.access_loggers.stream.v3.StdoutAccessLog"}
+    log = _access_log(_STDOUT, shoppers)
     listener = _listener(host, port, _manager(_service(), log, limits, spans))
     known = [on_loopback("xds", xds_port), on_loopback(FALLBACK, xds_port)]
-    bootstrap = _bootstrap(listener, _service(), admin_port, known, limits, spans)
+    bootstrap = _bootstrap(listener, _service(), admin, known, limits, spans)
     if metrics_port:
-        bootstrap["static_resources"]["clusters"].append(on_loopback("admin", admin_port))
+        bootstrap["static_resources"]["clusters"].append(on_socket("admin", admin))
         bootstrap["static_resources"]["listeners"].append(_metrics(host, metrics_port))
     return bootstrap
 
 
 def _bootstrap(
-    listener: Json, clusters: Json, admin_port: int, known: list[Json], limits: Limits, spans: EnvoyTracing | None
+    listener: Json, clusters: Json, admin: str, known: list[Json], limits: Limits, spans: EnvoyTracing | None
 ) -> Json:
     return {
         "node": {"id": "endcap", "cluster": "endcap"},
         # Envoy refuses patterns past 100 instructions, and a path names its recommender up to four times.
         "layered_runtime": {"layers": [{"name": "endcap", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         "overload_manager": on_connections(limits),
-        "admin": {"address": address("127.0.0.1", admin_port), "ignore_global_conn_limit": True},
+        "admin": {"address": {"pipe": {"path": admin, "mode": MODE}}, "ignore_global_conn_limit": True},
         "dynamic_resources": {"cds_config": clusters},
         "static_resources": {"listeners": [listener], "clusters": [*known, *([collector(spans)] if spans else [])]},
     }
@@ -134,7 +142,7 @@ def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None
         "normalize_path": True,
         **on_requests(limits),
         **({"tracing": tracing(spans)} if spans else {}),
-        "access_log": [_access_log(log)],
+        "access_log": [log],
         "local_reply_config": {"mappers": errors_as_json(limits)},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
         "http_filters": [_health_check(), _buffer(limits), _filter("router", "router.v3.Router")],
@@ -155,8 +163,8 @@ def _filter(name: str, kind: str, **settings: object) -> Json:
     return {"name": f"envoy.filters.http.{name}", "typed_config": config}
 
 
-def _access_log(log: Json) -> Json:
-    line = {
+def _access_log(log: Json, shoppers: Shoppers) -> Json:
+    line: Json = {
         "time": "%START_TIME%",
         "method": "%REQ(:METHOD)%",
         "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
@@ -177,6 +185,11 @@ def _access_log(log: Json) -> Json:
         "upstream": "%UPSTREAM_HOST%",
         "request_id": "%REQ(X-REQUEST-ID)%",
     }
+    if shoppers != "plain":
+        # Of a path what comes after it may name anybody.
+        line["path"] = "%PATH(NQ:ORIG)%"
+    if shoppers == "none":
+        del line["shopper"]
     return {
         "name": "envoy.access_loggers.gateway",
         "filter": {"not_health_check_filter": {}},

@@ -75,7 +75,16 @@ def http_options(**more: Json) -> Json:
 
 def on_loopback(name: str, port: int) -> Json:
     """A cluster for the gateway's own use."""
-    endpoint = {"endpoint": {"address": address("127.0.0.1", port)}}
+    return _own(name, address("127.0.0.1", port))
+
+
+def on_socket(name: str, path: str) -> Json:
+    """The same on a Unix socket."""
+    return _own(name, {"pipe": {"path": path}})
+
+
+def _own(name: str, place: Json) -> Json:
+    endpoint = {"endpoint": {"address": place}}
     return {
         "name": name,
         "type": "STATIC",

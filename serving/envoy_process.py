@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
 
 from endcap.errors import EndcapError
 
 from . import bootstrap, envoy_tracing, gateway
-from .gateway import Json, Split, Upstream
+from .access_log import AccessLog, Shoppers
+from .admin import SOCKET, Admin
+from .gateway import Split, Upstream
 from .limits import Limits
 from .process import Process, end_all
+from .pulse import Pulse, over_http
+from .watched_files import WatchedFiles, write_privately
 
 _PATIENCE = 20.0
-T = TypeVar("T")
 
 
 class Envoy:
@@ -39,38 +41,72 @@ class Envoy:
         fallback_port: int = 0,
         intake: Upstream | None = None,
         limits: Limits | None = None,
+        shoppers: Shoppers = "plain",
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        """Raises EndcapError where it does not start, OSError where its files cannot be written."""
+        self._files = WatchedFiles(folder)
         self._recommender = recommender
         self._intake = intake
-        self._version = 0
+        self._pulse: Pulse | None = None
         self._upstreams = self._named(split)
-        self._routes = gateway.routes({recommender: split}, intake)
-        self._put("clusters.json", gateway.clusters(self._upstreams))
-        self._put("routes.json", self._routes)
-        # An Envoy that ran here before has left its own.
-        (folder / "admin").unlink(missing_ok=True)
-        options = {"limits": limits or Limits(), "spans": envoy_tracing.from_environment()}
-        settings = bootstrap.on_files(folder, host, port, fallback_port=fallback_port, **options)
-        (folder / "bootstrap.json").write_text(json.dumps(settings, indent=1))
-        self.process = Process(
-            "envoy", [*command(folder), "--admin-address-path", str(folder / "admin")], folder / "envoy.log"
+        self._files.put("clusters.json", gateway.clusters(self._upstreams))
+        self._files.put("routes.json", gateway.routes({recommender: split}, intake))
+        settings = bootstrap.on_files(
+            folder,
+            host,
+            port,
+            fallback_port=fallback_port,
+            limits=limits or Limits(),
+            spans=envoy_tracing.from_environment(),
+            shoppers=shoppers,
         )
+        write_privately(folder / "bootstrap.json", json.dumps(settings, indent=1))
+        self.access_log = AccessLog(folder / "access.log", shoppers)
+        # It runs in its folder, from where its socket has a short name.
+        log, output = folder / "envoy.log", self.access_log.input
+        self.process = Process("envoy", command(folder), log, folder=folder, output=output, umask=0o077)
+        self._admin = Admin(folder / SOCKET)
         try:
-            self._admin = f"http://{self._wait_for_admin()}"
+            self.access_log.start(self._admin)
             self._wait_for("/ready", lambda answer: answer.startswith("LIVE"))
-            listeners = json.loads(self._get("/listeners?format=json"))["listener_statuses"]
+            listeners = json.loads(self._admin.get("/listeners?format=json"))["listener_statuses"]
             self.port: int = listeners[0]["local_address"]["socket_address"]["port_value"]
         except BaseException:
             end_all([self.process])
+            self.access_log.close()
+            self._files.close()
             raise
+        self._pulse = Pulse("envoy", self.process.pid, self._answers)
         self.address = f"http://{host}:{self.port}"
+
+    def failure(self) -> EndcapError | None:
+        """Why it has ended, that it hung and was killed, or that it can be told nothing any more; None: it is well."""
+        if self.process.ended is not None:
+            return self.process.failure()
+        if self._pulse is not None and (hung := self._pulse.hung):
+            return hung
+        if not self._files.seen:
+            return EndcapError(
+                "its folder was removed", code="gateway.folder-removed", folder=str(self.process.log.parent)
+            )
+        return None
+
+    def end(self, patience: float = 5.0) -> None:
+        """Ask it to end, and kill it after `patience` seconds; 0: at once."""
+        if self._pulse is not None:
+            self._pulse.close()
+        if patience:
+            end_all([self.process], patience)
+        else:
+            self.process.kill()
+        self.access_log.close()
+        self._files.close()
 
     def apply(self, split: Split, kept: list[Upstream] | None = None) -> None:
         """Send shoppers by a new split; returns when Envoy does. `kept`: predictors that still answer older requests.
 
-        Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503.
+        Clusters come first: a route to a cluster that Envoy does not know yet would be answered 503. Raises EndcapError
+        or OSError where Envoy cannot be told, or does not follow; it may follow later, and the same again is safe.
         """
         wanted = self._named(split)
         wanted += [upstream for upstream in kept or [] if upstream not in wanted]
@@ -85,7 +121,7 @@ class Envoy:
         """Requests that a predictor has not answered yet; 0 where Envoy does not say: it is about to be replaced."""
         name = f"cluster.{upstream.name}.upstream_rq_active"
         try:
-            stats = json.loads(self._get(f"/stats?format=json&filter=^{name}$"))["stats"]
+            stats = json.loads(self._admin.get(f"/stats?format=json&filter=^{name}$"))["stats"]
         except (OSError, HTTPException, ValueError):
             return 0
         return sum(stat.get("value", 0) for stat in stats)
@@ -94,65 +130,44 @@ class Envoy:
         return [*gateway.upstreams([split]), *([self._intake] if self._intake else [])]
 
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
-        self._version += 1
-        self._upstreams = upstreams
         clusters = gateway.clusters(upstreams)
-        self._put("clusters.json", clusters)
+        self._files.put("clusters.json", clusters)
         names = {cluster["name"] for cluster in clusters}
         self._wait_for("/config_dump?resource=dynamic_active_clusters", lambda answer: _clusters_in(answer) == names)
+        self._upstreams = upstreams
 
     def _write_routes(self, split: Split) -> None:
         routes = gateway.routes({self._recommender: split}, self._intake)
-        # Envoy passes over routes that are as before, whatever their version: it would never show the new one.
-        if routes == self._routes:
-            return
-        self._version += 1
-        self._routes = routes
-        self._put("routes.json", routes)
-        wanted = str(self._version)
+        versions = self._files.put("routes.json", routes)
         self._wait_for(
-            "/config_dump?resource=dynamic_route_configs", lambda answer: _route_version_in(answer) == wanted
+            "/config_dump?resource=dynamic_route_configs", lambda answer: _route_version_in(answer) in versions
         )
 
-    def _put(self, name: str, resources: list[Json]) -> None:
-        """Envoy reads a watched file when another is moved onto it."""
-        draft = self._folder / f".{name}"
-        draft.write_text(json.dumps(gateway.response(resources, str(self._version)), indent=1))
-        draft.replace(self._folder / name)
+    def _answers(self, within: float) -> bool:
+        if self._admin.path.exists():
+            return self._admin.answers(within)
+        # Its socket was removed; then it says by its port whether it lives.
+        return over_http(f"{self.address}{bootstrap.READY}")(within)
 
-    def _wait_for_admin(self) -> str:
-        file = self._folder / "admin"
-        return self._poll(lambda: file.read_text().strip() if file.exists() else "", "its admin page")
-
-    def _wait_for(self, path: str, met: Callable[[str], bool]) -> None:
-        def look() -> bool:
-            try:
-                return met(self._get(path))
-            except (OSError, HTTPException, ValueError):
-                return False
-
-        self._poll(look, path)
-
-    def _poll(self, look: Callable[[], T], what: str) -> T:
+    def _wait_for(self, question: str, met: Callable[[str], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            if found := look():
-                return found
+            with contextlib.suppress(OSError, HTTPException, ValueError):
+                if met(self._admin.get(question)):
+                    return
             if self.process.ended is not None:
                 failure = self.process.failure()
                 raise EndcapError(f"the gateway (envoy) {failure}", code="gateway.ended", **failure.fields)
+            if self._pulse is not None and (hung := self._pulse.hung):
+                raise hung
             time.sleep(0.01)
         raise EndcapError(
-            f"the gateway (envoy) did not show {what} within {_PATIENCE:.0f} s; see {self.process.log}",
+            f"the gateway (envoy) did not show {question} within {_PATIENCE:.0f} s; see {self.process.log}",
             code="gateway.late",
-            awaited=what,
+            awaited=question,
             seconds=_PATIENCE,
             log=str(self.process.log),
         )
-
-    def _get(self, path: str) -> str:
-        with urllib.request.urlopen(f"{self._admin}{path}", timeout=5) as answer:  # noqa: S310
-            return str(answer.read().decode())
 
 
 def command(folder: Path) -> list[str]:

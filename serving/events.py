@@ -85,7 +85,7 @@ class PredictorReady(Event):
 
 @dataclass(frozen=True)
 class PredictorFailed(Event):
-    """A predictor did not start, or died. retry_in: seconds until it is started again."""
+    """A predictor did not start, died, or hung and was killed. retry_in: seconds until it is started again."""
 
     version: str
     variant: str
@@ -145,7 +145,7 @@ class StateUnreadable(Event):
 
 @dataclass(frozen=True)
 class GatewayFailed(Event):
-    """Envoy died; it is started again at once."""
+    """Envoy died, hung and was killed, or can be told nothing any more; it is started again at once."""
 
     error: EndcapError
 
@@ -164,8 +164,41 @@ class GatewayNotRestarted(Event):
 
 
 @dataclass(frozen=True)
+class Troubled(Event):
+    """A part of the supervisor's work failed, such as telling the gateway of a new share; it is tried again.
+
+    What serves goes on serving. It is told once, until the error is another one or `Recovered` follows.
+    """
+
+    part: str
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"{self.part}: failed and is tried again: {_first_line(self.error)}"
+
+
+@dataclass(frozen=True)
+class Recovered(Event):
+    """What failed goes well again. seconds: since it first failed."""
+
+    part: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.part}: well again after {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class ListFailed(Event):
+    """The list server's thread has ended; it is started again at once."""
+
+    def __str__(self) -> str:
+        return "the list server has ended and is started again"
+
+
+@dataclass(frozen=True)
 class IntakeFailed(Event):
-    """The intake's process died. retry_in: seconds until it is started again."""
+    """The intake's process died, or hung and was killed. retry_in: seconds until it is started again."""
 
     retry_in: float
     error: EndcapError

@@ -90,13 +90,35 @@ class Server:
     """The application on a free port of loopback, in a thread of this process."""
 
     def __init__(self, lists: Lists) -> None:
+        self._lists = lists
+        self.port = 0
+        self._start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def restart(self) -> None:
+        """Where the thread has ended: another one, on the same port. Raises OSError where that is taken."""
+        self._socket.close()
+        self._start()
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        # Connections that Envoy keeps open are not waited for.
+        self._server.force_exit = True
+        self._thread.join(5)
+        self._socket.close()
+
+    def _start(self) -> None:
         import uvicorn
 
         self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self.port))
+        self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
-            cast(Any, application(lists)),
+            cast(Any, application(self._lists)),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -110,13 +132,6 @@ class Server:
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="fallback", daemon=True
         )
         self._thread.start()
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        # Connections that Envoy keeps open are not waited for.
-        self._server.force_exit = True
-        self._thread.join(5)
-        self._socket.close()
 
 
 def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Json:

@@ -1,22 +1,22 @@
-"""The event intake beside a laptop's predictors: one process, started again when it dies."""
+"""The event intake beside a laptop's predictors: one process, started again when it dies or hangs."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path, PurePath
 
+from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, online_url
 from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
 
 from .events import IntakeFailed, Listener
 from .gateway import Upstream
-from .predictors import LONGEST_WAIT, PROVEN, free_port
+from .predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
 from .process import Process
+from .pulse import Pulse, over_http
 
 
 class IntakeProcess:
@@ -40,6 +40,7 @@ class IntakeProcess:
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0
+        self._pulse: Pulse | None = None
         self._started = self._retry_at = 0.0
 
     @property
@@ -47,26 +48,40 @@ class IntakeProcess:
         """Whether it takes events, or has failed: then nobody waits for it."""
         if self.process is None or self._failures:
             return bool(self._failures)
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.upstream.port}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, HTTPException):
-            return False
+        return over_http(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
 
     def tend(self, package: Path) -> None:
-        """One look, without waiting: note its death, start it. package: any of the shop's, for the shop's name."""
+        """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
+        the shop's name."""
         now = time.monotonic()
-        if self.process is not None and self.process.ended is not None:
+        if failure := self._failure():
             self._failures = 1 if now - self._started > PROVEN else self._failures + 1
             wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
             self._retry_at = now + wait
-            self._listener(IntakeFailed(wait, self.process.failure()))
+            self.close()
             self.process = None
+            self._listener(IntakeFailed(wait, failure))
         if self.process is None and now >= self._retry_at:
             self._started = now
             words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
             command = [sys.executable, "-m", "endcap_serving.intake", *words]
             self.process = Process("intake", command, self._log, self._online)
+            live = over_http(f"http://127.0.0.1:{self.upstream.port}/healthz")
+            self._pulse = Pulse("intake", self.process.pid, live)
+
+    def close(self) -> None:
+        """Ask it no more how it is."""
+        if self._pulse is not None:
+            self._pulse.close()
+
+    def _failure(self) -> EndcapError | None:
+        if self.process is None or self._pulse is None:
+            return None
+        if self.process.ended is not None:
+            return self.process.failure()
+        if hung := self._pulse.hung:
+            self.process.kill()
+        return hung
 
 
 def shop_of(package: Path) -> str:

@@ -6,10 +6,8 @@ import itertools
 import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 
 from endcap.deploy.state import Target
@@ -20,12 +18,15 @@ from endcap.store import Store
 from .events import Listener, PredictorFailed, PredictorReady, PredictorStarted
 from .gateway import Upstream
 from .process import Process, end_all
+from .pulse import Pulse, over_http
+from .turns import as_own
 
 START_LIMIT = 120.0
 """Seconds that a predictor may take to be ready."""
 PROVEN = 60.0
 """A predictor that answered for so many seconds is restarted at once when it dies; otherwise the waits double."""
 LONGEST_WAIT = 30.0
+READY_WITHIN = 2.0
 _numbers = itertools.count(1)
 
 
@@ -41,7 +42,7 @@ class Predictor:
         """Its folder, found to be whole."""
         self.upstream = Upstream(name, free_port(), kind="shadow" if variant == "shadow" else "predictor")
         self.started = time.monotonic()
-        self._ready = f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready"
+        self._ready = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
         options = {
             "--package": str(package),
             "--model-name": recommender,
@@ -57,6 +58,8 @@ class Predictor:
         # Its address may hold a password, and everybody may read a command line.
         online = {ONLINE: online_url(store_root=store.root) or NONE}
         self.process = Process(name, command, folder / f"{name}.log", online)
+        live = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
+        self.pulse = Pulse(name, self.process.pid, live)
 
     @property
     def age(self) -> float:
@@ -64,11 +67,23 @@ class Predictor:
         return time.monotonic() - self.started
 
     def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(self._ready, timeout=2) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-        except (OSError, HTTPException):
-            return False
+        return self._ready(READY_WITHIN)
+
+    def failure(self) -> EndcapError | None:
+        """Why it has ended, or that it hung and was killed; None while it lives."""
+        if self.process.ended is not None:
+            return self.process.failure()
+        if hung := self.pulse.hung:
+            self.end(0.0)
+        return hung
+
+    def end(self, patience: float = 5.0) -> None:
+        """Ask it to end, and kill it after `patience` seconds; 0: at once."""
+        self.pulse.close()
+        if patience:
+            end_all([self.process], patience)
+        else:
+            self.process.kill()
 
 
 @dataclass
@@ -94,7 +109,7 @@ class Variant:
         failures = self.failures
         self._look_at_current()
         if self.coming and self.coming.target != wanted:
-            end_all([self.coming.process])
+            self.coming.end(0.0)
             self.coming = None
         if self.current and wanted is None:
             leaving.append(self.current)
@@ -111,22 +126,22 @@ class Variant:
         return current == Target(version=wanted.version, package=wanted.package)
 
     def _look_at_current(self) -> None:
-        if self.current and self.current.process.ended is not None:
+        if self.current and (failure := self.current.failure()):
             dead, self.current = self.current, None
             if dead.age > PROVEN:
                 self.failures = 0
-            self._fail(dead.target, dead.process.failure())
+            self._fail(dead.target, failure)
 
     def _look_at_coming(self, coming: Predictor) -> list[Predictor]:
-        if coming.process.ended is not None:
+        if failure := coming.failure():
             self.coming = None
-            self._fail(coming.target, coming.process.failure())
+            self._fail(coming.target, failure)
         elif coming.is_ready():
             self.listener(PredictorReady(coming.target.version, self.name, round(coming.age, 3)))
             before, self.current, self.coming, self.error = self.current, coming, None, None
             return [before] if before else []
         elif coming.age > START_LIMIT:
-            end_all([coming.process])
+            coming.end(0.0)
             self.coming = None
             self._fail(coming.target, _late(coming.process))
         return []
@@ -138,8 +153,8 @@ class Variant:
             return
         try:
             self.coming = self.start(wanted)
-        except EndcapError as error:
-            self._fail(wanted, error)
+        except Exception as error:  # Of the store, the disk or the system: the next try may go well.
+            self._fail(wanted, as_own(error))
         else:
             process = self.coming.process
             self.listener(PredictorStarted(wanted.version, self.name, process.pid, process.log))

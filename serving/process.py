@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,13 +11,14 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from endcap.errors import EndcapError
 
 from .json_log import CANNOT_RUN
 
 TAIL_LINES, TAIL_BYTES = 10, 8192
+_DIES_WITHIN = 5.0
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -28,20 +30,35 @@ class Process:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        output: int | None = None,
+        umask: int = -1,
     ) -> None:
+        """log: gets what it writes, and nobody but its owner may read it. folder: where it runs. output: a file
+        descriptor that gets its standard output instead. umask: -1: this process's.
+
+        Raises OSError where no process can be started. One whose log cannot be written runs all the same.
+        """
         self.name = name
         self.log = log
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
-        with log.open("ab") as output:
+        with _opened(log) as errors:
             # An earlier process may have written to it.
-            self._begin = output.tell()
+            self._begin = errors.tell()
             self._child = subprocess.Popen(
                 [*leash, *command],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdout=errors if output is None else output,
+                stderr=errors,
                 process_group=0,
+                cwd=folder,
+                umask=umask,
                 env={**os.environ, **(environment or {})},
             )
 
@@ -78,7 +95,8 @@ class Process:
         try:
             with self.log.open("rb") as handle:
                 end = handle.seek(0, os.SEEK_END)
-                handle.seek(max(self._begin, end - TAIL_BYTES))
+                # It is shorter than it was where it has been rotated.
+                handle.seek(max(self._begin if self._begin <= end else 0, end - TAIL_BYTES))
                 return handle.read().decode(errors="replace").strip().splitlines()[-TAIL_LINES:]
         except OSError as error:
             return [f"({error})"]
@@ -92,8 +110,14 @@ class Process:
         try:
             self._child.wait(max(patience, 0))
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once: SIGKILL alone reaches a process that is stopped."""
+        self._child.kill()
+        # One that waits for a disk dies when the disk has answered.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_DIES_WITHIN)
 
 
 def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
@@ -104,6 +128,19 @@ def end_all(processes: Iterable[Process], patience: float = 5.0) -> None:
     deadline = time.monotonic() + patience
     for process in running:
         process.end(deadline - time.monotonic())
+
+
+def _opened(log: Path) -> IO[bytes]:
+    """The log, to be added to; where it cannot be, what nobody keeps: a process is worth more than its log."""
+    try:
+        return open(log, "ab", opener=private)
+    except OSError:
+        return Path(os.devnull).open("ab")
+
+
+def private(path: str, flags: int) -> int:
+    """An `opener`: a file that is made has mode 600."""
+    return os.open(path, flags, 0o600)
 
 
 def _own_error(line: str) -> dict[str, Any] | None:

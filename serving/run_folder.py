@@ -1,0 +1,34 @@
+"""A run's folder: what its processes write, and Envoy's files, for nobody else to read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from endcap.processes import alive
+from endcap.store import Store, storage_errors
+
+KEPT_RUNS = 5
+_RUN = re.compile(r"\d{8}T\d{6}-\d+-.+")
+
+
+def run_folder(store: Store, recommender: str) -> Path:
+    """A folder of mode 700 for this run; the newest few of ended runs are kept. Raises StorageError."""
+    runs = store.work_folder("serving", recommender)
+    # Whatever else someone put there is none of ours.
+    ours = sorted(old for old in runs.iterdir() if _RUN.fullmatch(old.name))
+    for old in ours[: -KEPT_RUNS + 1]:
+        if not alive(int(old.name.split("-")[1])):
+            shutil.rmtree(old, ignore_errors=True)
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    with storage_errors(runs):
+        return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
+
+
+def restore(folder: Path) -> None:
+    """Make it again, where it was removed. Raises OSError where something else is in its place."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
