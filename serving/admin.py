@@ -1,7 +1,7 @@
 """Envoy's admin page, on a socket in a folder that nobody but its owner may enter.
 
 By TCP every process of the machine could use it, and by way of a browser every web page: it ends Envoy, and shows what
-Envoy was told. A file has an owner and a mode.
+Envoy was told. A file has an owner and a mode. In a pod ``python -m endcap_serving.admin /config_dump`` asks it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import stat
+import sys
+import tempfile
 from pathlib import Path
+
+from endcap.errors import UserError
 
 SOCKET = "admin.sock"
 MODE = 0o600
@@ -65,3 +70,24 @@ class _Connection(http.client.HTTPConnection):
             self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
         finally:
             os.close(folder)
+
+
+def default_socket() -> Path:
+    """Where the gateway of a pod has it."""
+    return Path(tempfile.gettempdir()) / "endcap-envoy" / SOCKET
+
+
+def make_private(folder: Path) -> None:
+    """A folder that nobody else may enter. Raises UserError where it is somebody else's, or open."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    there = folder.lstat()
+    if there.st_uid != os.getuid() or not stat.S_ISDIR(there.st_mode) or there.st_mode & 0o077:
+        raise UserError(
+            f"--admin: {folder} is open to others; allowed: a folder of mode 700 of this user's own",
+            code="gateway.admin-folder-open",
+            folder=str(folder),
+        )
+
+
+if __name__ == "__main__":
+    print(Admin(default_socket()).get(sys.argv[1]))

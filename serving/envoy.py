@@ -2,13 +2,15 @@
 
 Envoy takes clusters and routes from the xDS service of its pod, listens when it has them, and keeps the last it was
 told while that service is away. It ends at once on SIGTERM, with requests under way; so it runs as the child of this
-process, which on SIGTERM first lets the rest of the cluster notice, then lets requests end.
+process, which on SIGTERM first lets the rest of the cluster notice, then lets requests end. It asks Envoy how it is,
+and writes pseudonyms into the access log, where it shall.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -16,18 +18,23 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
 from endcap.errors import UserError
 
 from . import bootstrap, envoy_tracing
+from .admin import Admin, default_socket, make_private
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
+from .pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
+from .pulse import Pulse
 
 log = logging.getLogger("endcap.gateway")
+_LOOK = 0.5
+_ENDS_WITHIN = 5.0
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -40,19 +47,32 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--xds-port", type=int, default=18000, help="of the xDS service, on loopback")
-    parser.add_argument("--admin-port", type=int, default=9901, help="of Envoy's admin page, on loopback")
+    parser.add_argument("--admin", type=Path, default=default_socket(), help="socket of Envoy's admin page")
     parser.add_argument("--metrics-port", type=int, default=9902, help="for Prometheus; 0: none")
     parser.add_argument("--concurrency", type=int, default=2, help="Envoy's threads")
     parser.add_argument("--drain-wait", type=float, default=5.0, help="seconds that it listens on after SIGTERM")
     parser.add_argument("--drain-limit", type=float, default=30.0, help="seconds that requests get to end after that")
+    parser.add_argument(
+        "--log-shoppers",
+        choices=get_args(Shoppers),
+        default="plain",
+        help=f"in the access log; pseudonyms have the key in ${KEY}, or one of this process alone [plain]",
+    )
     parser.add_argument("--print", action="store_true", help="print Envoy's configuration and end")
     return parser.parse_args(words)
 
 
 def configuration(given: argparse.Namespace) -> bootstrap.Json:
     """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow."""
-    ports = (given.xds_port, given.host, given.port, given.admin_port, given.metrics_port)
-    return bootstrap.on_xds(*ports, spans=envoy_tracing.from_environment())
+    return bootstrap.on_xds(
+        given.xds_port,
+        given.host,
+        given.port,
+        str(given.admin),
+        given.metrics_port,
+        spans=envoy_tracing.from_environment(),
+        shoppers=given.log_shoppers,
+    )
 
 
 def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
@@ -64,31 +84,24 @@ def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     return [*words, "--file-flush-interval-msec", "1000"]
 
 
-def drain(admin: str, wait: float, limit: float) -> None:
+def drain(admin: Admin, wait: float, limit: float) -> None:
     """Let clients go elsewhere for `wait` seconds, then take no more connections, and return when all is answered.
 
     Or after `limit` seconds more. From the start `/ready` is 503, and clients that keep connections are told to
     close them.
     """
-    _ask(f"{admin}/healthcheck/fail")
+    with contextlib.suppress(OSError, HTTPException):
+        admin.post("/healthcheck/fail")
     time.sleep(wait)
-    _ask(f"{admin}/drain_listeners")
+    with contextlib.suppress(OSError, HTTPException):
+        admin.post("/drain_listeners")
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline and _active(admin):
         time.sleep(0.1)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    given = arguments(words)
-    log_json_lines()
-    try:
-        settings = configuration(given)
-    except UserError as error:
-        log.error(CANNOT_RUN, extra=error_fields(error))
-        return 1
-    if given.print:
-        print(json.dumps(settings, indent=1))
-        return 0
+def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudonyms | None) -> int:
+    """Envoy until it ends, hangs or this process is asked to end. The exit status."""
 
     def asked(_number: int, _frame: FrameType | None) -> None:
         # Asked twice is asked once: the kubelet's last word is SIGKILL.
@@ -97,35 +110,70 @@ def main(words: Sequence[str] | None = None) -> int:
         raise _AskedToEndError
 
     leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
+    output = subprocess.PIPE if pseudonyms else None
     # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen([*leash, *command(given, settings)], process_group=0)
+    child = subprocess.Popen([*leash, *command(given, settings)], process_group=0, stdout=output)
+    writing = None
+    if pseudonyms and child.stdout is not None:
+        writing = follow(os.dup(child.stdout.fileno()), functools.partial(write_whole, 1), pseudonyms)
+        child.stdout.close()
+    admin = Admin(given.admin)
+    pulse = Pulse("envoy", child.pid, admin.answers)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked)
-        status = child.wait()
+        status = _wait(child, pulse)
     except _AskedToEndError:
-        drain(f"http://127.0.0.1:{given.admin_port}", given.drain_wait, given.drain_limit)
-        child.terminate()
-        status = child.wait()
+        if pulse.hung is None:
+            drain(admin, given.drain_wait, given.drain_limit)
+            child.terminate()
+        status = _ended(child)
+    if writing is not None:
+        writing.join(_ENDS_WITHIN)
     return status if status >= 0 else 128 - status
 
 
-def _active(admin: str) -> int:
+def main(words: Sequence[str] | None = None) -> int:
+    given = arguments(words)
+    log_json_lines()
+    try:
+        settings = configuration(given)
+        if given.print:
+            print(json.dumps(settings, indent=1))
+            return 0
+        make_private(given.admin.parent)
+        pseudonyms = Pseudonyms() if given.log_shoppers == "pseudonym" else None
+    except UserError as error:
+        log.error(CANNOT_RUN, extra=error_fields(error))
+        return 1
+    return run(given, settings, pseudonyms)
+
+
+def _wait(child: subprocess.Popen[bytes], pulse: Pulse) -> int:
+    """Envoy's exit status. One that hangs is killed: the kubelet starts the container anew."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(_LOOK)
+        if hung := pulse.hung:
+            log.error("Envoy is killed", extra=error_fields(hung))
+            child.kill()
+
+
+def _ended(child: subprocess.Popen[bytes]) -> int:
+    """The exit status of one that was asked to end; it is killed where it does not."""
+    try:
+        return child.wait(_ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+def _active(admin: Admin) -> int:
     """Requests that are not answered yet; 0 where Envoy does not say."""
-    with contextlib.suppress(ValueError, KeyError):
-        stats = json.loads(_ask(f"{admin}/stats?format=json&filter=^http.gateway.downstream_rq_active$", "GET"))
+    with contextlib.suppress(OSError, HTTPException, ValueError, KeyError):
+        stats = json.loads(admin.get("/stats?format=json&filter=^http.gateway.downstream_rq_active$"))
         return sum(stat.get("value", 0) for stat in stats["stats"])
     return 0
-
-
-def _ask(address: str, method: str = "POST") -> str:
-    """The admin page's answer; empty where it gives none, as while Envoy starts or after it has ended."""
-    request = urllib.request.Request(address, method=method)  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-            return str(answer.read().decode())
-    except (OSError, HTTPException):
-        return ""
 
 
 if __name__ == "__main__":

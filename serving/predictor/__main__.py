@@ -110,7 +110,7 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
         patient = open_online(given.online, shop=shop_of(package), timeout=PATIENCE)
         refresh = Refresh(patient, [engine], metrics, given.refresh)
         refresh.start()
-    serve_engines([engine], metrics, listener, wait=given.drain_wait, limit=given.drain_limit)
+    serve_engines([engine], metrics, listener, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)
     if refresh is not None:
         refresh.close()
 

@@ -19,6 +19,7 @@ from kserve.model_server import app
 
 from ..tracing import from_environment
 from .admission import watch_loop
+from .beats import beat
 from .engine import Engine
 from .health import Health
 from .kserve_errors import EXPECTED, answer_in_one_shape
@@ -73,9 +74,17 @@ class Server(kserve.ModelServer):
     """KServe's, around engines instead of models."""
 
     def __init__(
-        self, engines: Sequence[Engine], metrics: Metrics, listener: socket.socket, *, wait: float, limit: int
+        self,
+        engines: Sequence[Engine],
+        metrics: Metrics,
+        listener: socket.socket,
+        *,
+        wait: float,
+        limit: int,
+        signs: int | None = None,
     ) -> None:
-        """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that."""
+        """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that. signs:
+        the pipe to whoever watches this process, if anybody does."""
         super().__init__(
             http_port=listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
         )
@@ -83,6 +92,7 @@ class Server(kserve.ModelServer):
         self._metrics = metrics
         self._listener = listener
         self._wait = wait
+        self._signs = signs
         self.grace_period = limit
         self.health = Health()
         self.health.watch([engine.batcher for engine in engines])
@@ -106,22 +116,31 @@ class Server(kserve.ModelServer):
         rest.config.backlog = BACKLOG
         self.health.warm = True
         log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
-        watching = asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))
+        tasks = [asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))]
+        if self._signs is not None:
+            tasks.append(asyncio.create_task(beat(self._signs, self.health)))
         await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[self._listener])
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         if tracing:
             tracing.close()
         log.info("ended")
 
 
 def serve(
-    engines: Sequence[Engine], metrics: Metrics, listener: socket.socket, *, wait: float = 0.0, limit: int = 10
+    engines: Sequence[Engine],
+    metrics: Metrics,
+    listener: socket.socket,
+    *,
+    wait: float = 0.0,
+    limit: int = 10,
+    signs: int | None = None,
 ) -> None:
     """Serve until a signal; answer what came before it. See `Server`."""
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server = Server(engines, metrics, listener, wait=wait, limit=limit)
+    server = Server(engines, metrics, listener, wait=wait, limit=limit, signs=signs)
     _quieten()
     models = [RankingModel(engine) for engine in engines]
     for model in models:

@@ -24,6 +24,7 @@ from pathlib import Path
 from endcap.errors import EndcapError, UserError
 
 from ..json_log import error_fields
+from .beats import Clock, Signs
 from .metrics import FOLDER
 
 LOOK = 0.1
@@ -59,6 +60,7 @@ class Worker:
 
     number: int
     process: subprocess.Popen[bytes] | None = None
+    signs: Signs | None = None
     started: float = 0.0
     failures: int = 0
     again_at: float = 0.0
@@ -73,10 +75,14 @@ class Workers:
         self._listener = listener
         self._folder = folder
         self._workers = [Worker(number) for number in range(count)]
+        self._clock = Clock()
 
     def tend(self) -> int | None:
-        """Start what does not run. The exit status, where a worker says that it must not serve."""
+        """Start what does not run, kill what hangs. The exit status, where a worker says that it must not serve."""
+        slept = self._clock.slept()
         for worker in self._workers:
+            if worker.process and worker.signs and (silent := worker.signs.silent(slept=slept)):
+                self._kill(worker, silent)
             if worker.process is not None and (status := worker.process.poll()) is not None:
                 if status in (1, 2):
                     # A worker's own word, which another start would not change: a refused package, a wrong option.
@@ -105,15 +111,31 @@ class Workers:
         # It dies with this process, however that ends.
         leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         environment = {**os.environ, FOLDER: self._folder}
-        own = [sys.executable, "-m", "endcap_serving.predictor", *self._command]
-        worker.process = subprocess.Popen([*leash, *own], env=environment, pass_fds=[self._listener.fileno()])
+        worker.signs = Signs()
+        signs = ["--signs", str(worker.signs.given)]
+        own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
+        given = [self._listener.fileno(), worker.signs.given]
+        worker.process = subprocess.Popen([*leash, *own], env=environment, pass_fds=given)
+        worker.signs.handed_on(worker.process.pid)
         worker.started = time.monotonic()
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
+
+    def _kill(self, worker: Worker, silent: float) -> None:
+        """One that hangs; what it has not answered is asked of others, once its connections break."""
+        assert worker.process is not None
+        told = {"worker": worker.number, "pid": worker.process.pid, "seconds": round(silent, 1)}
+        words = f"worker {worker.number} has given no sign of life for {silent:.0f} s; it is killed"
+        own = EndcapError(words, code="predictor.worker-hung", **told)
+        log.error("a worker hangs", extra=error_fields(own))
+        worker.process.kill()
+        worker.process.wait()
 
     def _bury(self, worker: Worker, status: int) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         assert worker.process is not None
+        assert worker.signs is not None
+        worker.signs.close()
         mark_process_dead(worker.process.pid, self._folder)
         lived = time.monotonic() - worker.started
         worker.failures = 0 if lived > PROVEN else worker.failures + 1

@@ -47,12 +47,13 @@ def files() -> dict[str, Json]:
     """Every configuration, by the name of its file."""
     return {
         "bootstrap-on-files": bootstrap.on_files(FOLDER, "127.0.0.1", 8080, fallback_port=9100),
-        "bootstrap-on-xds": bootstrap.on_xds(18000, "0.0.0.0", 8080, 9901, 9902),
+        "bootstrap-on-xds": bootstrap.on_xds(18000, "0.0.0.0", 8080, "/tmp/endcap/admin.sock", 9902),
         "bootstrap-on-xds-traced": bootstrap.on_xds(
             18000,
             "0.0.0.0",
             8080,
-            9901,
+            "/tmp/endcap/admin.sock",
+            shoppers="none",
             spans=EnvoyTracing("http://collector.example.com:4318/v1/traces", sampled=10.0),
         ),
         "stable": told({"shoes": Split(STABLE, terms=REFUSED)}),

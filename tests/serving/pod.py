@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,9 +27,12 @@ class Gateway:
         self.folder, self._kubeconfig, self._namespace, self._stack = folder, kubeconfig, namespace, stack
         self.xds_options: list[str] = []
         self._dns = {} if dns_port is None else {"dns_port": dns_port}
-        self.xds_port, self.port, self.admin_port, self.metrics_port = (free_port() for _ in range(4))
+        self.xds_port, self.port, self.metrics_port = (free_port() for _ in range(3))
+        # A socket's path is short.
+        self.socket = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="endcap-"))) / "admin.sock"
         self.client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10))
-        self.admin = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{self.admin_port}", timeout=10))
+        at_socket = httpx.HTTPTransport(uds=str(self.socket))
+        self.admin = stack.enter_context(httpx.Client(transport=at_socket, base_url="http://admin", timeout=10))
 
     def start_xds(self) -> subprocess.Popen[bytes]:
         words = ["--namespace", self._namespace, "--port", str(self.xds_port)]
@@ -39,7 +43,7 @@ class Gateway:
 
     def start_envoy(self, **options: float) -> subprocess.Popen[bytes]:
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
-        words += ["--admin-port", str(self.admin_port), "--metrics-port", str(self.metrics_port)]
+        words += ["--admin", str(self.socket), "--metrics-port", str(self.metrics_port)]
         for name, value in {"drain_wait": 0, "drain_limit": 5, **self._dns, **options}.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         module = "tests.serving.envoy_on_loopback" if self._dns else "endcap_serving.envoy"

@@ -22,6 +22,14 @@ from .conftest import Shop, all_ended, children, running, wait_until_ready
 from .load import load
 
 PATH = "/v1/models/shoes:predict"
+IMPATIENT = """
+import sys
+from endcap_serving.predictor import beats
+from endcap_serving.predictor.__main__ import main
+beats.SILENT = 3.0
+sys.exit(main())
+"""
+"""A first process that waits less long for its workers' signs of life."""
 
 
 @dataclass
@@ -56,7 +64,7 @@ def workers(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         "--drain-wait": "1",
     }
     words = [word for option in options.items() for word in option]
-    with running([sys.executable, "-m", "endcap_serving.predictor", *words], log) as process:
+    with running([sys.executable, "-c", IMPATIENT, *words], log) as process:
         found = Workers(f"http://127.0.0.1:{port}", process, log)
         with httpx.Client(base_url=found.address) as client:
             wait_until_ready(client, process, log)
@@ -97,6 +105,23 @@ def test_a_worker_that_dies_is_replaced_and_only_its_own_calls_fail(workers: Wor
     assert len(workers.pids()) == 2
     # What the dead one had counted stays counted.
     assert workers.metric("endcap_requests_total") >= counted + told.statuses[200]
+
+
+def test_a_worker_that_hangs_is_replaced_while_the_other_answers(workers: Workers) -> None:
+    victim, other = workers.pids()
+    ready = workers.ready()
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        until_ready(workers, ready + 1)
+    finally:
+        if victim in workers.pids():
+            os.kill(victim, signal.SIGCONT)
+    assert all_ended([victim])
+    assert other in workers.pids()
+    said = [json.loads(line) for line in workers.log.read_text().splitlines()]
+    (hung,) = [line for line in said if line.get("code") == "predictor.worker-hung"]
+    assert hung["fields"]["pid"] == victim
+    assert httpx.post(workers.address + PATH, json={"instances": [{"items": []}]}).status_code == 200
 
 
 def test_asked_to_end_all_workers_answer_what_they_have_taken(workers: Workers, shop: Shop) -> None:
