@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 from endcap.errors import UserError
 from endcap.secrets import variable
@@ -61,14 +61,6 @@ class Pseudonyms:
             with contextlib.suppress(ValueError):
                 shopper = json.loads(f'"{shopper}"')
         return b'"shopper":"%s"' % self.of(shopper).encode()
-
-
-def known(text: str) -> Shoppers:
-    """The option's value. Raises ValueError for another."""
-    for shoppers in get_args(Shoppers):
-        if shoppers == text:
-            return shoppers  # type: ignore[no-any-return]
-    raise ValueError(f"found {text!r}; allowed: {', '.join(get_args(Shoppers))}")
 
 
 def follow(source: int, write: Callable[[bytes], None], pseudonyms: Pseudonyms) -> threading.Thread:

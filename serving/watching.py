@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from endcap.cluster.kinds import INFERENCE_SERVICE
 from endcap.cluster.watch import watch
 from endcap.deploy.variants import SELECTOR
-from endcap.errors import EndcapError
 
 from .json_log import error_fields
 from .splits import splits_of
+from .turns import as_own
 
 if TYPE_CHECKING:
     from endcap.cluster import Cluster
@@ -34,7 +34,8 @@ def follow(cluster: Cluster, namespace: str, service: Service) -> None:
             for found in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
                 said = ""
                 service.tell(splits_of(found, service.splits))
-        except EndcapError as error:
+        except Exception as caught:  # The thread is all that follows the cluster: nothing may end it.
+            error = as_own(caught)
             # Its words hold how long it was asked, which differs.
             if error.code != said:
                 said = error.code

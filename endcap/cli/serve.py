@@ -17,10 +17,17 @@ from endcap.cli.stores import existing_store
 @click.argument("recommender", shell_complete=complete_recommender)
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
 @place_env_option
+@click.option(
+    "--log-shoppers",
+    type=click.Choice(["plain", "pseudonym", "none"]),
+    default="plain",
+    show_default=True,
+    help="What the access log says of who is asked for. The key of pseudonyms is $ENDCAP_LOG_KEY, or one of this run.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each event as JSON, one object a line, for a script.")
 @store_option
 @online_option
-def command(recommender: str, port: int, as_json: bool, store_url: str, online: str) -> None:
+def command(recommender: str, port: int, log_shoppers: str, as_json: bool, store_url: str, online: str) -> None:
     """Serve RECOMMENDER's desired state (see `endcap deploy`): a predictor a version, and the gateway in front.
 
     A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
@@ -36,6 +43,6 @@ def command(recommender: str, port: int, as_json: bool, store_url: str, online: 
         click.echo(json.dumps(event.to_json()) if as_json else str(event))
 
     with naming_online(meant):
-        serve(store, recommender, port=port, listener=show)
+        serve(store, recommender, port=port, listener=show, shoppers=log_shoppers)
     if not as_json:
         click.echo(f"Serving has ended. What is deployed stays: `endcap serve {recommender}` serves it again")

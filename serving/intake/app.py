@@ -179,7 +179,8 @@ class App:
         told: Json = {"accepted": len(batch.accepted), "duplicates": batch.duplicates}
         if not rejected:
             return _json(200, told)
-        extra = {"request_id": request, "records": len(rejected), "error": _first(kind, rejected)}
+        # Not the error's words: they quote what was sent, such as a customer's id.
+        extra = {"request_id": request, "records": len(rejected), "first": rejected[0][0], "kind": NAMES[kind]}
         log.info("refused in part", extra={**extra, "code": rejected[0][1].code})
         return _json(207, {**told, "rejected": _listed(rejected)})
 
