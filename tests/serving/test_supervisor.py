@@ -34,6 +34,7 @@ from endcap_serving.events import (
     StateUnreadable,
 )
 from endcap_serving.supervisor import serving
+from tests.listening import listening, on_loopback_alone
 
 from .conftest import Shop, all_ended, children
 
@@ -238,6 +239,18 @@ def answered(shop: Shop, variant: str) -> int:
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     counts = [line.split()[-1] for line in text.splitlines() if line.startswith("endcap_requests_total{")]
     return int(sum(map(float, counts)))
+
+
+def test_nothing_listens_beyond_loopback_and_the_admin_page_on_no_port(server: Server, shop: Shop) -> None:
+    server.bring(shop, "1", "2", 0.1)
+    with on_loopback_alone():
+        assert len(server.versions(SHOPPERS[:20])) == 20
+    (envoy,) = [pid for pid, line in processes(shop).items() if "envoy" in line]
+    assert {socket.port for socket in listening({envoy})} == {int(server.address.rpartition(":")[2])}
+    folder = Path(f"/proc/{envoy}/cwd").readlink()
+    modes = {file.name: file.stat().st_mode & 0o777 for file in [folder, folder.parent, *folder.iterdir()]}
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
+    assert {"access.log", "envoy.log", "admin.sock", "routes.json"} <= set(modes)
 
 
 def test_what_shoppers_do_reaches_the_intake_by_the_gateway(server: Server, shop: Shop) -> None:

@@ -40,6 +40,7 @@ from endcap.training.distributed.worker import work
 from endcap.training.search.stage import Task
 from endcap.training.search.trial import run
 from tests.features.logs import recommender, sessions, shop, snapshot
+from tests.listening import on_loopback_alone
 from tests.refusals import mistaken, refused
 
 LOG = " ".join(["abcab", "xyzxy", "acb", "zyx"] * 40)
@@ -273,7 +274,8 @@ def test_killed_workers_and_a_lost_ray_leave_the_same_model(
     # What a step does that was given a GPU, sees none, and may go on: its workers have none either.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv(ON_CPU, "1")
-    address = train(of(gpu=1), dataset, store, progress=heard)
+    with on_loopback_alone():
+        address = train(of(gpu=1), dataset, store, progress=heard)
     assert int(heard.said("going on after epoch")[0].split()[-1]) >= 20
     assert len(heard.said("epoch 40/40")) == 1
 

@@ -27,6 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.util.queue import Empty, Queue
 
+from endcap.training.distributed.meeting import ByFile
 from endcap.training.distributed.stage import Stage
 from endcap.training.distributed.worker import work
 from endcap.training.search.ray_process import reason_of
@@ -43,10 +44,11 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
 
     storage: a folder for Ray Train's own files; None: where the cluster has its own.
     """
+    backend = "nccl" if stage.gpu else "gloo"
     with _told(emit) as queue:
         trainer = TorchTrainer(
             functools.partial(work, stage, queue.put),
-            torch_config=TorchConfig(backend="nccl" if stage.gpu else "gloo"),
+            torch_config=ByFile(backend, folder=storage) if storage else TorchConfig(backend),
             scaling_config=ScalingConfig(
                 num_workers=stage.workers,
                 use_gpu=stage.gpu > 0,

@@ -10,6 +10,7 @@ import queue
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,7 @@ class RayProcess:
         environment.pop("RAY_ADDRESS", None)
         if self._address is None:
             # Left to itself Ray would write one into the home folder, which may be no place to write.
-            environment |= authentication(secrets.token_hex(32))
+            environment |= authentication(secrets.token_hex(32)) | on_loopback()
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, self.driver],
@@ -184,6 +185,16 @@ class RayProcess:
 def authentication(token: str) -> dict[str, str]:
     """What makes Ray ask for a token, and give it: without, whoever reaches its ports may run code there."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+
+
+def on_loopback() -> dict[str, str]:
+    """What keeps a Ray of this machine alone, and the workers of a fit, to its loopback interface.
+
+    Ray takes 127.0.0.1 for a mistake, finds the machine's address by itself, and then listens on all there are, but on
+    systems where it knows no clusters.
+    """
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": loopback}
 
 
 def _temp(work: Path) -> Path:
