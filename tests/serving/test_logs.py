@@ -1,0 +1,121 @@
+"""What the gateway logs of shoppers, who may read it, and how much of it is kept; and Envoy's parent in a pod."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from endcap.errors import UserError
+from endcap_serving import rotation
+from endcap_serving.envoy_process import Envoy
+from endcap_serving.gateway import SHOPPER_HEADER, Split, Upstream
+from endcap_serving.predictors import free_port
+from endcap_serving.process import Process
+from endcap_serving.pseudonyms import KEY, Pseudonyms, Shoppers
+from endcap_serving.rotation import Logs, Rotation
+from tests.refusals import refused
+
+from .backends import Backend
+from .conftest import children, running
+from .pod import wait_for
+
+SHOPPER = 'Zoë "the" customer'
+PATH = "/v1/models/shoes:predict?who=zoe-7"
+
+
+@pytest.fixture(scope="module")
+def stable() -> Iterator[Upstream]:
+    with Backend("stable-1") as backend:
+        yield backend.upstream
+        backend.shutdown()
+
+
+def lines_of(file: Path, count: int) -> list[dict[str, Any]]:
+    """Envoy writes its log every second."""
+    wait_for(lambda: file.exists() and file.read_text().count("\n") >= count, "lines are written")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("shoppers", ["plain", "pseudonym", "none"])
+def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
+    tmp_path: Path, stable: Upstream, shoppers: Shoppers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "LOOK", 0.0)
+    monkeypatch.setenv(KEY, "a key of 16 chars")
+    # Longer than the path of a socket may be.
+    folder = tmp_path / ("deep-" * 20) / "gateway"
+    envoy = Envoy(folder, "127.0.0.1", 0, "shoes", Split(stable), shoppers=shoppers)
+    log = folder / "access.log"
+    try:
+        headers = {SHOPPER_HEADER: SHOPPER.encode()}
+        for _ in range(2):
+            assert httpx.post(envoy.address + PATH, json={}, headers=headers).status_code == 200
+        line, again = lines_of(log, 2)
+        assert line.get("shopper") == again.get("shopper")
+        pseudonym = Pseudonyms(b"a key of 16 chars").of(SHOPPER)
+        assert line.get("shopper") == {"plain": SHOPPER, "pseudonym": pseudonym, "none": None}[shoppers]
+        assert ("zoe-7" in line["path"]) == (shoppers == "plain")
+
+        logs = Logs(folder, Rotation(size=1, kept=2))
+        for count in range(3):
+            logs.tend(lambda file: envoy.access_log.reopen if file == log else None)
+            httpx.post(envoy.address + PATH, json={}, headers={**headers, "x-request-id": f"later-{count}"})
+            assert [line["request_id"] for line in lines_of(log, 1)] == [f"later-{count}"]
+        kept = sorted(file.name for file in folder.glob("access.log*"))
+        assert kept == ["access.log", "access.log.1", "access.log.2"]
+        assert "later-1" in (folder / "access.log.1").read_text()
+        assert {file.stat().st_mode & 0o077 for file in folder.iterdir()} == {0}
+    finally:
+        envoy.end()
+
+
+def test_a_childs_log_is_set_aside_while_the_child_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "LOOK", 0.0)
+    script = "import time\nfor number in range(1000):\n print(number, flush=True)\n time.sleep(0.02)"
+    child = Process("writer", [sys.executable, "-c", script], tmp_path / "writer.log")
+    try:
+        wait_for(lambda: "5\n" in child.log.read_text(), "it writes")
+        Logs(tmp_path, Rotation(size=1)).tend(lambda file: None)
+        assert (tmp_path / "writer.log.1").read_text().startswith("0\n1\n2\n")
+        wait_for(lambda: child.log.stat().st_size > 0, "it writes on")
+        assert not child.log.read_bytes().startswith(b"\0"), "at the file's end, wherever that is"
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    finally:
+        child.kill()
+
+
+def test_a_short_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "short")
+    with refused(UserError, "serving.log-key-short", variable=KEY, least=16):
+        Pseudonyms()
+
+
+IMPATIENT = """
+import sys
+from endcap_serving import envoy, pulse
+pulse.EVERY, pulse.WITHIN, pulse.MISSED = 0.1, 0.3, 3
+sys.exit(envoy.main())
+"""
+
+
+def test_a_stopped_envoy_ends_its_parent_so_that_the_container_is_started_anew(tmp_path: Path) -> None:
+    words = ["--host", "127.0.0.1", "--port", str(free_port()), "--metrics-port", "0", "--xds-port", str(free_port())]
+    words += ["--admin", str(tmp_path / "own" / "admin.sock"), "--log-shoppers", "pseudonym"]
+    with running([sys.executable, "-c", IMPATIENT, *words], tmp_path / "log") as parent:
+        wait_for((tmp_path / "own" / "admin.sock").exists, "Envoy runs")
+        # Once it has answered: until then it is starting.
+        time.sleep(1.5)
+        (envoy,) = children(parent.pid)
+        os.kill(envoy, signal.SIGSTOP)
+        assert parent.wait(20) == 128 + signal.SIGKILL
+    assert '"code": "serving.hung"' in (tmp_path / "log").read_text()
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
