@@ -194,7 +194,7 @@ def on_loopback() -> dict[str, str]:
     systems where it knows no clusters.
     """
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
-    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": loopback}
+    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
 
 
 def _temp(work: Path) -> Path:
