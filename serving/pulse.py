@@ -82,12 +82,23 @@ class Missed:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._since = time.monotonic()
-        self._used = self._last = processor_time(pid)
+        self._first: float | None = None
+        self._last: float | None = None
         self.missed = 0
 
     def add(self) -> None:
-        self._last = processor_time(self._pid)
         self.missed += 1
+        self.look()
+
+    def look(self) -> None:
+        """Note its processor time. Later ones are compared with the first, which is of after its last sign."""
+        self._last = processor_time(self._pid)
+        if self._first is None:
+            self._first = self._last
+
+    @property
+    def looked(self) -> bool:
+        return self._first is not None
 
     @property
     def seconds(self) -> float:
@@ -96,7 +107,7 @@ class Missed:
     @property
     def busy(self) -> bool:
         """Where the system does not say, everybody may be busy."""
-        return self._used is None or self._last is None or self._last > self._used
+        return self._first is None or self._last is None or self._last > self._first
 
 
 def processor_time(pid: int) -> float | None:

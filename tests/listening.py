@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -31,8 +32,8 @@ def descendants(pid: int) -> set[int]:
     """Processes that a process has started, and those that these have; itself too."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        with contextlib.suppress(OSError, IndexError):
+            parents[int(stat.parent.name)] = int(stat.read_bytes().rpartition(b")")[2].split()[1])
     family, before = {pid}, 0
     while len(family) != before:
         before = len(family)
@@ -71,13 +72,14 @@ def on_loopback_alone(every: float = 0.1) -> Iterator[None]:
             if end.wait(every):
                 return
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as looking:
+        looks = looking.submit(look)
+        try:
+            yield
+        finally:
+            end.set()
+        # What went wrong there is raised here.
+        looks.result()
     assert seen, "something listens"
     assert [socket for socket in seen if socket.beyond_loopback] == []
 
@@ -87,7 +89,7 @@ def _socket(place: str, pid: int) -> Listening:
     # Words of four bytes, each in the machine's order.
     raw = b"".join(bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8))
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
+        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")[:200]
     except OSError:
         command = ""
     return Listening(ip_address(raw), int(port, 16), command)

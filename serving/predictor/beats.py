@@ -57,8 +57,10 @@ class Signs:
             self._silence = Missed(self._pid)
         seconds = self._silence.seconds
         if seconds < self._limit:
+            if seconds > 2 * EVERY and not self._silence.looked:
+                self._silence.look()
             return 0.0
-        self._silence.add()
+        self._silence.look()
         return 0.0 if self._silence.busy and seconds < BUSY * self._limit else seconds
 
     def close(self) -> None:
