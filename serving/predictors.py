@@ -72,6 +72,7 @@ class Predictor:
     def failure(self) -> EndcapError | None:
         """Why it has ended, or that it hung and was killed; None while it lives."""
         if self.process.ended is not None:
+            self.pulse.close()
             return self.process.failure()
         if hung := self.pulse.hung:
             self.end(0.0)

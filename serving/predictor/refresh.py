@@ -81,4 +81,7 @@ class Refresh:
 
     def _run(self) -> None:
         while not self._end.wait(self._every):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # Of the metrics or the log, as on a full disk: the next look may go well.
+                log.exception("a look for a new catalogue failed")

@@ -1,0 +1,88 @@
+"""Who hangs, and who is only busy, is starting, or slept with the whole machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from endcap_serving import pulse
+from endcap_serving.pulse import Pulse
+
+from .pod import wait_for
+
+BUSY = "while True: pass"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "EVERY", 0.05)
+    monkeypatch.setattr(pulse, "MISSED", 5)
+    monkeypatch.setattr(pulse, "MISSED_BUSY", 100)
+
+
+@pytest.fixture
+def computing() -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", BUSY]) as process:
+        time.sleep(0.3)
+        yield process.pid
+        process.kill()
+
+
+def silent_after(answers: int) -> Callable[[float], bool]:
+    """A question that is answered so many times."""
+    asked = count(1)
+    return lambda within: next(asked) <= answers
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[int, Callable[[float], bool]], Pulse]]:
+    made: list[Pulse] = []
+
+    def begin(pid: int, ask: Callable[[float], bool]) -> Pulse:
+        made.append(Pulse("it", pid, ask))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.close()
+
+
+Watch = Callable[[int, Callable[[float], bool]], Pulse]
+
+
+def test_one_that_computes_is_given_longer_and_one_that_was_stopped_while_it_did_is_not(
+    watch: Watch, computing: int
+) -> None:
+    watched = watch(computing, silent_after(2))
+    time.sleep(1.0)
+    assert watched.hung is None
+    os.kill(computing, signal.SIGSTOP)
+    stopped = watch(computing, silent_after(2))
+    wait_for(lambda: stopped.hung is not None, "it hangs", 5)
+    assert stopped.hung is not None
+    assert (stopped.hung.code, stopped.hung.fields["pid"]) == ("serving.hung", computing)
+
+
+def test_one_that_has_never_answered_is_starting(watch: Watch) -> None:
+    watched = watch(os.getppid(), silent_after(0))
+    time.sleep(0.8)
+    assert watched.hung is None
+
+
+def test_what_a_machine_slept_through_does_not_count(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as idle:
+        clock = count(0, 100)
+        monkeypatch.setattr(pulse, "_clocks", lambda: (time.monotonic(), next(clock)))
+        watched = watch(idle.pid, silent_after(2))
+        time.sleep(0.8)
+        assert watched.hung is None
+        monkeypatch.undo()
+        wait_for(lambda: watched.hung is not None, "it hangs", 5)
+        idle.kill()
