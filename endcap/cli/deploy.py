@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -11,16 +11,22 @@ from endcap.cli.cluster import cluster_options
 from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_registry, existing_store
-from endcap.deploy import Target, deploy, describe, read_state, set_shadow, set_share, trial_store
+from endcap.deploy import (
+    Target,
+    deploy,
+    describe,
+    read_state,
+    set_shadow,
+    set_shadow_share,
+    set_share,
+    trial_store,
+)
 from endcap.errors import UserError
 from endcap.store import Store
 
 if TYPE_CHECKING:
     from endcap.deploy import Deployment
     from endcap.spec import Recommender
-
-SHADOW_SHARE = 0.1
-"""Of the requests that a shadow gets where nobody says how many."""
 
 
 @click.command()
@@ -80,9 +86,11 @@ def command(
         store = trial_store(store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
-    state = read_state(recommender, store) if share is None else set_share(recommender, share, store)
+    if share is not None:
+        set_share(recommender, share, store, version=version or "")
     if shadow is not None or shadow_share is not None:
-        state = _shadow(state, shadow, shadow_share, store, registry)
+        _shadow(recommender, shadow, shadow_share, store, registry)
+    state = read_state(recommender, store)
     outcome: list[str] = []
     if not as_json:
         click.echo(describe(state))
@@ -97,9 +105,8 @@ def command(
         click.echo("\n".join(outcome))
 
 
-def _shadow(state: Deployment, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
+def _shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> None:
     """Give requests to a shadow, to another share of them, or to none any more."""
-    name, before = state.recommender, state.shadow
     if version == "none":
         if share is not None:
             raise UserError(
@@ -107,27 +114,21 @@ def _shadow(state: Deployment, version: str | None, share: float | None, store: 
                 code="cli.option-not-here",
                 options=["--shadow-share"],
             )
-        return set_shadow(name, None, 0.0, store)
-    if version is None:
-        if before is None:
+        set_shadow(name, None, None, store)
+    elif version is None:
+        set_shadow_share(name, cast(float, share), store)
+    else:
+        one = existing_registry(registry, store).version(name, version)
+        if one.state == "rejected":
             raise UserError(
-                f"{name} has no shadow to give a share to; say which version: --shadow VERSION",
-                code="cli.option-missing",
-                options=["--shadow"],
+                f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
+                code="cli.version-rejected",
+                recommender=name,
+                version=version,
+                by=one.by,
+                why=one.why,
             )
-        return set_shadow(name, before, share or before.share, store)
-    one = existing_registry(registry, store).version(name, version)
-    if one.state == "rejected":
-        raise UserError(
-            f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
-            code="cli.version-rejected",
-            recommender=name,
-            version=version,
-            by=one.by,
-            why=one.why,
-        )
-    usual = before.share if before is not None and before.version == one.version else SHADOW_SHARE
-    return set_shadow(name, Target(version=one.version, package=one.package), share or usual, store)
+        set_shadow(name, Target(version=one.version, package=one.package), share, store)
 
 
 def _to_cluster(

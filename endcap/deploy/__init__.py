@@ -1,7 +1,8 @@
 """What is to be served: written here, carried out by the server of the place."""
 
+from endcap.deploy.changes import forget_state, set_shadow, set_shadow_share, set_share, withdraw
 from endcap.deploy.data import served_datasets
-from endcap.deploy.deploy import deploy, withdraw
+from endcap.deploy.deploy import deploy
 from endcap.deploy.state import (
     CanaryTarget,
     Deployment,
@@ -10,10 +11,7 @@ from endcap.deploy.state import (
     deployed_names,
     describe,
     find_state,
-    forget_state,
     read_state,
-    set_shadow,
-    set_share,
 )
 from endcap.deploy.trial import trial_store
 
@@ -30,6 +28,7 @@ __all__ = [
     "read_state",
     "served_datasets",
     "set_shadow",
+    "set_shadow_share",
     "set_share",
     "trial_store",
     "withdraw",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
-from endcap.deploy.state import CanaryTarget, Deployment, Target, find_state, previous_state, salt_of, write_state
+from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, previous_state, salt_of
 from endcap.deploy.terms import Terms, terms_of
 from endcap.errors import UserError
 from endcap.registry import Version, open_registry
@@ -24,48 +25,60 @@ def deploy(
 
     The same again changes nothing: a canary that is under way keeps its present share, and goes on beside a champion
     that is deployed again, unless `end_canary`. A version that waits for a person's approval changes nothing either:
-    it is not in the state that is returned. Returns the desired state, None where there is none yet. Raises
-    NotFoundError for an unknown version, UserError for a rejected one.
+    it is not in the state that is returned. What the registry says holds until the state is written: nobody else
+    promotes, approves, rejects or deploys a version of the recommender meanwhile.
+
+    Returns the desired state, None where there is none yet. Raises NotFoundError for an unknown version, UserError for
+    a rejected one, TransientError where others decide on the recommender for minutes.
     """
     registry = open_registry(registry_uri, store)
-    one = registry.version(recommender.name, version)
-    before = previous_state(recommender.name, store)
-    if one.state == "pending":
-        return before
-    if one.state == "rejected":
-        raise UserError(
-            f"{one.name} version {one.version} was rejected by {one.by} ({one.why}); "
-            f"`endcap registry approve {one.name} {one.version}` takes that back",
-            code="deploy.version-rejected",
-            recommender=one.name,
-            version=one.version,
-            by=one.by,
-            why=one.why,
-        )
     champion = registry.champion(recommender.name)
-    if champion is None:
-        raise UserError(
-            f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one",
-            code="deploy.no-champion",
-            recommender=one.name,
-            version=one.version,
-        )
-    desired = _desired(recommender, one, champion, before, terms_of(recommender, champion.package, store))
+    # What may take long, such as a package's download, keeps nobody else from a decision.
+    terms = None if champion is None else terms_of(recommender, champion.package, store)
+    with registry.deciding(recommender.name) as hold:
+        one = registry.version(recommender.name, version)
+        if one.state == "pending":
+            return previous_state(recommender.name, store)
+        if one.state == "rejected":
+            raise UserError(
+                f"{one.name} version {one.version} was rejected by {one.by} ({one.why}); "
+                f"`endcap registry approve {one.name} {one.version}` takes that back",
+                code="deploy.version-rejected",
+                recommender=one.name,
+                version=one.version,
+                by=one.by,
+                why=one.why,
+            )
+        before, champion = champion, registry.champion(recommender.name)
+        if champion is None:
+            raise UserError(
+                f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one",
+                code="deploy.no-champion",
+                recommender=one.name,
+                version=one.version,
+            )
+        if terms is None or before is None or champion.package != before.package:
+            terms = terms_of(recommender, champion.package, store)
+        hold.check()
+        wanted = partial(_changed, recommender, one, champion, terms, end_canary=end_canary)
+        return change_state(recommender.name, store, wanted, repair=True)
+
+
+def _changed(
+    recommender: Recommender,
+    one: Version,
+    champion: Version,
+    terms: Terms,
+    before: Deployment | None,
+    *,
+    end_canary: bool,
+) -> Deployment:
+    """What is to be served after `before`."""
+    desired = _desired(recommender, one, champion, before, terms)
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # A run of old that is tried again shall not end the rollout of a newer version.
-        desired = before if before.stable == desired.stable else desired
-    return write_state(desired, store)
-
-
-def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
-    """Serve the canary of this version no more: everyone gets the stable version.
-
-    Returns the new state, None where the version is no canary. Raises IntegrityError where the state cannot be read.
-    """
-    state = find_state(recommender, store)
-    if state is None or state.canary is None or state.canary.version != version:
-        return None
-    return write_state(state.model_copy(update={"canary": None}), store)
+        return before if before.stable == desired.stable else desired
+    return desired
 
 
 def _desired(

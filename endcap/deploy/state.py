@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from endcap.deploy.terms import USUAL, Terms
-from endcap.errors import IntegrityError, NotFoundError, UserError
+from endcap.errors import IntegrityError, NotFoundError
 from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint
+
+Json = dict[str, Any]
 
 
 class _Part(BaseModel):
@@ -77,40 +79,32 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
 
     Raises UserError where a newer release wrote it: it is not replaced then.
     """
-    name = document_name(recommender)
     try:
-        document = store.read_document(name)
-        # An empty one says that nothing is to be served.
-        return None if document is None or document == {} else Deployment.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+        return _state_of(store.read_document(document_name(recommender)))
     except (ValueError, IntegrityError) as error:
-        cause = str(error)
-    raise IntegrityError(
-        f"{name} in {store.root} cannot be read ({cause}); deploy again",
-        code="deploy.state-damaged",
-        document=name,
-        store=store.root,
-        reason=cause,
-    )
+        raise _damaged(recommender, store, error) from None
 
 
 def read_state(recommender: str, store: Store) -> Deployment:
     """The desired state. Raises NotFoundError where nothing was ever deployed."""
     state = find_state(recommender, store)
     if state is None:
-        known = deployed_names(store)
-        near = suggest(recommender, known)
-        raise NotFoundError(
-            f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
-            f"{f'. {near}' if near else ''}",
-            code="deploy.not-deployed",
-            recommender=recommender,
-            store=store.root,
-            known=known,
-        )
+        raise not_deployed(recommender, store)
     return state
+
+
+def not_deployed(recommender: str, store: Store) -> NotFoundError:
+    """That there is nothing to change or to read."""
+    known = deployed_names(store)
+    near = suggest(recommender, known)
+    return NotFoundError(
+        f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
+        f"{f'. {near}' if near else ''}",
+        code="deploy.not-deployed",
+        recommender=recommender,
+        store=store.root,
+        known=known,
+    )
 
 
 def previous_state(recommender: str, store: Store) -> Deployment | None:
@@ -121,78 +115,45 @@ def previous_state(recommender: str, store: Store) -> Deployment | None:
         return None
 
 
-def write_state(state: Deployment, store: Store) -> Deployment:
-    """Make it the desired state, with the present time; a state that is there already is left as it is."""
-    before = previous_state(state.recommender, store)
-    now = datetime.now(UTC)
-    state = state.model_copy(update={"since": _since(state, before, now)})
-    if before is not None and before.model_copy(update={"changed": state.changed}) == state:
-        return before
-    state = state.model_copy(update={"changed": now})
-    store.write_document(document_name(state.recommender), state.model_dump(mode="json"))
-    return state
+def change_state(
+    recommender: str,
+    store: Store,
+    change: Callable[[Deployment | None], Deployment],
+    *,
+    repair: bool = False,
+) -> Deployment:
+    """Replace the desired state by what `change` makes of it, whoever changes it meanwhile; returns the new one.
 
+    change: from the state as it is, None where there is none, to the new one. It may be called again with a newer
+    state, so it does nothing else; what it raises ends the change, and nothing is written. A new state gets its time;
+    one that says the same is left as it is. repair: a state that cannot be read is replaced, `change` is given None.
 
-def _since(state: Deployment, before: Deployment | None, now: datetime) -> dict[str, datetime]:
-    """Since when each of the state's versions is served: what was served before keeps its time."""
-    known = before.since if before else {}
-    served = {target.version for target in before.targets} if before else set()
-    new = {target.version: now for target in state.targets if target.version not in served}
-    return {target.version: known[target.version] for target in state.targets if target.version in known} | new
-
-
-def forget_state(recommender: str, store: Store) -> None:
-    """Want nothing served any more. Raises NotFoundError where nothing was."""
-    with contextlib.suppress(IntegrityError):  # What cannot be read is forgotten as well.
-        read_state(recommender, store)
-    store.write_document(document_name(recommender), {})
-
-
-def set_share(recommender: str, share: float, store: Store) -> Deployment:
-    """Give the canary another share of the shoppers, from 0 to 1. Raises UserError where there is no canary."""
-    state = read_state(recommender, store)
-    if state.canary is None:
-        raise UserError(
-            f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger",
-            code="deploy.no-canary",
-            recommender=recommender,
-            stable=state.stable.version,
-        )
-    if not 0 <= share <= 1:
-        raise UserError(
-            f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers",
-            code="deploy.share-out-of-range",
-            of="canary",
-            found=str(share),
-        )
-    canary = state.canary.model_copy(update={"share": share})
-    return write_state(state.model_copy(update={"canary": canary}), store)
-
-
-def set_shadow(recommender: str, shadow: Target | None, share: float, store: Store) -> Deployment:
-    """Copy a share of the requests, from 0 to 1, to a version beside those that answer; None: to nobody any more.
-
-    Raises UserError where it answers already.
+    Raises IntegrityError for such a state without `repair`, UserError where a newer release wrote the state, and as
+    `Store.update_document`.
     """
-    state = read_state(recommender, store)
-    wanted = None
-    if shadow is not None:
-        if not 0 < share <= 1:
-            raise UserError(
-                f"shadow share: found {share}; allowed: above 0 to 1, such as 0.1 for a tenth of the requests",
-                code="deploy.share-out-of-range",
-                of="shadow",
-                found=str(share),
-            )
-        if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
-            raise UserError(
-                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version",
-                code="deploy.shadow-answers",
-                recommender=recommender,
-                version=shadow.version,
-            )
-        wanted = ShadowTarget(version=shadow.version, package=shadow.package, share=share)
-    return write_state(state.model_copy(update={"shadow": wanted}), store)
+
+    def changed(document: Json | None) -> Json:
+        try:
+            before = _state_of(document)
+        except ValueError as error:
+            if not repair:
+                raise _damaged(recommender, store, error) from None
+            before = None
+        after = _timed(change(before), before)
+        return document if document is not None and after is before else after.model_dump(mode="json")
+
+    try:
+        document = store.update_document(document_name(recommender), changed, repair=repair)
+        return Deployment.model_validate(document)
+    except IntegrityError as error:
+        if error.code != "store.no-document":
+            raise
+        raise _damaged(recommender, store, error) from None
+
+
+def write_state(state: Deployment, store: Store) -> Deployment:
+    """Make it the desired state, with the present time, whatever was wanted before; the same state is left as it is."""
+    return change_state(state.recommender, store, lambda before: state, repair=True)
 
 
 def describe(state: Deployment | None, version: str | None = None) -> str:
@@ -214,3 +175,43 @@ def describe(state: Deployment | None, version: str | None = None) -> str:
         versions.append(state.shadow.version)
     waits = version is not None and version not in versions
     return f"{served}; version {version} waits for a person's approval" if waits else served
+
+
+def _state_of(document: Json | None) -> Deployment | None:
+    """What a document says; an empty one says that nothing is to be served. Raises ValueError."""
+    return Deployment.model_validate(document) if document else None
+
+
+def _timed(state: Deployment, before: Deployment | None) -> Deployment:
+    """The state with its times; what it replaces where that says the same."""
+    now = datetime.now(UTC)
+    if before is not None:
+        # States follow each other in time, however the clocks of those differ that write them.
+        now = max(now, before.changed + timedelta(microseconds=1))
+    state = state.model_copy(update={"since": _since(state, before, now)})
+    if before is not None and before.model_copy(update={"changed": state.changed}) == state:
+        return before
+    return state.model_copy(update={"changed": now})
+
+
+def _since(state: Deployment, before: Deployment | None, now: datetime) -> dict[str, datetime]:
+    """Since when each of the state's versions is served: what was served before keeps its time."""
+    known = before.since if before else {}
+    served = {target.version for target in before.targets} if before else set()
+    new = {target.version: now for target in state.targets if target.version not in served}
+    return {target.version: known[target.version] for target in state.targets if target.version in known} | new
+
+
+def _damaged(recommender: str, store: Store, error: Exception) -> IntegrityError:
+    cause = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
+    name = document_name(recommender)
+    return IntegrityError(
+        f"{name} in {store.root} cannot be read ({cause}); deploy again",
+        code="deploy.state-damaged",
+        document=name,
+        store=store.root,
+        reason=cause,
+    )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from endcap.store import Store
+from endcap.store.base import Hold
+from endcap.store.resolution import unless_damaged
 
 Json = dict[str, Any]
 
@@ -20,10 +25,21 @@ class _Trial:
         return getattr(self._store, name)
 
     def read_document(self, name: str) -> Json | None:
-        return self._written.get(name) or self._store.read_document(name)
+        return self._written[name] if name in self._written else self._store.read_document(name)
 
     def write_document(self, name: str, document: Json) -> None:
         self._written[name] = document
+
+    def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
+        self._written[name] = change(unless_damaged(partial(self.read_document, name), repair=repair))
+        return self._written[name]
+
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[Hold]:
+        yield self
+
+    def check(self) -> None:
+        """What is tried keeps nobody else from it."""
 
 
 def trial_store(store: Store) -> Store:

@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from endcap.errors import IntegrityError, NotFoundError, TransientError, UserError
+from endcap.registry.aliases import CHALLENGER, CHAMPION, drop_alias, read_aliases, set_alias
 from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
+from endcap.registry.deciding import deciding
 from endcap.registry.relocation import artifacts_of, relocate
 from endcap.store import Store
+from endcap.store.base import Hold
 from endcap.waiting import impatient, watched
 
 State = Literal["pending", "approved", "rejected"]
-CHAMPION, CHALLENGER = "champion", "challenger"
 _SETTLED = "settled"
 """Tag of a version whose aliases were set once: repeating its registration leaves later decisions alone."""
 DIGEST = "package_digest"
@@ -134,7 +136,7 @@ class Registry:
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a recommender, oldest first; none where nothing was registered."""
-        aliases = self._aliases(name)
+        aliases = read_aliases(self.client, name)
         found = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
         return sorted((self._version(one, aliases) for one in found), key=lambda one: int(one.version))
 
@@ -183,30 +185,33 @@ class Registry:
             all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
             return str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
 
-        with self._alone():
+        with self.deciding(name) as hold:
+            hold.check()
             version = looking_again(find_or_make)
-            self._settle(name, version)
-        return self.version(name, version)
+            self._settle(name, version, hold)
+            return self.version(name, version)
 
     def approve(self, name: str, version: str, *, by: str, why: str) -> Version:
         """A person's yes: the version becomes the challenger, or the champion where there is none."""
-        return self._decide(name, version, "approved", by, why)
+        with self.deciding(name) as hold:
+            return self._decide(name, version, "approved", by, why, hold)
 
     def reject(self, name: str, version: str, *, by: str, why: str) -> Version:
         """A person's no: the version loses the alias challenger. Raises UserError for the champion."""
-        champion = self.champion(name)
-        if champion and champion.version == str(version):
-            raise UserError(
-                f"{name} version {version} is the champion; promote another version first",
-                code="registry.is-champion",
-                recommender=name,
-                version=str(version),
-            )
-        return self._decide(name, version, "rejected", by, why)
+        with self.deciding(name) as hold:
+            champion = self.champion(name)
+            if champion and champion.version == str(version):
+                raise UserError(
+                    f"{name} version {version} is the champion; promote another version first",
+                    code="registry.is-champion",
+                    recommender=name,
+                    version=str(version),
+                )
+            return self._decide(name, version, "rejected", by, why, hold)
 
     def promote(self, name: str, version: str) -> Version:
         """Make an approved version the champion. Raises UserError where it is not approved."""
-        with self._alone():
+        with self.deciding(name) as hold:
             one = self.version(name, version)
             if one.state != "approved":
                 raise UserError(
@@ -216,10 +221,14 @@ class Registry:
                     version=one.version,
                     found=one.state,
                 )
-            self.client.set_registered_model_alias(name, CHAMPION, one.version)
+            set_alias(self.client, name, CHAMPION, one.version, hold)
             if CHALLENGER in one.aliases:
-                self.client.delete_registered_model_alias(name, CHALLENGER)
-        return self.version(name, version)
+                drop_alias(self.client, name, CHALLENGER, hold)
+            return self.version(name, version)
+
+    def deciding(self, name: str) -> contextlib.AbstractContextManager[Hold]:
+        """Have the decisions on a recommender to oneself; see `endcap.registry.deciding`."""
+        return deciding(name, self._store, self.uri)
 
     def experiment(self, name: str) -> str:
         """The id of the MLflow experiment of a recommender's runs; made where there is none."""
@@ -244,41 +253,30 @@ class Registry:
         with self._alone():
             return looking_again(find_or_make)
 
-    def _decide(self, name: str, version: str, state: State, by: str, why: str) -> Version:
-        with self._alone():
-            one = self.version(name, version)
-            decision = {"state": state, "decided_by": by, "decided_when": _now(), "decided_why": why}
-            for key, value in decision.items():
-                self.client.set_model_version_tag(name, one.version, key, value)
-            if state == "rejected" and CHALLENGER in one.aliases:
-                self.client.delete_registered_model_alias(name, CHALLENGER)
-            self._settle(name, one.version)
+    def _decide(self, name: str, version: str, state: State, by: str, why: str, hold: Hold) -> Version:
+        one = self.version(name, version)
+        # The state comes last: what is approved has its reasons, wherever this ends.
+        decision = {"decided_by": by, "decided_when": _now(), "decided_why": why, "state": state}
+        hold.check()
+        for key, value in decision.items():
+            self.client.set_model_version_tag(name, one.version, key, value)
+        if state == "rejected" and CHALLENGER in one.aliases:
+            drop_alias(self.client, name, CHALLENGER, hold)
+        self._settle(name, one.version, hold)
         return self.version(name, version)
 
-    def _settle(self, name: str, version: str) -> None:
+    def _settle(self, name: str, version: str, hold: Hold) -> None:
         """Give a version that was just approved its alias, once."""
         one = self.version(name, version)
         if one.state != "approved" or _SETTLED in one.tags:
             return
         alias = CHALLENGER if self.champion(name) else CHAMPION
-        self.client.set_registered_model_alias(name, alias, one.version)
+        set_alias(self.client, name, alias, one.version, hold)
         self.client.set_model_version_tag(name, one.version, _SETTLED, "yes")
 
     def _by_alias(self, name: str, alias: str) -> Version | None:
-        found = self._aliases(name).get(alias)
+        found = read_aliases(self.client, name).get(alias)
         return None if found is None else self.version(name, found)
-
-    def _aliases(self, name: str) -> dict[str, str]:
-        """Version by alias."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            model = self.client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
-        return {alias: str(version) for alias, version in model.aliases.items()}
 
     def _create_name(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -24,6 +24,16 @@ class Draft:
     facts: Json = field(default_factory=dict)
 
 
+class Hold(Protocol):
+    """A name that this process alone has, for the length of a block."""
+
+    def check(self) -> None:
+        """See that the name is still this process's: asked right before what two must not do.
+
+        Raises TransientError (`store.hold-lost`) where it is another's by now, as after this process was stopped.
+        """
+
+
 def content_key(address: str) -> str:
     """What an artifact is known by in any store: kind and key, without the place of the store."""
     return "/".join(address.rstrip("/").split("/")[-3:])
@@ -108,8 +118,19 @@ class Store(Protocol):
     def write_document(self, name: str, document: Json) -> None:
         """Replace a document in one step, durably. Of two writers at once the later one's stays."""
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+    def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         """Replace a document by what `change` makes of it, and return that: no writer's change is lost to another's.
 
-        `change` may be called again with a newer document, so it does nothing else.
+        `change` may be called again with a newer document, so it does nothing else. Where it returns the very document
+        that it was given, nothing is written. repair: a document that is no JSON object is replaced, `change` is given
+        None for it. Raises IntegrityError (`store.no-document`) for one without `repair`; UserError for one of a newer
+        release, which stays; TransientError (`store.contended`) where others change it all the time; StorageError
+        (`store.no-conditions`) where the server cannot keep two writers apart and the document decides something.
+        """
+
+    def hold(self, name: str) -> AbstractContextManager[Hold]:
+        """Have a name, such as ``decisions/shoes``, to oneself for the length of the block; others wait for it.
+
+        The holder's end frees it, however it ends: in a folder at once, in a bucket after half a minute at most. Raises
+        TransientError (`store.contended`) where another process has it for five minutes, and as `update_document`.
         """

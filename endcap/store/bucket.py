@@ -43,7 +43,8 @@ MOST_PARTS = 10_000
 _PIECE = 1 << 20
 _SECOND_LOOK = 0.1
 """Seconds between two looks at an object whose etag is not its bytes' checksum."""
-_SHA256 = "sha256"
+_SHA256, _WRITER = "sha256", "writer"
+"""Notes that lie beside an object."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Blob:
     sha256: str | None = None
     """As noted at its upload."""
     changed: datetime | None = None
+    writer: str | None = None
+    """As noted at its writing."""
 
 
 class Bucket:
@@ -116,17 +119,19 @@ class Bucket:
 
         return self._or_none("look at", name, head)
 
-    def write(self, name: str, content: bytes, *, absent: bool = False, etag: str = "") -> str | None:
+    def write(self, name: str, content: bytes, *, absent: bool = False, etag: str = "", writer: str = "") -> str | None:
         """Write a small object in one step; its etag. With a condition that does not hold: None, nothing is written.
 
         absent: only where there is none; etag: only over this one. A server that knows no conditions writes all the
         same. Where an answer was lost and asked for again, None may stand for a write that went well: read it back.
+        writer: noted beside the object, by which a writer knows its own.
         """
         condition = {"If-None-Match": "*"} if absent else {"If-Match": f'"{etag}"'} if etag else {}
 
         def put(headers: Mapping[str, str]) -> str:
             # The client's public method has no conditions: it would send them as metadata.
-            kept: Any = {"Content-Type": "application/json", **headers}
+            noted = {f"x-amz-meta-{_WRITER}": writer} if writer else {}
+            kept: Any = {"Content-Type": "application/json", **noted, **headers}
             return str(self._client._put_object(self.name, name, content, kept).etag)
 
         try:
@@ -314,6 +319,7 @@ def _blob(name: str, headers: Mapping[str, Any], bytes_: int | None = None) -> B
         now - changed if changed and now else None,
         headers.get(f"x-amz-meta-{_SHA256}"),
         changed,
+        headers.get(f"x-amz-meta-{_WRITER}"),
     )
 
 

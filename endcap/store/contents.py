@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from endcap.processes import alive
 from endcap.store.base import MANIFEST, Draft, Json, content_key
 from endcap.store.documents import kind_of, opened, opened_manifest, stamped
 from endcap.store.fingerprint import fingerprint
+
+_FORSAKEN = 7 * 86_400.0
+"""Seconds after which nobody fills a scratch folder any more."""
 
 
 def manifest_of(draft: Draft) -> Json:
@@ -151,11 +155,16 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the scratch folders of this host's processes that were killed."""
-    for folder in parent.glob(f"{socket.gethostname()}@*@*"):
-        pid = folder.name.split("@")[1]
-        if pid.isdigit() and not alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove the scratch folders of this host's processes that were killed; of other hosts, those of a week ago.
+
+    Pods that share a folder have a new name each time, and nobody can ask whether one of another host is alive.
+    """
+    for folder in parent.glob("*@*@*"):
+        host, pid, _ = folder.name.split("@", 2)
+        with contextlib.suppress(FileNotFoundError):  # another's, which ends it
+            killed = pid.isdigit() and not alive(int(pid))
+            if killed if host == socket.gethostname() else time.time() - folder.stat().st_mtime > _FORSAKEN:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

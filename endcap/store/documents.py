@@ -11,6 +11,7 @@ version before to `upgrades`. What readers can leave unread (a new key with a de
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +31,9 @@ class Kind:
     """What it writes."""
     upgrades: Mapping[int, Callable[[Json], Json]] = field(default_factory=dict)
     """From each older version that it reads to the next one."""
+    decides: bool = False
+    """Whether it is changed by several, and a change that is lost would be missed: such a document is not changed on a
+    server that cannot keep two writers apart."""
 
 
 KINDS = {
@@ -52,7 +56,7 @@ KINDS = {
     "recommendations": Kind(),
     # Documents that are replaced.
     # 2: since when each version is served. Readers of version 1 know no other keys.
-    "deployments": Kind(2, {1: dict}),
+    "deployments": Kind(2, {1: dict}, decides=True),
     "ingests": Kind(),
     "recipe-faults": Kind(),
     "runs": Kind(),
@@ -113,6 +117,20 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
     return content
 
 
+def parsed(kind: str, content: bytes, where: str) -> Json:
+    """A document out of its bytes, as `opened`. Raises as that; IntegrityError too where the bytes are no JSON."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"{where} is no JSON ({error or 'it is nested too deeply'})",
+            code="store.no-document",
+            kind=kind,
+            where=where,
+        ) from None
+    return opened(kind, document, where)
+
+
 def opened_manifest(manifest: Json, where: str) -> Json:
     """An artifact's manifest, and the facts in it, which are a document of the artifact's kind. Raises as `opened`."""
     content = opened("manifest", manifest, where)
@@ -123,6 +141,11 @@ def opened_manifest(manifest: Json, where: str) -> Json:
 def version_of(document: Json) -> Any:
     """The version that a document was written in; a number, unless a newer release writes something else."""
     return document.get(FORMAT, 1)
+
+
+def decides(kind: str) -> bool:
+    """Whether a change of such a document must not be lost."""
+    return _known(kind).decides
 
 
 def _known(kind: str) -> Kind:

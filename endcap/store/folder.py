@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from endcap.errors import NotFoundError
-from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store import contention
+from endcap.store.base import MANIFEST, Draft, Hold, Json
+from endcap.store.contention import locked
 from endcap.store.contents import (
     check_folder,
     manifest_elsewhere,
     manifest_of,
     parsed_manifest,
-    replace_durably,
     scratch,
     storage_errors,
     sync_folder,
     write_durably,
 )
-from endcap.store.documents import kind_of, opened, opened_manifest, stamped
-from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver
+from endcap.store.documents import kind_of, opened_manifest, parsed, stamped
+from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
+from endcap.waiting import watched
 
 FILE = "file://"
 
@@ -73,7 +72,8 @@ class FolderStore(Relocatable):
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
-        with self._locked(Path(".work") / kind / f"{key}.lock", progress):
+        lock = self.path / ".work" / kind / f"{key}.lock"
+        with locked(lock, str(lock), blocked=lambda: progress("another process does the same work; waiting for it")):
             folder = self.work_folder(kind, key)
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
@@ -100,6 +100,15 @@ class FolderStore(Relocatable):
         self._resolver.note()
         self._write(name, document)
 
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[Hold]:
+        what = f"{name} in {self.root}"
+        with contextlib.ExitStack() as held:
+            with watched(f"another process that has {what}"):
+                lock = self.path / ".work" / "holds" / f"{name}.lock"
+                held.enter_context(locked(lock, what, patience=contention.HELD))
+            yield _Locked()
+
     def inside(self, address: str) -> str | None:
         if "://" in address.removeprefix(FILE):
             return None
@@ -120,33 +129,27 @@ class FolderStore(Relocatable):
 
     def _read(self, name: str) -> Json | None:
         try:
-            document: Json = json.loads((self.path / f"{name}.json").read_text())
+            content = (self.path / f"{name}.json").read_bytes()
         except FileNotFoundError:
             return None
-        return opened(kind_of(name), document, f"{name} in {self.root}")
+        return parsed(kind_of(name), content, f"{name} in {self.root}")
 
     def _write(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"
-        with storage_errors(file):
-            replace_durably(file, stamped(kind_of(name), document))
+        with storage_errors(file), scratch(self.path / ".drafts") as folder:
+            write_durably(folder / MANIFEST, stamped(kind_of(name), document))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).replace(file)
+            sync_folder(file.parent)
 
-    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
-        with self._locked(Path(".work") / "documents" / f"{name}.lock", lambda line: None):
-            document = change(self._read(name))
-            self._write(name, document)
+    def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
+        lock = self.path / ".work" / "documents" / f"{name}.lock"
+        with locked(lock, f"{name} in {self.root}", patience=contention.PATIENCE):
+            before = unless_damaged(lambda: self._read(name), repair=repair)
+            document = change(before)
+            if document is not before:
+                self._write(name, document)
         return document
-
-    @contextlib.contextmanager
-    def _locked(self, name: Path, progress: Callable[[str], None]) -> Iterator[None]:
-        lock = self.path / name
-        with contextlib.ExitStack() as held:
-            with storage_errors(lock):
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                # The lock's file stays for ever: were it removed, two processes could each lock a file of that name.
-                # The lock itself goes with its process, however that ends.
-                handle = held.enter_context(lock.open("w"))
-                _lock(handle, progress)
-            yield
 
     def _address(self, folder: Path) -> str:
         return f"{FILE}{folder}"
@@ -159,6 +162,13 @@ class FolderStore(Relocatable):
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         sync_folder(place.parent)
+
+
+class _Locked:
+    """A lock is its process's until that ends."""
+
+    def check(self) -> None:
+        pass
 
 
 def read_elsewhere(address: str) -> Json | None:
@@ -180,11 +190,3 @@ def _read_manifest(folder: Path, address: str) -> Json | None:
 
 def _age(artifact: tuple[Json | None, str]) -> str:
     return "" if artifact[0] is None else str(artifact[0]["created"])
-
-
-def _lock(handle: TextIO, progress: Callable[[str], None]) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        progress("another process does the same work; waiting for it")
-        fcntl.flock(handle, fcntl.LOCK_EX)

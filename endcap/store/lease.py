@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
 
-from endcap.errors import EndcapError
+from endcap.errors import EndcapError, TransientError
+from endcap.store import contention
 from endcap.store.base import Json
 from endcap.store.bucket import Blob, Bucket
+from endcap.store.contention import Turns, this_process
 
 LASTS = 30.0
 """Seconds without a sign of life after which a holder counts as dead."""
@@ -35,6 +35,7 @@ class Lease:
         self.lost = threading.Event()
         self._etag = ""
         self._seen = ("", 0.0)
+        self._renewing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -48,6 +49,27 @@ class Lease:
                 progress(f"another process does the same work ({holder}); waiting for it")
             time.sleep(_LOOK)
         self._thread.start()
+
+    def take_turns(self, what: str) -> None:
+        """Return when it is this one's. what: it as the subject of an error. Raises TransientError after `HELD` s."""
+        turns = Turns(what, contention.HELD)
+        while not self._taken():
+            turns.wait(self._holder())
+        self._thread.start()
+
+    def check(self) -> None:
+        """Give a sign of life now. Raises TransientError where it is another's by now.
+
+        What is done within LASTS afterwards is done before anybody can take it over.
+        """
+        if self.lost.is_set() or not self._renewed():
+            raise TransientError(
+                f"{self._bucket.address(self._name)}: this process was stopped for so long that another one took its "
+                "place, and it has not gone on; run again",
+                code="store.hold-lost",
+                address=self._bucket.address(self._name),
+                holder=self._holder(),
+            )
 
     def give_back(self) -> None:
         """End it, so that another need not wait for its time to run out."""
@@ -92,20 +114,26 @@ class Lease:
     def _keep(self) -> None:
         while not self._ended.wait(self._lasts.total_seconds() / 3):
             try:
-                etag = self._bucket.write(self._name, self._content(), etag=self._etag)
-                if etag:
-                    self._etag = etag
-                elif not self._mine():
-                    self.lost.set()
+                if not self._renewed():
                     return
             except EndcapError:
                 continue  # the server is away: whether the lease was lost shows when it is back
 
+    def _renewed(self) -> bool:
+        """Give a sign of life; whether it is still this one's."""
+        with self._renewing:
+            etag = self._bucket.write(self._name, self._content(), etag=self._etag)
+            if etag:
+                self._etag = etag
+            elif not self._mine():
+                self.lost.set()
+        return not self.lost.is_set()
+
     def _content(self, *, free: bool = False) -> bytes:
-        holder = f"{socket.gethostname()}, process {os.getpid()}"
         # Another content each time: an etag is mostly a checksum, and must not come back.
         sign = uuid.uuid4().hex
-        document = {"token": self.token, "generation": self.generation, "holder": holder, "free": free, "sign": sign}
+        document = {"token": self.token, "generation": self.generation, "free": free, "sign": sign}
+        document["holder"] = this_process()
         return json.dumps(document).encode()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
-from endcap.store.base import Draft, Json, Store, T
+from endcap.store.base import Draft, Hold, Json, Store, T
 
 _LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
@@ -80,5 +80,8 @@ class Readable:
     def write_document(self, name: str, document: Json) -> None:
         raise Unmade
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+    def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
+        raise Unmade
+
+    def hold(self, name: str) -> contextlib.AbstractContextManager[Hold]:
         raise Unmade

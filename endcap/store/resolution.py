@@ -173,16 +173,33 @@ class Relocatable:
     def lies_at(self, address: str) -> bool:
         return self._resolver.lies_at(address)
 
-    def update_document(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+    def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         self._resolver.note()
-        return self._update(name, lambda before: change(self.translate(before)))
+
+        def changed(before: Json | None) -> Json:
+            given = self.translate(before)
+            after = change(given)
+            # What is left as it was is not written anew for the sake of its addresses either.
+            return before if before is not None and after is given else after
+
+        return self.translate(self._update(name, changed, repair=repair))
 
     def change_places(self, change: Callable[[Entries], Entries]) -> None:
         self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
 
-    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
+    def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         """`update_document`, of a document as it was written."""
         raise NotImplementedError
+
+
+def unless_damaged(read: Callable[[], Json | None], *, repair: bool) -> Json | None:
+    """What `read` reads; None in the place of what is damaged, where that is to be replaced."""
+    try:
+        return read()
+    except IntegrityError:
+        if not repair:
+            raise
+        return None
 
 
 def whole(address: str) -> str:

@@ -6,15 +6,20 @@ import contextlib
 import json
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.redaction import HIDDEN
-from endcap.store.base import MANIFEST, Draft, Json
+from endcap.store import contention
+from endcap.store.base import MANIFEST, Draft, Hold, Json
 from endcap.store.bucket import REQUESTS, Bucket, parallel
 from endcap.store.cache import cache_folder
+from endcap.store.conditions import PROBE, Conditions
+from endcap.store.contention import Turns
 from endcap.store.contents import (
     document_bytes,
     manifest_elsewhere,
@@ -24,13 +29,14 @@ from endcap.store.contents import (
     storage_errors,
 )
 from endcap.store.copies import Copies
-from endcap.store.documents import kind_of, opened, opened_manifest, stamped
+from endcap.store.documents import decides, kind_of, opened_manifest, parsed, stamped
 from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import read_elsewhere
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
-from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver
+from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
+from endcap.waiting import watched
 
 S3 = "s3://"
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -50,6 +56,7 @@ class S3Store(Relocatable):
         bucket.check(f"{self._prefix}.endcap")
         self._local = cache_folder() / fingerprint(bucket.settings.endpoint, self.root)
         self._copies = Copies(bucket, self._local, self._name)
+        self._conditions = Conditions(bucket, self._name(PROBE))
 
     def find(self, kind: str, key: str) -> str | None:
         found = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
@@ -134,18 +141,37 @@ class S3Store(Relocatable):
         self._resolver.note()
         self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))
 
-    def _update(self, name: str, change: Callable[[Json | None], Json]) -> Json:
-        object_ = self._name(f"{name}.json")
+    @contextlib.contextmanager
+    def hold(self, name: str) -> Iterator[Hold]:
+        what = f"{name} in {self.root}"
+        self._conditions.require(what)
+        lease = Lease(self._bucket, self._name(f".work/holds/{name}.lease"))
+        with contextlib.ExitStack() as held:
+            with watched(f"another process that has {what}"):
+                lease.take_turns(what)
+            held.callback(_suppressed, lease.give_back)
+            yield lease
+
+    def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
+        object_, what = self._name(f"{name}.json"), f"{name} in {self.root}"
+        if decides(kind_of(name)):
+            self._conditions.require(what)
+        turns = Turns(what, contention.PATIENCE)
         while True:
             found = self._bucket.read(object_)
-            document = change(None if found is None else self._opened(name, found[0]))
-            content = document_bytes(stamped(kind_of(name), document))
-            if found is None:
-                written = self._bucket.write(object_, content, absent=True)
-            else:
-                written = self._bucket.write(object_, content, etag=found[1].etag)
-            if written is not None:
+            before = None if found is None else unless_damaged(partial(self._opened, name, found[0]), repair=repair)
+            document = change(before)
+            if document is before:
                 return document
+            writer, content = uuid.uuid4().hex, document_bytes(stamped(kind_of(name), document))
+            etag = "" if found is None else found[1].etag
+            if self._bucket.write(object_, content, absent=not etag, etag=etag, writer=writer) is not None:
+                return document
+            # The answer to a write that went well may have been lost: what was written is told by who wrote it.
+            there = self._bucket.stat(object_)
+            if there is not None and there.writer == writer:
+                return document
+            turns.wait()
 
     def inside(self, address: str) -> str | None:
         path = address.removeprefix(f"{self.root}/")
@@ -171,7 +197,7 @@ class S3Store(Relocatable):
         return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
 
     def _opened(self, name: str, content: bytes) -> Json:
-        return opened(kind_of(name), json.loads(content), f"{name} in {self.root}")
+        return parsed(kind_of(name), content, f"{name} in {self.root}")
 
     def _name(self, path: str) -> str:
         return f"{self._prefix}{path}"

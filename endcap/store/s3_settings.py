@@ -19,6 +19,8 @@ ENDPOINTS = ("ENDCAP_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S
 """The last as KServe has it: host and port, spoken to without TLS where S3_USE_HTTPS is 0."""
 REGIONS = ("ENDCAP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
 CAS = ("ENDCAP_S3_CA", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
+CONDITIONS = "ENDCAP_S3_CONDITIONS"
+"""`none`: the server knows no conditional writes; whoever says so sees to it that no two processes change anything."""
 MOUNT = "ENDCAP_S3_SECRET"
 """A folder with the Secret's keys as files: certificates of a private authority are its key `ca.crt`."""
 CA_KEY = "ca.crt"
@@ -34,6 +36,7 @@ SECRET_KEYS = (
     "ENDCAP_S3_REGION",
     "AWS_DEFAULT_REGION",
     "ENDCAP_S3_CA",
+    CONDITIONS,
 )
 """Keys of the store's Secret, those that KServe reads among them; what it lacks is not set."""
 MOUNTED = "/var/run/secrets/endcap/store"
@@ -53,6 +56,8 @@ class S3Settings:
     region: str | None = None
     ca: str | None = None
     """A file of certificate authorities; None: the usual ones."""
+    alone: bool = False
+    """Whether documents are changed without a server that keeps two writers apart."""
 
     @property
     def endpoint(self) -> str:
@@ -78,6 +83,15 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
     host, secure = _endpoint(endpoint)
     region = first(REGIONS, environment) or (None if "amazonaws." in host else "us-east-1")
     _check_signed(keys, region)
+    conditions = variable(CONDITIONS, environment)
+    if conditions not in ("", "none"):
+        raise UserError(
+            f"{CONDITIONS}: found {conditions!r}; allowed: none, for a server that knows no conditional writes, or "
+            "leave it out",
+            code="store.conditions-malformed",
+            variable=CONDITIONS,
+            found=conditions,
+        )
     return S3Settings(
         host=host,
         secure=secure,
@@ -87,6 +101,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
         # Servers other than Amazon's answer to this region unless told otherwise; asking would take a right of its own.
         region=region,
         ca=_certificates(environment),
+        alone=conditions == "none",
     )
 
 

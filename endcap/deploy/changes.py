@@ -1,0 +1,149 @@
+"""Changes of the desired state that somebody asks for: each is made from the state as it is then, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from endcap.deploy.state import Deployment, ShadowTarget, Target, change_state, document_name, not_deployed
+from endcap.errors import IntegrityError, UserError
+from endcap.store import Store
+
+USUAL_SHADOW = 0.1
+"""Of the requests that a shadow gets where nobody says how many."""
+Json = dict[str, Any]
+
+
+def forget_state(recommender: str, store: Store) -> None:
+    """Want nothing served any more. Raises NotFoundError where nothing was."""
+
+    def forgotten(document: Json | None) -> Json:
+        if not document:
+            raise not_deployed(recommender, store)
+        return {}
+
+    try:
+        store.update_document(document_name(recommender), forgotten)
+    except IntegrityError:
+        # What cannot be read is forgotten as well.
+        store.update_document(document_name(recommender), lambda document: {}, repair=True)
+
+
+def set_share(recommender: str, share: float, store: Store, *, version: str = "") -> Deployment:
+    """Give the canary another share of the shoppers, from 0 to 1.
+
+    version: the canary that is meant; empty: whichever there is. Raises UserError where there is none, or another one.
+    """
+
+    def changed(state: Deployment) -> Deployment:
+        canary = state.canary
+        if canary is None:
+            raise UserError(
+                f"{recommender} has no canary: version {state.stable.version} serves everyone; deploy a challenger",
+                code="deploy.no-canary",
+                recommender=recommender,
+                stable=state.stable.version,
+            )
+        if version and canary.version != version:
+            raise UserError(
+                f"the canary of {recommender} is version {canary.version} by now, no more {version}: its share is left "
+                "as it is. Look at `endcap status`, then say it again",
+                code="deploy.canary-differs",
+                recommender=recommender,
+                version=version,
+                canary=canary.version,
+            )
+        return state.model_copy(update={"canary": canary.model_copy(update={"share": share})})
+
+    if not 0 <= share <= 1:
+        raise UserError(
+            f"share: found {share}; allowed: 0 to 1, such as 0.1 for a tenth of the shoppers",
+            code="deploy.share-out-of-range",
+            of="canary",
+            found=str(share),
+        )
+    return _change_deployed(recommender, store, changed)
+
+
+def set_shadow(recommender: str, shadow: Target | None, share: float | None, store: Store) -> Deployment:
+    """Copy a share of the requests, from 0 to 1, to a version beside those that answer; None: to nobody any more.
+
+    share: None leaves a version that is the shadow already the share that it has, and gives another one
+    `USUAL_SHADOW`. Raises UserError where the version answers already.
+    """
+
+    def changed(state: Deployment) -> Deployment:
+        if shadow is None:
+            return state.model_copy(update={"shadow": None})
+        if shadow.version in (state.stable.version, state.canary.version if state.canary else None):
+            raise UserError(
+                f"version {shadow.version} of {recommender} answers shoppers already; a shadow is another version",
+                code="deploy.shadow-answers",
+                recommender=recommender,
+                version=shadow.version,
+            )
+        before = state.shadow.share if state.shadow and state.shadow.version == shadow.version else USUAL_SHADOW
+        wanted = ShadowTarget(version=shadow.version, package=shadow.package, share=before if share is None else share)
+        return state.model_copy(update={"shadow": wanted})
+
+    if shadow is not None and share is not None:
+        _check_shadow_share(share)
+    return _change_deployed(recommender, store, changed)
+
+
+def set_shadow_share(recommender: str, share: float, store: Store) -> Deployment:
+    """Copy another share of the requests to the shadow, from 0 to 1. Raises UserError where there is none."""
+
+    def changed(state: Deployment) -> Deployment:
+        if state.shadow is None:
+            raise UserError(
+                f"{recommender} has no shadow to give a share to; say which version: --shadow VERSION",
+                code="deploy.no-shadow",
+                recommender=recommender,
+            )
+        return state.model_copy(update={"shadow": state.shadow.model_copy(update={"share": share})})
+
+    _check_shadow_share(share)
+    return _change_deployed(recommender, store, changed)
+
+
+def withdraw(recommender: str, version: str, store: Store) -> Deployment | None:
+    """Serve the canary of this version no more: everyone gets the stable version.
+
+    Returns the new state, None where the version is no canary. Raises IntegrityError where the state cannot be read.
+    """
+
+    def changed(state: Deployment | None) -> Deployment:
+        if state is None or state.canary is None or state.canary.version != version:
+            raise _NoCanary
+        return state.model_copy(update={"canary": None})
+
+    try:
+        return change_state(recommender, store, changed)
+    except _NoCanary:
+        return None
+
+
+class _NoCanary(Exception):  # noqa: N818 (no error: there is nothing to do)
+    """The version is no canary."""
+
+
+def _change_deployed(recommender: str, store: Store, change: Callable[[Deployment], Deployment]) -> Deployment:
+    """`change_state` of a state that there is. Raises NotFoundError where nothing is deployed."""
+
+    def changed(before: Deployment | None) -> Deployment:
+        if before is None:
+            raise not_deployed(recommender, store)
+        return change(before)
+
+    return change_state(recommender, store, changed)
+
+
+def _check_shadow_share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise UserError(
+            f"shadow share: found {share}; allowed: above 0 to 1, such as 0.1 for a tenth of the requests",
+            code="deploy.share-out-of-range",
+            of="shadow",
+            found=str(share),
+        )

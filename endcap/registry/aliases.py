@@ -1,0 +1,56 @@
+"""A recommender's aliases in MLflow: which version is champion, and which challenger."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from endcap.errors import TransientError
+from endcap.store.base import Hold
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+LOOKS = (0.1, 1.0)
+"""Seconds before an alias is set once more that another version has, although it was set."""
+
+
+def read_aliases(client: Any, name: str) -> dict[str, str]:
+    """Version by alias; none where nothing was registered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+    return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def set_alias(client: Any, name: str, alias: str, version: str, hold: Hold) -> None:
+    """Give a version an alias, and read it again: MLflow knows no conditions, and others may write there too.
+
+    Raises TransientError where another version has the alias each time, or the decision is another process's by now.
+    """
+    for pause in (*LOOKS, None):
+        hold.check()
+        client.set_registered_model_alias(name, alias, version)
+        there = read_aliases(client, name).get(alias)
+        if there == version:
+            return
+        if pause is not None:
+            time.sleep(pause)
+    raise TransientError(
+        f"{name} version {version} was made the {alias}, but the registry has {there or 'none'} as such: something "
+        "other than Endcap sets aliases there. See what it is, then run again",
+        code="registry.alias-differs",
+        recommender=name,
+        alias=alias,
+        version=version,
+        found=there,
+    )
+
+
+def drop_alias(client: Any, name: str, alias: str, hold: Hold) -> None:
+    """Take an alias away, whoever has it."""
+    hold.check()
+    client.delete_registered_model_alias(name, alias)

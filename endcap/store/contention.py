@@ -1,0 +1,94 @@
+"""Turns at what several processes change: how long each tries, and what is said where it never comes to its turn."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from endcap.errors import TransientError
+from endcap.store.contents import storage_errors
+
+PATIENCE = 60.0
+"""Seconds for which one change of a document is tried. Each takes some milliseconds, in a bucket some round trips."""
+HELD = 300.0
+"""Seconds for which somebody waits for a name that another process holds."""
+_FIRST, _MOST = 0.01, 1.0
+"""Seconds of the first pause, and of the longest."""
+
+
+class Turns:
+    """The attempts at one thing that others come before: each pause may be twice as long, and no two are alike."""
+
+    def __init__(self, what: str, patience: float) -> None:
+        """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience: seconds."""
+        self._what, self._patience = what, patience
+        self._begun, self._pause = time.monotonic(), _FIRST
+
+    def wait(self, holder: str = "") -> None:
+        """Pause before the next attempt. Raises TransientError where the patience is over. holder: who is before us."""
+        if time.monotonic() - self._begun > self._patience:
+            who = f" ({holder})" if holder else ""
+            raise TransientError(
+                f"{self._what}: other processes{who} kept this one from its change for {self._patience:.0f} s, and "
+                "nothing was changed. See whether one of them hangs, and end it; then run again",
+                code="store.contended",
+                what=self._what,
+                seconds=self._patience,
+                holder=holder,
+            )
+        time.sleep(random.uniform(0.2, 1.0) * self._pause)  # noqa: S311 (no secret)
+        self._pause = min(2 * self._pause, _MOST)
+
+
+@contextlib.contextmanager
+def locked(
+    file: Path, what: str, *, patience: float = math.inf, blocked: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Have a file's lock for the length of the block; the lock goes with its process, however that ends.
+
+    what: see `Turns`. blocked: called once where another process has the lock. Raises TransientError where it has it
+    for longer than `patience`, StorageError where the disk refuses.
+    """
+    with contextlib.ExitStack() as held:
+        with storage_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # The file stays for ever: were it removed, two processes could each lock a file of that name.
+            handle = held.enter_context(file.open("a+"))
+        if not _taken(handle):
+            blocked()
+            if math.isinf(patience):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            else:
+                turns = Turns(what, patience)
+                while not _taken(handle):
+                    turns.wait(_read(handle))
+        with contextlib.suppress(OSError):  # a note for those who wait, which a full disk has no room for
+            os.ftruncate(handle.fileno(), 0)
+            os.write(handle.fileno(), this_process().encode())
+        yield
+
+
+def this_process() -> str:
+    """What others are told of the process that they wait for."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
+
+
+def _taken(handle: TextIO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(handle: TextIO) -> str:
+    """Who wrote into the lock's file last."""
+    return os.pread(handle.fileno(), 200, 0).decode(errors="replace")

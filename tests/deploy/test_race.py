@@ -1,0 +1,30 @@
+"""Changes of the desired state that meet: each that is acknowledged is there, in some serial order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from endcap.deploy import CanaryTarget, Deployment, Target, find_state
+from endcap.deploy.state import write_state
+from endcap.store import Store, open_store
+from tests.deploy.race import RECOMMENDER, losses, race
+
+
+def begun(store: Store) -> Deployment:
+    """Version 1 serves, 2 is its canary."""
+    first, second = (f"packages/raced/{version}" for version in "12")
+    state = Deployment(
+        recommender=RECOMMENDER.name,
+        stable=Target(version="1", package=first),
+        canary=CanaryTarget(version="2", package=second, share=0.2),
+        salt="0",
+        changed=datetime.now(UTC),
+    )
+    return write_state(state, store)
+
+
+def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
+    before = begun(store)
+    answers = race(store.root, seed=1, count=400)
+    assert len(answers) == 400
+    assert losses(before, answers, find_state("raced", open_store(store.root))) == []
