@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
 
 from endcap.deploy import CanaryTarget, Deployment, Target, find_state
 from endcap.deploy.state import write_state
 from endcap.store import Store, open_store
 from tests.deploy.race import RECOMMENDER, losses, race
+from tests.store.servers import S3Place, Server, moto
 
 
 def begun(store: Store) -> Deployment:
@@ -21,6 +26,24 @@ def begun(store: Store) -> Deployment:
         changed=datetime.now(UTC),
     )
     return write_state(state, store)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with moto() as running:
+        yield running
+
+
+def test_none_of_400_changes_at_once_is_lost_in_a_bucket(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = S3Place(server, tmp_path, monkeypatch)
+    store = place.elsewhere()
+    before = begun(store)
+    answers = race(place.url, seed=1, count=400, environments=[place.environment() for _ in range(2)])
+    assert len(answers) == 400
+    assert losses(before, answers, find_state("raced", store)) == []
+    assert place.left() == set()
 
 
 def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minio import Minio
@@ -17,6 +19,7 @@ from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from endcap.store import Store, open_store
+from endcap.store.conditions import PROBE
 
 _numbers = itertools.count(1)
 
@@ -51,11 +54,24 @@ def moto() -> Iterator[Server]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
+    _in_one_step(server)
     host, port = server.get_host_and_port()
     try:
         yield Server(f"http://{host}:{port}")
     finally:
         server.stop()
+
+
+def _in_one_step(server: Any) -> None:
+    """Have moto look at a write's condition and write in one step, as S3 does: it answers each request in a thread."""
+    running, lock = server._server, threading.Lock()
+    answer = running.app
+
+    def serially(environ: Any, begin: Any) -> Any:
+        with lock if environ["REQUEST_METHOD"] == "PUT" else contextlib.nullcontext():
+            return answer(environ, begin)
+
+    running.app = serially
 
 
 class S3Place:
@@ -118,4 +134,5 @@ class S3Place:
         self.put(f"{address.removeprefix(f's3://{self.bucket}/')}/{name}", content)
 
     def left(self) -> set[str]:
-        return {name for name in self.names() if name.startswith(".") and not name.endswith(".lease")}
+        hidden = {name for name in self.names() if name.startswith(".") and name != PROBE}
+        return {name for name in hidden if not name.endswith(".lease")}
