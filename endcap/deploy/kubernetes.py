@@ -203,7 +203,7 @@ def carry_out(
     _note_route(deployer)
     shadow = deployer.desired.shadow
     said = "" if shadow else deployer.shadows.end(deployer.live)
-    step = _first_step(deployer)
+    step = _first_step(deployer, desired)
     if wait:
         step = _follow(deployer, desired, step)
     traffic = _read_back(deployer, step) if step.done and wait else deployer.traffic()
@@ -247,9 +247,11 @@ def preview(
     return "\n".join(part for part in parts if part) if any(parts[1:]) else "nothing would change"
 
 
-def _first_step(deployer: _Deployer) -> Step:
+def _first_step(deployer: _Deployer, desired: Callable[[], Deployment]) -> Step:
     """Always applied, even if nothing seems to change: a stranger's edit of a field of ours shows as a conflict."""
     for _ in range(ATTEMPTS):
+        # After the object was read: what another deployer makes of a newer state later is met as a change of it.
+        _check_wanted(deployer, desired)
         step = deployer.plan()
         _say_capacity(deployer, step)
         deployer.tell(step.words)
@@ -286,6 +288,18 @@ def _say_capacity(deployer: _Deployer, step: Step) -> None:
             deployer.tell(words)
 
 
+def _check_wanted(deployer: _Deployer, desired: Callable[[], Deployment]) -> None:
+    """Raise UserError where another state is wanted than the one that is carried out."""
+    if (now := desired()).changed != deployer.desired.changed:
+        raise UserError(
+            f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
+            f"`endcap deploy {deployer.recommender.name}` does",
+            code="deploy.superseded",
+            recommender=deployer.recommender.name,
+            wanted=describe(now),
+        )
+
+
 def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) -> Step:
     """Take step after step until the desired state is there."""
     within = deployer.recommender.serving.kubernetes.ready_within
@@ -294,14 +308,7 @@ def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) 
         deployer.live = _next_look(deployer)
         check_ours(deployer.live, deployer.namespace)
         check_stays(deployer.live, deployer.namespace)
-        if (now := desired()).changed != deployer.desired.changed:
-            raise UserError(
-                f"another state is wanted meanwhile ({describe(now)}); whoever asked for it carries it out, or "
-                f"`endcap deploy {deployer.recommender.name}` does",
-                code="deploy.superseded",
-                recommender=deployer.recommender.name,
-                wanted=describe(now),
-            )
+        _check_wanted(deployer, desired)
         before, step = step, deployer.plan()
         if changes(step, deployer.live):
             _say_capacity(deployer, step)

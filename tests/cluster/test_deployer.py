@@ -19,13 +19,14 @@ from endcap.deploy.manifests import service_account, serving_runtime
 from endcap.deploy.ownership import remove
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import Mode, read_variants
-from endcap.errors import ClusterError
+from endcap.errors import ClusterError, UserError
 from endcap.registry import Registry, default_uri
 from endcap.spec import Recommender
 from endcap.store import open_store
 from tests.cluster.given import Cluster
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS, traffic
 from tests.deploy.given import recommender, state
+from tests.refusals import refused
 
 ROUTE = {"gateway": "kserve/kserve-ingress-gateway", "hostname": "shoes.shop.example"}
 GPU = {
@@ -313,6 +314,20 @@ def test_two_deployers_at_once_end_in_one_whole_state(cluster: Cluster, namespac
     assert variants is not None
     assert variants.canary is not None
     assert (variants.canary.version, variants.share) == (wanted.canary.version, 0.1)
+
+
+def test_a_state_that_is_replaced_before_the_first_step_is_not_carried_out(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    spec = recommender(mode="Standard", **SMALL)
+    deploying(spec, state("1", "2", 0.5))
+    before = cluster.get("inferenceservice", "shoes", namespace)
+    old, new = state("1", "3", 0.5), state("1", "2", 0.5)
+    read = iter([old])
+    with refused(UserError, "deploy.superseded", recommender="shoes"):
+        carry_out(spec, lambda: next(read, new), connect(str(cluster.kubeconfig)), namespace, wait=False)
+    assert cluster.get("inferenceservice", "shoes", namespace)["spec"] == before["spec"]
 
 
 def test_the_pipelines_deploy_step_runs_with_the_right_to_inference_services_only(

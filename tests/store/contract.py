@@ -13,8 +13,8 @@ from typing import Protocol
 
 import pytest
 
-from endcap.errors import IntegrityError, NotFoundError, StorageError, UserError
-from endcap.store import CHECKPOINT, Store, digest_of, open_store, stamped
+from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError, UserError
+from endcap.store import CHECKPOINT, Store, contention, digest_of, open_store, stamped
 from endcap.store.base import Json
 from tests.refusals import refused
 
@@ -250,6 +250,63 @@ class StoreContract:
         for writer in writers:
             writer.join()
         assert place.elsewhere().read_document("deployments/shop") == {"count": 15}
+
+    def test_a_change_that_changes_nothing_writes_nothing(self, store: Store, place: Place) -> None:
+        store.write_document("deployments/shop", {"share": 0.1})
+        place.damage(store.root, "deployments/shop.json", b'{"share":   0.1}')
+        assert store.update_document("deployments/shop", lambda before: before or {}) == {"share": 0.1}
+        place.damage(store.root, "deployments/shop.json", b'{"format": 1, "share": 0.1, "written_by": "0.1.0"}')
+        with pytest.raises(ZeroDivisionError):
+            store.update_document("deployments/shop", lambda before: {"share": 1 / 0})
+        assert place.elsewhere().read_document("deployments/shop") == {"share": 0.1}
+        assert place.left() == set()
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"\xff"', b"[" * 100_000])
+    def test_a_document_that_is_no_json_object_is_replaced_where_that_is_asked_for(
+        self, store: Store, place: Place, content: bytes
+    ) -> None:
+        store.write_document("deployments/shop", {"share": 0.1})
+        place.damage(store.root, "deployments/shop.json", content)
+        for act in (store.read_document, lambda name: store.update_document(name, lambda before: {"share": 0.3})):
+            with refused(IntegrityError, "store.no-document", kind="deployments"):
+                act("deployments/shop")
+        given: list[Json | None] = []
+
+        def repaired(before: Json | None) -> Json:
+            given.append(before)
+            return {"share": 0.3}
+
+        assert store.update_document("deployments/shop", repaired, repair=True) == {"share": 0.3}
+        assert given == [None]
+        assert place.elsewhere().read_document("deployments/shop") == {"share": 0.3}
+
+    def test_a_name_is_one_holders_at_a_time(self, store: Store, place: Place) -> None:
+        seen: list[str] = []
+
+        def second() -> None:
+            with place.elsewhere().hold("decisions/shop") as hold:
+                seen.append("second")
+                hold.check()
+
+        waiting = threading.Thread(target=second)
+        with store.hold("decisions/shop") as hold:
+            waiting.start()
+            with store.hold("decisions/another"):
+                time.sleep(0.3)
+            hold.check()
+            seen.append("first")
+        waiting.join()
+        assert seen == ["first", "second"]
+        assert place.left() == set()
+
+    def test_who_waits_too_long_for_a_name_is_told(
+        self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(contention, "HELD", 0.2)
+        with store.hold("decisions/shop"):
+            expected = {"what": f"decisions/shop in {store.root}", "holder": contention.this_process()}
+            with refused(TransientError, "store.contended", **expected), place.elsewhere().hold("decisions/shop"):
+                pass
 
     def test_checkpoints_outlive_a_failure_and_not_the_work(self, store: Store, place: Place) -> None:
         with pytest.raises(ZeroDivisionError), store.workspace("trained/a", "k") as work:

@@ -41,6 +41,8 @@ class Proxy:
     seen: list[str] = field(default_factory=list)
     """Requests, in the order in which they came; with the range that was asked for, if any."""
     rewrite: Callable[[str, bytes], bytes] = lambda request, body: body
+    withheld: frozenset[str] = frozenset()
+    """Headers that the server is not sent, in small letters."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def met(self, request: str) -> Fault | None:
@@ -95,7 +97,8 @@ def _handler(target: str, state: Proxy) -> type[BaseHTTPRequestHandler]:
                 return self.answer(fault.status, fault.headers, body)
             connection = http.client.HTTPConnection(target)
             # With the host that was signed.
-            connection.request(self.command, self.path, body, dict(self.headers))
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in state.withheld}
+            connection.request(self.command, self.path, body, sent)
             answer = connection.getresponse()
             content = state.rewrite(request, answer.read())
             connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, TransientError, UserError
-from endcap.store import CHECKPOINT, Store, bucket, lease, open_store
+from endcap.store import CHECKPOINT, Store, bucket, contention, lease, open_store
+from endcap.store.base import Json
 from endcap.store.bucket import Bucket
 from endcap.store.s3 import S3Store
 from endcap.store.s3_settings import from_environment
@@ -117,6 +119,39 @@ class S3Contract(StoreContract):
             (work / CHECKPOINT).write_text("1")
         assert way.done
         assert lines == []
+
+    def test_a_change_whose_answer_was_lost_is_made_once(self, place: S3Place, way: Proxy) -> None:
+        store = place.elsewhere(way.endpoint)
+        for number in (1, 2):
+            way.faults += [Fault("PUT .*/counts/shop.json", "lose")]
+            changed = store.update_document("counts/shop", lambda before: {"n": (before or {"n": 0})["n"] + 1})
+            assert changed == store.read_document("counts/shop") == {"n": number}
+        assert way.done
+
+    def test_a_document_that_others_change_all_the_time_is_given_up(
+        self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(contention, "PATIENCE", 0.3)
+        other, numbers = place.elsewhere(), itertools.count()
+
+        def late(before: Json | None) -> Json:
+            other.write_document("deployments/shop", {"n": next(numbers)})
+            return {"n": -1}
+
+        with refused(TransientError, "store.contended", what=f"deployments/shop in {store.root}"):
+            store.update_document("deployments/shop", late)
+        assert store.read_document("deployments/shop") == {"n": next(numbers) - 1}
+
+    def test_a_holder_that_was_stopped_for_long_does_not_go_on(
+        self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lease, "LASTS", 2.0)
+        monkeypatch.setattr(lease.Lease, "_keep", lambda self: None)  # it is stopped: it gives no sign of life
+        with store.hold("decisions/shop") as stopped, place.elsewhere().hold("decisions/shop") as hold:
+            hold.check()
+            with refused(TransientError, "store.hold-lost"):
+                stopped.check()
+            hold.check()
 
     def test_what_does_not_pass_is_said(self, place: S3Place, way: Proxy) -> None:
         store = place.elsewhere(way.endpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from endcap.errors import IntegrityError, NotFoundError, StorageError
-from endcap.store import Store, check_folder, open_store
+from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError
+from endcap.store import Store, check_folder, contention, open_store
+from endcap.store.base import Json
 from tests.refusals import refused
 from tests.store.contract import StoreContract, put
 from tests.store.mounts import read_only
@@ -104,3 +106,25 @@ def test_a_copy_that_something_else_made_is_checked_by_the_manifest_in_it(store:
     (folder / "manifest.json").unlink()
     with refused(IntegrityError, "store.damaged", address=str(folder), file="manifest.json", fault="unreadable"):
         check_folder(folder)
+
+
+def test_a_document_whose_holder_hangs_is_waited_for_no_longer_than_is_said(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contention, "PATIENCE", 0.2)
+
+    def hang(before: Json | None) -> Json:
+        with refused(TransientError, "store.contended", what=f"deployments/shop in {store.root}"):
+            open_store(store.root).update_document("deployments/shop", lambda before: {"share": 0.3})
+        return {"share": 0.1}
+
+    assert store.update_document("deployments/shop", hang) == store.read_document("deployments/shop")
+
+
+def test_what_other_hosts_left_is_removed_when_it_is_forsaken(store: Store, tmp_path: Path) -> None:
+    old, new = (tmp_path / "store" / ".drafts" / f"{host}@1@0" for host in ("pod-a", "pod-b"))
+    for draft in (old, new):
+        draft.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    store.write_document("deployments/shop", {})
+    assert list(old.parent.iterdir()) == [new]

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from endcap.errors import StorageError, UserError
+from endcap.store.conditions import PROBE
+from tests.refusals import refused
+from tests.store.proxy import Proxy
 from tests.store.s3_contract import S3Contract
-from tests.store.servers import Server, moto
+from tests.store.servers import S3Place, Server, moto
 
 
 @pytest.fixture(scope="module")
@@ -20,4 +24,26 @@ def server() -> Iterator[Server]:
 
 
 class TestMoto(S3Contract):
-    pass
+    def test_a_server_that_passes_over_conditions_changes_nothing_that_decides(
+        self, place: S3Place, way: Proxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("if-match", "if-none-match"):
+            way.withheld = frozenset([name])
+            store = place.elsewhere(way.endpoint)
+            for _ in range(2):
+                with refused(StorageError, "store.no-conditions", variable="ENDCAP_S3_CONDITIONS"):
+                    store.update_document("deployments/shop", lambda before: {"share": 0.1})
+            with refused(StorageError, "store.no-conditions"), store.hold("decisions/shop"):
+                pass
+            assert store.read_document("deployments/shop") is None
+            # The server is tried once.
+            assert len([one for one in way.seen if one.startswith("PUT") and PROBE in one]) <= 3
+            way.seen.clear()
+        # What one run writes alone is written all the same.
+        assert store.update_document("runs/a", lambda before: {"run": "a"}) == {"run": "a"}
+        monkeypatch.setenv("ENDCAP_S3_CONDITIONS", "none")
+        alone = place.elsewhere(way.endpoint)
+        assert alone.update_document("deployments/shop", lambda before: {"share": 0.1}) == {"share": 0.1}
+        monkeypatch.setenv("ENDCAP_S3_CONDITIONS", "yes")
+        with refused(UserError, "store.conditions-malformed", found="yes"):
+            place.elsewhere()
