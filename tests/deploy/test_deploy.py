@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from endcap.deploy import (
     forget_state,
     read_state,
     set_shadow,
+    set_shadow_share,
     set_share,
     trial_store,
     withdraw,
@@ -160,7 +163,12 @@ def test_a_damaged_document_is_said_to_be_one_and_replaced(registry: Registry, s
     file.write_text(text)
     with refused(IntegrityError, "deploy.state-damaged", document="deployments/shoes", store=store.root):
         read_state("shoes", store)
+    with refused(IntegrityError, "deploy.state-damaged", document="deployments/shoes", store=store.root):
+        set_shadow("shoes", None, None, store)
     assert served(deploy(SHOES, "1", store, registry.uri)) == ("1", None, 0.0)
+    file.write_text(text)
+    forget_state("shoes", store)
+    assert find_state("shoes", store) is None
 
 
 def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store) -> None:
@@ -178,6 +186,9 @@ def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -
     trial = trial_store(store)
     assert served(deploy(SHOES, "2", trial, registry.uri)) == ("1", "2", 0.2)
     assert served(set_share("shoes", 0.5, trial)) == ("1", "2", 0.5)
+    assert set_shadow("shoes", Target(version="3", package="packages/shoes/3"), None, trial).shadow is not None
+    forget_state("shoes", trial)
+    assert find_state("shoes", trial) is None
     assert read_state("shoes", store) == before
 
 
@@ -225,3 +236,53 @@ def test_a_shadow_comes_and_goes_beside_those_that_answer(registry: Registry, st
     with refused(UserError, "deploy.share-out-of-range", of="shadow", found="0.0"):
         set_shadow("shoes", Target(version="2", package="packages/shoes/2"), 0.0, store)
     assert set_shadow("shoes", None, 0.0, store).shadow is None
+
+
+def test_a_change_of_what_is_gone_is_refused_and_brings_nothing_back(registry: Registry, store: Store) -> None:
+    deploy(SHOES, "2", store, registry.uri)
+    set_shadow("shoes", Target(version="4", package="packages/shoes/4"), None, store)
+    # What somebody else does meanwhile: another canary, no shadow any more.
+    deploy(SHOES, "3", store, registry.uri)
+    state = set_shadow("shoes", None, None, store)
+    with refused(UserError, "deploy.canary-differs", recommender="shoes", version="2", canary="3"):
+        set_share("shoes", 0.7, store, version="2")
+    with refused(UserError, "deploy.no-shadow", recommender="shoes"):
+        set_shadow_share("shoes", 0.7, store)
+    assert withdraw("shoes", "2", store) is None
+    assert read_state("shoes", store) == state
+    assert served(set_share("shoes", 0.7, store, version="3")) == ("1", "3", 0.7)
+
+
+def test_a_shadow_keeps_its_share_where_nobody_says_another(registry: Registry, store: Store) -> None:
+    deploy(SHOES, "1", store, registry.uri)
+    third, fourth = (Target(version=version, package=f"packages/shoes/{version}") for version in "34")
+
+    def share(state: Deployment) -> float | None:
+        return state.shadow and state.shadow.share
+
+    assert share(set_shadow("shoes", third, None, store)) == 0.1
+    assert share(set_shadow_share("shoes", 0.5, store)) == 0.5
+    assert share(set_shadow("shoes", third, None, store)) == 0.5
+    assert share(set_shadow("shoes", fourth, None, store)) == 0.1
+
+
+def test_a_deployment_goes_by_the_registry_as_it_is_when_the_state_is_written(registry: Registry, store: Store) -> None:
+    boots = SHOES.model_copy(update={"name": "boots"})
+    for version in "12":
+        registry.add("boots", f"packages/boots/{version}", "approved", "a test", {})
+    deploying = threading.Thread(target=deploy, args=(boots, "1", store, registry.uri))
+    with store.hold("decisions/boots"):
+        deploying.start()
+        deploying.join(0.5)
+        assert find_state("boots", store) is None
+        registry.promote("boots", "2")  # it holds nothing: this registry knows no store
+    deploying.join()
+    assert served(read_state("boots", store)) == ("2", "1", 0.2)
+
+
+def test_states_follow_each_other_in_time_whatever_the_clocks_say(registry: Registry, store: Store) -> None:
+    first = deploy(SHOES, "2", store, registry.uri)
+    assert first is not None
+    ahead = first.model_copy(update={"changed": first.changed + timedelta(hours=1)})
+    store.write_document("deployments/shoes", ahead.model_dump(mode="json"))
+    assert set_share("shoes", 0.5, store).changed > ahead.changed

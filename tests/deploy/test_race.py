@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from endcap.deploy import CanaryTarget, Deployment, Target, find_state
+from endcap.deploy import CanaryTarget, Deployment, Target, deploy, find_state
 from endcap.deploy.state import write_state
+from endcap.registry import Registry, default_uri
 from endcap.store import Store, open_store
 from tests.deploy.race import RECOMMENDER, losses, race
 from tests.store.servers import S3Place, Server, moto
@@ -51,3 +52,14 @@ def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
     answers = race(store.root, seed=1, count=400)
     assert len(answers) == 400
     assert losses(before, answers, find_state("raced", open_store(store.root))) == []
+
+
+def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: Store) -> None:
+    registry = Registry(default_uri(shop_store), shop_store)
+    for version in range(1, 6):
+        registry.add(RECOMMENDER.name, f"packages/raced/{version}", "approved", "a race", {})
+    before = deploy(RECOMMENDER, "2", shop_store)
+    assert before is not None
+    answers = race(shop_store.root, seed=2, count=40, registry=registry.uri)
+    assert {one.change.kind for one in answers} >= {"deploy", "withdraw", "share", "shadow"}
+    assert losses(before, answers, find_state("raced", shop_store)) == []

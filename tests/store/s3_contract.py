@@ -26,6 +26,7 @@ from endcap.store.s3 import S3Store
 from endcap.store.s3_settings import from_environment
 from tests.refusals import refused
 from tests.store.contract import StoreContract, put
+from tests.store.killed import NAME, counted, killed_writers
 from tests.store.proxy import Fault, Proxy, proxy
 from tests.store.servers import S3Place, Server
 
@@ -152,6 +153,15 @@ class S3Contract(StoreContract):
             with refused(TransientError, "store.hold-lost"):
                 stopped.check()
             hold.check()
+
+    def test_killed_writers_of_a_document_lose_and_leave_nothing(self, store: Store, place: S3Place) -> None:
+        written = killed_writers(place.url, seed=16, count=3, environment=place.environment())
+        assert written == sorted(written)
+        number = (store.read_document(NAME) or {"number": 0})["number"]
+        # Each may have written once more than it had time to say.
+        assert max(written, default=0) <= number <= max(written, default=0) + 3
+        assert store.update_document(NAME, counted)["number"] == number + 1
+        assert place.left() == set()
 
     def test_what_does_not_pass_is_said(self, place: S3Place, way: Proxy) -> None:
         store = place.elsewhere(way.endpoint)
