@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from endcap.errors import TransientError
+from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
 from endcap.registry.failures import THERE, failure_of
 from endcap.secrets import AWS, MLFLOW, clean
-from endcap.store import storage_errors
+from endcap.store import contention
 from endcap.waiting import Patience, Waiting, watched
 
 SQLITE = "sqlite:///"
@@ -154,25 +154,24 @@ def _reach(uri: str) -> None:
 
 @contextlib.contextmanager
 def locked(uri: str) -> Iterator[None]:
-    """One process at a time at a SQLite registry; a server looks after itself, and what can only be read needs none."""
+    """One process at a time at a SQLite registry; a server looks after itself, and what can only be read needs none.
+
+    Raises TransientError where another process has it for five minutes.
+    """
     file = sqlite_file(uri)
     if file is None:
         yield
         return
-    import fcntl
-
-    with contextlib.ExitStack() as stack:
-        with storage_errors(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                handle = stack.enter_context(file.with_name(f".{file.name}.lock").open("w"))
-            except OSError as error:
-                if error.errno != errno.EROFS or not file.exists():
-                    raise
-                handle = None
-        if handle is not None:
-            with watched(f"another process that has the registry {uri}"):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+    what = f"the registry {uri}"
+    with contextlib.ExitStack() as held:
+        try:
+            with watched(f"another process that has {what}"):
+                lock = file.with_name(f".{file.name}.lock")
+                held.enter_context(contention.locked(lock, what, patience=contention.HELD))
+        except StorageError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno != errno.EROFS or not file.exists():
+                raise
         yield
 
 
