@@ -86,11 +86,11 @@ def command(
         store = trial_store(store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
-    if share is not None:
-        set_share(recommender, share, store, version=version or "")
-    if shadow is not None or shadow_share is not None:
-        _shadow(recommender, shadow, shadow_share, store, registry)
     state = read_state(recommender, store)
+    if share is not None:
+        state = set_share(recommender, share, store, version=version or "")
+    if shadow is not None or shadow_share is not None:
+        state = _shadow(recommender, shadow, shadow_share, store, registry)
     outcome: list[str] = []
     if not as_json:
         click.echo(describe(state))
@@ -105,7 +105,7 @@ def command(
         click.echo("\n".join(outcome))
 
 
-def _shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> None:
+def _shadow(name: str, version: str | None, share: float | None, store: Store, registry: str) -> Deployment:
     """Give requests to a shadow, to another share of them, or to none any more."""
     if version == "none":
         if share is not None:
@@ -114,21 +114,20 @@ def _shadow(name: str, version: str | None, share: float | None, store: Store, r
                 code="cli.option-not-here",
                 options=["--shadow-share"],
             )
-        set_shadow(name, None, None, store)
-    elif version is None:
-        set_shadow_share(name, cast(float, share), store)
-    else:
-        one = existing_registry(registry, store).version(name, version)
-        if one.state == "rejected":
-            raise UserError(
-                f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
-                code="cli.version-rejected",
-                recommender=name,
-                version=version,
-                by=one.by,
-                why=one.why,
-            )
-        set_shadow(name, Target(version=one.version, package=one.package), share, store)
+        return set_shadow(name, None, None, store)
+    if version is None:
+        return set_shadow_share(name, cast(float, share), store)
+    one = existing_registry(registry, store).version(name, version)
+    if one.state == "rejected":
+        raise UserError(
+            f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
+            code="cli.version-rejected",
+            recommender=name,
+            version=version,
+            by=one.by,
+            why=one.why,
+        )
+    return set_shadow(name, Target(version=one.version, package=one.package), share, store)
 
 
 def _to_cluster(

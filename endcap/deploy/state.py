@@ -146,7 +146,7 @@ def change_state(
         document = store.update_document(document_name(recommender), changed, repair=repair)
         return Deployment.model_validate(document)
     except IntegrityError as error:
-        if error.code != "store.no-document":
+        if not error.code.startswith("store."):
             raise
         raise _damaged(recommender, store, error) from None
 

@@ -10,6 +10,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -20,32 +21,34 @@ PATIENCE = 60.0
 """Seconds for which one change of a document is tried. Each takes some milliseconds, in a bucket some round trips."""
 HELD = 300.0
 """Seconds for which somebody waits for a name that another process holds."""
-_FIRST, _MOST = 0.01, 1.0
-"""Seconds of the first pause, and of the longest."""
+_FIRST = 0.01
+"""Seconds of the first pause."""
 
 
 class Turns:
     """The attempts at one thing that others come before: each pause may be twice as long, and no two are alike."""
 
-    def __init__(self, what: str, patience: float) -> None:
-        """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience: seconds."""
-        self._what, self._patience = what, patience
+    def __init__(self, what: str, patience: float, *, most: float = 0.25) -> None:
+        """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience, and most, which is the
+        longest pause: seconds."""
+        self._what, self._patience, self._most = what, patience, most
         self._begun, self._pause = time.monotonic(), _FIRST
 
-    def wait(self, holder: str = "") -> None:
+    def wait(self, holder: Callable[[], str] = str) -> None:
         """Pause before the next attempt. Raises TransientError where the patience is over. holder: who is before us."""
         if time.monotonic() - self._begun > self._patience:
-            who = f" ({holder})" if holder else ""
+            name = holder()
+            who = f" ({name})" if name else ""
             raise TransientError(
                 f"{self._what}: other processes{who} kept this one from its change for {self._patience:.0f} s, and "
                 "nothing was changed. See whether one of them hangs, and end it; then run again",
                 code="store.contended",
                 what=self._what,
                 seconds=self._patience,
-                holder=holder,
+                holder=name,
             )
         time.sleep(random.uniform(0.2, 1.0) * self._pause)  # noqa: S311 (no secret)
-        self._pause = min(2 * self._pause, _MOST)
+        self._pause = min(2 * self._pause, self._most)
 
 
 @contextlib.contextmanager
@@ -69,7 +72,7 @@ def locked(
             else:
                 turns = Turns(what, patience)
                 while not _taken(handle):
-                    turns.wait(_read(handle))
+                    turns.wait(partial(_read, handle))
         with contextlib.suppress(OSError):  # a note for those who wait, which a full disk has no room for
             os.ftruncate(handle.fileno(), 0)
             os.write(handle.fileno(), this_process().encode())

@@ -124,9 +124,9 @@ def write_durably(file: Path, document: Json) -> None:
 
 
 def replace_durably(file: Path, document: Json) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file in one step. For one process at a time: what a killed one leaves, the next writes over."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex}")
+    draft = file.with_name(f".{file.name}.draft")
     write_durably(draft, document)
     draft.replace(file)
     sync_folder(file.parent)

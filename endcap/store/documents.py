@@ -117,18 +117,18 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
     return content
 
 
-def parsed(kind: str, content: bytes, where: str) -> Json:
-    """A document out of its bytes, as `opened`. Raises as that; IntegrityError too where the bytes are no JSON."""
+def parsed(name: str, content: bytes, where: str) -> Json:
+    """A document out of the bytes that lie under its name. Raises as `opened`."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(
-            f"{where} is no JSON ({error or 'it is nested too deeply'})",
+            f"{where} is no JSON object ({error}); delete it, or write it again",
             code="store.no-document",
-            kind=kind,
+            kind=kind_of(name),
             where=where,
         ) from None
-    return opened(kind, document, where)
+    return opened(kind_of(name), document, where)
 
 
 def opened_manifest(manifest: Json, where: str) -> Json:

@@ -132,7 +132,7 @@ class FolderStore(Relocatable):
             content = (self.path / f"{name}.json").read_bytes()
         except FileNotFoundError:
             return None
-        return parsed(kind_of(name), content, f"{name} in {self.root}")
+        return parsed(name, content, f"{name} in {self.root}")
 
     def _write(self, name: str, document: Json) -> None:
         file = self.path / f"{name}.json"

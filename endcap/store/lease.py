@@ -52,9 +52,9 @@ class Lease:
 
     def take_turns(self, what: str) -> None:
         """Return when it is this one's. what: it as the subject of an error. Raises TransientError after `HELD` s."""
-        turns = Turns(what, contention.HELD)
+        turns = Turns(what, contention.HELD, most=_LOOK)
         while not self._taken():
-            turns.wait(self._holder())
+            turns.wait(self._holder)
         self._thread.start()
 
     def check(self) -> None:

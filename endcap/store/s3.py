@@ -197,7 +197,7 @@ class S3Store(Relocatable):
         return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
 
     def _opened(self, name: str, content: bytes) -> Json:
-        return parsed(kind_of(name), content, f"{name} in {self.root}")
+        return parsed(name, content, f"{name} in {self.root}")
 
     def _name(self, path: str) -> str:
         return f"{self._prefix}{path}"
