@@ -32,9 +32,10 @@ def deploy(
     a rejected one, TransientError where others decide on the recommender for minutes.
     """
     registry = open_registry(registry_uri, store)
-    champion = registry.champion(recommender.name)
-    # What may take long, such as a package's download, keeps nobody else from a decision.
-    terms = None if champion is None else terms_of(recommender, champion.package, store)
+    one, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
+    if champion is not None and one.state == "approved":
+        # What may take long, such as a package's download, keeps nobody else from a decision.
+        terms = terms_of(recommender, champion.package, store)
     with registry.deciding(recommender.name) as hold:
         one = registry.version(recommender.name, version)
         if one.state == "pending":

@@ -43,6 +43,8 @@ MOST_PARTS = 10_000
 _PIECE = 1 << 20
 _SECOND_LOOK = 0.1
 """Seconds between two looks at an object whose etag is not its bytes' checksum."""
+_TORN = 10.0
+"""Seconds after which an etag that does not fit its bytes is none of their checksum."""
 _SHA256, _WRITER = "sha256", "writer"
 """Notes that lie beside an object."""
 
@@ -67,6 +69,8 @@ class Bucket:
 
     def __init__(self, name: str, settings: S3Settings) -> None:
         self.name, self.settings = name, settings
+        self._checksums: bool | None = None
+        """Whether the server's etags are the bytes' MD5; None: not known yet."""
         try:
             self._client = Minio(
                 settings.host,
@@ -98,17 +102,27 @@ class Bucket:
         """A small object's bytes, or None where there is none.
 
         A condition on the etag must be one on these bytes. There are servers that for a moment give the old bytes with
-        the new etag. An etag is mostly the bytes' MD5; where it is not, it counts when two looks find both the same.
+        the new etag, and busy ones for longer. An etag is mostly the bytes' MD5: of a server where it was so before, it
+        is looked at until it is so again. Of another server it counts when two looks find both the same.
         """
-        before = None
+        before, end = None, time.monotonic() + _TORN
         while True:
             found = self._or_none("read", name, lambda: self._get(name))
-            if found is None or found[1].etag == hashlib.md5(found[0], usedforsecurity=False).hexdigest():
+            if found is None or self._fits(found[0], found[1].etag):
                 return found
-            if before is not None and (found[0], found[1].etag) == (before[0], before[1].etag):
+            if time.monotonic() > end:
+                self._checksums = False  # as of a bucket whose newer objects are encrypted with a key of one's own
+            if not self._checksums and before == (found[0], found[1].etag):
                 return found
-            before = found
+            before = found[0], found[1].etag
             time.sleep(_SECOND_LOOK)
+
+    def _fits(self, content: bytes, etag: str) -> bool:
+        """Whether an etag is the checksum of the bytes."""
+        fits = etag == hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if fits and self._checksums is None:
+            self._checksums = True
+        return fits
 
     def stat(self, name: str) -> Blob | None:
         """What an object is, or None where there is none."""

@@ -46,4 +46,7 @@ class Conditions:
         made = self._bucket.write(self._name, _CONTENT, absent=True)
         if made is not None and self._bucket.write(self._name, _CONTENT, absent=True) is not None:
             return False
-        return self._bucket.write(self._name, _CONTENT, etag=_NO_ETAG) is None
+        if self._bucket.write(self._name, _CONTENT, etag=_NO_ETAG) is not None:
+            return False
+        self._bucket.read(self._name)  # so that it is known what the server's etags are
+        return True

@@ -158,13 +158,13 @@ class S3Store(Relocatable):
             self._conditions.require(what)
         turns = Turns(what, contention.PATIENCE)
         while True:
-            found = self._bucket.read(object_)
-            before = None if found is None else unless_damaged(partial(self._opened, name, found[0]), repair=repair)
+            stored = self._bucket.read(object_)
+            before = None if stored is None else unless_damaged(partial(self._opened, name, stored[0]), repair=repair)
             document = change(before)
             if document is before:
                 return document
             writer, content = uuid.uuid4().hex, document_bytes(stamped(kind_of(name), document))
-            etag = "" if found is None else found[1].etag
+            etag = "" if stored is None else stored[1].etag
             if self._bucket.write(object_, content, absent=not etag, etag=etag, writer=writer) is not None:
                 return document
             # The answer to a write that went well may have been lost: what was written is told by who wrote it.

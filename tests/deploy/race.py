@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +89,15 @@ def race(
     for process in running:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    said = [process.communicate("go\n") for process in running]
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda process: process.communicate(), running))
     assert [process.returncode for process in running] == [0] * processes
     answers = [json.loads(line) for out, _ in said for line in out.splitlines()]
-    return [Answer(Change(**one["change"]), one["state"], one["code"]) for one in answers]
+    return [Answer(Change(**answer["change"]), answer["state"], answer["code"]) for answer in answers]
 
 
 def losses(before: Deployment, answers: Sequence[Answer], after: Deployment | None) -> list[str]:
@@ -99,17 +106,25 @@ def losses(before: Deployment, answers: Sequence[Answer], after: Deployment | No
     The states that were acknowledged, in the order of their times, must each be the state before it with its own
     change, and the last must be what is stored.
     """
-    wrong = [f"{one.change} was refused with {one.code}" for one in answers if one.code and one.code not in REFUSALS]
-    states = sorted((one for one in answers if one.state is not None), key=lambda one: one.state["changed"])  # type: ignore[index]
-    here, changed = _served(before.model_dump(mode="json")), before.model_dump(mode="json")["changed"]
-    for one in states:
-        assert one.state is not None
-        seen = _served(one.state)
-        # A change that changed nothing is acknowledged with the state that was there.
-        expected = _applied(one.change, here)
-        if seen != expected and not (one.state["changed"] == changed and seen == here):
-            wrong.append(f"{one.change} after {here} was acknowledged with {seen}")
-        here, changed = seen, one.state["changed"]
+    wrong = [
+        f"{answer.change} was refused with {answer.code}"
+        for answer in answers
+        if answer.code and answer.code not in REFUSALS
+    ]
+    at: dict[datetime, list[tuple[Change, Served]]] = {before.changed: []}
+    for answer in answers:
+        if answer.state is not None:
+            changed = datetime.fromisoformat(answer.state["changed"])
+            at.setdefault(changed, []).append((answer.change, _served(answer.state)))
+    here = _served(before.model_dump(mode="json"))
+    for changed in sorted(at):
+        seen = {served for _, served in at[changed]} or {here}
+        made = changed == before.changed or any(_applied(change, here) in seen for change, _ in at[changed])
+        # Who changed nothing is acknowledged with the state that was there.
+        same = sum(_applied(change, served) == served for change, served in at[changed]) == len(at[changed])
+        if len(seen) > 1 or not made or not same:
+            wrong.append(f"{at[changed]} after {here}")
+        (here, *_) = seen
     stored = None if after is None else _served(after.model_dump(mode="json"))
     return wrong if stored == here else [*wrong, f"the last change made {here}, stored is {stored}"]
 

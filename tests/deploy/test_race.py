@@ -61,5 +61,5 @@ def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: S
     before = deploy(RECOMMENDER, "2", shop_store)
     assert before is not None
     answers = race(shop_store.root, seed=2, count=40, registry=registry.uri)
-    assert {one.change.kind for one in answers} >= {"deploy", "withdraw", "share", "shadow"}
+    assert {answer.change.kind for answer in answers} >= {"deploy", "withdraw", "share", "shadow"}
     assert losses(before, answers, find_state("raced", shop_store)) == []

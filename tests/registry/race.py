@@ -78,7 +78,9 @@ class Racers:
 
     def _versions(self, name: str) -> tuple[Versions, bool]:
         known = self._registry.versions(name)
-        listed = {one.package: (one.state, tuple(one.aliases), "settled" in one.tags) for one in known}
+        listed = {
+            version.package: (version.state, tuple(version.aliases), "settled" in version.tags) for version in known
+        }
         return listed, len(listed) < len(known)
 
 
@@ -109,22 +111,22 @@ def race(started: Racers, processes: int, store: str, seed: int, count: int) -> 
 
 def unexplained(rounds: Sequence[Round]) -> list[Round]:
     """The rounds that no serial order of their acts explains."""
-    return [one for one in rounds if one.repeated or not any(map(_ends_so, itertools.repeat(one), _orders(one)))]
+    return [ended for ended in rounds if ended.repeated or not any(_ends_so(ended, order) for order in _orders(ended))]
 
 
-def _orders(one: Round) -> Iterator[tuple[int, ...]]:
-    return itertools.permutations(range(len(one.acts)))
+def _orders(ended: Round) -> Iterator[tuple[int, ...]]:
+    return itertools.permutations(range(len(ended.acts)))
 
 
-def _ends_so(one: Round, order: Sequence[int]) -> bool:
-    states = {package: state for package, (state, _, _) in one.before.items()}
-    holders = {alias: package for package, (_, aliases, _) in one.before.items() for alias in aliases}
-    settled = {package for package, (_, _, had) in one.before.items() if had}
+def _ends_so(ended: Round, order: Sequence[int]) -> bool:
+    states = {package: state for package, (state, _, _) in ended.before.items()}
+    holders = {alias: package for package, (_, aliases, _) in ended.before.items() for alias in aliases}
+    settled = {package for package, (_, _, had) in ended.before.items() if had}
     for number in order:
-        if _done(one.acts[number], states, holders, settled) != one.codes[number]:
+        if _done(ended.acts[number], states, holders, settled) != ended.codes[number]:
             return False
     aliases = {package: tuple(sorted(alias for alias in holders if holders[alias] == package)) for package in states}
-    return one.after == {package: (states[package], aliases[package], package in settled) for package in states}
+    return ended.after == {package: (states[package], aliases[package], package in settled) for package in states}
 
 
 def _done(act: Act, states: dict[str, str], holders: dict[str, str], settled: set[str]) -> str:
@@ -168,7 +170,7 @@ def _do(act: Act, registry: Registry) -> None:
     if act.kind in ("register", "wait"):
         registry.add(act.name, act.package, "approved" if act.kind == "register" else "pending", "a race", {})
         return
-    version = next(one.version for one in registry.versions(act.name) if one.package == act.package)
+    version = next(known.version for known in registry.versions(act.name) if known.package == act.package)
     if act.kind == "promote":
         registry.promote(act.name, version)
     elif act.kind == "approve":

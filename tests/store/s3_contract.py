@@ -129,6 +129,23 @@ class S3Contract(StoreContract):
             assert changed == store.read_document("counts/shop") == {"n": number}
         assert way.done
 
+    def test_old_bytes_with_a_new_etag_are_no_ground_for_a_change(self, place: S3Place, way: Proxy) -> None:
+        def count(before: Json | None) -> Json:
+            return {"n": (before or {"n": 0})["n"] + 1}
+
+        store, other, looks = place.elsewhere(way.endpoint), place.elsewhere(), itertools.count()
+        store.update_document("deployments/shop", count)
+        name = f"{place.bucket}/stores/one/deployments/shop.json"
+        old = place.client.get_object(*name.split("/", 1)).read()
+        other.update_document("deployments/shop", count)
+
+        def torn(request: str, body: bytes) -> bytes:
+            return old if request.startswith("GET") and "shop.json" in request and next(looks) < 5 else body
+
+        way.rewrite = torn
+        assert store.update_document("deployments/shop", count) == {"n": 3}
+        assert next(looks) > 5
+
     def test_a_document_that_others_change_all_the_time_is_given_up(
         self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -37,7 +37,7 @@ class TestMoto(S3Contract):
                 pass
             assert store.read_document("deployments/shop") is None
             # The server is tried once.
-            assert len([one for one in way.seen if one.startswith("PUT") and PROBE in one]) <= 3
+            assert len([request for request in way.seen if request.startswith("PUT") and PROBE in request]) <= 3
             way.seen.clear()
         # What one run writes alone is written all the same.
         assert store.update_document("runs/a", lambda before: {"run": "a"}) == {"run": "a"}
