@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -18,7 +19,7 @@ from endcap.errors import EndcapError
 from ..json_log import error_fields
 from ..refused import RefusedError, error_document, passed_on
 from ..tracing import Tracing
-from . import metrics
+from . import clock, metrics
 from .commit import Batch
 from .intake import Intake, count
 from .records import KINDS, NAMES, RecordError, shown
@@ -33,6 +34,8 @@ MOST_BODY = 4 << 20
 MOST_RECORDS = 10_000
 MOST_HELD = 128 << 20
 """Bytes of bodies that are held at once, of all requests."""
+MOST_DROPPED = 64 << 20
+"""Bytes of a body that are read and dropped, so that who sends them can read why it is refused."""
 BODY_SECONDS = 15.0
 MOST_ID = 128
 REQUEST_ID = b"x-request-id"
@@ -107,8 +110,9 @@ class App:
             ended = EndcapError("a thread has ended", code="intake.thread-ended")
             return _json(200, {"alive": True}) if self.intake.alive else _json(503, error_document(ended))
         if path == "/readyz":
-            why = EndcapError("it ends", code="intake.ending") if self.ending else self.intake.writer.failure
-            return _json(503, error_document(why)) if why else _json(200, {"ready": True})
+            ends = EndcapError("it ends", code="intake.ending") if self.ending else None
+            why = ends or clock.trouble() or self.intake.writer.failure
+            return _json(503, error_document(why)) if why else _json(200, {"ready": True, **self.intake.kept})
         known = [*(f"POST {one}" for one in PATHS), "GET /healthz", "GET /readyz", "GET /metrics"]
         nowhere = EndcapError(
             f"{method} {path[:80]}: there is no such path; there are {', '.join(known)}",
@@ -127,9 +131,14 @@ class App:
         if self._tracing is not None:
             parent = {name: headers[name.encode()].decode("latin-1") for name in _CONTEXT if name.encode() in headers}
             span = self._tracing.start(f"POST {scope['path']}", parent, **{"endcap.request_id": request})
+        body = _Body(self, headers, receive)
         try:
-            answer = await self._take(kind, scope, headers, receive, request)
+            answer = await self._take(kind, scope, headers, body, request)
         except RefusedError as error:
+            # Who is answered and cut off in the midst of a body meets a reset in place of the answer: the gateway makes
+            # 503 of it, and a client that obeys sends the same again.
+            if error.status != 408 and await body.drop(self._body_seconds):
+                error.headers.pop("connection", None)
             answer = _refused(error)
             told = {"path": scope["path"], "status": error.status, "request_id": request, **error_fields(error)}
             log.log(logging.WARNING if error.status >= 500 else logging.INFO, "refused", extra=told)
@@ -140,21 +149,22 @@ class App:
             self._tracing.finish(span, answer.status)
         return answer
 
-    async def _take(
-        self, kind: int, scope: Json, headers: dict[bytes, bytes], receive: Receive, request: str
-    ) -> Answer:
+    async def _take(self, kind: int, scope: Json, headers: dict[bytes, bytes], body: _Body, request: str) -> Answer:
         """Records that are right become durable; then the answer. Raises RefusedError."""
         method = scope["method"]
         if method != "POST":
             text = f"method: found {method}; allowed: POST"
-            raise RefusedError(405, text, code="intake.method-not-allowed", headers=CLOSE, found=method)
-        if headers.get(b"content-encoding", b"identity") != b"identity":
+            allow = {**CLOSE, "allow": "POST"}
+            raise RefusedError(405, text, code="intake.method-not-allowed", headers=allow, found=method)
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             text = "content-encoding: found one; allowed: none, the body as it is"
-            raise RefusedError(415, text, code="intake.body-encoded", headers=CLOSE)
-        body = _Body(self)
+            plain = {**CLOSE, "accept-encoding": "identity"}
+            raise RefusedError(415, text, code="intake.body-encoded", headers=plain)
+        if (wrong := clock.trouble()) is not None:
+            raise passed_on(wrong, 503, headers={**CLOSE, "retry-after": "30"})
         try:
             async with asyncio.timeout(self._body_seconds):
-                await body.read(headers, receive)
+                await body.read()
             records, single = _records(kind, bytes(body.content))
             batch, rejected = await _checked(kind, records, request)
             if single and rejected:
@@ -207,22 +217,22 @@ class App:
 class _Body:
     """A request's body, while it comes and is worked on; what all hold together is bounded."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, app: App, headers: dict[bytes, bytes], receive: Receive) -> None:
+        self._app, self._receive = app, receive
+        self._more = True
+        # Uvicorn has refused a length that is no number.
+        self._length = int(headers.get(b"content-length", b"0"))
+        self._awaited = headers.get(b"expect", b"").lower() == b"100-continue"
+        """Whether who sends it waits to be told to: nothing of it is under way."""
         self.content = bytearray()
 
-    async def read(self, headers: dict[bytes, bytes], receive: Receive) -> None:
+    async def read(self) -> None:
         """Raises RefusedError: too large, or too much is held already."""
-        # Uvicorn has refused a length that is no number.
-        if int(headers.get(b"content-length", b"0")) > MOST_BODY:
+        if self._length > MOST_BODY:
             raise self._too_large()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                text = "the connection ended before the body did"
-                raise RefusedError(400, text, code="intake.body-cut-off", headers=CLOSE)
-            piece, more = message.get("body", b""), message.get("more_body", False)
+        self._awaited = False
+        while self._more:
+            piece = await self._piece()
             self.content += piece
             self._app.held += len(piece)
             if len(self.content) > MOST_BODY:
@@ -230,6 +240,26 @@ class _Body:
             if self._app.held > MOST_HELD:
                 text = "too many large requests at once; send it again later"
                 raise RefusedError(503, text, code="intake.bodies-too-many", headers={**CLOSE, "retry-after": "1"})
+
+    async def drop(self, seconds: float) -> bool:
+        """Read the rest and forget it, within bounds; whether nothing of it is under way any more."""
+        if self._awaited:
+            return False
+        dropped = 0
+        with contextlib.suppress(TimeoutError, RefusedError):
+            async with asyncio.timeout(seconds):
+                while self._more and dropped <= MOST_DROPPED:
+                    dropped += len(await self._piece())
+        return not self._more
+
+    async def _piece(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            text = "the connection ended before the body did"
+            raise RefusedError(400, text, code="intake.body-cut-off", headers=CLOSE)
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
 
     @staticmethod
     def _too_large() -> RefusedError:

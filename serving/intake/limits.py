@@ -11,6 +11,8 @@ from ..refused import RefusedError, error_body
 
 MOST_HEAD = 32 << 10
 HEAD_SECONDS = 10.0
+LINGER = 5.0
+"""Seconds in which what still comes on a refused connection is dropped: closed at once, it would reset the answer."""
 SPARE = 16
 """Connections past the limit that are asked what they want: how the intake is, they are told."""
 PROBES = (b"/healthz", b"/readyz")
@@ -26,6 +28,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._refused: asyncio.TimerHandle | None = None
         self._over = len(self.connections) > self.most
         if len(self.connections) > self.most + SPARE:
             self._too_many()
@@ -34,10 +37,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        if self._refused is not None:
+            self._refused.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused is not None:
             return
         super().data_received(data)
         if self._timer is not None:
@@ -51,6 +56,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_came()
+        if self._refused is not None:
+            return
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MOST_HEAD:
             self._too_large()
         elif self._over and self.url not in PROBES:
@@ -59,11 +66,11 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if self.cycle is not None:  # None: its head was refused
+        if self._refused is None and self.cycle is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.cycle is not None:
+        if self._refused is None and self.cycle is not None:
             super().on_message_complete()
 
     def _wait_for_head(self) -> None:
@@ -95,11 +102,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: RefusedError) -> None:
         self._head_came()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused is not None:
             return
         body = error_body(error)
         headers = {"content-type": "application/json", "content-length": len(body), **error.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"HTTP/1.1 {error.status} Refused\r\n{lines}connection: close\r\n\r\n"
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        if len(self.connections) > self.most + SPARE:
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._refused = self.loop.call_later(LINGER, self.transport.close)
