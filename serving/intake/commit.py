@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -53,13 +54,14 @@ class Writer:
         folder: Path,
         seen: Seen,
         *,
-        closed: Callable[[Path], None],
+        closed: Callable[[Path, int], None],
         accepted: Callable[[Sequence[Batch]], None],
         most_bytes: int,
         most_seconds: float,
         reserve: int,
     ) -> None:
-        """closed: is given each segment that is closed; accepted: what became durable, of several batches.
+        """closed: is given each segment that is closed, and how far it is good; accepted: what became durable, of
+        several batches.
 
         reserve: bytes of the disk that are left free, so that what is there can still be sealed and so make room.
         """
@@ -148,7 +150,7 @@ class Writer:
         if short := self._short_of_space():
             raise short
         if self._segment is None:
-            self._segment = self._folder.open(time.time_ns() // 1_000_000)
+            self._segment = self._folder.open(time.time_ns() // 1_000_000, self._seen.last)
             self._opened = time.monotonic()
         self._segment.append(frames)
         self._seen.add(hashes)
@@ -187,11 +189,13 @@ class Writer:
         assert segment is not None
         segment.close()
         if not segment.bytes:
-            segment.file.unlink(missing_ok=True)
+            # One that stays is removed at the next start.
+            with contextlib.suppress(OSError):
+                segment.file.unlink(missing_ok=True)
             return
         self._seen.close(sequence_of(segment.file))
         metrics.OPEN_BYTES.set(0)
-        self._closed(segment.file)
+        self._closed(segment.file, segment.bytes)
 
     def _is_full(self, segment: Segment) -> bool:
         return segment.bytes >= self._most_bytes or time.monotonic() >= self._opened + self._most_seconds
@@ -200,7 +204,10 @@ class Writer:
         return max(self._opened + self._most_seconds - time.monotonic(), 0.0) if self._segment else None
 
     def _short_of_space(self) -> EndcapError | None:
-        disk = os.statvfs(self._folder.path)
+        try:
+            disk = os.statvfs(self._folder.path)
+        except OSError as error:
+            return _of_disk(error)
         free = disk.f_bavail * disk.f_frsize
         if free >= self._reserve:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import re
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -15,16 +16,17 @@ from endcap.errors import StorageError, TransientError, UserError
 from endcap.online import OnlineStore
 
 from ..json_log import error_fields
-from . import metrics
+from . import kept, metrics
 from .commit import Batch, Writer
 from .following import Follower, Keeping
 from .outlet import Outlet, open_outlet
 from .records import NAMES
 from .sealing import Sealer, recover
 from .seen import Seen
-from .segments import replace
+from .segments import Folder, replace
 
 log = logging.getLogger("endcap.intake")
+_MARK = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class Intake:
         folder = settings.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            instance = f"{settings.instance}-{_mark(folder)}"
-            outlet = _now_or_later(settings.out, folder)
+            with contextlib.ExitStack() as undone:
+                self._lock = undone.enter_context((folder / "lock").open("w"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                instance = f"{settings.instance}-{_mark(folder)}"
+                outlet = _now_or_later(settings.out, folder)
+                self._segments = Folder(folder).path
+                self.seen = Seen(folder)
+                undone.pop_all()
         except BlockingIOError:
             raise UserError(
                 f"--folder {folder}: another intake has it; give each its own",
@@ -72,7 +78,6 @@ class Intake:
                 folder=str(error.filename or folder),
                 reason=error.strerror,
             ) from error
-        self.seen = Seen(folder)
         self.follower = Follower(online, settings.keeping) if online is not None else None
         self.sealer = Sealer(folder, self.seen, outlet, instance)
         self.writer = Writer(
@@ -86,6 +91,11 @@ class Intake:
         )
         metrics.SEALING_LAG.set_function(lambda: self.sealer.lag)
         metrics.ONLINE_LAG.set_function(lambda: self.follower.lag if self.follower else 0.0)
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """What lies beside the segments for a person, by kind."""
+        return kept.counted(self._segments)
 
     @property
     def alive(self) -> bool:
@@ -126,11 +136,15 @@ def count(batch: Batch) -> None:
 
 def _mark(folder: Path) -> str:
     """Of this folder and no other: a pod that comes back with an empty volume begins to count anew, and must not write
-    over the files of the one before it.
+    over the files of the one before it. Raises OSError.
     """
     file = folder / "mark"
-    with contextlib.suppress(FileNotFoundError):
-        return file.read_text()
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        mark = file.read_text(encoding="ascii")
+        if _MARK.fullmatch(mark):
+            return mark
+    # Before the mark, without which there is no segment: a note that is missing later was lost.
+    Folder(folder).begin()
     replace(file, secrets.token_hex(4).encode())
     return file.read_text()
 

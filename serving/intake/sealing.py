@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.errors import EndcapError, IntegrityError, StorageError
+from endcap.errors import EndcapError, StorageError
 
 from ..json_log import error_fields
-from . import metrics
+from . import kept, metrics
 from .outlet import Outlet
 from .parquet import tables
 from .seen import Seen
-from .segments import Folder, Frame, cut_torn_tail, read, sequence_of
+from .segments import Content, Folder, Frame, read, remove_drafts, sequence_of
 
 log = logging.getLogger("endcap.intake")
 WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)
@@ -35,7 +35,7 @@ class Sealer:
         """
         self._folder, self._seen, self._open, self._instance = Folder(folder), seen, outlet, instance
         self._outlet: Outlet | None = None
-        self._waiting: deque[tuple[Path, float]] = deque()
+        self._waiting: deque[tuple[Path, float, int | None]] = deque()
         self._wake = threading.Condition()
         self._ending = False
         self._tidied = time.monotonic()
@@ -54,9 +54,10 @@ class Sealer:
     def start(self) -> None:
         self._thread.start()
 
-    def add(self, file: Path) -> None:
+    def add(self, file: Path, end: int | None = None) -> None:
+        """end: how far the file is good, where that is known."""
         with self._wake:
-            self._waiting.append((file, time.monotonic()))
+            self._waiting.append((file, time.monotonic(), end))
             metrics.SEALING_WAITING.set(len(self._waiting))
             self._wake.notify()
 
@@ -76,11 +77,10 @@ class Sealer:
                     if self._ending:
                         return
                     self._wake.wait(TIDYING)
-                file = self._waiting[0][0] if self._waiting else None
+                file, _, end = self._waiting[0] if self._waiting else (None, 0.0, None)
             try:
                 if file is not None:
-                    self._seal(file)
-                self._tidy(sealed=file is not None)
+                    self._seal(file, end)
             except Exception as error:
                 # A full disk, a bucket that is away: the segment stays, and is the truth until it goes.
                 tries += 1
@@ -97,12 +97,13 @@ class Sealer:
                 with self._wake:
                     self._waiting.popleft()
                     metrics.SEALING_WAITING.set(len(self._waiting))
+            self._tidy(sealed=file is not None)
 
-    def _seal(self, file: Path) -> None:
+    def _seal(self, file: Path, end: int | None) -> None:
         """Done again after a kill it makes the same files under the same names."""
         if not file.exists():
             return
-        begun, content, sequence = time.monotonic(), read(file), sequence_of(file)
+        begun, content, sequence = time.monotonic(), read(file, end), sequence_of(file)
         self._seen.keep(sequence, [one.hashes for one in content.frames])
         if self._outlet is None:
             self._outlet = self._open()
@@ -110,11 +111,9 @@ class Sealer:
         made = tables(content.frames)
         for kind, table in made.items():
             self._outlet.put(f"{kind}/date={day}/{self._instance}-{sequence:012d}.parquet", table)
-        if content.damaged:
-            metrics.DAMAGED.inc()
-            kept = file.replace(file.with_suffix(".damaged"))
-            own = IntegrityError("what is good of it is sealed", code="intake.segment-damaged", kept=str(kept))
-            log.error("the disk has changed a segment", extra=error_fields(own))
+        if content.damaged or content.tail:
+            # A closed segment ends with a frame: a torn tail of the newest was cut off at the start.
+            kept.set_aside(file, content)
         else:
             self._folder.remove(file)
         metrics.SEALED.inc()
@@ -123,9 +122,15 @@ class Sealer:
         log.info("sealed", extra={"segment": file.name, **rows, "seconds": seconds})
 
     def _tidy(self, *, sealed: bool) -> None:
-        if sealed or time.monotonic() >= self._tidied + TIDYING:
+        """Sealing does not wait for it: it makes room, and merging ids needs some. Never raises."""
+        if not sealed and time.monotonic() < self._tidied + TIDYING:
+            return
+        self._tidied = time.monotonic()
+        try:
             self._seen.tidy()
-            self._tidied = time.monotonic()
+        except Exception as error:
+            metrics.UNTIDY.inc()
+            log.error("ids are not merged yet", extra=error_fields(_unsealed(error)))
 
 
 def _unsealed(error: Exception) -> EndcapError:
@@ -140,17 +145,32 @@ def recover(folder: Path, seen: Seen, replay: Callable[[Sequence[Frame]], None])
     replay: is given the records of the newest, which the online store may not have got.
     """
     segments = Folder(folder)
+    for place in (folder, segments.path, seen.folder):
+        remove_drafts(place)
+    kept.bound(segments.path)
     left = []
     newest: Sequence[Frame] = ()
-    for file in segments.there():
+    there = segments.there()
+    for file in there:
         content = read(file)
-        if torn := cut_torn_tail(file, content):
-            log.warning("a torn tail was cut off", extra={"segment": file.name, "bytes": torn})
-        if not content.frames:
+        # Only the newest was written to when the process ended. A bad tail of another is damage, which sealing sees.
+        if content.torn and file == there[-1]:
+            _cut(file, content)
+        if not content.frames and not content.tail:
             segments.remove(file)
             continue
-        seen.keep(sequence_of(file), [one.hashes for one in content.frames])
+        seen.keep_or_remember(sequence_of(file), [one.hashes for one in content.frames])
         newest = content.frames
         left.append(file)
     replay(newest)
     return left
+
+
+def _cut(file: Path, content: Content) -> None:
+    """Where there is no room to keep the tail it stays, and the whole segment is set aside when it is sealed."""
+    try:
+        kept.cut_torn_tail(file, content)
+    except OSError as error:
+        log.error("a torn tail cannot be kept beside", extra=error_fields(_unsealed(error)) | {"segment": file.name})
+    else:
+        content.size = content.end

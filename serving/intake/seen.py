@@ -1,5 +1,8 @@
 """Which ids were taken in the last 24 hours, by 64-bit hashes.
 
+The 24 hours are those in which an intake ran on this folder. The machine's clock does not come into it: it may be wrong
+at a start, by years, and right a moment later. While no intake runs no id comes in, so more is not remembered for it.
+
 The open segment's are in a set; each closed segment's are a sorted array on the disk, memory-mapped
 (``ids/<stamp>-<first>-<last>.ids``), and an hour's arrays become one. So memory is bounded by a segment's size, and by
 1 to 2 bytes an id for a bitmap in front of each array, without which every look-up would go through all of them.
@@ -10,8 +13,11 @@ ids a day that is one event in 18 thousand million. The hash is BLAKE2b, which n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import mmap
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -21,13 +27,19 @@ from pathlib import Path
 
 import numpy as np
 
+from endcap.errors import IntegrityError
+
+from ..json_log import error_fields
+from . import metrics
 from .segments import replace
 
+log = logging.getLogger("endcap.intake")
 REMEMBERED_MS = 86_400_000
 HOUR_MS = 3_600_000
 MOST_ARRAYS = 8
 """Arrays of the hour that has not ended; more are merged."""
 SUFFIX = ".ids"
+NAME = re.compile(r"[0-9]{15,}-[0-9]{12,}-[0-9]{12,}\.ids")
 FEW = 40
 """Up to so many hashes are looked up one by one."""
 _CHUNK = 1 << 20
@@ -35,6 +47,8 @@ Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 Bits = np.ndarray[tuple[int], np.dtype[np.uint8]]
 
 NONE: Hashes = np.empty(0, np.uint64)
+HASH = NONE.itemsize
+"""Bytes."""
 
 
 def hash_of(kind: bytes, identity: str) -> int:
@@ -67,7 +81,11 @@ class Array:
         self.of = Stamp.of(file)
         with file.open("rb") as handle:
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        self.hashes: Hashes = np.frombuffer(mapped, np.uint64)
+        self.hashes: Hashes = np.frombuffer(mapped, np.uint64, len(mapped) // HASH)
+        self.damaged = len(mapped) % HASH > 0 or not _is_sorted(self.hashes)
+        """Whether the disk has changed it; what is left of it is looked up all the same."""
+        if self.damaged:
+            self.hashes = np.sort(self.hashes)
         bits = max(10, int(8 * len(self.hashes) - 1).bit_length())
         self.shift = 64 - bits
         """How far a hash is shifted to be a place in the bitmap."""
@@ -96,6 +114,12 @@ class Array:
         return found
 
 
+def _is_sorted(hashes: Hashes) -> bool:
+    """In pieces: a comparison of the whole would take an eighth of its memory."""
+    pieces = (hashes[begin : begin + _CHUNK + 1] for begin in range(0, len(hashes), _CHUNK))
+    return all(bool((piece[1:] >= piece[:-1]).all()) for piece in pieces)
+
+
 def places(hashes: Hashes, shift: int) -> tuple[Hashes, Bits]:
     """Bytes and bits of a bitmap that stand for hashes."""
     position = hashes >> np.uint64(shift)
@@ -107,26 +131,32 @@ class Seen:
     """Asked and added to by the one thread that commits; arrays are made and merged by the one that seals."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "ids"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder / "ids"
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._open: set[int] = set()
         self._closing: dict[int, set[int]] = {}
-        files = {Stamp.of(file): file for file in self._folder.glob(f"*{SUFFIX}")}
+        files = {Stamp.of(file): file for file in self.folder.glob(f"*{SUFFIX}") if NAME.fullmatch(file.name)}
         for stamp, file in list(files.items()):
             # A merge that was cut off after its array was written leaves what went into it.
             if any(other != stamp and other.first <= stamp.first and stamp.last <= other.last for other in files):
                 file.unlink()
                 del files[stamp]
-        self._arrays = tuple(Array(file) for _, file in sorted(files.items(), key=lambda one: one[0].first))
-        # This clock goes forward only, by itself while the process lives: where the machine's is set back, nothing is
-        # forgotten early.
-        begun = max([time.time_ns() // 1_000_000, *(array.of.stamp for array in self._arrays)])
+        ordered = [file for _, file in sorted(files.items(), key=lambda pair: pair[0].first)]
+        self._arrays = tuple(array for file in ordered if (array := _opened(file)) is not None)
+        # Goes on where it stood when the last array was written; in a new folder it begins anywhere.
+        begun = max([array.of.stamp for array in self._arrays], default=time.time_ns() // 1_000_000)
         self._begun = begun - time.monotonic_ns() // 1_000_000
 
     @property
     def now(self) -> int:
+        """Ms, of a clock of its own that goes forward only, while an intake runs."""
         return self._begun + time.monotonic_ns() // 1_000_000
+
+    @property
+    def last(self) -> int:
+        """The highest number of a segment whose ids are in an array, or 0."""
+        return max((array.of.last for array in self._arrays), default=0)
 
     def has(self, sequence: int) -> bool:
         """Whether a segment's ids are in an array."""
@@ -166,6 +196,16 @@ class Seen:
         with self._lock:
             self._closing.pop(sequence, None)
 
+    def keep_or_remember(self, sequence: int, hashes: Sequence[Hashes]) -> None:
+        """The same at the start, where a disk may be full: then they are in memory until `keep` goes."""
+        try:
+            self.keep(sequence, hashes)
+        except OSError as error:
+            own = IntegrityError(str(error), code="intake.ids-unwritten", segment=sequence)
+            log.error("a segment's ids cannot be written yet", extra=error_fields(own))
+            with self._lock:
+                self._closing[sequence] = {number for one in hashes for number in one.tolist()}
+
     def tidy(self) -> None:
         """Forget what is older than 24 hours, and make one array of an hour's. Raises OSError."""
         now = self.now
@@ -173,21 +213,44 @@ class Seen:
         with self._lock:
             self._arrays = tuple(array for array in self._arrays if array not in old)
         for array in old:
-            array.file.unlink(missing_ok=True)
+            _remove(array.file)
         for hour, of_hour in groupby(self._arrays, key=lambda array: array.of.stamp // HOUR_MS):
             together = list(of_hour)
+            if self._waits(together[0].of.first, together[-1].of.last):
+                continue
             if len(together) > (MOST_ARRAYS if hour == now // HOUR_MS else 1):
                 stamp = Stamp(max(one.of.stamp for one in together), together[0].of.first, together[-1].of.last)
                 self._write(stamp, [one.hashes for one in together], together)
 
+    def _waits(self, first: int, last: int) -> bool:
+        """Whether a segment among these has no array yet: one of all would look as if it had that segment's ids."""
+        with self._lock:
+            return any(first <= sequence <= last for sequence in self._closing)
+
     def _write(self, stamp: Stamp, hashes: Sequence[Hashes], replaced: Sequence[Array]) -> None:
         joined = np.concatenate(hashes)
         joined.sort()
-        file = self._folder / stamp.name
+        file = self.folder / stamp.name
         replace(file, joined.tobytes())
         made = Array(file)
         with self._lock:
             kept = [array for array in self._arrays if array not in replaced]
             self._arrays = tuple(sorted([*kept, made], key=lambda array: array.of.first))
         for array in replaced:
-            array.file.unlink(missing_ok=True)
+            _remove(array.file)
+
+
+def _opened(file: Path) -> Array | None:
+    """A file's array; None where there is nothing in it. What the disk has changed is told."""
+    array = Array(file) if file.stat().st_size >= HASH else None
+    if array is None or array.damaged:
+        metrics.DAMAGED_IDS.inc()
+        own = IntegrityError("some ids may count a second time", code="intake.ids-damaged", file=str(file))
+        log.error("the disk has changed a file of ids", extra=error_fields(own))
+    return array
+
+
+def _remove(file: Path) -> None:
+    """One that stays is met again at the next start."""
+    with contextlib.suppress(OSError):
+        file.unlink(missing_ok=True)

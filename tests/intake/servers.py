@@ -25,15 +25,18 @@ _numbers = itertools.count(1)
 class Server:
     """One process over a folder; what it seals lies in `out`."""
 
-    def __init__(self, folder: Path, *words: str, limit: Callable[[], None] | None = None) -> None:
-        """limit: called in the new process before it is the intake."""
+    def __init__(
+        self, folder: Path, *words: str, limit: Callable[[], None] | None = None, skew: float | None = None
+    ) -> None:
+        """limit: called in the new process before it is the intake. skew: seconds by which its clock is wrong."""
         self.folder, self.out, port = folder / "intake", folder / "out", free_port()
         self.log = folder / f"log-{next(_numbers)}"
         given = ["--folder", str(self.folder), "--out", str(self.out), "--port", str(port), "--reserve-mib", "0"]
         environment = {name: value for name, value in os.environ.items() if name != "ENDCAP_ONLINE"}
+        program = ["endcap_serving.intake"] if skew is None else ["tests.intake.skewed", str(skew)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "endcap_serving.intake", *given, *words],
+                [sys.executable, "-m", *program, *given, *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=limit,
@@ -79,8 +82,10 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *words: str, limit: Callable[[], None] | None = None) -> Iterator[Server]:
-    server = Server(folder, *words, limit=limit)
+def running(
+    folder: Path, *words: str, limit: Callable[[], None] | None = None, skew: float | None = None
+) -> Iterator[Server]:
+    server = Server(folder, *words, limit=limit, skew=skew)
     try:
         yield server
     finally:

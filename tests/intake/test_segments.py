@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import zlib
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from endcap_serving.intake.segments import HEADER, Content, Folder, cut_torn_tail, frame, read
+from endcap_serving.intake.kept import CUT, cut_torn_tail
+from endcap_serving.intake.segments import FRAME, HEADER, Content, Folder, frame, read
 
 LINES = [[b'{"id":"a1"}', '{"id":"ä2"}'.encode()], [b'{"id":"b1"}'], [b'{"id":"c1"}', b'{"id":"c2"}', b'{"id":"c3"}']]
 ALL = list(chain(*LINES))
@@ -38,23 +40,55 @@ def test_what_was_written_is_read(written: Path) -> None:
     assert [one.kind for one in content.frames] == [0, 1, 2]
     assert [one.hashes.tolist() for one in content.frames] == [[0, 1], [10], [20, 21, 22]]
     assert lines(written) == ALL
-    assert cut_torn_tail(written, content) == 0
+    assert (content.tail, content.torn) == (0, False)
 
 
-def test_a_tail_torn_anywhere_is_cut_to_the_last_whole_frame(written: Path) -> None:
+def test_a_tail_torn_anywhere_is_cut_to_the_last_whole_frame_and_kept(written: Path) -> None:
     whole = written.read_bytes()
     ends = [HEADER.size + sum(map(len, FRAMES[:count])) for count in range(len(FRAMES) + 1)]
     for length in range(len(whole)):
-        for garbage in (b"", b"\0" * 7, FRAMES[0][:9]):
-            written.write_bytes(whole[:length] + garbage)
-            content = read(written)
-            good = sum(end <= length for end in ends) - 1
-            assert records(content) == list(chain(*LINES[: max(good, 0)]))
-            assert content.end == (ends[good] if good >= 0 else 0)
-    torn = written.stat().st_size - content.end
-    assert cut_torn_tail(written, content) == torn > 0
-    assert written.stat().st_size == content.end
-    assert read(written).damaged == 0
+        written.write_bytes(whole[:length])
+        content = read(written)
+        good = sum(end <= length for end in ends) - 1
+        assert records(content) == list(chain(*LINES[: max(good, 0)]))
+        assert content.end == (ends[good] if good >= 0 else 0)
+        assert content.torn == (content.tail > 0)
+    cut_torn_tail(written, content)
+    beside = written.with_name(f"{written.name}{CUT}{content.end}")
+    assert beside.read_bytes() == whole[content.end : length]
+    assert beside.stat().st_mode & 0o777 == 0o600
+    assert written.read_bytes() == whole[: content.end]
+    assert (read(written).damaged, read(written).tail) == (0, 0)
+
+
+def test_a_bad_tail_that_no_kill_leaves_is_damage(written: Path) -> None:
+    """Its length is whole, or what stands there is no beginning of a frame."""
+    whole = written.read_bytes()
+    last = len(whole) - len(FRAMES[2])
+    for place in range(last, len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0x41
+        written.write_bytes(changed)
+        content = read(written)
+        assert records(content) == LINES[0] + LINES[1]
+        assert (content.tail, content.torn) == (len(FRAMES[2]), False), place
+    for garbage in (b"\0" * 7, b"\0" * 4096, b"garbage" * 9, FRAMES[0][: FRAME.size] + b"\0" * 500):
+        written.write_bytes(whole + garbage)
+        assert (records(read(written)), read(written).torn) == (ALL, False)
+    written.write_bytes(b"\0" * len(whole))
+    assert (read(written).tail, read(written).torn) == (len(whole), False)
+
+
+def test_frames_of_the_first_release_are_read(written: Path) -> None:
+    """They have three zeros where the check of the head is now."""
+    old = frame(1, [7], [b'{"id":"old"}'])
+    head = old[:5] + b"\0\0\0" + old[8:16]
+    old = head + zlib.crc32(old[FRAME.size :], zlib.crc32(head)).to_bytes(4, "little") + old[FRAME.size :]
+    whole = written.read_bytes()
+    written.write_bytes(whole + old + FRAMES[0])
+    assert lines(written) == [*ALL, b'{"id":"old"}', *LINES[0]]
+    written.write_bytes(whole + old[:-3])
+    assert (lines(written), read(written).torn) == (ALL, True)
 
 
 def test_what_the_disk_changed_is_told_and_the_rest_is_kept(written: Path) -> None:
