@@ -11,13 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import starmap
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from endcap.errors import NotFoundError
+from endcap.errors import NotFoundError, OnlineStoreError
 
 NO_ITEM = ""
 """The item of an event that is about none, such as a search: it keeps a visit alive. No item has this id."""
@@ -52,13 +51,24 @@ class Wanted:
     rows: Sequence[Keys] = ()
 
 
+Fault = Literal["wrong-type", "unreadable"]
+"""Why a key is passed over: it holds something of another type, or what no writer of ours has written."""
+EVENTS = "events"
+"""Stands in the place of a set's or table's name where events are meant."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """What a reading found: all in the order in which it was wanted."""
+    """What a reading found: all in the order in which it was wanted.
+
+    faults: why a key was passed over, by where it was wanted (EVENTS, a set or a table) and by its owner or key.
+    Nothing is found there. One customer's key that somebody has spoilt costs no other customer.
+    """
 
     events: list[list[RecentEvent]] = field(default_factory=list)
     sets: list[list[set[str]]] = field(default_factory=list)
     rows: list[list[bytes | None]] = field(default_factory=list)
+    faults: Mapping[tuple[str, str], Fault] = field(default_factory=dict)
 
 
 class OnlineStore(ABC):
@@ -86,31 +96,32 @@ class OnlineStore(ABC):
     # Recent events
 
     @abstractmethod
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
         """Add each owner's events, in any order; what an owner has is forgotten `keep` after the last addition.
 
-        An event that is there already (item, time and type) is not added again.
+        An event that is there already (item, time and type) is not added again. Returns the owners that were passed
+        over, because their keys hold something else, and adds to the others.
         """
 
     def recent(self, owners: Sequence[str], most: int) -> list[list[RecentEvent]]:
         """The last `most` events of each owner, oldest first by time; of unknown owners none."""
-        return self.read(Wanted(events=owners, most=most)).events
+        return _whole(self.read(Wanted(events=owners, most=most))).events
 
     # Sets with expiry, such as what a customer bought
 
     @abstractmethod
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> None:
+    ) -> Mapping[str, Fault]:
         """Add members to each owner's set `name`; each is forgotten after `keep` (None: never).
 
         A member that is there already is forgotten at the later of both times. most: members of each set that are kept
-        (None: MOST_MEMBERS).
+        (None: MOST_MEMBERS). Returns the owners that were passed over, as `append` does.
         """
 
     def members(self, name: str, owners: Sequence[str]) -> list[set[str]]:
         """The members of each owner's set that are not forgotten yet."""
-        return self.read(Wanted(sets=[(name, owners)])).sets[0]
+        return _whole(self.read(Wanted(sets=[(name, owners)]))).sets[0]
 
     # Tables, published by version
 
@@ -144,7 +155,7 @@ class OnlineStore(ABC):
 
         A version that is named is read as it is, half-written too.
         """
-        return self.read(Wanted(rows=[Keys(table, keys, version)])).rows[0]
+        return _whole(self.read(Wanted(rows=[Keys(table, keys, version)]))).rows[0]
 
     @abstractmethod
     def drop(self, table: str, version: str) -> None:
@@ -171,6 +182,41 @@ class OnlineStore(ABC):
 
 # What both stores share
 
+
+def _whole(found: Found) -> Found:
+    """The same. Raises OnlineStoreError where a key was passed over."""
+    for (where, name), fault in found.faults.items():
+        raise OnlineStoreError(
+            f"online store: what it holds of {where} under {name} is {fault}; remove it, so that it is made again",
+            code="online.key-unreadable",
+            at=where,
+            key=name,
+            fault=fault,
+        )
+    return found
+
+
+def read_events(value: Any) -> list[RecentEvent]:
+    """Events out of a list that `packed` made the elements of. Raises ValueError where something else is among them."""
+    if type(value) is not list:
+        raise ValueError("no list of events")
+    events = []
+    for one in value:
+        if type(one) is not list or not 2 <= len(one) <= 3 or type(one[0]) is not str or type(one[1]) is not int:
+            raise ValueError("no event")
+        if len(one) == 3 and type(one[2]) is not str:
+            raise ValueError("no event's type")
+        events.append(RecentEvent(*one))
+    return events
+
+
+def read_members(value: Any) -> set[str]:
+    """A set's members. Raises ValueError where something else is among them."""
+    if type(value) is not list or not all(type(one) is str for one in value):
+        raise ValueError("no list of texts")
+    return set(value)
+
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,250}")
 
 
@@ -189,11 +235,6 @@ def packed(event: RecentEvent) -> bytes:
     ``[item, time]`` or ``[item, time, type]``, with ``""`` for the item of an event that is about none.
     """
     return orjson.dumps(event[:2] if event.type is None else event[:])
-
-
-def unpacked(events: bytes) -> list[RecentEvent]:
-    """Events out of a JSON list of such."""
-    return list(starmap(RecentEvent, orjson.loads(events)))
 
 
 def milliseconds(keep: timedelta) -> int:

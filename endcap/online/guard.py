@@ -10,21 +10,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import orjson
 
-from endcap.online.base import Found, Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online.base import EVENTS, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted, read_events
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, session_owner
 from endcap.online.visits import Visits
 
 THREADS = 4
 Outcome = Literal["ok", "failed", "skipped"]
 Observe = Callable[[Outcome, float], None]
+PassedOver = Callable[[str, str, Fault], None]
+"""Is told of a key that cannot be read: what it is of, its owner or key, and why."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,26 @@ class LookUp:
 
     events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
     time; the rest then is empty. seen: whether anything is known of the session or the customer, though it may not
-    count.
+    count. unreadable: why something of a request's own could not be read, by the request's place; the rest is there.
     """
 
     events: list[list[RecentEvent]]
     owned: list[set[str]]
     degraded: bool
     seen: list[bool]
+    unreadable: dict[int, Fault] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Published rows by their keys; degraded: the store was not asked, or did not answer in time, and all are None."""
+    """Published rows by their keys; degraded: the store was not asked, or did not answer in time, and all are None.
+
+    unreadable: why a row could not be read, by its key.
+    """
 
     rows: list[bytes | None]
     degraded: bool
+    unreadable: dict[str, Fault] = field(default_factory=dict)
 
 
 class Guarded:
@@ -57,6 +64,7 @@ class Guarded:
     `endcap.features.publishing` that says what a customer had as of the version that the model was trained on: those
     events count where the store has none more recent, what it says to be owned always. visits: which events count, and
     what ends a customer's visit. observe: told of each call how it ended and its seconds (skipped: 0), for metrics.
+    passed_over: told of each key that cannot be read. Such a key is one customer's, and no failure of the store.
     """
 
     def __init__(
@@ -68,7 +76,9 @@ class Guarded:
         history: str | None = None,
         visits: Visits | None = None,
         observe: Observe = lambda outcome, seconds: None,
+        passed_over: PassedOver = lambda where, key, fault: None,
     ) -> None:
+        self._passed_over = passed_over
         self._store, self._timeout, self._rest = store, timeout, rest
         self._history, self._visits, self._observe = history, visits or Visits(), observe
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="online-store")
@@ -113,24 +123,53 @@ class Guarded:
         if more is not None:
             events |= zip(short, more.events, strict=True)
         others = dict(zip(shared, found.sets[1], strict=True))
-        rows = zip(known, found.rows[0], strict=True) if history else ()
-        pasts: dict[str | None, dict[str, Any]] = {customer: orjson.loads(row) for customer, row in rows if row}
+        faults = {**found.faults, **(more.faults if more is not None else {})}
+        pasts = self._pasts(zip(known, found.rows[0], strict=True) if history else (), faults)
+        # Of a session whose customers cannot be read nobody can say that it is this customer's alone.
+        others |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
+        self._tell(faults)
         answers = LookUp([], [], more is None, [])
-        for shopper in shoppers:
-            visit, past = shopper.visit(others), pasts.get(shopper.customer, {})
+        for number, shopper in enumerate(shoppers):
+            if faults and (fault := shopper.fault(faults, self._history)) is not None:
+                answers.unreadable[number] = fault
+            visit, past = shopper.visit(others), pasts.get(shopper.customer, _NO_PAST)
             recent = self._visits.counting(_merged([events[owner] for owner in visit]))
             if not recent and shopper.customer is not None:
-                recent = self._visits.last(events[customer_owner(shopper.customer)]) or _recent(past)
+                recent = self._visits.last(events[customer_owner(shopper.customer)]) or past.recent
             answers.events.append(list(recent[-most:]) if most > 0 else [])
             mine = visit if shopper.customer is None else [*visit, customer_owner(shopper.customer)]
-            answers.owned.append(_owned(past, now).union(*(owned[owner] for owner in mine)))
-            answers.seen.append(bool(recent or past) or any(events[owner] or owned[owner] for owner in mine))
+            answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in mine)))
+            answers.seen.append(bool(recent or past.known) or any(events[owner] or owned[owner] for owner in mine))
         return answers
 
     def rows(self, table: str, keys: Sequence[str]) -> Rows:
         """Rows of a table's published version, such as lists made in advance."""
         found = self._ask(Wanted(rows=[Keys(table, keys)]))
-        return Rows([None for _ in keys], True) if found is None else Rows(found.rows[0], False)
+        if found is None:
+            return Rows([None for _ in keys], True)
+        self._tell(found.faults)
+        return Rows(found.rows[0], False, {key: fault for (_, key), fault in found.faults.items()})
+
+    def _pasts(
+        self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], Fault]
+    ) -> dict[str | None, _Past]:
+        """What customers' rows say; of one that cannot be read nothing, which is noted among the faults."""
+        pasts: dict[str | None, _Past] = {}
+        for customer, row in rows:
+            try:
+                if row:
+                    pasts[customer] = _Past.read(row)
+            except (ValueError, TypeError):
+                faults[self._history or "", customer] = "unreadable"
+        return pasts
+
+    def pass_over(self, where: str, key: str) -> None:
+        """Say of a row that its reader cannot make anything of it."""
+        self._passed_over(where, key, "unreadable")
+
+    def _tell(self, faults: Mapping[tuple[str, str], Fault]) -> None:
+        for (where, key), fault in faults.items():
+            self._passed_over(where, key, fault)
 
     def close(self) -> None:
         """Let go of threads and of the store's connections."""
@@ -199,6 +238,13 @@ class _Shopper(NamedTuple):
         named += [] if self.nobody is None else [self.nobody]
         return named if self.customer is None else [*named, customer_owner(self.customer)]
 
+    def fault(self, faults: Mapping[tuple[str, str], Fault], history: str | None) -> Fault | None:
+        """Why something of this shopper's own cannot be read, or None."""
+        places = [(where, owner) for owner in self.owners for where in (EVENTS, OWNED, CUSTOMERS)]
+        if history is not None and self.customer is not None:
+            places.append((history, self.customer))
+        return next((faults[place] for place in places if place in faults), None)
+
     def visit(self, customers: Mapping[str, set[str]]) -> list[str]:
         """The owners of the session. customers: those known of each `nobody`."""
         if self.session is None:
@@ -215,11 +261,27 @@ def _merged(parts: Sequence[list[RecentEvent]]) -> list[RecentEvent]:
     return sorted(itertools.chain(*some), key=lambda event: event.time)
 
 
-def _recent(past: Mapping[str, Any]) -> list[RecentEvent]:
-    """The last events of a customer's row of `endcap.features.publishing`: a whole visit, or its end."""
-    return [RecentEvent(*event) for event in past.get("recent", ())]
+class _Past(NamedTuple):
+    """A customer's row of `endcap.features.publishing`: the last events, a visit or its end, and what is owned."""
+
+    recent: list[RecentEvent]
+    owned: list[tuple[str, int | None]]
+    known: bool = True
+
+    @classmethod
+    def read(cls, row: bytes) -> _Past:
+        """Raises ValueError or TypeError where it is no such row."""
+        past = orjson.loads(row)
+        if type(past) is not dict:
+            raise TypeError("no object")
+        owned = [(item, until) for item, until in past.get("owned", ())]
+        if not all(type(item) is str and type(until) in (int, type(None)) for item, until in owned):
+            raise TypeError("no items with the time that ends each")
+        return cls(read_events(past.get("recent", [])), owned, bool(past))
+
+    def owned_at(self, now: int) -> set[str]:
+        """What the customer owns then (epoch ms)."""
+        return {item for item, until in self.owned if until is None or until > now}
 
 
-def _owned(past: Mapping[str, Any], now: int) -> set[str]:
-    """What such a row says that the customer owns, now (epoch ms)."""
-    return {item for item, until in past.get("owned", ()) if until is None or until > now}
+_NO_PAST = _Past([], [], known=False)

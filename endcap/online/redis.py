@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice, starmap
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -27,9 +27,11 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
     MovedError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -41,6 +43,8 @@ from endcap.causes import tls_trouble
 from endcap.errors import OnlineStoreError
 from endcap.online.address import parse_address
 from endcap.online.base import (
+    EVENTS,
+    Fault,
     Found,
     OnlineStore,
     RecentEvent,
@@ -49,6 +53,8 @@ from endcap.online.base import (
     milliseconds,
     nothing_written,
     packed,
+    read_events,
+    read_members,
 )
 from endcap.online.scripts import ADD, APPEND, DROP, PUBLISH, READ, VERSIONS, WRITE
 
@@ -58,7 +64,10 @@ AT_ONCE = 500
 AT_ONCE_BYTES = 4_000_000
 NEVER = 100 * 365 * 24 * 3_600_000
 """A member that is never forgotten is kept for a hundred years: so the oldest of too many are known."""
+_NOT_ALLOWED = ("NOPERM", "ACL failure in script", "The user executing the script can't")
+"""Within a script the refusal of a command is an error of the script."""
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 
 class RedisStore(OnlineStore):
@@ -88,40 +97,57 @@ class RedisStore(OnlineStore):
     def read(self, wanted: Wanted) -> Found:
         events = [self._key("e", owner) for owner in wanted.events]
         sets = [self._key("s", checked(name), owner) for name, owners in wanted.sets for owner in owners]
-        arguments: list[Any] = [wanted.most, len(events), len(sets)]
+        arguments: list[Any] = [wanted.most, len(events), len(sets), 0]
         for asked in wanted.rows:
             arguments += [checked(asked.table), checked(asked.version) if asked.version else "", len(asked.keys)]
             for key in asked.keys:
                 arguments += [_bucket(key), key]
         if not (events or sets or any(asked.keys for asked in wanted.rows)):
             return Found([], [[] for _ in wanted.sets], [[] for _ in wanted.rows])
-        histories, members, rows = self._run(READ, [*events, *sets], arguments)
-        found_sets = iter([set(one) for one in orjson.loads(members)])
+        histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
+        try:
+            parts = _together(histories, len(events)), _together(members, len(sets))
+        except ValueError:
+            # A key holds what is no JSON, or more than it looks like: now each owner's apart.
+            arguments[3] = 1
+            histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
+            parts = _apart(histories), _apart(members)
+        places = _places(wanted)
+        faults: dict[tuple[str, str], Fault] = {places[number - 1]: "wrong-type" for number in bad}
+        read = _each(parts[0], read_events, places, faults)
+        found_sets = iter(_each(parts[1], read_members, places[len(events) :], faults))
         found_rows = iter(rows)
         return Found(
-            [list(starmap(RecentEvent, history)) for history in orjson.loads(histories)],
+            read,
             [list(islice(found_sets, len(owners))) for _, owners in wanted.sets],
             [list(islice(found_rows, len(asked.keys))) for asked in wanted.rows],
+            faults,
         )
 
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
+        passed: dict[str, Fault] = {}
         for part in _parts(((owner, some) for owner, some in events.items() if some), lambda one: 64 * len(one[1])):
             arguments: list[Any] = [milliseconds(keep), self.MOST_EVENTS]
             for _, some in part:
                 arguments.append(len(some))
                 for event in some:
                     arguments += [event.time, packed(event)]
-            self._run(APPEND, [self._key("e", owner) for owner, _ in part], arguments)
+            bad = self._run(APPEND, [self._key("e", owner) for owner, _ in part], arguments)
+            passed |= {part[number - 1][0]: "wrong-type" for number in bad}
+        return passed
 
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> None:
+    ) -> Mapping[str, Fault]:
+        passed: dict[str, Fault] = {}
         listed = ((owner, list(some)) for owner, some in members.items())
         for part in _parts(((owner, some) for owner, some in listed if some), lambda one: 32 * len(one[1])):
             arguments: list[Any] = [NEVER if keep is None else milliseconds(keep), most or self.MOST_MEMBERS]
             for _, some in part:
                 arguments += [len(some), *map(orjson.dumps, some)]
-            self._run(ADD, [self._key("s", checked(name), owner) for owner, _ in part], arguments)
+            bad = self._run(ADD, [self._key("s", checked(name), owner) for owner, _ in part], arguments)
+            passed |= {part[number - 1][0]: "wrong-type" for number in bad}
+        return passed
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
         head = [version, milliseconds(self.UNPUBLISHED), 0 if keep is None else milliseconds(keep)]
@@ -190,6 +216,18 @@ def _refused(where: str, error: Exception) -> OnlineStoreError:
     if isinstance(error, AuthenticationError):
         told = f"online store {where}: it wants another user or password, which are part of the address ({text})"
         return OnlineStoreError(f"{told}; {ENCODED}", code="online.credentials-refused", store=where, reason=text)
+    if "WRONGTYPE" in text:
+        told = f"online store {where}: a key holds something of another type; remove it, so that it is made again"
+        return OnlineStoreError(f"{told} ({text})", code="online.key-unreadable", store=where, reason=text)
+    if isinstance(error, ReadOnlyError) or "READONLY" in text:
+        told = f"online store {where}: it is a replica, which takes no writes; give the primary's address ({text})"
+        return OnlineStoreError(told, code="online.read-only", store=where, reason=text)
+    if isinstance(error, BusyLoadingError) or "LOADING" in text:
+        told = f"online store {where}: it is reading its own data, and answers when it has them ({text})"
+        return OnlineStoreError(told, code="online.loading", store=where, reason=text)
+    if isinstance(error, NoPermissionError) or any(words in text for words in _NOT_ALLOWED):
+        told = f"online store {where}: its user may not do that; grant what docs/online-store.md lists ({text})"
+        return OnlineStoreError(told, code="online.not-allowed", store=where, reason=text)
     if (no_tls := tls_trouble(error)) is not None:
         told = (
             f"online store {where}: no TLS ({no_tls}); name its authority in the address by ?ssl_ca_certs=FILE, or "
@@ -197,6 +235,51 @@ def _refused(where: str, error: Exception) -> OnlineStoreError:
         )
         return OnlineStoreError(told, code="online.no-tls", store=where, reason=no_tls)
     return OnlineStoreError(f"online store {where}: {text}", code="online.unavailable", store=where, reason=text)
+
+
+def _places(wanted: Wanted) -> list[tuple[str, str]]:
+    """Where and under which name each thing is wanted, in the order of the script's numbers."""
+    return [
+        *((EVENTS, owner) for owner in wanted.events),
+        *((name, owner) for name, owners in wanted.sets for owner in owners),
+        *((asked.table, key) for asked in wanted.rows for key in asked.keys),
+    ]
+
+
+def _together(text: bytes, count: int) -> list[Any]:
+    """The lists of so many owners. Raises ValueError where they are more: what one holds reads as two."""
+    lists: list[Any] = orjson.loads(text)
+    if len(lists) != count:
+        raise ValueError("more lists than owners")
+    return lists
+
+
+def _apart(texts: Sequence[bytes]) -> list[Any]:
+    """Each owner's list; None where it is no JSON."""
+    lists: list[Any] = []
+    for text in texts:
+        try:
+            lists.append(orjson.loads(text))
+        except ValueError:
+            lists.append(None)
+    return lists
+
+
+def _each(
+    lists: Sequence[Any],
+    read: Callable[[Any], Read],
+    places: Sequence[tuple[str, str]],
+    faults: dict[tuple[str, str], Fault],
+) -> list[Read]:
+    """What is read of each list; nothing where that cannot be, which is noted among the faults."""
+    found = []
+    for value, place in zip(lists, places, strict=False):
+        try:
+            found.append(read(value))
+        except ValueError:
+            faults[place] = "unreadable"
+            found.append(read([]))
+    return found
 
 
 def _bucket(key: str) -> int:

@@ -2,64 +2,114 @@
 
 from __future__ import annotations
 
-READ = """
--- KEYS: prefix, events' keys, sets' keys. ARGV: most, number of events' keys, number of sets' keys, then by table:
--- table, version or '', number of keys, and bucket and key of each. Returns events and members as JSON, and rows.
-local most, n_events, n_sets = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+_TRY = """
+-- What a command answers; nil where its key is of another type, and an error where the server refuses it.
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) == 'table' and answer.err then
+    if string.find(answer.err, 'WRONGTYPE', 1, true) then return nil end
+    return nil, answer
+  end
+  return answer
+end
+"""
+
+READ = (
+    _TRY
+    + """
+-- KEYS: prefix, events' keys, sets' keys. ARGV: most, number of events' keys, number of sets' keys, 1 for each owner's
+-- JSON apart, then by table: table, version or '', number of keys, and bucket and key of each. Returns events and
+-- members as JSON, rows, and the numbers of those whose keys are of another type: in that order, from 1.
+local most, n_events, n_sets, apart = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local histories, sets, rows = {}, {}, {}
+local histories, sets, rows, bad = {}, {}, {}, {}
 for i = 1, n_events do
-  local events = most > 0 and redis.call('ZRANGE', KEYS[1 + i], -most, -1) or {}
-  histories[i] = '[' .. table.concat(events, ',') .. ']'
+  local events, refused = {}, nil
+  if most > 0 then events, refused = try('ZRANGE', KEYS[1 + i], -most, -1) end
+  if refused then return refused end
+  if not events then bad[#bad + 1] = i end
+  histories[i] = '[' .. table.concat(events or {}, ',') .. ']'
 end
 for i = 1, n_sets do
-  local members = redis.call('ZRANGEBYSCORE', KEYS[1 + n_events + i], '(' .. string.format('%.0f', now), '+inf')
-  sets[i] = '[' .. table.concat(members, ',') .. ']'
+  local above = '(' .. string.format('%.0f', now)
+  local members, refused = try('ZRANGEBYSCORE', KEYS[1 + n_events + i], above, '+inf')
+  if refused then return refused end
+  if not members then bad[#bad + 1] = n_events + i end
+  sets[i] = '[' .. table.concat(members or {}, ',') .. ']'
 end
-local at = 4
+local at = 5
 while ARGV[at] do
-  local name, version, n_keys = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if version == '' then version = redis.call('HGET', KEYS[1] .. 't:' .. name, 'published') or '' end
-  local base = KEYS[1] .. 'v:' .. name .. ':' .. version .. ':'
+  local name, version, n_keys, refused = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), nil
+  if version == '' then version, refused = try('HGET', KEYS[1] .. 't:' .. name, 'published') end
+  if refused then return refused end
+  local base = version and KEYS[1] .. 'v:' .. name .. ':' .. version .. ':'
   for i = 1, n_keys do
-    rows[#rows + 1] = version ~= '' and redis.call('HGET', base .. ARGV[at + 1 + 2 * i], ARGV[at + 2 + 2 * i]) or false
+    local row = version
+    if version then row, refused = try('HGET', base .. ARGV[at + 1 + 2 * i], ARGV[at + 2 + 2 * i]) end
+    if refused then return refused end
+    rows[#rows + 1] = row or false
+    if row == nil then bad[#bad + 1] = n_events + n_sets + #rows end
   end
   at = at + 3 + 2 * n_keys
 end
-return {'[' .. table.concat(histories, ',') .. ']', '[' .. table.concat(sets, ',') .. ']', rows}
+if apart then return {histories, sets, rows, bad} end
+return {'[' .. table.concat(histories, ',') .. ']', '[' .. table.concat(sets, ',') .. ']', rows, bad}
 """
+)
 
-APPEND = """
+APPEND = (
+    _TRY
+    + """
 -- KEYS: prefix, owners' keys. ARGV: keep (ms), most, then by owner: number of events, and time and event of each.
-local keep, most, at = ARGV[1], tonumber(ARGV[2]), 3
+-- Returns the numbers of the owners whose keys are of another type, from 1.
+local keep, most, at, bad = ARGV[1], tonumber(ARGV[2]), 3, {}
 for i = 2, #KEYS do
   local n = tonumber(ARGV[at])
-  for j = at + 1, at + 2 * n, 1000 do
-    redis.call('ZADD', KEYS[i], unpack(ARGV, j, math.min(j + 999, at + 2 * n)))
+  local kept, refused = try('ZCARD', KEYS[i])
+  if refused then return refused end
+  if kept then
+    for j = at + 1, at + 2 * n, 1000 do
+      redis.call('ZADD', KEYS[i], unpack(ARGV, j, math.min(j + 999, at + 2 * n)))
+    end
+    if redis.call('ZCARD', KEYS[i]) > most then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -most - 1) end
+    redis.call('PEXPIRE', KEYS[i], keep)
+  else
+    bad[#bad + 1] = i - 1
   end
   at = at + 1 + 2 * n
-  if redis.call('ZCARD', KEYS[i]) > most then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -most - 1) end
-  redis.call('PEXPIRE', KEYS[i], keep)
 end
+return bad
 """
+)
 
-ADD = """
+ADD = (
+    _TRY
+    + """
 -- KEYS: prefix, owners' keys. ARGV: keep (ms), most, then by owner: number of members, and the members.
+-- Returns the numbers of the owners whose keys are of another type, from 1.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgotten = string.format('%.0f', now + tonumber(ARGV[1]))
-local most, at = tonumber(ARGV[2]), 3
+local most, at, bad = tonumber(ARGV[2]), 3, {}
 for i = 2, #KEYS do
   local n = tonumber(ARGV[at])
-  for j = at + 1, at + n do redis.call('ZADD', KEYS[i], 'GT', forgotten, ARGV[j]) end
+  local kept, refused = try('ZCARD', KEYS[i])
+  if refused then return refused end
+  if kept then
+    for j = at + 1, at + n do redis.call('ZADD', KEYS[i], 'GT', forgotten, ARGV[j]) end
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', now))
+    if redis.call('ZCARD', KEYS[i]) > most then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -most - 1) end
+    local last = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')
+    if last[2] then redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last[2])) end
+  else
+    bad[#bad + 1] = i - 1
+  end
   at = at + 1 + n
-  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', now))
-  if redis.call('ZCARD', KEYS[i]) > most then redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -most - 1) end
-  local last = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')
-  if last[2] then redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last[2])) end
 end
+return bad
 """
+)
 
 _KEEP = """
 -- How long a table's own hash is kept: as long as the longest of its versions.

@@ -11,14 +11,19 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
+
+import orjson
 
 from endcap.errors import OnlineStoreError
 from endcap.online.base import (
+    EVENTS,
+    Fault,
     Found,
     Keys,
     OnlineStore,
@@ -28,7 +33,8 @@ from endcap.online.base import (
     milliseconds,
     nothing_written,
     packed,
-    unpacked,
+    read_events,
+    read_members,
 )
 
 LAYOUT = 1
@@ -40,6 +46,7 @@ AT_ONCE = 1000
 PURGED = 100
 """Owners and members that are looked through for forgotten ones with each addition."""
 NEVER = 2**62
+Read = TypeVar("Read")
 TABLES = """
 CREATE TABLE owners (owner TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX owners_until ON owners (until);
@@ -59,7 +66,7 @@ CREATE TABLE table_rows (id INTEGER NOT NULL, key TEXT NOT NULL, row BLOB NOT NU
 """
 PUBLISHED, PREVIOUS, UNPUBLISHED, DROPPED = 0, 1, 2, 3
 """A version's place. The rows of one that is dropped are still to be deleted, part by part."""
-EVENTS = "SELECT event FROM events WHERE owner = ? ORDER BY time DESC, event DESC LIMIT ?"
+SOME_EVENTS = "SELECT event FROM events WHERE owner = ? ORDER BY time DESC, event DESC LIMIT ?"
 FORGET_EVENTS = """
 DELETE FROM events WHERE owner = ?1 AND EXISTS (SELECT 1 FROM owners WHERE owner = ?1 AND until <= ?2)
 """
@@ -96,24 +103,38 @@ class SQLiteStore(OnlineStore):
 
     def read(self, wanted: Wanted) -> Found:
         now = _now()
+        faults: dict[tuple[str, str], Fault] = {}
         # One transaction reads as of one moment: a version's name and its rows too.
         with self._connection() as db, _transaction(db, "DEFERRED"):
             return Found(
-                [self._recent(db, owner, wanted.most, now) for owner in wanted.events],
-                [[self._members(db, checked(name), owner, now) for owner in owners] for name, owners in wanted.sets],
+                [
+                    _or_none(lambda: self._recent(db, owner, wanted.most, now), list, (EVENTS, owner), faults)  # noqa: B023
+                    for owner in wanted.events
+                ],
+                [
+                    [
+                        _or_none(lambda: self._members(db, checked(name), owner, now), set, (name, owner), faults)  # noqa: B023
+                        for owner in owners
+                    ]
+                    for name, owners in wanted.sets
+                ],
                 [self._rows(db, asked, now) for asked in wanted.rows],
+                faults,
             )
 
     def _recent(self, db: sqlite3.Connection, owner: str, most: int, now: int) -> list[RecentEvent]:
+        """Raises ValueError where what is there was not written by `append`."""
         name = self._name(owner)
         if db.execute("SELECT 1 FROM owners WHERE owner = ? AND until > ?", (name, now)).fetchone() is None:
             return []
-        found = [event for (event,) in db.execute(EVENTS, (name, max(most, 0)))]
-        return unpacked(b"[" + b",".join(reversed(found)) + b"]")
+        found = [event for (event,) in db.execute(SOME_EVENTS, (name, max(most, 0)))]
+        return read_events([orjson.loads(event) for event in reversed(found)])
 
     def _members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
-        found = db.execute("SELECT member FROM members WHERE owner = ? AND until > ?", (self._name(name, owner), now))
-        return {member for (member,) in found}
+        """Raises ValueError where a member is no text."""
+        read = "SELECT CAST(member AS BLOB) FROM members WHERE owner = ? AND until > ?"
+        found = db.execute(read, (self._name(name, owner), now))
+        return read_members([member.decode() for (member,) in found])
 
     def _rows(self, db: sqlite3.Connection, asked: Keys, now: int) -> list[bytes | None]:
         which, value = ("place", PUBLISHED) if asked.version is None else ("version", checked(asked.version))
@@ -128,7 +149,7 @@ class SQLiteStore(OnlineStore):
         )
         return [row[0] if row else None for row in (found.fetchone() for found in rows)]
 
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> None:
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
         now = _now()
         owners = [self._name(owner) for owner, some in events.items() if some]
         rows = [(self._name(owner), event.time, packed(event)) for owner, some in events.items() for event in some]
@@ -140,10 +161,11 @@ class SQLiteStore(OnlineStore):
             db.executemany(TRIM_EVENTS, [(owner, self.MOST_EVENTS) for owner in owners])
             until = now + milliseconds(keep)
             db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?)", [(owner, until) for owner in owners])
+        return {}
 
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> None:
+    ) -> Mapping[str, Fault]:
         now = _now()
         until = NEVER if keep is None else now + milliseconds(keep)
         owners = [self._name(checked(name), owner) for owner in members]
@@ -152,6 +174,7 @@ class SQLiteStore(OnlineStore):
             db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
             db.executemany(ADD_MEMBER, rows)
             db.executemany(TRIM_MEMBERS, [(owner, most or self.MOST_MEMBERS) for owner in owners])
+        return {}
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
         name, left = self._name(checked(table)), iter(rows.items())
@@ -306,6 +329,17 @@ def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
             db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def _or_none(
+    read: Callable[[], Read], nothing: Callable[[], Read], place: tuple[str, str], faults: dict[tuple[str, str], Fault]
+) -> Read:
+    """What is read; nothing where it cannot be, which is noted among the faults."""
+    try:
+        return read()
+    except ValueError:
+        faults[place] = "unreadable"
+        return nothing()
 
 
 def _refused(file: Path, error: Exception) -> OnlineStoreError:

@@ -8,11 +8,12 @@ from pathlib import PurePath
 import orjson
 
 from endcap.online import Guarded, OnlineStore, Visits
-from endcap.online.guard import Observe
+from endcap.online.guard import Observe, PassedOver
 from endcap.online.names import feature_table
 from endcap.ranking import Known, Precomputed, RankRequest
 from endcap.registry.package import Package
 
+_SCORES = (float, int, type(None))
 _NOTHING, _AWAY = Known(), Known(away=True)
 
 
@@ -42,8 +43,7 @@ class Lookups:
         listed, away = self._listed(requests)
         has = found.owned if owned else [()] * len(requests)
         degraded = [
-            (found.degraded and ask) or (away and request.precomputed)
-            for request, ask in zip(requests, asks, strict=True)
+            (found.degraded and ask) or number in found.unreadable or number in away for number, ask in enumerate(asks)
         ]
         known = [Known(*told) for told in zip(found.events, has, listed, found.seen, degraded, strict=True)]
         return known, degraded
@@ -52,14 +52,23 @@ class Lookups:
         """Let go of threads and of the store's connections."""
         self._store.close()
 
-    def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[Precomputed | None], bool]:
-        """The batch's list for each request that will do with it."""
-        customers = [request.customer for request in requests if request.precomputed and request.customer]
-        if not customers:
-            return [None] * len(requests), False
+    def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[Precomputed | None], set[int]]:
+        """The batch's list for each request that will do with it, and the requests whose list could not be read."""
+        wanted = {place: one.customer for place, one in enumerate(requests) if one.precomputed and one.customer}
+        lists: list[Precomputed | None] = [None] * len(requests)
+        if not wanted:
+            return lists, set()
+        customers = list(dict.fromkeys(wanted.values()))
         found = self._store.rows(self._lists, customers)
         rows = dict(zip(customers, found.rows, strict=True))
-        return [_list_of(rows.get(one.customer or "") if one.precomputed else None) for one in requests], found.degraded
+        away = set(wanted) if found.degraded else {at for at, one in wanted.items() if one in found.unreadable}
+        for place, customer in wanted.items():
+            try:
+                lists[place] = _list_of(rows[customer])
+            except (ValueError, TypeError, KeyError):
+                away.add(place)
+                self._store.pass_over(self._lists, customer)
+        return lists, away
 
 
 def without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[Known], list[bool]]:
@@ -79,21 +88,32 @@ def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
 
 
 def _list_of(row: bytes | None) -> Precomputed | None:
+    """Raises ValueError, TypeError or KeyError where the row is no list."""
     if row is None:
         return None
     read = orjson.loads(row)
-    return Precomputed(read["items"], read["scores"])
+    items, scores = read["items"], read["scores"]
+    if type(items) is not list or type(scores) is not list or len(items) != len(scores):
+        raise TypeError("no lists of items and scores")
+    if not all(type(item) is str for item in items) or not all(type(score) in _SCORES for score in scores):
+        raise TypeError("no items with scores")
+    return Precomputed(items, scores)
 
 
 def lookups(
-    store: OnlineStore, package: Package, version: str, timeout: float, observe: Observe = lambda outcome, seconds: None
+    store: OnlineStore,
+    package: Package,
+    version: str,
+    timeout: float,
+    observe: Observe = lambda outcome, seconds: None,
+    passed_over: PassedOver = lambda where, key, fault: None,
 ) -> Lookups:
-    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch. observe: see
-    `Guarded`."""
+    """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch. observe,
+    passed_over: see `Guarded`."""
     dataset = package.info.get("dataset")
     history = feature_table("customers", dataset) if dataset else None
     visits = Visits(package.event_types, package.session_gap)
-    guarded = Guarded(store, timeout=timeout, history=history, visits=visits, observe=observe)
+    guarded = Guarded(store, timeout=timeout, history=history, visits=visits, observe=observe, passed_over=passed_over)
     return Lookups(guarded, f"lists/{package.recommender.name}/{version}", package.recommender.serving.recent_events)
 
 

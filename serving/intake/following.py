@@ -22,6 +22,7 @@ from endcap.online import (
     CUSTOMERS,
     NO_ITEM,
     OWNED,
+    Fault,
     OnlineStore,
     RecentEvent,
     customer_owner,
@@ -30,6 +31,7 @@ from endcap.online import (
 )
 
 from ..json_log import error_fields
+from ..seldom import Seldom
 from . import metrics
 from .records import NAMES
 from .segments import Frame
@@ -71,6 +73,9 @@ class Follower:
         self._waiting: deque[tuple[float, int, dict[str, Any]]] = deque()
         self._wake = threading.Condition()
         self._ending = False
+        self._unreadable = Seldom(
+            log, logging.ERROR, "a key of the online store holds something else; it is passed over"
+        )
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     @property
@@ -154,12 +159,18 @@ class Follower:
 
     def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
         told = self._sorted_by_owner(group)
+        passed: dict[str, Fault] = {}
         if told.customers:
-            self._store.add(CUSTOMERS, told.customers, self._keeping.events, MOST_CUSTOMERS)
+            passed |= self._store.add(CUSTOMERS, told.customers, self._keeping.events, MOST_CUSTOMERS)
         if told.events:
-            self._store.append(told.events, self._keeping.events)
+            passed |= self._store.append(told.events, self._keeping.events)
         if told.owned:
-            self._store.add(OWNED, told.owned, self._keeping.owned)
+            passed |= self._store.add(OWNED, told.owned, self._keeping.owned)
+        # The same again would be passed over again; what it said is in the segments all the same.
+        for owner, fault in passed.items():
+            metrics.ONLINE_UNREADABLE.labels(fault).inc()
+            own = OnlineStoreError(f"what {owner} did", code="online.key-unreadable", key=owner, fault=fault)
+            self._unreadable(**error_fields(own))
 
     def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
         told = _Told()

@@ -28,4 +28,7 @@ UNTIDY = Counter("endcap_intake_failed_tidyings_total", "Tries to merge or forge
 ONLINE_WAITING = Gauge("endcap_intake_online_waiting", "Records that the online store has not got yet.")
 ONLINE_LAG = Gauge("endcap_intake_online_lag_seconds", "Since the oldest of these was durable; 0 where there is none.")
 ONLINE_DROPPED = Counter("endcap_intake_online_dropped_total", "Records that the online store never got.")
+ONLINE_UNREADABLE = Counter(
+    "endcap_intake_online_unreadable_total", "Keys of the online store that hold something else, by why.", ["reason"]
+)
 ONLINE_FAILED = Counter("endcap_intake_online_failures_total", "Calls to the online store that failed.")

@@ -91,7 +91,7 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
     from endcap.registry.lookups import lookups, shop_of
 
-    from .engine import Engine, Served
+    from .engine import Engine, Served, UnreadableKeys
     from .metrics import Metrics
     from .refresh import Refresh
     from .server import serve as serve_engines
@@ -101,7 +101,8 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
         metrics.lacks_gpus(request, lack)
     metrics.serves(given.model_name, given.version, given.variant, differs)
     store = open_online(given.online, shop=shop_of(package), timeout=given.online_timeout) if given.online else None
-    found = lookups(store, package, given.version, given.online_timeout, metrics.asked_store) if store else None
+    told = (metrics.asked_store, UnreadableKeys(metrics))
+    found = lookups(store, package, given.version, given.online_timeout, *told) if store else None
     served = Served(given.model_name, given.version, given.variant, differs)
     engine = Engine(served, package.ranker, metrics, found)
     refresh = None

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
+from endcap.online import Fault
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.lookups import Lookups, asks_store, without_store
 
 from ..json_log import error_fields
+from ..seldom import Seldom
 from .admission import Admission
 from .batcher import Batcher
 from .metrics import Metrics
-from .seldom import Seldom
 
 ONLINE_STORE = "online-store"
 """What a degraded ranking was made without."""
@@ -39,6 +40,19 @@ class Ranked(NamedTuple):
 
     answer: Answer
     degraded: bool
+
+
+class UnreadableKeys:
+    """Is told of keys of the online store that are not what was written: counts them, and says so now and then."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._seldom = Seldom(log, logging.ERROR, "a key of the online store cannot be read; its shopper does without")
+
+    def __call__(self, where: str, key: str, fault: Fault) -> None:
+        self._metrics.unreadable(fault)
+        own = OnlineStoreError(f"{where} of {key}", code="online.key-unreadable", at=where, key=key, fault=fault)
+        self._seldom(**error_fields(own))
 
 
 class Engine:
@@ -82,7 +96,7 @@ class Engine:
         ask = self._lookups.known if self._lookups is not None else without_store
         known, degraded = ask(requests, owned=owned)
         answers = ranker.rank(requests, known=known)
-        if self._lookups is not None and any(degraded):
+        if self._lookups is not None and self._lookups.error and any(degraded):
             away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
             self._without_store(**error_fields(away))
         if lacking := sum(degraded):

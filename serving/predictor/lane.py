@@ -20,6 +20,7 @@ from endcap.ranking import RankRequest
 from ..json_log import error_fields
 from ..names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
 from ..refused import RefusedError, error_body
+from ..seldom import Seldom
 from ..tracing import Tracing
 from .bodies import (
     INPUTS,
@@ -36,7 +37,6 @@ from .bodies import (
 from .engine import ONLINE_STORE, Engine, Ranked, ranking_id
 from .metrics import Metrics, exposition
 from .reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
-from .seldom import Seldom
 
 LARGE = 64 * 2**10
 """Bytes of a body from which on it is read off the event loop."""

@@ -50,6 +50,8 @@ class Metrics:
         self._online = _Children(
             Histogram("endcap_online_store_seconds", "Questions to the online store", ["outcome"], buckets=SECONDS)
         )
+        about = "Keys of the online store that could not be read, each one shopper's, by why"
+        self._unreadable = _Children(Counter("endcap_online_store_unreadable", about, ["reason"]))
         self._rejected = Counter("endcap_rejected", "Calls that would have waited too long")
         self._age = Gauge(
             "endcap_catalogue_age_seconds", "Since the catalogue in use was made", multiprocess_mode="livemax"
@@ -107,6 +109,11 @@ class Metrics:
         """outcome: `ok`, `failed`, or `skipped` where the store is left alone after a failure."""
         if self._on:
             self._online[(outcome,)].observe(seconds)
+
+    def unreadable(self, reason: str) -> None:
+        """reason: `wrong-type` or `unreadable`."""
+        if self._on:
+            self._unreadable[(reason,)].inc()
 
     def rejected(self) -> None:
         if self._on:

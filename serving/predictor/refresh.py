@@ -12,9 +12,9 @@ from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
 
 from ..json_log import error_fields
+from ..seldom import Seldom
 from .engine import Engine
 from .metrics import Metrics
-from .seldom import Seldom
 
 EVERY = 5.0
 """Seconds between two looks."""

@@ -116,7 +116,7 @@ def test_a_primary_that_became_a_replica_is_left_for_the_new_one(proxy: SlowProx
         store.append(EVENTS, DAY)
         server.client().execute_command("REPLICAOF", "127.0.0.1", str(successor.port))
         proxy.target = successor.port  # as a Service does
-        with refused(OnlineStoreError, "online.unavailable") as caught:
+        with refused(OnlineStoreError, "online.read-only") as caught:
             store.append(EVENTS, DAY)
         assert "read only replica" in caught.value.fields["reason"]
         store.append({"customer:1": [RecentEvent("b", 2)]}, DAY)
