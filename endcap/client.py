@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 
+from endcap import ids
 from endcap.causes import page_title, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
 
@@ -25,6 +26,9 @@ SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
 _PASSING = (429, 502, 503, 504)
 _PAGES = (200, 401, 403)
 """Statuses of a login page. Others, such as a proxy's 404, say more than their page."""
+_LONGEST_REQUEST_ID = 256
+"""As of `serving/request_ids.py`, which no client has."""
+_REQUEST_IDS = f"printable ASCII of 1 to {_LONGEST_REQUEST_ID} characters"
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 Json = dict[str, Any]
@@ -90,18 +94,44 @@ class _Plan:
         self.timeout, self.retries = timeout, retries
 
     def ranking(self, instances: Sequence[Record], shopper: str | None, request_id: str | None) -> tuple[str, Json]:
-        headers = {REQUEST_ID: request_id or str(uuid.uuid4()), **({SHOPPER: shopper} if shopper else {})}
+        headers = {REQUEST_ID: _request_id(request_id or str(uuid.uuid4()))}
+        headers |= {SHOPPER: _shopper(shopper)} if shopper else {}
         path = f"{self.url}/{self.recommender}/v1/models/{self.recommender}:predict"
         return path, {"json": {"instances": [dict(one) for one in instances]}, "headers": headers}
 
     def report(self, kind: str, records: Sequence[Record], request_id: str | None) -> tuple[str, Json]:
         # Named here, once: the same call tried again must not count twice.
         named = [{"id": str(uuid.uuid4()), **one} for one in records]
-        headers = {REQUEST_ID: request_id} if request_id else {}
+        headers = {REQUEST_ID: _request_id(request_id)} if request_id else {}
         return f"{self.url}/v1/{kind}", {"json": named, "headers": headers}
 
     def tries(self, url: str) -> _Tries:
         return _Tries(url, self.timeout, self.retries)
+
+
+def _shopper(given: str) -> bytes:
+    """As a header has it: the gateway hashes these bytes. Raises UserError."""
+    why: str | None = ids.fault(given)
+    # A header ends where its last blank begins, and two shoppers would be one.
+    if why is None and given != given.strip(" "):
+        why = "blank-at-end"
+    if why is not None:
+        raise _malformed("shopper", why, f"{ids.ALLOWED}, and without blanks at its ends")
+    return given.encode()
+
+
+def _request_id(given: str) -> bytes:
+    """Raises UserError: the service would call the request by another id."""
+    if len(given) > _LONGEST_REQUEST_ID:
+        raise _malformed("request_id", "too-long", _REQUEST_IDS)
+    if not (given.isascii() and given.isprintable()) or given != given.strip():
+        raise _malformed("request_id", "not-printable", _REQUEST_IDS)
+    return given.encode()
+
+
+def _malformed(at: str, fault: str, allowed: str) -> UserError:
+    text = f"{at}: found what no header can carry ({fault}); allowed: {allowed}"
+    return UserError(text, code="client.id-malformed", at=at, fault=fault, allowed=allowed)
 
 
 class _Tries:

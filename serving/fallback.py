@@ -2,9 +2,9 @@
 
 A small ASGI application on loopback, which Envoy comes to when the predictors are not to be had: in a thread of the
 supervisor on a laptop, in the xDS service of a gateway's pod. The list is as old as the last deployment, and has what
-the rules of then let be shown everywhere. It knows no attributes: candidates and exclusions are honoured, and a request
-for a category, or with a filter, gets an empty list rather than the wrong items. Version and variant are `fallback`,
-which no experiment counts.
+the rules of then let be shown on the request's surface; of candidates it leaves out what they forbid. It knows no
+attributes: a request for a category, or with a filter, gets an empty list rather than the wrong items. Version and
+variant are `fallback`, which no experiment counts.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from itertools import islice
 from typing import Any, cast
 
-import orjson
-
 from endcap.deploy.terms import Terms
+from endcap.errors import RequestError
+from endcap.ranking import Answer
+from endcap.ranking.request import parse_instance
 from endcap.reasons import NO_PREDICTOR
+from endcap.spec.recommender import Serving
 
-from .clusters import Json
+from .bodies import InferenceRequest, Tensor, read_json, v1_answer, v1_instances, v2_answer, v2_body, v2_instances
 from .names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
-from .refused import RefusedError, error_body
+from .refused import RefusedError, error_body, passed_on
+from .request_ids import read_request_id
 
-MAX_INSTANCES = 1024
 _V1 = re.compile(r"/v1/models/([^/:]+):predict")
 _V2 = re.compile(r"/v2/models/([^/]+)/infer")
+_BINARY = "inference-header-content-length"
 _NAME = re.compile(r"/v[12]/models/([^/:]+)")
 
 Scope = MutableMapping[str, Any]
@@ -47,7 +51,8 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
             status, headers, body = _refused(not_local())
         else:
             given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            status, headers, body = answer(scope["path"], given, await _read(receive), lists())
+            body = await _read(receive)
+            status, headers, body = answer(scope["path"], given, body, lists(), scope["method"])
         told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
         start = {"type": "http.response.start", "status": status, "headers": _encoded(told)}
         await send(start)
@@ -57,33 +62,42 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
 
 
 def answer(
-    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, Terms]
+    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, Terms], method: str = "POST"
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body for a request that no predictor has answered. headers: by their names in lower case.
 
-    Who asks how a model is learns that it is not there: 503.
+    Requests are read as a predictor reads them. Who asks how a model is learns that it is not there: 503; so does who
+    sends or wants binary tensors. All answers say that the variant is `fallback`, refusals too.
     """
-    request_id = headers.get(REQUEST_ID) or str(uuid.uuid4())
+    given_id = read_request_id(headers.get(REQUEST_ID, ""))
+    request_id = given_id or str(uuid.uuid4())
+    said = {VARIANT_HEADER: FALLBACK, VERSION_HEADER: FALLBACK}
     v1, v2 = _V1.fullmatch(path), _V2.fullmatch(path)
     asked = v1 or v2
     terms = lists.get(asked[1]) if asked else None
-    if asked is None or terms is None or not terms.popular:
-        named = _NAME.match(path)
-        return _refused(_nobody(named[1] if named else None))
     try:
-        document = _object(body)
-        instances = _instances(document.get("instances")) if v1 else _elements(document)
+        if asked is None or terms is None or not terms.offers_list or _BINARY in headers or method != "POST":
+            named = _NAME.match(path)
+            raise _nobody(named[1] if named else None)
+        document = read_json(body)
+        identity = request_id
+        if v2:
+            request = v2_body(document)
+            if _wants_binary(request):
+                raise _nobody(asked[1])
+            identity = request.id or request_id
+            tensors = [Tensor(one.name, one.datatype, one.shape, one.data) for one in request.inputs]
+            instances = v2_instances(tensors)
+        else:
+            instances = v1_instances(document)
         rankings = [_ranking(one, number, terms, request_id) for number, one in enumerate(instances)]
-    except RefusedError as error:
-        return _refused(error)
-    said = {
-        VARIANT_HEADER: FALLBACK,
-        VERSION_HEADER: FALLBACK,
-        REQUEST_ID: request_id,
-        RANKING_HEADER: rankings[0]["ranking_id"],
-    }
-    whole = {"predictions": rankings} if v1 else _tensor(asked[1], document.get("id") or request_id, rankings)
-    return 200, said, orjson.dumps(whole)
+    except (RefusedError, RequestError) as error:
+        if given_id:
+            said[REQUEST_ID] = given_id
+        refusal = error if isinstance(error, RefusedError) else passed_on(error, 400)
+        return refusal.status, {**said, **refusal.headers}, error_body(refusal)
+    said |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
+    return 200, said, v2_answer(rankings, asked[1], FALLBACK, identity) if v2 else v1_answer(rankings)
 
 
 class Server:
@@ -134,106 +148,57 @@ class Server:
         self._thread.start()
 
 
-def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> Json:
-    if not isinstance(instance, dict):
-        raise RefusedError(
-            400,
-            f"instance {number}: found no object; allowed: a JSON object of a request",
-            code="request.wrong-type",
-            instance=number,
-            at="request",
-        )
-    k = instance.get("k", terms.k)
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise RefusedError(
-            400,
-            f"instance {number}: k: found {k!r}; allowed: 1 or more",
-            code="request.out-of-range",
-            instance=number,
-            at="k",
-            found=k,
-            least=1,
-        )
-    never = {*_ids(instance, "exclude", number), *([instance["item"]] if isinstance(instance.get("item"), str) else [])}
-    candidates = _ids(instance, "candidates", number) if instance.get("candidates") is not None else None
-    if candidates is not None:
-        wanted = set(candidates)
-        listed = [item for item in terms.popular if item in wanted]
-        items = list(dict.fromkeys([*listed, *candidates]))
+class _Anything(Mapping[str, Any]):
+    """Attributes and values, of which the list knows none: which there are says the predictor."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> _Anything:
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+
+# A request's body is bounded, and so is all that is in it.
+_ANY_SIZE = Serving.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
+_ATTRIBUTES = _Anything()
+
+
+def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> bytes:
+    """One ranking as JSON, in the predictor's shape. Raises RequestError."""
+    request = parse_instance(instance, number, _ANY_SIZE, _ATTRIBUTES)
+    popular = terms.on(request.surface)
+    if request.category is not None or request.filters:
+        items: Iterable[str] = ()
+    elif request.candidates is not None:
+        admitted = terms.admits(request.surface, request.candidates)
+        wanted = set(admitted)
+        items = dict.fromkeys([*(item for item in popular if item in wanted), *admitted])
     else:
-        items = list(terms.popular)
-    if instance.get("category") is not None or instance.get("filter"):
-        items = []
-    shown = [item for item in items if item not in never][:k]
-    surface = {"surface": instance["surface"]} if isinstance(instance.get("surface"), str) else {}
-    return {
-        "items": [{"item": item, "score": None, "fallback": True} for item in shown],
-        "unknown": 0,
-        **({"fallback": {"reason": NO_PREDICTOR, "items": len(shown)}} if shown else {}),
+        items = popular
+    never = {*request.exclude, request.item}
+    k = terms.k if request.k is None else request.k
+    shown = list(islice((item for item in items if item not in never), k))
+    extra = {
         "model_version": FALLBACK,
         "variant": FALLBACK,
         "request_id": request_id,
         "ranking_id": f"{request_id}.{number}",
-        **surface,
+        **({"surface": request.surface} if request.surface is not None else {}),
     }
+    reason = NO_PREDICTOR if shown else None
+    return Answer(shown, [None] * len(shown), reason=reason).to_bytes(extra)
 
 
-def _ids(instance: Json, key: str, number: int) -> Sequence[str]:
-    found = instance.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise RefusedError(
-            400,
-            f"instance {number}: {key}: found no list of ids; allowed: a list of texts",
-            code="request.wrong-type",
-            instance=number,
-            at=key,
-        )
-    return found
-
-
-def _object(body: bytes) -> Json:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RefusedError(
-            400,
-            f"the body is not JSON: {error}; allowed: a JSON object",
-            code="predictor.body-not-json",
-            reason=str(error),
-        ) from None
-    if not isinstance(document, dict):
-        raise RefusedError(400, "the body: found no object; allowed: a JSON object", code="predictor.body-not-object")
-    return document
-
-
-def _instances(found: object) -> list[Any]:
-    if not isinstance(found, list):
-        text = "instances: found no list; allowed: a list of requests"
-        raise RefusedError(400, text, code="predictor.instances-not-list", at="instances")
-    if not 1 <= len(found) <= MAX_INSTANCES:
-        text = f"instances: found {len(found):,}; allowed: 1 to {MAX_INSTANCES:,} in one call"
-        size = {"found": len(found), "least": 1, "most": MAX_INSTANCES}
-        raise RefusedError(400, text, code="predictor.instances-count", at="instances", **size)
-    return found
-
-
-def _elements(document: Json) -> list[Any]:
-    try:
-        (tensor,) = document["inputs"]
-        return _instances([orjson.loads(element) for element in tensor["data"]])
-    except (KeyError, TypeError, ValueError, orjson.JSONDecodeError):
-        raise RefusedError(
-            400,
-            'inputs: found no tensor of requests; allowed: one BYTES tensor named "request" of shape [n], each element '
-            "a V1 instance as JSON",
-            code="predictor.tensor-invalid",
-        ) from None
-
-
-def _tensor(name: str, identity: str, rankings: list[Json]) -> Json:
-    texts = [orjson.dumps(one).decode() for one in rankings]
-    output = {"name": "ranking", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
-    return {"model_name": name, "model_version": FALLBACK, "id": identity, "outputs": [output]}
+def _wants_binary(request: InferenceRequest) -> bool:
+    if (request.parameters or {}).get("binary_data_output"):
+        return True
+    return any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
 
 
 def not_local() -> RefusedError:

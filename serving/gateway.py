@@ -120,7 +120,7 @@ def _recommender(name: str, split: Split, *, alone: bool) -> list[Json]:
     rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{name}(/v[12]/.*)$"}, "substitution": r"\1"}}
     everyone, variant = (split.stable, "stable") if split.stable else (split.canary, "canary")
     if everyone is None or (split.stable is None and split.weight < TOTAL_WEIGHT):
-        if split.terms.popular:
+        if split.terms.offers_list:
             listed = {**rewrite, "cluster": FALLBACK, "timeout": _seconds(split.terms.timeout)}
             return [{"name": name, "match": match, "route": listed}]
         return [{"name": name, "match": match, "direct_response": _answer(503, f"no predictor of {name} is ready")}]
@@ -165,7 +165,7 @@ def _weighted(route: Json, stable: Upstream, canary: Upstream, split: Split) -> 
 
 
 def _target(upstream: Upstream, split: Split) -> str:
-    return with_fallback(upstream) if split.terms.popular else upstream.name
+    return with_fallback(upstream) if split.terms.offers_list else upstream.name
 
 
 def _patience(split: Split) -> Json:
@@ -175,7 +175,7 @@ def _patience(split: Split) -> Json:
     otherwise the first may use it all. Without another predictor and without a list only a broken connection is
     followed by another.
     """
-    timeout, listed = split.terms.timeout, bool(split.terms.popular)
+    timeout, listed = split.terms.timeout, split.terms.offers_list
     tries = 2 if any(one.many for one in (split.stable, split.canary) if one) else 1
     policy: Json = {**_ANOTHER, "retry_on": "connect-failure,refused-stream,reset", "num_retries": 1}
     if tries > 1 or listed:

@@ -49,4 +49,4 @@ def _split(terms: Any, **said: Any) -> Split:
     parts = {
         name: Upstream(**said.pop(name)) if said[name] else said.pop(name) for name in ("stable", "canary", "shadow")
     }
-    return Split(**parts, **said, terms=Terms(**{**terms, "popular": tuple(terms["popular"])}))
+    return Split(**parts, **said, terms=Terms.from_json(terms))

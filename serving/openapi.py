@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from endcap import __version__
+from endcap import __version__, ids
 from endcap.ranking.request import RankRequest
 from endcap.reasons import REASONS
 
 from .gateway import SHOPPER_HEADER, VARIANT_HEADER
-from .intake.records import MOST_LINES, MOST_POSITION, MOST_TEXT
+from .intake.records import MOST_LINES, MOST_POSITION
 
 Json = dict[str, Any]
 INTAKE = ("events", "impressions", "orders")
@@ -150,7 +150,7 @@ def _record(required: list[str], **properties: Any) -> Json:
     return _strict(required, **properties, time=_TIME)
 
 
-_TEXT: Json = {"type": "string", "minLength": 1, "maxLength": MOST_TEXT}
+_TEXT: Json = {"type": "string", "minLength": 1, "maxLength": ids.LONGEST, "pattern": ids.PATTERN}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TIME: Json = {
     "anyOf": [{"type": "integer", "description": "Epoch milliseconds."}, {"type": "string", "format": "date-time"}],

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from endcap.deploy.forbidden import Forbidden
+from endcap.rules import Catalogue, Rulebook
 from endcap.spec import Recommender
 from endcap.store import Store
 
@@ -15,18 +19,73 @@ POPULAR = 100
 """Items of the list for when no variant answers."""
 LONGEST = 30.0
 """Seconds: a gateway keeps what a request may still be under way to for twice as long, and no longer."""
+LIST_BYTES, FILTER_BYTES, SURFACES = 8 << 10, 48 << 10, 8
+"""Of a list, of all filters, and surfaces with lists of their own: all of it is an annotation, and those of an object
+may have 256 KiB together."""
+ANYWHERE = ""
+"""In the place of a surface: where a request names none, or one that no rule names."""
+_NOBODYS = "\0"
+"""No item has this id."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Plain values, kept in documents as they are."""
+    """Plain values, kept in documents as they are. Of surfaces, `ANYWHERE` stands for those that no rule names."""
 
     timeout: float = 2.0
     """Seconds that a request may take, at most `LONGEST`."""
     k: int = 20
     """Items in an answer when the request does not say."""
     popular: tuple[str, ...] = ()
-    """Item ids, the most popular first, for when no variant answers; empty: such a request is refused."""
+    """Item ids that may be shown on every surface, the most popular first, for when no variant answers; empty: such a
+    request is refused."""
+    listed: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The list of each surface that has one of its own."""
+    closed: tuple[str, ...] = ()
+    """Surfaces where nothing may be shown but what is listed: a rule `only` says which items may be, of which the
+    gateway knows these."""
+    never: tuple[tuple[str, Forbidden], ...] = ()
+    """Of each surface what must not be shown, for the candidates of a request."""
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Terms:
+        """What `to_json` gave, of earlier releases too. Raises ValueError, TypeError, AttributeError."""
+        return cls(
+            **{
+                **said,
+                "popular": tuple(map(str, said.get("popular", ()))),
+                "listed": tuple((str(surface), tuple(map(str, items))) for surface, items in said.get("listed", ())),
+                "closed": tuple(map(str, said.get("closed", ()))),
+                "never": tuple((str(surface), Forbidden.read(**one)) for surface, one in said.get("never", ())),
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def offers_list(self) -> bool:
+        """Whether there is a list on any surface."""
+        return bool(self.popular or self.listed)
+
+    def on(self, surface: str | None) -> tuple[str, ...]:
+        """The list of a surface."""
+        lists = dict(self.listed)
+        return lists.get(self._rule(surface), self.popular)
+
+    def admits(self, surface: str | None, candidates: Iterable[str]) -> list[str]:
+        """The candidates that may be shown there, as far as is known here."""
+        place = self._rule(surface)
+        if place in self.closed:
+            listed = set(self.on(surface))
+            return [item for item in candidates if item in listed]
+        never = dict(self.never).get(place)
+        return [item for item in candidates if never is None or not never.holds(item)]
+
+    def _rule(self, surface: str | None) -> str:
+        """The surface itself where rules name it, else `ANYWHERE`."""
+        named = {*(place for place, _ in self.listed), *self.closed, *(place for place, _ in self.never)}
+        return surface if surface in named and surface is not None else ANYWHERE
 
 
 USUAL = Terms()
@@ -41,23 +100,61 @@ def spec_terms(recommender: Recommender) -> Terms:
 def terms_of(recommender: Recommender, package: str, store: Store) -> Terms:
     """What the spec says, with the most popular items of a package where it wants them."""
     terms = spec_terms(recommender)
-    return terms if recommender.serving.fallback == "refuse" else replace(terms, popular=_popular(store.fetch(package)))
+    return terms if recommender.serving.fallback == "refuse" else _with_lists(terms, store.fetch(package))
 
 
-def _popular(package: Path) -> tuple[str, ...]:
-    """The most popular items that may be shown on every surface, by the rules that the package was judged by."""
+def _with_lists(terms: Terms, package: Path) -> Terms:
+    """With what may be shown by the rules that the package was judged by."""
     import pyarrow.parquet as pq
 
     from endcap.features.vocabulary import Vocabulary
     from endcap.registry.package import ITEMS, RULES, VOCABULARY
-    from endcap.rules import Catalogue, Rulebook
 
     # A vocabulary has the most popular items first.
     vocabulary = Vocabulary.load(package / VOCABULARY)
     if not (package / RULES).exists():
-        return tuple(vocabulary.ids[:POPULAR])
+        return replace(terms, popular=_first(vocabulary.ids))
     told = Catalogue.from_json(json.loads((package / RULES).read_text(encoding="utf-8")))
-    book = Rulebook(vocabulary, pq.read_table(package / ITEMS), told)
-    surfaces = {None, *(surface for rule in told.rules.attributes for surface in rule.surfaces or ())}
-    allowed = np.logical_and.reduce([book.allowed(surface) for surface in surfaces])
-    return tuple(vocabulary.ids[item] for item in np.flatnonzero(allowed)[:POPULAR])
+    return ruled(terms, vocabulary.ids, Rulebook(vocabulary, pq.read_table(package / ITEMS), told))
+
+
+def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
+    """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
+    ids = list(ids)
+    named = sorted({surface for rule in book.rules.attributes for surface in rule.surfaces or ()})
+    masks = {surface: book.allowed(surface) for surface in (None, *named)}
+    everywhere = _first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
+    known = set(ids)
+    others = sorted({*book.catalogue.items["item"].to_pylist(), *book.catalogue.blacklist} - known)
+    listed: list[tuple[str, tuple[str, ...]]] = []
+    closed: list[str] = []
+    forbidden: dict[str, list[str]] = {}
+    for surface, mask in masks.items():
+        place = ANYWHERE if surface is None else surface
+        own = _first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
+        if own != everywhere:
+            listed.append((place, own))
+        if book.why(_NOBODYS, surface) is not None or (len(masks) > SURFACES and surface in named[SURFACES - 1 :]):
+            closed.append(place)
+            continue
+        forbidden[place] = [
+            *(ids[item] for item in np.flatnonzero(~mask)),
+            *(item for item in others if book.why(item, surface) is not None),
+        ]
+    total = sum(map(len, forbidden.values()))
+    never = [
+        (place, Forbidden.of(items, FILTER_BYTES * len(items) // max(total, 1))) for place, items in forbidden.items()
+    ]
+    return replace(terms, popular=everywhere, listed=tuple(listed), closed=tuple(closed), never=tuple(never))
+
+
+def _first(ids: Iterable[str]) -> tuple[str, ...]:
+    """The first ones, as far as there is room."""
+    found: list[str] = []
+    room = LIST_BYTES
+    for item in ids:
+        room -= len(json.dumps(item, ensure_ascii=False).encode()) + 1
+        if room < 0 or len(found) == POPULAR:
+            break
+        found.append(item)
+    return tuple(found)

@@ -29,7 +29,8 @@ REVISION = PREFIX + "stable-revision"
 TIMEOUT = PREFIX + "timeout"
 """Seconds that a request may take."""
 POPULAR = PREFIX + "popular"
-"""JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers."""
+"""JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers; and
+what rules forbid, as of `Terms`: `listed`, `closed`, `never`."""
 SHADOW_OF = PREFIX + "shadow-of"
 """Of a shadow's InferenceService: the recommender whose requests it gets copies of."""
 SHADOW_SHARE = PREFIX + "shadow-share"
@@ -42,6 +43,7 @@ MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 SHADOW_MASK = {**MASK, SHADOW_SHARE: "see-the-inferenceservice"}
 """Of a shadow's predictor. Not of others: a longer mask is another template, which would start their pods anew."""
 
+_OF_RULES = ("listed", "closed", "never")
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 NAME = "app.kubernetes.io/name"
@@ -225,8 +227,10 @@ def share_of(said: Json, key: str = SHARE) -> float:
 def say_terms(terms: Terms) -> dict[str, str]:
     """The annotations of these terms."""
     said = {TIMEOUT: f"{terms.timeout:g}"}
-    if terms.popular:
-        document = {"k": terms.k, "items": terms.popular}
+    if terms.offers_list:
+        document: dict[str, Any] = {"k": terms.k, "items": terms.popular}
+        more = terms.to_json()
+        document |= {name: more[name] for name in _OF_RULES if more[name]}
         said[POPULAR] = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return said
 
@@ -241,6 +245,8 @@ def terms_said(said: Json) -> Terms:
     try:
         listed = json.loads(said.get(POPULAR) or "{}")
         k, items = int(listed.get("k", USUAL.k)), tuple(map(str, listed.get("items", ())))
+        ruled = {name: listed[name] for name in _OF_RULES if name in listed}
+        return Terms.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **ruled})
     except (ValueError, TypeError, AttributeError):
-        k, items = USUAL.k, ()
-    return Terms(timeout, max(1, k), items)
+        # Without what rules say there must be no list.
+        return Terms(timeout)

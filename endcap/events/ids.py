@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from endcap.events.glance import chunks, is_plain, milliseconds, table_of
 from endcap.events.sql import fits, is_blank, quoted, text
+from endcap.ids import LONGEST
 
 AS_FLOAT = (
     "is a float such as 123.0: write ids as integers or text (in pandas: astype('Int64')), "
@@ -17,6 +18,8 @@ AS_FLOAT = (
 )
 TOO_LONG = "is a float of more than 15 digits, which may not be the number that it was: write ids as text"
 ROUNDED = "is a number such as 1.2E+08, which may have lost digits: write ids as text"
+LONG = f"has more than {LONGEST:,} characters: no id may have more"
+CONTROL = "holds a control character, such as a line's end: write ids without"
 NAN = "is nan, which table tools write where there is no value: leave the value empty"
 EXACT = 15
 """So many digits a 64-bit float keeps, whatever they are."""
@@ -26,6 +29,8 @@ _EXPONENT = r"-?\d(\.\d+)?[eE]\+\d+|-?\d\.\d+[eE]-?\d+"
 _NANS, _INFINITE = ("nan", "NaN"), ("inf", "-inf", "Infinity", "-Infinity")
 # How blanks (`sql.BLANKS`) begin in UTF-8, and lists and objects. Other characters begin with some of these, too.
 _BEGINS = table_of(b"\t\n\v\f\r \xc2\xe1\xe2\xe3[{")
+_CONTROL = r"[\x00-\x1f\x7f\x{80}-\x{9f}]"
+"""`endcap.ids.CONTROLS` as RE2 has it."""
 _NUMBER_BEGINS, _NUMBER_ENDS = table_of(b"-0123456789"), table_of(b"0123456789")
 
 
@@ -78,9 +83,13 @@ def _are_plain(column: pa.ChunkedArray, words: pa.Array) -> bool:
     longest = pc.max(pc.binary_length(words)).as_py()
     short = pointed = False
     for offsets, data in chunks(column):
-        if _BEGINS[data[offsets[:-1]]].any():
+        # Control characters, of which 0xc2 begins those beyond ASCII, and others.
+        if _BEGINS[data[offsets[:-1]]].any() or data.min() < 0x20 or 0x7F in data or 0xC2 in data:
             return False
-        short = short or np.diff(offsets).min() <= longest
+        lengths = np.diff(offsets)
+        if lengths.max() > LONGEST:
+            return False
+        short = short or lengths.min() <= longest
         pointed = pointed or 0x2E in data or 0x2B in data
     if short and pc.any(pc.is_in(column, words)).as_py():
         return False
@@ -112,7 +121,15 @@ def id_checks(
     """
     doubtful = [column for column in columns if not is_plain(column)]
     values = [quoted(name)] if len(columns) == 1 else [as_id([column], words, whole=whole) for column in columns]
-    return [check for value in values if doubtful for check in _checks(name, value, whole)]
+    checks = [check for value in values if doubtful for check in _checks(name, value, whole)]
+    if doubtful:
+        checks.append((f"regexp_matches({quoted(name)}, {text(_CONTROL)})", f"{name} {CONTROL}"))
+    # Several that are plain may be too long together.
+    if doubtful or len(columns) > 1:
+        # Bytes are counted quicker than characters, and are no fewer.
+        too_long = f"strlen({quoted(name)}) > {LONGEST} AND length({quoted(name)}) > {LONGEST}"
+        checks.append((too_long, f"{name} {LONG}"))
+    return checks
 
 
 def _checks(name: str, value: str, whole: bool) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.online.base import NO_ITEM, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online.base import NO_ITEM, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted, unreadable
 from endcap.online.guard import Guarded, LookUp, Rows
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, feature_table, owners_of, session_owner
 from endcap.online.visits import Visits
@@ -40,6 +40,7 @@ __all__ = [
     "open_online",
     "owners_of",
     "session_owner",
+    "unreadable",
 ]
 
 

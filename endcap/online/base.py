@@ -186,14 +186,19 @@ class OnlineStore(ABC):
 def _whole(found: Found) -> Found:
     """The same. Raises OnlineStoreError where a key was passed over."""
     for (where, name), fault in found.faults.items():
-        raise OnlineStoreError(
-            f"online store: what it holds of {where} under {name} is {fault}; remove it, so that it is made again",
-            code="online.key-unreadable",
-            at=where,
-            key=name,
-            fault=fault,
-        )
+        raise unreadable(where, name, fault)
     return found
+
+
+def unreadable(where: str, key: str, fault: Fault) -> OnlineStoreError:
+    """That a key holds something else. where: EVENTS, a set or a table; key: the owner, or the row's key."""
+    return OnlineStoreError(
+        f"online store: what it holds of {where} under {key} is {fault}; remove it, so that it is made again",
+        code="online.key-unreadable",
+        at=where,
+        key=key,
+        fault=fault,
+    )
 
 
 def read_events(value: Any) -> list[RecentEvent]:

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import orjson
 
+from endcap import ids
 from endcap.online.base import EVENTS, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted, read_events
 from endcap.online.names import CUSTOMERS, OWNED, customer_owner, session_owner
 from endcap.online.visits import Visits
@@ -213,11 +214,8 @@ def _nothing(shoppers: int, *, degraded: bool) -> LookUp:
 
 
 def _text(id_: str | None) -> str | None:
-    """The id, or None where there is none or it is no text (half a surrogate pair): no store could be asked for it."""
-    try:
-        return id_ if id_ is None or id_.encode() else None
-    except UnicodeEncodeError:
-        return None
+    """The id, or None where there is none, or it is none: no writer has written of it."""
+    return id_ if id_ is not None and ids.fault(id_) is None else None
 
 
 class _Shopper(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from endcap import ids
 from endcap.errors import RequestError
 
-ID_LENGTH = 1024
 _SHOWN = 60
 _COMPARED = 30
 """Names that a wrong one is compared with; each comparison takes some ten microseconds."""
@@ -37,7 +37,7 @@ _ALLOWED = {
     "time": "epoch milliseconds as a whole number, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z",
     "type": "a string",
 }
-_LENGTHS = {"surface": "1 to 64", "type": f"at most {ID_LENGTH}"}
+_LENGTHS = {"surface": "1 to 64", "type": f"at most {ids.LONGEST}"}
 _MESSAGES = ("time", "times", "ahead")
 
 
@@ -143,10 +143,13 @@ def _refusal(error: ErrorDetails, place: tuple[str | int, ...]) -> RequestError:
             at=at,
         )
     if kind in ("string_too_short", "string_too_long"):
-        allowed = _LENGTHS.get(named, f"1 to {ID_LENGTH}")
+        allowed = _LENGTHS.get(named, f"1 to {ids.LONGEST}")
         text = f"{at}: found a text of {len(found):,} characters; allowed: {allowed}"
         return RequestError(text, code="request.wrong-length", at=at, found=len(found), allowed=allowed)
     shown = show(found)
+    if kind == "string_pattern_mismatch":
+        text = f"{at}: found {shown}, with a control character; allowed: {ids.ALLOWED}"
+        return RequestError(text, code="request.control-character", at=at, found=shown, allowed=ids.ALLOWED)
     if kind == "string_unicode":
         text = f"{at}: found {shown}, half of a surrogate pair; allowed: text that UTF-8 can write"
         return RequestError(text, code="request.not-utf8", at=at, found=shown)

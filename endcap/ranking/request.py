@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from endcap import ids
 from endcap.errors import RequestError
 from endcap.ranking.refusal import (
-    ID_LENGTH,
     nearest,
     plain,
     quoted,
@@ -78,10 +78,12 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
+Id = Annotated[str, Field(min_length=1, max_length=ids.LONGEST, pattern=ids.PATTERN)]
+Value = Annotated[str, Field(min_length=1, max_length=ids.LONGEST)]
+"""An attribute's name or value, which no rule of ids binds."""
 IdList = Annotated[list[Id], Field(fail_fast=True)]
 _Number = Annotated[int, Field(ge=EARLIEST_MS)]
-_Text = Annotated[str, Field(max_length=ID_LENGTH), AfterValidator(_milliseconds)]
+_Text = Annotated[str, Field(max_length=ids.LONGEST), AfterValidator(_milliseconds)]
 
 
 class _NumberOrText:
@@ -99,7 +101,7 @@ class Event(_Part):
     item: Id
     time: Annotated[int | None, _NumberOrText()] = None
     """Epoch milliseconds; without times, events count as happening when the request arrives."""
-    type: Annotated[str, Field(max_length=ID_LENGTH)] | None = None
+    type: Annotated[str, Field(max_length=ids.LONGEST)] | None = None
     """An event of a type that the shop does not train on is skipped; without a type it counts."""
 
 
@@ -120,10 +122,17 @@ class RankRequest(_Part):
     session: Id | None = None
     """The visit, whose recent events are looked up where the request brings none: the customer's of this id; without a
     customer, nobody's."""
-    category: Id | None = None
+    category: Value | None = None
     """Only items of this category; the same as `filter` by the attribute `category`."""
     filter: (
-        dict[Id, Annotated[IdList, Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Id | list[Id])]]
+        dict[
+            Value,
+            Annotated[
+                list[Value],
+                Field(min_length=1, fail_fast=True),
+                BeforeValidator(_listed, json_schema_input_type=Value | list[Value]),
+            ],
+        ]
         | None
     ) = None
     """Only items that have, of each of these attributes, one of the values: a text or a list of texts."""

@@ -18,6 +18,7 @@ from endcap.errors import EndcapError
 
 from ..json_log import error_fields
 from ..refused import RefusedError, error_document, passed_on
+from ..request_ids import read_request_id
 from ..tracing import Tracing
 from . import clock, metrics
 from .commit import Batch
@@ -37,7 +38,6 @@ MOST_HELD = 128 << 20
 MOST_DROPPED = 64 << 20
 """Bytes of a body that are read and dropped, so that who sends them can read why it is refused."""
 BODY_SECONDS = 15.0
-MOST_ID = 128
 REQUEST_ID = b"x-request-id"
 PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
 _PERSONS = [name.encode() for name in NAMES]
@@ -126,7 +126,7 @@ class App:
     async def _post(self, kind: int, scope: Json, receive: Receive) -> Answer:
         begun = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request = _request_id(headers.get(REQUEST_ID, b""))
+        request = read_request_id(headers.get(REQUEST_ID, b"")) or str(uuid.uuid4())
         span = None
         if self._tracing is not None:
             parent = {name: headers[name.encode()].decode("latin-1") for name in _CONTEXT if name.encode() in headers}
@@ -320,15 +320,6 @@ async def _checked(kind: int, records: Sequence[Any], request: str) -> tuple[Bat
     if rejected:
         metrics.REJECTED.labels(NAMES[kind]).inc(len(rejected))
     return batch, rejected
-
-
-def _request_id(given: bytes) -> str:
-    """What the gateway, or the shop, calls this request; where nothing fit is given, a new id."""
-    if 0 < len(given) <= MOST_ID:
-        text = given.decode("latin-1")
-        if text.isascii() and text.isprintable():
-            return text
-    return str(uuid.uuid4())
 
 
 def _first(kind: int, rejected: Rejected) -> str:

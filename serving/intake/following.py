@@ -28,6 +28,7 @@ from endcap.online import (
     customer_owner,
     owners_of,
     session_owner,
+    unreadable,
 )
 
 from ..json_log import error_fields
@@ -169,8 +170,7 @@ class Follower:
         # The same again would be passed over again; what it said is in the segments all the same.
         for owner, fault in passed.items():
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
-            own = OnlineStoreError(f"what {owner} did", code="online.key-unreadable", key=owner, fault=fault)
-            self._unreadable(**error_fields(own))
+            self._unreadable(**error_fields(unreadable("events or sets", owner, fault)))
 
     def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
         told = _Told()

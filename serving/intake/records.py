@@ -11,20 +11,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from endcap import ids
 from endcap.errors import UserError
 
 Json = dict[str, Any]
 
-MOST_TEXT = 256
 MOST_LINES = 1000
 MOST_POSITION = 1_000_000
 DAY_MS = 86_400_000
 EARLIEST_MS = 631_152_000_000
 """1990, as of ingest (importing which would double the time to start): what lies before it is in seconds, or wrong."""
 
-TEXTS = f"a text of 1 to {MOST_TEXT} characters without control characters"
 TIMES = "epoch milliseconds as an integer, or ISO 8601 text with a zone, such as 2026-01-31T12:00:00Z"
-ITEMS = f"{TEXTS}; or nothing, where `type` says what happened without one, such as a search"
+ITEMS = f"{ids.ALLOWED}; or nothing, where `type` says what happened without one, such as a search"
 LINE = '{"item": id, "quantity"?: 1, "price"?: 9.95}'
 _OPTIONAL = ("customer", "session", "surface", "ranking_id", "type")
 _EVENT = {"id", "item", "time", *_OPTIONAL}
@@ -139,13 +138,8 @@ def _known(record: Any, keys: set[str], what: str) -> None:
 
 def _needed(record: Json, key: str) -> None:
     text = record.get(key)
-    # isprintable is quick and too strict; what it refuses is looked at again.
-    if type(text) is not str or not 0 < len(text) <= MOST_TEXT or not (text.isprintable() or _plain(text)):
-        _wrong(record, key, TEXTS)
-
-
-def _plain(text: str) -> bool:
-    return not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in text)
+    if type(text) is not str or ids.fault(text) is not None:
+        _wrong(record, key, ids.ALLOWED)
 
 
 def _time(given: Any, now: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
-from endcap.online import Fault
+from endcap.online import Fault, unreadable
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.lookups import Lookups, asks_store, without_store
 
@@ -51,8 +51,7 @@ class UnreadableKeys:
 
     def __call__(self, where: str, key: str, fault: Fault) -> None:
         self._metrics.unreadable(fault)
-        own = OnlineStoreError(f"{where} of {key}", code="online.key-unreadable", at=where, key=key, fault=fault)
-        self._seldom(**error_fields(own))
+        self._seldom(**error_fields(unreadable(where, key, fault)))
 
 
 class Engine:

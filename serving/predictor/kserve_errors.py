@@ -21,10 +21,11 @@ from starlette.exceptions import HTTPException
 
 from endcap.errors import RequestError
 
+from ..bodies import invalid_v2
 from ..names import REQUEST_ID
 from ..nowhere import LISTED, PATHS
 from ..refused import RefusedError, error_body, passed_on
-from .bodies import invalid_v2
+from ..request_ids import read_request_id
 from .lane import failed
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
@@ -49,7 +50,7 @@ def _handler(
         refusal = read(error)
         if refusal.code in _NOWHERE:
             refusal.fields = {**refusal.fields, **served}
-        identity = request.headers.get(REQUEST_ID)
+        identity = read_request_id(request.headers.get(REQUEST_ID, ""))
         headers = {**refusal.headers, **({REQUEST_ID: identity} if identity else {})}
         return Response(error_body(refusal), refusal.status, headers, "application/json")
 

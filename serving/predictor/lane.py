@@ -17,12 +17,7 @@ import orjson
 from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
 
-from ..json_log import error_fields
-from ..names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
-from ..refused import RefusedError, error_body
-from ..seldom import Seldom
-from ..tracing import Tracing
-from .bodies import (
+from ..bodies import (
     INPUTS,
     OUTPUTS,
     Json,
@@ -31,9 +26,14 @@ from .bodies import (
     v1_answer,
     v1_instances,
     v2_answer,
+    v2_body,
     v2_instances,
-    v2_request,
 )
+from ..json_log import error_fields
+from ..names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
+from ..refused import RefusedError, error_body
+from ..seldom import Seldom
+from ..tracing import Tracing
 from .engine import ONLINE_STORE, Engine, Ranked, ranking_id
 from .metrics import Metrics, exposition
 from .reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
@@ -207,7 +207,7 @@ def _v1_question(engine: Engine, body: bytes) -> _Question:
 
 
 def _v2_question(engine: Engine, body: bytes) -> _Question:
-    request = v2_request(read_json(body))
+    request = v2_body(read_json(body))
     if request.outputs or request.parameters:
         # It may ask for binary tensors, or for what there is not: KServe knows how to answer that.
         raise _ForKServeError(body)

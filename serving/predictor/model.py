@@ -14,8 +14,7 @@ from kserve.protocol.dataplane import DataPlane
 from endcap.errors import RequestError
 from endcap.ranking import RankRequest
 
-from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
-from .bodies import (
+from ..bodies import (
     INPUTS,
     OUTPUTS,
     RANKING_TENSOR,
@@ -25,8 +24,10 @@ from .bodies import (
     read_json,
     v1_instances,
     v2_instances,
-    v2_request,
 )
+from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
+from ..request_ids import read_request_id
+from .bodies import v2_request
 from .engine import Engine
 from .health import Health
 from .lane import answer_headers, parsed
@@ -60,7 +61,9 @@ class RankingModel(Model):
             instances = v2_instances([Tensor(one.name, one.datatype, one.shape, one.data) for one in v2.inputs])
         named = headers.get(VARIANT_HEADER)
         variant = named if named in VARIANTS else self._engine.served.variant
-        return Call(parsed(self._engine, instances), headers.get(REQUEST_ID) or new_id(), variant, v2)
+        return Call(
+            parsed(self._engine, instances), read_request_id(headers.get(REQUEST_ID, "")) or new_id(), variant, v2
+        )
 
     async def predict(
         self, payload: Call, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None

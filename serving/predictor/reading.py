@@ -11,6 +11,7 @@ from typing import Any
 
 from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
 from ..refused import RefusedError
+from ..request_ids import read_request_id
 
 MAX_BODY = 16 * 2**20
 SMALL = 64 * 2**10
@@ -19,7 +20,6 @@ MOST_HELD = 8 * MAX_BODY
 """Bytes of larger bodies that are being read at a time."""
 BODY_PATIENCE = 10.0
 """Seconds that a body may take to arrive."""
-LONGEST_ID = 256
 _VARIANTS = {name.encode(): name for name in VARIANTS}
 _random = random.Random()  # noqa: S311 (nobody gains by guessing it)
 _TRACE = ("traceparent", "tracestate")
@@ -55,8 +55,7 @@ def new_id() -> str:
 
 def read_head(scope: Scope) -> Head:
     found = {name: value for name, value in scope["headers"] if name in _WANTED}
-    given = found.get(_ID, b"").decode("latin-1")
-    known = given if 0 < len(given) <= LONGEST_ID else None
+    known = read_request_id(found.get(_ID, b""))
     length = found.get(_LENGTH, b"")
     return Head(
         id=known or new_id(),

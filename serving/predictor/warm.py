@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
+from ..bodies import REQUEST_TENSOR, Json
 from .batcher import SLICE
-from .bodies import REQUEST_TENSOR, Json
 from .engine import Engine
 from .lane import App
 from .metrics import Metrics

@@ -36,7 +36,7 @@ OTHER_IDS = [
     *("", " ", "\t", " \t ", "\u00a0", "\u3000", "NULL", "(not set)", "nan", "NaN", "inf", "-Infinity"),
     *("123.0", "-7.00", "1.2E+08", "1E+8", "1.2345678E7", "1.0E10", "1.5e-3", "[1, 2]", '{"a": 1}'),
 ]
-DOUBTFUL_IDS = [" \tb", " b", "[b]", "{b}", "ábc", "â", "ã", "1.0x"]
+DOUBTFUL_IDS = ["  b", " b", "[b]", "{b}", "ábc", "â", "ã", "1.0x"]
 """Ids all the same, each of which may send a batch to SQL."""
 TEXTS = {
     "iso": [

@@ -33,7 +33,7 @@ BAD: list[tuple[str, Any, str, str, str | None]] = [
     ("events", {"id": 7}, "wrong-value", "id", "7"),
     ("events", {"item": None}, "wrong-value", "item", "nothing"),
     ("events", {"item": "", "type": "search"}, "wrong-value", "item", "''"),
-    ("events", {"item": "x" * 257}, "wrong-value", "item", f"'{'x' * 40}…' of 257"),
+    ("events", {"item": "x" * 1025}, "wrong-value", "item", f"'{'x' * 40}…' of 1,025"),
     ("events", {"item": "a\x00b"}, "wrong-value", "item", r"'a\x00b'"),
     ("events", {"session": None}, "owner-missing", "customer, session", None),
     ("events", {"type": ["view"]}, "wrong-value", "type", "a list"),

@@ -7,9 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 
 import httpx
+import pyarrow as pa
 import pytest
 
+from endcap.deploy.forbidden import Forbidden
+from endcap.deploy.terms import ruled
+from endcap.deploy.variants import say_terms, terms_said
+from endcap.errors import RequestError
+from endcap.features.vocabulary import Vocabulary
+from endcap.rules import Catalogue, Rulebook
+from endcap.spec.rules import Rules
 from endcap_serving import fallback
+from endcap_serving.bodies import v2_body
 from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from endcap_serving.predictors import free_port
@@ -59,6 +68,7 @@ def fresh(envoy: Envoy, backend: Backend) -> Callable[[Terms], None]:
 
 
 def ask(client: httpx.Client, **instance: object) -> httpx.Response:
+    instance = instance if "item" in instance else {"items": [], **instance}
     return client.post(PREDICT, json={"instances": [instance]}, headers={SHOPPER_HEADER: "s1", "x-request-id": "r1"})
 
 
@@ -171,11 +181,125 @@ def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> Non
     assert ask(client, surface="home").json()["predictions"][0]["surface"] == "home"
     two = client.post(f"/shoes{PREDICT}", json={"instances": [{"items": []}, {"customer": "c"}]}).json()["predictions"]
     assert [one["ranking_id"].rpartition(".")[2] for one in two] == ["0", "1"]
-    texts = [json.dumps({"k": 1}), json.dumps({"k": 1, "exclude": ["p1"]})]
+    texts = [json.dumps({"items": [], "k": 1}), json.dumps({"items": [], "k": 1, "exclude": ["p1"]})]
     tensor = {"name": "request", "shape": [2], "datatype": "BYTES", "data": texts}
     (output,) = client.post(INFER, json={"inputs": [tensor]}).json()["outputs"]
     assert (output["name"], output["shape"], output["datatype"]) == ("ranking", [2], "BYTES")
     assert [json.loads(text)["items"][0]["item"] for text in output["data"]] == ["p1", "p2"]
+
+
+ATTRIBUTES = pa.table({"item": [f"i{at}" for at in range(300)], "season": ["summer", "winter", None] * 100})
+RULES = Rules.model_validate(
+    {
+        "attributes": [
+            {"name": "no-winter", "attribute": "season", "never": ["winter"], "surfaces": ["home"]},
+            {"name": "summer-only", "attribute": "season", "only": ["summer"], "surfaces": ["beach"]},
+        ],
+    }
+)
+
+
+def test_what_rules_forbid_on_a_surface_is_neither_listed_nor_taken_as_a_candidate() -> None:
+    """As the rulebook says of each item and surface, except that the list may leave out a few more."""
+    vocabulary = Vocabulary([f"i{at}" for at in range(300)])
+    book = Rulebook(vocabulary, ATTRIBUTES, Catalogue(RULES, ATTRIBUTES, frozenset(["i0", "gone", "i7"])))
+    made = ruled(Terms(k=1000), vocabulary.ids, book)
+    said = say_terms(made)
+    assert len(json.dumps(said)) < 160 << 10
+    assert terms_said(said) == made
+    assert Terms.from_json(json.loads(json.dumps(made.to_json()))) == made
+    candidates = [*vocabulary.ids, "gone", "new"]
+    for surface in (None, "home", "beach", "another"):
+        about = {} if surface is None else {"surface": surface}
+        for more in ({}, {"candidates": candidates}):
+            status, _, body = answer_to({"items": [], **about, **more}, made)
+            assert status == 200
+            shown = [one["item"] for one in json.loads(body)["predictions"][0]["items"]]
+            assert [item for item in shown if book.why(item, surface) is not None] == [], surface
+            right = [item for item in candidates if book.why(item, surface) is None]
+            assert len(shown) > (0.9 * len(right) if more and surface != "beach" else 90), surface
+
+
+def answer_to(instance: dict[str, object], terms: Terms) -> tuple[int, dict[str, str], bytes]:
+    return fallback.answer(PREDICT, {}, json.dumps({"instances": [instance]}).encode(), {"shoes": terms})
+
+
+def test_what_is_forbidden_is_never_missed_however_little_room_there_is() -> None:
+    items = [f"item-{number}" for number in range(20_000)]
+    for most in (0, 100, 10_000, 48 << 10):
+        forbidden = Forbidden.of(items, most)
+        assert all(map(forbidden.holds, items))
+        others = sum(forbidden.holds(f"other-{number}") for number in range(10_000))
+        assert others < 200 or most < 20_000
+    assert not Forbidden.of([], 100).holds("a")
+
+
+def test_terms_of_the_first_release_are_read_and_spoilt_ones_list_nothing() -> None:
+    old = {"endcap.dev/timeout": "2"}
+    key = next(name for name in say_terms(LISTED) if name.endswith("popular"))
+    read = terms_said({**old, key: '{"k":2,"items":["a","b"]}'})
+    assert (read.popular, read.on("home"), read.admits("home", ["x"])) == (("a", "b"), ("a", "b"), ["x"])
+    for never in ('[["",{"bits":"\\u0000","hashes":1}]]', '[["",{"bits":"00","hashes":0}]]', "[1]", '{"a":1}', "5"):
+        assert not terms_said({key: '{"k":2,"items":["a"],"never":' + never + "}"}).offers_list
+    assert Terms.from_json({"timeout": 2.0, "k": 3, "popular": ["a"]}) == Terms(2.0, 3, ("a",))
+
+
+V2_CHANGES: list[dict[str, object]] = [
+    *({"id": value} for value in (None, "", "i", 5, {"a": 1}, ["i"], True)),
+    *({"parameters": value} for value in (None, {}, {"a": {"b": 1}}, {"a": None}, 5, {"a": 1.5})),
+    *({"outputs": value} for value in (None, [], [{}], [{"name": "ranking"}], [{"name": 1}], {}, "ranking")),
+    *({"inputs": value} for value in (None, [], {}, [1], [{}], "x")),
+]
+TENSOR: dict[str, object] = {"name": "request", "shape": [1], "datatype": "BYTES", "data": ['{"items":[]}']}
+TENSOR_CHANGES: list[dict[str, object]] = [
+    *({"name": value} for value in ("requests", None, 5)),
+    *({"shape": value} for value in ([1, 1], ["1"], [2], [], [1.5], "1", [True])),
+    *({"datatype": value} for value in ("FP32", None, 5)),
+    *({"data": value} for value in ([], ["{"], [{}], [[]], "{}", None, ['{"items":[]}'] * 2, [5], ["[]"], ['{"a":1}'])),
+    *({"parameters": value} for value in ({"binary_data_size": 5}, {"a": []}, 5)),
+]
+
+
+def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
+    """Every pair of changes: the quick class takes what KServe's own takes, and says the same of the rest."""
+    from endcap_serving.predictor.bodies import v2_request
+
+    changed = [{**TENSOR, **one} for one in [{}, *TENSOR_CHANGES]]
+    bodies = [{"inputs": [tensor], **change} for tensor in changed for change in [{}, *V2_CHANGES]]
+    taken = 0
+    for body in bodies:
+        seen: list[object] = []
+        for read in (v2_request, v2_body):
+            try:
+                seen.append(read(body).model_dump())
+            except RequestError as error:
+                seen.append(error.to_json())
+        assert seen[0] == seen[1], body
+        status, headers, _ = fallback.answer(INFER, {}, json.dumps(body).encode(), {"shoes": LISTED})
+        assert headers[VARIANT_HEADER] == "fallback"
+        assert status == 200 or "code" in seen[0] or status == 400, body
+        assert status == 400 or "code" not in seen[0], body
+        taken += status == 200
+    assert taken > 20
+
+
+def test_no_answer_of_the_list_server_says_that_it_is_the_stables(envoy: Envoy, client: httpx.Client) -> None:
+    envoy.apply(Split(Upstream("away", free_port()), terms=LISTED))
+    nested = {"id": {"a": 1}, "inputs": [TENSOR]}
+    for path, body, status, code in (
+        (INFER, nested, 400, "predictor.v2-body-invalid"),
+        (f"/shoes{INFER}", nested, 400, "predictor.v2-body-invalid"),
+        (PREDICT, {"instances": [{}]}, 400, "request.not-one-session"),
+        (f"/shoes{PREDICT}", {"instances": []}, 400, "predictor.instances-count"),
+        (PREDICT, {"instances": [{"items": []}], "k": 1}, 400, "predictor.body-key-unknown"),
+        (INFER, {"id": "mine", "inputs": [TENSOR], "parameters": {"binary_data_output": True}}, 503, None),
+        ("/v2/models/shoes", {}, 503, "gateway.no-predictor"),
+    ):
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.headers[VARIANT_HEADER]) == (status, "fallback"), path
+        assert code is None or answer.json()["code"] == code, path
+    answer = client.post(INFER, json={"id": "mine", "inputs": [TENSOR]}).json()
+    assert (answer["id"], answer["model_name"], answer["model_version"]) == ("mine", "shoes", "fallback")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +310,9 @@ def test_the_list_honours_what_it_can(envoy: Envoy, client: httpx.Client) -> Non
         (b'{"instances": {}}', "predictor.instances-not-list", {"at": "instances"}),
         (b'{"instances": []}', "predictor.instances-count", {"found": 0, "least": 1, "most": 1024}),
         (b'{"instances": [1]}', "request.wrong-type", {"instance": 0, "at": "request"}),
-        (b'{"instances": [{"k": 0}]}', "request.out-of-range", {"instance": 0, "at": "k", "found": 0, "least": 1}),
-        (b'{"instances": [{}, {"candidates": "p1"}]}', "request.wrong-type", {"instance": 1, "at": "candidates"}),
-        (b'{"instances": [{"exclude": [1]}]}', "request.wrong-type", {"instance": 0, "at": "exclude"}),
+        (b'{"instances": [{"items": [], "k": 0}]}', "request.out-of-range", {"instance": 0, "at": "k", "least": 1}),
+        (b'{"instances": [{"item": "a", "candidates": "p1"}]}', "request.wrong-type", {"at": "candidates"}),
+        (b'{"instances": [{"items": [], "exclude": [1]}]}', "request.wrong-type", {"instance": 0, "at": "exclude.0"}),
         (b"[" * 100_000, "predictor.body-not-json", {}),
     ],
 )
