@@ -121,7 +121,7 @@ def _with_lists(terms: Terms, package: Path) -> Terms:
 def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
     """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
     ids = list(ids)
-    named = sorted({surface for rule in book.rules.attributes for surface in rule.surfaces or ()})
+    named = book.surfaces
     masks = {surface: book.allowed(surface) for surface in (None, *named)}
     everywhere = _first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
     known = set(ids)

@@ -56,8 +56,9 @@ class Rulebook:
         self._taken: dict[tuple[int, ...], NDArray[np.uint16]] = {}
         self._allowed: dict[tuple[int, ...], Bools] = {}
         self._names = ["", BLACKLIST, STOCK, *(rule.name for rule in self.rules.attributes)]
-        named = {surface for rule in self.rules.attributes for surface in rule.surfaces or ()}
-        self._holdings = {surface: _holding(self.rules, surface) for surface in (None, *sorted(named))}
+        self.surfaces = sorted({surface for rule in self.rules.attributes for surface in rule.surfaces or ()})
+        """Those that rules name."""
+        self._holdings = {surface: _holding(self.rules, surface) for surface in (None, *self.surfaces)}
 
     @property
     def attributes(self) -> Mapping[str, Collection[str]]:

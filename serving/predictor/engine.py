@@ -61,6 +61,7 @@ class Engine:
         """lookups: what asks the online store; None where there is none."""
         self.served = served
         self.ranker = ranker
+        metrics.surfaces.know(ranker.rulebook.surfaces)
         self._metrics = metrics
         self._lookups = lookups
         self._without_store = Seldom(log, logging.WARNING, "rankings are made without the online store")

@@ -17,15 +17,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from endcap.devices import Lack, Request
 
+from .surfaces import NO_SURFACE, Surfaces
+
 SECONDS = [
     *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),
     *(0.04, 0.05, 0.065, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0),
 ]
 """Fine, because a coarse histogram does not show that a latency doubled."""
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128]
-NO_SURFACE, OTHER_SURFACE = "none", "other"
-MOST_SURFACES = 50
-"""Label values that callers can make; further surfaces are counted as `other`."""
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -34,7 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._on = True
-        self._surfaces: set[str] = set()
+        self.surfaces = Surfaces()
         self._requests = _Children(
             Counter("endcap_requests", "Calls, by status and by the first request's surface", ["status", "surface"])
         )
@@ -79,7 +78,7 @@ class Metrics:
         """A call was answered: with so many rankings, each for a surface."""
         if not self._on:
             return
-        names = [self._surface(name) for name in surfaces] or [NO_SURFACE]
+        names = [self.surfaces.label(name) for name in surfaces] or [NO_SURFACE]
         self._requests[str(status), names[0]].inc()
         if status != 200:
             return
@@ -136,13 +135,6 @@ class Metrics:
         """request: what the pod was given. lack: what it does not see of that."""
         missing = 0 if lack is None else request.count - lack.fields["seen"]
         self._gpus.labels(request.resource, "" if lack is None else lack.fields["cause"]).set(missing)
-
-    def _surface(self, name: str | None) -> str:
-        if name is None:
-            return NO_SURFACE
-        if name not in self._surfaces and len(self._surfaces) < MOST_SURFACES:
-            self._surfaces.add(name)
-        return name if name in self._surfaces else OTHER_SURFACE
 
 
 class _Children(dict[tuple[str, ...], Any]):

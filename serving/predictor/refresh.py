@@ -66,6 +66,7 @@ class Refresh:
             rankers = [engine.ranker.with_catalogue(found) for engine in self._engines]
             for engine, ranker in zip(self._engines, rankers, strict=True):
                 engine.ranker = ranker
+                self._metrics.surfaces.know(ranker.rulebook.surfaces)
             self._metrics.refreshed("taken")
             told = {"catalogue": found.version, "items": found.items.num_rows, "blacklist": len(found.blacklist)}
             log.info("a new catalogue is in use", extra={**told, "made": found.made})

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from endcap.online import OnlineStore, RecentEvent, open_online
 from endcap.rules import Catalogue, publish_catalogue
 from endcap.spec.rules import Rules
+from endcap_serving.predictor.surfaces import OFTEN
 from endcap_serving.predictors import free_port
 from tests.online.servers import RedisServer, SlowProxy
 
@@ -198,6 +199,8 @@ def test_a_new_catalogue_is_followed_and_a_damaged_one_is_not(predictor: Running
 
 def test_metrics_count_by_status_and_by_a_bounded_set_of_surfaces(predictor: Running) -> None:
     count = "endcap_requests_total"
+    for _ in range(OFTEN):
+        predictor.ask(items=[], k=1, surface="home")
     before = predictor.metric(count, status="200", surface="home"), predictor.metric(count, status="400")
     rankings, latency = predictor.metric("endcap_rankings_total"), predictor.metric("endcap_request_seconds_count")
     predictor.client.post(PATH, json={"instances": [{"items": [], "surface": "home"}, {"items": []}]})
@@ -208,11 +211,15 @@ def test_metrics_count_by_status_and_by_a_bounded_set_of_surfaces(predictor: Run
     assert predictor.metric("endcap_request_seconds_count") == latency + 1
     assert predictor.metric("endcap_batch_requests_sum") >= rankings + 2
     assert predictor.metric("endcap_model_info", model="shoes", version="12", variant="stable") == 1
-    for number in range(80):
-        predictor.ask(items=[], k=1, surface=f"page {number}")
-    surfaces = {line.split('surface="')[1].split('"')[0] for line in _lines(predictor, "endcap_rankings_total{")}
-    assert len(surfaces) <= 52
-    assert "other" in surfaces
+    series = len(_lines(predictor, "endcap_"))
+    for number in range(100):
+        odd = f'page {number} "\\\n'
+        predictor.client.post(
+            PATH, json={"instances": [{"items": [], "k": 1, "surface": f"{odd}{at}"} for at in range(10)]}
+        )
+        predictor.client.post(f"/v1/models/none-{number}:predict", json={})
+        predictor.client.request(f"ODD{number}", f"/v2/models/shoes/{number}", headers={"x-endcap-variant": odd[:7]})
+    assert len(_lines(predictor, "")) and len(_lines(predictor, "endcap_")) <= series + 4  # `other`, and statuses
 
 
 def _lines(predictor: Running, start: str) -> list[str]:
