@@ -214,12 +214,11 @@ def test_metrics_count_by_status_and_by_a_bounded_set_of_surfaces(predictor: Run
     series = len(_lines(predictor, "endcap_"))
     for number in range(100):
         odd = f'page {number} "\\\n'
-        predictor.client.post(
-            PATH, json={"instances": [{"items": [], "k": 1, "surface": f"{odd}{at}"} for at in range(10)]}
-        )
+        instances = [{"items": [], "k": 1, "surface": f"{odd}{at}"} for at in range(10)]
+        predictor.client.post(PATH, json={"instances": instances})
         predictor.client.post(f"/v1/models/none-{number}:predict", json={})
-        predictor.client.request(f"ODD{number}", f"/v2/models/shoes/{number}", headers={"x-endcap-variant": odd[:7]})
-    assert len(_lines(predictor, "")) and len(_lines(predictor, "endcap_")) <= series + 4  # `other`, and statuses
+        predictor.client.request(f"ODD{number}", f"/v2/models/{number}", headers={"x-endcap-variant": f"v{number}"})
+    assert len(_lines(predictor, "endcap_")) <= series + 4  # `other`, and statuses
 
 
 def _lines(predictor: Running, start: str) -> list[str]:
