@@ -54,6 +54,8 @@ class BucketOutlet:
         name, prefix = split_address(address)
         self._bucket, self._prefix = Bucket(name, from_environment()), f"{prefix}/" if prefix else ""
         self._draft = staging / ".sending.parquet"
+        # Of a process that was killed as it sent.
+        self._draft.unlink(missing_ok=True)
         self._bucket.check(f"{self._prefix}.endcap")
 
     def put(self, name: str, table: pa.Table) -> None:
