@@ -56,7 +56,7 @@ class Terms:
                 "popular": tuple(map(str, said.get("popular", ()))),
                 "listed": tuple((str(surface), tuple(map(str, items))) for surface, items in said.get("listed", ())),
                 "closed": tuple(map(str, said.get("closed", ()))),
-                "never": tuple((str(surface), Forbidden.read(**one)) for surface, one in said.get("never", ())),
+                "never": tuple((str(surface), Forbidden.read(**bits)) for surface, bits in said.get("never", ())),
             }
         )
 
@@ -150,11 +150,11 @@ def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
 
 def _first(ids: Iterable[str]) -> tuple[str, ...]:
     """The first ones, as far as there is room."""
-    found: list[str] = []
+    first: list[str] = []
     room = LIST_BYTES
     for item in ids:
         room -= len(json.dumps(item, ensure_ascii=False).encode()) + 1
-        if room < 0 or len(found) == POPULAR:
+        if room < 0 or len(first) == POPULAR:
             break
-        found.append(item)
-    return tuple(found)
+        first.append(item)
+    return tuple(first)

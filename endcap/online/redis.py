@@ -272,14 +272,14 @@ def _each(
     faults: dict[tuple[str, str], Fault],
 ) -> list[Read]:
     """What is read of each list; nothing where that cannot be, which is noted among the faults."""
-    found = []
+    readings = []
     for value, place in zip(lists, places, strict=False):
         try:
-            found.append(read(value))
+            readings.append(read(value))
         except ValueError:
             faults[place] = "unreadable"
-            found.append(read([]))
-    return found
+            readings.append(read([]))
+    return readings
 
 
 def _bucket(key: str) -> int:

@@ -50,8 +50,8 @@ def frame(kind: int, hashes: Sequence[int], lines: Sequence[bytes]) -> bytes:
 
 def _head_check(kind: int, count: int, length: int) -> bytes:
     """Never three zeros, which stand for a frame that has no such check."""
-    found = zlib.crc32(struct.pack("<BII", kind, count, length)) & 0xFFFFFF
-    return (found or 1).to_bytes(3, "little")
+    check = zlib.crc32(struct.pack("<BII", kind, count, length)) & 0xFFFFFF
+    return (check or 1).to_bytes(3, "little")
 
 
 @dataclass(frozen=True)

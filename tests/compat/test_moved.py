@@ -70,6 +70,8 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     first = store_in(folder)
     spec: Recommender = load(folder / "next.yaml").recommender
     known = open_registry(None, first).versions("next")
+    # What the list must not show came after release 0.1.0: its state gets that with the next deployment.
+    deploy(spec, "2", first)
     state = set_share("next", 0.5, first)
     assert addresses(first.read_document("deployments/next")) == {one.package for one in known}
     # What a release before wrote after it was moved: both addresses, and no list of places.

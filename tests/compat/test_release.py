@@ -137,7 +137,12 @@ def test_the_deployment_goes_on_and_a_new_version_on_top(folder: Path) -> None:
     state = read_state("next", store)
     assert (state.stable.version, state.canary and state.canary.version) == ("1", "2")
     assert (state.canary and state.canary.share, state.terms.k) == (0.2, 5)
-    assert deploy(spec, "2", store) == state  # the same again changes nothing
+    # The same again changes nothing, but that the list knows now what rules forbid among candidates.
+    again = deploy(spec, "2", store)
+    assert again is not None
+    assert (again.terms.popular, again.terms.k) == (state.terms.popular, state.terms.k)
+    assert again.model_copy(update={"terms": state.terms, "changed": state.changed}) == state
+    assert deploy(spec, "2", store) == again
     assert set_share("next", 0.5, store).salt == state.salt
     open_registry(None, store).promote("next", "2")
     promoted = deploy(spec, "2", store)

@@ -195,7 +195,7 @@ def test_a_request_id_goes_from_the_header_into_the_rows_and_the_log(tmp_path: P
         assert answer.headers["x-request-id"] == "abc-123"
         impression: dict[str, Any] = {"id": "i1", "ranking_id": "abc.0", "item": "p1", "position": 3, "surface": "home"}
         server.post("impressions", impression, **{"x-request-id": "def"})
-        assert len(server.post("events", event("e2"), **{"x-request-id": "x" * 200}).headers["x-request-id"]) == 36
+        assert len(server.post("events", event("e2"), **{"x-request-id": "x" * 300}).headers["x-request-id"]) == 36
         assert server.post("orders", {"id": "o"}, **{"x-request-id": "wrong-1"}).status_code == 400
         # Asked to end it answers what it has, seals it, and ends well.
         begun = time.monotonic()

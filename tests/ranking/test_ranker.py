@@ -58,7 +58,7 @@ def test_unknown_items_are_skipped_and_counted() -> None:
 
 
 def test_ids_of_any_letters_are_written_as_they_are() -> None:
-    odd = ['"', '","', "\\", 'a","b\\', "'", "{}],:\n\u2028é"]
+    odd = ['"', '","', "\\", 'a","b\\', "'", "{}],: \u2028é"]
     for request in ({"candidates": [*odd, "b"], "k": 9}, {"k": 9}):
         model = Ranker(FixedScores(TABLE), Vocabulary(odd[:5]), pa.table({"item": odd[:5]}))
         answer = model.rank([RankRequest(items=[odd[0]], **request)])[0]

@@ -39,7 +39,7 @@ def test_a_request_without_events_leaves_them_to_the_online_store(named: dict[st
 
 
 def test_odd_characters_in_ids_are_kept() -> None:
-    odd = ['a"b', "ü\n", "日本 ', ;"]
+    odd = ['a"b', "ü\u2028", "日本 ', ;"]
     assert parse({"items": odd}).items == odd
 
 
