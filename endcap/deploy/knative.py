@@ -14,6 +14,7 @@ from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
 from endcap.deploy.steps import Step, mark, percent, said_of, target_of, version_of
+from endcap.deploy.tls import check_mode
 from endcap.deploy.variants import (
     CANARY,
     REPLACES,
@@ -32,7 +33,11 @@ Json = dict[str, Any]
 
 
 def plan(recommender: Recommender, desired: Deployment, live: Json | None, namespace: str, *, room: bool) -> Step:
-    """The next step from what is there. room: whether one more predictor fits on the nodes, as far as known."""
+    """The next step from what is there. room: whether one more predictor fits on the nodes, as far as known.
+
+    Raises UserError for predictors that are to speak TLS.
+    """
+    check_mode(recommender.serving.kubernetes)
     at = _At(recommender, desired, live, namespace)
     stable, canary = desired.stable, desired.canary
     if not at.rolled:

@@ -12,6 +12,7 @@ from typing import Any
 from endcap import __version__, devices
 from endcap.cluster.security import USER, container_security
 from endcap.deploy.state import Target
+from endcap.deploy.tls import PORT, Speech, wanted
 from endcap.deploy.variants import (
     MASK,
     MODE,
@@ -36,7 +37,6 @@ ONLINE_SECRET = "endcap-online"  # noqa: S105 (a name)
 """The Secret that holds the online store's address, where the manifests' runtime looks for it."""
 NAMED = "{{.Name}}"
 """KServe fills in the InferenceService's name."""
-PORT = 8080
 PACKAGE = "/mnt/models"
 """Where KServe lays the package."""
 DRAIN_WAIT = 5
@@ -110,8 +110,10 @@ def shadow_service(
     # the runtime's, where the last one counts.
     model["args"] = ["--model-name", recommender.name]
     model["readinessProbe"] = _readiness_probe(recommender.name)
-    pods = {"model": model, **_pod(serving, serving, mode, name), "minReplicas": 1, "maxReplicas": 1}
-    predictor = {**pods, "annotations": {**_marks(pods, shadow), **SHADOW_MASK}}
+    speech = wanted(serving, mode)
+    pods = {"model": speech.model(model), **_pod(serving, serving, mode, name), **speech.pod}
+    pods |= {"minReplicas": 1, "maxReplicas": 1}
+    predictor = {**pods, "annotations": {**_marks(pods, shadow), **SHADOW_MASK, **speech.said}}
     metadata = _metadata(name, namespace, {**labels(recommender.name), "app.kubernetes.io/component": "shadow"})
     if owner is not None:
         there = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
@@ -146,39 +148,47 @@ def probe(recommender: Recommender, namespace: str, target: Target) -> Json:
     return service
 
 
-def predictor(recommender: Recommender, mode: Mode, target: Target, *, named: bool = True) -> Json:
+def predictor(
+    recommender: Recommender, mode: Mode, target: Target, *, named: bool = True, speech: Speech | None = None
+) -> Json:
     """The predictor of a version. named: under a name of the version's own, which Standard mode needs for a canary.
+    speech: left out: as the spec says.
 
     Raises UserError where the package lies in a folder of some machine.
     """
     serving = recommender.serving.kubernetes
+    speech = wanted(serving, mode) if speech is None else speech
     pods = {
         **({"name": predictor_name(target)} if mode == "Standard" and named else {}),
-        "model": _model(serving, serving, target),
+        "model": speech.model(_model(serving, serving, target)),
         **_pod(serving, serving, mode, recommender.name),
+        **speech.pod,
     }
     scaling = _scaling(serving, mode)
     # Knative makes a revision of either; a Deployment's pods go on when only their number changes.
     template = {**pods, **scaling} if mode == "Knative" else pods
-    return {**pods, **scaling, "annotations": _marks(template, target)}
+    return {**pods, **scaling, "annotations": {**_marks(template, target), **speech.said}}
 
 
-def canary_entry(recommender: Recommender, target: Target, share: float) -> Json:
+def canary_entry(recommender: Recommender, target: Target, share: float, *, speech: Speech | None = None) -> Json:
     """Standard: the canary beside the stable predictor.
 
     KServe lays it over the stable's: what is to differ must be said, and keys of a mapping cannot be taken away.
     It scales by nothing: its pods are the share of `replicas.min`, at least one.
     """
     serving = recommender.serving.kubernetes
+    speech = wanted(serving, "Standard") if speech is None else speech
     pod = serving.canary or serving
     if serving.gpu is not None and pod.gpu is None:
         pod = pod.model_copy(update={"gpu": serving.gpu.model_copy(update={"count": 0})})
     rendered = {
         "name": predictor_name(target),
-        "model": _model(serving, pod, target),
+        "model": speech.model(_model(serving, pod, target)),
         **_pod(serving, pod, "Standard", recommender.name),
+        **speech.pod,
     }
-    marked = {**rendered, "minReplicas": canary_pods(serving, share), "annotations": _marks(rendered, target)}
+    annotations = {**_marks(rendered, target), **speech.said}
+    marked = {**rendered, "minReplicas": canary_pods(serving, share), "annotations": annotations}
     return {"predictor": marked, "trafficPercent": round(100 * share)}
 
 

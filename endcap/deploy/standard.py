@@ -7,14 +7,25 @@ deletes what is no longer named in the same moment, so a version that replaces t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
-from endcap.deploy.steps import WEIGHTS, Step, mark, percent, said_of, target_of, version_of
-from endcap.deploy.variants import CANARY, SALT, SHARE, STABLE, canary_is_ready, condition, say_terms, share_of
+from endcap.deploy.steps import WEIGHTS, Step, changes, mark, percent, said_of, target_of, version_of
+from endcap.deploy.tls import Speech, between, said_between
+from endcap.deploy.variants import (
+    CANARY,
+    SALT,
+    SHARE,
+    STABLE,
+    canary_is_ready,
+    condition,
+    predictor_service,
+    say_terms,
+    share_of,
+)
 from endcap.errors import UserError
 from endcap.spec import Recommender
 
@@ -32,10 +43,24 @@ def plan(
 ) -> Step:
     """The next step from what is there.
 
+    Predictors that are to speak otherwise do both first, until all of their pods are such (tls.py).
+
     canaries: whether this release of KServe knows canary predictors. deployments: KServe's Deployments by name; None
     where they may not be read. Raises UserError for a canary that the release cannot have.
     """
     at = _At(recommender, desired, live, namespace, canaries, deployments)
+    speech = between(recommender.serving.kubernetes, at.predictor)
+    if speech is None:
+        return _plan(at)
+    both = replace(at, speech=speech, said=said_between(at.predictor))
+    step = _plan(both)
+    if step.done and not changes(step, live) and both.all_are_new(step):
+        return _plan(at)
+    return replace(step, words=f"{step.words}; pods also speak {'TLS' if at.tls else 'without TLS'}", done=False)
+
+
+def _plan(at: _At) -> Step:
+    recommender, desired, canaries = at.recommender, at.desired, at.named
     stable, canary = desired.stable, desired.canary
     if canary is not None and not canaries:
         raise UserError(
@@ -77,6 +102,15 @@ class _At:
     namespace: str
     named: bool
     deployments: Mapping[str, Json] | None
+    speech: Speech | None = None
+    """None: as the spec says."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Of how the gateway goes on meanwhile."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether predictors are to speak TLS in the end."""
+        return self.recommender.serving.kubernetes.tls is not None
 
     @property
     def predictor(self) -> Json:
@@ -122,6 +156,18 @@ class _At:
         deployment = self.deployments.get(name)
         return deployment is not None and _rolled_out(deployment, mark(rendered, TEMPLATE))
 
+    def all_are_new(self, step: Step) -> bool:
+        """Whether no pod is left of how its predictor was rendered before this step."""
+        if self.deployments is None:
+            return True
+        predictors = [step.service["spec"]["predictor"]]
+        predictors += [entry["predictor"] for entry in step.service["spec"].get("canary") or []]
+        for predictor in predictors:
+            deployment = self.deployments.get(predictor_service(self.recommender.name, predictor.get("name")))
+            if deployment is None or not _rolled_out(deployment, mark(predictor, TEMPLATE)):
+                return False
+        return True
+
     def alone(self, stable: Target, words: str) -> Step:
         service = self._service(self._predictor(stable), {STABLE: stable.version})
         done = self.desired.canary is None and not self.beside and self.is_ready(stable)
@@ -130,7 +176,8 @@ class _At:
         return Step(service, words, done, stable, weights, route_first=bool(self.beside))
 
     def both(self, stable: Target, canary: CanaryTarget, words: str, *, done: bool = False) -> Step:
-        entry = manifests.canary_entry(self.recommender, canary, canary.share)
+        entry = manifests.canary_entry(self.recommender, canary, canary.share, speech=self.speech)
+        entry["predictor"]["annotations"] |= self.said
         entry["trafficPercent"] = percent(canary.share)
         said = {STABLE: stable.version, CANARY: canary.version, SHARE: f"{canary.share:g}"}
         service = self._service(self._predictor(stable), said, [entry])
@@ -140,7 +187,9 @@ class _At:
         return Step(service, words, done, canary, weights, route_first=bool(gone))
 
     def _predictor(self, target: Target) -> Json:
-        return manifests.predictor(self.recommender, "Standard", target, named=self.named)
+        made = manifests.predictor(self.recommender, "Standard", target, named=self.named, speech=self.speech)
+        made["annotations"] |= self.said
+        return made
 
     def _name(self, target: Target) -> str:
         return manifests.service_of(self.recommender.name, target, named=self.named)

@@ -22,6 +22,7 @@ from endcap.deploy.variants import (
     STABLE,
     STABLE_TAG,
     TIMEOUT,
+    TLS,
     VERSION,
 )
 
@@ -82,12 +83,18 @@ def _identity(service: Json) -> list[object]:
     predictor = service["spec"]["predictor"]
     keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
     canaries = [
-        [mark(one["predictor"], TEMPLATE), one["predictor"].get("minReplicas"), one.get("trafficPercent", 0)]
+        [
+            mark(one["predictor"], TEMPLATE),
+            mark(one["predictor"], TLS),
+            one["predictor"].get("minReplicas"),
+            one.get("trafficPercent", 0),
+        ]
         for one in service["spec"].get("canary") or []
     ]
     return [
         [said.get(key) for key in keys],
         mark(predictor, TEMPLATE),
+        mark(predictor, TLS),
         [predictor.get(key) for key in ("canaryTrafficPercent", *_SCALING)],
         canaries,
     ]

@@ -37,6 +37,10 @@ SHADOW_SHARE = PREFIX + "shadow-share"
 """Of a shadow's InferenceService: the share of those requests."""
 VERSION = PREFIX + "version"
 """Of a predictor, on its pods: the registered version that it serves."""
+TLS = PREFIX + "tls"
+"""Of a predictor: `tls` or `mtls` where the gateway speaks TLS with it; left out: it does not."""
+TLS_PORT = 8443
+"""Of a predictor that speaks TLS, and of its Service."""
 MODE = "serving.kserve.io/deploymentMode"
 _CHANGING = (SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
 MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
@@ -67,6 +71,8 @@ class Address:
     host: str
     port: int
     authority: str
+    tls: bool = False
+    """Spoken to by TLS; its certificate is for `host`."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,11 @@ def read_shadow(service: Json) -> Shadow | None:
     else:
         variant = _named(service, predictor, version, _predictor_is_ready(service))
     return Shadow(said[SHADOW_OF], share_of(said, SHADOW_SHARE), variant)
+
+
+def speaks_tls(predictor: Json) -> bool:
+    """Whether the gateway is to speak TLS with a predictor of an InferenceService."""
+    return bool((predictor.get("annotations") or {}).get(TLS))
 
 
 def mode_of(service: Json) -> Mode:
@@ -197,7 +208,8 @@ def _named(service: Json, predictor: Json, version: str, ready: bool) -> Variant
     # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
     url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
     host = f"{predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
-    return Variant(version, Address(host, urlsplit(url).port or 80, host), ready)
+    tls = speaks_tls(predictor)
+    return Variant(version, Address(host, TLS_PORT if tls else urlsplit(url).port or 80, host, tls), ready)
 
 
 def _predictor_is_ready(service: Json) -> bool:

@@ -249,6 +249,16 @@ class Route(Strict):
     """Of its own: on KServe's hostname the older route wins."""
 
 
+class Tls(Strict):
+    """Predictors speak TLS, in Standard mode."""
+
+    secret: Name = "endcap-predictors-tls"  # noqa: S105 - a Secret's name
+    """Of the type kubernetes.io/tls, in the predictors' namespace, with a certificate for *.NAMESPACE.svc."""
+    clients: list[Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"), Allowed("a DNS name")]] = []
+    """DNS names: only who has a certificate of the Secret's ca.crt for one of them is let in, as the gateway's. Empty:
+    nobody is asked for a certificate."""
+
+
 class Serving(Pod):
     """Predictor pods on a KServe InferenceService."""
 
@@ -268,6 +278,7 @@ class Serving(Pod):
     ready_within: Duration = Field(default="15m", validate_default=True)
     """From the deployment to ready, images and nodes included; then it ends with the reason."""
     route: Route | None = None
+    tls: Tls | None = None
 
     @check
     def _canary_says_every_key_of_the_nodes(self) -> Iterator[Mistake]:

@@ -111,6 +111,8 @@ class Standard:
         self.route: dict[str, int] = {}
         self.ready: set[str] = set()
         """Names of predictors with a pod."""
+        self.pods: dict[str, list[list[str]]] = {}
+        """By a predictor's name: the arguments of pods that answer, of those from before a change too."""
 
     def apply(self, step: Step) -> None:
         if step.route_first:
@@ -120,11 +122,16 @@ class Standard:
         self.service = copy.deepcopy(step.service) | {"status": status}
         self.route = step.weights
         assert set(self.route) <= self.services(), "the route leads to what is there after the change"
+        for one in self.predictors():
+            # A pod of the new template is there at once, those before it go when all of the new ones answer.
+            self.pods.setdefault(one["name"], []).append(one["model"].get("args", []))
+
+    def predictors(self) -> list[Json]:
+        spec = (self.service or {"spec": {}})["spec"]
+        return [spec["predictor"], *(one["predictor"] for one in spec.get("canary") or [])] if spec else []
 
     def names(self) -> list[str]:
-        spec = (self.service or {"spec": {}})["spec"]
-        predictors = [spec["predictor"], *(one["predictor"] for one in spec.get("canary") or [])] if spec else []
-        return [one["name"] for one in predictors]
+        return [one["name"] for one in self.predictors()]
 
     def services(self) -> set[str]:
         return {f"shoes-{name}-predictor" for name in self.names()}
@@ -132,6 +139,19 @@ class Standard:
     def start(self) -> None:
         """Every pod that is asked for becomes ready."""
         self.ready = set(self.names())
+        self.pods = {one["name"]: [one["model"].get("args", [])] for one in self.predictors()}
+
+    def deployments(self) -> dict[str, Json]:
+        """As KServe makes them, each rolled out once its newest pods are the only ones."""
+        found = {}
+        for one in self.predictors():
+            done = len(self.pods.get(one["name"], ())) == 1 and one["name"] in self.ready
+            template = {"metadata": {"annotations": one["annotations"]}}
+            made = {"metadata": {"generation": 1}, "spec": {"template": template}}
+            count = int(done)
+            made["status"] = {"observedGeneration": 1, "updatedReplicas": count, "replicas": 1, "availableReplicas": 1}
+            found[f"shoes-{one['name']}-predictor"] = made
+        return found
 
     def settle(self) -> None:
         assert self.service is not None

@@ -53,7 +53,7 @@ def without_empty_names(service: Json) -> Json:
 
 
 def whole(mode: Mode) -> Json:
-    spec = recommender(**GPU, replicas={"min": 2, "max": 4})
+    spec = recommender(**GPU, replicas={"min": 2, "max": 4}, tls={"clients": ["gateway.endcap.svc"]})
     canary = CanaryTarget(**target("2").model_dump(), share=0.1)
     beside = [canary_entry(spec, canary, 0.1)] if mode == "Standard" else None
     return inference_service(

@@ -5,23 +5,25 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endcap.deploy import Deployment
+from endcap.deploy import Deployment, knative
 from endcap.deploy.standard import plan
 from endcap.deploy.steps import changes
 from endcap.deploy.variants import read_variants
 from endcap.errors import UserError
+from endcap.spec import Recommender
 from tests.deploy.given import NAMESPACE, Standard, recommender, state
 from tests.refusals import refused
 
 SHOES = recommender()
+SECURE = recommender(tls={"clients": ["gateway.endcap.svc"]})
 DESIRED = st.builds(
     state, st.sampled_from("123"), st.sampled_from([None, "4", "5"]), st.sampled_from([0.0, 0.1, 0.125, 1.0])
 )
 
 
-def carry_out(cluster: Standard, desired: Deployment) -> None:
+def carry_out(cluster: Standard, desired: Deployment, spec: Recommender = SHOES) -> None:
     for _ in range(20):
-        step = plan(SHOES, desired, cluster.service, NAMESPACE, canaries=True)
+        step = plan(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=cluster.deployments())
         if step.done and not changes(step, cluster.service):
             return
         answered = bool(cluster.ready)
@@ -30,6 +32,7 @@ def carry_out(cluster: Standard, desired: Deployment) -> None:
         else:
             cluster.start()
         cluster.settle()
+        check_speech(cluster)
         assert not answered or cluster.names()[0] in cluster.ready, "the stable predictor answers all the time"
     raise AssertionError("never done")
 
@@ -67,12 +70,50 @@ def test_a_release_without_canaries_serves_one_version_and_says_so() -> None:
         plan(SHOES, state("1", "2"), None, NAMESPACE, canaries=False)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(DESIRED, min_size=1, max_size=6))
-def test_every_state_is_reached_from_every_other(states: list[Deployment]) -> None:
+def check_speech(cluster: Standard) -> None:
+    """All pods of a Service, also those from before a change, answer as the gateway asks them."""
+    assert cluster.service is not None
+    variants = read_variants(cluster.service)
+    for variant, name in zip((variants.stable, variants.canary), cluster.names(), strict=False) if variants else ():
+        for words in cluster.pods.get(name, ()) if variant else ():
+            answers = {"plain"} if not words else {"tls", "plain"} if "all" in words else {"tls"}
+            assert ("tls" if variant.address.tls else "plain") in answers
+
+
+def test_a_predictor_that_is_to_speak_tls_does_both_until_all_of_its_pods_do() -> None:
     cluster = Standard()
-    for desired in states:
-        carry_out(cluster, desired)
+    desired = state("1", "2", 0.1)
+    carry_out(cluster, desired)
+    seen = []
+    for spec in (SECURE, SHOES):
+        while True:
+            told = cluster.deployments()
+            step = plan(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=told)
+            if step.done and not changes(step, cluster.service):
+                break
+            cluster.apply(step) if changes(step, cluster.service) else cluster.start()
+            cluster.settle()
+            assert cluster.service is not None
+            predictor = cluster.service["spec"]["predictor"]
+            seen.append((predictor["model"].get("args", [])[4:6], predictor["annotations"].get("endcap.dev/tls")))
+            assert cluster.names() == ["v1", "v2"]
+    both, only = ["--plain", "all"], ["--plain", "health"]
+    assert list(dict.fromkeys((*args, said) for args, said in seen)) == [
+        (*both, None), (*only, "mtls"), (*both, "mtls"), (None,)
+    ]  # fmt: skip
+
+
+def test_knative_mode_has_no_tls_of_ours() -> None:
+    with refused(UserError, "deploy.tls-in-knative"):
+        knative.plan(SECURE, state("1"), None, NAMESPACE, room=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(DESIRED, st.sampled_from([SHOES, SECURE])), min_size=1, max_size=6))
+def test_every_state_is_reached_from_every_other(states: list[tuple[Deployment, Recommender]]) -> None:
+    cluster = Standard()
+    for desired, spec in states:
+        carry_out(cluster, desired, spec)
         canary = desired.canary
         expected = {desired.stable.version: 1.0}
         if canary:
