@@ -17,9 +17,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import gateway
 from .gateway import Json, Split, Upstream
+from .wire import PLACE
 
 Splits = Mapping[str, Split]
 """By recommender."""
@@ -85,7 +87,7 @@ class Announcer:
     """Answers one Envoy, from one thread; `splits` may be set and `in_use` read from another.
 
     left_behind: what an Envoy that was told by an earlier run of this service may still route to. intake: who takes
-    what happened, told with the first splits.
+    what happened, told with the first splits. secrets: as `gateway.clusters` has it.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Announcer:
         left_behind: Iterable[Upstream] = (),
         clock: Callable[[], float] = time.monotonic,
         intake: Upstream | None = None,
+        secrets: Path = PLACE,
     ) -> None:
+        self._secrets = secrets
         self._intake = intake
         self.splits: Splits | None = None
         """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
@@ -113,7 +117,7 @@ class Announcer:
         # Replaced as a whole, for who reads it from another thread.
         self._last_named = {upstream: last for upstream, last in last_named.items() if now - last < LINGER}
         named = sorted(self._last_named, key=lambda upstream: upstream.name)
-        return self._clusters.answer(gateway.clusters(named), named)
+        return self._clusters.answer(gateway.clusters(named, self._secrets), named)
 
     def routes(self, version: str) -> Json | None:
         """The answer to who holds this version of the routes; None: not modified, or clusters come first."""

@@ -62,13 +62,15 @@ def on_xds(
     limits: Limits = _LIMITS,
     spans: EnvoyTracing | None = None,
     shoppers: Shoppers = "plain",
+    tls: Json | None = None,
 ) -> Json:
     """The same with clusters, routes and lists from the xDS service on `xds_port` of loopback; the log is stdout.
 
-    `metrics_port` (0: none) answers Prometheus, and nothing else of the admin page, which is on the socket `admin`.
+    `metrics_port` (0: none) answers Prometheus and READY, and nothing else of the admin page, which is on the socket
+    `admin`. `tls`: the socket of the gateway's listener (wire.py).
     """
     log = _access_log(_STDOUT, shoppers)
-    listener = _listener(host, port, _manager(_service(), log, limits, spans))
+    listener = _listener(host, port, _manager(_service(), log, limits, spans), tls)
     known = [on_loopback("xds", xds_port), on_loopback(FALLBACK, xds_port)]
     bootstrap = _bootstrap(listener, _service(), admin, known, limits, spans)
     if metrics_port:
@@ -104,7 +106,8 @@ def _metrics(host: str, port: int) -> Json:
                 }
             ]
         },
-        "http_filters": [_filter("router", "router.v3.Router")],
+        # For the kubelet, which has no certificate to show where clients must have one.
+        "http_filters": [_health_check(), _filter("router", "router.v3.Router")],
     }
     return {
         "name": "metrics",
@@ -114,8 +117,9 @@ def _metrics(host: str, port: int) -> Json:
     }
 
 
-def _listener(host: str, port: int, manager: Json) -> Json:
-    return {"name": "gateway", "address": address(host, port), "filter_chains": [_chain(manager)]}
+def _listener(host: str, port: int, manager: Json, tls: Json | None = None) -> Json:
+    chain = {**_chain(manager), **({"transport_socket": tls} if tls else {})}
+    return {"name": "gateway", "address": address(host, port), "filter_chains": [chain]}
 
 
 def _chain(manager: Json) -> Json:

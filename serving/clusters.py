@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from .names import FALLBACK
+from .names import FALLBACK, TYPE
+from .wire import PLACE, Json, client_socket
 
-Json = dict[str, Any]
-
-TYPE = "type.googleapis.com/envoy"
 CLUSTERS_URL = f"{TYPE}.config.cluster.v3.Cluster"
 RETRIES = 256
 """Requests on a second or third try at a time: past that, the first try's failure is the answer."""
@@ -31,6 +30,8 @@ class Upstream:
     host: str = "127.0.0.1"
     host_header: str = ""
     kind: Literal["predictor", "shadow", "intake"] = "predictor"
+    tls: bool = False
+    """Spoken to by TLS: it has a certificate for `host`."""
 
     @property
     def many(self) -> bool:
@@ -42,11 +43,14 @@ class Upstream:
         return False
 
 
-def clusters(named: Iterable[Upstream]) -> list[Json]:
-    """The resources that say where everyone is; of predictors also the one that ends at the list server."""
+def clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Json]:
+    """The resources that say where everyone is; of predictors also the one that ends at the list server.
+
+    secrets: where Envoy finds the certificates for those that speak TLS (wire.py).
+    """
     found = []
     for upstream in named:
-        found.append(_cluster(upstream))
+        found.append(_cluster(upstream, secrets))
         if upstream.kind == "predictor":
             found.append(_with_fallback(upstream))
     return found
@@ -94,7 +98,7 @@ def _own(name: str, place: Json) -> Json:
     }
 
 
-def _cluster(upstream: Upstream) -> Json:
+def _cluster(upstream: Upstream, secrets: Path) -> Json:
     predictors = upstream.kind == "predictor"
     endpoint = {"endpoint": {"address": address(upstream.host, upstream.port)}}
     assignment: Json = {"cluster_name": upstream.name, "endpoints": [{"lb_endpoints": [endpoint]}]}
@@ -113,6 +117,7 @@ def _cluster(upstream: Upstream) -> Json:
         **({} if upstream.kind == "shadow" else {"outlier_detection": _OUTLIERS}),
         "typed_extension_protocol_options": http_options(**({} if upstream.kind == "shadow" else _FAILURES)),
         "load_assignment": assignment,
+        **({"transport_socket": client_socket(upstream.host, secrets)} if upstream.tls else {}),
     }
 
 

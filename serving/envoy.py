@@ -26,7 +26,7 @@ from typing import get_args
 
 from endcap.errors import UserError
 
-from . import bootstrap, envoy_tracing
+from . import bootstrap, envoy_tracing, wire
 from .admin import Admin, default_socket, make_private
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
@@ -52,6 +52,13 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=2, help="Envoy's threads")
     parser.add_argument("--drain-wait", type=float, default=5.0, help="seconds that it listens on after SIGTERM")
     parser.add_argument("--drain-limit", type=float, default=30.0, help="seconds that requests get to end after that")
+    tls = "a folder with tls.crt and tls.key: listen with TLS"
+    parser.add_argument("--tls", type=Path, metavar="DIR", help=tls)
+    clients = "a folder with the ca.crt of clients: with --tls, let in only who has a certificate of it"
+    parser.add_argument("--client-ca", type=Path, metavar="DIR", help=clients)
+    upstream = "a folder with ca.crt, tls.crt and tls.key: whom to trust, and what to show, where predictors speak TLS"
+    parser.add_argument("--upstream-tls", type=Path, metavar="DIR", help=upstream)
+    parser.add_argument("--secrets", type=Path, default=wire.PLACE, metavar="DIR", help="kept for Envoy's own files")
     parser.add_argument(
         "--log-shoppers",
         choices=get_args(Shoppers),
@@ -63,7 +70,14 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def configuration(given: argparse.Namespace) -> bootstrap.Json:
-    """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow."""
+    """Envoy's start-up configuration. Raises UserError for an environment that it cannot follow, and for certificates
+    that are not there."""
+    tls = None
+    if given.upstream_tls:
+        wire.offer(given.upstream_tls, "client", given.secrets)
+    if given.tls:
+        wire.offer(given.tls, "server", given.secrets, authority=given.client_ca)
+        tls = wire.server_socket(given.secrets, clients=given.client_ca is not None)
     return bootstrap.on_xds(
         given.xds_port,
         given.host,
@@ -72,6 +86,7 @@ def configuration(given: argparse.Namespace) -> bootstrap.Json:
         given.metrics_port,
         spans=envoy_tracing.from_environment(),
         shoppers=given.log_shoppers,
+        tls=tls,
     )
 
 

@@ -15,5 +15,7 @@ VARIANTS = ("stable", "canary", "shadow")
 """Of a predictor."""
 FALLBACK = "fallback"
 """In the place of a variant and of a version where none answers, and the name of the list server's cluster."""
+TYPE = "type.googleapis.com/envoy"
+"""What the names of Envoy's types begin with."""
 ROUTES = "routes"
 """Envoy's name of its routes."""

@@ -16,10 +16,13 @@ from .json_log import error_fields
 log = logging.getLogger("endcap.xds")
 
 
-def splits_of(services: Iterable[Mapping[str, Any]], before: Mapping[str, Split]) -> dict[str, Split]:
+def splits_of(
+    services: Iterable[Mapping[str, Any]], before: Mapping[str, Split], *, tls: bool = False
+) -> dict[str, Split]:
     """Who answers each recommender's shoppers, in the order of their names. before: who did until now.
 
-    One that says nothing that can be read keeps what it had: it must not end the others.
+    One that says nothing that can be read keeps what it had: it must not end the others. So does one whose predictors
+    speak TLS, where the gateway has no certificates (tls).
     """
     found: dict[str, Split] = {}
     shadows: list[Shadow] = []
@@ -30,16 +33,38 @@ def splits_of(services: Iterable[Mapping[str, Any]], before: Mapping[str, Split]
                 shadows.append(shadow)
             elif variants := read_variants(service):
                 found[name] = split_of(variants, before.get(name))
+            _check_tls(name, found.get(name), tls)
+        except _NoCertificatesError as error:
+            log.error("an InferenceService cannot be reached", extra=error_fields(error))
+            found = _kept(found, name, before)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
             log.error("an InferenceService cannot be read", extra=error_fields(own))
-            found |= {name: without_shadow(before[name])} if name in before else {}
+            found = _kept(found, name, before)
     for shadow in shadows:
         name = shadow.recommender
-        if name in found and shadow.variant.ready and shadow.share > 0:
+        if name in found and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
             upstream = replace(_upstream(name, shadow.variant), kind="shadow")
             found[name] = replace(found[name], shadow=upstream, shadow_share=shadow.share)
     return dict(sorted(found.items()))
+
+
+class _NoCertificatesError(EndcapError):
+    """Predictors speak TLS, and the gateway has nothing to know them by."""
+
+
+def _check_tls(name: str, split: Split | None, tls: bool) -> None:
+    if split is not None and not tls and any(upstream.tls for upstream in split.upstreams):
+        raise _NoCertificatesError(
+            f"the predictors of {name} speak TLS, and the gateway has no certificates: set the chart's tls.predictors",
+            code="gateway.no-certificates",
+            recommender=name,
+        )
+
+
+def _kept(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
+    others = {other: split for other, split in splits.items() if other != name}
+    return {**others, name: without_shadow(before[name])} if name in before else others
 
 
 def without_shadow(split: Split) -> Split:
@@ -65,4 +90,6 @@ def _upstream(recommender: str, variant: Variant) -> Upstream:
     name = f"{recommender}/{there.host}:{there.port}"
     if there.authority not in ("", there.host):
         name += f"/{there.authority}"
-    return Upstream(name, there.port, there.host, there.authority)
+    if there.tls:
+        name += "/tls"
+    return Upstream(name, there.port, there.host, there.authority, tls=there.tls)

@@ -26,14 +26,17 @@ PAUSE = 1.0
 """Seconds after a failure."""
 
 
-def follow(cluster: Cluster, namespace: str, service: Service) -> None:
-    """Tell the service of every change; while the API server is away or refuses, it keeps what it was told."""
+def follow(cluster: Cluster, namespace: str, service: Service, tls: bool = False) -> None:
+    """Tell the service of every change; while the API server is away or refuses, it keeps what it was told.
+
+    tls: whether Envoy has certificates for predictors that speak TLS.
+    """
     said = ""
     while True:
         try:
             for found in watch(cluster, INFERENCE_SERVICE, namespace, labels=SELECTOR, seconds=ANEW):
                 said = ""
-                service.tell(splits_of(found, service.splits))
+                service.tell(splits_of(found, service.splits, tls=tls))
         except Exception as caught:  # The thread is all that follows the cluster: nothing may end it.
             error = as_own(caught)
             # Its words hold how long it was asked, which differs.

@@ -28,6 +28,7 @@ from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .last_state import LastState
 from .refused import RefusedError, error_document
 from .splits import without_shadow
+from .wire import PLACE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -42,10 +43,10 @@ PATIENCE = 5.0
 class Service:
     """What the watch tells (from its own thread) and Envoy asks (from the server's)."""
 
-    def __init__(self, state: Path | None = None, intake: Upstream | None = None) -> None:
+    def __init__(self, state: Path | None = None, intake: Upstream | None = None, secrets: Path = PLACE) -> None:
         self._file = state
         self._last = self._read()
-        self._announcer = Announcer(self._last.in_use if self._last else (), intake=intake)
+        self._announcer = Announcer(self._last.in_use if self._last else (), intake=intake, secrets=secrets)
         self._told_at = time.monotonic()
         self._refused = ""
 
@@ -162,6 +163,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the kubelet's probes; xDS stays the pod's own")
     parser.add_argument("--state", type=Path, help="the file that keeps the last state")
     parser.add_argument("--intake", type=intake_at, metavar="HOST:PORT", help="who takes events; left out: nobody")
+    parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
+    parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for who speaks TLS")
+    parser.add_argument("--secrets", type=Path, default=PLACE, metavar="DIR", help="where they are, as Envoy is told")
     return parser.parse_args(words)
 
 
@@ -187,8 +191,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
-    service = Service(given.state, given.intake)
-    watcher = threading.Thread(target=follow, args=(cluster, given.namespace, service), name="watch", daemon=True)
+    intake = replace(given.intake, tls=given.intake_tls) if given.intake else None
+    service = Service(given.state, intake, given.secrets)
+    watched = (cluster, given.namespace, service, given.upstream_tls)
+    watcher = threading.Thread(target=follow, args=watched, name="watch", daemon=True)
     watcher.start()
     late = threading.Timer(PATIENCE, service.fall_back, [f"the API server has not answered within {PATIENCE:.0f} s"])
     late.daemon = True

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 from endcap.errors import EndcapError, UserError
 
 from .. import tracing
+from ..beside import Beside
 from ..json_log import CANNOT_RUN, error_fields, log_json_lines
+from ..tls import ServerTls, add_options, server_tls
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
@@ -60,6 +63,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--metrics-port", type=int, help="serve /metrics there instead, on the same address")
+    add_options(parser)
     parser.add_argument("--segment-mib", type=mebibytes, default=64 << 20, metavar="MIB", help="a segment's size [64]")
     parser.add_argument("--segment-age", type=seconds, default=300.0, metavar="DURATION", help="and age [5m]")
     parser.add_argument(
@@ -127,14 +131,33 @@ def online(given: argparse.Namespace) -> OnlineStore | None:
     return open_online(address, shop=given.shop, timeout=STORE_SECONDS)
 
 
-def serve(app: App, given: argparse.Namespace) -> bool:
+def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> bool:
     """Until SIGTERM or SIGINT: then what was accepted is answered, sealed, and it ends. Whether it ever began."""
     import uvicorn
     from prometheus_client import start_http_server
 
-    from .limits import LimitedProtocol
+    from .limits import PROBES, LimitedProtocol
+
+    def _is_probe(path: str) -> bool:
+        return path.encode() in PROBES
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if tls and not self.should_exit:
+                self._following = asyncio.create_task(tls.follow())
+                listener = socket.create_server((given.host, given.port))
+                self._beside = Beside(app, None if given.plain == "all" else _is_probe, protocol)
+                self._telling = asyncio.create_task(self._beside.run_on(listener))
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if tls:
+                self._following.cancel()
+                # What came by it is answered before the intake ends.
+                self._beside.should_exit = True
+                await self._telling
+            await super().shutdown(sockets)
+
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not ready first, so that no more comes, and only then deaf; asked a second time, at once.
             deaf = super().handle_exit
@@ -147,11 +170,12 @@ def serve(app: App, given: argparse.Namespace) -> bool:
 
     # Uvicorn raises the signal again when it has ended; it has done its work by then.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
+    protocol = type("Protocol", (LimitedProtocol,), {"most": given.connections})
     config = uvicorn.Config(
         app,
         host=given.host,
-        port=given.port,
-        http=type("Protocol", (LimitedProtocol,), {"most": given.connections}),
+        port=given.tls_port if tls else given.port,
+        http=type("Protocol", (protocol,), {"clients": tls.clients}) if tls else protocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -162,6 +186,9 @@ def serve(app: App, given: argparse.Namespace) -> bool:
         proxy_headers=False,
         server_header=False,
     )
+    if tls:
+        config.load()
+        config.ssl = tls.context
     if given.metrics_port:
         start_http_server(given.metrics_port, given.host)
     server = Server(config)
@@ -176,13 +203,14 @@ def main(words: Sequence[str] | None = None) -> int:
     from .intake import Intake
 
     try:
+        tls = server_tls(given)
         intake = Intake(settings(given), online(given))
     except EndcapError as error:
         log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
     traced = tracing.from_environment("endcap-intake")
     app = App(intake, traced, body_seconds=given.body_timeout, metrics=not given.metrics_port)
-    return 0 if serve(app, given) else 1
+    return 0 if serve(app, given, tls) else 1
 
 
 if __name__ == "__main__":

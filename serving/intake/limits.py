@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from ..refused import RefusedError, error_body
+from ..tls import KnownClients
 
 MOST_HEAD = 32 << 10
 HEAD_SECONDS = 10.0
@@ -18,7 +17,7 @@ SPARE = 16
 PROBES = (b"/healthz", b"/readyz")
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(KnownClients):
     """A head of at most 32 KiB within 10 s; connections past `most` are refused, but for probes."""
 
     most = 1000

@@ -22,6 +22,7 @@ from endcap.errors import EndcapError, marked
 from endcap.online import NONE, ONLINE, open_online
 
 from ..json_log import CANNOT_RUN, error_fields, log_json_lines
+from ..tls import server_tls
 from .options import arguments, without_online
 from .workers import listen, supervise
 
@@ -50,17 +51,22 @@ def run(words: Sequence[str] | None) -> int:
     os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"] = str(given.threads), "1"
     # As a container's first process it would else not hear of its end until it serves.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    listener = listen(given.host, given.port) if given.fd is None else socket.socket(fileno=given.fd)
+    listener = _listener(given.host, given.port, given.fd)
+    secure = _listener(given.host, given.tls_port, given.tls_fd) if given.tls else None
     if given.workers > 1:
         # Workers get it by the environment: it may hold a password, and everybody may read a command line.
         os.environ[ONLINE] = given.online or NONE
         own = without_online(sys.argv[1:] if words is None else words)
-        return supervise(own, given, listener)
-    serve(given, listener)
+        return supervise(own, given, listener, secure)
+    serve(given, listener, secure)
     return 0
 
 
-def serve(given: argparse.Namespace, listener: socket.socket) -> None:
+def _listener(host: str, port: int, fd: int | None) -> socket.socket:
+    return listen(host, port) if fd is None else socket.socket(fileno=fd)
+
+
+def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
     from endcap.models.device import device_of
     from endcap.registry.package import environment, load_package
@@ -72,6 +78,8 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     request, lack = devices.check()
     if lack is not None:
         log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
+    # Before the package is read, which takes longer to be found wrong.
+    tls = server_tls(given)
     # Whoever brought the package here may not have looked: a changed file must not serve.
     check_folder(given.package)
     package = load_package(given.package)
@@ -94,6 +102,7 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
     from .engine import Engine, Served, UnreadableKeys
     from .metrics import Metrics
     from .refresh import Refresh
+    from .server import Wire
     from .server import serve as serve_engines
 
     metrics = Metrics()
@@ -111,7 +120,8 @@ def serve(given: argparse.Namespace, listener: socket.socket) -> None:
         patient = open_online(given.online, shop=shop_of(package), timeout=PATIENCE)
         refresh = Refresh(patient, [engine], metrics, given.refresh)
         refresh.start()
-    serve_engines([engine], metrics, listener, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)
+    wire = Wire(listener, secure, tls, plain=given.plain == "all")
+    serve_engines([engine], metrics, wire, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)
     if refresh is not None:
         refresh.close()
 

@@ -11,6 +11,7 @@ from endcap.cpus import cpu_limit
 from endcap.online import NONE, ONLINE, online_url
 
 from ..names import VARIANTS
+from ..tls import add_options
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
@@ -41,8 +42,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
     add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
     add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
-    add("--signs", type=int, default=None, help=argparse.SUPPRESS)
-    add("--fd", type=int, default=None, help=argparse.SUPPRESS)
+    add_options(parser)
+    for name in ("--fd", "--tls-fd", "--signs"):
+        add(name, type=int, default=None, help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     # What the environment says is not checked by the parser.
     if not given.version:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from endcap.errors import EndcapError
 
 from ..refused import error_body
+from ..tls import KnownClients
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a request line and its headers."""
@@ -23,7 +24,7 @@ TOLD = error_body(
 )
 
 
-class BoundedHeads(HttpToolsProtocol):
+class BoundedHeads(KnownClients):
     """Answers 431 to a head that is too large, and closes connections whose head does not come."""
 
     def connection_made(self, transport: Any) -> None:

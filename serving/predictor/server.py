@@ -10,6 +10,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 
 import kserve
@@ -17,6 +18,8 @@ import uvicorn
 import uvloop
 from kserve.model_server import app
 
+from ..beside import Beside
+from ..tls import ServerTls
 from ..tracing import from_environment
 from .admission import watch_loop
 from .beats import beat
@@ -34,6 +37,19 @@ SWITCH = 0.001
 BACKLOG = 2048
 """Connections that wait to be taken on; the kernel may allow fewer."""
 log = logging.getLogger("endcap.predictor")
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Where a predictor listens, and how it speaks there."""
+
+    listener: socket.socket
+    """Plain."""
+    secure: socket.socket | None = None
+    tls: ServerTls | None = None
+    """Of `secure`."""
+    plain: bool = True
+    """Beside TLS: whether `listener` answers all, or how the predictor is and its metrics."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -77,7 +93,7 @@ class Server(kserve.ModelServer):
         self,
         engines: Sequence[Engine],
         metrics: Metrics,
-        listener: socket.socket,
+        wire: Wire,
         *,
         wait: float,
         limit: int,
@@ -86,11 +102,11 @@ class Server(kserve.ModelServer):
         """wait: seconds between a signal and the end of listening. limit: seconds that requests get after that. signs:
         the pipe to whoever watches this process, if anybody does."""
         super().__init__(
-            http_port=listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
+            http_port=wire.listener.getsockname()[1], workers=1, enable_grpc=False, enable_latency_logging=False
         )
         self._engines = engines
         self._metrics = metrics
-        self._listener = listener
+        self._wire = wire
         self._wait = wait
         self._signs = signs
         self.grace_period = limit
@@ -114,23 +130,41 @@ class Server(kserve.ModelServer):
         gc.freeze()
         rest.config.app, rest.config.http = lane, BoundedHeads
         rest.config.backlog = BACKLOG
+        listener = self._wire.listener
+        if (tls := self._wire.tls) and self._wire.secure:
+            listener = self._wire.secure
+            rest.config.http = type("Protocol", (BoundedHeads,), {"clients": tls.clients})
+            rest.config.load()
+            rest.config.ssl = tls.context
         self.health.warm = True
         log.info("ready", extra={"models": [engine.served.name for engine in self._engines]})
-        tasks = [asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))]
+        watching = [asyncio.create_task(watch_loop([engine.admission for engine in self._engines]))]
+        watching += [asyncio.create_task(tls.follow())] if tls else []
         if self._signs is not None:
-            tasks.append(asyncio.create_task(beat(self._signs, self.health)))
-        await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[self._listener])
-        for task in tasks:
+            watching.append(asyncio.create_task(beat(self._signs, self.health)))
+        beside = Beside(lane, None if self._wire.plain else self._is_health, BoundedHeads)
+        telling = asyncio.create_task(beside.run_on(self._wire.listener)) if tls else None
+        await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[listener])
+        for task in watching:
             task.cancel()
+        if telling:
+            beside.should_exit = True
+            await telling
         if tracing:
             tracing.close()
         log.info("ended")
+
+    def _is_health(self, path: str) -> bool:
+        models = [engine.served.name for engine in self._engines]
+        return path in ("/metrics", "/v2/health/live", "/v2/health/ready") or any(
+            path in (f"/v2/models/{model}/ready", f"/v1/models/{model}") for model in models
+        )
 
 
 def serve(
     engines: Sequence[Engine],
     metrics: Metrics,
-    listener: socket.socket,
+    wire: Wire,
     *,
     wait: float = 0.0,
     limit: int = 10,
@@ -140,7 +174,7 @@ def serve(
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server = Server(engines, metrics, listener, wait=wait, limit=limit, signs=signs)
+    server = Server(engines, metrics, wire, wait=wait, limit=limit, signs=signs)
     _quieten()
     models = [RankingModel(engine) for engine in engines]
     for model in models:

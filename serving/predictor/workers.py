@@ -69,10 +69,10 @@ class Worker:
 class Workers:
     """Keeps so many workers alive until it is told to stop."""
 
-    def __init__(self, command: Sequence[str], count: int, listener: socket.socket, folder: str) -> None:
+    def __init__(self, command: Sequence[str], count: int, listeners: Sequence[socket.socket], folder: str) -> None:
         """folder: where the workers write what they count."""
         self._command = list(command)
-        self._listener = listener
+        self._listeners = listeners
         self._folder = folder
         self._workers = [Worker(number) for number in range(count)]
         self._clock = Clock()
@@ -114,7 +114,7 @@ class Workers:
         worker.signs = Signs()
         signs = ["--signs", str(worker.signs.given)]
         own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
-        given = [self._listener.fileno(), worker.signs.given]
+        given = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
         worker.process = subprocess.Popen([*leash, *own], env=environment, pass_fds=given)
         worker.signs.handed_on(worker.process.pid)
         worker.started = time.monotonic()
@@ -146,21 +146,27 @@ class Workers:
         worker.process, worker.again_at = None, time.monotonic() + wait
 
 
-def supervise(words: Sequence[str], given: argparse.Namespace, listener: socket.socket) -> int:
+def supervise(
+    words: Sequence[str], given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None
+) -> int:
     """Run `given.workers` predictors of this command line until a signal. Returns the exit status."""
     stop = threading.Event()
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, lambda *_: stop.set())
-    listener.set_inheritable(True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    listeners = [listener, *([secure] if secure else [])]
+    for each in listeners:
+        each.set_inheritable(True)
     own = [*words, "--workers", "1", "--threads", str(given.threads), "--fd", str(listener.fileno())]
+    own += ["--tls-fd", str(secure.fileno())] if secure else []
     folder = tempfile.mkdtemp(prefix="endcap-metrics-")
-    workers = Workers(own, given.workers, listener, folder)
+    workers = Workers(own, given.workers, listeners, folder)
     try:
         status = workers.tend()
         while status is None and not stop.wait(LOOK):
             status = workers.tend()
         # Else connections would wait in it for workers that have gone.
-        listener.close()
+        for each in listeners:
+            each.close()
         workers.end(given.drain_wait + given.drain_limit + 2)
         return status or 0
     finally:

@@ -36,10 +36,20 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
-    def issue(self, file: str, name: str, groups: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) -> Pair:
-        """A certificate for a client (`name` and `groups` are its user and groups) or a server (`hosts`)."""
+    def issue(
+        self,
+        file: str,
+        name: str,
+        groups: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = (),
+        life: datetime.timedelta = _LIFE,
+    ) -> Pair:
+        """A certificate for a client (`name` and `groups` are its user and groups) or a server (`hosts`).
+
+        life: from now on; below nothing: it has run out.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name, *groups), self._name, key).add_extension(_USES, False)
+        builder = _builder(_name(name, *groups), self._name, key, life).add_extension(_USES, False)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), False)
         pair = Pair(self._folder / f"{file}.crt", self._folder / f"{file}.key")
@@ -55,11 +65,13 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: datetime.timedelta = _LIFE
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number())
-    return builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + _LIFE)
+    return builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + life)
 
 
 def _name(common: str, *groups: str) -> x509.Name:

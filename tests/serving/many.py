@@ -18,7 +18,7 @@ from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.package import load_package
 from endcap_serving.predictor.engine import Engine, Served
 from endcap_serving.predictor.metrics import Metrics
-from endcap_serving.predictor.server import serve
+from endcap_serving.predictor.server import Wire, serve
 from endcap_serving.predictor.workers import listen
 
 SLOW = 0.02
@@ -40,7 +40,7 @@ def main(port: str, *named: str) -> None:
     slow = copy.copy(engines[0].ranker)
     slow.rank = partial(slowly, engines[0].ranker)  # type: ignore[method-assign]
     engines.append(Engine(Served("slow", "7", "stable"), slow, metrics))
-    serve(engines, metrics, listen("127.0.0.1", int(port)))
+    serve(engines, metrics, Wire(listen("127.0.0.1", int(port))))
 
 
 if __name__ == "__main__":

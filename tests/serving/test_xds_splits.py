@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from endcap.deploy.variants import Address, Variant, Variants
+from endcap.deploy.variants import TLS, TLS_PORT, Address, Variant, Variants
 from endcap_serving.gateway import Split, Upstream
 from endcap_serving.splits import split_of, splits_of
 
@@ -43,6 +43,17 @@ def test_one_that_cannot_be_read_keeps_what_it_had_and_ends_no_other() -> None:
     assert list(found) == ["hats", "shoes"]
     assert found["shoes"] == Split(A)
     assert list(splits_of([broken], {})) == []
+
+
+def test_predictors_that_speak_tls_need_a_gateway_with_certificates() -> None:
+    plain, secure = inference_service("shoes"), inference_service("shoes")
+    secure["spec"]["predictor"]["annotations"] = {TLS: "mtls"}
+    before = splits_of([plain], {})
+    assert splits_of([secure, inference_service("hats")], before)["shoes"] == before["shoes"]
+    assert list(splits_of([secure], {})) == []
+    host = "shoes-v1-predictor.shop.svc"
+    expected = Upstream(f"shoes/{host}:{TLS_PORT}/tls", TLS_PORT, host, host, tls=True)
+    assert splits_of([secure], before, tls=True)["shoes"].stable == expected
 
 
 def test_a_shadow_gets_copies_while_it_is_ready_and_changes_nothing_else() -> None:

@@ -1,0 +1,162 @@
+"""TLS of a server of uvicorn's: its certificate, kept up with the files, and the clients that it lets in.
+
+The files are a mounted Secret of the type kubernetes.io/tls: `tls.crt` and `tls.key`, and `ca.crt` of the authority
+whose clients may come in. A kubelet exchanges all of them at once, by a link to another folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from endcap.errors import UserError
+
+from .json_log import error_fields
+from .refused import RefusedError, error_body
+from .wire import AUTHORITY, CERTIFICATE, KEY
+
+LOOK = 2.0
+"""Seconds between two looks whether the certificate was renewed."""
+log = logging.getLogger("endcap.tls")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a server is told of TLS."""
+    add = parser.add_argument
+    add("--tls", type=Path, metavar="DIR", help="a folder with tls.crt and tls.key: speak TLS at --tls-port")
+    add("--tls-port", type=int, default=8443, help="where it speaks TLS")
+    clients = "DNS names, with commas: let in only who has a certificate of the folder's ca.crt for one of them"
+    add("--tls-clients", type=_names, default=(), metavar="NAMES", help=clients)
+    plain = "with --tls, what --port answers: all, or how the server is and nothing else"
+    add("--plain", choices=("all", "health"), default="health", help=plain)
+
+
+def server_tls(given: argparse.Namespace) -> ServerTls | None:
+    """Raises UserError where the certificate cannot be used."""
+    return ServerTls(given.tls, given.tls_clients) if given.tls else None
+
+
+class ServerTls:
+    """The context of a listening socket: connections that are made after a renewal have the new certificate."""
+
+    def __init__(self, folder: Path, clients: Iterable[str] = ()) -> None:
+        """clients: DNS names, of which a client's certificate must have one; none: no certificate is asked for.
+
+        Raises UserError where the files cannot be used.
+        """
+        self._folder = folder
+        self.clients = frozenset(clients)
+        self.context = self._read()
+        self._loaded = self._state()
+
+    def renew(self) -> bool:
+        """Read the files again where they have changed. Whether a new certificate is shown from now on.
+
+        Raises UserError for files that cannot be used; the certificate before stays then. An authority is added to
+        those that are trusted, and none is taken away before the process ends.
+        """
+        state = self._state()
+        if state == self._loaded:
+            return False
+        # The live context would be left with a certificate and the key of another.
+        self._read()
+        self._load(self.context)
+        self._loaded = state
+        return True
+
+    async def follow(self) -> None:
+        """Renew for as long as the server runs; what is wrong is logged once for each change of the files."""
+        said: object = None
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                if self.renew():
+                    log.info("a new certificate is shown", extra={"folder": str(self._folder)})
+            except UserError as error:
+                if said != (said := self._state()):
+                    log.error("the certificate is not renewed", extra=error_fields(error))
+
+    def _read(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+        self._load(context)
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        # All out of one folder, though a kubelet may exchange it meanwhile.
+        folder = (self._folder / CERTIFICATE).resolve().parent
+        try:
+            context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+            if self.clients:
+                context.load_verify_locations(folder / AUTHORITY)
+        except OSError as error:  # ssl's own among them
+            keys = [CERTIFICATE, KEY, *([AUTHORITY] if self.clients else [])]
+            raise UserError(
+                f"the certificate in {self._folder} cannot be used ({error}); allowed: {', '.join(keys)} in PEM, the "
+                "key without a password and of this certificate",
+                code="serving.certificate-unusable",
+                folder=str(self._folder),
+                keys=keys,
+                reason=str(error),
+            ) from None
+
+    def _state(self) -> tuple[tuple[str, int, int], ...]:
+        """What tells files from those before: also a link that leads elsewhere is another."""
+        state = []
+        for name in (CERTIFICATE, KEY, AUTHORITY):
+            try:
+                file = (self._folder / name).resolve()
+                state.append((str(file), file.stat().st_mtime_ns, file.stat().st_size))
+            except OSError:
+                state.append((name, 0, 0))
+        return tuple(state)
+
+
+class KnownClients(HttpToolsProtocol):
+    """uvicorn's protocol; where clients are named, others are answered 403 and their connection is closed."""
+
+    clients: frozenset[str] = frozenset()
+    """Set on a class of one's own."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        shown = _certified(transport.get_extra_info("peercert") or {})
+        self._refused = bool(self.clients) and self.clients.isdisjoint(shown)
+        if self._refused:
+            self._refuse_client(shown)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    def _refuse_client(self, shown: list[str]) -> None:
+        error = RefusedError(
+            403,
+            f"the client's certificate is for {', '.join(shown) or 'no DNS name'}; allowed: "
+            f"{', '.join(sorted(self.clients))}",
+            code="serving.client-unknown",
+            found=shown,
+            allowed=sorted(self.clients),
+        )
+        body = error_body(error)
+        head = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.close()
+
+
+def _certified(certificate: Mapping[str, Any]) -> list[str]:
+    """The DNS names of a certificate that was checked."""
+    return [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
