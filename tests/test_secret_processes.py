@@ -27,6 +27,7 @@ STARTERS = {
     "pipelines/local.py": "a step's arguments, without the addresses of registry and online store",
     "serving/envoy.py": "the name of a file",
     "serving/image/audit.py": "names of files, and the address of a data base that is asked without credentials",
+    "serving/entrance.py": "the name of a folder; who may come in stands in a file",
     "serving/image/pin.py": "names of images",
     "serving/predictor/workers.py": "the first one's command line, without the online store's address",
     "serving/process.py": "what the supervisor gives: folders, names and ports",
