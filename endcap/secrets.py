@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from endcap.errors import UserError
 
@@ -24,6 +25,8 @@ KFP = (
     "KF_PIPELINES_APP_OAUTH2_CLIENT_SECRET",
 )
 """What KFP's client reads itself."""
+MOUNT = "ENDCAP_S3_SECRET"
+"""A folder with the keys of the store's Secret as files, certificates among them."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -53,6 +56,12 @@ def cleaned(name: str, value: str) -> str:
 def first(names: Iterable[str], environment: Mapping[str, str] | None = None) -> str:
     """The value of the first variable that is set; empty where none is. Raises as `variable` does."""
     return next((value for name in names if (value := variable(name, environment))), "")
+
+
+def mounted(key: str, environment: Mapping[str, str] | None = None, *, folder: str = MOUNT) -> str:
+    """The path of a key of a mounted Secret; empty where it has none. folder: the variable that names its folder."""
+    at = variable(folder, environment)
+    return str(Path(at) / key) if at and (Path(at) / key).is_file() else ""
 
 
 def clean(names: Iterable[str]) -> None:

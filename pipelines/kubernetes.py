@@ -11,10 +11,10 @@ from kfp.dsl import PipelineTask
 
 from endcap import devices
 from endcap.registry import REGISTRY
-from endcap.secrets import MLFLOW
+from endcap.secrets import MLFLOW, MOUNT
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
 from endcap.steps import STEPS
-from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
+from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 from endcap_components.step import DEADLINE
 
 _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)

@@ -15,8 +15,11 @@ from urllib.parse import parse_qsl, unquote
 from endcap.addresses import split_server
 from endcap.errors import UserError
 from endcap.redaction import HIDDEN
+from endcap.secrets import mounted
 
 PORT = 6379
+CERTIFICATES = "ENDCAP_ONLINE_SECRET"
+"""A folder with ca.crt and, where the server asks for a client's certificate, tls.crt and tls.key."""
 _SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -100,7 +103,20 @@ def parse_address(url: str) -> ServerAddress:
         if name in options:
             raise _malformed(shown, f"{name} twice", option=name)
         options[name] = _checked(shown, name, value, allowed[name])
+    if scheme == "rediss":
+        options = {**_certificates(), **options}
     return ServerAddress(scheme == "rediss", host, port, options, shown)
+
+
+def _certificates() -> dict[str, str]:
+    """Files that a pod is given: of a Secret of the store's own, else by keys of the object store's."""
+    names = {"ssl_ca_certs": "ca.crt", "ssl_certfile": "tls.crt", "ssl_keyfile": "tls.key"}
+    own = {option: mounted(key, folder=CERTIFICATES) for option, key in names.items()}
+    if not any(own.values()):
+        own = {option: mounted(f"online-{key}") for option, key in names.items()}
+    if not own["ssl_certfile"] or not own["ssl_keyfile"]:
+        return {"ssl_ca_certs": own["ssl_ca_certs"]} if own["ssl_ca_certs"] else {}
+    return {option: file for option, file in own.items() if file}
 
 
 def _checked(shown: str, name: str, value: str, read: Callable[[str], Any]) -> Any:

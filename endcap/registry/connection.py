@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
 from endcap.registry.failures import THERE, failure_of
-from endcap.secrets import AWS, MLFLOW, clean
+from endcap.secrets import AWS, MLFLOW, clean, mounted
 from endcap.store import contention
 from endcap.waiting import Patience, Waiting, watched
 
@@ -39,6 +39,11 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 """What MLflow is told where the environment does not say otherwise."""
+_CERTIFICATES = {
+    "MLFLOW_TRACKING_SERVER_CERT_PATH": "mlflow-ca.crt",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH": "mlflow-client.pem",
+}
+"""Files that a pod is given by keys of the store's Secret."""
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 T = TypeVar("T")
 
@@ -53,6 +58,12 @@ def connect(uri: str) -> Any:
     check_address(uri)
     # MLflow, and what it sends artifacts by, read these themselves.
     clean((*MLFLOW, *AWS))
+    for name, key in _CERTIFICATES.items():
+        if not os.environ.get(name, "").strip():
+            # Of an empty one MLflow's client makes that no certificate need be checked.
+            os.environ.pop(name, None)
+            if file := mounted(key):
+                os.environ[name] = file
     return _Patient(_ask(lambda: _client(uri), uri), uri)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from endcap.addresses import split_server
 from endcap.errors import UserError
 from endcap.redaction import HIDDEN
-from endcap.secrets import AWS, first, variable
+from endcap.secrets import AWS, first, mounted, variable
 
 SECRET = "endcap-store"  # noqa: S105 (a name)
 """The Kubernetes Secret whose keys become these variables in pods."""
@@ -21,9 +21,8 @@ REGIONS = ("ENDCAP_S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
 CAS = ("ENDCAP_S3_CA", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
 CONDITIONS = "ENDCAP_S3_CONDITIONS"
 """`none`: the server knows no conditional writes; whoever says so sees to it that no two processes change anything."""
-MOUNT = "ENDCAP_S3_SECRET"
-"""A folder with the Secret's keys as files: certificates of a private authority are its key `ca.crt`."""
 CA_KEY = "ca.crt"
+"""Of the mounted Secret: certificates of a private authority."""
 SECRET_KEYS = (
     "ENDCAP_S3_ENDPOINT",
     "AWS_ENDPOINT_URL",
@@ -125,9 +124,7 @@ def _check_signed(keys: Mapping[str, str], region: str | None) -> None:
 
 def _certificates(environment: Mapping[str, str] | None) -> str | None:
     """The file of certificates. Raises UserError where it is none."""
-    folder = variable(MOUNT, environment)
-    mounted = Path(folder) / CA_KEY if folder else None
-    own = variable(CAS[0], environment) or (str(mounted) if mounted is not None and mounted.is_file() else "")
+    own = variable(CAS[0], environment) or mounted(CA_KEY, environment)
     file = own or first(CAS[1:], environment)
     if not file:
         return None

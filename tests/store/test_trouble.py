@@ -11,6 +11,7 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.progress import Notice
+from endcap.secrets import MOUNT
 from endcap.store import bucket
 from endcap.store.bucket import Bucket
 from endcap.store.s3_settings import from_environment
@@ -76,12 +77,17 @@ def test_a_server_that_is_busy_is_waited_for_and_that_is_shown(
 def test_a_certificate_that_is_not_trusted_is_told_at_once(
     way: Proxy, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    place = S3Place(Server(server), tmp_path / "place", monkeypatch)
     pair = Authority(tmp_path).issue("s3", "s3", hosts=("127.0.0.1",))
     begun = time.monotonic()
     with proxy(server, (pair.certificate, pair.key)) as secure:
         monkeypatch.setenv("ENDCAP_S3_ENDPOINT", secure.endpoint)
         with refused(UserError, "store.no-tls", endpoint=secure.endpoint):
             Bucket("shop", from_environment()).read("x")
+        # Of the mounted Secret, as a step's pod has it.
+        monkeypatch.setenv(MOUNT, str(tmp_path))
+        Bucket(place.bucket, from_environment()).write("x", b"1")
+    assert place.client.get_object(place.bucket, "x").read() == b"1"
     assert time.monotonic() - begun < 5
 
 

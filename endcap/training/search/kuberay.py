@@ -14,10 +14,11 @@ from endcap.cluster.kinds import RAY_CLUSTER
 from endcap.cluster.security import USER, container_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
+from endcap.secrets import MOUNT
 from endcap.spec.kubernetes import Pod
 from endcap.spec.search import RayCluster
 from endcap.spec.settings import FitSettings
-from endcap.store.s3_settings import MOUNT, MOUNTED, SECRET_KEYS
+from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
 
 Json = dict[str, Any]
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "endcap"
