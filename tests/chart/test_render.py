@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from .conftest import ROOT, Json, Objects, Refused
+from .test_tls import EVERYWHERE
 
 Render = Callable[..., Objects]
 POSTGRESQL = {
@@ -40,7 +41,9 @@ EVERYTHING: Json = {
     "imagePullSecrets": [{"name": "registry"}],
     "deployer": {"ownRoute": True, "readNodes": True},
 }
-CASES = pytest.mark.parametrize("values", [{}, POSTGRESQL, EVERYTHING], ids=["defaults", "postgresql", "everything"])
+GIVEN = {"defaults": {}, "postgresql": POSTGRESQL, "everything": EVERYTHING}
+CASES = pytest.mark.parametrize("values", GIVEN.values(), ids=GIVEN)
+CASES_WITH_TLS = pytest.mark.parametrize("values", [*GIVEN.values(), EVERYWHERE], ids=[*GIVEN, "tls"])
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 
 
@@ -53,7 +56,7 @@ def selects(selector: Json, labels: Json) -> bool:
     )
 
 
-@CASES
+@CASES_WITH_TLS
 def test_every_pod_is_restricted(render: Render, values: Json) -> None:
     pods = list(render(values).pods())
     assert {name for name, _, _ in pods} == {
@@ -80,7 +83,7 @@ def test_every_pod_is_restricted(render: Render, values: Json) -> None:
         assert spec.get("automountServiceAccountToken", True) == (name == "endcap-gateway")
 
 
-@CASES
+@CASES_WITH_TLS
 def test_everything_has_its_namespace(render: Render, values: Json) -> None:
     allowed = {"endcap", "endcap-serving", "kubeflow"}
     for one in render(values, ("monitoring.coreos.com/v1",)):
@@ -172,7 +175,8 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
 
 
 def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Render) -> None:
-    from endcap.store.s3_settings import MOUNT, MOUNTED
+    from endcap.secrets import MOUNT
+    from endcap.store.s3_settings import MOUNTED
     from endcap_serving.intake import __main__ as intake
 
     assert not render().of("StatefulSet")

@@ -51,6 +51,9 @@ BAD = [
     ({"networkPolicy": {"gatewayFrom": [{"ipBlock": {}}]}}, "networkPolicy/gatewayFrom/0/ipBlock", "'cidr' is a req"),
     ({"monitoring": {"serviceMonitor": {"interval": "30"}}}, "monitoring/serviceMonitor/interval", "does not match"),
     ({"store": {"endpoint": "s3.example.com"}}, "store/endpoint", "does not match"),
+    ({"tls": {"gateway": False}}, "tls/gateway", "not one of ['plain', 'tls', 'mtls']"),
+    ({"tls": {"mlflow": "mtls"}}, "tls/mlflow", "not one of ['plain', 'tls']"),
+    ({"tls": {"certManager": {"duration": "90 days"}}}, "tls/certManager/duration", "does not match"),
     ({"mlflow": None}, "mlflow", "not of type 'object'"),
 ]
 

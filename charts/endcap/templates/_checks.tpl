@@ -35,6 +35,14 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.tls }}
+{{- if and (eq .source "certManager") (not .certManager.issuer.name) }}
+{{- fail "tls.certManager.issuer.name: found nothing, and tls.source is certManager; allowed: the name of an Issuer or a ClusterIssuer of cert-manager's" }}
+{{- end }}
+{{- if and .secrets.clients (ne .gateway "mtls") }}
+{{- fail (printf "tls.secrets.clients: found %s, and tls.gateway is %s; allowed: nothing, or tls.gateway=mtls" .secrets.clients .gateway) }}
+{{- end }}
+{{- end }}
 {{- with .Values.gateway }}
 {{- if and .enabled .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- fail (printf "gateway.autoscaling.minReplicas: found %d, and gateway.autoscaling.maxReplicas is %d; allowed: at most that" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}

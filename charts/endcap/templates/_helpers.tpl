@@ -92,15 +92,23 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "endcap.mlflowAddress" -}}
-http://{{ include "endcap.fullname" . }}-mlflow.{{ .Release.Namespace }}:{{ .Values.mlflow.service.port }}
+{{ ternary "http" "https" (eq .Values.tls.mlflow "plain") }}://{{ include "endcap.fullname" . }}-mlflow.{{ .Release.Namespace }}:{{ .Values.mlflow.service.port }}
 {{- end }}
 
 {{- define "endcap.gatewayAddress" -}}
-http://{{ include "endcap.fullname" . }}-gateway.{{ .Release.Namespace }}{{ if ne (int .Values.gateway.service.port) 80 }}:{{ .Values.gateway.service.port }}{{ end }}
+{{- include "endcap.address" (list . "gateway" .Values.tls.gateway .Values.gateway.service.port) }}
 {{- end }}
 
 {{- define "endcap.intakeAddress" -}}
-http://{{ include "endcap.fullname" . }}-intake.{{ .Release.Namespace }}{{ if ne (int .Values.intake.service.port) 80 }}:{{ .Values.intake.service.port }}{{ end }}
+{{- include "endcap.address" (list . "intake" .Values.tls.intake .Values.intake.service.port) }}
+{{- end }}
+
+{{/* Of a Service. Called with (list $ component mode port). */}}
+{{- define "endcap.address" -}}
+{{- $root := index . 0 -}}
+{{- $tls := ne (index . 2) "plain" -}}
+{{- $port := int (index . 3) -}}
+{{ ternary "https" "http" $tls }}://{{ include "endcap.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}{{ if ne $port (ternary 443 80 $tls) }}:{{ $port }}{{ end }}
 {{- end }}
 
 {{/* MLflow has a volume of its own for SQLite and for artifacts that are not in a bucket. */}}
