@@ -82,9 +82,13 @@ class SlowProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # nobody listens there at the moment
+                client.close()
+                continue
             for source, sink, answers in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._hand_on, args=(source, sink, answers), daemon=True).start()
 

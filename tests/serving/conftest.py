@@ -71,12 +71,17 @@ def recommender(model: str) -> Recommender:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    store = open_store(str(tmp_path_factory.mktemp("shop")))
+    return stored_shop(tmp_path_factory.mktemp("shop"), MODELS)
+
+
+def stored_shop(folder: Path, models: Iterable[str]) -> Shop:
+    """A store in `folder` with a package of each of these models."""
+    store = open_store(str(folder))
     ids = [f'item "{number}" ü' for number in range(N_ITEMS)]
     items = pa.table({"item": ids, "category": [CATEGORIES[number % 3] for number in range(N_ITEMS)]})
     train = sessions(3000, seed=1)
     fitted, packages = {}, {}
-    for name in MODELS:
+    for name in models:
         spec = recommender(name)
         fitted[name] = make(spec.model)
         fitted[name].fit(train, N_ITEMS, Fitting(seed=1, found={"epochs": 1}))
