@@ -22,6 +22,9 @@ test-cluster: $(INSTALLED) ## run the tests against a real API server: KUBECONFI
 test-image: $(INSTALLED) ## build the images with podman and run what is in them; takes minutes and 7 GB below build/
 	$(BIN)/python -m pytest -rs tests/image
 
+chaos: $(INSTALLED) ## attack what a shop would run, for half an hour; ARGS=--short for minutes; writes build/chaos.json
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -66,4 +69,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster check compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo test test-cluster chaos check compile bench bench-gpu images test-image pin audit lock clean

@@ -1,0 +1,219 @@
+"""Hostile requests to all that listens: no 500, an answer or an end within a time, no growth, and ordinary shoppers
+are served beside them."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from tests.intake.servers import event
+
+from . import grammar
+from .attack import Attack, Seen, Stage, wait_until
+from .request import Hostile, post
+from .stack import Beside, Shopper, Stack, deploy, served, shop_in
+from .wire import Answer, send
+
+TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
+BOUND = 40.0
+"""Seconds in which an answer or an end must come: the predictor waits 30 for a head."""
+THREADS = 32
+WARM, LARGE, SEGMENT = 600, 15 << 20, 30
+"""Before memory counts: requests, bytes of a large one, and batches that fill one of the intake's segments."""
+SEALED = 60.0
+GROWTH = 0.05
+"""Of its memory in the first minute, what a process may have gained at the end."""
+GROWTH_SHORT = 0.10
+"""In the short form, whose last seconds are compared with its first ones: what fills once is not full by then."""
+LISTED = 0.05
+"""Of the ordinary requests, what the list may have to answer."""
+RIGHT_AFTER = 20.0
+MIB = 2**20
+MEASURED = ("supervisor", "stable", "envoy", "intake")
+
+
+@dataclass(frozen=True)
+class Sent(Seen):
+    """A hostile request. target: who got it; status: the worst."""
+
+    target: str = ""
+    status: int = 0
+    outcome: str = "answered"
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory(Seen):
+    """Bytes of a role, in the first minute and at the end; allowed: as a share, the growth."""
+
+    role: str = ""
+    first: float = 0.0
+    last: float = 0.0
+    allowed: float = GROWTH
+
+
+@dataclass(frozen=True)
+class Ordinary(Seen):
+    """Ordinary requests beside. statuses: how many of each; wrong: answered 200 with other items; after: the last one
+    was answered by the stable version."""
+
+    statuses: tuple[tuple[int, int], ...] = ()
+    wrong: int = 0
+    listed: float = 0.0
+    after: bool = True
+
+
+@dataclass(frozen=True)
+class Lives(Seen):
+    """Whether a process is the one that it was before."""
+
+    role: str = ""
+    same: bool = True
+
+
+def attempts(stage: Stage) -> Iterator[Seen]:
+    shop = shop_in(stage.place("store"))
+    deploy(shop)
+    with served(shop, stage.folder / "server.log") as stack:
+        before, ports = stack.roles(), stack.ports()
+        if stage.only is None:
+            _warm(stage, stack, ports)
+        shopper = Shopper(stack, shop.ids[:3])
+        with Watch(stack) as watch, Beside(shopper) as beside:
+            yield from _sent(stage, ports)
+        # Who was asked much has a moment to answer again.
+        deadline = time.monotonic() + RIGHT_AFTER
+        while not (after := (last := shopper.ask()).variant == "stable" and last.right) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        shopper.close()
+        statuses = Counter(one.status for one in beside.answers)
+        listed = sum(one.variant == "fallback" for one in beside.answers) / max(len(beside.answers), 1)
+        wrong = sum(not one.right for one in beside.answers if one.status == 200)
+        stage.figures["ordinary requests beside"] = len(beside.answers)
+        stage.figures["of them by the list"] = round(listed, 4)
+        yield Ordinary(-1, "ordinary", tuple(sorted(statuses.items())), wrong, listed, after)
+        for role, pid in before.items():
+            yield Lives(-1, "process", role, stack.roles().get(role) == pid)
+        if stage.only is None:
+            yield from watch.growth(stage)
+
+
+def _warm(stage: Stage, stack: Stack, ports: dict[str, int]) -> None:
+    """What fills once is full before memory counts: caches, buffers of large bodies, what makes a segment Parquet."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number in range(-WARM, 0):
+            target, port, request = _drawn(stage, number, ports)
+            if request.kind != "slow":
+                pool.submit(_one, number, target, port, request)
+        large = Hostile("large", (post("/v1/events", b" " * LARGE),), then="half")
+        for target, port in list(ports.items()) * THREADS:
+            pool.submit(_one, -1, target, port, large)
+    with httpx.Client(base_url=f"http://127.0.0.1:{ports['intake']}", timeout=60) as client:
+        for number in range(SEGMENT):
+            names = (f"warm-{number}-{at}" for at in range(10_000))
+            client.post("/v1/events", json=[{**event(name), "surface": "s" * 200} for name in names])
+    wait_until(lambda: any((stack.store / "intake").rglob("*.parquet")), SEALED)
+
+
+def _sent(stage: Stage, ports: dict[str, int]) -> Iterator[Sent]:
+    """All requests, evenly over the attack's length, as their answers come."""
+    begun, pending = time.monotonic(), set[Future[Sent]]()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number in stage.numbers:
+            target, port, request = _drawn(stage, number, ports)
+            if stage.only is None:
+                time.sleep(max(0.0, begun + stage.seconds * number / stage.count - time.monotonic()))
+            pending.add(pool.submit(_one, number, target, port, request))
+            done = {one for one in pending if one.done()}
+            pending -= done
+            yield from (one.result() for one in done)
+        yield from (one.result() for one in pending)
+    stage.figures["requests a second"] = round(stage.count / (time.monotonic() - begun), 1)
+
+
+def _drawn(stage: Stage, number: int, ports: dict[str, int]) -> tuple[str, int, Hostile]:
+    chance = stage.chance(number)
+    target = chance.choices(list(TARGETS), list(TARGETS.values()))[0]
+    return target, ports[target], grammar.made(chance)
+
+
+def _one(number: int, target: str, port: int, request: Hostile) -> Sent:
+    answer: Answer = send("127.0.0.1", port, request, BOUND)
+    return Sent(number, request.kind, target, max(answer.statuses, default=0), answer.outcome, round(answer.seconds, 2))
+
+
+class Watch:
+    """Looks at the processes' memory every second until the block ends."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._over = threading.Event()
+        self._samples: list[dict[str, int]] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(1.0):
+            self._samples.append(self._stack.memory())
+
+    def growth(self, stage: Stage) -> Iterator[Memory]:
+        """The end against the first minute, in the short form against its first third: medians of the samples."""
+        count = len(self._samples)
+        first = self._samples[30:60] if not stage.short else self._samples[count // 6 : count // 3]
+        last = self._samples[-30:] if not stage.short else self._samples[-count // 6 :]
+        for role in MEASURED:
+            then = statistics.median([one[role] for one in first if role in one] or [0])
+            now = statistics.median([one[role] for one in last if role in one] or [0])
+            stage.figures[f"memory of {role}, growth in %"] = round(100 * (now / then - 1), 2) if then else 0.0
+            stage.figures[f"memory of {role}, MiB"] = round(now / MIB, 1)
+            yield Memory(-1, "memory", role, then, now, GROWTH_SHORT if stage.short else GROWTH)
+
+
+def judge(seen: Seen) -> Iterator[str]:
+    if isinstance(seen, Sent):
+        if seen.status == 500:
+            yield f"the {seen.target} answered 500"
+        if seen.outcome in ("late", "refused"):
+            yield f"the {seen.target}: {seen.outcome}, {seen.seconds} s"
+    elif isinstance(seen, Memory):
+        if seen.last > seen.first * (1 + seen.allowed) or not seen.first:
+            first, last = seen.first / MIB, seen.last / MIB
+            yield f"{seen.role} had {first:.1f} MiB in the first minute, {last:.1f} at the end"
+    elif isinstance(seen, Lives):
+        if not seen.same:
+            yield f"{seen.role} is another process than before, or none"
+    elif isinstance(seen, Ordinary):
+        if odd := {status: count for status, count in seen.statuses if status != 200}:
+            yield f"ordinary requests met {odd}"
+        if seen.wrong:
+            yield f"{seen.wrong} ordinary requests were answered with other items than before"
+        if seen.listed > LISTED:
+            yield f"the list answered {seen.listed:.1%} of the ordinary requests"
+        if not seen.after:
+            yield "the stable version does not answer after it"
+
+
+ATTACK = Attack(
+    "hostile",
+    "hostile requests to gateway, predictor, intake and list server",
+    attempts,
+    judge,
+    full=30_000,
+    short=2_000,
+    limit=600,
+    seconds=(300.0, 25.0),
+)
