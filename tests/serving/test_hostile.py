@@ -1,6 +1,7 @@
 """Hostile requests through the gateway: none makes a server fail, grow, or say what the OpenAPI document does not.
 
 Schemathesis makes some out of the document, that keep it or break it in every place; thousands more are these, bent.
+`make chaos` sends more, for longer, and of other kinds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from endcap.store import open_store
 from endcap_serving.openapi import document
 from endcap_serving.supervisor import serving
+from tests.chaos.bodies import bent
 
 from .conftest import Shop, children
 from .test_supervisor import desire
@@ -33,7 +35,7 @@ from .test_supervisor import desire
 if TYPE_CHECKING:
     from schemathesis import Case, GenerationMode
 
-MADE, BENT = 200, 10_000
+MADE, BENT = 200, 3_000
 """Requests made by schemathesis, which takes its time, and how many others are made of them."""
 GROWTH = 60 * 2**20
 """Bytes: caches and the allocator's spare room fill up once; a leak of all these requests would be more."""
@@ -133,39 +135,6 @@ def generated(path: str, method: str, mode: GenerationMode, count: int) -> list[
 
     note()
     return made
-
-
-ATOMS = (
-    b"null",
-    b"-1",
-    b"1e400",
-    b"9" * 400,
-    b'""',
-    b'"\\ud800"',
-    b"[]",
-    b"{}",
-    b"true",
-    b"[" * 2000,
-    b"\x00",
-    b"\xff",
-)
-VALUES = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9.]+|true|false|null|[\[\]{}]')
-
-
-def bent(body: bytes, rng: random.Random) -> bytes:
-    """A body with something cut, doubled, turned or put in place of a value."""
-    at, end = sorted(rng.randrange(len(body) + 1) for _ in range(2))
-    how = rng.randrange(4)
-    if how == 0:
-        return body[:at]
-    if how == 1:
-        return body[:at] + body[at:end] * rng.randrange(2, 50) + body[end:]
-    if how == 2 and body:
-        place = rng.randrange(len(body))
-        return body[:place] + bytes([body[place] ^ (1 << rng.randrange(8))]) + body[place + 1 :]
-    values = list(VALUES.finditer(body)) or [re.match(b"", body)]
-    value = rng.choice([found for found in values if found])
-    return body[: value.start()] + rng.choice(ATOMS) + body[value.end() :]
 
 
 def test_generated_requests_break_nothing_and_leave_nothing(gateway: Gateway) -> None:
