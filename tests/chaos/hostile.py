@@ -7,27 +7,26 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import httpx
-
-from tests.intake.servers import event
+from endcap.processes import alive
+from tests.intake.servers import running
 
 from . import grammar
-from .attack import Attack, Seen, Stage, wait_until
+from .attack import Attack, Seen, Stage
+from .processes import memory
 from .request import Hostile, post
-from .stack import Beside, Shopper, Stack, deploy, served, shop_in
+from .stack import Beside, Shopper, deploy, served, shop_in
 from .wire import Answer, send
 
 TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
 BOUND = 40.0
 """Seconds in which an answer or an end must come: the predictor waits 30 for a head."""
 THREADS = 32
-WARM, LARGE, SEGMENT = 600, 15 << 20, 30
-"""Before memory counts: requests, bytes of a large one, and batches that fill one of the intake's segments."""
-SEALED = 60.0
+WARM, LARGE, LARGE_AT_ONCE = 600, 15 << 20, 4
+"""Before memory counts: requests; bytes of a large one, and how many of those each target gets."""
 GROWTH = 0.05
 """Of its memory in the first minute, what a process may have gained at the end."""
 GROWTH_SHORT = 0.10
@@ -81,12 +80,20 @@ class Lives(Seen):
 def attempts(stage: Stage) -> Iterator[Seen]:
     shop = shop_in(stage.place("store"))
     deploy(shop)
-    with served(shop, stage.folder / "server.log") as stack:
-        before, ports = stack.roles(), stack.ports()
+    # An intake of its own, which makes Parquet from the first seconds on, and can be reached without the gateway.
+    with (
+        served(shop, stage.folder / "server.log") as stack,
+        running(stage.place("intake"), "--segment-age", "5s") as intake,
+    ):
+
+        def roles() -> dict[str, int]:
+            return {**stack.roles(), "intake": intake.process.pid}
+
+        before, ports = roles(), {**stack.ports(), "intake": intake.port}
         if stage.only is None:
-            _warm(stage, stack, ports)
+            _warm(stage, ports)
         shopper = Shopper(stack, shop.ids[:3])
-        with Watch(stack) as watch, Beside(shopper) as beside:
+        with Watch(roles) as watch, Beside(shopper) as beside:
             yield from _sent(stage, ports)
         # Who was asked much has a moment to answer again.
         deadline = time.monotonic() + RIGHT_AFTER
@@ -100,26 +107,21 @@ def attempts(stage: Stage) -> Iterator[Seen]:
         stage.figures["of them by the list"] = round(listed, 4)
         yield Ordinary(-1, "ordinary", tuple(sorted(statuses.items())), wrong, listed, after)
         for role, pid in before.items():
-            yield Lives(-1, "process", role, stack.roles().get(role) == pid)
+            yield Lives(-1, "process", role, roles().get(role) == pid and alive(pid))
         if stage.only is None:
             yield from watch.growth(stage)
 
 
-def _warm(stage: Stage, stack: Stack, ports: dict[str, int]) -> None:
-    """What fills once is full before memory counts: caches, buffers of large bodies, what makes a segment Parquet."""
+def _warm(stage: Stage, ports: dict[str, int]) -> None:
+    """What fills once is full before memory counts: caches, and buffers of large bodies."""
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(-WARM, 0):
             target, port, request = _drawn(stage, number, ports)
             if request.kind != "slow":
                 pool.submit(_one, number, target, port, request)
         large = Hostile("large", (post("/v1/events", b" " * LARGE),), then="half")
-        for target, port in list(ports.items()) * THREADS:
+        for target, port in list(ports.items()) * LARGE_AT_ONCE:
             pool.submit(_one, -1, target, port, large)
-    with httpx.Client(base_url=f"http://127.0.0.1:{ports['intake']}", timeout=60) as client:
-        for number in range(SEGMENT):
-            names = (f"warm-{number}-{at}" for at in range(10_000))
-            client.post("/v1/events", json=[{**event(name), "surface": "s" * 200} for name in names])
-    wait_until(lambda: any((stack.store / "intake").rglob("*.parquet")), SEALED)
 
 
 def _sent(stage: Stage, ports: dict[str, int]) -> Iterator[Sent]:
@@ -152,8 +154,8 @@ def _one(number: int, target: str, port: int, request: Hostile) -> Sent:
 class Watch:
     """Looks at the processes' memory every second until the block ends."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
+    def __init__(self, roles: Callable[[], dict[str, int]]) -> None:
+        self._roles = roles
         self._over = threading.Event()
         self._samples: list[dict[str, int]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -168,7 +170,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._over.wait(1.0):
-            self._samples.append(self._stack.memory())
+            self._samples.append({role: memory(pid) for role, pid in self._roles().items()})
 
     def growth(self, stage: Stage) -> Iterator[Memory]:
         """The end against the first minute, in the short form against its first third: medians of the samples."""

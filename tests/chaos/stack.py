@@ -26,7 +26,7 @@ from endcap.deploy.terms import Terms
 from endcap.store import Store, open_store
 from tests.serving.conftest import Shop, stored_shop
 
-from .processes import command_line, descendants, end_tree, memory
+from .processes import command_line, descendants, end_tree
 
 NAME = "shoes"
 STABLE, CANARY = "sequential-rules", "ease"
@@ -94,10 +94,6 @@ class Stack:
             "gateway": self.port,
             "list": self._list_port(),
         }
-
-    def memory(self) -> dict[str, int]:
-        """Bytes by role."""
-        return {role: memory(pid) for role, pid in self.roles().items()}
 
     def run_folder(self) -> Path:
         """Where the newest run keeps its logs and the gateway's files."""
