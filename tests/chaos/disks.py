@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap.deploy.state import read_state, set_share
+from endcap.deploy.changes import set_share
+from endcap.deploy.state import read_state
 from endcap.errors import StorageError
 from endcap.store import open_store
 from tests.intake.servers import event, events, ids, running

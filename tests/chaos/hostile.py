@@ -25,8 +25,10 @@ TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
 BOUND = 40.0
 """Seconds in which an answer or an end must come: the predictor waits 30 for a head."""
 THREADS = 32
-WARM, LARGE, LARGE_AT_ONCE = 600, 15 << 20, 4
-"""Before memory counts: requests; bytes of a large one, and how many of those each target gets."""
+WARM, WARM_SHORT = 1500, 200
+"""Requests that each target gets before memory counts."""
+LARGE, LARGE_AT_ONCE = 15 << 20, 4
+"""Bytes of a large one, and how many of those each target gets then."""
 GROWTH = 0.05
 """Of its memory in the first minute, what a process may have gained at the end."""
 GROWTH_SHORT = 0.10
@@ -115,10 +117,11 @@ def attempts(stage: Stage) -> Iterator[Seen]:
 def _warm(stage: Stage, ports: dict[str, int]) -> None:
     """What fills once is full before memory counts: caches, and buffers of large bodies."""
     with ThreadPoolExecutor(THREADS) as pool:
-        for number in range(-WARM, 0):
-            target, port, request = _drawn(stage, number, ports)
-            if request.kind != "slow":
-                pool.submit(_one, number, target, port, request)
+        for number in range(WARM_SHORT if stage.short else WARM):
+            for target in TARGETS:
+                request = grammar.made(stage.chance(-1 - number))
+                if request.kind != "slow":
+                    pool.submit(_one, number, target, ports[target], request)
         large = Hostile("large", (post("/v1/events", b" " * LARGE),), then="half")
         for target, port in list(ports.items()) * LARGE_AT_ONCE:
             pool.submit(_one, -1, target, port, large)

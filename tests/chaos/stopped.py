@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from endcap.deploy.state import set_share
+from endcap.deploy.changes import set_share
 from tests.intake.servers import event
 
 from .attack import Attack, Seen, Stage, wait_until
