@@ -36,8 +36,8 @@ def main() -> int:
     for name in given.only or ATTACKS:
         results.append(outcome(ATTACKS[name], given, mounts, deadline))
         BUILD.mkdir(exist_ok=True)
-        told = {"seed": given.seed, "form": "short" if given.short else "full", "attacks": results}
-        (BUILD / "chaos.json").write_text(json.dumps(told, indent=1) + "\n")
+        report = {"seed": given.seed, "form": "short" if given.short else "full", "attacks": results}
+        (BUILD / "chaos.json").write_text(json.dumps(report, indent=1) + "\n")
     print(f"\n{table(results)}", flush=True)
     wrong = [result["name"] for result in results if result["wrong"]]
     not_run = [result["name"] for result in results if result["not_run"]]
@@ -71,18 +71,18 @@ def outcome(
     limit = min(attack.limit * (SHORT_SHARE if given.short else 1), deadline - time.monotonic())
     if limit <= 0:
         return {**blank, "wrong": 1, "violations": [_whole(attack, given, "the time for all attacks was over")]}
-    told = BUILD / "chaos" / f"{attack.name}.json"
-    told.parent.mkdir(parents=True, exist_ok=True)
-    told.unlink(missing_ok=True)
-    words = ["--seed", str(given.seed), "--folder", str(told.with_suffix("")), "--told", str(told)]
+    report = BUILD / "chaos" / f"{attack.name}.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    words = ["--seed", str(given.seed), "--folder", str(report.with_suffix("")), "--report", str(report)]
     words += ["--short"] if given.short else []
     words += [] if given.at is None else ["--at", str(given.at)]
     within = (mounts or []) if MOUNT in attack.needs else []
     print(f"{time.strftime('%H:%M:%S')} {attack.name}: {attack.title}", flush=True)
     begun = time.monotonic()
-    status = Child([*within, sys.executable, "-m", "tests.chaos.one", attack.name, *words]).wait(limit)
-    if told.exists():
-        return {**blank, **json.loads(told.read_text())}
+    status = Child([*within, sys.executable, "-m", "tests.chaos.single", attack.name, *words]).wait(limit)
+    if report.exists():
+        return {**blank, **json.loads(report.read_text())}
     how = f"did not end within {limit:.0f} s" if status is None else f"broke off with status {status}"
     print(f"{attack.name}: {how}", flush=True)
     violation = _whole(attack, given, how)

@@ -61,14 +61,14 @@ def _be_the_child(function: Callable[[], Any], writing: int, memory: int) -> Non
     used = _address_space()
     resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
     try:
-        told = ("returned", function())
+        said = ("returned", function())
     except EndcapError as error:
-        told = ("refused", error.code)
+        said = ("refused", error.code)
     except BaseException as error:
-        told = ("raised", _where(error))
+        said = ("raised", _where(error))
     try:
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(pickle.dumps(told))
+            pipe.write(pickle.dumps(said))
     finally:
         os._exit(0)
 

@@ -134,7 +134,7 @@ def _supervisor(stage: Stage, number: int, kind: str, place: Path) -> Full:
             subprocess.run(["umount", "--lazy", folder], check=True)
 
         def follows() -> bool:
-            routed = [one for one in stack.events if one["event"] == "routed"]
+            routed = [each for each in stack.events if each["event"] == "routed"]
             return bool(routed) and routed[-1]["share"] == share and shopper.ask().status == 200
 
         goes_on = wait_until(follows, FOLLOWS) is not None

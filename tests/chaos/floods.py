@@ -68,12 +68,12 @@ def _one(stage: Stage, number: int, kind: str, run: Callable[[Flood], None], sta
     well = wait_until(lambda: shopper.ask().variant == "stable", WELL, 0.2) is not None
     shopper.close()
     answers = beside.answers
-    listed = sum(one.variant == "fallback" for one in answers) / max(len(answers), 1)
+    listed = sum(each.variant == "fallback" for each in answers) / max(len(answers), 1)
     stage.figures[f"{kind}: ordinary requests"] = len(answers)
     stage.figures[f"{kind}: of them by the list"] = round(listed, 3)
-    ordinary = tuple(sorted(Counter(one.status for one in answers).items()))
-    wrong = sum(not one.right for one in answers if one.status == 200)
-    slowest = round(max((one.seconds for one in answers), default=0.0), 2)
+    ordinary = tuple(sorted(Counter(each.status for each in answers).items()))
+    wrong = sum(not each.right for each in answers if each.status == 200)
+    slowest = round(max((each.seconds for each in answers), default=0.0), 2)
     return Flooded(number, kind, ordinary, wrong, listed, slowest, tuple(sorted(flood.met.items())), well)
 
 
@@ -113,14 +113,14 @@ class Flood:
                     with contextlib.suppress(OSError):
                         held.append(stack.enter_context(self._socket()))
                         held[-1].sendall(begin)
-                for one in held:
+                for each in held:
                     with contextlib.suppress(OSError):
-                        one.send(b"x" if begin else b"")
+                        each.send(b"x" if begin else b"")
 
     def storm(self) -> None:
         while not self.over.is_set():
-            with contextlib.suppress(OSError), self._socket() as one:
-                one.sendall(b"GET / HTTP/1.1\r\n")
+            with contextlib.suppress(OSError), self._socket() as each:
+                each.sendall(b"GET / HTTP/1.1\r\n")
                 self.met[0] += 1
 
     def _socket(self) -> socket.socket:

@@ -102,9 +102,9 @@ def attempts(stage: Stage) -> Iterator[Seen]:
         while not (after := (last := shopper.ask()).variant == "stable" and last.right) and time.monotonic() < deadline:
             time.sleep(0.2)
         shopper.close()
-        statuses = Counter(one.status for one in beside.answers)
-        listed = sum(one.variant == "fallback" for one in beside.answers) / max(len(beside.answers), 1)
-        wrong = sum(not one.right for one in beside.answers if one.status == 200)
+        statuses = Counter(each.status for each in beside.answers)
+        listed = sum(each.variant == "fallback" for each in beside.answers) / max(len(beside.answers), 1)
+        wrong = sum(not each.right for each in beside.answers if each.status == 200)
         stage.figures["ordinary requests beside"] = len(beside.answers)
         stage.figures["of them by the list"] = round(listed, 4)
         yield Ordinary(-1, "ordinary", tuple(sorted(statuses.items())), wrong, listed, after)
@@ -136,10 +136,10 @@ def _sent(stage: Stage, ports: dict[str, int]) -> Iterator[Sent]:
             if stage.only is None:
                 time.sleep(max(0.0, begun + stage.seconds * number / stage.count - time.monotonic()))
             pending.add(pool.submit(_one, number, target, port, request))
-            done = {one for one in pending if one.done()}
+            done = {each for each in pending if each.done()}
             pending -= done
-            yield from (one.result() for one in done)
-        yield from (one.result() for one in pending)
+            yield from (each.result() for each in done)
+        yield from (each.result() for each in pending)
     stage.figures["requests a second"] = round(stage.count / (time.monotonic() - begun), 1)
 
 
@@ -181,8 +181,8 @@ class Watch:
         first = self._samples[30:60] if not stage.short else self._samples[count // 6 : count // 3]
         last = self._samples[-30:] if not stage.short else self._samples[-count // 6 :]
         for role in MEASURED:
-            then = statistics.median([one[role] for one in first if role in one] or [0])
-            now = statistics.median([one[role] for one in last if role in one] or [0])
+            then = statistics.median([each[role] for each in first if role in each] or [0])
+            now = statistics.median([each[role] for each in last if role in each] or [0])
             stage.figures[f"memory of {role}, growth in %"] = round(100 * (now / then - 1), 2) if then else 0.0
             stage.figures[f"memory of {role}, MiB"] = round(now / MIB, 1)
             yield Memory(-1, "memory", role, then, now, GROWTH_SHORT if stage.short else GROWTH)

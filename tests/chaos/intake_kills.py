@@ -69,7 +69,7 @@ def flood(server: Server, name: str, load: Load, over: threading.Event) -> None:
 
 def temporary(folder: Path) -> tuple[str, ...]:
     """Files and folders below that are left of unfinished work."""
-    return tuple(sorted({str(one.relative_to(folder)) for name in TEMPORARY for one in folder.rglob(name)}))
+    return tuple(sorted({str(each.relative_to(folder)) for name in TEMPORARY for each in folder.rglob(name)}))
 
 
 def attempts(stage: Stage) -> Iterator[Seen]:
@@ -94,8 +94,8 @@ def attempts(stage: Stage) -> Iterator[Seen]:
         yield Killed(number, "kill", len(load.acknowledged) - before)
     with running(place) as server:
         again = [server.post("events", events(load.sent[at : at + 500])) for at in range(0, len(load.sent), 500)]
-        accepted = sum(one.json().get("accepted", 0) for one in again if one.status_code == 200)
-        statuses = tuple(one.status_code for one in again)
+        accepted = sum(each.json().get("accepted", 0) for each in again if each.status_code == 200)
+        statuses = tuple(each.status_code for each in again)
     stage.figures["events acknowledged"] = len(load.acknowledged)
     acknowledged, sent = frozenset(load.acknowledged), frozenset(load.sent)
     yield Kept(-1, "records", acknowledged, sent, tuple(ids(server.out)), accepted, statuses, temporary(place))

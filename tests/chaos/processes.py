@@ -40,9 +40,9 @@ class Child:
 
 def end_below(pid: int) -> None:
     """Kill all processes below one, whatever groups they are in."""
-    for one in descendants(pid):
+    for each in descendants(pid):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+            os.kill(each, signal.SIGKILL)
 
 
 def end_tree(pid: int) -> None:
@@ -63,7 +63,7 @@ def descendants(pid: int) -> list[int]:
     below: list[int] = []
     level = [pid]
     while level:
-        level = [child for one in level for child in parents.get(one, ())]
+        level = [child for each in level for child in parents.get(each, ())]
         below += level
     return below
 

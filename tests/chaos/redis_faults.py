@@ -107,8 +107,8 @@ class Scene:
                 time.sleep(0.02)
         well = wait_until(lambda: self._known(), WELL, 0.1) is not None
         follows = wait_until(lambda: self._follows(number), WELL, 0.1) is not None
-        told = tuple(sorted(statuses)), tuple(sorted(variants)), round(slowest, 2), degraded
-        return Fault(number, kind, *told, tuple(sorted(took)), well, follows)
+        said = tuple(sorted(statuses)), tuple(sorted(variants)), round(slowest, 2), degraded
+        return Fault(number, kind, *said, tuple(sorted(took)), well, follows)
 
     def _rank(self, index: int) -> tuple[int, str, bool]:
         body: dict[str, Any] = {"instances": [{"customer": customer(index), "k": 3}]}
@@ -152,9 +152,9 @@ def _ids(out: Any) -> list[str]:
     import pyarrow.parquet as pq
 
     return [
-        one
+        each
         for file in (out / "events").rglob("*.parquet")
-        for one in pq.ParquetFile(file).read(["id"])["id"].to_pylist()
+        for each in pq.ParquetFile(file).read(["id"])["id"].to_pylist()
     ]
 
 

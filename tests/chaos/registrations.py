@@ -34,23 +34,23 @@ print("ready", flush=True)
 for line in sys.stdin:
     name, package, verdict = json.loads(line)
     try:
-        told = register(Recommender.model_validate({**spec, "name": name}), package, verdict, store, registry)
+        answer = register(Recommender.model_validate({**spec, "name": name}), package, verdict, store, registry)
     except EndcapError as error:
-        told = error.code
+        answer = error.code
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"[:300]
-    print(json.dumps(told), flush=True)
+        answer = f"{type(error).__name__}: {error}"[:300]
+    print(json.dumps(answer), flush=True)
 """
 
 
 @dataclass(frozen=True)
 class Registered(Seen):
-    """Registrations at once. expected: versions that there should be; there: aliases of each that there is; told: of
+    """Registrations at once. expected: versions that there should be; there: aliases of each that there is; said: of
     each process, the version or the error's code."""
 
     expected: int = 1
     there: tuple[tuple[str, ...], ...] = (("champion",),)
-    told: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 def attempts(stage: Stage) -> Iterator[Registered]:
@@ -69,11 +69,11 @@ def attempts(stage: Stage) -> Iterator[Registered]:
                 time.sleep(stage.chance(number).uniform(0, 0.2))
                 for at, process in enumerate(several):
                     _write(process, json.dumps([name, packages[at % len(packages)], verdict]))
-                told = tuple(json.loads(_line(process)) for process in several)
+                said = tuple(json.loads(_line(process)) for process in several)
                 versions = Registry(uri, store).versions(name)
                 aliases = tuple(tuple(sorted(version.aliases)) for version in versions)
                 kind = "one package" if alone else "first packages"
-                yield Registered(number, kind, len(packages), aliases, told)
+                yield Registered(number, kind, len(packages), aliases, said)
 
 
 @contextlib.contextmanager
@@ -106,10 +106,10 @@ def _line(process: subprocess.Popen[str]) -> str:
 
 def judge(seen: Registered) -> Iterator[str]:
     if len(seen.there) != seen.expected:
-        yield f"{seen.expected} packages became {len(seen.there)} versions; told were {seen.told}"
+        yield f"{seen.expected} packages became {len(seen.there)} versions; told were {seen.said}"
     if sum("champion" in aliases for aliases in seen.there) != 1:
         yield f"there is not one champion: {seen.there}"
-    if odd := [one for one in seen.told if not one.isdigit()]:
+    if odd := [each for each in seen.said if not each.isdigit()]:
         yield f"a registration failed: {odd}"
 
 

@@ -39,7 +39,7 @@ class Ingested(Seen):
     """A folder that was taken in. how: see `Outcome`."""
 
     how: str = "refused"
-    told: str = ""
+    said: str = ""
     temporary: tuple[str, ...] = ()
 
 
@@ -50,8 +50,8 @@ def attempts(stage: Stage) -> Iterator[Ingested]:
         write_csv(events / "day-1.csv", ROWS * 20)
         suffix = _place(kind, events, chance)
         shop = make_shop(str(events / f"*{suffix}") if chance.random() < 0.5 else str(events))
-        told = call(lambda place=place, shop=shop: ingest(shop, open_store(str(place / "store"))), LIMIT, MEMORY)
-        yield Ingested(number, kind, told.how, str(told.value)[:500], temporary(place))
+        said = call(lambda place=place, shop=shop: ingest(shop, open_store(str(place / "store"))), LIMIT, MEMORY)
+        yield Ingested(number, kind, said.how, str(said.value)[:500], temporary(place))
         shutil.rmtree(place)
 
 
@@ -92,7 +92,7 @@ def _place(kind: str, events: Path, chance: random.Random) -> str:
 
 def judge(seen: Ingested) -> Iterator[str]:
     if seen.how not in ("returned", "refused"):
-        yield f"it {seen.how}: {seen.told}"
+        yield f"it {seen.how}: {seen.said}"
     if seen.temporary:
         yield f"temporary files are left: {', '.join(seen.temporary[:5])}"
 

@@ -29,7 +29,7 @@ class Read(Seen):
     """A spec that was read. how: see `Outcome`."""
 
     how: str = "refused"
-    told: str = ""
+    said: str = ""
     seconds: float = 0.0
 
 
@@ -41,8 +41,8 @@ def attempts(stage: Stage) -> Iterator[Read]:
         hit = chance.choice(list(files))
         for name, text in files.items():
             (place / name).write_bytes(_hostile(kind, text, chance) if name == hit else text.encode())
-        told = call(lambda place=place: bool(_read(place)), LIMIT, MEMORY)
-        yield Read(number, kind, told.how, str(told.value)[:500], told.seconds)
+        said = call(lambda place=place: bool(_read(place)), LIMIT, MEMORY)
+        yield Read(number, kind, said.how, str(said.value)[:500], said.seconds)
 
 
 def _read(place: Path) -> Any:
@@ -119,7 +119,7 @@ _LAYERS = (
 
 def judge(seen: Read) -> Iterator[str]:
     if seen.how not in ("returned", "refused"):
-        yield f"it {seen.how}: {seen.told}"
+        yield f"it {seen.how}: {seen.said}"
     elif seen.seconds > SECONDS:
         yield f"it took {seen.seconds} s"
 

@@ -89,8 +89,8 @@ class Stack:
     def ports(self) -> dict[str, int]:
         """Where each listens on loopback, the list server as `list`."""
         lines = {role: command_line(pid) for role, pid in self.roles().items()}
-        found = {role: int(port[1]) for role, line in lines.items() if (port := _PORT.search(line))}
-        return {key: port for key, port in found.items() if key != "supervisor"} | {
+        known = {role: int(port[1]) for role, line in lines.items() if (port := _PORT.search(line))}
+        return {key: port for key, port in known.items() if key != "supervisor"} | {
             "gateway": self.port,
             "list": self._list_port(),
         }
@@ -101,7 +101,7 @@ class Stack:
 
     def _list_port(self) -> int:
         bootstrap = json.loads((self.run_folder() / "gateway" / "bootstrap.json").read_text())
-        clusters = {one["name"]: one for one in bootstrap["static_resources"]["clusters"]}
+        clusters = {each["name"]: each for each in bootstrap["static_resources"]["clusters"]}
         ports = re.findall(r'"port_value": (\d+)', json.dumps(clusters["fallback"]))
         return int(ports[0])
 
@@ -118,11 +118,11 @@ def served(shop: Shop, log: Path, **environment: str) -> Iterator[Stack]:
     reader.start()
     try:
         deadline = time.monotonic() + STARTS
-        while not (told := [event for event in events if event["event"] == "served"]):
+        while not (said := [event for event in events if event["event"] == "served"]):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start: {log.read_text()}\n{events}")
             time.sleep(0.05)
-        yield Stack(told[0]["address"], process, Path(shop.store.root.removeprefix("file://")), events)
+        yield Stack(said[0]["address"], process, Path(shop.store.root.removeprefix("file://")), events)
     finally:
         process.terminate()
         try:
@@ -156,7 +156,7 @@ class Shopper:
         self._url = f"{stack.address}/v1/models/{NAME}:predict"
         self._body = {"instances": [{"items": items, "k": 10}]}
         self._client = httpx.Client(timeout=20)
-        self._items = [one["item"] for one in self._post().json()["predictions"][0]["items"]]
+        self._items = [each["item"] for each in self._post().json()["predictions"][0]["items"]]
 
     def ask(self) -> Ranked:
         begun = time.monotonic()
@@ -168,7 +168,7 @@ class Shopper:
         if answer.status_code != 200:
             return Ranked(answer.status_code, "", False, seconds)
         (ranking,) = answer.json()["predictions"]
-        right = [one["item"] for one in ranking["items"]] == self._items
+        right = [each["item"] for each in ranking["items"]] == self._items
         return Ranked(200, ranking["variant"], right or ranking["variant"] != "stable", seconds)
 
     def _post(self) -> httpx.Response:

@@ -125,14 +125,14 @@ def _ended(stage: Stage, number: int, store: str, status: int) -> Ended:
 
 def _files(store: Path) -> dict[str, str]:
     """Checksums of all files of all artifacts, but those with durations, and what only a later run makes."""
-    found = {}
+    known = {}
     for manifest in store.glob("[a-z]*/*/*/manifest.json"):
         if manifest.relative_to(store).parts[0] == LATER:
             continue
         for name, described in json.loads(manifest.read_text())["files"].items():
             if name not in TIMED:
-                found[f"{manifest.parent.relative_to(store)}/{name}"] = described["sha256"]
-    return found
+                known[f"{manifest.parent.relative_to(store)}/{name}"] = described["sha256"]
+    return known
 
 
 def _run(folder: Path, store: str) -> int:

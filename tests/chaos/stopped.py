@@ -67,7 +67,9 @@ def _one(stage: Stage, number: int, stack: Stack, items: list[str], change: Call
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     shopper.close()
-    return Hit(number, f"{name.name} {role}", taken, stack.alive, tuple(sorted({one.status for one in beside.answers})))
+    return Hit(
+        number, f"{name.name} {role}", taken, stack.alive, tuple(sorted({each.status for each in beside.answers}))
+    )
 
 
 def _whole(stack: Stack, number: int, role: str) -> bool:

@@ -61,7 +61,7 @@ class Tampered(Seen):
     before; outside: what was written where nothing should be."""
 
     how: str = "refused"
-    told: str = ""
+    said: str = ""
     same: bool = True
     outside: tuple[str, ...] = ()
 
@@ -86,18 +86,18 @@ def attempts(stage: Stage) -> Iterator[Tampered]:
                 _upload(client, Path(address), f"{name}/packages/shoes/{model}")
                 root, address = f"s3://{BUCKET}/{name}", f"s3://{BUCKET}/{name}/packages/shoes/{model}"
             before = _marks(stage.folder, number)
-            told = call(lambda root=root, address=address: _answer(root, address), LIMIT, MEMORY)
+            said = call(lambda root=root, address=address: _answer(root, address), LIMIT, MEMORY)
             outside = tuple(sorted(_marks(stage.folder, number) - before))
-            yield _seen(number, kind, told, expected[model], outside)
+            yield _seen(number, kind, said, expected[model], outside)
             for mark in outside:
                 Path(mark).unlink(missing_ok=True)
             shutil.rmtree(place)
 
 
-def _seen(number: int, kind: str, told: Outcome, expected: Any, outside: tuple[str, ...]) -> Tampered:
+def _seen(number: int, kind: str, said: Outcome, expected: Any, outside: tuple[str, ...]) -> Tampered:
     # Who writes both a file and its checksum may make it say anything.
-    same = told.how != "returned" or told.value == expected or kind.startswith(SUMMED)
-    return Tampered(number, kind, told.how, str(told.value)[:500], same, outside)
+    same = said.how != "returned" or said.value == expected or kind.startswith(SUMMED)
+    return Tampered(number, kind, said.how, str(said.value)[:500], same, outside)
 
 
 def _answer(root: str, address: str) -> Any:
@@ -139,11 +139,11 @@ def _tamper(folder: Path, damage: str, chance: random.Random, mark: str, place: 
     elif damage == "a file gone":
         file.unlink()
     elif damage == "other content, rightly summed":
-        file = chance.choice([one for one in files if one.name != "manifest.json"])
+        file = chance.choice([each for each in files if each.name != "manifest.json"])
         file.write_bytes(chance.choice([*TEXTS, chance.randbytes(300), content[:at]]))
         _sum(folder)
     elif damage == "a wrong leaf":
-        file = chance.choice([one for one in files if one.suffix == ".json"])
+        file = chance.choice([each for each in files if each.suffix == ".json"])
         document = json.loads(file.read_bytes())
         file.write_text(json.dumps(put(document, chance.choice(list(leaves(document))), chance.choice(VALUES))))
         if file.name != "manifest.json":
@@ -177,9 +177,9 @@ def _marks(folder: Path, number: int) -> set[str]:
 
 def judge(seen: Tampered) -> Iterator[str]:
     if seen.how not in ("returned", "refused"):
-        yield f"it {seen.how}: {seen.told}"
+        yield f"it {seen.how}: {seen.said}"
     if not seen.same:
-        yield f"it answered otherwise than before: {seen.told}"
+        yield f"it answered otherwise than before: {seen.said}"
     if seen.outside:
         yield f"it wrote {', '.join(seen.outside)}"
 

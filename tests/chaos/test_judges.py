@@ -36,7 +36,7 @@ from . import (
 from .attack import Attack, Seen, Stage
 from .catalogue import ATTACKS
 from .child import call
-from .one import make
+from .single import make
 from .table import table
 from .wire import send
 
@@ -56,7 +56,7 @@ RIGHT: dict[str, list[Seen]] = {
     "intake-frames": [intake_frames.Damaged(0, "a turned bit")],
     "redis": [redis_faults.Fault(0, redis_faults.ONE_BAD_KEY), redis_faults.Events(-1, "events")],
     "races": [races.Pair(0, "pair in a folder")],
-    "registrations": [registrations.Registered(0, "one package", told=("1", "1", "1"))],
+    "registrations": [registrations.Registered(0, "one package", said=("1", "1", "1"))],
     "disks": [disks.Full(0, "intake")],
     "stopped": [stopped.Hit(0, "SIGSTOP stable")],
     "tampered": [tampered.Tampered(0, "a name")],
@@ -108,7 +108,7 @@ WRONG: list[tuple[str, int, dict[str, Any]]] = [
     ("races", 0, {"acknowledged": (False, True), "refused": ("store.cannot-write",)}),
     ("registrations", 0, {"there": (("champion",), ())}),
     ("registrations", 0, {"there": ((),)}),
-    ("registrations", 0, {"told": ("1", "1", "registry.unavailable")}),
+    ("registrations", 0, {"said": ("1", "1", "registry.unavailable")}),
     ("disks", 0, {"refused": "OSError"}),
     ("disks", 0, {"lost": 1}),
     ("disks", 0, {"temporary": (".a.json.1-2",)}),
@@ -167,21 +167,21 @@ def answering(answer: bytes) -> Iterator[int]:
 
         threading.Thread(target=run, daemon=True).start()
         yield listener.getsockname()[1]
-        for one in held:
-            one.close()
+        for each in held:
+            each.close()
 
 
 def test_a_server_that_answers_500_or_nothing_is_caught() -> None:
     plain = request.Hostile("body", (request.post("/", b"{}"),))
     two = request.Hostile("http2", (request.PREFACE,), then="half")
-    for answer, asked, statuses, outcome in (
+    for answer, given, statuses, outcome in (
         (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\n\r\n{}", plain, (500,), "answered"),
         (b"HTTP/1.1 400 No\r\ncontent-length: 2\r\n\r\n{}", plain, (400,), "answered"),
         (b"", plain, (), "late"),
         (b"\0\0\x01\x01\x04\0\0\0\x01\x8e", two, (500,), "late"),
     ):
         with answering(answer) as port:
-            answered = send("127.0.0.1", port, asked, 1.5 if outcome == "late" else 10.0)
+            answered = send("127.0.0.1", port, given, 1.5 if outcome == "late" else 10.0)
             assert (answered.statuses, answered.outcome) == (statuses, outcome)
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
@@ -213,16 +213,16 @@ def test_a_violation_is_counted_told_and_says_how_it_is_repeated(tmp_path: Path)
 
     attack: Attack[Seen] = Attack("planted", "planted", attempts, judge, 20, 5, 10)
     lines: list[str] = []
-    told = make(attack, Stage("planted", tmp_path, 3, 20, 0, False, None, lines.append))
-    odd = [one for one in told["violations"] if one["kind"] == "odd"]
-    assert 0 < len(odd) == told["kinds"]["odd"] < 20
-    assert told["wrong"] == len(odd) + 1, "that it broke off is one"
+    said = make(attack, Stage("planted", tmp_path, 3, 20, 0, False, None, lines.append))
+    odd = [each for each in said["violations"] if each["kind"] == "odd"]
+    assert 0 < len(odd) == said["kinds"]["odd"] < 20
+    assert said["wrong"] == len(odd) + 1, "that it broke off is one"
     assert odd[0]["again"] == f"python -m tests.chaos --only planted --seed 3 --at {odd[0]['attempt']}"
     assert any(odd[0]["again"] in line for line in lines)
     again = make(attack, Stage("planted", tmp_path, 3, 20, 0, False, odd[0]["attempt"], lines.append))
     assert again["violations"][0]["text"] == "it is odd"
-    row = table([{**told, "not_run": ""}, {**told, "not_run": "no mount"}]).splitlines()
-    assert f"| 21 | {told['wrong']} |" in row[2]
+    row = table([{**said, "not_run": ""}, {**said, "not_run": "no mount"}]).splitlines()
+    assert f"| 21 | {said['wrong']} |" in row[2]
     assert "not run: no mount" in row[3]
 
 
@@ -233,4 +233,4 @@ def test_the_same_seed_makes_the_same_requests_and_each_kind_is_among_them(tmp_p
 
     first = made(1)
     assert first == made(1) != made(2)
-    assert len({one.kind for one in first}) >= 12
+    assert len({each.kind for each in first}) >= 12

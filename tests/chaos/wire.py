@@ -45,7 +45,7 @@ def send(host: str, port: int, request: Hostile, bound: float) -> Answer:
             return Answer((), "left", time.monotonic() - begun)
         received, outcome = _receive(connection, request.then == "half", bound)
     binary = b"".join(request.pieces).startswith(PREFACE)
-    statuses = _of_http2(received) if binary else tuple(int(one) for one in _STATUS.findall(received))
+    statuses = _of_http2(received) if binary else tuple(int(each) for each in _STATUS.findall(received))
     return Answer(statuses, outcome, time.monotonic() - begun)
 
 
@@ -63,13 +63,13 @@ def _receive(connection: socket.socket, half: bool, bound: float) -> tuple[bytes
     """What is received until one answer is whole (half: until the server closes), and how that ended."""
     received, deadline = b"", time.monotonic() + bound
     connection.settimeout(QUIET)
-    told = False
+    said = False
     while time.monotonic() < deadline:
         try:
             data = connection.recv(1 << 16)
         except TimeoutError:
-            if half and not told:
-                told = True
+            if half and not said:
+                said = True
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_WR)
             continue

@@ -1,4 +1,4 @@
-"""Make one attack in this process, and write what came of it: ``python -m tests.chaos.one NAME …``, see `__main__`."""
+"""Make one attack in this process, and write what came of it: ``python -m tests.chaos.single NAME …``."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def again(stage: Stage, number: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.one")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.single")
     parser.add_argument("name", choices=sorted(ATTACKS))
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--at", type=int)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--told", type=Path, required=True)
+    parser.add_argument("--report", type=Path, required=True)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, _time_is_over)
     attack = ATTACKS[given.name]
@@ -107,11 +107,11 @@ def main() -> int:
 
     count, seconds = (attack.short if given.short else attack.full), attack.seconds[given.short]
     stage = Stage(attack.name, given.folder.resolve(), given.seed, count, seconds, given.short, given.at, say)
-    told = make(attack, stage)
-    given.told.write_text(json.dumps(told, indent=1) + "\n")
-    if not told["wrong"]:
+    report = make(attack, stage)
+    given.report.write_text(json.dumps(report, indent=1) + "\n")
+    if not report["wrong"]:
         shutil.rmtree(given.folder, ignore_errors=True)
-    return 1 if told["wrong"] else 0
+    return 1 if report["wrong"] else 0
 
 
 if __name__ == "__main__":
