@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError, UserError
+from endcap.reading import open_regular
 from endcap.store.contents import scratch, sha256, storage_errors, sync_folder
+from endcap.store.inside import fault_of, stays_inside
 from endcap.store.transfer import Measured, Meter, Progress, copy, deliver, sizes, walk
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class FolderArea:
         if not place.exists():
             raise _not_found(self.address(name))
         files = {"": place} if place.is_file() else walk(place)
+        for path in filter(None, files):
+            self._inside(f"{name}/{path}")
         return deliver(files, name, target, copy, Meter(progress, sizes(files)))
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
@@ -110,7 +114,7 @@ class FolderArea:
 
     def _inside(self, name: str) -> Path:
         place = self._data / name
-        if not place.resolve().is_relative_to(self._data.resolve()):
+        if not stays_inside(self._data, place):
             raise _bad_name(name, "leads out of the store by a link")
         return place
 
@@ -142,7 +146,7 @@ class BucketArea:
 
         def upload(item: tuple[str, Path]) -> None:
             object_, file = item
-            with file.open("rb") as handle:
+            with open_regular(file) as handle:
                 measured: Any = Measured(handle, meter)
                 self._bucket.upload(object_, measured, sha256(file))
 
@@ -181,14 +185,11 @@ class BucketArea:
 
 def check_name(name: str, *, hidden: bool = False) -> None:
     """Raises UserError where a name could lead elsewhere. hidden: parts may begin with a dot."""
-    parts = name.split("/")
-    if not name or "" in parts:
-        raise _bad_name(name, "has an empty part")
-    if {".", ".."} & set(parts):
-        raise _bad_name(name, "has a part . or ..")
-    if "\\" in name or any(not letter.isprintable() for letter in name):
-        raise _bad_name(name, "has a backslash or a control character")
-    if not hidden and any(part.startswith(".") for part in parts):
+    if fault := fault_of(name):
+        raise _bad_name(name, fault)
+    if not name.isprintable():
+        raise _bad_name(name, "has a character that is not printed")
+    if not hidden and any(part.startswith(".") for part in name.split("/")):
         raise _bad_name(name, "has a part that begins with a dot, which sources pass over")
 
 

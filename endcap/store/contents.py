@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from endcap.errors import EndcapError, IntegrityError, StorageError
+from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 from endcap.processes import alive
+from endcap.reading import open_regular, parse_json, read_json
 from endcap.store.base import MANIFEST, Draft, Json, content_key
 from endcap.store.documents import kind_of, opened, opened_manifest, stamped
 from endcap.store.fingerprint import fingerprint
+from endcap.store.inside import inside
 
 _FORSAKEN = 7 * 86_400.0
 """Seconds after which nobody fills a scratch folder any more."""
@@ -37,17 +39,13 @@ def manifest_of(draft: Draft) -> Json:
 
 
 def parsed_manifest(content: bytes, address: str) -> Json:
-    """A manifest as it was written. Raises IntegrityError where it is no JSON."""
+    """A manifest as it was written. Raises IntegrityError where it is no JSON, or not what a manifest is."""
     try:
-        manifest: Json = json.loads(content)
+        manifest: Json = parse_json(content)
     except ValueError as error:
-        raise IntegrityError(
-            f"{address}: its manifest is not JSON ({error})",
-            code="store.damaged",
-            address=address,
-            file=MANIFEST,
-            fault="unreadable",
-        ) from None
+        raise unreadable_manifest(address, f"its manifest is not JSON ({error})") from None
+    with contextlib.suppress(UserError):  # of a newer release: whoever goes by it is told
+        opened("manifest", manifest, address)
     return manifest
 
 
@@ -72,18 +70,14 @@ def check_folder(folder: Path, manifest: Json | None = None, *, name: str = "", 
     """
     if manifest is None:
         try:
-            manifest = opened_manifest(json.loads((folder / MANIFEST).read_text()), name or str(folder))
+            written = read_json(inside(folder, MANIFEST, name or str(folder)))
         except (OSError, ValueError) as error:
-            raise IntegrityError(
-                f"{name or folder}: its {MANIFEST} cannot be read ({error}); fetch it again",
-                code="store.damaged",
-                address=name or str(folder),
-                file=MANIFEST,
-                fault="unreadable",
-            ) from None
+            address = name or str(folder)
+            raise unreadable_manifest(address, f"its {MANIFEST} cannot be read ({error}); fetch it again") from None
+        manifest = opened_manifest(written, name or str(folder))
     name = name or manifest["address"]
     for file, described in manifest["files"].items():
-        check_file(folder / file, described, file, name, verify=verify)
+        check_file(inside(folder, file, name), described, file, name, verify=verify)
 
 
 def check_file(file: Path, described: Mapping[str, object], called: str, artifact: str, *, verify: bool) -> None:
@@ -112,7 +106,7 @@ def document_bytes(document: Json) -> bytes:
 
 
 def sha256(file: Path) -> str:
-    with file.open("rb") as handle:
+    with open_regular(file) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -182,6 +176,11 @@ def storage_errors(place: Path | str) -> Iterator[None]:
                 reason=reason,
             ) from error
         raise
+
+
+def unreadable_manifest(address: str, why: str) -> IntegrityError:
+    """The error of a manifest that is there and tells nothing."""
+    return IntegrityError(f"{address}: {why}", code="store.damaged", address=address, file=MANIFEST, fault="unreadable")
 
 
 def _make_again(artifact: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
+from endcap.reading import read_json
 from endcap.store.base import MANIFEST, Json
 from endcap.store.bucket import Bucket, parallel
 from endcap.store.cache import alone
 from endcap.store.contents import check_file, check_folder, replace_durably, storage_errors
+from endcap.store.inside import inside
 
 
 class Copies:
@@ -23,7 +24,7 @@ class Copies:
 
     def fetch(self, path: str, manifest: Json, address: str, *, verify: bool) -> Path:
         """The folder of an artifact's copy, as its manifest has it. address: what it is called in errors."""
-        folder = self._folder / path
+        folder = inside(self._folder, path, address)
         with storage_errors(f"{folder} (for {address})"), alone(folder):
             if verify or _kept(folder) != manifest:
                 self._download(path, manifest, address, anew=verify)
@@ -36,7 +37,7 @@ class Copies:
 
     def keep(self, path: str, folder: Path, manifest: Json) -> None:
         """Spare the next step the download of what was made on this machine."""
-        place = self._folder / path
+        place = inside(self._folder, path, path)
         with alone(place):
             if not place.exists():
                 folder.rename(place)
@@ -48,12 +49,12 @@ class Copies:
         A file appears under its name when its checksum is right. A download that was cut off is gone on with.
         """
         described: dict[str, Any] = manifest["files"]
-        folder = self._folder / path
+        folder = inside(self._folder, path, address)
         parts = folder / ".parts"
         parts.mkdir(parents=True, exist_ok=True)
 
         def fetch(name: str) -> None:
-            file = folder / name
+            file = inside(folder, name, address)
             if not anew and _right(file, described[name]):
                 return
             part = parts / described[name]["sha256"]
@@ -89,7 +90,7 @@ class Copies:
 def _kept(folder: Path) -> Json | None:
     """The manifest of this machine's copy, None where it is not whole."""
     try:
-        kept: Json = json.loads((folder / MANIFEST).read_text())
+        kept: Json = read_json(folder / MANIFEST)
     except (OSError, ValueError):
         return None
     return kept

@@ -11,13 +11,14 @@ version before to `upgrades`. What readers can leave unread (a new key with a de
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from endcap.errors import IntegrityError, UserError
+from endcap.reading import parse_json
+from endcap.store import shapes
 from endcap.store.base import Json, content_key
 
 FORMAT, WRITTEN_BY = "format", "written_by"
@@ -94,7 +95,8 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
         With the code ``store.newer-format`` where a newer release wrote it, ``store.older-format`` where it is older
         than this release reads. Fields: `kind`, `found`, `known`, `written_by`, `where`.
     IntegrityError
-        With the code ``store.no-document`` where it is no map.
+        With the code ``store.no-document`` where it is no map, ``store.wrong-type`` where it is not of its kind's shape
+        (`endcap.store.shapes`), ``store.name-unsafe`` where a manifest's names lead elsewhere.
     """
     if not isinstance(document, dict):
         raise IntegrityError(f"{where} is no JSON object", code="store.no-document", kind=kind, where=where)
@@ -105,7 +107,7 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
         f"{where} has format {written!r} of {kind}, written by Endcap {writer or '(unknown)'}; "
         f"this is Endcap {release()}, whose format is {known.version}"
     )
-    if not isinstance(written, int) or written > known.version:
+    if isinstance(written, bool) or not isinstance(written, int) or written > known.version:
         raise UserError(f"{cause}: install a newer Endcap here, or make it anew", code="store.newer-format", **fields)
     content = {key: value for key, value in document.items() if key not in (FORMAT, WRITTEN_BY)}
     for number in range(written, known.version):
@@ -114,21 +116,27 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
                 f"{cause}: use the Endcap that wrote it, or make it anew", code="store.older-format", **fields
             )
         content = known.upgrades[number](content)
+    shapes.check(kind, content, where)
     return content
 
 
 def parsed(name: str, content: bytes, where: str) -> Json:
     """A document out of the bytes that lie under its name. Raises as `opened`."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(
-            f"{where} is no JSON object ({error}); delete it, or write it again",
-            code="store.no-document",
-            kind=kind_of(name),
-            where=where,
-        ) from None
+        document = parse_json(content)
+    except ValueError as error:
+        raise unreadable(name, where, error) from None
     return opened(kind_of(name), document, where)
+
+
+def unreadable(name: str, where: str, error: Exception) -> IntegrityError:
+    """The error of a document that is there and tells nothing."""
+    return IntegrityError(
+        f"{where} is no JSON object ({error}); delete it, or write it again",
+        code="store.no-document",
+        kind=kind_of(name),
+        where=where,
+    )
 
 
 def opened_manifest(manifest: Json, where: str) -> Json:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from endcap.errors import NotFoundError
+from endcap.reading import IrregularFileError, read_bytes
 from endcap.store import contention
 from endcap.store.base import MANIFEST, Draft, Hold, Json
 from endcap.store.contention import locked
@@ -20,10 +21,13 @@ from endcap.store.contents import (
     scratch,
     storage_errors,
     sync_folder,
+    unreadable_manifest,
     write_durably,
 )
-from endcap.store.documents import kind_of, opened_manifest, parsed, stamped
+from endcap.store.documents import kind_of, opened_manifest, parsed, stamped, unreadable
+from endcap.store.inside import inside
 from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
+from endcap.store.shapes import noted
 from endcap.waiting import watched
 
 FILE = "file://"
@@ -42,12 +46,12 @@ class FolderStore(Relocatable):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def find(self, kind: str, key: str) -> str | None:
-        folder = self.path / kind / key
+        folder = self._inside(f"{kind}/{key}")
         return self._address(folder) if (folder / MANIFEST).is_file() else None
 
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
-        place = self.path / kind / key
+        place = self._inside(f"{kind}/{key}")
         with storage_errors(place), scratch(self.path / ".drafts") as folder:
             draft = Draft(folder, self._address(place))
             yield draft
@@ -57,43 +61,44 @@ class FolderStore(Relocatable):
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         here = self.resolve(address)
-        folder = Path(here.removeprefix(FILE))
+        folder = self._folder(here)
         check_folder(folder, self.manifest(here), name=here, verify=verify)
         return folder
 
     def manifest(self, address: str) -> Json:
         here = self.resolve(address)
-        manifest = _read_manifest(Path(here.removeprefix(FILE)), here)
+        manifest = _read_manifest(self._folder(here), here)
         if manifest is None:
             raise NotFoundError(
                 f"nothing is stored under {here}; `endcap run` makes it", code="store.not-found", address=here
             )
-        return {**self.translate(opened_manifest(manifest, here)), "address": here}
+        content = self.translate(opened_manifest(manifest, here))
+        return {**content, "address": here, "facts": noted(content["facts"], here)}
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
-        lock = self.path / ".work" / kind / f"{key}.lock"
+        lock = self._inside(f".work/{kind}/{key}.lock")
         with locked(lock, str(lock), blocked=lambda: progress("another process does the same work; waiting for it")):
             folder = self.work_folder(kind, key)
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
 
     def work_folder(self, kind: str, key: str) -> Path:
-        folder = self.path / ".work" / kind / key
+        folder = self._inside(f".work/{kind}/{key}")
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def list(self, kind: str) -> list[str]:
-        folders = [file.parent for file in (self.path / kind).glob(f"*/{MANIFEST}")]
-        manifests = [(_read_manifest(folder, self._address(folder)), self._address(folder)) for folder in folders]
+        addresses = [self._address(file.parent) for file in self._inside(kind).glob(f"*/{MANIFEST}")]
+        manifests = [(_read_manifest(self._folder(address), address), address) for address in addresses]
         return [address for manifest, address in sorted(manifests, key=_age) if manifest is not None]
 
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
 
     def list_documents(self, folder: str) -> Sequence[str]:
-        files = [(file.stat().st_mtime_ns, file.stem) for file in (self.path / folder).glob("*.json")]
+        files = [(file.stat().st_mtime_ns, file.stem) for file in self._inside(folder).glob("*.json")]
         return [f"{folder}/{name}" for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
@@ -105,7 +110,7 @@ class FolderStore(Relocatable):
         what = f"{name} in {self.root}"
         with contextlib.ExitStack() as held:
             with watched(f"another process that has {what}"):
-                lock = self.path / ".work" / "holds" / f"{name}.lock"
+                lock = self._inside(f".work/holds/{name}.lock")
                 held.enter_context(locked(lock, what, patience=contention.HELD))
             yield _Locked()
 
@@ -114,12 +119,12 @@ class FolderStore(Relocatable):
             return None
         path = Path(address.removeprefix(FILE))
         for names in (path, path.resolve()):
-            if ".." not in names.parts and names.is_relative_to(self.path):
+            if ".." not in names.parts and names != self.path and names.is_relative_to(self.path):
                 return names.relative_to(self.path).as_posix()
         return None
 
     def stored(self, path: str) -> Json | None:
-        return _read_manifest(self.path / path, f"{self.root}/{path}")
+        return _read_manifest(self._inside(path), f"{self.root}/{path}")
 
     def at(self, address: str) -> Json | None:
         return read_elsewhere(address)
@@ -128,14 +133,17 @@ class FolderStore(Relocatable):
         return list((self._read(PLACES) or {}).get(PLACES, ()))
 
     def _read(self, name: str) -> Json | None:
+        where = f"{name} in {self.root}"
         try:
-            content = (self.path / f"{name}.json").read_bytes()
+            content = read_bytes(self._inside(f"{name}.json"))
         except FileNotFoundError:
             return None
-        return parsed(name, content, f"{name} in {self.root}")
+        except (IrregularFileError, ValueError) as error:
+            raise unreadable(name, where, error) from None
+        return parsed(name, content, where)
 
     def _write(self, name: str, document: Json) -> None:
-        file = self.path / f"{name}.json"
+        file = self._inside(f"{name}.json")
         with storage_errors(file), scratch(self.path / ".drafts") as folder:
             write_durably(folder / MANIFEST, stamped(kind_of(name), document))
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +151,7 @@ class FolderStore(Relocatable):
             sync_folder(file.parent)
 
     def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
-        lock = self.path / ".work" / "documents" / f"{name}.lock"
+        lock = self._inside(f".work/documents/{name}.lock")
         with locked(lock, f"{name} in {self.root}", patience=contention.PATIENCE):
             before = unless_damaged(lambda: self._read(name), repair=repair)
             document = change(before)
@@ -153,6 +161,14 @@ class FolderStore(Relocatable):
 
     def _address(self, folder: Path) -> str:
         return f"{FILE}{folder}"
+
+    def _inside(self, name: str) -> Path:
+        """The place of what the store keeps under a name, which may come from anywhere. Raises IntegrityError."""
+        return inside(self.path, name, self.root)
+
+    def _folder(self, here: str) -> Path:
+        """The folder of an address in this store."""
+        return self._inside(here.removeprefix(f"{self.root}/"))
 
     def _move_into_place(self, draft: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -174,19 +190,21 @@ class _Locked:
 def read_elsewhere(address: str) -> Json | None:
     """The manifest of an artifact in a folder of this machine that is another store's; None where it cannot be read."""
     try:
-        content = (Path(address.removeprefix(FILE)) / MANIFEST).read_bytes() if address.startswith(FILE) else None
-    except OSError:
+        content = read_bytes(Path(address.removeprefix(FILE)) / MANIFEST) if address.startswith(FILE) else None
+    except (OSError, ValueError):
         return None
     return None if content is None else manifest_elsewhere(content, address)
 
 
 def _read_manifest(folder: Path, address: str) -> Json | None:
     try:
-        content = (folder / MANIFEST).read_bytes()
+        content = read_bytes(inside(folder, MANIFEST, address))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (IrregularFileError, ValueError) as error:
+        raise unreadable_manifest(address, f"its manifest cannot be read ({error})") from None
     return parsed_manifest(content, address)
 
 
 def _age(artifact: tuple[Json | None, str]) -> str:
-    return "" if artifact[0] is None else str(artifact[0]["created"])
+    return "" if artifact[0] is None else str(artifact[0].get("created", ""))

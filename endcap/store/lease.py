@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from endcap.errors import EndcapError, TransientError
+from endcap.reading import parse_json
 from endcap.store import contention
 from endcap.store.base import Json
 from endcap.store.bucket import Blob, Bucket
@@ -139,7 +140,8 @@ class Lease:
 
 def _parse(content: bytes) -> Json:
     try:
-        parsed: Json = json.loads(content)
-        return {"token": "", "generation": 0, "holder": "unknown", "free": False, **parsed}
-    except (ValueError, TypeError):
+        parsed: Json = parse_json(content)
+        content = {"token": "", "generation": 0, "holder": "unknown", "free": False, **parsed}
+        return {**content, "generation": int(content["generation"])}
+    except (ValueError, TypeError, OverflowError):
         return {"token": "", "generation": 0, "holder": "unknown", "free": True}

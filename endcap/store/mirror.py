@@ -14,6 +14,7 @@ from endcap.errors import EndcapError, NotFoundError
 from endcap.store.base import CHECKPOINT
 from endcap.store.bucket import Blob, Bucket, parallel
 from endcap.store.contents import sha256
+from endcap.store.inside import fault_of, stays_inside
 from endcap.store.lease import Lease
 
 LOOK = 1.0
@@ -69,11 +70,19 @@ class Mirror:
     def _restore(self) -> None:
         newest: dict[str, tuple[int, Blob]] = {}
         for generation, path, blob in self._found():
+            if not self._may_be_restored(path):
+                self._tell(f"{self._bucket.address(blob.name)} has a name that is no checkpoint's: it is left there")
+                continue
             if path not in newest or generation > newest[path][0]:
                 newest[path] = (generation, blob)
             self._old.append(blob.name)
         for line in parallel(self._fetch, [(path, blob) for path, (_, blob) in newest.items()]):
             self._tell(line)
+
+    def _may_be_restored(self, path: str) -> bool:
+        """Whether the rest of an object's name is that of a checkpoint in the workspace: others may write there too."""
+        named = path.rpartition("/")[2] == CHECKPOINT and not fault_of(path)
+        return named and stays_inside(self._folder, self._folder / path)
 
     def _fetch(self, what: tuple[str, Blob]) -> str:
         path, blob = what

@@ -28,7 +28,6 @@ remains are moments; there the checksums refuse what they left.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -36,12 +35,15 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
+from endcap.reading import parse_json
 from endcap.store.base import MANIFEST, Json
 from endcap.store.bucket import REQUESTS, Blob, Bucket, parallel
 from endcap.store.contents import document_bytes
+from endcap.store.documents import opened
 
 ABANDONED = timedelta(days=1)
 _CHOICE = "choice.json"
+_DRAFT = re.compile(r"[0-9a-f]{32}")
 _OF_A_WRITER = re.compile(rf"(.*?/)({re.escape(_CHOICE)}$|[0-9a-f]{{32}}/)")
 
 
@@ -99,7 +101,32 @@ class Publication:
             self._bucket.write(self._choice, document_bytes(own), absent=True)
             found = self._bucket.read(self._choice)
             if found is not None:
-                return json.loads(found[0]), found[1].etag
+                return self._checked(found[0]), found[1].etag
+
+    def _checked(self, content: bytes) -> Json:
+        """Another writer's choice, whose names are to become objects' names here."""
+        where = self._bucket.address(self._choice)
+        try:
+            choice = parse_json(content)
+            draft, manifest = choice["draft"], choice["manifest"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise IntegrityError(
+                f"{where} is no choice of a draft ({error}); delete it and run again",
+                code="store.damaged",
+                address=where,
+                file=_CHOICE,
+                fault="unreadable",
+            ) from None
+        opened("manifest", manifest, where)
+        if not isinstance(draft, str) or not _DRAFT.fullmatch(draft):
+            raise IntegrityError(
+                f"{where} names a draft that no writer has; delete it and run again",
+                code="store.damaged",
+                address=where,
+                file=_CHOICE,
+                fault="unreadable",
+            )
+        return dict(choice)
 
     def _copy(self, choice: Json) -> None:
         """Have the chosen draft's files copied. Raises NotFoundError where the draft is not there (any more)."""

@@ -86,7 +86,9 @@ class Resolver:
             return self._shelf.stored(path) is not None
         path, theirs = _place(address), self._shelf.at(address)
         own = None if path is None or theirs is None else self._shelf.stored(path)
-        return own is not None and theirs is not None and digest_of(own) == digest_of(theirs)
+        if path is None or own is None or theirs is None:
+            return False
+        return digest_of(opened("manifest", own, f"{self._shelf.root}/{path}")) == digest_of(theirs)
 
     def translated(self, value: T) -> T:
         """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""

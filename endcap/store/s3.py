@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import threading
 import uuid
@@ -32,10 +31,12 @@ from endcap.store.copies import Copies
 from endcap.store.documents import decides, kind_of, opened_manifest, parsed, stamped
 from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import read_elsewhere
+from endcap.store.inside import check_name, fault_of, inside
 from endcap.store.lease import Lease
 from endcap.store.mirror import Mirror
 from endcap.store.publication import Publication
 from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
+from endcap.store.shapes import noted
 from endcap.waiting import watched
 
 S3 = "s3://"
@@ -82,7 +83,8 @@ class S3Store(Relocatable):
     def manifest(self, address: str) -> Json:
         path = self._resolver.path(address)
         here = f"{self.root}/{path}"
-        return {**self.translate(opened_manifest(self._manifest(path), here)), "address": here}
+        content = self.translate(opened_manifest(self._manifest(path), here))
+        return {**content, "address": here, "facts": noted(content["facts"], here)}
 
     def _manifest(self, path: str) -> Json:
         manifest = self.stored(path)
@@ -113,17 +115,19 @@ class S3Store(Relocatable):
             _suppressed(mirror.clear)
 
     def work_folder(self, kind: str, key: str) -> Path:
-        folder = self._local / ".work" / kind / key
+        folder = inside(self._local, f".work/{kind}/{key}", self.root)
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def list(self, kind: str) -> list[str]:
         prefix = self._name(f"{kind}/")
-        names = [blob.name + MANIFEST for blob in self._bucket.list(prefix, recursive=False) if blob.name[-1] == "/"]
+        folders = [blob.name for blob in self._bucket.list(prefix, recursive=False) if blob.name[-1] == "/"]
+        names = [folder + MANIFEST for folder in folders]
+        addresses = [self._bucket.address(folder.rstrip("/")) for folder in folders]
         found = [
-            (str(json.loads(content[0])["created"]), f"{self.root}/{kind}/{name.split('/')[-2]}")
-            for name, content in zip(names, parallel(self._bucket.read, names, REQUESTS), strict=True)
+            (str(parsed_manifest(content[0], address).get("created", "")), address)
+            for address, content in zip(addresses, parallel(self._bucket.read, names, REQUESTS), strict=True)
             if content is not None
         ]
         return [address for _, address in sorted(found)]
@@ -175,7 +179,7 @@ class S3Store(Relocatable):
 
     def inside(self, address: str) -> str | None:
         path = address.removeprefix(f"{self.root}/")
-        return path if address.startswith(f"{self.root}/") and ".." not in path.split("/") else None
+        return path if address.startswith(f"{self.root}/") and not fault_of(path) else None
 
     def stored(self, path: str) -> Json | None:
         found = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
@@ -200,6 +204,7 @@ class S3Store(Relocatable):
         return parsed(name, content, f"{name} in {self.root}")
 
     def _name(self, path: str) -> str:
+        check_name(path.rstrip("/"), self.root)
         return f"{self._prefix}{path}"
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from endcap.errors import UserError
+from endcap.reading import irregular, open_regular
 from endcap.store.contents import storage_errors
+from endcap.store.inside import inside
 
 PIECE = 1 << 20
 Progress = Callable[[int, int], None]
@@ -47,7 +49,8 @@ class Measured:
 
 
 def walk(folder: Path) -> dict[str, Path]:
-    """All files below a folder by their paths. Raises UserError for a link to a folder, which could have no end."""
+    """All files below a folder by their paths. Raises UserError for a link to a folder, which could have no end, and
+    for what is no regular file."""
     files = {}
     for parent, folders, names in os.walk(folder):
         linked = next((name for name in folders if (Path(parent) / name).is_symlink()), None)
@@ -59,8 +62,21 @@ def walk(folder: Path) -> dict[str, Path]:
             )
         for name in names:
             path = Path(parent) / name
+            if kind := _irregular(path):
+                raise UserError(
+                    f"{path} is {kind}; only files can be copied: take it out of the folder",
+                    code="store.source-invalid",
+                    source=str(path),
+                )
             files[path.relative_to(folder).as_posix()] = path
     return dict(sorted(files.items()))
+
+
+def _irregular(path: Path) -> str:
+    try:
+        return irregular(path)
+    except FileNotFoundError:
+        return "a link to nothing"
 
 
 def sizes(files: Mapping[str, Path]) -> int:
@@ -69,7 +85,7 @@ def sizes(files: Mapping[str, Path]) -> int:
 
 def copy(source: Path, target: Path, meter: Meter) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reading, target.open("wb") as writing:
+    with open_regular(source) as reading, target.open("wb") as writing:
         while piece := reading.read(PIECE):
             writing.write(piece)
             meter.add(len(piece))
@@ -93,7 +109,7 @@ def deliver(
     with storage_errors(target):
         try:
             for path, source in files.items():
-                fetch(source, draft / path if path else draft, meter)
+                fetch(source, inside(draft, path, name) if path else draft, meter)
             draft.replace(target)
         finally:
             if draft.is_dir():

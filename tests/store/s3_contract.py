@@ -287,7 +287,8 @@ class S3Contract(StoreContract):
         assert at > 15
 
     def test_a_choice_whose_draft_is_gone_is_replaced(self, place: S3Place) -> None:
-        gone = {"draft": "0" * 32, "manifest": {"files": {"a.bin": {"bytes": 1, "sha256": "0"}}}}
+        manifest = {"address": f"{place.url}/things/a/k1", "created": "2026-03-02T06:00:00+00:00", "facts": {}}
+        gone = {"draft": "0" * 32, "manifest": {**manifest, "files": {"a.bin": {"bytes": 1, "sha256": "0" * 64}}}}
         place.put("stores/one/.drafts/things/a/k1/choice.json", json.dumps(gone).encode())
         store = place.elsewhere()
         assert writer_of(store, publish(store, "one")) == "one"

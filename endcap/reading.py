@@ -1,0 +1,99 @@
+"""How files and texts that others wrote are read: regular files alone, JSON of a bounded size and depth.
+
+A pipe, a socket or a device may never end, and opening one may already wait for ever. A text that is nested deeply ends
+Python's own recursion, in the parser or in whatever walks through the value later.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MOST = 256 << 20
+"""Bytes of a JSON file that is read at once."""
+DEEPEST = 100
+"""Lists and maps within each other, in JSON of any origin."""
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class IrregularFileError(OSError):
+    """What lies there is no regular file; `strerror` says what it is."""
+
+
+def irregular(file: Path) -> str:
+    """What lies there in place of a regular file, such as `a named pipe`; empty: it is one. Links are followed.
+
+    Raises OSError.
+    """
+    return _kind(file.stat().st_mode)
+
+
+def check_regular(file: Path) -> None:
+    """Raises IrregularFileError where something else than a regular file lies there; OSError."""
+    if kind := irregular(file):
+        raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Open a regular file to read its bytes. Raises IrregularFileError, OSError; it never waits for a writer."""
+    check_regular(file)  # opening a device may already set something off
+    handle = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if kind := _kind(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
+    return handle
+
+
+def read_bytes(file: Path, most: int = MOST) -> bytes:
+    """All bytes of a regular file. Raises ValueError where they are more than `most`; OSError."""
+    with open_regular(file) as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_json(file: Path, most: int = MOST) -> Any:
+    """The value of a JSON file. Raises ValueError as `parse_json` and `read_bytes` do; OSError."""
+    return parse_json(read_bytes(file, most))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError: it is no JSON, or is nested more than DEEPEST deep."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if depth_over(value, DEEPEST):
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def depth_over(value: Any, limit: int) -> bool:
+    """Whether lists and maps lie more than `limit` deep within each other."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        values = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
+        level = [inner for inner in values if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+_TOO_DEEP = f"lists and maps are nested more than {DEEPEST} deep"
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return ""
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")

@@ -1,0 +1,85 @@
+"""Names that come from outside, and the paths within a folder that they may become.
+
+Whoever may write to a bucket, or hands over a folder, chooses the names in its manifests, the keys of its objects and
+what is a link. None of them may lead to a place outside of the folder that it is for. Every name that others chose
+becomes a path here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from endcap.errors import IntegrityError
+
+LONGEST, LONGEST_PART = 1024, 255
+"""Bytes of a name, and of each of its parts."""
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def fault_of(name: object) -> str:
+    """Why a name can be no path within a folder, in words that follow it; empty: nothing is wrong with it.
+
+    A name is relative, with `/` between its parts, on every system: `a/b.parquet`.
+    """
+    if not isinstance(name, str):
+        return "is no text"
+    parts = name.split("/")
+    if "" in parts:
+        return "has an empty part" if name[:1] != "/" else "is absolute"
+    if {".", ".."} & set(parts):
+        return "has a part . or .."
+    if "\\" in name or _CONTROL.search(name):
+        return "has a backslash or a control character"
+    if _DRIVE.match(name):
+        return "begins with a drive"
+    if len(name.encode()) > LONGEST or any(len(part.encode()) > LONGEST_PART for part in parts):
+        return f"is longer than {LONGEST:,} bytes, or a part of it than {LONGEST_PART}"
+    return ""
+
+
+def check_name(name: object, of: str) -> None:
+    """Raises IntegrityError where a name can be no path within a folder (`store.name-unsafe`). of: as of `inside`."""
+    if fault := fault_of(name):
+        raise unsafe(name, of, fault)
+
+
+def unsafe(name: object, of: str, fault: str) -> IntegrityError:
+    """The error of a name that was chosen to lead elsewhere, or that no release of Endcap has chosen."""
+    shown = f"{name!r:.100}"
+    return IntegrityError(
+        f"{of}: the name {shown} {fault}; nothing was read or written under it. Do not use what it came from until you "
+        "know who wrote it",
+        code="store.name-unsafe",
+        of=of,
+        name=shown,
+        fault=fault,
+    )
+
+
+def inside(folder: Path, name: object, of: str) -> Path:
+    """The path of a name within a folder. of: what the name is out of, for the error, such as an artifact's address.
+
+    The path need not be there. Raises IntegrityError as `check_name` does, or where the name leads out of the folder by
+    a link (`store.leads-out`).
+    """
+    check_name(name, of)
+    path = folder / str(name)
+    if not stays_inside(folder, path):
+        raise IntegrityError(
+            f"{of}: {name} leads out of {folder} by a link; put the file itself there",
+            code="store.leads-out",
+            of=of,
+            name=str(name),
+            folder=str(folder),
+        )
+    return path
+
+
+def stays_inside(folder: Path, path: Path) -> bool:
+    """Whether a path lies within a folder when all links on the way are followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links that lead in a circle
+        return False

@@ -1,0 +1,361 @@
+"""Which types stored documents have: checked where they are read, so that no reader meets another type half-way.
+
+What is listed is what readers rely on. A key that is not listed may hold anything. One that is listed may be missing,
+unless it is required: no release wrote a document of the kind without it. Of an artifact's facts none is required: a
+reader that needs one that is missing is told so by `Noted`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Required
+
+from annotated_types import Ge, Le, Predicate
+from typing_extensions import TypedDict
+
+from endcap.errors import IntegrityError
+from endcap.store.inside import fault_of, unsafe
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Json = dict[str, Any]
+_LARGEST_PID = 2**31 - 1
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+Moment = Annotated[str, Predicate(_is_moment)]
+"""A time in ISO 8601 with its zone."""
+Count = Annotated[int, Ge(0)]
+
+
+class File(TypedDict):
+    bytes: Count
+    sha256: Annotated[str, Predicate(_is_digest)]
+
+
+class Manifest(TypedDict):
+    address: str
+    created: Moment
+    facts: Json
+    files: dict[str, File]
+
+
+class _Place(TypedDict):
+    root: str
+    since: Moment
+
+
+class Places(TypedDict, total=False):
+    places: list[_Place]
+
+
+class Ingest(TypedDict):
+    snapshot: str
+
+
+class RecipeFault(TypedDict, total=False):
+    package: str
+    message: Required[str]
+
+
+class _Error(TypedDict, total=False):
+    message: Required[str]
+    code: str
+    fields: Json | None
+
+
+class Step(TypedDict, total=False):
+    """Of a run: what a step said of itself."""
+
+    state: Required[str]
+    begun: str | None
+    seconds: float | None
+    error: _Error | None
+    cause: str | None
+
+
+class _Process(TypedDict):
+    host: str
+    pid: Annotated[int, Ge(1), Le(_LARGEST_PID)]
+
+
+class _Spec(TypedDict, total=False):
+    fingerprint: str | None
+
+
+class Run(TypedDict, total=False):
+    """A run's document, or that of one of its steps, which has a name below the run's."""
+
+    state: str
+    pipeline: str | None
+    recommender: str | None
+    shop: str | None
+    started: dict[str, str | None]
+    begun: str | None
+    seconds: float | None
+    ended: str | None
+    process: _Process | None
+    data: Json
+    spec: _Spec
+    steps: dict[str, Step]
+    step: str | None
+    error: _Error | None
+    cause: str | None
+
+
+class _Trial(TypedDict, total=False):
+    number: Required[int]
+    parameters: Required[Json]
+    state: str
+    value: float | None
+    history: list[dict[str, float]]
+    found: Json | None
+    seconds: float
+    error: str | None
+    attempt: int
+    inherited: bool
+
+
+class Search(TypedDict, total=False):
+    members: dict[str, list[_Trial]]
+
+
+class Snapshot(TypedDict, total=False):
+    fingerprint: str
+    events: Count
+    sessions: Count
+    rows: Count
+    duplicates: Count
+    first: int | None
+    last: int | None
+    bad: dict[str, dict[str, int]]
+    read: dict[str, int]
+    left_out: dict[str, dict[str, int]]
+    examples: dict[str, Json]
+    items: Json | None
+    customers: Json | None
+    sources: list[Json]
+    times: dict[str, int]
+    empty_files: list[str]
+
+
+Dataset = TypedDict(
+    "Dataset",
+    {
+        "snapshot": str,
+        "from": int | None,
+        "until": int | None,
+        "sessions": Count,
+        "events": Count,
+        "items": Count,
+        "customers": Count,
+        "session_gap_ms": int | None,
+        "sessions_by": str | None,
+        "event_types": list[str] | None,
+        "before_filters": dict[str, Any],
+        "dropped": dict[str, Any],
+        "test": dict[str, Any] | None,
+        "warnings": list[Any],
+    },
+    total=False,
+)
+
+
+class _ModelSpec(TypedDict, total=False):
+    name: str
+    members: dict[str, Json]
+
+
+class Fit(TypedDict, total=False):
+    found: Json
+    history: list[dict[str, Any]]
+    device: Any
+
+
+class Trained(TypedDict, total=False):
+    dataset: str
+    model: _ModelSpec
+    found: Json
+    history: list[dict[str, Any]]
+    n_items: Count
+    environment: dict[str, Any]
+    counts: Json
+    search: Json | None
+    seconds: float
+
+
+class Recipe(TypedDict, total=False):
+    package: str
+    dataset: str
+    model: _ModelSpec
+    found: Json
+    environment: dict[str, Any]
+
+
+class Verdict(TypedDict, total=False):
+    dataset: str
+    snapshot: str
+    trained: str
+    passed: bool | None
+    outcome: str
+    champion: Json | None
+    models: dict[str, Json]
+    metrics: dict[str, dict[str, float | None]]
+    conditions: list[Json]
+    evidence: Json
+    counts: Json
+    confidence: float
+    question: str
+    warnings: list[Any]
+    predictions: Count
+    sessions: Count
+    mlflow_run: str | None
+
+
+class Packaged(TypedDict, total=False):
+    dataset: str
+    recommender: str
+    trained: str
+    verdict: str
+    fitted: str
+
+
+class Comparison(TypedDict, total=False):
+    dataset: str
+    snapshot: str
+    trained: dict[str, str]
+    labels: list[str]
+    differences: dict[str, dict[str, Any]]
+
+
+class Described(TypedDict, total=False):
+    snapshot: str
+    dataset: str | None
+    data: Json
+    sessions: Json
+
+
+class Recommended(TypedDict, total=False):
+    customers: Count
+    version: str
+    package: str
+    dataset: str
+    k: int
+
+
+SHAPES: dict[str, type] = {
+    "manifest": Manifest,
+    "places": Places,
+    "ingests": Ingest,
+    "recipe-faults": RecipeFault,
+    "runs": Run,
+    "searches": Search,
+    "snapshots": Snapshot,
+    "datasets": Dataset,
+    "fits": Fit,
+    "trained": Trained,
+    "recipes": Recipe,
+    "verdicts": Verdict,
+    "packages": Packaged,
+    "comparisons": Comparison,
+    "descriptions": Described,
+    "recommendations": Recommended,
+}
+"""By kind, as in `endcap.store.documents`. What has a reader that checks all of it, such as `deployments`, has none."""
+
+
+def check(kind: str, document: Mapping[str, Any], where: str) -> None:
+    """Raises IntegrityError (`store.wrong-type`) where a document is not of its kind's shape. where: its address or
+    name."""
+    adapter = _adapter(kind)
+    if adapter is None or (kind != "manifest" and not document):
+        return  # an empty document, such as an artifact without facts, says nothing
+    from pydantic import ValidationError
+
+    try:
+        adapter.validate_python(document, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _wrong(kind, where, ".".join(map(str, first["loc"])), first["msg"]) from None
+    if kind == "manifest":
+        _check_names(document["files"], where)
+
+
+class Noted(dict[str, Any]):
+    """Facts out of a store: looking up what they do not hold raises IntegrityError (`store.key-missing`)."""
+
+    where = ""
+
+    def __missing__(self, key: str) -> Any:
+        raise IntegrityError(
+            f"{self.where} does not tell {key!r}, which every artifact of its kind tells; make it again",
+            code="store.key-missing",
+            where=self.where,
+            key=str(key),
+        )
+
+
+def noted(value: Any, where: str) -> Any:
+    """Facts, and the maps and lists in them, as `Noted`. where: the artifact's address."""
+    if isinstance(value, dict):
+        facts = Noted({key: noted(one, where) for key, one in value.items()})
+        facts.where = where
+        return facts
+    return [noted(one, where) for one in value] if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def as_written(kind: str, where: str) -> Iterator[None]:
+    """Within it, what shows that a document has another shape than its readers know is an IntegrityError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise _wrong(kind, where, "", f"{type(error).__name__}: {error}") from error
+
+
+def _check_names(files: Mapping[str, object], where: str) -> None:
+    """Names of files that could lead out of the folder, or stand in each other's way."""
+    for name in files:
+        parts = name.split("/")
+        fault = fault_of(name)
+        if (not fault and name in ("manifest.json", ".parts")) or parts[0] == ".parts":
+            fault = "is kept for the store itself"
+        if not fault and any("/".join(parts[:depth]) in files for depth in range(1, len(parts))):
+            fault = "lies below another file"
+        if fault:
+            raise unsafe(name, where, fault)
+
+
+def _wrong(kind: str, where: str, key: str, reason: str) -> IntegrityError:
+    return IntegrityError(
+        f"{where} is no document of {kind} that Endcap wrote ({f'{key}: ' if key else ''}{reason}); delete it, or make "
+        "it again",
+        code="store.wrong-type",
+        kind=kind,
+        where=where,
+        key=key,
+        reason=reason,
+    )
+
+
+@functools.cache
+def _adapter(kind: str) -> TypeAdapter[Any] | None:
+    if kind not in SHAPES:
+        return None
+    from pydantic import TypeAdapter  # it takes long to import, and a store may only be written to
+
+    return TypeAdapter(SHAPES[kind])
