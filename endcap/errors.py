@@ -124,6 +124,7 @@ ProblemCode = Literal[
     "no-preprocessor",
     "not-allowed",
     "not-found",
+    "too-large",
     "unknown-key",
     "unknown-name",
     "unreadable",

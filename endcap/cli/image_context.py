@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap.errors import UserError
+from endcap.reading import read_bytes
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "node_modules", "venv")
 _TAKEN = """\
@@ -97,7 +98,13 @@ def _modules(path: Path) -> list[Path]:
 
 def _requirements(file: Path) -> str:
     """The file's text. Raises UserError where it names other files, which an engine would not find."""
-    text = file.read_text()
+    try:
+        text = read_bytes(file).decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"{file} cannot be read: {reason}", code="cli.requirements-unreadable", file=str(file), reason=reason
+        ) from None
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(r"\s*(-r|--requirement|-c|--constraint|-e|--editable|\.{0,2}/|file:)", line):
             raise UserError(

@@ -10,6 +10,7 @@ On the official client's reader, whose renewal two things are wrong with (kubern
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,12 @@ from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConf
 
 from endcap.cluster.plugin import failed_login, run_plugin
 from endcap.errors import EndcapError, UserError
+from endcap.reading import check_regular
 
 EARLY = timedelta(seconds=30)
 """How long before it runs out a token is renewed."""
+MOST = 4 << 20
+"""Bytes of a kubeconfig."""
 
 
 def find_kubeconfig(given: str | None = None) -> tuple[str, bool]:
@@ -89,6 +93,8 @@ class Login:
 
     def _read(self) -> _Loader:
         with self._words():
+            for name in filter(None, self._files.split(os.pathsep)):
+                _check(Path(name).expanduser())
             merged = KubeConfigMerger(self._files)
             if merged.config is None:
                 raise ConfigException("it holds nothing")
@@ -102,7 +108,7 @@ class Login:
             yield
         except EndcapError:
             raise
-        except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{self._files} cannot be used: {error}",
                 code="cluster.kubeconfig-unusable",
@@ -111,6 +117,14 @@ class Login:
             ) from None
         except Exception as error:  # of google-auth, adal, oauthlib: they share no class
             raise failed_login(["auth-provider"], f"{type(error).__name__}: {error}") from None
+
+
+def _check(file: Path) -> None:
+    """Raises OSError, ValueError where a file of the kubeconfig is none that could be read to its end."""
+    with contextlib.suppress(FileNotFoundError):  # the reader passes over it
+        if file.stat().st_size > MOST:
+            raise ValueError(f"{file} has more than {MOST:,} bytes")
+        check_regular(file)
 
 
 class _Loader(KubeConfigLoader):  # type: ignore[misc]

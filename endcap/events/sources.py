@@ -18,6 +18,7 @@ from endcap.errors import DataError
 from endcap.events.kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of, not_read
 from endcap.events.spool import SCHEME, fetch_objects, find_objects
 from endcap.events.utf8 import CHUNK, Utf8
+from endcap.reading import IrregularFileError, check_regular, open_regular
 from endcap.spec.source import Source
 
 COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bz2"}
@@ -51,7 +52,7 @@ class SourceFile:
 
     def digest(self) -> str:
         """SHA-256 of the file as it lies there, in hex. Raises DataError where it cannot be read."""
-        with readable(self.name), self.path.open("rb") as handle:
+        with readable(self.name), open_regular(self.path) as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
     def check_unchanged(self) -> None:
@@ -78,8 +79,9 @@ def find_files(source: Source, progress: Callable[[str], None] = lambda line: No
     """The source's files. A folder is read with its sub-folders; names that begin with . or _ are passed over.
 
     A folder's files of no known format are skipped and told; in a glob, or named one by one, they are errors, for
-    somebody meant them. What lies in a bucket is copied to this machine first, which `progress` is told. Raises
-    DataError: nothing there, nothing known, unreadable.
+    somebody meant them. What is no regular file is refused before it is opened, for it might never end. What lies in a
+    bucket is copied to this machine first, which `progress` is told. Raises DataError: nothing there, nothing known,
+    unreadable.
     """
     objects, chosen = find_objects(source.path) if source.path.startswith(SCHEME) else (None, False)
     if objects is None:
@@ -128,6 +130,13 @@ def readable(name: str) -> Iterator[None]:
     """Turn what the system and the readers say about this input file into a DataError that names it."""
     try:
         yield
+    except IrregularFileError as error:
+        raise DataError(
+            f"{name} is {error.strerror}: reading it might never end; name files, and take what is none out of the folder",
+            code="events.not-a-file",
+            path=name,
+            reason=error.strerror,
+        ) from None
     except FileNotFoundError:
         raise DataError(
             f"{name}: no such file; check the path (it is relative to the spec file)",
@@ -165,7 +174,7 @@ def open_text(file: SourceFile, encoding: str | None = None, replaced: tuple[str
 
 
 def _decompressed(file: SourceFile) -> Any:
-    with file.path.open("rb") as handle:
+    with open_regular(file.path) as handle:
         # What the bytes say goes before the suffix: a download may keep either of the two.
         compression = compression_of(handle.read(HEAD)) or file.compression
     if compression == "xz":
@@ -182,8 +191,8 @@ def _paths(given: str) -> tuple[list[Path], bool]:
             return _walk(place), False
         if glob.has_magic(given) and not place.exists():
             matched = (Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 (absolute globs)
-            return sorted(path for path in matched if path.is_file()), True
-        place.stat()
+            return sorted(path for path in matched if not path.is_dir()), True
+        check_regular(place)
         return [place], True
 
 
@@ -235,6 +244,7 @@ def _check_kinds(names: list[str]) -> None:
 
 def _file(name: str, path: Path, format_: str, compression: str | None) -> SourceFile:
     with readable(name):
+        check_regular(path)
         state = path.stat()
     return SourceFile(name, path, format_, compression, state.st_size, state.st_mtime_ns)
 

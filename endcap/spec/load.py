@@ -98,7 +98,12 @@ _WRONG_ALONE = ("duplicate", "not-allowed", "unknown-key", "wrong-type")
 
 def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop"]) -> _Read:
     origin = f"the {kind.lower()}"
-    node, problems = parse(json.dumps(document, default=str), origin=origin)
+    try:
+        text = json.dumps(document, default=str)
+    except (RecursionError, ValueError):  # it may hold itself
+        found, allowed = "a document without an end, or nested very deep", "maps and lists as YAML files have them"
+        return _Read(None, [Problem(origin, "", found, allowed, code="too-large")])
+    node, problems = parse(text, origin=origin)
     node = node if node is not None else Node({}, None, 0, origin)
     return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
 

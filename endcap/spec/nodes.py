@@ -12,8 +12,16 @@ from typing import Any
 import yaml
 
 from endcap.errors import Problem, ProblemCode
+from endcap.reading import read_bytes
 
 Key = tuple[str | int, ...]
+MOST_TEXT = 256 << 10
+"""Bytes of a spec file, and characters of any text that is read as one."""
+MOST_VALUES = 20_000
+"""Scalars, lists and maps of a document, those that aliases stand for counted each time."""
+DEEPEST = 40
+"""Lists and maps within each other."""
+_ALLOWED = f"at most {MOST_TEXT:,} bytes, {MOST_VALUES:,} values, nested at most {DEEPEST} deep"
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,29 @@ def without_nulls(node: Node) -> Node:
     return node
 
 
+class _TooLargeError(Exception):
+    """The text is nested too deeply, or its aliases stand for too much. line: where that shows."""
+
+    def __init__(self, found: str, line: int) -> None:
+        super().__init__(found)
+        self.found, self.line = found, line
+
+
 class _Loader(yaml.SafeLoader):
     """Scalars as YAML 1.2's core schema reads them, as editors do: `1e-3` is a number, `no` and `12:30` are text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next value, unless it lies too deep."""
+        if self.depth > DEEPEST:
+            raise _TooLargeError(f"values nested more than {DEEPEST} deep", self.peek_event().start_mark.line + 1)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 for _tag, _pattern, _first in (
@@ -131,11 +158,16 @@ class _Builder:
     origin: str
     problems: list[Problem] = field(default_factory=list)
     open_nodes: set[int] = field(default_factory=set)
+    built: int = 0
 
     def build(self, node: yaml.Node, key: Key, line: int) -> Node:
         if id(node) in self.open_nodes:
             self.wrong(line, key, "an alias to a value that holds it", "a value that ends", code="circle")
             return self.node(None, line)
+        # Each alias is built anew: some lines may stand for more values than any memory holds, and for any depth.
+        self.built += 1
+        if self.built > MOST_VALUES or len(key) > DEEPEST:
+            raise _TooLargeError(f"aliases that stand for more than {MOST_VALUES:,} values, or {DEEPEST} deep", line)
         self.open_nodes.add(id(node))
         value: Any
         if isinstance(node, yaml.MappingNode):
@@ -186,7 +218,13 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Nod
     """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
     builder = _Builder(file, origin)
     try:
+        if len(text) > MOST_TEXT:
+            raise _TooLargeError(f"{len(text):,} characters", 1)
         root = yaml.compose(text, Loader=_Loader)
+        return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
+    except _TooLargeError as error:
+        builder.wrong(error.line, (), error.found, _ALLOWED, code="too-large")
+        return None, builder.problems
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = " ".join(
@@ -195,17 +233,19 @@ def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Nod
         line, found = mark.line + 1 if mark else 1, f"no valid YAML ({what or error})"
         builder.wrong(line, (), found, "one YAML document", code="malformed")
         return None, builder.problems
-    return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
 
 
 def read(file: Path) -> tuple[Node | None, list[Problem]]:
     """The document of a file, which must be a map, and what is wrong with it."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file, MOST_TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         return None, [Problem(shown(file), "", "bytes that are not UTF-8", "a YAML file in UTF-8", code="unreadable")]
     except FileNotFoundError:
         return None, [Problem(shown(file), "", "no such file", _neighbours(file), code="not-found")]
+    except ValueError:
+        found = f"more than {MOST_TEXT:,} bytes"
+        return None, [Problem(shown(file), "", found, _ALLOWED, code="too-large")]
     except OSError as error:
         return None, [Problem(shown(file), "", str(error.strerror), "a file that can be read", code="unreadable")]
     node, problems = parse(text, file=file)
