@@ -10,8 +10,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MOST = 256 << 20
 """Bytes of a JSON file that is read at once."""
@@ -44,7 +45,7 @@ def check_regular(file: Path) -> None:
         raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
 
 
-def open_regular(file: Path) -> BinaryIO:
+def open_regular(file: Path) -> BufferedReader:
     """Open a regular file to read its bytes. Raises IrregularFileError, OSError; it never waits for a writer."""
     check_regular(file)  # opening a device may already set something off
     handle = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

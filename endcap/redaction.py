@@ -7,7 +7,9 @@ makes them fit to be shown; `endcap.errors.EndcapError` calls it for every messa
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 HIDDEN = "…"
@@ -23,12 +25,13 @@ SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?P<shown>(?:^|[\s'\"(,;{{])(?:{_WORDS})=['\"]?)[^\s'\",;)}}]+", re.IGNORECASE), "a password"),
     (re.compile(rf"(?P<shown>(?P<quote>['\"])(?:{_WORDS})(?P=quote): ?['\"])[^'\"]+", re.IGNORECASE), "a password"),
     (re.compile(r"(?P<shown>\b(?:Bearer|Basic) )[\w.~+/=-]{8,}"), "a token"),
-    (re.compile(r"(?P<shown>)\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "a token"),
+    (re.compile(r"(?P<shown>)\beyJ[\w-]{8,8000}+\.[\w-]++\.[\w-]*"), "a token"),
     (re.compile(r"(?P<shown>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "an access key"),
     (re.compile(r"(?P<shown>)\b(?:gh[pousr]_|glpat-|xox[abp]-|hvs\.|sk-)[\w-]{16,}"), "a token"),
 )
 """What is a secret wherever it stands, and the words for it. `shown`: the part of a match that may stay."""
-_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<hidden>\S*)@")
+_WORD = re.compile(r"\S+")
+_SCHEME_SIGNS = frozenset(string.ascii_letters + string.digits + "+.-")
 _PLAIN = ("file", "gs", "http", "https", "s3", "sqlite")
 """Schemes whose paths may hold an @ that ends no credentials."""
 
@@ -39,7 +42,8 @@ def redact(text: str) -> str:
     The credentials of an address reach to the last @ before a space, since passwords hold /, ?, # and @ too. Where an
     address might hold a password or a path, it is taken for a password.
     """
-    text = _CREDENTIALS.sub(_without_credentials, text)
+    if "://" in text:
+        text = _WORD.sub(_redacted_word, text)
     for pattern, _ in SECRETS:
         text = pattern.sub(rf"\g<shown>{HIDDEN}", text)
     return text
@@ -58,15 +62,50 @@ def redact_all(value: Any) -> Any:
 
 def secret_in(text: str) -> str | None:
     """What the first secret in a text is, such as `a token`; None where there is none. A user alone is no secret."""
-    for match in _CREDENTIALS.finditer(text):
-        if _without_credentials(match) != match[0] and match["hidden"].partition(":")[2]:
+    for word in _WORD.findall(text) if "://" in text else ():
+        if (address := _address(word)) and _hides(address) and address.hidden.partition(":")[2]:
             return "a password in an address"
     return next((kind for pattern, kind in SECRETS if pattern.search(text)), None)
 
 
-def _without_credentials(match: re.Match[str]) -> str:
-    authority = re.split(r"[/?#]", match["hidden"], maxsplit=1)[0]
-    ends_there = authority == match["hidden"] or "@" in authority
-    if ends_there or ":" in authority or match["scheme"].lower() not in _PLAIN:
-        return f"{match['scheme']}://{HIDDEN}@"
-    return match[0]
+@dataclass(frozen=True)
+class _Address:
+    """An address in a word. before, after: the rest of the word. hidden: what stands between :// and the last @."""
+
+    before: str
+    scheme: str
+    hidden: str
+    after: str
+
+
+def _address(word: str) -> _Address | None:
+    """The first address of a word that has an @ behind its scheme.
+
+    Each sign is looked at a fixed number of times: texts in errors are whatever others send, of any length.
+    """
+    end = word.rfind("@")
+    begin = word.find("://", 0, max(end, 0))
+    while begin >= 0:
+        first = begin
+        while first and word[first - 1] in _SCHEME_SIGNS:
+            first -= 1
+        while first < begin and not word[first].isalpha():
+            first += 1
+        if first < begin:
+            return _Address(word[:first], word[first:begin], word[begin + 3 : end], word[end + 1 :])
+        begin = word.find("://", begin + 3, end)
+    return None
+
+
+def _redacted_word(match: re.Match[str]) -> str:
+    address = _address(match[0])
+    if address is None or not _hides(address):
+        return match[0]
+    return f"{address.before}{address.scheme}://{HIDDEN}@{address.after}"
+
+
+def _hides(address: _Address) -> bool:
+    """Whether what stands before the @ may be credentials, and not a path."""
+    authority = re.split(r"[/?#]", address.hidden, maxsplit=1)[0]
+    ends_there = authority == address.hidden or "@" in authority
+    return ends_there or ":" in authority or address.scheme.lower() not in _PLAIN

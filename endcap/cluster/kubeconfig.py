@@ -29,6 +29,17 @@ from endcap.reading import check_regular
 
 EARLY = timedelta(seconds=30)
 """How long before it runs out a token is renewed."""
+_UNREADABLE = (
+    ConfigException,
+    yaml.YAMLError,
+    OSError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+"""What the client's reader raises for a file that is no kubeconfig."""
 MOST = 4 << 20
 """Bytes of a kubeconfig."""
 
@@ -108,7 +119,7 @@ class Login:
             yield
         except EndcapError:
             raise
-        except (ConfigException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise UserError(
                 f"{self._files} cannot be used: {error}",
                 code="cluster.kubeconfig-unusable",

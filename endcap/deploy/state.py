@@ -24,7 +24,8 @@ class _Part(BaseModel):
 class Target(_Part):
     """A version to serve."""
 
-    version: str
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+    """It is in the names of logs and of variants."""
     package: str
     """Its package's address in the store."""
 

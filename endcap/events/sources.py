@@ -132,7 +132,8 @@ def readable(name: str) -> Iterator[None]:
         yield
     except IrregularFileError as error:
         raise DataError(
-            f"{name} is {error.strerror}: reading it might never end; name files, and take what is none out of the folder",
+            f"{name} is {error.strerror}: reading it might never end. Name files, and take what is none out of the "
+            "folder",
             code="events.not-a-file",
             path=name,
             reason=error.strerror,

@@ -7,11 +7,12 @@ from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
-from endcap.errors import IntegrityError, UserError
+from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.models import files
 from endcap.models.base import Model
 from endcap.models.custom import NAME as CUSTOM
 from endcap.models.custom import make_own, model_class
+from endcap.models.stored import check
 from endcap.preprocessing import Preprocessing
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
@@ -31,6 +32,8 @@ _PLACES = {
     "preprocessed": ("endcap.models.preprocessed", "Preprocessed"),
 }
 
+_OF_PARTS = ("blend", "preprocessed")
+"""Those whose folder holds other models and no tensors."""
 
 _listed: ContextVar[frozenset[str] | None] = ContextVar("_listed", default=None)
 """Classes of one's own that may be imported while a model is loaded, by its members too; None: nothing is loaded."""
@@ -73,7 +76,7 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
         path = str(description.get("class"))
         _refuse_unlisted(path)
         return model_class(path).load(folder)
-    if name not in _PLACES:
+    if not isinstance(name, str) or name not in _PLACES:
         raise IntegrityError(
             f"{folder} holds a model {name!r}, unknown to this version; known: {', '.join(_PLACES)}",
             code="models.unknown",
@@ -81,7 +84,14 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
             found=name,
             allowed=list(_PLACES),
         )
-    return _class(name).load(folder)
+    # Whatever a damaged file makes of a model's own code, it is said as one.
+    try:
+        check(name, description, {} if name in _OF_PARTS else files.tensors(folder))
+        return _class(name).load(folder)
+    except (EndcapError, MemoryError):
+        raise
+    except Exception as error:
+        raise files.damaged(folder, error) from error
 
 
 def listed() -> frozenset[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.errors import IntegrityError
+from endcap.reading import check_regular, read_json
 
 DESCRIPTION = "model.json"
 TENSORS = "tensors.safetensors"
@@ -41,9 +42,9 @@ def describe(folder: Path) -> dict[str, Any]:
     """The description that `write` wrote. Raises IntegrityError where it is missing or no model's."""
     file = folder / DESCRIPTION
     try:
-        description = json.loads(file.read_text())
+        description = read_json(file)
     except (OSError, ValueError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
     if not isinstance(description, dict) or not {"name", "parameters", "n_items"} <= description.keys():
         reason = "it needs name, parameters and n_items"
         raise IntegrityError(
@@ -62,6 +63,7 @@ def tensors(folder: Path) -> dict[str, NDArray[Any]]:
 
     file = folder / TENSORS
     try:
+        check_regular(file)
         with safe_open(file, framework="np") as checked:
             names = checked.offset_keys()
             parts = {name: checked.get_slice(name) for name in names}
@@ -76,12 +78,13 @@ def tensors(folder: Path) -> dict[str, NDArray[Any]]:
             # The format aligns nothing, on which the last digit of a product may depend: small arrays are copied.
             loaded[name] = values if values.nbytes >= _MAPPED_BYTES else values.copy()
             begin = end
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise _damaged(file, error) from error
+    except (OSError, KeyError, ValueError, TypeError, OverflowError, SafetensorError) as error:
+        raise damaged(file, error) from error
     return loaded
 
 
-def _damaged(file: Path, error: Exception) -> IntegrityError:
+def damaged(file: Path, error: Exception) -> IntegrityError:
+    """The error of a model whose files cannot be what a model was written as."""
     return IntegrityError(
         f"{file} is missing or damaged ({error}); train the model again",
         code="models.damaged",

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from endcap.errors import IntegrityError, UserError
+from endcap.reading import parse_json
 from endcap.spec.rules import Rules
 from endcap.store import fingerprint, opened, stamped
 
@@ -50,7 +51,7 @@ class Catalogue:
     def from_json(cls, written: Mapping[str, Any]) -> Self:
         """What `to_json` gave, without items. Raises ValueError, KeyError or TypeError."""
         rules = Rules.model_validate_json(json.dumps(written["rules"]))
-        return cls(rules, blacklist=frozenset(written["blacklist"]), made=written["made"])
+        return cls(rules, blacklist=_ids(written["blacklist"]), made=_moment(written["made"]))
 
     def to_bytes(self) -> bytes:
         """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
@@ -69,16 +70,39 @@ class Catalogue:
         source = pa.BufferReader(written)
         try:
             items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
-            about = opened(CATALOGUE, json.loads(items.schema.metadata[b"endcap"]), "its description")
+            about = opened(CATALOGUE, parse_json(items.schema.metadata[b"endcap"]), "its description")
             rules = Rules.model_validate_json(json.dumps(about["rules"]))
-            listed = frozenset(blacklist["item"].to_pylist())
-            return cls(rules, items.replace_schema_metadata(None), listed, about["made"])
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ValidationError, UserError) as error:
+            listed = _ids(blacklist["item"].to_pylist())
+            _ids(items["item"].to_pylist())
+            return cls(rules, items.replace_schema_metadata(None), listed, _moment(about["made"]))
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            AttributeError,
+            ValidationError,
+            UserError,
+        ) as error:
             raise IntegrityError(
                 f"the published catalogue cannot be read ({error}); publish it again: endcap refresh SPEC",
                 code="rules.catalogue-damaged",
                 reason=str(error),
             ) from error
+
+
+def _ids(given: object) -> frozenset[str]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ValueError("a list of ids that are texts is expected")
+    return frozenset(given)
+
+
+def _moment(given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ValueError(f"{given!r:.50} is no time in epoch milliseconds")
+    return given
 
 
 class _Hashed:

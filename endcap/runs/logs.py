@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from endcap.errors import NotFoundError
 from endcap.store import Store
+from endcap.store.inside import fault_of, stays_inside
 
 LOOK = 0.2
 """Seconds between two looks at a log that grows."""
@@ -22,12 +24,13 @@ def logs_folder(store: Store) -> Path:
 def log_files(store: Store, run: str, step: str = "") -> list[Path]:
     """The logs of a run's steps in the order of their last lines, or of one step. Raises NotFoundError."""
     folder = logs_folder(store) / run
-    logs = sorted(folder.glob(f"{step or '*'}.log"), key=_last)
+    named = not any("/" in name or fault_of(name) for name in (run, *([step] if step else [])))
+    logs = sorted(_logs(folder, step), key=_last) if named else []
     if not logs:
         of = f"step {step!r} of " if step else ""
-        there = ", ".join(file.stem for file in sorted(folder.glob("*.log"), key=_last)) or "none"
+        there = ", ".join(file.stem for file in sorted(_logs(folder), key=_last)) if named else ""
         raise NotFoundError(
-            f"no log of {of}the run {run!r} in {folder}; steps with logs: {there}",
+            f"no log of {of}the run {run!r} in {folder}; steps with logs: {there or 'none'}",
             code="run.no-log",
             run=run,
             step=step,
@@ -52,6 +55,12 @@ def follow(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterato
         if over:
             return
         time.sleep(LOOK)
+
+
+def _logs(folder: Path, step: str = "") -> list[Path]:
+    """Logs of the steps, those of them that are files within the folder."""
+    files = folder.glob(f"{glob.escape(step) if step else '*'}.log")
+    return [file for file in files if file.is_file() and stays_inside(folder, file)]
 
 
 def _last(file: Path) -> tuple[bool, int]:

@@ -15,6 +15,7 @@ from endcap.runs.fault import Fault
 from endcap.runs.names import parts_of
 from endcap.runs.record import FAILED, KILLED, RUNNING, step_document
 from endcap.store import Store
+from endcap.store.inside import fault_of
 
 Json = dict[str, Any]
 READS = 16
@@ -226,7 +227,7 @@ def read_run(store: Store, name: str) -> Run:
 
 def find_run(store: Store, name: str) -> Run | None:
     """A run with all that its steps have said so far, or None."""
-    if "/" in name:
+    if "/" in name or fault_of(name):
         return None
     document = store.read_document(f"runs/{name}")
     names = [path.rpartition("/")[2] for path in store.list_documents(f"runs/{name}")]

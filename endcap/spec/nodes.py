@@ -124,7 +124,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next value, unless it lies too deep."""
         if self.depth > DEEPEST:
-            raise _TooLargeError(f"values nested more than {DEEPEST} deep", self.peek_event().start_mark.line + 1)
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _TooLargeError(f"values nested more than {DEEPEST} deep", event.start_mark.line + 1)
         self.depth += 1
         try:
             return super().compose_node(parent, index)

@@ -140,8 +140,7 @@ class Lease:
 
 def _parse(content: bytes) -> Json:
     try:
-        parsed: Json = parse_json(content)
-        content = {"token": "", "generation": 0, "holder": "unknown", "free": False, **parsed}
-        return {**content, "generation": int(content["generation"])}
+        parsed: Json = {"token": "", "generation": 0, "holder": "unknown", "free": False, **parse_json(content)}
+        return {**parsed, "generation": int(parsed["generation"])}
     except (ValueError, TypeError, OverflowError):
         return {"token": "", "generation": 0, "holder": "unknown", "free": True}

@@ -65,6 +65,7 @@ class S3Store(Relocatable):
 
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
+        check_name(f"{kind}/{key}", self.root)
         address = f"{self.root}/{kind}/{key}"
         with storage_errors(f"{self._local} (for {address})"), scratch(self._local / ".drafts") as folder:
             draft = Draft(folder, address)

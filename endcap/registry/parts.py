@@ -1,0 +1,135 @@
+"""The files of a package, one by one: that each is a file of the package, and holds what packages are written with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from annotated_types import Ge, Le
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from endcap.errors import IntegrityError
+from endcap.features.vocabulary import Vocabulary
+from endcap.reading import check_regular, parse_json, read_bytes
+from endcap.store.inside import inside
+
+UNFIT = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    pa.ArrowException,
+)
+"""What code raises that meets values which no package was written with: of NumPy, Arrow and torch too."""
+
+
+Moment = Annotated[int, Ge(-62_135_596_800_000), Le(253_402_300_799_999)]
+"""Epoch ms, of years that a calendar has."""
+
+
+class Recipe(TypedDict):
+    model: dict[str, Any]
+    found: dict[str, Any]
+
+
+class About(TypedDict, total=False):
+    name: str
+    items: Annotated[int, Ge(0)]
+    fitted_until: Moment | None
+    dataset: str | None
+    trained: str | None
+    verdict: str | None
+    recipe: Recipe | None
+
+
+class _Score(TypedDict):
+    score: float | None
+
+
+class _Answer(TypedDict):
+    items: list[_Score]
+
+
+class Example(TypedDict):
+    request: dict[str, Any]
+    answer: _Answer
+
+
+class Declared(TypedDict):
+    events: list[Any]
+    event_types: list[str] | None
+    session_gap_ms: NotRequired[Annotated[int, Ge(0), Le(253_402_300_799_999)] | None]
+
+
+ABOUT, DECLARED, EXAMPLE = TypeAdapter(About), TypeAdapter(Declared), TypeAdapter(Example)
+ENVIRONMENT = TypeAdapter(dict[str, str])
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """Whatever a damaged file makes of the code within the block is an IntegrityError."""
+    try:
+        yield
+    except UNFIT as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> IntegrityError:
+    """The error of a package that is not as it was written."""
+    return IntegrityError(
+        f"{folder} is no whole package: {error}; register another version",
+        code="registry.package-damaged",
+        path=str(folder),
+        reason=str(error),
+    )
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """A file of the package. Raises IntegrityError where its name leads out of the folder, OSError where it is none."""
+    file = inside(folder, name, str(folder))
+    check_regular(file)
+    return file
+
+
+def json_of(folder: Path, name: str, shape: TypeAdapter[Any] | None = None) -> Any:
+    """The value of a JSON file, of a shape. Raises IntegrityError, OSError, ValueError."""
+    value = parse_json(read_bytes(file_of(folder, name)))
+    if shape is not None:
+        shape.validate_python(value, strict=True)
+    return value
+
+
+def vocabulary_of(folder: Path, name: str) -> Vocabulary:
+    """The item ids. Raises IntegrityError, OSError, ValueError, KeyError, TypeError."""
+    vocabulary = Vocabulary.load(file_of(folder, name))
+    ids = vocabulary.ids
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids) or len(set(ids)) != len(ids):
+        raise ValueError(f"{name} is no list of different texts")
+    return vocabulary
+
+
+def table_of(folder: Path, name: str, column: str) -> pa.Table:
+    """A table with a column of different texts. Raises IntegrityError, OSError, ValueError, ArrowException."""
+    table = pq.read_table(file_of(folder, name), partitioning=None)
+    if column not in table.column_names:
+        raise ValueError(f"{name} has no column {column!r}")
+    kind = table.schema.field(column).type
+    if not pa.types.is_string(kind) and not pa.types.is_large_string(kind):
+        raise ValueError(f"the column {column!r} of {name} holds {kind}, texts are expected")
+    if table[column].null_count or len(table[column].unique()) != len(table):
+        raise ValueError(f"the column {column!r} of {name} does not hold different texts")
+    return table
+
+
+def check_order(items: pa.Table, ids: Sequence[str]) -> None:
+    """Raises ValueError where the item table is not of the vocabulary's items, in its order."""
+    if len(items) == len(ids) and items["item"].to_pylist() != list(ids):
+        raise ValueError("the item table is not in the order of the vocabulary")

@@ -1,0 +1,127 @@
+"""A store with every kind of document, spoilt at random: an attack that other suites may run at any length."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from endcap.cli.judged import Figures
+from endcap.deploy.state import deployed_names, describe, find_state
+from endcap.description.describe import describe as describe_data
+from endcap.errors import EndcapError
+from endcap.evaluation.naming import model_of
+from endcap.registry.recipe import noted
+from endcap.report import render
+from endcap.report.publish import gather
+from endcap.runs import list_runs, read_run
+from endcap.runs.read import read_specs
+from endcap.runs.text import table
+from endcap.store import Store, open_store
+from endcap.training.search.record import Part
+from endcap.training.search.shared import inherit
+from endcap.training.train import describe as describe_training
+from tests.hostile.mutations import spoil_bytes, spoil_json
+
+STORE = Path(__file__).parents[1] / "compat" / "release-0.1.0.tar.xz"
+KINDS = ("snapshots", "datasets", "trained", "refitted", "verdicts", "packages", "recommendations")
+SEARCH = {"number": 1, "parameters": {"last": 5}, "state": "complete", "value": 0.5, "history": [], "seconds": 1.0}
+
+
+def write_store(folder: Path) -> Path:
+    """The store of a release, with a search's document beside."""
+    with tarfile.open(STORE) as archive:
+        archive.extractall(folder, filter="data")
+    store = folder / ".endcap" / "store"
+    open_store(str(store)).write_document("searches/next/k", {"members": {"": [SEARCH]}})
+    return store
+
+
+def attack(whole: Path, work: Path, count: int, seed: int) -> Counter[str]:
+    """Spoil a document or a manifest in copies of a store, and read all that may be out of it; how often each code was
+    met, "" where nothing was.
+
+    Raises AssertionError, with the number of the try, where anything but an EndcapError comes out.
+    """
+    codes: Counter[str] = Counter()
+    for number in range(count):
+        codes[attack_one(whole, work, number, seed)] += 1
+    return codes
+
+
+def attack_one(whole: Path, work: Path, number: int, seed: int) -> str:
+    """One try of `attack`: the code of the first error."""
+    random_ = random.Random(f"{seed}/{number}")
+    folder = work / str(number)
+    shutil.copytree(whole, folder, copy_function=os.link)
+    kinds = sorted({file.relative_to(folder).parts[0] for file in _documents(folder)})
+    kind = random_.choice(kinds)
+    file = random_.choice([one for one in _documents(folder) if one.relative_to(folder).parts[0] == kind])
+    content = file.read_bytes()
+    file.unlink()  # it was the whole store's own
+    file.write_bytes(content)
+    (spoil_bytes if random_.random() < 0.15 else spoil_json)(file, random_)
+    first = ""
+    store = open_store(str(folder))
+    try:
+        for reader in _readers(store):
+            try:
+                reader()
+            except EndcapError as error:
+                first = first or error.code
+    except Exception as error:
+        raise AssertionError(f"seed {seed}, try {number}: {file.relative_to(folder)}: {error!r}") from error
+    finally:
+        shutil.rmtree(folder)
+    return first
+
+
+def _documents(folder: Path) -> list[Path]:
+    """The JSON files that Endcap reads back; `tests.hostile.packages` has those of packages."""
+    every = sorted(folder.rglob("*.json"))
+    own = [one for one in every if one.relative_to(folder).parts[0] != "packages" or one.name == "manifest.json"]
+    return [one for one in own if "model" not in one.parts]
+
+
+def _readers(store: Store) -> Iterator[object]:
+    for name in deployed_names(store):
+        yield lambda name=name: describe(find_state(name, store))
+    yield lambda: table(list_runs(store))
+    names = [name.removeprefix("runs/") for name in store.list_documents("runs")]
+    for name in names:
+        yield lambda name=name: _read_run(store, name)
+    for kind in KINDS:
+        for place in sorted(Path(store.root.removeprefix("file://"), kind).iterdir()):
+            yield lambda place=place, kind=kind: store.list(f"{kind}/{place.name}")
+            for artifact in sorted(place.iterdir()):
+                yield lambda kind=kind, artifact=artifact: _read_artifact(
+                    store, kind, f"{store.root}/{kind}/{artifact.parent.name}/{artifact.name}"
+                )
+    yield lambda: inherit(store, "next", "k", {"": Part()})
+
+
+def _read_run(store: Store, name: str) -> None:
+    run = read_run(store, name)
+    str(run)
+    run.to_json()
+    read_specs(store, run)
+
+
+def _read_artifact(store: Store, kind: str, address: str) -> None:
+    facts = store.manifest(address)["facts"]
+    store.fetch(address, verify=True)
+    match kind:
+        case "trained":
+            describe_training(facts)
+            model_of(address, store)
+        case "verdicts":
+            Figures.of(address, store)
+            render(gather("next", address, store))
+        case "packages":
+            noted(address, store)
+        case "datasets":
+            describe_data(facts["snapshot"], address, store)
