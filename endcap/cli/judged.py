@@ -11,6 +11,7 @@ from endcap.errors import EndcapError
 from endcap.runs import list_runs
 from endcap.steps import STEPS
 from endcap.store import Store, content_key
+from endcap.store.shapes import as_written
 from endcap.tables import text_table
 
 if TYPE_CHECKING:
@@ -41,14 +42,19 @@ class Figures:
     @classmethod
     def of(cls, verdict: str, store: Store) -> Figures | None:
         """None where the verdict is not in this store."""
-        from endcap.evaluation.words import describe, word_of
-        from endcap.project.figures import deepest
-        from endcap.spec.naming import description
-
         try:
             manifest = store.manifest(verdict)
         except EndcapError:  # in another store, or no longer there
             return None
+        with as_written("verdicts", verdict):
+            return cls._of_facts(verdict, manifest)
+
+    @classmethod
+    def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
+        from endcap.evaluation.words import describe, word_of
+        from endcap.project.figures import deepest
+        from endcap.spec.naming import description
+
         facts = manifest["facts"]
         metrics = facts.get("metrics", {}).get("challenger", {})
         model = description(facts.get("models", {}).get("challenger") or {"name": ""})

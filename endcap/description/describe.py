@@ -19,6 +19,7 @@ from endcap.features.items import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import unmatched_rules
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store.shapes import as_written
 
 Json = dict[str, Any]
 FILE = "items.parquet"
@@ -56,6 +57,17 @@ def describe(
             dataset=dataset,
             store=store.root,
         )
+    with as_written("descriptions", dataset or snapshot):
+        return _described(snapshot, dataset, store, rules, left_out)
+
+
+def _described(
+    snapshot: str,
+    dataset: str | None,
+    store: Store,
+    rules: Catalogue | None,
+    left_out: Sequence[Mapping[str, Any]] | None,
+) -> Json:
     facts = store.manifest(snapshot)["facts"]
     noted = {} if dataset is None else store.manifest(dataset)["facts"]
     kept = _kept(snapshot, dataset, store)

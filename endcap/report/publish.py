@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from endcap.description import describe
 from endcap.errors import NotFoundError
 from endcap.evaluation.judge import REPORT
+from endcap.reading import read_json
 from endcap.registry import open_registry
 from endcap.registry.package import RULES
 from endcap.report.facts import Facts, Json
 from endcap.report.page import ASSETS, asset, render
 from endcap.rules import Catalogue
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store.shapes import as_written
 
 FILE = "report.html"
 ENTRY = "endcap.report.publish:publish_report"
@@ -40,7 +41,8 @@ def publish_report(
     with store.publish(_kind(recommender), _key(verdict)) as draft:
         facts = gather(recommender, verdict, store)
         file = draft.path / FILE
-        file.write_text(render(facts), encoding="utf-8")
+        with as_written("verdicts", verdict):
+            file.write_text(render(facts), encoding="utf-8")
         draft.facts["verdict"] = verdict
         if run := facts.verdict.get("mlflow_run"):
             try:
@@ -65,11 +67,12 @@ def publish_comparison(
     progress("writing the report")
     with store.publish(_kind(recommender), _key(comparison, OF_COMPARISON)) as draft:
         manifest, folder = store.manifest(comparison), store.fetch(comparison)
-        trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        data = _data(manifest["facts"], folder, store)
-        facts = Facts.of_comparison(recommender, manifest, trained, report, data)
-        (draft.path / FILE).write_text(render(facts), encoding="utf-8")
+        with as_written("comparisons", comparison):
+            trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
+            report = read_json(folder / REPORT)
+            data = _data(manifest["facts"], folder, store)
+            facts = Facts.of_comparison(recommender, manifest, trained, report, data)
+            (draft.path / FILE).write_text(render(facts), encoding="utf-8")
         draft.facts["comparison"] = comparison
     return draft.address
 
@@ -86,16 +89,17 @@ def report_file(address: str) -> str:
 
 def gather(recommender: str, verdict: str, store: Store) -> Facts:
     """What the steps noted of a verdict, of the model that it is on, and of the data of both."""
-    manifest = store.manifest(verdict)
-    trained = store.manifest(manifest["facts"]["trained"])
-    report = json.loads((store.fetch(verdict) / REPORT).read_text(encoding="utf-8"))
-    return Facts.of(recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store))
+    with as_written("verdicts", verdict):
+        manifest = store.manifest(verdict)
+        trained = store.manifest(manifest["facts"]["trained"])
+        report = read_json(store.fetch(verdict) / REPORT)
+        return Facts.of(recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store))
 
 
 def _data(verdict: Json, folder: Path, store: Store) -> Json | None:
     """What the data of a verdict say, by the rules that it was judged by; None where they are no more."""
     rules = folder / RULES
-    judged = Catalogue.from_json(json.loads(rules.read_text(encoding="utf-8"))) if rules.is_file() else None
+    judged = Catalogue.from_json(read_json(rules)) if rules.is_file() else None
     try:
         return describe(verdict["snapshot"], verdict["dataset"], store, judged)
     except NotFoundError:

@@ -17,11 +17,11 @@ from endcap.reading import read_bytes
 Key = tuple[str | int, ...]
 MOST_TEXT = 256 << 10
 """Bytes of a spec file, and characters of any text that is read as one."""
-MOST_VALUES = 20_000
-"""Scalars, lists and maps of a document, those that aliases stand for counted each time."""
+MOST_VALUES = 10_000
+"""Keys, scalars, lists and maps of a document; what aliases stand for is counted each time."""
 DEEPEST = 40
 """Lists and maps within each other."""
-_ALLOWED = f"at most {MOST_TEXT:,} bytes, {MOST_VALUES:,} values, nested at most {DEEPEST} deep"
+_ALLOWED = f"at most {MOST_TEXT:,} bytes, {MOST_VALUES:,} keys and values, nested at most {DEEPEST} deep"
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,22 @@ class _TooLargeError(Exception):
         self.found, self.line = found, line
 
 
+_MANY = f"more than {MOST_VALUES:,} keys and values"
+
+
 class _Loader(yaml.SafeLoader):
     """Scalars as YAML 1.2's core schema reads them, as editors do: `1e-3` is a number, `no` and `12:30` are text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-    depth = 0
+    depth = composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next value, unless it lies too deep."""
-        if self.depth > DEEPEST:
+        """The next value, unless it lies too deep or is one too many."""
+        self.composed += 1
+        if self.depth > DEEPEST or self.composed > MOST_VALUES:
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise _TooLargeError(f"values nested more than {DEEPEST} deep", event.start_mark.line + 1)
+            found = f"values nested more than {DEEPEST} deep" if self.depth > DEEPEST else _MANY
+            raise _TooLargeError(found, event.start_mark.line + 1)
         self.depth += 1
         try:
             return super().compose_node(parent, index)

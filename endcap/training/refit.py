@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from endcap.models.custom import own_code
 from endcap.models.device import device_of
 from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
+from endcap.reading import read_json
 from endcap.registry.package import RULES, environment, write_package
 from endcap.registry.recipe import recipe_facts
 from endcap.rules import Catalogue
@@ -25,6 +25,7 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.settings import RefitSettings
 from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store.shapes import as_written
 from endcap.training.distributed import Workers
 from endcap.training.train import MODEL, VOCABULARY, Progress, facts_of
 
@@ -86,7 +87,8 @@ def refit(
 def house_rules(store: Store, verdict: str) -> Catalogue | None:
     """The shop's rules that a verdict was found by, with the blacklist, without items; None where the shop has none."""
     file = store.fetch(verdict) / RULES
-    return Catalogue.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+    with as_written("verdicts", verdict):
+        return Catalogue.from_json(read_json(file)) if file.exists() else None
 
 
 def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:

@@ -22,6 +22,7 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store.shapes import as_written
 from endcap.training.distributed import Workers
 from endcap.training.distributed.stage import Part
 from endcap.training.search import Searched, search, settled
@@ -193,7 +194,12 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """One line on a trained model's facts: what was fitted, and what a search found."""
+    """One line on a trained model's facts: what was fitted, and what a search found. Raises IntegrityError."""
+    with as_written("trained", "the trained model"):
+        return _described(facts)
+
+
+def _described(facts: Mapping[str, Any]) -> str:
     epochs = f", {facts['found']['epochs']} epochs" if "epochs" in facts["found"] else ""
     searched = facts.get("search") or {}
     trials = [trial for part in searched.get("members", {"": searched}).values() for trial in part.get("trials", [])]

@@ -63,14 +63,15 @@ def attack_one(packages: list[Path], work: Path, number: int, seed: int) -> Coun
     shutil.copytree(package, copied)
     spoilt = spoil(copied, random_)
     try:
-        return Counter([_met(copied)])
+        return Counter([met(copied)])
     except Exception as error:
         raise AssertionError(f"seed {seed}, try {number}: {package.name}, {spoilt}: {error!r}") from error
     finally:
         shutil.rmtree(copied)
 
 
-def _met(package: Path) -> str:
+def met(package: Path) -> str:
+    """The code of what a package is refused with when it is loaded, checked and asked; empty: it answers."""
     try:
         loaded = load_package(package)
         loaded.check()

@@ -7,7 +7,7 @@ import random
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from endcap.cli.judged import Figures
@@ -16,8 +16,7 @@ from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError
 from endcap.evaluation.naming import model_of
 from endcap.registry.recipe import noted
-from endcap.report import render
-from endcap.report.publish import gather
+from endcap.report.publish import publish_report
 from endcap.runs import list_runs, read_run
 from endcap.runs.read import read_specs
 from endcap.runs.text import table
@@ -29,6 +28,7 @@ from tests.hostile.mutations import spoil_bytes, spoil_json
 
 STORE = Path(__file__).parents[1] / "compat" / "release-0.1.0.tar.xz"
 KINDS = ("snapshots", "datasets", "trained", "refitted", "verdicts", "packages", "recommendations")
+TOLD_FROM = {"snapshots": ("snapshots", "datasets"), "descriptions": ("datasets",)}
 SEARCH = {"number": 1, "parameters": {"last": 5}, "state": "complete", "value": 0.5, "history": [], "seconds": 1.0}
 
 
@@ -41,19 +41,19 @@ def write_store(folder: Path) -> Path:
     return store
 
 
-def attack(whole: Path, work: Path, count: int, seed: int) -> Counter[str]:
-    """Spoil a document or a manifest in copies of a store, and read all that may be out of it; how often each code was
-    met, "" where nothing was.
+def attack(whole: Path, work: Path, count: int, seed: int, *, thorough: bool = False) -> Counter[str]:
+    """Spoil a document or a manifest in copies of a store, and read what is told from it; how often each code was met,
+    "" where nothing was. thorough: after each try all is read that is read out of a store, and reports are written.
 
     Raises AssertionError, with the number of the try, where anything but an EndcapError comes out.
     """
     codes: Counter[str] = Counter()
     for number in range(count):
-        codes[attack_one(whole, work, number, seed)] += 1
+        codes[attack_one(whole, work, number, seed, thorough=thorough)] += 1
     return codes
 
 
-def attack_one(whole: Path, work: Path, number: int, seed: int) -> str:
+def attack_one(whole: Path, work: Path, number: int, seed: int, *, thorough: bool = False) -> str:
     """One try of `attack`: the code of the first error."""
     random_ = random.Random(f"{seed}/{number}")
     folder = work / str(number)
@@ -68,7 +68,7 @@ def attack_one(whole: Path, work: Path, number: int, seed: int) -> str:
     first = ""
     store = open_store(str(folder))
     try:
-        for reader in _readers(store):
+        for reader in readers(store, kind, whole=thorough):
             try:
                 reader()
             except EndcapError as error:
@@ -87,21 +87,24 @@ def _documents(folder: Path) -> list[Path]:
     return [one for one in own if "model" not in one.parts]
 
 
-def _readers(store: Store) -> Iterator[object]:
-    for name in deployed_names(store):
-        yield lambda name=name: describe(find_state(name, store))
-    yield lambda: table(list_runs(store))
-    names = [name.removeprefix("runs/") for name in store.list_documents("runs")]
-    for name in names:
-        yield lambda name=name: _read_run(store, name)
-    for kind in KINDS:
+def readers(store: Store, spoilt: str = "", *, whole: bool = True) -> Iterator[Callable[[], object]]:
+    """What reads back each document, and each artifact with what it is told from. whole: not only what is told from the
+    kind that was spoilt."""
+    if whole or spoilt == "deployments":
+        for name in deployed_names(store):
+            yield lambda name=name: describe(find_state(name, store))
+    if whole or spoilt in ("runs", "specs"):
+        yield lambda: table(list_runs(store))
+        for path in store.list_documents("runs"):
+            yield lambda path=path: _read_run(store, path.removeprefix("runs/"))
+    yield lambda: inherit(store, "next", "k", {"": Part()})
+    told = KINDS if whole else TOLD_FROM.get(spoilt, (spoilt,) if spoilt in KINDS else ())
+    for kind in told:
         for place in sorted(Path(store.root.removeprefix("file://"), kind).iterdir()):
             yield lambda place=place, kind=kind: store.list(f"{kind}/{place.name}")
             for artifact in sorted(place.iterdir()):
-                yield lambda kind=kind, artifact=artifact: _read_artifact(
-                    store, kind, f"{store.root}/{kind}/{artifact.parent.name}/{artifact.name}"
-                )
-    yield lambda: inherit(store, "next", "k", {"": Part()})
+                address = f"{store.root}/{kind}/{place.name}/{artifact.name}"
+                yield lambda kind=kind, address=address: _read_artifact(store, kind, address, written=whole)
 
 
 def _read_run(store: Store, name: str) -> None:
@@ -111,7 +114,7 @@ def _read_run(store: Store, name: str) -> None:
     read_specs(store, run)
 
 
-def _read_artifact(store: Store, kind: str, address: str) -> None:
+def _read_artifact(store: Store, kind: str, address: str, *, written: bool) -> None:
     facts = store.manifest(address)["facts"]
     store.fetch(address, verify=True)
     match kind:
@@ -120,7 +123,8 @@ def _read_artifact(store: Store, kind: str, address: str) -> None:
             model_of(address, store)
         case "verdicts":
             Figures.of(address, store)
-            render(gather("next", address, store))
+            if written:
+                publish_report("next", address, store)
         case "packages":
             noted(address, store)
         case "datasets":

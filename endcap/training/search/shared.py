@@ -14,6 +14,7 @@ from endcap.models.custom import own_code
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings, ViewSettings
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store.shapes import as_written
 from endcap.training.search.record import Part, Trial
 
 KIND = "searches"
@@ -33,9 +34,10 @@ def shared_key(settings: TrainSettings, dataset: str) -> str:
 def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
     """Give the parts of a new search what earlier ones tried. name: of the recommender."""
     document = store.read_document(_document(name, key)) or {}
-    for label, trials in document.get("members", {}).items():
-        if label in parts:
-            parts[label].inherit(Trial(**one) for one in trials)
+    with as_written(KIND, _document(name, key)):
+        for label, trials in document.get("members", {}).items():
+            if label in parts:
+                parts[label].inherit(Trial(**one) for one in trials)
 
 
 def share(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
