@@ -10,6 +10,7 @@ from endcap.project.artifacts import Json, Tabular, moment_text
 from endcap.runs import Run
 from endcap.runs.text import duration, time_text
 from endcap.store import Store
+from endcap.store.shapes import as_written
 from endcap.tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ class Description:
     def _tables(self) -> Mapping[str, Any]:
         from endcap.description import tables
 
-        return tables(self.facts)
+        with as_written("descriptions", str(self.facts.get("dataset") or self.facts.get("snapshot"))):
+            return tables(self.facts)
 
     def __str__(self) -> str:
         parts = ["\n".join(f"! {warning}" for warning in self.warnings)] if self.warnings else []
