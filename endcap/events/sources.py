@@ -192,7 +192,7 @@ def _paths(given: str) -> tuple[list[Path], bool]:
             return _walk(place), False
         if glob.has_magic(given) and not place.exists():
             matched = (Path(name) for name in glob.glob(given, recursive=True))  # noqa: PTH207 (absolute globs)
-            return sorted(path for path in matched if not path.is_dir()), True
+            return sorted(path for path in matched if path.exists() and not path.is_dir()), True
         check_regular(place)
         return [place], True
 
