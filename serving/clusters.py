@@ -14,6 +14,12 @@ from .wire import PLACE, Json, client_socket
 CLUSTERS_URL = f"{TYPE}.config.cluster.v3.Cluster"
 RETRIES = 256
 """Requests on a second or third try at a time: past that, the first try's failure is the answer."""
+CONNECT = 0.25
+"""Seconds in which a connection to a predictor must be there; where requests have little time, less (`connect_within`).
+Between pods it takes about one millisecond; nobody waits for the second on which a lost packet is sent again."""
+_CONNECT_SHARE = 1 / 3
+"""Of a try's time: an address that says nothing has then cost so much, and the next is asked."""
+_LOOPBACK_CONNECT = "0.100s"
 _KEEPALIVE = "50s"  # Below the predictor's own 65 s, so that a connection is never used just as its far end closes it.
 
 
@@ -21,8 +27,11 @@ _KEEPALIVE = "50s"  # Below the predictor's own 65 s, so that a connection is ne
 class Upstream:
     """The predictors of one version, or another service: the name of their cluster, and where they are.
 
-    A name stands for one address in the life of a gateway, so that a cluster is never changed under its requests.
-    `host` is an IP address or a DNS name; `host_header`, if any, is sent instead of the caller's.
+    A name stands for one address and one `connect` in the life of a gateway, so that a cluster is never changed under
+    its requests. `host` is an IP address or a DNS name; `host_header`, if any, is sent instead of the caller's.
+    `connect`: seconds in which a connection must be there. It is always less than a try has: Envoy notes whom it has
+    tried when a connection is there or has failed, so a try that ends before would be followed by one at the same
+    address, and never by the list.
     """
 
     name: str
@@ -32,6 +41,7 @@ class Upstream:
     kind: Literal["predictor", "shadow", "intake"] = "predictor"
     tls: bool = False
     """Spoken to by TLS: it has a certificate for `host`."""
+    connect: float = CONNECT
 
     @property
     def many(self) -> bool:
@@ -54,6 +64,11 @@ def clusters(named: Iterable[Upstream], secrets: Path = PLACE) -> list[Json]:
         if upstream.kind == "predictor":
             found.append(_with_fallback(upstream))
     return found
+
+
+def connect_within(share: float) -> float:
+    """Seconds that a connection gets where a try has `share` seconds: at least a millisecond, at most `CONNECT`."""
+    return max(0.001, min(CONNECT, round(share * _CONNECT_SHARE, 3)))
 
 
 def with_fallback(upstream: Upstream) -> str:
@@ -92,7 +107,7 @@ def _own(name: str, place: Json) -> Json:
     return {
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": _LOOPBACK_CONNECT,
         "typed_extension_protocol_options": http_options(),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
@@ -109,7 +124,7 @@ def _cluster(upstream: Upstream, secrets: Path) -> Json:
         "@type": CLUSTERS_URL,
         "name": upstream.name,
         **_discovery(upstream),
-        "connect_timeout": "2s",
+        "connect_timeout": f"{upstream.connect:.3f}s",
         # Of several predictors the one with the fewest requests under way: one ranking may take many times another. Of
         # several intakes the client's own, which knows what it has taken from it.
         "lb_policy": "MAGLEV" if upstream.kind == "intake" else "LEAST_REQUEST",
@@ -129,7 +144,6 @@ def _with_fallback(upstream: Upstream) -> Json:
     return {
         "@type": CLUSTERS_URL,
         "name": with_fallback(upstream),
-        "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": config},
         # What a failure is is asked here, and who fails there.
@@ -160,12 +174,12 @@ _OUTLIERS = {
     "base_ejection_time": "5s",
     "max_ejection_time": "60s",
     "max_ejection_percent": 100,
-    "split_external_local_origin_errors": True,
-    "consecutive_local_origin_failure": 3,
-    "consecutive_5xx": 5,
-    "enforcing_consecutive_gateway_failure": 0,
+    # Three times in a row no connection, a broken one, no answer in time, or an answer that is a failure. Envoy would
+    # count these apart from answers if told to, but each connection that is made sets that count back: who takes
+    # connections and never answers would not be noticed.
+    "consecutive_gateway_failure": 3,
+    "enforcing_consecutive_gateway_failure": 100,
     "enforcing_success_rate": 0,
-    "enforcing_local_origin_success_rate": 0,
 }
 # Of answers only these count: 500 is the same from all, and who says when to come back is well, and has too much to do.
 _FAILED = {"name": ":status", "string_match": {"safe_regex": {"regex": "50[234]"}}}
@@ -179,4 +193,22 @@ def _discovery(upstream: Upstream) -> Json:
     if not upstream.many:
         return {"type": "STATIC"}
     # A Service without an address of its own (KServe's, in Standard mode) has one for each pod, which come and go.
-    return {"type": "STRICT_DNS", "dns_lookup_family": "ALL", "dns_refresh_rate": "2s"}
+    return {
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "ALL",
+        "dns_refresh_rate": "2s",
+        "upstream_connection_options": {"tcp_keepalive": _SILENT},
+        "upstream_bind_config": {"socket_options": [_UNACKNOWLEDGED]},
+    }
+
+
+# A pod whose node is gone closes nothing. An idle connection to it is closed after 8 s, so that it takes no request;
+# one with a request on it when nothing of that has been acknowledged for 3 s.
+_SILENT = {"keepalive_time": 5, "keepalive_interval": 1, "keepalive_probes": 3}
+_UNACKNOWLEDGED = {
+    "description": "TCP_USER_TIMEOUT of Linux, in milliseconds",
+    "level": 6,
+    "name": 18,
+    "int_value": 3000,
+    "state": "STATE_PREBIND",
+}

@@ -17,20 +17,24 @@ from dataclasses import dataclass
 
 from endcap.deploy.terms import USUAL, Terms
 
-from .clusters import TYPE, Json, Upstream, clusters, with_fallback
+from .clusters import TYPE, Json, Upstream, clusters, connect_within, with_fallback
 from .names import FALLBACK, ROUTES, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
 from .nowhere import nowhere
 
 __all__ = [
     "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "Json", "Split", "Terms",
-    "Upstream", "clusters", "response", "routes", "upstreams",
+    "Upstream", "clusters", "connect_for", "response", "routes", "upstreams",
 ]  # fmt: skip
 
 TOTAL_WEIGHT = 10_000
 """Shares are kept to a hundredth of a percent."""
 ROUTES_URL = f"{TYPE}.config.route.v3.RouteConfiguration"
+_MOST_TRIES = 2
+"""With predictors, where a name stands for several of them."""
 _FOR_THE_LIST = 0.1
 """Of a request's time: what is left for the list server when the predictors have used theirs."""
+_HEDGE = 0.75
+"""Of a request's time: without a list the first predictor may use all of it, and another is asked as well by then."""
 _INTAKE_TIMEOUT = 10.0
 """Seconds: an event is acknowledged when it is on the disk, which may be a slow one."""
 
@@ -168,16 +172,23 @@ def _target(upstream: Upstream, split: Split) -> str:
     return with_fallback(upstream) if split.terms.offers_list else upstream.name
 
 
+def connect_for(timeout: float) -> float:
+    """Seconds that a connection to a predictor gets where a request has `timeout`: the same with and without a list."""
+    return connect_within(timeout * (1 - _FOR_THE_LIST) / _MOST_TRIES)
+
+
 def _patience(split: Split) -> Json:
     """How long, and what follows a try that fails: one more with another predictor, where there may be one; the list.
 
     A request's time is for all of it. Where a list waits at the end the tries before it share most of the time;
-    otherwise the first may use it all. Without another predictor and without a list only a broken connection is
+    otherwise the first may use it all, and where there is another predictor, that one is asked as well when most of it
+    is over: the first answer is taken. Without another predictor and without a list only a broken connection is
     followed by another.
     """
     timeout, listed = split.terms.timeout, split.terms.offers_list
-    tries = 2 if any(one.many for one in (split.stable, split.canary) if one) else 1
+    tries = _MOST_TRIES if any(one.many for one in (split.stable, split.canary) if one) else 1
     policy: Json = {**_ANOTHER, "retry_on": "connect-failure,refused-stream,reset", "num_retries": 1}
+    hedge: Json = {}
     if tries > 1 or listed:
         # Of answers 502, 503 (it has too much to do, or is about to end) and 504.
         policy["retry_on"] += ",gateway-error"
@@ -185,7 +196,10 @@ def _patience(split: Split) -> Json:
     if listed:
         policy["per_try_timeout"] = _seconds(timeout * (1 - _FOR_THE_LIST) / tries)
         policy["retry_priority"] = _next_cluster(after=tries)
-    return {"timeout": _seconds(timeout), "retry_policy": policy}
+    elif tries > 1:
+        policy["per_try_timeout"] = _seconds(timeout * _HEDGE)
+        hedge = {"hedge_policy": {"hedge_on_per_try_timeout": True}}
+    return {"timeout": _seconds(timeout), "retry_policy": policy, **hedge}
 
 
 def _copies(split: Split) -> Json:

@@ -10,7 +10,8 @@ from typing import Any
 from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
 from endcap.errors import EndcapError
 
-from .gateway import Split, Upstream
+from .clusters import CONNECT
+from .gateway import Split, Upstream, connect_for
 from .json_log import error_fields
 
 log = logging.getLogger("endcap.xds")
@@ -44,7 +45,7 @@ def splits_of(
     for shadow in shadows:
         name = shadow.recommender
         if name in found and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
-            upstream = replace(_upstream(name, shadow.variant), kind="shadow")
+            upstream = replace(_upstream(name, shadow.variant, CONNECT), kind="shadow")
             found[name] = replace(found[name], shadow=upstream, shadow_share=shadow.share)
     return dict(sorted(found.items()))
 
@@ -74,9 +75,10 @@ def without_shadow(split: Split) -> Split:
 
 def split_of(variants: Variants, before: Split | None) -> Split:
     """A canary that is not ready gets nobody; where nobody is said to be reached, stable goes on as before."""
-    stable = _upstream(variants.recommender, variants.stable) if variants.stable else None
+    connect = connect_for(variants.terms.timeout)
+    stable = _upstream(variants.recommender, variants.stable, connect) if variants.stable else None
     ready = variants.canary if variants.canary and variants.canary.ready else None
-    canary = _upstream(variants.recommender, ready) if ready else None
+    canary = _upstream(variants.recommender, ready, connect) if ready else None
     if stable is None and canary is None and before is not None:
         return Split(before.stable, salt=variants.salt, terms=variants.terms)
     # In Knative mode the stable version has no address any more once the canary has everything.
@@ -84,12 +86,14 @@ def split_of(variants: Variants, before: Split | None) -> Split:
     return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
 
 
-def _upstream(recommender: str, variant: Variant) -> Upstream:
+def _upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
     there = variant.address
-    # The name says it all, so that another address is another cluster.
+    # The name says it all, so that another address is another cluster, as is less time for a connection.
     name = f"{recommender}/{there.host}:{there.port}"
     if there.authority not in ("", there.host):
         name += f"/{there.authority}"
     if there.tls:
         name += "/tls"
-    return Upstream(name, there.port, there.host, there.authority, tls=there.tls)
+    if connect != CONNECT:
+        name += f"/{1000 * connect:.0f}ms"
+    return Upstream(name, there.port, there.host, there.authority, tls=there.tls, connect=connect)
