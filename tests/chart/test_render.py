@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from endcap.cluster.quantities import quantity
 
 from .conftest import ROOT, Json, Objects, Refused
 from .test_tls import EVERYWHERE
@@ -151,27 +154,64 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
 
     objects = render({"gateway": {"drainSeconds": 12, "concurrency": 3}})
     pod = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
-    sidecar, gateway = pod["initContainers"][0], pod["containers"][0]
-    watching = xds.arguments(sidecar["args"])
-    assert (watching.namespace, sidecar["restartPolicy"]) == ("endcap-serving", "Always")
+    (gateway,) = pod["containers"]
+    assert "initContainers" not in pod, "another container's health would be the pod's"
     routing = envoy.arguments(gateway["args"])
-    assert (routing.xds_port, routing.concurrency) == (watching.port, 3)
+    assert (routing.namespace, routing.concurrency) == ("endcap-serving", 3)
+    assert routing.xds_memory == 256 * 2**20
     ports = {port["name"]: port["containerPort"] for port in gateway["ports"]}
     assert ports == {"http": routing.port, "metrics": routing.metrics_port}
     assert pod["terminationGracePeriodSeconds"] >= routing.drain_wait + routing.drain_limit + 5
-    assert any(watching.state.is_relative_to(mount["mountPath"]) for mount in sidecar["volumeMounts"])
-    assert watching.intake is None
+    assert any(Path(routing.state).is_relative_to(mount["mountPath"]) for mount in gateway["volumeMounts"])
+    assert routing.intake is None
     everything = render(EVERYTHING)
     pod = everything.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
-    intake = xds.arguments(pod["initContainers"][0]["args"]).intake
+    intake = xds.intake_at(envoy.arguments(pod["containers"][0]["args"]).intake)
     pods = everything.one("Service", "endcap-intake-pods")
-    assert intake is not None
     assert intake.host == f"{pods['metadata']['name']}.{pods['metadata']['namespace']}.svc"
     assert intake.port in [port["port"] for port in pods["spec"]["ports"]]
 
     mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
     given = server.make_context("server", list(mlflow["args"])).params
     assert (given["host"], given["port"], given["workers"]) == ("0.0.0.0", 5000, "2")
+
+
+@pytest.mark.parametrize(
+    ("envoy", "xds", "wanted"),
+    [
+        ({}, {}, {"requests": {"cpu": "125m", "memory": "256Mi"}, "limits": {"memory": "768Mi"}}),
+        (
+            {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"cpu": "1.5", "memory": "1G"}},
+            {"requests": {"cpu": "0.5", "memory": "100M"}},
+            {"requests": {"cpu": "1500m", "memory": "1173741824"}, "limits": {"cpu": "1500m", "memory": "1268435456"}},
+        ),
+        ({"limits": {"memory": None}}, {}, {"requests": {"cpu": "125m", "memory": "256Mi"}}),
+    ],
+    ids=["defaults", "of other units", "no limit"],
+)
+def test_the_gateways_container_gets_what_its_two_programs_ask_for(
+    render: Render, envoy: Json, xds: Json, wanted: Json
+) -> None:
+    objects = render({"gateway": {"resources": envoy, "xds": {"resources": xds}}})
+    (container,) = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == wanted
+
+
+def test_the_defaults_fit_a_node_of_two_cores(render: Render) -> None:
+    """With room for the cluster's own pods, and for the pod that comes first when the gateway is replaced."""
+    pods = {
+        one["metadata"]["name"]: (one["spec"]["replicas"], one["spec"]["template"]["spec"]["containers"])
+        for one in render().of("Deployment")
+    }
+    gateways, (gateway,) = pods["endcap-gateway"]
+    _, (mlflow,) = pods["endcap-mlflow"]
+    predictor = yaml.safe_load((ROOT / "manifests/base/inferenceservice.yaml").read_text())["spec"]["predictor"]
+    asked = [gateway["resources"]] * (gateways + 1) + [mlflow["resources"], predictor["model"]["resources"]]
+    requests = [{key: quantity(value) for key, value in one["requests"].items()} for one in asked]
+    # Of the deploy step's pod: Endcap asks for nothing, KFP's driver before it for so much.
+    requests.append({"cpu": 0.1, "memory": 64 * 2**20})
+    assert sum(one["cpu"] for one in requests) <= 2 - 0.4
+    assert sum(one["memory"] for one in requests) <= 4 * 2**30
 
 
 def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Render) -> None:

@@ -166,9 +166,8 @@ def test_an_api_server_that_is_killed_changes_no_share(cluster: Cluster, namespa
     try:
         time.sleep(3)
         assert gate.shares(NAME) == {canary: 0.1, stable: 0.9}
-        for process in (gate.envoy, gate.xds):
-            process.terminate()
-            process.wait()
+        gate.process.terminate()
+        gate.process.wait()
         gate.start()
         assert gate.shares(NAME) == {stable: 1.0}
     finally:

@@ -1,10 +1,13 @@
-"""What `python -m endcap_serving.envoy` does, with names looked up at a port of loopback: `--dns-port PORT`."""
+"""What `python -m endcap_serving.envoy` does, with names looked up at a port of loopback: `--dns-port PORT`.
+
+An xDS service that says nothing is replaced sooner.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from endcap_serving import envoy
+from endcap_serving import envoy, xds_process
 from endcap_serving.clusters import TYPE, Json, address
 
 
@@ -12,6 +15,7 @@ def main(words: list[str]) -> int:
     at = words.index("--dns-port")
     port = int(words[at + 1])
     made = envoy.configuration
+    xds_process.HUNG = 1.5
 
     def configuration(given: object) -> Json:
         resolver = {

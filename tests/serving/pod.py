@@ -1,7 +1,9 @@
-"""The two processes of a gateway's pod, run on this machine."""
+"""The process of a gateway's pod, run on this machine."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,13 +21,13 @@ from .conftest import running
 
 
 class Gateway:
-    """An xDS service and an Envoy, as in one pod; `Gateway.xds` and `Gateway.envoy` are their processes."""
+    """An Envoy and its xDS service, as in a pod; `Gateway.process` is the one that the container runs."""
 
     def __init__(
         self, folder: Path, kubeconfig: Path, namespace: str, stack: ExitStack, dns_port: int | None = None
     ) -> None:
         self.folder, self._kubeconfig, self._namespace, self._stack = folder, kubeconfig, namespace, stack
-        self.xds_options: list[str] = []
+        self.options: list[str] = []
         self._dns = {} if dns_port is None else {"dns_port": dns_port}
         self.xds_port, self.port, self.metrics_port = (free_port() for _ in range(3))
         # A socket's path is short.
@@ -34,28 +36,39 @@ class Gateway:
         at_socket = httpx.HTTPTransport(uds=str(self.socket))
         self.admin = stack.enter_context(httpx.Client(transport=at_socket, base_url="http://admin", timeout=10))
 
-    def start_xds(self) -> subprocess.Popen[bytes]:
-        words = ["--namespace", self._namespace, "--port", str(self.xds_port)]
-        words += ["--state", str(self.folder / "state.json"), *self.xds_options]
-        command = ["env", f"KUBECONFIG={self._kubeconfig}", sys.executable, "-m", "endcap_serving.xds", *words]
-        self.xds = self._stack.enter_context(running(command, self.folder / "xds.log"))
-        return self.xds
-
-    def start_envoy(self, **options: float) -> subprocess.Popen[bytes]:
-        words = ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
+    def begin(self, **options: float) -> subprocess.Popen[bytes]:
+        """Start it, and wait for nothing."""
+        words = ["--namespace", self._namespace, "--state", str(self.folder / "state.json"), *self.options]
+        words += ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
         words += ["--admin", str(self.socket), "--metrics-port", str(self.metrics_port)]
         for name, value in {"drain_wait": 0, "drain_limit": 5, **self._dns, **options}.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         module = "tests.serving.envoy_on_loopback" if self._dns else "endcap_serving.envoy"
-        command = [sys.executable, "-m", module, *words]
-        self.envoy = self._stack.enter_context(running(command, self.folder / "envoy.log"))
-        return self.envoy
+        command = ["env", f"KUBECONFIG={self._kubeconfig}", sys.executable, "-m", module, *words]
+        self.process = self._stack.enter_context(running(command, self.folder / "gateway.log"))
+        return self.process
 
-    def start(self) -> Gateway:
-        self.start_xds()
-        self.start_envoy()
+    def start(self, **options: float) -> Gateway:
+        self.begin(**options)
         self.wait_until_ready()
         return self
+
+    def signal_xds(self, number: signal.Signals) -> int:
+        """Send a signal to the xDS service that runs now; its process id."""
+        wait_for(lambda: self.xds() is not None, "the xDS service runs", 60)
+        found = self.xds()
+        assert found is not None
+        os.kill(found, number)
+        return found
+
+    def xds(self) -> int | None:
+        """The process id of the xDS service; None while there is none."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for child in children:
+            words = Path(f"/proc/{child}/cmdline")
+            if words.exists() and b"endcap_serving.xds" in words.read_bytes():
+                return int(child)
+        return None
 
     def wait_until_ready(self) -> None:
         wait_for(self.ready, "the gateway is ready", 60)

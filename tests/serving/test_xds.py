@@ -35,6 +35,7 @@ ADDRESSES = {
     "hats-v1-predictor.shop.svc": "127.0.7.3",
     "shoes--shadow-predictor.shop.svc": "127.0.7.8",
 }
+PREDICT = "/v1/models/shoes:predict"
 INTAKE = "intake-pods.shop.svc"
 SHOPPERS = [f"shopper-{number}" for number in range(400)]
 LISTED = Terms(timeout=4.0, popular=("p1", "p2"))
@@ -76,7 +77,7 @@ def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
     share(api, 0.0)
     api.put(inference_service("hats", port=PORT, terms=LISTED))
     gateway = place()
-    gateway.xds_options = ["--intake", f"{INTAKE}:{PORT}"]
+    gateway.options = ["--intake", f"{INTAKE}:{PORT}"]
     return gateway.start()
 
 
@@ -201,6 +202,33 @@ def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
     assert has_share(gate, 0.1)()
 
 
+class Shoppers:
+    """Ask without a pause from several threads for the length of a block, as kubelets and shoppers do."""
+
+    def __init__(self, gate: Gateway) -> None:
+        self.answers: list[tuple[str, int]] = []
+        self._address = str(gate.client.base_url)
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(kept,)) for kept in (True, False)]
+
+    def _ask(self, kept: bool) -> None:
+        with httpx.Client(base_url=self._address, timeout=5) as client:
+            while not self._stop.is_set():
+                headers = {} if kept else {"connection": "close"}
+                for answer in (client.get("/ready", headers=headers), client.post(PREDICT, json={}, headers=headers)):
+                    self.answers.append((answer.url.path, answer.status_code))
+
+    def __enter__(self) -> Shoppers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
 def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) -> None:
     """Canary comes, becomes the stable version, the old one leaves; all the while shoppers ask."""
     stop, failed, asked = threading.Event(), [], []
@@ -244,16 +272,22 @@ def test_a_watch_that_drops_or_is_too_old_is_taken_up_again(gate: Gateway, api: 
     wait_for(lambda: gate.ask("boots").status_code == 404, "boots are routed no more")
 
 
-def test_while_the_service_is_away_envoy_keeps_what_it_has(gate: Gateway, api: ApiServer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_while_the_service_is_away_envoy_keeps_what_it_has_until_there_is_another(
+    gate: Gateway, api: ApiServer, number: signal.Signals
+) -> None:
     share(api, 0.3)
     wait_for(has_share(gate, 0.3), "the canary's share is 0.3")
     before = canary_shoppers(gate)
-    gate.xds.kill()
-    gate.xds.wait()
-    assert canary_shoppers(gate) == before
-    gate.start_xds()
-    share(api, 0.6)
-    wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
+    with Shoppers(gate) as shoppers:
+        gone = gate.signal_xds(number)
+        share(api, 0.6)
+        assert canary_shoppers(gate) == before
+        wait_for(lambda: gate.xds() not in (None, gone), "there is another")
+        wait_for(has_share(gate, 0.6), "it tells the canary's share")
+    assert len(shoppers.answers) > 100
+    assert set(shoppers.answers) == {("/ready", 200), (PREDICT, 200)}
+    assert gate.process.poll() is None
 
 
 def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
@@ -263,9 +297,8 @@ def test_without_an_api_server_a_fresh_gateway_starts_on_stable(
     wait_for(has_share(gate, 0.6), "the canary's share is 0.6")
     api.leave()
     try:
-        for process in (gate.envoy, gate.xds):
-            process.terminate()
-            process.wait()
+        gate.process.terminate()
+        gate.process.wait()
         gate.start()
         assert canary_shoppers(gate) == set()
         assert gate.ask("hats").json()["by"] == "hats-v1-predictor.shop.svc"
@@ -335,18 +368,17 @@ def test_envoy_asked_to_end_answers_what_it_was_asked(gate: Gateway, names: Name
         thread = threading.Thread(target=lambda: answers.append(gate.ask("hats")))
         thread.start()
         time.sleep(0.5)
-        gate.envoy.send_signal(signal.SIGTERM)
+        gate.process.send_signal(signal.SIGTERM)
         thread.join()
-        assert gate.envoy.wait(10) == 0
+        assert gate.process.wait(10) == 0
         assert answers[0].json()["by"] == "slow"
         names.addresses["hats-v1-predictor.shop.svc"] = ["127.0.7.3"]
         slow.shutdown()
-    gate.start_envoy(drain_wait=2)
-    gate.wait_until_ready()
-    gate.envoy.send_signal(signal.SIGTERM)
+    gate.start(drain_wait=2)
+    gate.process.send_signal(signal.SIGTERM)
     wait_for(lambda: not gate.ready(), "it says that it is not ready")
     assert gate.ask("shoes").status_code == 200, "it answers while others notice"
-    assert gate.envoy.wait(10) == 0
+    assert gate.process.wait(10) == 0
 
 
 def in_time(gate: Gateway) -> httpx.Response | None:
@@ -360,8 +392,7 @@ def test_a_gateway_with_nothing_to_go_by_does_not_listen(place: Callable[[], Gat
     api.leave()
     try:
         fresh = place()
-        fresh.start_xds()
-        fresh.start_envoy()
+        fresh.begin()
         wait_for(lambda: "LIVE" not in admin_page(fresh, "/ready") != "", "Envoy waits")
         assert not fresh.ready()
     finally:

@@ -47,6 +47,11 @@
 {{- if and .enabled .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- fail (printf "gateway.autoscaling.minReplicas: found %d, and gateway.autoscaling.maxReplicas is %d; allowed: at most that" (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) }}
 {{- end }}
+{{- with .rollingUpdate }}
+{{- if and (has (toString .maxSurge) (list "0" "0%")) (has (toString .maxUnavailable) (list "0" "0%")) }}
+{{- fail "gateway.rollingUpdate.maxUnavailable: found 0, and gateway.rollingUpdate.maxSurge is 0; allowed: at least 1, because otherwise no pod could ever be replaced" }}
+{{- end }}
+{{- end }}
 {{- if and .enabled .httpRoute.enabled (not .httpRoute.parentRefs) }}
 {{- fail "gateway.httpRoute.parentRefs: found nothing, and gateway.httpRoute.enabled is true; allowed: at least one Gateway, such as [{name: public, namespace: gateways}]" }}
 {{- end }}

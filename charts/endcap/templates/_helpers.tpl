@@ -170,3 +170,40 @@ matchLabels: {app.kubernetes.io/managed-by: endcap}
 matchExpressions:
   - {key: serving.kserve.io/inferenceservice, operator: Exists}
 {{- end }}
+
+{{/* A quantity in thousandths, so that all of them are whole numbers: 50m is 50, 1Ki is 1024000. */}}
+{{- define "endcap.thousandths" -}}
+{{- $text := kindIs "string" . | ternary (toString .) (printf "%f" (float64 .)) -}}
+{{- $number := regexFind "^[0-9.]+" $text -}}
+{{- $units := dict "" 1000 "m" 1 "k" 1000000 "M" 1000000000 "G" 1000000000000 "T" 1000000000000000 "Ki" 1024000 "Mi" 1048576000 "Gi" 1073741824000 "Ti" 1099511627776000 -}}
+{{- mulf (float64 $number) (get $units (trimPrefix $number $text)) | int64 -}}
+{{- end }}
+
+{{/* The sum of two quantities, as Kubernetes writes it. Called with (list a b). */}}
+{{- define "endcap.sum" -}}
+{{- $sum := add (include "endcap.thousandths" (index . 0)) (include "endcap.thousandths" (index . 1)) -}}
+{{- if eq (mod $sum 1048576000) 0 -}}
+{{- printf "%dMi" (div $sum 1048576000) -}}
+{{- else if eq (mod $sum 1000) 0 -}}
+{{- div $sum 1000 -}}
+{{- else -}}
+{{- printf "%dm" $sum -}}
+{{- end -}}
+{{- end }}
+
+{{/* What the gateway's container asks for and may use: Envoy's part and the xDS service's. No limit of Envoy's: none. */}}
+{{- define "endcap.gatewayResources" -}}
+{{- $all := dict -}}
+{{- $envoy := .Values.gateway.resources -}}
+{{- $xds := .Values.gateway.xds.resources -}}
+{{- range $kind := list "requests" "limits" -}}
+{{- $own := get $envoy $kind | default dict -}}
+{{- $beside := get $xds $kind | default dict -}}
+{{- $sum := dict -}}
+{{- range $name, $quantity := eq $kind "requests" | ternary (merge (dict) $own $beside) $own -}}
+{{- $_ := set $sum $name (include "endcap.sum" (list (get $own $name | default 0) (get $beside $name | default 0))) -}}
+{{- end -}}
+{{- if $sum }}{{ $_ := set $all $kind $sum }}{{ end -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end }}

@@ -1,0 +1,102 @@
+"""Addresses that say nothing, behind the real gateway of a cluster: another predictor answers, or the list, in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from endcap_serving.gateway import VARIANT_HEADER, Terms
+
+from .api_server import ApiServer, inference_service
+from .backends import Backend
+from .black_hole import BlackHole
+from .name_server import NameServer
+from .pod import Gateway, wait_for
+
+PORT = 18081
+WELL, SILENT = "127.0.8.1", "127.0.8.2"
+LIST = ("p1", "p2")
+SILENCE = {
+    "no connection": lambda: BlackHole(SILENT, PORT),
+    "no answer": lambda: Backend("silent", delay=60.0, host=SILENT, port=PORT),
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture(scope="module")
+def names() -> Iterator[NameServer]:
+    with NameServer() as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory, api: ApiServer, names: NameServer) -> Iterator[Gateway]:
+    with ExitStack() as stack:
+        well = stack.enter_context(Backend("well", host=WELL, port=PORT))
+        stack.callback(well.shutdown)
+        config = api.kubeconfig(tmp_path_factory.mktemp("api") / "kubeconfig")
+        yield Gateway(tmp_path_factory.mktemp("gateway"), config, "shop", stack, names.port).start()
+
+
+def serve(gate: Gateway, api: ApiServer, names: NameServer, name: str, terms: Terms, addresses: list[str]) -> None:
+    """A recommender that Envoy has nothing against yet."""
+    names.addresses[f"{name}-v1-predictor.shop.svc"] = addresses
+    api.put(inference_service(name, port=PORT, terms=terms))
+    wait_for(lambda: gate.shares(name) != {}, f"{name} is routed")
+    wait_for(lambda: ejections(gate, name) is not None, f"{name} has its addresses")
+
+
+def ejections(gate: Gateway, name: str) -> int | None:
+    """Addresses that Envoy passes over; None while it does not know the recommender's."""
+    stats = gate.admin.get("/stats", params={"format": "json", "filter": f"^cluster.{name}/.*ejections_active$"})
+    return next((one["value"] for one in stats.json()["stats"] if "value" in one), None)
+
+
+def ask(gate: Gateway, name: str, count: int) -> list[httpx.Response]:
+    return [gate.ask(name) for _ in range(count)]
+
+
+@pytest.mark.parametrize("silence", SILENCE)
+@pytest.mark.parametrize(
+    "terms",
+    [Terms(1.2, 20, LIST), Terms(0.3, 20, LIST), Terms(1.2), Terms(0.4)],
+    ids=["listed", "listed, little time", "refused", "refused, little time"],
+)
+def test_of_two_addresses_one_is_silent(
+    gate: Gateway, api: ApiServer, names: NameServer, terms: Terms, silence: str
+) -> None:
+    name = f"shop-{time.monotonic_ns()}"
+    with SILENCE[silence]() as silent:
+        serve(gate, api, names, name, terms, [WELL, SILENT])
+        answers = ask(gate, name, 12)
+        wait_for(lambda: ejections(gate, name) == 1 or not ask(gate, name, 1), "it is passed over")
+        if isinstance(silent, Backend):
+            silent.shutdown()
+    api.delete(name)
+    assert {(answer.status_code, answer.json().get("by")) for answer in answers} == {(200, "well")}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < terms.timeout
+
+
+@pytest.mark.parametrize("silence", SILENCE)
+@pytest.mark.parametrize("timeout", [1.2, 0.3])
+def test_where_every_address_is_silent_the_list_answers(
+    gate: Gateway, api: ApiServer, names: NameServer, timeout: float, silence: str
+) -> None:
+    name = f"shop-{time.monotonic_ns()}"
+    with SILENCE[silence]() as silent:
+        serve(gate, api, names, name, Terms(timeout, 20, LIST), [SILENT])
+        answers = ask(gate, name, 8)
+        if isinstance(silent, Backend):
+            silent.shutdown()
+    api.delete(name)
+    assert {(answer.status_code, answer.headers[VARIANT_HEADER]) for answer in answers} == {(200, "fallback")}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < timeout
