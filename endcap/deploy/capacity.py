@@ -1,19 +1,28 @@
-"""Whether one more predictor finds its GPUs, for all of its pods: what nodes offer, less what pods have asked for."""
+"""Whether pods that are to start find room: what nodes offer, less what pods have asked for."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, POD
-from endcap.deploy.manifests import canary_pods
+from endcap.cluster.quantities import in_words, quantity, requested
+from endcap.deploy.manifests import TEMPLATE, canary_pods, resources
 from endcap.deploy.state import CanaryTarget
+from endcap.deploy.steps import Step, mark, version_of
 from endcap.deploy.variants import Mode
-from endcap.spec.kubernetes import Gpu, Pod, Serving, Toleration
+from endcap.spec.kubernetes import Pod, Serving, Toleration
 
 Json = Mapping[str, Any]
+SURGE = 0.25
+"""Of a Deployment's pods: so many more, rounded up, or fewer, rounded down, while others take their place. KServe's."""
+NAMED = 5
+"""Nodes that a message names."""
+_EVERYWHERE = ("cpu", "memory", "pods")
+"""What every node offers."""
 
 
 @dataclass(frozen=True)
@@ -24,47 +33,124 @@ class Capacity:
     """What is missing, or why it is not known; empty where there is enough."""
 
 
-def second_predictor(serving: Serving, mode: Mode, canary: CanaryTarget | None) -> tuple[Pod, int]:
-    """What starts beside the predictor that serves: its pod, and how many of them.
+def starting_pods(
+    serving: Serving, mode: Mode, live: Json | None, step: Step, canary: CanaryTarget | None
+) -> tuple[Pod, int]:
+    """Which pods a step starts, and how many of them must find room; 0 where none does.
 
-    A canary in Standard mode has the pods of its share; what replaces the stable version, and a revision in Knative
-    mode, has all of them.
+    A canary in Standard mode has the pods of its share, and what replaces the stable version comes in whole beside it.
+    A version that is rendered anew replaces its own pods.
     """
-    if mode == "Standard" and canary is not None:
+    whole = max(1, serving.replicas.min)
+    predictor, beside = _predictors(step.service)
+    known = [] if live is None else [mark(one, TEMPLATE) for group in _predictors(live) for one in group]
+    new = [one for one in (*beside, *predictor) if mark(one, TEMPLATE) not in known]
+    if not new:
+        return serving, 0
+    if live is None:
+        return serving, whole
+    if new[0] in beside and canary is not None and version_of(new[0]) == canary.version:
         return serving.canary or serving, canary_pods(serving, canary.share)
-    return serving, max(1, serving.replicas.min)
+    return (serving, whole) if new[0] in beside else replaced_pods(serving, mode)
+
+
+def replaced_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
+    """What must find room beside the pods of a version that are replaced in place, as by a newer image.
+
+    A Deployment of four or more ends some first; a revision of Knative's comes in whole.
+    """
+    whole = max(1, serving.replicas.min)
+    if mode == "Knative":
+        return serving, whole
+    return serving, 0 if math.floor(SURGE * whole) else math.ceil(SURGE * whole)
 
 
 def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
     """Whether nodes could take so many more such pods now. Without the right to list nodes and pods it is not known."""
-    if pod.gpu is None or pod.gpu.count == 0:
+    if count == 0:
         return Capacity(True, True, "")
     try:
-        return judge(cluster.every(NODE), cluster.every(POD), pod, pod.gpu, count)
+        return judge(cluster.every(NODE), cluster.every(POD), pod, count)
     except ForbiddenError as error:
-        return Capacity(True, False, f"free GPUs were not counted: {error}")
+        needs = _needs(_wanted(pod), count)
+        return Capacity(True, False, f"{needs}; whether nodes have room was not checked: {error}")
 
 
-def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, gpu: Gpu, count: int = 1) -> Capacity:
+def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1) -> Capacity:
     """The same, from what there is."""
-    used: dict[str, int] = {}
-    for one in pods:
-        if one["spec"].get("nodeName") and (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            used[one["spec"]["nodeName"]] = used.get(one["spec"]["nodeName"], 0) + _asked(one, gpu.resource)
-    fitting = [node for node in nodes if _fits(node, pod)]
-    offered = {node["metadata"]["name"]: _count(node["status"].get("allocatable"), gpu.resource) for node in fitting}
-    free = {name: gpus - used.get(name, 0) for name, gpus in offered.items()}
-    # A pod's GPUs are all on one node.
-    if sum(max(0, gpus) // gpu.count for gpus in free.values()) >= count:
+    wanted = _wanted(pod)
+    used: dict[str, list[dict[str, float]]] = {}
+    for other in pods:
+        if other["spec"].get("nodeName") and (other.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            used.setdefault(other["spec"]["nodeName"], []).append(requested(other))
+    fitting = [_Node.of(node, used.get(node["metadata"]["name"], [])) for node in nodes if _fits(node, pod)]
+    room = sum(node.room(wanted) for node in fitting)
+    if room >= count:
         return Capacity(True, True, "")
     where = ", ".join(f"{key}={value}" for key, value in pod.nodeSelector.items())
-    nodes_of = f"nodes with {where}" if where else "nodes that it may use"
-    each = ", ".join(
-        f"{name} {max(0, free[name])} of {offered[name]} free" for name in sorted(offered) if offered[name]
-    )
-    need = "a pod needs" if count == 1 else f"{count} pods need, each,"
-    words = f"{need} {gpu.count} {gpu.resource} on one of the {nodes_of}: {each or 'there are none'}"
+    which = f"nodes with {where}" if where else "nodes that they may use"
+    lacking = [node for node in fitting if not node.room(wanted)]
+    lacking.sort(key=lambda node: (node.shortage(wanted), node.name))
+    told = [node.lacks(wanted) for node in lacking[:NAMED]]
+    told += [f"{len(lacking) - NAMED} more"] if len(lacking) > NAMED else []
+    words = f"{_needs(wanted, count)}, and the {which} have room for {room}: {'; '.join(told) or 'there are none'}"
+    if fitting and not any(node.could_ever(wanted) for node in fitting):
+        words += "; no node is large enough, even without other pods"
     return Capacity(False, True, words)
+
+
+@dataclass(frozen=True)
+class _Node:
+    name: str
+    offered: dict[str, float]
+    free: dict[str, float]
+
+    @classmethod
+    def of(cls, node: Json, used: list[dict[str, float]]) -> _Node:
+        allocatable = (node.get("status") or {}).get("allocatable") or {}
+        offered = {name: quantity(amount) for name, amount in allocatable.items()}
+        free = {name: amount - sum(one.get(name, 0.0) for one in used) for name, amount in offered.items()}
+        return cls(node["metadata"]["name"], offered, free)
+
+    def room(self, wanted: Mapping[str, float]) -> int:
+        """Pods that would fit: all that a pod asks for is on one node."""
+        # A hair's breadth: 0.3 cores are no sum of 0.1 and 0.2 in binary.
+        most = min(_amount(self.free, name) / need for name, need in wanted.items())
+        return max(0, math.floor(min(most, 1e6) + 1e-6))
+
+    def could_ever(self, wanted: Mapping[str, float]) -> bool:
+        return all(_amount(self.offered, name) >= need for name, need in wanted.items())
+
+    def shortage(self, wanted: Mapping[str, float]) -> float:
+        """How far from enough, in parts of what is wanted, of what is shortest."""
+        return max(1 - _amount(self.free, name) / need for name, need in wanted.items())
+
+    def lacks(self, wanted: Mapping[str, float]) -> str:
+        parts = []
+        for name, need in wanted.items():
+            if (free := _amount(self.free, name)) < need:
+                parts.append(f"{in_words(name, max(0.0, free))} free of {in_words(name, _amount(self.offered, name))}")
+        return f"{self.name} has {', '.join(parts)}"
+
+
+def _amount(amounts: Mapping[str, float], name: str) -> float:
+    return amounts.get(name, math.inf if name in _EVERYWHERE else 0.0)
+
+
+def _wanted(pod: Pod) -> dict[str, float]:
+    amounts = {name: quantity(amount) for name, amount in resources(pod)["requests"].items()}
+    return {name: amount for name, amount in {**amounts, "pods": 1.0}.items() if amount}
+
+
+def _needs(wanted: Mapping[str, float], count: int) -> str:
+    each = ", ".join(in_words(name, amount) for name, amount in wanted.items() if name != "pods")
+    return f"a pod needs {each}" if count == 1 else f"{count} pods need, each, {each}"
+
+
+def _predictors(service: Json) -> tuple[list[Json], list[Json]]:
+    """The predictor, and those beside it."""
+    spec = service["spec"]
+    return [spec["predictor"]], [one["predictor"] for one in spec.get("canary") or []]
 
 
 def _fits(node: Json, pod: Pod) -> bool:
@@ -84,18 +170,3 @@ def _bears(toleration: Toleration, taint: Json) -> bool:
     if toleration.operator == "Exists":
         return toleration.key in (None, taint["key"])
     return toleration.key == taint["key"] and (toleration.value or "") == (taint.get("value") or "")
-
-
-def _asked(pod: Json, resource: str) -> int:
-    """As the scheduler counts: the containers together, or the largest of those that run before them."""
-    spec = pod["spec"]
-    running = sum(_count((one.get("resources") or {}).get("requests"), resource) for one in spec["containers"])
-    before = [
-        _count((one.get("resources") or {}).get("requests"), resource) for one in spec.get("initContainers") or []
-    ]
-    return max([running, *before])
-
-
-def _count(quantities: Json | None, resource: str) -> int:
-    # Extended resources are whole numbers.
-    return int((quantities or {}).get(resource, 0))

@@ -15,7 +15,7 @@ from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
 from endcap.deploy.abilities import Abilities, find_abilities
 from endcap.deploy.addresses import as_served
-from endcap.deploy.capacity import Capacity, find_capacity, second_predictor
+from endcap.deploy.capacity import find_capacity, replaced_pods, starting_pods
 from endcap.deploy.ownership import check_ours, check_stays
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.state import Deployment, describe
@@ -64,8 +64,8 @@ class _Deployer:
     progress: Callable[[str], None]
     lies_at: Callable[[str], bool]
     notes: list[str] = field(default_factory=list)
-    counted: Capacity | None = None
-    said_capacity: bool = False
+    room: bool | None = None
+    said_capacity: str = ""
     told: str = ""
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class _Deployer:
 
     def plan(self) -> Step:
         if self.can.mode == "Knative":
-            room = self.capacity().enough if self.live is not None else True
+            room = self._has_room() if self.live is not None else True
             return knative.plan(self.recommender, self.desired, self.live, self.namespace, room=room)
         return standard.plan(
             self.recommender,
@@ -113,13 +113,24 @@ class _Deployer:
             deployments=self.deployments(),
         )
 
-    def capacity(self) -> Capacity:
-        """Whether one more predictor fits, with all the pods that it comes to; looked up once."""
-        if self.counted is None:
+    def _has_room(self) -> bool:
+        """Whether one more predictor fits, as far as is known; looked up once."""
+        if self.room is None:
             serving = self.recommender.serving.kubernetes
-            pod, count = second_predictor(serving, self.can.mode, self.desired.canary)
-            self.counted = find_capacity(self.cluster, pod, count)
-        return self.counted
+            self.room = find_capacity(self.cluster, serving, max(1, serving.replicas.min)).enough
+        return self.room
+
+    def lacking(self, step: Step) -> str:
+        """What the pods that a step starts lack on the nodes, or why that is not known; empty where there is room."""
+        serving = self.recommender.serving.kubernetes
+        pod, count = starting_pods(serving, self.can.mode, self.live, step, self.desired.canary)
+        words = find_capacity(self.cluster, pod, count).words
+        return f"version {step.starting.version}: {words}" if words and step.starting else words
+
+    def lacking_for_an_upgrade(self) -> str:
+        """The same for when the pods that are there are replaced, as when the runtime gets another image."""
+        words = find_capacity(self.cluster, *replaced_pods(self.recommender.serving.kubernetes, self.can.mode)).words
+        return f"an upgrade that replaces its pods: {words}" if words else ""
 
     def deployments(self) -> dict[str, Json] | None:
         labels = f"serving.kserve.io/inferenceservice={self.recommender.name}"
@@ -244,7 +255,10 @@ def preview(
     for thing in things:
         before = cluster.find(kind_of(thing), thing["metadata"]["name"], namespace)
         parts.append(difference(before, cluster.apply(thing, force=force, dry_run=True)))
-    return "\n".join(part for part in parts if part) if any(parts[1:]) else "nothing would change"
+    changed = any(parts[1:])
+    lacking = deployer.lacking(step) if changed else deployer.lacking_for_an_upgrade()
+    parts = [parts[0], lacking, *parts[1:]] if changed else ["nothing would change", lacking]
+    return "\n".join(part for part in parts if part)
 
 
 def _first_step(deployer: _Deployer, desired: Callable[[], Deployment]) -> Step:
@@ -281,11 +295,12 @@ def _note_route(deployer: _Deployer) -> None:
 
 
 def _say_capacity(deployer: _Deployer, step: Step) -> None:
-    """Before a second predictor starts: whether it finds a GPU. A node may still join, so it is said, not refused."""
-    if deployer.live is not None and step.starting is not None and not step.done and not deployer.said_capacity:
-        deployer.said_capacity = True
-        if words := deployer.capacity().words:
-            deployer.tell(words)
+    """Before pods start: whether they find room. A node may still join, so it is said, not refused."""
+    if step.done or step.words == deployer.said_capacity:
+        return
+    deployer.said_capacity = step.words
+    if words := deployer.lacking(step):
+        deployer.tell(words)
 
 
 def _check_wanted(deployer: _Deployer, desired: Callable[[], Deployment]) -> None:
@@ -334,14 +349,21 @@ class _Patience:
     since: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     begun: float = field(default_factory=time.monotonic)
     trouble: str = ""
+    gist: str = ""
+    told: set[str] = field(default_factory=set)
+    """The gist of each trouble that was told."""
     hard_since: float | None = None
 
     def judge(self, trouble: Trouble | None, deployer: _Deployer, version: str) -> None:
         """Tell a new trouble; raise where it has lasted, or time is over."""
         now = time.monotonic()
-        if trouble is not None and trouble.words != self.trouble:
-            self.trouble = trouble.words
-            deployer.tell(f"version {version}: {trouble.words}")
+        if trouble is not None:
+            # While the kubelet waits before its next try it may say less than it did.
+            if trouble.gist != self.gist or len(trouble.words) >= len(self.trouble):
+                self.gist, self.trouble = trouble.gist, trouble.words
+            if trouble.gist not in self.told:
+                self.told.add(trouble.gist)
+                deployer.tell(f"version {version}: {trouble.words}")
         if trouble is None or not trouble.hard:
             self.hard_since = None
         elif self.hard_since is None:

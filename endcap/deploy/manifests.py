@@ -338,12 +338,14 @@ def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Jso
             for name, value in {"ENDCAP_VERSION": target.version, **devices.variables(pod.gpu)}.items()
         ],
         "startupProbe": start_up_probe(serving.starts_within.total_seconds(), name),
-        "resources": _resources(pod),
+        "resources": resources(pod),
     }
 
 
-def _resources(pod: Pod) -> Json:
-    """A limit is said for each request: KServe would fill in its own, which may lie below."""
+def resources(pod: Pod) -> Json:
+    """What a predictor's container asks for, and may use.
+
+    A limit is said for each request: KServe would fill in its own, which may lie below."""
     cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
     limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
     requests = {"cpu": cpu, "memory": memory}

@@ -48,6 +48,14 @@ def placeholder(recommender: str) -> Target:
     return Target(version=_PLACEHOLDER.version, package=_PLACEHOLDER.package.format(name=recommender))
 
 
+def fitting(recommender: Recommender) -> str:
+    """The name of the overlay that is as the spec says: with GPUs or without, and in which mode."""
+    serving = recommender.serving.kubernetes
+    if serving.gpu is None or serving.gpu.count == 0:
+        return "cpu"
+    return "knative-gpu" if serving.mode == "Knative" else "standard-gpu"
+
+
 def render(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
     """Every file by its path: `base/…` and `overlays/<name>/…`. command: which wrote them, for their first line."""
     head = f"# Written by `{command}`; do not edit.\n"

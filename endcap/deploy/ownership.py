@@ -60,24 +60,40 @@ def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
         )
 
 
-def remove(recommender: str, cluster: Cluster, namespace: str) -> list[str]:
-    """Delete what Endcap made for a recommender in a namespace, and wait until it is gone; returns what it was.
+def find_ours(recommender: str, cluster: Cluster, namespace: str) -> list[tuple[Kind, Json]]:
+    """What Endcap made for a recommender in a namespace, in the order in which it is taken away.
 
-    Raises ClusterError where an InferenceService is someone else's, or is held back by a finalizer.
+    Raises ClusterError where an InferenceService of its name is someone else's.
     """
     live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
     check_ours(live, namespace)
     shadow = cluster.find(INFERENCE_SERVICE, shadow_name(recommender, namespace), namespace)
     check_shadow(shadow, recommender, namespace)
     route = _ours(cluster, own_route(recommender), namespace) if cluster.schema(HTTP_ROUTE.api_version) else None
-    gone = []
-    for kind, found in ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, live)):
-        if found is not None and cluster.delete(kind, (name := found["metadata"]["name"]), namespace, uid=_uid(found)):
-            gone.append(f"{kind.name} {name}")
-    for found in (shadow, live):
-        if found is not None:
-            _wait_until_gone(cluster, found, namespace)
+    there = ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, live))
+    return [(kind, thing) for kind, thing in there if thing is not None]
+
+
+def remove(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = True) -> list[str]:
+    """Delete what Endcap made for a recommender in a namespace; returns what it was.
+
+    wait: until it is gone. Raises ClusterError where an InferenceService is someone else's, or is held back by a
+    finalizer.
+    """
+    ours = find_ours(recommender, cluster, namespace)
+    gone = [
+        name_of(kind, thing)
+        for kind, thing in ours
+        if cluster.delete(kind, thing["metadata"]["name"], namespace, uid=_uid(thing))
+    ]
+    for kind, thing in ours:
+        if wait and kind is INFERENCE_SERVICE:
+            _wait_until_gone(cluster, thing, namespace)
     return gone
+
+
+def name_of(kind: Kind, thing: Json) -> str:
+    return f"{kind.name} {thing['metadata']['name']}"
 
 
 def _uid(found: Json) -> str:

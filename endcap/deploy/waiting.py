@@ -18,6 +18,25 @@ PATIENCE = 60.0
 """Seconds that a hard trouble must last before it ends the wait: registries and stores have bad moments."""
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _SETTING_UP = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_STORAGE_INITIALIZER = "storage-initializer"
+_FETCHING = {
+    r"\b403\b|Forbidden|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|\b401\b|[Cc]redentials": (
+        "the store refuses the keys: look at those in the Secret, and at what they may read"
+    ),
+    r"NoSuchBucket|NoSuchKey|\b404\b|Not Found|[Nn]o model found|does not exist": (
+        "the store has nothing there: look at the package's address and the bucket"
+    ),
+    r"EndpointConnectionError|[Cc]ould not connect|Connection refused|timed out|Name or service not known|SSL": (
+        "the store is not reached: look at the Secret's S3_ENDPOINT, and at the namespace's NetworkPolicy"
+    ),
+}
+"""What KServe's storage initializer says as it ends, and what follows from it."""
+_PARTICULARS = re.compile(
+    # A pod's name with its hashes, a digest or an id, a number with or without a unit of time.
+    r"\b[a-z0-9][a-z0-9-]*-[a-z0-9]{6,10}-[a-z0-9]{5}\b"
+    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}\b|\b[0-9a-f]{12,}\b"
+    r"|\b\d+(?:\.\d+)?(?:ms|s|m|h)?(?:\d+s)?\b"
+)
 _FLAGS = {
     "nodeSelector": "kubernetes.podspec-nodeselector",
     "tolerations": "kubernetes.podspec-tolerations",
@@ -33,6 +52,13 @@ class Trouble:
     words: str
     hard: bool
     """Does not pass by waiting for a node or a load."""
+    about: str = ""
+    """What is the same however often it is told, where the words' beginning is not."""
+
+    @property
+    def gist(self) -> str:
+        """It without what differs from pod to pod and from try to try: the same trouble is told once."""
+        return re.sub(_PARTICULARS, "…", self.about or self.words)
 
 
 def find_trouble(cluster: Cluster, service: Json, version: str, since: datetime) -> Trouble | None:
@@ -61,36 +87,58 @@ def of_pod(pod: Json) -> Trouble | None:
     for one in status.get("conditions") or []:
         if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
             return Trouble(f"no node takes the pod {name}: {one.get('message', '')}", hard=False)
-    for one in status.get("initContainerStatuses") or []:
-        trouble = _of_container(one, name)
-        if trouble is not None and one["name"] == "storage-initializer":
-            hint = "; look at the Secret's keys and at the package's address"
-            return Trouble(f"the package could not be fetched from the store ({trouble.words}){hint}", trouble.hard)
-        if trouble is not None:
-            return trouble
-    for one in status.get("containerStatuses") or []:
-        trouble = _of_container(one, name)
-        if trouble is not None:
-            return trouble
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind) or []:
+            if trouble := _of_container(container, name):
+                return trouble
     return None
 
 
 def _of_container(status: Json, pod: str) -> Trouble | None:
+    """What the kubelet says of it."""
     state = status.get("state") or {}
     waiting, ended = state.get("waiting") or {}, (status.get("lastState") or {}).get("terminated") or {}
     ended = state.get("terminated") or ended
-    reason = waiting.get("reason", "")
+    reason, message = waiting.get("reason", ""), waiting.get("message") or waiting.get("reason", "")
+    fetches = status["name"] == _STORAGE_INITIALIZER
+    who = "KServe's storage initializer" if fetches else f"the container {status['name']}"
     if reason in _PULLING:
-        return Trouble(f"the image {status.get('image')} cannot be pulled: {waiting.get('message', reason)}", hard=True)
+        about = f"the image {status.get('image')} of {who} cannot be pulled"
+        return Trouble(about + _why_not_pulled(message), hard=True, about=about)
+    if reason == "CreateContainerConfigError":
+        return Trouble(_not_configured(who, message), hard=True)
     if reason in _SETTING_UP:
-        return Trouble(f"the container {status['name']} cannot be set up: {waiting.get('message', reason)}", hard=True)
+        return Trouble(f"{who} cannot be started: {message}", hard=True)
     if reason == "CrashLoopBackOff" or (ended and ended.get("exitCode", 0) != 0 and status.get("restartCount", 0) > 1):
-        why = "out of memory" if ended.get("reason") == "OOMKilled" else f"exit code {ended.get('exitCode', '?')}"
-        said = f": {ended['message'].strip()}" if ended.get("message") else ""
+        said = (ended.get("message") or "").strip()
         logs = f"kubectl logs -c {status['name']} {pod} --previous"
-        words = f"the container {status['name']} crashed {status.get('restartCount', 1)} times, {why}{said} ({logs})"
-        return Trouble(words, hard=True)
+        times = f"{who} crashed {status.get('restartCount', 1)} times"
+        if ended.get("reason") == "OOMKilled":
+            more = "in the ClusterStorageContainer `default`" if fetches else "with serving.kubernetes.memory"
+            return Trouble(f"{times}, out of memory: give it more {more} ({logs})", hard=True)
+        how = f"exit code {ended.get('exitCode', '?')}" + (f": {said}" if said else "")
+        if fetches:
+            why = next((why for pattern, why in _FETCHING.items() if re.search(pattern, said)), "")
+            words = "the package could not be fetched from the store"
+            return Trouble(f"{words}; {why or 'its log says why'} ({times}, {how}; {logs})", hard=True)
+        return Trouble(f"{times}, {how} ({logs})", hard=True)
     return None
+
+
+def _why_not_pulled(message: str) -> str:
+    # While the kubelet waits it says either nothing new, or what it said before it waited.
+    why = re.sub(r'^Back-off pulling image "[^"]*"(: ErrImagePull)?', "", message).removeprefix(": ")
+    return f": {why}" if why else ""
+
+
+def _not_configured(who: str, message: str) -> str:
+    """By the kubelet's words: which Secret, ConfigMap or key is not there."""
+    if absent := re.search(r'(secret|configmap) "([^"]+)" not found', message):
+        kind = {"secret": "Secret", "configmap": "ConfigMap"}[absent[1]]
+        return f"there is no {kind} {absent[2]}, which {who} needs: make it in this namespace"
+    if absent := re.search(r"couldn't find key (\S+) in (Secret|ConfigMap) (\S+)", message):
+        return f"the {absent[2]} {absent[3]} has no key {absent[1]}, which {who} needs: add it"
+    return f"{who} cannot be set up: {message}"
 
 
 def of_events(events: Iterable[Json], recommender: str, since: datetime) -> Trouble | None:

@@ -223,10 +223,23 @@ def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
     greedy = recommender(mode="Standard", ready_within="8s", **GPU, canary={**GPU, "gpu": {"count": most + 1}})
     with pytest.raises(Exception, match=r"version 2 of shoes does not become ready within .*: no node takes the pod"):
         deploying(greedy, state("1", "2"), progress=told.append)
-    assert any(f"a pod needs {most + 1} nvidia.com/gpu on one of the nodes with" in line for line in told)
+    assert any(f"{most + 1} nvidia.com/gpu, and the nodes with nvidia.com/gpu.present=true" in line for line in told)
     variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
     assert variants is not None
     assert variants.share == 0
+
+
+def test_a_trial_that_no_node_is_large_enough_for_is_said_before_it_starts(
+    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+) -> None:
+    cluster.needs(*STANDARD_CRDS)
+    client = connect(str(cluster.kubeconfig))
+    deploying(recommender(mode="Standard", **SMALL), state("1"))
+    large = recommender(mode="Standard", **SMALL, canary={**SMALL, "cpu": "1000"})
+    said = preview(large, state("1", "2"), client, namespace)
+    assert "version 2: a pod needs 1000 cpu" in said
+    assert "no node is large enough" in said
+    assert preview(large, state("1"), client, namespace) == "nothing would change"
 
 
 @contextmanager

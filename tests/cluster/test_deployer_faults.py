@@ -41,7 +41,7 @@ def small(**kubernetes: Any) -> Recommender:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("x.invalid/endcap:1", "the image x.invalid/endcap:1 cannot be pulled"),
+        ("x.invalid/endcap:1", "the image x.invalid/endcap:1 of the container kserve-container cannot be pulled"),
         ("registry.test/crashes:1", "the container kserve-container crashed .* times, exit code 1: .*kubectl logs"),
     ],
 )

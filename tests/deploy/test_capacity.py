@@ -1,4 +1,4 @@
-"""Free GPUs are counted for all the pods that are to start, each with its GPUs on one node."""
+"""Room on nodes is counted for all the pods that are to start, each with all that it asks for on one node."""
 
 from __future__ import annotations
 
@@ -6,39 +6,72 @@ from typing import Any, cast
 
 import pytest
 
-from endcap.cluster import Cluster
+from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, Kind
-from endcap.deploy.capacity import find_capacity, second_predictor
-from tests.deploy.given import recommender, state
+from endcap.cluster.quantities import quantity, requested
+from endcap.deploy.capacity import find_capacity, judge, starting_pods
+from endcap.deploy.standard import plan
+from endcap.spec.kubernetes import Gpu, Pod, Toleration
+from tests.deploy.given import NAMESPACE, Standard, recommender, state
 
 Json = dict[str, Any]
+GPU = "nvidia.com/gpu"
+TAINT = {"taints": [{"key": GPU, "effect": "NoSchedule"}]}
+BEARS = [Toleration(key=GPU, operator="Exists")]
+WANTS = Pod(gpu=Gpu(count=1), nodeSelector={"gpu": "true"}, tolerations=BEARS)
 
 
-class Nodes:
-    """A cluster of nodes with so many GPUs each, of which one is in use on the last."""
+def node(name: str, gpus: int = 0, cpu: str = "8", memory: str = "32Gi", pods: str = "110", **spec: Any) -> Json:
+    return {
+        "metadata": {"name": name, "labels": {"gpu": "true"} if gpus else {}},
+        "spec": spec,
+        "status": {
+            "allocatable": {GPU: str(gpus), "cpu": cpu, "memory": memory, "pods": pods},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
 
-    def __init__(self, *gpus: int) -> None:
-        self._gpus = gpus
 
-    def every(self, kind: Kind) -> list[Json]:
-        if kind is NODE:
-            return [
-                {"metadata": {"name": f"gpu-{number}"}, "status": {"allocatable": {"nvidia.com/gpu": str(count)}}}
-                for number, count in enumerate(self._gpus)
-            ]
-        asks = {"resources": {"requests": {"nvidia.com/gpu": "1"}}}
-        return [{"spec": {"nodeName": f"gpu-{len(self._gpus) - 1}", "containers": [asks]}}]
+def user(on: str, phase: str = "Running", **asks: str) -> Json:
+    """A pod on a node; asks: `gpu`, `cpu`, `memory`."""
+    requests = {GPU if name == "gpu" else name: amount for name, amount in asks.items()}
+    return {
+        "spec": {"nodeName": on, "containers": [{"resources": {"requests": requests}}]},
+        "status": {"phase": phase},
+    }
 
 
 @pytest.mark.parametrize(
-    ("mode", "canary", "share", "pods"),
-    [("Standard", "2", 0.1, 1), ("Standard", "2", 0.5, 2), ("Standard", None, 0, 4), ("Knative", "2", 0.1, 4)],
+    ("nodes", "pods", "tolerations", "enough"),
+    [
+        ([node("a", 2, **TAINT)], [user("a", gpu="1")], BEARS, True),
+        ([node("a", 1, **TAINT), node("b", 1, **TAINT)], [user("a", gpu="1"), user("b", gpu="1")], BEARS, False),
+        ([node("a", 1, **TAINT)], [user("a", "Succeeded", gpu="1")], BEARS, True),
+        ([node("a", 1, **TAINT)], [], [], False),
+        ([node("a", 1, unschedulable=True)], [], BEARS, False),
+        ([node("a", 0)], [], BEARS, False),
+        ([node("a", 1, **TAINT)], [user("a", cpu="7.5")], BEARS, False),
+        ([node("a", 1, memory="1Gi", **TAINT)], [], BEARS, False),
+        ([node("a", 1, pods="1", **TAINT)], [user("a")], BEARS, False),
+    ],
 )
-def test_a_second_predictor_is_as_many_pods_as_it_will_have(
-    mode: Any, canary: str | None, share: float, pods: int
+def test_room_is_on_nodes_that_fit_less_what_pods_asked_for(
+    nodes: list[Json], pods: list[Json], tolerations: list[Toleration], enough: bool
 ) -> None:
-    serving = recommender(gpu={"count": 1}, replicas={"min": 4, "max": 8}).serving.kubernetes
-    assert second_predictor(serving, mode, state("1", canary, share).canary)[1] == pods
+    found = judge(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
+    assert found.enough == enough
+    assert (found.words == "") == enough
+
+
+def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers() -> None:
+    small = node("small", cpu="1930m", memory="7Gi")
+    found = judge([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
+    assert found.words == (
+        "a pod needs 1 cpu, 2 Gi of memory, and the nodes that they may use have room for 0: "
+        "small has 0.48 cpu free of 1.93 cpu"
+    )
+    assert judge([small], [], Pod(cpu="2")).words.endswith("; no node is large enough, even without other pods")
+    assert judge([small], [user("small", cpu="1")], Pod(cpu="500m")).enough
 
 
 @pytest.mark.parametrize(
@@ -46,7 +79,63 @@ def test_a_second_predictor_is_as_many_pods_as_it_will_have(
     [((1, 3), 1, 3, True), ((1, 3), 1, 4, False), ((1, 3), 2, 1, True), ((1, 3), 2, 2, False), ((3, 1), 2, 2, False)],
 )
 def test_room_for_one_pod_is_not_room_for_several(gpus: tuple[int, ...], each: int, pods: int, enough: bool) -> None:
-    pod = recommender(gpu={"count": each}).serving.kubernetes
-    found = find_capacity(cast(Cluster, Nodes(*gpus)), pod, pods)
+    nodes = [node(f"gpu-{number}", count) for number, count in enumerate(gpus)]
+    used = [user(f"gpu-{len(gpus) - 1}", gpu="1")]
+    found = judge(nodes, used, Pod(gpu=Gpu(count=each)), pods)
     assert found.enough == enough
-    assert (f"{pods} pods need, each, {each} nvidia.com/gpu" in found.words) == (not enough and pods > 1)
+    assert (f"{pods} pods need, each, " in found.words) == (not enough and pods > 1)
+
+
+def test_who_may_not_read_nodes_is_told_that_nothing_was_checked() -> None:
+    class Closed:
+        def every(self, kind: Kind) -> list[Json]:
+            assert kind is NODE
+            raise ForbiddenError("may not list nodes", code="cluster.forbidden")
+
+    found = find_capacity(cast(Cluster, Closed()), Pod())
+    assert (found.enough, found.known) == (True, False)
+    assert "was not checked: may not list nodes" in found.words
+    assert find_capacity(cast(Cluster, Closed()), Pod(), 0).words == ""
+
+
+def test_a_pod_is_counted_as_the_scheduler_counts() -> None:
+    def container(cpu: str, **more: str) -> Json:
+        return {"resources": {"requests": {"cpu": cpu}}, **more}
+
+    beside, before = container("100m", restartPolicy="Always"), container("3")
+    assert requested({"spec": {"containers": [container("1"), container("0.5")]}}) == {"cpu": 1.5, "pods": 1}
+    spec = {"containers": [container("1")], "initContainers": [beside, before], "overhead": {"cpu": "1"}}
+    assert requested({"spec": spec})["cpu"] == pytest.approx(4.1)
+    assert (quantity("1930m"), quantity("2Gi"), quantity("1e3"), quantity(2)) == (1.93, 2 * 2**30, 1000, 2)
+
+
+@pytest.mark.parametrize(
+    ("fewest", "canary", "share", "pods"), [(4, "2", 0.1, 1), (4, "2", 0.5, 2), (1, None, 0, 1), (4, None, 0, 4)]
+)
+def test_what_starts_beside_the_stable_version_is_as_many_pods_as_it_will_have(
+    fewest: int, canary: str | None, share: float, pods: int
+) -> None:
+    kserve, spec = Standard(), recommender(replicas={"min": fewest, "max": 8})
+    assert starting(spec, kserve, "1") == fewest, "the first deployment"
+    serve(spec, kserve, "1")
+    assert starting(spec, kserve, "1") == 0, "nothing changes"
+    assert starting(spec, kserve, "1" if canary else "2", canary, share) == pods
+
+
+@pytest.mark.parametrize(("fewest", "pods"), [(1, 1), (3, 1), (4, 0)])
+def test_an_upgrade_of_a_version_needs_room_for_a_pod_where_none_may_end_first(fewest: int, pods: int) -> None:
+    kserve, replicas = Standard(), {"min": fewest, "max": 8}
+    serve(recommender(replicas=replicas), kserve, "1")
+    assert starting(recommender(replicas=replicas, cpu="2"), kserve, "1") == pods
+
+
+def serve(spec: Any, kserve: Standard, version: str) -> None:
+    kserve.apply(plan(spec, state(version), kserve.service, NAMESPACE, canaries=True))
+    kserve.start()
+    kserve.settle()
+
+
+def starting(spec: Any, kserve: Standard, stable: str, canary: str | None = None, share: float = 0.0) -> int:
+    wanted = state(stable, canary, share)
+    step = plan(spec, wanted, kserve.service, NAMESPACE, canaries=True)
+    return starting_pods(spec.serving.kubernetes, "Standard", kserve.service, step, wanted.canary)[1]

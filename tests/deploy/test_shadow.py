@@ -18,7 +18,7 @@ from endcap.deploy.manifests import (
     shadow_name,
     shadow_service,
 )
-from endcap.deploy.ownership import remove
+from endcap.deploy.ownership import find_ours, name_of, remove
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_variants
 from endcap.devices import variables
@@ -181,8 +181,8 @@ def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
 def test_undeploying_takes_it_too() -> None:
     objects = Objects()
     shadows(objects).follow(shadow(), owner(objects))
-    assert remove("shoes", cast(Cluster, objects), NAMESPACE) == [
-        "InferenceService shoes--shadow",
-        "InferenceService shoes",
-    ]
+    ours = ["InferenceService shoes--shadow", "InferenceService shoes"]
+    assert [name_of(*one) for one in find_ours("shoes", cast(Cluster, objects), NAMESPACE)] == ours
+    assert set(objects.there) == {"shoes", NAME}
+    assert remove("shoes", cast(Cluster, objects), NAMESPACE) == ours
     assert not objects.there

@@ -1,4 +1,4 @@
-"""Why a version does not become ready, and whether a GPU is free."""
+"""Why a version does not become ready."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.capacity import judge
 from endcap.deploy.waiting import of_conditions, of_events, of_pod
-from endcap.spec.kubernetes import Gpu, Pod, Toleration
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -25,9 +23,6 @@ def container(name: str, restarts: int = 0, **state: Any) -> dict[str, Any]:
 
 BACK_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}
 NO_GPU = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes: 4 Insufficient"}
-NO_KEY = container("storage-initializer", 3, waiting=BACK_OFF) | {
-    "lastState": {"terminated": {"exitCode": 1, "message": "An error occurred (403): Forbidden"}}
-}
 OUT_OF_MEMORY = container("kserve-container", 4, waiting=BACK_OFF) | {
     "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 }
@@ -39,11 +34,10 @@ OUT_OF_MEMORY = container("kserve-container", 4, waiting=BACK_OFF) | {
         ({"conditions": [NO_GPU]}, "no node takes the pod shoes-1: 0/4 nodes: 4 Insufficient", False),
         (
             {"containerStatuses": [container("c", waiting={"reason": "ImagePullBackOff", "message": "not found"})]},
-            "the image endcap:1 cannot be pulled: not found",
+            "the image endcap:1 of the container c cannot be pulled: not found",
             True,
         ),
-        ({"initContainerStatuses": [NO_KEY]}, "could not be fetched from the store .*403.: Forbidden", True),
-        ({"containerStatuses": [OUT_OF_MEMORY]}, "crashed 4 times, out of memory .kubectl logs -c kserve-con", True),
+        ({"containerStatuses": [OUT_OF_MEMORY]}, "crashed 4 times, out of memory: .*kubectl logs -c kserve-con", True),
         (
             {"containerStatuses": [container("c", waiting={"reason": "CreateContainerConfigError", "message": "no"})]},
             "cannot be set up: no",
@@ -56,6 +50,88 @@ def test_a_pod_says_what_is_wrong_with_it(status: dict[str, Any], words: str, ha
     assert trouble is not None
     assert trouble.hard == hard
     assert re.search(words, trouble.words)
+
+
+def initializer(restarts: int = 0, ended: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
+    return container("storage-initializer", restarts, **state) | {"lastState": {"terminated": ended} if ended else {}}
+
+
+KEYS, NOTHING, AWAY = "refuses the keys", "has nothing there", "is not reached"
+PULLED = {"reason": "ErrImagePull", "message": "failed to resolve reference: not found"}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (initializer(3, {"exitCode": 1, "message": "An error occurred (403): Forbidden"}, waiting=BACK_OFF), KEYS),
+        (initializer(3, {"exitCode": 1, "message": "botocore … NoSuchBucket"}, waiting=BACK_OFF), NOTHING),
+        (initializer(3, {"exitCode": 1, "message": "EndpointConnectionError: …"}, waiting=BACK_OFF), AWAY),
+        (initializer(3, {"exitCode": 1}, waiting=BACK_OFF), "its log says why"),
+        (initializer(3, {"exitCode": 137, "reason": "OOMKilled"}, waiting=BACK_OFF), "ClusterStorageContainer"),
+        (initializer(waiting=PULLED), "the image endcap:1 of KServe's storage initializer cannot be pulled"),
+        (initializer(waiting={"reason": "RunContainerError", "message": "no such file"}), "cannot be started"),
+        (
+            initializer(waiting={"reason": "CreateContainerConfigError", "message": 'secret "endcap-store" not found'}),
+            "there is no Secret endcap-store",
+        ),
+        (
+            initializer(
+                waiting={
+                    "reason": "CreateContainerConfigError",
+                    "message": "couldn't find key AWS_ACCESS_KEY_ID in Secret shop/endcap-store",
+                }
+            ),
+            "the Secret shop/endcap-store has no key AWS_ACCESS_KEY_ID",
+        ),
+    ],
+)
+def test_what_fetches_the_package_fails_for_the_reason_that_the_kubelet_names(
+    status: dict[str, Any], words: str
+) -> None:
+    trouble = of_pod(pod(initContainerStatuses=[status]))
+    assert trouble is not None
+    assert trouble.hard
+    assert words in trouble.words
+    assert ("keys" in trouble.words) == (words == KEYS), "a wrong Secret is one cause among many"
+
+
+def crashed(times: int, identity: str, of: str) -> dict[str, Any]:
+    said = f'OCI runtime create failed: container_id="{identity}": after {times}.{times}s in {of}'
+    ended = {"exitCode": 128, "message": said, "containerID": f"containerd://{identity}"}
+    return {
+        **pod(containerStatuses=[container("c", times, waiting=BACK_OFF) | {"lastState": {"terminated": ended}}]),
+        "metadata": {"name": of},
+    }
+
+
+def not_pulled(reason: str, message: str) -> dict[str, Any]:
+    return pod(containerStatuses=[container("c", waiting={"reason": reason, "message": message})])
+
+
+SAME = {
+    "containers": [
+        crashed(2, "0f" * 32, "shoes-v1-predictor-5d4f8b7c9d-x2x4z"),
+        crashed(7, "ab" * 32, "shoes-v1-predictor-5d4f8b7c9d-k8k2q"),
+    ],
+    "tries": [
+        not_pulled("ErrImagePull", "rpc error: code = NotFound desc = not found"),
+        not_pulled("ImagePullBackOff", 'Back-off pulling image "endcap:1"'),
+        not_pulled("ImagePullBackOff", 'Back-off pulling image "endcap:1": ErrImagePull: rpc error: not found'),
+    ],
+    "nodes": [
+        pod(conditions=[NO_GPU]),
+        pod(conditions=[{**NO_GPU, "message": "0/5 nodes: 5 Insufficient"}]),
+    ],
+}
+
+
+@pytest.mark.parametrize("pods", SAME.values(), ids=SAME)
+def test_the_same_trouble_has_one_gist(pods: list[dict[str, Any]]) -> None:
+    gists = {trouble.gist for one in pods if (trouble := of_pod(one))}
+    assert len(gists) == 1
+    other = of_pod(pod(containerStatuses=[OUT_OF_MEMORY]))
+    assert other is not None
+    assert other.gist not in gists
 
 
 def test_a_pod_that_only_starts_has_no_trouble() -> None:
@@ -114,48 +190,3 @@ def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches()
     assert (
         of_conditions({"status": {"conditions": [{**refused, "message": "the object has been modified"}]}}, NOW) is None
     )
-
-
-def node(name: str, gpus: int, **spec: Any) -> dict[str, Any]:
-    labels = {"gpu": "true"} if gpus else {}
-    return {
-        "metadata": {"name": name, "labels": labels},
-        "spec": spec,
-        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}, "conditions": [{"type": "Ready", "status": "True"}]},
-    }
-
-
-def user(on: str, gpus: int, phase: str = "Running") -> dict[str, Any]:
-    asked = {"resources": {"requests": {"nvidia.com/gpu": str(gpus)}}}
-    return {"spec": {"nodeName": on, "containers": [asked]}, "status": {"phase": phase}}
-
-
-TAINT = {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]}
-BEARS = [Toleration(key="nvidia.com/gpu", operator="Exists")]
-WANTS = Pod(gpu=Gpu(count=1), nodeSelector={"gpu": "true"})
-
-
-@pytest.mark.parametrize(
-    ("nodes", "pods", "tolerations", "enough"),
-    [
-        ([node("a", 2, **TAINT)], [user("a", 1)], BEARS, True),
-        ([node("a", 1, **TAINT), node("b", 1, **TAINT)], [user("a", 1), user("b", 1)], BEARS, False),
-        ([node("a", 1, **TAINT)], [user("a", 1, "Succeeded")], BEARS, True),
-        ([node("a", 1, **TAINT)], [], [], False),
-        ([node("a", 1, unschedulable=True)], [], BEARS, False),
-        ([node("a", 0)], [], BEARS, False),
-    ],
-)
-def test_free_gpus_are_those_of_nodes_that_fit_less_what_pods_asked_for(
-    nodes: list[dict[str, Any]], pods: list[dict[str, Any]], tolerations: list[Toleration], enough: bool
-) -> None:
-    found = judge(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}), Gpu(count=1))
-    assert found.enough == enough
-    assert (found.words == "") == enough
-
-
-def test_what_is_missing_is_said_node_by_node() -> None:
-    found = judge(
-        [node("a", 1, **TAINT)], [user("a", 1)], WANTS.model_copy(update={"tolerations": BEARS}), Gpu(count=1)
-    )
-    assert found.words == "a pod needs 1 nvidia.com/gpu on one of the nodes with gpu=true: a 0 of 1 free"
