@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from endcap.cli.cluster import cluster_options
-from endcap.cli.completion import complete_recommender, complete_version
-from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
+from endcap.cli.cluster import change_options, check_dry_run
+from endcap.cli.completion import complete_version
+from endcap.cli.options import print_json
 from endcap.cli.stores import existing_registry, existing_store
 from endcap.deploy import (
     Target,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recommender", shell_complete=complete_recommender)
 @click.option(
     "--version",
     shell_complete=complete_version,
@@ -43,15 +42,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(0.0, 1.0, min_open=True),
     help="The share of the requests that the shadow gets, 0 to 1; a tenth where nothing says otherwise.",
 )
-@cluster_options
-@click.option("--dry-run", is_flag=True, help="Print what would change in the cluster; change nothing, nowhere.")
 @click.option("--force", is_flag=True, help="Take fields back that others changed in the cluster.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Until the cluster serves it.")
 @click.option("--render", type=click.Path(path_type=Path), help="Write manifests for kubectl apply -k here.")
-@place_env_option
-@store_option
-@registry_option
-@json_option
+@change_options
 def command(
     recommender: str,
     version: str | None,
@@ -69,19 +62,14 @@ def command(
     registry: str,
     as_json: bool,
 ) -> None:
-    """Show RECOMMENDER's desired state, or change it; a running `endcap serve` follows.
+    """Show the desired state of RECOMMENDER (a name, or a spec's file), or change it; `endcap serve` follows.
 
     With --namespace the cluster is made to serve it, and what it then really does is read back: its InferenceService
     is created or patched, step by step. Without --version, --share and --shadow the state stays as it is.
     """
     store = existing_store(store_url)
     if dry_run:
-        if not namespace:
-            raise UserError(
-                "--dry-run compares with a cluster: say which --namespace",
-                code="cli.option-missing",
-                options=["--namespace"],
-            )
+        check_dry_run(namespace)
         # Steps of the state are tried on a copy of the document.
         store = trial_store(store)
     if version is not None:
@@ -171,16 +159,17 @@ def _spec_of(package: str, store: Store) -> Recommender:
 
 
 def _render(state: Deployment, store: Store, folder: Path) -> str:
-    from endcap.deploy.overlays import render
+    from endcap.deploy.overlays import fitting, render
 
+    spec = _spec_of(state.stable.package, store)
     command = f"endcap deploy {state.recommender} --render {folder}"
-    for name, text in render(_spec_of(state.stable.package, store), state.stable, command).items():
+    for name, text in render(spec, state.stable, command).items():
         file = folder / name
         if file.name == "store.env" and file.exists():
             continue  # Someone has filled it in.
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/standard-gpu"
+    return f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/{fitting(spec)}"
 
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:

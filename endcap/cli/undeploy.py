@@ -4,40 +4,57 @@ from __future__ import annotations
 
 import click
 
-from endcap.cli.cluster import cluster_options
-from endcap.cli.completion import complete_recommender
-from endcap.cli.options import json_option, place_env_option, print_json, store_option
+from endcap.cli.cluster import change_options, check_dry_run
+from endcap.cli.options import print_json
 from endcap.cli.stores import existing_store
 from endcap.deploy import forget_state
 
 
 @click.command()
-@click.argument("recommender", shell_complete=complete_recommender)
-@cluster_options
-@place_env_option
-@store_option
-@json_option
+@change_options
 def command(
-    recommender: str, namespace: str, kubeconfig: str | None, context: str | None, store_url: str, as_json: bool
+    recommender: str,
+    namespace: str,
+    kubeconfig: str | None,
+    context: str | None,
+    dry_run: bool,
+    wait: bool,
+    store_url: str,
+    registry: str,
+    as_json: bool,
 ) -> None:
-    """Serve RECOMMENDER no more: with --namespace in the cluster, otherwise on this machine.
+    """Serve RECOMMENDER (a name, or a spec's file) no more: with --namespace in the cluster, else on this machine.
 
     With --namespace its InferenceServices and HTTPRoute are deleted, if Endcap made them, and nothing else; the desired
     state stays, so that `endcap deploy` brings them back. Without, the desired state is forgotten. Versions and
-    packages stay.
+    packages stay, so the registry is not asked.
     """
+    if dry_run:
+        check_dry_run(namespace)
     if namespace:
-        from endcap.cluster import connect
-        from endcap.deploy.ownership import remove
-
-        gone = remove(recommender, connect(kubeconfig, context), namespace)
-        if as_json:
-            print_json({"recommender": recommender, "namespace": namespace, "deleted": gone})
-            return
-        click.echo(f"deleted {', '.join(gone)}" if gone else f"nothing of {recommender} is in namespace {namespace}")
+        _from_cluster(recommender, namespace, (kubeconfig, context), dry_run=dry_run, wait=wait, as_json=as_json)
         return
     forget_state(recommender, existing_store(store_url))
     if as_json:
         print_json({"recommender": recommender, "forgotten": True})
         return
     click.echo(f"{recommender} has no desired state any more")
+
+
+def _from_cluster(
+    recommender: str, namespace: str, where: tuple[str | None, str | None], *, dry_run: bool, wait: bool, as_json: bool
+) -> None:
+    from endcap.cluster import connect
+    from endcap.deploy.ownership import find_ours, name_of, remove
+
+    cluster = connect(*where)
+    if dry_run:
+        gone = [name_of(kind, thing) for kind, thing in find_ours(recommender, cluster, namespace)]
+    else:
+        gone = remove(recommender, cluster, namespace, wait=wait)
+    if as_json:
+        what = {"would_delete": gone} if dry_run else {"deleted": gone}
+        print_json({"recommender": recommender, "namespace": namespace, **what})
+        return
+    does = "would delete" if dry_run else "deleted"
+    click.echo(f"{does} {', '.join(gone)}" if gone else f"nothing of {recommender} is in namespace {namespace}")
