@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from endcap_serving import envoy, xds_process
-from endcap_serving.clusters import TYPE, Json, address
+from endcap_serving import bootstrap, envoy, xds_process
+from endcap_serving.clusters import Json, address
 
 
 def main(words: list[str]) -> int:
@@ -18,13 +18,10 @@ def main(words: list[str]) -> int:
     xds_process.HUNG = 1.5
 
     def configuration(given: object) -> Json:
-        resolver = {
-            "@type": f"{TYPE}.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            "resolvers": [address("127.0.0.1", port)],
-            "dns_resolver_options": {"no_default_search_domain": True},
-        }
-        cares = {"name": "envoy.network.dns_resolver.cares", "typed_config": resolver}
-        return {**made(given), "typed_dns_resolver_config": cares}  # type: ignore[arg-type]
+        there = bootstrap.names(
+            resolvers=[address("127.0.0.1", port)], dns_resolver_options={"no_default_search_domain": True}
+        )
+        return {**made(given), "typed_dns_resolver_config": there}  # type: ignore[arg-type]
 
     envoy.configuration = configuration
     return envoy.main(words[:at] + words[at + 2 :])

@@ -9,16 +9,19 @@ import threading
 
 
 class NameServer(socketserver.ThreadingUDPServer):
-    """Answers A questions out of `addresses`; it knows no other kinds, and no other names."""
+    """Answers A questions out of `addresses`; it knows no other kinds, and no other names. `silent`: it says nothing."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.addresses: dict[str, list[str]] = {}
+        self.silent = False
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 question, there = self.request
+                if self.server.silent:
+                    return
                 there.sendto(answer(question, self.server.addresses), self.client_address)
 
         super().__init__(("127.0.0.1", 0), Handler)
