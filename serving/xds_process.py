@@ -23,7 +23,7 @@ from endcap.errors import EndcapError
 from .json_log import error_fields
 
 log = logging.getLogger("endcap.gateway")
-START_LIMIT = 60.0
+START_LIMIT = 30.0
 """Seconds from the start to the first answer."""
 HUNG = 10.0
 """Seconds without an answer after which it is replaced."""

@@ -9,7 +9,7 @@ import threading
 
 
 class NameServer(socketserver.ThreadingUDPServer):
-    """Answers A questions out of `addresses`; it knows no other kinds, and no other names. `silent`: it says nothing."""
+    """Answers A questions out of `addresses`; it knows no other kinds and names. `silent`: it says nothing."""
 
     daemon_threads = True
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from endcap_serving.gateway import SHOPPER_HEADER, TOTAL_WEIGHT, Json
 from endcap_serving.predictors import free_port
 
 from .conftest import running
+
+ASKED = {"instances": [{"items": []}]}
 
 
 class Gateway:
@@ -61,6 +64,12 @@ class Gateway:
         os.kill(found, number)
         return found
 
+    def xds_is_well(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.xds_port}/healthz", timeout=1).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def xds(self) -> int | None:
         """The process id of the xDS service; None while there is none."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -81,8 +90,7 @@ class Gateway:
 
     def ask(self, recommender: str, shopper: str = "") -> httpx.Response:
         headers = {SHOPPER_HEADER: shopper} if shopper else {}
-        body = {"instances": [{"items": []}]}
-        return self.client.post(f"/v1/models/{recommender}:predict", json=body, headers=headers)
+        return self.client.post(f"/v1/models/{recommender}:predict", json=ASKED, headers=headers)
 
     def shares(self, recommender: str) -> dict[str, float]:
         """What Envoy itself says it routes by: each host's share of the shoppers who can be told apart."""
@@ -105,10 +113,53 @@ class Gateway:
                 return {_host(mirror["cluster"]): share}
         return {}
 
+    def addresses(self, recommender: str) -> int:
+        """Of its predictors, how many Envoy knows."""
+        return self._gauge(f"^cluster.{recommender}/.*membership_total$")
+
+    def passed_over(self, recommender: str) -> int:
+        """Of its predictors, how many Envoy asks no more for a while."""
+        return self._gauge(f"^cluster.{recommender}/.*ejections_active$")
+
+    def _gauge(self, name: str) -> int:
+        stats = self.admin.get("/stats", params={"format": "json", "filter": name}).json()["stats"]
+        return sum(stat.get("value", 0) for stat in stats)
+
     def routes(self) -> list[Json]:
         """The routes that Envoy has, none before it was told any."""
         dump = self.admin.get("/config_dump?resource=dynamic_route_configs").json().get("configs", [])
         return list(dump[0]["route_config"]["virtual_hosts"][0]["routes"]) if dump else []
+
+
+class Shoppers:
+    """Ask without a pause for the length of a block, as shoppers and a kubelet do: by a connection that is kept, and by
+    new ones. `answers`: path, status and seconds of each."""
+
+    def __init__(self, gate: Gateway, recommender: str) -> None:
+        self.answers: list[tuple[str, int, float]] = []
+        self._address, self._path = str(gate.client.base_url), f"/v1/models/{recommender}:predict"
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(kept,)) for kept in (True, False)]
+
+    def _ask(self, kept: bool) -> None:
+        headers = {} if kept else {"connection": "close"}
+        with httpx.Client(base_url=self._address, timeout=10) as client:
+            while not self._stop.is_set():
+                for answer in (
+                    client.get("/ready", headers=headers),
+                    client.post(self._path, json=ASKED, headers=headers),
+                ):
+                    self.answers.append((answer.url.path, answer.status_code, answer.elapsed.total_seconds()))
+
+    def __enter__(self) -> Shoppers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 def _host(cluster: str) -> str:

@@ -56,13 +56,7 @@ def serve(gate: Gateway, api: ApiServer, names: NameServer, name: str, terms: Te
     names.addresses[f"{name}-v1-predictor.shop.svc"] = addresses
     api.put(inference_service(name, port=PORT, terms=terms))
     wait_for(lambda: gate.shares(name) != {}, f"{name} is routed")
-    wait_for(lambda: ejections(gate, name) is not None, f"{name} has its addresses")
-
-
-def ejections(gate: Gateway, name: str) -> int | None:
-    """Addresses that Envoy passes over; None while it does not know the recommender's."""
-    stats = gate.admin.get("/stats", params={"format": "json", "filter": f"^cluster.{name}/.*ejections_active$"})
-    return next((one["value"] for one in stats.json()["stats"] if "value" in one), None)
+    wait_for(lambda: gate.addresses(name) == len(addresses), f"{name} has its addresses")
 
 
 def ask(gate: Gateway, name: str, count: int) -> list[httpx.Response]:
@@ -82,7 +76,7 @@ def test_of_two_addresses_one_is_silent(
     with SILENCE[silence]() as silent:
         serve(gate, api, names, name, terms, [WELL, SILENT])
         answers = ask(gate, name, 12)
-        wait_for(lambda: ejections(gate, name) == 1 or not ask(gate, name, 1), "it is passed over")
+        wait_for(lambda: gate.passed_over(name) == 1 or not ask(gate, name, 1), "it is passed over")
         if isinstance(silent, Backend):
             silent.shutdown()
     api.delete(name)

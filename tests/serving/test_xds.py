@@ -25,7 +25,7 @@ from endcap_serving.last_state import LastState
 from .api_server import ApiServer, inference_service, shadow_service
 from .backends import Backend
 from .name_server import NameServer
-from .pod import Gateway, wait_for
+from .pod import Gateway, Shoppers, wait_for
 
 PORT = 18080
 """Of every predictor."""
@@ -202,33 +202,6 @@ def test_a_shadow_gets_copies_of_a_share_once_it_is_ready_and_costs_nothing(
     assert has_share(gate, 0.1)()
 
 
-class Shoppers:
-    """Ask without a pause from several threads for the length of a block, as kubelets and shoppers do."""
-
-    def __init__(self, gate: Gateway) -> None:
-        self.answers: list[tuple[str, int]] = []
-        self._address = str(gate.client.base_url)
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(kept,)) for kept in (True, False)]
-
-    def _ask(self, kept: bool) -> None:
-        with httpx.Client(base_url=self._address, timeout=5) as client:
-            while not self._stop.is_set():
-                headers = {} if kept else {"connection": "close"}
-                for answer in (client.get("/ready", headers=headers), client.post(PREDICT, json={}, headers=headers)):
-                    self.answers.append((answer.url.path, answer.status_code))
-
-    def __enter__(self) -> Shoppers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def test_a_change_of_predictors_drops_no_request(gate: Gateway, api: ApiServer) -> None:
     """Canary comes, becomes the stable version, the old one leaves; all the while shoppers ask."""
     stop, failed, asked = threading.Event(), [], []
@@ -279,14 +252,14 @@ def test_while_the_service_is_away_envoy_keeps_what_it_has_until_there_is_anothe
     share(api, 0.3)
     wait_for(has_share(gate, 0.3), "the canary's share is 0.3")
     before = canary_shoppers(gate)
-    with Shoppers(gate) as shoppers:
+    with Shoppers(gate, "shoes") as shoppers:
         gone = gate.signal_xds(number)
         share(api, 0.6)
         assert canary_shoppers(gate) == before
         wait_for(lambda: gate.xds() not in (None, gone), "there is another")
         wait_for(has_share(gate, 0.6), "it tells the canary's share")
     assert len(shoppers.answers) > 100
-    assert set(shoppers.answers) == {("/ready", 200), (PREDICT, 200)}
+    assert {(path, status) for path, status, _ in shoppers.answers} == {("/ready", 200), (PREDICT, 200)}
     assert gate.process.poll() is None
 
 
