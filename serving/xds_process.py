@@ -28,9 +28,9 @@ START_LIMIT = 30.0
 HUNG = 10.0
 """Seconds without an answer after which it is replaced."""
 ASK_EVERY = 1.0
-PROVEN = 60.0
+PROVEN = 20.0
 """One that lived so many seconds is started anew at once; otherwise the waits double."""
-LONGEST_WAIT = 30.0
+LONGEST_WAIT = 10.0
 _LEASH = Path(__file__).with_name("leash.py")
 
 
