@@ -83,7 +83,7 @@ def test_of_two_addresses_one_is_silent(
     assert {answer.status_code for answer in answers} == {200}
     # On a busy machine the one that is well may be late, too.
     assert [answer.json().get("by") for answer in answers].count("well") >= (10 if terms.popular else 12)
-    assert max(answer.elapsed.total_seconds() for answer in answers) < terms.timeout
+    assert max(answer.elapsed.total_seconds() for answer in answers) < terms.timeout + 0.1
 
 
 @pytest.mark.parametrize("silence", SILENCE)
@@ -99,7 +99,7 @@ def test_where_every_address_is_silent_the_list_answers(
             silent.shutdown()
     api.delete(name)
     assert {(answer.status_code, answer.headers[VARIANT_HEADER]) for answer in answers} == {(200, "fallback")}
-    assert max(answer.elapsed.total_seconds() for answer in answers) < timeout
+    assert max(answer.elapsed.total_seconds() for answer in answers) < timeout + 0.1
 
 
 def test_events_go_to_another_intake_and_copies_to_a_silent_shadow_cost_nothing(
