@@ -39,7 +39,7 @@ class Gateway:
         at_socket = httpx.HTTPTransport(uds=str(self.socket))
         self.admin = stack.enter_context(httpx.Client(transport=at_socket, base_url="http://admin", timeout=10))
 
-    def begin(self, **options: float) -> subprocess.Popen[bytes]:
+    def begin(self, **options: float | str) -> subprocess.Popen[bytes]:
         """Start it, and wait for nothing."""
         words = ["--namespace", self._namespace, "--state", str(self.folder / "state.json"), *self.options]
         words += ["--host", "127.0.0.1", "--port", str(self.port), "--xds-port", str(self.xds_port)]
@@ -51,7 +51,7 @@ class Gateway:
         self.process = self._stack.enter_context(running(command, self.folder / "gateway.log"))
         return self.process
 
-    def start(self, **options: float) -> Gateway:
+    def start(self, **options: float | str) -> Gateway:
         self.begin(**options)
         self.wait_until_ready()
         return self

@@ -95,12 +95,10 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
         config = api.kubeconfig(folder / "kubeconfig")
         gate = Gateway(folder, config, "shop", stack, names.port)
         intake_port = words[words.index("--tls-port") + 1]
-        secrets = ["--upstream-tls", "--secrets", str(folder / "sds")]
-        gate.xds_options = ["--intake", f"{INTAKE}:{intake_port}", "--intake-tls", *secrets]
+        gate.options = ["--intake", f"{INTAKE}:{intake_port}", "--intake-tls"]
         api.put(service())
-        gate.start_xds()
         own = str(mounted["gateway"].folder)
-        gate.start_envoy(tls=own, client_ca=own, upstream_tls=own, secrets=str(folder / "sds"))
+        gate.begin(tls=own, client_ca=own, upstream_tls=own, secrets=str(folder / "sds"))
         made = Wire(authority, stranger, **mounted, gate=gate, api=api, names=names, port=port, health_port=health_port)
         with made.client(gateway) as client:
             gate.client = client
