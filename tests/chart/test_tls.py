@@ -75,10 +75,10 @@ def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects)
         "endcap-gateway-tls"
     }
     assert probed(gateway) == {"metrics"}
-    told = xds.arguments(pod["initContainers"][0]["args"])
-    assert (told.intake_tls, told.upstream_tls, told.secrets) == (True, True, given.secrets)
-    assert certified(objects, told.intake.host, "endcap")
-    assert told.intake.port in [port["port"] for port in objects.one("Service", "endcap-intake-pods")["spec"]["ports"]]
+    intake = xds.intake_at(given.intake)
+    assert given.intake_tls
+    assert certified(objects, intake.host, "endcap")
+    assert intake.port in [port["port"] for port in objects.one("Service", "endcap-intake-pods")["spec"]["ports"]]
     assert certified(objects, "ranking.example.com", "endcap")
 
 
