@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import gateway
+from .access.access import Access
+from .access.filters import EXTENSIONS, extension, key_clusters
 from .gateway import Json, Split, Upstream
 from .wire import PLACE
 
@@ -87,7 +89,8 @@ class Announcer:
     """Answers one Envoy, from one thread; `splits` may be set and `in_use` read from another.
 
     left_behind: what an Envoy that was told by an earlier run of this service may still route to. intake: who takes
-    what happened, told with the first splits. secrets: as `gateway.clusters` has it.
+    what happened, told with the first splits. access: who may do what now; None: not known yet, so that
+    nothing is open. secrets: as `gateway.clusters` has it.
     """
 
     def __init__(
@@ -96,36 +99,46 @@ class Announcer:
         clock: Callable[[], float] = time.monotonic,
         intake: Upstream | None = None,
         secrets: Path = PLACE,
+        access: Callable[[], Access | None] = Access,
     ) -> None:
         self._secrets = secrets
-        self._intake = intake
+        self._intake, self._access = intake, access
         self.splits: Splits | None = None
         """What is to be routed; None: not known yet, so that a fresh Envoy waits and an older one goes on."""
         # Of an unknown version of clusters none is known to be there; one of routes may name all that is left behind.
         self._clusters = _Kind(frozenset())
         self._routes = _Kind(frozenset(left_behind))
+        self._extensions = {name: _Kind(frozenset()) for name in EXTENSIONS}
         self._clock = clock
         self._last_named: dict[Upstream, float] = {}
 
     def clusters(self, version: str) -> Json | None:
         """The answer to who holds this version of the clusters; None: not modified."""
         self._clusters.hear(version)
-        if self.splits is None:
+        access = self._access()
+        if self.splits is None or access is None:
             return None
         now = self._clock()
         last_named = {**self._last_named, **dict.fromkeys([*self._wanted(), *self._routes.possible], now)}
         # Replaced as a whole, for who reads it from another thread.
         self._last_named = {upstream: last for upstream, last in last_named.items() if now - last < LINGER}
         named = sorted(self._last_named, key=lambda upstream: upstream.name)
-        return self._clusters.answer(gateway.clusters(named, self._secrets), named)
+        return self._clusters.answer([*gateway.clusters(named, self._secrets), *key_clusters(access)], named)
 
     def routes(self, version: str) -> Json | None:
         """The answer to who holds this version of the routes; None: not modified, or clusters come first."""
         self._routes.hear(version)
-        wanted = self._wanted()
-        if self.splits is None or not self._clusters.certain.issuperset(wanted):
+        wanted, access = self._wanted(), self._access()
+        if self.splits is None or access is None or not self._clusters.certain.issuperset(wanted):
             return None
-        return self._routes.answer(gateway.routes(self.splits, self._intake), wanted)
+        return self._routes.answer(gateway.routes(self.splits, self._intake, access), wanted)
+
+    def extension(self, name: str, version: str) -> Json | None:
+        """The answer to who holds this version of a filter's settings; None: not modified, or not known yet."""
+        kind = self._extensions[name]
+        kind.hear(version)
+        access = self._access()
+        return None if access is None else kind.answer([extension(name, access)], ())
 
     @property
     def in_use(self) -> list[Upstream]:
@@ -139,8 +152,9 @@ class Announcer:
 
     @property
     def refused(self) -> str:
-        """The version of clusters or routes that Envoy was sent and has not taken; empty where it took all."""
-        return self._clusters.refused or self._routes.refused
+        """The version of a resource that Envoy was sent and has not taken; empty where it took all."""
+        kinds = [self._clusters, self._routes, *self._extensions.values()]
+        return next((kind.refused for kind in kinds if kind.refused), "")
 
     def _wanted(self) -> list[Upstream]:
         if self.splits is None:

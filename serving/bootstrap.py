@@ -6,14 +6,25 @@ service beside it, because a file out of a ConfigMap would lag by up to a minute
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from .access.filters import MADE_HERE, http_filters
 from .admin import MODE, SOCKET
 from .clusters import TYPE, Json, address, on_loopback, on_socket
 from .envoy_replies import errors_as_json
 from .envoy_tracing import EnvoyTracing, collector, tracing
 from .limits import Limits, on_connections, on_requests
-from .names import DEGRADED_HEADER, FALLBACK, RANKING_HEADER, ROUTES, SHOPPER_HEADER, SURFACE_HEADER, VARIANT_HEADER
+from .names import (
+    CLIENT_HEADER,
+    DEGRADED_HEADER,
+    FALLBACK,
+    RANKING_HEADER,
+    ROUTES,
+    SHOPPER_HEADER,
+    SURFACE_HEADER,
+    VARIANT_HEADER,
+)
 from .pseudonyms import Shoppers
 
 READY = "/ready"
@@ -44,7 +55,8 @@ def on_files(
     """
     log = {"@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog", "path": str(folder / "access.log")}
     log = _access_log(_STDOUT if shoppers == "pseudonym" else log, shoppers)
-    listener = _listener(host, port, _manager(_file(folder / "routes.json"), log, limits, spans))
+    manager = _manager(_file(folder / "routes.json"), lambda name: _file(folder / f"{name}.json"), log, limits, spans)
+    listener = _listener(host, port, manager)
     # With ports shared, a second gateway could listen on the same one and take half of the connections.
     listener = {**listener, "enable_reuse_port": False}
     known = [on_loopback(FALLBACK, fallback_port)] if fallback_port else []
@@ -59,6 +71,7 @@ def on_xds(
     admin: str,
     metrics_port: int = 0,
     *,
+    trusted_hops: int = 0,
     limits: Limits = _LIMITS,
     spans: EnvoyTracing | None = None,
     shoppers: Shoppers = "plain",
@@ -67,10 +80,12 @@ def on_xds(
     """The same with clusters, routes and lists from the xDS service on `xds_port` of loopback; the log is stdout.
 
     `metrics_port` (0: none) answers Prometheus and READY, and nothing else of the admin page, which is on the socket
-    `admin`. `tls`: the socket of the gateway's listener (wire.py).
+    `admin`. `tls`: the socket of the gateway's listener (wire.py). trusted_hops: proxies in front whose word about a
+    client's address is taken.
     """
     log = _access_log(_STDOUT, shoppers)
-    listener = _listener(host, port, _manager(_service(), log, limits, spans), tls)
+    manager = _manager(_service(), lambda _: _service(), log, limits, spans, trusted_hops)
+    listener = _listener(host, port, manager, tls)
     known = [on_loopback("xds", xds_port), on_loopback(FALLBACK, xds_port)]
     bootstrap = _bootstrap(listener, _service(), admin, known, limits, spans)
     bootstrap["typed_dns_resolver_config"] = names()
@@ -138,7 +153,15 @@ def _chain(manager: Json) -> Json:
     return {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
 
 
-def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None) -> Json:
+def _manager(
+    routes: Json,
+    settings: Callable[[str], Json],
+    log: Json,
+    limits: Limits,
+    spans: EnvoyTracing | None,
+    trusted_hops: int = 0,
+) -> Json:
+    """settings: where those of a filter for access are, by its name."""
     # UuidRequestIdConfig would otherwise write its tracing decision into a caller's own request id.
     identity = {
         "@type": f"{TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
@@ -156,12 +179,21 @@ def _manager(routes: Json, log: Json, limits: Limits, spans: EnvoyTracing | None
         "request_id_extension": {"typed_config": identity},
         # A path that climbs out of its recommender's must not be matched as if it did not.
         "normalize_path": True,
-        **on_requests(limits),
+        # The connection's own, or what so many proxies in front say; never what a client says.
+        "use_remote_address": True,
+        "xff_num_trusted_hops": trusted_hops,
+        "skip_xff_append": True,
+        **on_requests(limits, MADE_HERE),
         **({"tracing": tracing(spans)} if spans else {}),
         "access_log": [log],
         "local_reply_config": {"mappers": errors_as_json(limits)},
         "rds": {"route_config_name": ROUTES, "config_source": routes},
-        "http_filters": [_health_check(), _buffer(limits), _filter("router", "router.v3.Router")],
+        "http_filters": [
+            _health_check(),
+            *http_filters(settings),
+            _buffer(limits),
+            _filter("router", "router.v3.Router"),
+        ],
     }
 
 
@@ -192,6 +224,7 @@ def _access_log(log: Json, shoppers: Shoppers) -> Json:
         "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_in": "%BYTES_RECEIVED%",
         "bytes_out": "%BYTES_SENT%",
+        "client": f"%REQ({CLIENT_HEADER})%",
         "shopper": f"%REQ({SHOPPER_HEADER})%",
         "variant": f"%RESP({VARIANT_HEADER})%",
         "ranking": f"%RESP({RANKING_HEADER})%",

@@ -72,6 +72,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         default="plain",
         help=f"in the access log; pseudonyms have the key in ${KEY}, or one of this process alone [plain]",
     )
+    hops = "proxies in front whose x-forwarded-for is believed"
+    parser.add_argument("--trusted-hops", type=int, default=0, help=hops)
     parser.add_argument("--print", action="store_true", help="print Envoy's configuration and end")
     return parser.parse_args(words)
 
@@ -91,6 +93,7 @@ def configuration(given: argparse.Namespace) -> bootstrap.Json:
         given.port,
         str(given.admin),
         given.metrics_port,
+        trusted_hops=given.trusted_hops,
         spans=envoy_tracing.from_environment(),
         shoppers=given.log_shoppers,
         tls=tls,

@@ -12,22 +12,26 @@ from pathlib import Path
 from endcap.errors import EndcapError
 
 from . import bootstrap, envoy_tracing, gateway
+from .access.access import Access
+from .access.filters import EXTENSIONS, extension, key_clusters
+from .access.policy import EVERYTHING
 from .access_log import AccessLog, Shoppers
 from .admin import SOCKET, Admin
-from .gateway import Split, Upstream
+from .gateway import Json, Split, Upstream
 from .limits import Limits
 from .process import Process, end_all
 from .pulse import Pulse, over_http
 from .watched_files import WatchedFiles, write_privately
 
 _PATIENCE = 20.0
+_ALL = Access(EVERYTHING)
 
 
 class Envoy:
     """One Envoy in front of one recommender: listens on `host:port` (0: any free port), keeps its files in `folder`.
 
     fallback_port: of the list server on loopback (fallback.py), without which splits must have no list; intake: who
-    takes what happened.
+    takes what happened; access: who may do what, left out: everyone everything.
     """
 
     def __init__(
@@ -42,15 +46,19 @@ class Envoy:
         intake: Upstream | None = None,
         limits: Limits | None = None,
         shoppers: Shoppers = "plain",
+        access: Access = _ALL,
     ) -> None:
         """Raises EndcapError where it does not start, OSError where its files cannot be written."""
         self._files = WatchedFiles(folder)
         self._recommender = recommender
         self._intake = intake
         self._pulse: Pulse | None = None
+        self._access, self._split = access, split
         self._upstreams = self._named(split)
-        self._files.put("clusters.json", gateway.clusters(self._upstreams))
-        self._files.put("routes.json", gateway.routes({recommender: split}, intake))
+        self._files.put("clusters.json", self._clusters(self._upstreams))
+        self._files.put("routes.json", self._routed(split))
+        for name in EXTENSIONS:
+            self._files.put(f"{name}.json", [extension(name, access)])
         settings = bootstrap.on_files(
             folder,
             host,
@@ -117,6 +125,19 @@ class Envoy:
         if self._upstreams != wanted:
             self._write_clusters(wanted)
 
+    def admit(self, access: Access) -> None:
+        """Let everyone do what this says; returns when Envoy does. Connections stay."""
+        before, self._access = self._access, access
+        if key_clusters(before) != key_clusters(access):
+            self._write_clusters(self._upstreams)
+        for name in EXTENSIONS:
+            versions = self._files.put(f"{name}.json", [extension(name, access)])
+            self._wait_for(
+                "/config_dump?resource=ecds_filters",
+                lambda answer, name=name, versions=versions: _filter_version_in(answer, name) in versions,  # type: ignore[misc]
+            )
+        self._write_routes(self._split)
+
     def active_requests(self, upstream: Upstream) -> int:
         """Requests that a predictor has not answered yet; 0 where Envoy does not say: it is about to be replaced."""
         name = f"cluster.{upstream.name}.upstream_rq_active"
@@ -129,16 +150,22 @@ class Envoy:
     def _named(self, split: Split) -> list[Upstream]:
         return [*gateway.upstreams([split]), *([self._intake] if self._intake else [])]
 
+    def _clusters(self, upstreams: list[Upstream]) -> list[Json]:
+        return [*gateway.clusters(upstreams), *key_clusters(self._access)]
+
+    def _routed(self, split: Split) -> list[Json]:
+        return gateway.routes({self._recommender: split}, self._intake, self._access)
+
     def _write_clusters(self, upstreams: list[Upstream]) -> None:
-        clusters = gateway.clusters(upstreams)
+        clusters = self._clusters(upstreams)
         self._files.put("clusters.json", clusters)
         names = {cluster["name"] for cluster in clusters}
         self._wait_for("/config_dump?resource=dynamic_active_clusters", lambda answer: _clusters_in(answer) == names)
         self._upstreams = upstreams
 
     def _write_routes(self, split: Split) -> None:
-        routes = gateway.routes({self._recommender: split}, self._intake)
-        versions = self._files.put("routes.json", routes)
+        self._split = split
+        versions = self._files.put("routes.json", self._routed(split))
         self._wait_for(
             "/config_dump?resource=dynamic_route_configs", lambda answer: _route_version_in(answer) in versions
         )
@@ -186,3 +213,10 @@ def _clusters_in(answer: str) -> set[str]:
 def _route_version_in(answer: str) -> str:
     configs = json.loads(answer).get("configs", [])
     return configs[0].get("version_info", "") if configs else ""
+
+
+def _filter_version_in(answer: str, name: str) -> str:
+    for config in json.loads(answer).get("configs", []):
+        if config.get("ecds_filter", {}).get("name") == name:
+            return str(config.get("version_info", ""))
+    return ""

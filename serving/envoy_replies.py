@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .access.script import FILTER
+from .access.web import METADATA as REFUSED
 from .clusters import Json
 from .limits import Limits
 from .nowhere import METADATA
@@ -20,6 +22,14 @@ def errors_as_json(limits: Limits) -> list[Json]:
     """
     busy = {"retry-after": "1"}
     return [
+        # Of access, which say by themselves what they are (access/script.py, access/web.py).
+        {"filter": _BY_SCRIPT, "body_format_override": {"json_format": _document(f"DYNAMIC_METADATA({FILTER}:%s)")}},
+        *({"filter": _status(status), "body_format_override": {"json_format": _REFUSED}} for status in (403, 415)),
+        _mapper(
+            _status(429),
+            code="gateway.rate-limited",
+            text="this client has sent more than it may for now; send it again after retry-after",
+        ),
         _mapper(_all_of(_status(503), _ANY_FLAG), code="gateway.unanswered", fields=_RECOMMENDER, headers=busy),
         _mapper(_status(503), code="gateway.no-predictor", fields=_RECOMMENDER, headers=busy),
         _mapper(_status(504), code="gateway.timeout", fields=_RECOMMENDER),
@@ -31,6 +41,17 @@ def errors_as_json(limits: Limits) -> list[Json]:
     ]
 
 
+def _document(field: str) -> Json:
+    return {"error": "%LOCAL_REPLY_BODY%", "code": f"%{field % 'code'}%", "fields": f"%{field % 'fields'}%"}
+
+
+_REFUSED = _document(f"METADATA(ROUTE:{REFUSED}:%s)")
+_BY_SCRIPT: Json = {
+    "metadata_filter": {
+        "matcher": {"filter": FILTER, "path": [{"key": "code"}], "value": {"present_match": True}},
+        "match_if_key_not_found": False,
+    }
+}
 _ANY_FLAG: Json = {"response_flag_filter": {}}
 
 
@@ -44,11 +65,14 @@ def _status(status: int, op: str = "EQ") -> Json:
     return {"status_code_filter": {"comparison": comparison}}
 
 
-def _mapper(which: Json, *, code: str, fields: Json | None = None, headers: dict[str, str] | None = None) -> Json:
+def _mapper(
+    which: Json, *, code: str, fields: Json | None = None, headers: dict[str, str] | None = None, text: str = ""
+) -> Json:
     added = [{"header": {"key": name, "value": value}} for name, value in (headers or {}).items()]
     document = {"error": "%LOCAL_REPLY_BODY%", "code": code, **({"fields": fields} if fields else {})}
     return {
         "filter": which,
+        **({"body": {"inline_string": text}} if text else {}),
         "body_format_override": {"json_format": document},
         **({"headers_to_add": added} if added else {}),
     }

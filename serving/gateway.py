@@ -17,8 +17,12 @@ from dataclasses import dataclass
 
 from endcap.deploy.terms import USUAL, Terms
 
+from .access.access import Access
+from .access.filters import NEVER_ON, switched_on
+from .access.script import FILTER
+from .access.web import other_hosts, refusal, refusals
 from .clusters import TYPE, Json, Upstream, clusters, connect_within, with_fallback
-from .names import FALLBACK, ROUTES, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
+from .names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
 from .nowhere import nowhere
 
 __all__ = [
@@ -35,6 +39,7 @@ _FOR_THE_LIST = 0.1
 """Of a request's time: what is left for the list server when the predictors have used theirs."""
 _HEDGE = 0.75
 """Of a request's time: without a list the first predictor may use all of it, and another is asked as well by then."""
+_USUAL_ACCESS = Access()
 _INTAKE_TIMEOUT = 10.0
 """Seconds: an event is acknowledged when it is on the disk, which may be a slow one."""
 
@@ -76,20 +81,33 @@ def upstreams(splits: Iterable[Split]) -> list[Upstream]:
     return list(dict.fromkeys(one for split in splits for one in split.upstreams))
 
 
-def routes(splits: Mapping[str, Split], intake: Upstream | None = None) -> list[Json]:
+def routes(splits: Mapping[str, Split], intake: Upstream | None = None, access: Access = _USUAL_ACCESS) -> list[Json]:
     """The resource that shares shoppers out, by recommender, and sends what happened to the intake, if there is one.
 
     Who sends the header is shared out by its hash, who does not gets stable. A recommender has the paths of KServe's
     V1 and V2 protocols that are its own, and with its name in front all of them. Where there is no other
-    recommender, it has all of them without its name too.
+    recommender, it has all of them without its name too. access: who may do what; with keys or tokens the filters of
+    access/filters.py decide by what a route says that it needs, otherwise all may do the same.
     """
     own = [route for name, split in splits.items() for route in _recommender(name, split, alone=len(splits) == 1)]
-    nothing = nowhere(sorted(splits), intake=intake is not None)
-    everything = [*([_intake(intake)] if intake else []), *own, nothing]
+    guarded = [_needs(route, "rank", access, recommender=route["name"]) for route in own]
+    events = [_needs(_intake(intake), "events", access)] if intake else []
+    # Who may not ask is not told whom one could ask.
+    nothing = nowhere(sorted(splits), intake=intake is not None, told="rank" in access.policy.anonymous)
+    host = {
+        "name": "endcap",
+        "domains": list(dict.fromkeys(access.hosts)) or ["*"],
+        "routes": [*refusals(access), *events, *guarded, nothing],
+        "typed_per_filter_config": switched_on(access),
+        "request_headers_to_remove": list(NEVER_ON),
+    }
+    if not access.policy.asks:
+        host["request_headers_to_add"] = [_header(SCOPE_HEADER, ",".join(access.policy.anonymous))]
     resource = {
         "@type": ROUTES_URL,
         "name": ROUTES,
-        "virtual_hosts": [{"name": "endcap", "domains": ["*"], "routes": everything}],
+        "virtual_hosts": [host, *([other_hosts(access)] if access.hosts else [])],
+        "ignore_port_in_host_matching": True,
         # A route may name a cluster that Envoy has not warmed yet; whoever writes both takes care of their order.
         "validate_clusters": False,
     }
@@ -99,6 +117,17 @@ def routes(splits: Mapping[str, Split], intake: Upstream | None = None) -> list[
 def response(resources: list[Json], version: str) -> Json:
     """A discovery response: the whole of one kind of resource."""
     return {"version_info": version, "resources": resources}
+
+
+def _needs(route: Json, scope: str, access: Access, **told: str) -> Json:
+    """The route for who has the scope; where nobody has keys and it is not everyone's, one that refuses."""
+    if access.policy.asks:
+        return {**route, "metadata": {"filter_metadata": {FILTER: {"needs": scope, **told}}}}
+    if scope in access.policy.anonymous:
+        return route
+    text = f"this needs the scope {scope}, which nobody has here; write an access policy with keys (docs/access.md)"
+    refused = refusal(403, text, code="gateway.scope-missing", fields={"needs": scope, **told})
+    return {"name": route["name"], "match": route["match"], **refused}
 
 
 def _intake(intake: Upstream) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .clusters import TYPE, Json
@@ -30,8 +31,8 @@ class Limits:
     """Seconds that a connection without a request is kept."""
 
 
-def on_requests(limits: Limits) -> Json:
-    """For the connection manager."""
+def on_requests(limits: Limits, dropped: Sequence[str] = ()) -> Json:
+    """For the connection manager. dropped: headers of clients that nobody may see, besides Envoy's own."""
     return {
         "max_request_headers_kb": limits.headers_kb,
         "request_headers_timeout": _seconds(limits.headers_within),
@@ -47,7 +48,7 @@ def on_requests(limits: Limits) -> Json:
             "initial_connection_window_size": 2**20,
         },
         # Envoy would take retries, timeouts and more from a client that knows the names.
-        "early_header_mutation_extensions": [_without_orders()],
+        "early_header_mutation_extensions": [_without_orders(dropped)],
     }
 
 
@@ -61,12 +62,12 @@ def on_connections(limits: Limits) -> Json:
     return {"resource_monitors": [monitor]}
 
 
-def _without_orders() -> Json:
+def _without_orders(dropped: Sequence[str]) -> Json:
     kind = f"{TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
-    mutation = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}
+    mutations = [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}, *({"remove": name} for name in dropped)]
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
-        "typed_config": {"@type": kind, "mutations": [mutation]},
+        "typed_config": {"@type": kind, "mutations": mutations},
     }
 
 

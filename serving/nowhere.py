@@ -15,17 +15,27 @@ OF_SEVERAL = tuple(path.replace(" /", " /NAME/") for path in PATHS)
 EVENTS = "POST /v1/events, /v1/impressions, /v1/orders"
 
 
-def nowhere(recommenders: Sequence[str], *, intake: bool) -> Json:
-    """The route that takes what no other route has taken: 404. recommenders: all that are served."""
+def nowhere(recommenders: Sequence[str], *, intake: bool, told: bool = True) -> Json:
+    """The route that takes what no other route has taken: 404. recommenders: all that are served.
+
+    told: whether the answer names them; whoever asks may not be meant to know.
+    """
+    if not told:
+        answer = {"status": 404, "body": {"inline_string": "nothing is served under this path"}}
+        return {"name": "nothing", "match": {"prefix": "/"}, "direct_response": answer, **_fields([], 0, [*PATHS])}
     listed = list(recommenders[:LISTED])
     paths = [*PATHS, *(OF_SEVERAL if len(recommenders) > 1 else ()), *((EVENTS,) if intake else ())]
-    fields = {"served": listed, "count": len(recommenders), "paths": paths}
     return {
         "name": "nothing",
         "match": {"prefix": "/"},
         "direct_response": {"status": 404, "body": {"inline_string": _text(listed, len(recommenders))}},
-        "metadata": {"filter_metadata": {METADATA: fields}},
+        **_fields(listed, len(recommenders), paths),
     }
+
+
+def _fields(served: Sequence[str], count: int, paths: Sequence[str]) -> Json:
+    fields = {"served": list(served), "count": count, "paths": list(paths)}
+    return {"metadata": {"filter_metadata": {METADATA: fields}}}
 
 
 def _text(listed: Sequence[str], count: int) -> str:

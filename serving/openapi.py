@@ -14,6 +14,7 @@ from endcap.reasons import REASONS
 
 from .gateway import SHOPPER_HEADER, VARIANT_HEADER
 from .intake.records import MOST_LINES, MOST_POSITION
+from .names import KEY_HEADER
 
 Json = dict[str, Any]
 INTAKE = ("events", "impressions", "orders")
@@ -39,11 +40,19 @@ def document() -> Json:
             "description": "Personalised rankings, and the intake of what shoppers did, as the gateway has them.",
         },
         "servers": [{"url": "http://localhost:8080"}],
+        # Whether one is needed says the gateway's access policy.
+        "security": [{}, {"key": []}, {"token": []}],
         "paths": _rankings() | {f"/v1/{kind}": _intake(kind) for kind in INTAKE},
         "components": {
             "schemas": {**parts, "RankRequest": request, **_ANSWERS, **_RECORDS},
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": KEY_HEADER},
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
             "responses": {
                 "Wrong": _answer("The request is wrong: code, place, what was found and what is allowed.", "Error"),
+                "Unknown": _answer("This needs a key or a token, or the one that was sent is not taken.", "Error"),
+                "Forbidden": _answer("The caller may not do this, or a page of another origin has sent it.", "Error"),
                 "Nothing": _answer("No such recommender or path.", "Error"),
                 "Later": {
                     **_answer("More than can be answered in time, or nobody can answer.", "Error"),
@@ -115,7 +124,17 @@ def _intake(kind: str) -> Json:
     }
 
 
-_REFUSALS = {400: "Wrong", 404: "Nothing", 413: "Wrong", 503: "Later", 504: "Later"}
+_REFUSALS = {
+    400: "Wrong",
+    401: "Unknown",
+    403: "Forbidden",
+    404: "Nothing",
+    413: "Wrong",
+    415: "Wrong",
+    429: "Later",
+    503: "Later",
+    504: "Later",
+}
 
 
 def _ref(section: str, name: str) -> Json:

@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING
 from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
 
 from . import fallback, last_state
+from .access.filters import EXTENSIONS
+from .access.policy import RANKINGS
+from .access.settings import Settings, add_options
 from .announcer import Announcer, Splits
 from .gateway import Json, Split, Terms, Upstream
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 log = logging.getLogger("endcap.xds")
+_USUAL_SETTINGS = Settings()
 PATIENCE = 5.0
 """Seconds that the API server has to answer before the last state is served."""
 
@@ -44,10 +48,19 @@ PATIENCE = 5.0
 class Service:
     """What the watch tells (from its own thread) and Envoy asks (from the server's)."""
 
-    def __init__(self, state: Path | None = None, intake: Upstream | None = None, secrets: Path = PLACE) -> None:
+    def __init__(
+        self,
+        state: Path | None = None,
+        intake: Upstream | None = None,
+        secrets: Path = PLACE,
+        settings: Settings = _USUAL_SETTINGS,
+    ) -> None:
+        """settings: of access."""
         self._file = state
         self._last = self._read()
-        self._announcer = Announcer(self._last.in_use if self._last else (), intake=intake, secrets=secrets)
+        self.settings = settings
+        in_use = self._last.in_use if self._last else ()
+        self._announcer = Announcer(in_use, intake=intake, secrets=secrets, access=lambda: settings.access)
         self._told_at = time.monotonic()
         self._refused = ""
 
@@ -111,6 +124,9 @@ class Service:
             log.info("Envoy took routes", extra={"version": self._announcer.routed, "seconds": seconds})
         return answer
 
+    def extension(self, name: str, version: str) -> Json | None:
+        return self._announcer.extension(name, version)
+
     def _read(self) -> LastState | None:
         try:
             return last_state.read(self._file) if self._file else None
@@ -128,16 +144,23 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
     def refused(error: RefusedError) -> Response:
         return JSONResponse(error_document(error), error.status)
 
-    def discovery(kind: str, ask: Callable[[str], Json | None]) -> Route:
+    def extension(version: str, names: list[str]) -> Json | None:
+        return service.extension(names[0], version) if names and names[0] in EXTENSIONS else None
+
+    def health(_: Request) -> Response:
+        return JSONResponse({"access": service.settings.health()}, 200 if alive() else 503)
+
+    def discovery(kind: str, ask: Callable[[str, list[str]], Json | None]) -> Route:
         async def answer(request: Request) -> Response:
             # Open to the pod alone, wherever this listens.
             if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
                 return refused(fallback.not_local())
             try:
-                version = json.loads(await request.body()).get("version_info", "")
+                said = json.loads(await request.body())
+                version, names = said.get("version_info", ""), said.get("resource_names", [])
             except (ValueError, AttributeError):
                 return refused(RefusedError(400, "the body is not a DiscoveryRequest", code="gateway.discovery-body"))
-            found = ask(version)
+            found = ask(version, names)
             return JSONResponse(found) if found else Response(status_code=304)
 
         return Route(f"/v3/discovery:{kind}", answer, methods=["POST"])
@@ -147,9 +170,10 @@ def application(service: Service, alive: Callable[[], bool]) -> Starlette:
 
     return Starlette(
         routes=[
-            discovery("clusters", service.clusters),
-            discovery("routes", service.routes),
-            Route("/healthz", state(alive)),
+            discovery("clusters", lambda version, _: service.clusters(version)),
+            discovery("routes", lambda version, _: service.routes(version)),
+            discovery("extension_configs", extension),
+            Route("/healthz", health),
             Route("/readyz", state(lambda: service.ready)),
             # Whatever else Envoy asks is a shopper's request.
             Mount("/", fallback.application(service.lists)),
@@ -166,6 +190,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--intake-tls", action="store_true", help="the intake is spoken to by TLS")
     parser.add_argument("--upstream-tls", action="store_true", help="Envoy has certificates for who speaks TLS")
     parser.add_argument("--secrets", type=Path, default=PLACE, metavar="DIR", help="where they are, as Envoy is told")
+    add_options(parser)
     return parser.parse_args(words)
 
 
@@ -192,7 +217,7 @@ def main(words: Sequence[str] | None = None) -> int:
         log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
     intake = replace(given.intake, tls=given.intake_tls) if given.intake else None
-    service = Service(given.state, intake, given.secrets)
+    service = Service(given.state, intake, given.secrets, Settings.of(given, RANKINGS))
     watched = (cluster, given.namespace, service, given.upstream_tls)
     watcher = threading.Thread(target=follow, args=watched, name="watch", daemon=True)
     watcher.start()

@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/training/search": ("search",),
     "pipelines": ("kfp", "run"),
     "serving": ("serving", "gateway", "predictor", "request"),
+    "serving/access": ("access", "gateway"),
     "serving/intake": ("intake",),
     "serving/predictor": ("predictor",),
 }

@@ -202,7 +202,7 @@ def test_of_many_recommenders_a_404_names_a_bounded_number() -> None:
 
 
 def test_a_body_past_the_limit_is_refused(client: httpx.Client) -> None:
-    answer = client.post(PREDICT, content=b" " * (Limits().body + 1))
+    answer = client.post(PREDICT, content=b" " * (Limits().body + 1), headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert (answer.json()["code"], answer.json()["fields"]) == ("gateway.body-too-large", {"most": Limits().body})
 

