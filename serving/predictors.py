@@ -50,6 +50,8 @@ class Predictor:
             "--variant": variant,
             "--host": "127.0.0.1",
             "--port": str(self.upstream.port),
+            # Who reaches loopback may see all that this user may.
+            "--scope-from": "gateway",
             # Other predictors, and whatever else a laptop runs, want its cores too.
             "--threads": "1",
         }

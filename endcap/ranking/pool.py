@@ -115,10 +115,10 @@ class Pools:
 
     def removed(self, request: RankRequest, known: Known, ids: Sequence[str]) -> list[dict[str, Any]]:
         """What rules, the customer's possessions and the recommender's `exclude` take away; see `Answer.removed`."""
-        left_out = self._left_out(ids)
+        left_out, owned = self._left_out(ids), known.owned if request.tells_owned else ()
         if request.candidates is None:
-            return self._counted(request, {OWNED: known.owned, SESSION: left_out})
-        personal = {**dict.fromkeys(left_out, SESSION), **dict.fromkeys(known.owned, OWNED)}
+            return self._counted(request, {OWNED: owned, SESSION: left_out})
+        personal = {**dict.fromkeys(left_out, SESSION), **dict.fromkeys(owned, OWNED)}
         candidates = dict.fromkeys(request.candidates)
         told = ((item, self.rulebook.why(item, request.surface) or personal.get(item)) for item in candidates)
         return [{"item": item, "rule": rule} for item, rule in told if rule is not None]

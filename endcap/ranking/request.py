@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -111,6 +111,9 @@ class RankRequest(_Part):
     Or by none of them, where `session` or `customer` is given: the recent events are then the online store's.
     """
 
+    tells_owned: ClassVar[bool] = True
+    """Whether an explanation tells what the customer owns."""
+
     items: IdList | None = None
     """The session's item ids, oldest first."""
     events: Annotated[list[Event], Field(fail_fast=True), AfterValidator(_in_order)] | None = None
@@ -159,6 +162,17 @@ class RankRequest(_Part):
     def filters(self) -> Mapping[str, list[str]]:
         """Attributes and the values of each that are asked for, without `category`."""
         return self.filter or {}
+
+
+class DiscreetRequest(RankRequest):
+    """One whose explanation is the same whatever the customer owns."""
+
+    tells_owned: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, request: RankRequest) -> Self:
+        """The same, asked discreetly."""
+        return cls.model_construct(request.model_fields_set, **request.__dict__)
 
 
 _KEYS, _EVENT_KEYS = frozenset(RankRequest.model_fields), frozenset(Event.model_fields)

@@ -112,7 +112,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     store = open_online(given.online, shop=shop_of(package), timeout=given.online_timeout) if given.online else None
     told = (metrics.asked_store, UnreadableKeys(metrics))
     found = lookups(store, package, given.version, given.online_timeout, *told) if store else None
-    served = Served(given.model_name, given.version, given.variant, differs)
+    served = Served(given.model_name, given.version, given.variant, differs, given.scope_from)
     engine = Engine(served, package.ranker, metrics, found)
     refresh = None
     if store is not None:

@@ -18,6 +18,7 @@ from ..seldom import Seldom
 from .admission import Admission
 from .batcher import Batcher
 from .metrics import Metrics
+from .scopes import NOBODY
 
 ONLINE_STORE = "online-store"
 """What a degraded ranking was made without."""
@@ -27,12 +28,13 @@ log = logging.getLogger("endcap.predictor")
 @dataclass(frozen=True)
 class Served:
     """What is served, as every answer tells it. mismatches: by library, with which version the package was made and
-    which is here, where they differ."""
+    which is here, where they differ. scope_from: whose word counts about what a caller may (scopes.py)."""
 
     name: str
     version: str
     variant: str
     mismatches: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    scope_from: str = NOBODY
 
 
 class Ranked(NamedTuple):

@@ -79,7 +79,13 @@ def _failure(error: Exception) -> RefusedError:
     return passed_on(failed(error), 500)
 
 
+def _as_it_is(error: Exception) -> RefusedError:
+    assert isinstance(error, RefusedError)
+    return error
+
+
 _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
+    RefusedError: _as_it_is,
     RequestError: _wrong_request,
     RequestValidationError: _wrong_v2,
     HTTPException: _of_http,

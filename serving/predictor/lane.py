@@ -37,6 +37,7 @@ from ..tracing import Tracing
 from .engine import ONLINE_STORE, Engine, Ranked, ranking_id
 from .metrics import Metrics, exposition
 from .reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
+from .scopes import permitted
 
 LARGE = 64 * 2**10
 """Bytes of a body from which on it is read off the event loop."""
@@ -179,9 +180,11 @@ class Lane:
             question = read(engine, body)
         else:
             question = await loop.run_in_executor(None, read, engine, body)
+        source = engine.served.scope_from
+        requests = permitted(question.requests, source, head.scope, of_page=head.of_page)
         # Others may have come while the body did.
         self._admit(engine)
-        ranked = await engine.rank(question.requests)
+        ranked = await engine.rank(requests)
         surfaces = [request.surface for request in question.requests]
         if len(ranked) < MANY:
             text = _written(engine, question, head, ranked, surfaces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,20 +26,21 @@ from ..bodies import (
     v1_instances,
     v2_instances,
 )
-from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
+from ..names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
 from ..request_ids import read_request_id
 from .bodies import v2_request
 from .engine import Engine
 from .health import Health
 from .lane import answer_headers, parsed
 from .reading import new_id
+from .scopes import permitted
 
 
 @dataclass(frozen=True)
 class Call:
     """One HTTP request, checked: its ranking requests, its id, its variant, and the V2 request that it came as."""
 
-    requests: list[RankRequest]
+    requests: Sequence[RankRequest]
     id: str
     variant: str
     v2: InferRequest | None = None
@@ -61,9 +63,9 @@ class RankingModel(Model):
             instances = v2_instances([Tensor(one.name, one.datatype, one.shape, one.data) for one in v2.inputs])
         named = headers.get(VARIANT_HEADER)
         variant = named if named in VARIANTS else self._engine.served.variant
-        return Call(
-            parsed(self._engine, instances), read_request_id(headers.get(REQUEST_ID, "")) or new_id(), variant, v2
-        )
+        source, scope, of_page = self._engine.served.scope_from, headers.get(SCOPE_HEADER), "origin" in headers
+        requests = permitted(parsed(self._engine, instances), source, scope, of_page=of_page)
+        return Call(requests, read_request_id(headers.get(REQUEST_ID, "")) or new_id(), variant, v2)
 
     async def predict(
         self, payload: Call, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None

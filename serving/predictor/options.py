@@ -12,6 +12,7 @@ from endcap.online import NONE, ONLINE, online_url
 
 from ..names import VARIANTS
 from ..tls import add_options
+from .scopes import NOBODY, SCOPE_FROM
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""
@@ -40,6 +41,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--online", default="", help=f"the online store's address, or {NONE}; rather ${ONLINE}: it may hold a password")
     add("--online-timeout", type=_at_least(0.001, float), default=0.05, help="seconds that the online store may take")
     add("--refresh", type=_at_least(0.1, float), default=5.0, help="seconds between two looks for a new catalogue")
+    scope_from = os.environ.get("ENDCAP_SCOPE_FROM", NOBODY)
+    whose = (
+        "whose word counts about what a caller may see: the gateway's, where nobody else can reach this, or nobody's"
+    )
+    add("--scope-from", default=scope_from, help=f"{whose}; or $ENDCAP_SCOPE_FROM")
     add("--drain-wait", type=_at_least(0, float), default=0.0, help="seconds from SIGTERM to the end of listening")
     add("--drain-limit", type=_at_least(1, int), default=10, help="seconds that requests under way get after that")
     add_options(parser)
@@ -51,6 +57,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("version: found none; give --version, or ENDCAP_VERSION in the environment")
     if given.variant not in VARIANTS:
         parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
+    if given.scope_from not in SCOPE_FROM:
+        parser.error(f"scope-from: found {given.scope_from!r}; allowed: {', '.join(SCOPE_FROM)}")
     given.online = online_url(given.online) or ""
     given.threads = given.threads or max(1, cpu_limit() // given.workers)
     return given

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..names import REQUEST_ID, VARIANT_HEADER, VARIANTS
+from ..names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
 from ..refused import RefusedError
 from ..request_ids import read_request_id
 
@@ -25,7 +25,8 @@ _random = random.Random()  # noqa: S311 (nobody gains by guessing it)
 _TRACE = ("traceparent", "tracestate")
 _BINARY, _LENGTH = b"inference-header-content-length", b"content-length"
 _ID, _VARIANT = REQUEST_ID.encode(), VARIANT_HEADER.encode()
-_WANTED = frozenset([_ID, _VARIANT, _BINARY, _LENGTH, *(name.encode() for name in _TRACE)])
+_SCOPE, _ORIGIN = SCOPE_HEADER.encode(), b"origin"
+_WANTED = frozenset([_ID, _VARIANT, _BINARY, _LENGTH, _SCOPE, _ORIGIN, *(name.encode() for name in _TRACE)])
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -38,7 +39,7 @@ class GoneError(Exception):
 
 @dataclass(slots=True)
 class Head:
-    """What of a request's headers counts. id: the caller's, or a new one."""
+    """What of a request's headers counts. id: the caller's, or a new one; of_page: a browser's page has sent it."""
 
     id: str
     given_id: str | None
@@ -46,6 +47,8 @@ class Head:
     length: int | None
     binary: bool
     trace: dict[str, str]
+    scope: str | None
+    of_page: bool
 
 
 def new_id() -> str:
@@ -64,6 +67,8 @@ def read_head(scope: Scope) -> Head:
         length=int(length) if length.isdigit() else None,
         binary=_BINARY in found,
         trace={name: found[name.encode()].decode("latin-1") for name in _TRACE if name.encode() in found},
+        scope=found[_SCOPE].decode("latin-1") if _SCOPE in found else None,
+        of_page=_ORIGIN in found,
     )
 
 

@@ -12,6 +12,7 @@ from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import RecentEvent
 from endcap.ranking import Answer, Known, Precomputed, Ranker, RankRequest
+from endcap.ranking.request import DiscreetRequest
 from endcap.rules import Catalogue
 from endcap.spec.rules import Rules
 from tests.refusals import refused
@@ -99,6 +100,14 @@ def test_of_the_whole_catalogue_it_tells_how_many_each_rule_removed() -> None:
     whole = [{"rule": "blacklist", "items": 1}, {"rule": "stock", "items": 1}, {"rule": "owned", "items": 1}]
     assert ask(owned, explain=True).removed == whole
     assert ask(owned, explain=True, filter={"brand": "Orn"}).removed == whole[1:]
+
+
+def test_to_who_may_not_know_an_explanation_is_the_same_whatever_the_customer_owns() -> None:
+    for asked in ({}, {"candidates": ["g", "a", "h", "b", "c"]}, {"filter": {"brand": "Orn"}}):
+        request = DiscreetRequest.of(RULED.parse({"items": ["a"], "explain": True, **asked}))
+        told = [RULED.rank([request], known=[Known(owned=owned)])[0].removed for owned in ([], ["g"], ["a", "h", "c"])]
+        assert told == [told[0]] * 3
+        assert told[0] is not None
 
 
 def test_new_rules_make_a_new_ranker_and_leave_the_old_one() -> None:

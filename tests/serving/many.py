@@ -18,6 +18,7 @@ from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.package import load_package
 from endcap_serving.predictor.engine import Engine, Served
 from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.scopes import GATEWAY
 from endcap_serving.predictor.server import Wire, serve
 from endcap_serving.predictor.workers import listen
 
@@ -36,7 +37,7 @@ def main(port: str, *named: str) -> None:
         name, _, folder = one.partition("=")
         ranker = load_package(Path(folder)).ranker
         ranker.prepare()
-        engines.append(Engine(Served(name, "7", "stable"), ranker, metrics))
+        engines.append(Engine(Served(name, "7", "stable", scope_from=GATEWAY), ranker, metrics))
     slow = copy.copy(engines[0].ranker)
     slow.rank = partial(slowly, engines[0].ranker)  # type: ignore[method-assign]
     engines.append(Engine(Served("slow", "7", "stable"), slow, metrics))

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
+
+from endcap_serving import fallback
+from endcap_serving.access.access import Access
+from endcap_serving.access.policy import Rate
+from endcap_serving.envoy_process import Envoy
+from endcap_serving.gateway import Split, Terms, Upstream
+from endcap_serving.process import end_all
+from tests.access.given import client, policy
 
 from .many import SLOW
 
@@ -45,3 +56,52 @@ def test_past_its_capacity_it_answers_at_once_and_what_it_accepts_does_not_wait_
     assert waited[len(waited) // 2] < 0.05
     # And when it is over, it is over.
     assert predictors.post(PATH, json={"instances": [{"items": []}]}).status_code == 200
+
+
+def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
+    predictors: httpx.Client, tmp_path: Path
+) -> None:
+    """Of 50 requests a second that it can answer eight ask for ever, and one for 20. Who is refused gets the list."""
+    heavy = [client(f"heavy-{number}", f"heavy-{number}") for number in range(8)]
+    ordinary = client("shop", "shop", rate={"perSecond": 100, "burst": 100})
+    known = policy(clients=[*heavy, ordinary])
+    split = Split(Upstream("slow", predictors.base_url.port or 0), terms=Terms(timeout=2.0, popular=("p1",)))
+    lists = fallback.Server(lambda: {"slow": split.terms})
+    envoy = Envoy(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))
+    stop = threading.Event()
+
+    def ask(key: str, pause: float) -> httpx.Response:
+        with httpx.Client(base_url=envoy.address, timeout=30, headers={"x-endcap-key": key}) as asker:
+            while True:
+                answer = asker.post(PATH, json={"instances": [{"items": []}]})
+                if stop.wait(pause):
+                    return answer
+
+    def shares() -> Counter[str]:
+        """Who answered the ordinary client."""
+        time.sleep(0.5)
+        seen: Counter[str] = Counter()
+        with httpx.Client(base_url=envoy.address, timeout=30, headers={"x-endcap-key": "shop"}) as asker:
+            for _ in range(40):
+                seen[asker.post(PATH, json={"instances": [{"items": []}]}).headers["x-endcap-variant"]] += 1
+                time.sleep(0.03)
+        return seen
+
+    try:
+        with ThreadPoolExecutor(32) as threads:
+            last = [threads.submit(ask, f"heavy-{number % 8}", 0.01) for number in range(32)]
+            try:
+                without = shares()
+                envoy.admit(Access(known, rate=Rate(perSecond=1, burst=1)))
+                limited = shares()
+            finally:
+                stop.set()
+    finally:
+        end_all([envoy.process])
+        lists.close()
+    print(f"of 40 ordinary requests the list answered {without['fallback']} without limits, {limited['fallback']} with")
+    assert without["fallback"] > 10
+    assert limited["fallback"] <= 2
+    refused = last[0].result()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json()["code"] == "gateway.rate-limited"
