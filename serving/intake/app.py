@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from endcap.errors import EndcapError
 
 from ..json_log import error_fields
+from ..names import SCOPE_HEADER
 from ..refused import RefusedError, error_document, passed_on
 from ..request_ids import read_request_id
 from ..tracing import Tracing
@@ -39,6 +40,7 @@ MOST_DROPPED = 64 << 20
 """Bytes of a body that are read and dropped, so that who sends them can read why it is refused."""
 BODY_SECONDS = 15.0
 REQUEST_ID = b"x-request-id"
+_SCOPE = SCOPE_HEADER.encode()
 PATHS = {f"/v1/{name}": number for number, name in enumerate(NAMES)}
 _PERSONS = [name.encode() for name in NAMES]
 _PIECE = 500
@@ -156,6 +158,7 @@ class App:
             text = f"method: found {method}; allowed: POST"
             allow = {**CLOSE, "allow": "POST"}
             raise RefusedError(405, text, code="intake.method-not-allowed", headers=allow, found=method)
+        _check_sender(headers)
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             text = "content-encoding: found one; allowed: none, the body as it is"
             plain = {**CLOSE, "accept-encoding": "identity"}
@@ -212,6 +215,25 @@ class App:
             text = f"{failure}; nothing of this request was kept, send it again later"
             raise passed_on(failure, 503, text=text, headers={"retry-after": "2"})
         count(batch)
+
+
+def _check_sender(headers: dict[bytes, bytes]) -> None:
+    """Raises RefusedError: a page of the web has sent it or could have, or the gateway says that its sender may not."""
+    if b"origin" in headers:
+        text = "origin: found one; allowed: none here; pages send to the gateway, which knows whose may"
+        raise RefusedError(403, text, code="intake.origin-refused", headers=CLOSE)
+    # A page may send other types without asking first.
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        named = kind[:100].decode("latin-1") or "none"
+        text = f"content-type: found {named}; allowed: application/json"
+        raise RefusedError(
+            415, text, code="intake.content-type-refused", headers=CLOSE, found=named, allowed=["application/json"]
+        )
+    scope = headers.get(_SCOPE)
+    if scope is not None and b"events" not in scope.split(b","):
+        text = "the scope: found none of events; allowed: with it; ask whoever keeps the access policy"
+        raise RefusedError(403, text, code="intake.scope-missing", headers=CLOSE, needs="events")
 
 
 class _Body:

@@ -43,7 +43,8 @@ class Server:
                 env=environment,
             )
         self.port = port
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        typed = {"content-type": "application/json"}
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, headers=typed)
         self._wait()
 
     def post(self, kind: str, body: Any, **headers: str) -> httpx.Response:

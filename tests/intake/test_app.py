@@ -67,7 +67,8 @@ def ask(app: App, *requests: tuple[str, Any, dict[str, str]]) -> list[httpx.Resp
     async def all_of_them() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://intake") as client:
-            posts = [client.post(path, json=body, headers=headers) for path, body, headers in requests]
+            typed = {"content-type": "application/json"}
+            posts = [client.post(path, json=body, headers={**typed, **headers}) for path, body, headers in requests]
             return await asyncio.gather(*posts)
 
     return asyncio.run(all_of_them())
@@ -127,7 +128,9 @@ def test_more_bodies_at_once_than_memory_is_meant_for_are_put_off(app: App) -> N
 
 
 def test_the_guides_commands_are_answered_as_it_says(app: App) -> None:
-    asked = re.findall(r"^curl localhost:8090(/v1/\w+) -d '(.*)'$", GUIDE, re.MULTILINE)
+    asked = re.findall(
+        r"^curl localhost:8090(/v1/\w+) -H 'content-type: application/json' -d '(.*)'$", GUIDE, re.MULTILINE
+    )
     assert {path for path, _ in asked} == {f"/v1/{kind}" for kind in KINDS}
     for answer in ask(app, *((path, json.loads(body), {}) for path, body in asked)):
         assert answer.status_code == 200

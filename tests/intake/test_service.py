@@ -103,6 +103,29 @@ def test_paths_methods_and_encodings(server: Server) -> None:
     assert server.client.get("/readyz").json() == {"ready": True}
 
 
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"content-type": "application/json; charset=utf-8"}, 200, ""),
+        ({"content-type": "text/plain"}, 415, "intake.content-type-refused"),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415, "intake.content-type-refused"),
+        ({"content-type": "text/plain;application/json"}, 415, "intake.content-type-refused"),
+        ({"content-type": ""}, 415, "intake.content-type-refused"),
+        ({"origin": "https://shop.example.com"}, 403, "intake.origin-refused"),
+        ({"origin": "null"}, 403, "intake.origin-refused"),
+        ({"x-endcap-scope": "rank,explain"}, 403, "intake.scope-missing"),
+        ({"x-endcap-scope": ""}, 403, "intake.scope-missing"),
+        ({"x-endcap-scope": "rank,events"}, 200, ""),
+    ],
+)
+def test_no_page_and_nobody_without_the_scope_writes_events(
+    server: Server, headers: dict[str, str], status: int, code: str
+) -> None:
+    body = json.dumps(event(f"of {headers} {status}"))
+    answer = server.client.post("/v1/events", content=body, headers=headers)
+    assert (answer.status_code, answer.json().get("code", "")) == (status, code)
+
+
 def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
     """What comes back on a connection of one's own until it is closed."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
@@ -122,7 +145,7 @@ def talk(server: Server, *pieces: bytes, pause: float = 0.0) -> bytes:
 
 
 PROBE = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\n"
+HEAD = b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 
 
 def told(answer: bytes) -> dict[str, Any]:
@@ -148,7 +171,7 @@ def test_slow_bodies_and_floods_of_headers_end(server: Server) -> None:
 
 
 def test_connections_past_the_limit_are_refused_and_the_others_served(server: Server) -> None:
-    asked = b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    asked = HEAD + b"content-length: 0\r\nconnection: close\r\n\r\n"
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(29)]
     try:
         assert server.post("events", event("beside-many")).status_code == 200
