@@ -144,6 +144,16 @@ class StateUnreadable(Event):
 
 
 @dataclass(frozen=True)
+class AccessNotFollowed(Event):
+    """The access policy cannot be used as it is now; the last good one holds."""
+
+    error: EndcapError
+
+    def __str__(self) -> str:
+        return f"the access policy is not followed, the last good one holds: {self.error}"
+
+
+@dataclass(frozen=True)
 class GatewayFailed(Event):
     """Envoy died, hung and was killed, or can be told nothing any more; it is started again at once."""
 

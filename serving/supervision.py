@@ -10,9 +10,19 @@ from endcap.errors import EndcapError
 from endcap.store import Store
 
 from . import fallback
+from .access.settings import Settings, known_access, usual
 from .desired import Desired
 from .envoy_process import Envoy
-from .events import GatewayNotRestarted, Listener, ListFailed, Loading, PredictorEnded, Routed, StateUnreadable
+from .events import (
+    AccessNotFollowed,
+    GatewayNotRestarted,
+    Listener,
+    ListFailed,
+    Loading,
+    PredictorEnded,
+    Routed,
+    StateUnreadable,
+)
 from .front import Front
 from .gateway import Split, Upstream
 from .intake_process import IntakeProcess
@@ -45,9 +55,13 @@ class Supervisor:
         listener: Listener,
         shoppers: Shoppers = "plain",
         rotation: Rotation | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        """settings: of access; left out: what `usual` has for the host."""
         self._store, self._recommender = store, recommender
         self._host, self._shoppers = host, shoppers
+        self._settings = settings or usual(host)
+        self._access = known_access(self._settings)
         self._turns = Turns(listener)
         self._desired = Desired(store, recommender)
         # What is routed by: it stays the old one until the stable version of a new one is ready.
@@ -95,6 +109,7 @@ class Supervisor:
         take("the list server", self._tend_list)
         take("the intake", self._tend_intake)
         take("the gateway", self._tend_gateway, GatewayNotRestarted)
+        take("the access policy", self._admit, AccessNotFollowed)
         take("the routes", self._route)
         take("the predictors that leave", self._drain)
         take("the logs", lambda: self._logs.tend(self._front.log_of))
@@ -140,6 +155,16 @@ class Supervisor:
         if split is not None and self._front.route(split, [gone.upstream for gone, _ in self._leaving]):
             self.tell(self._routed(split))
 
+    def _admit(self) -> None:
+        """Have Envoy follow the access policy. Raises EndcapError where the newest one cannot be used."""
+        access = self._settings.access or self._access
+        if access != self._access:
+            self._access = access
+            if self._front.envoy is not None:
+                self._front.envoy.admit(access)
+        if self._settings.error is not None:
+            raise self._settings.error
+
     def _envoy(self, port: int, split: Split) -> Envoy:
         return Envoy(
             self.folder / "gateway",
@@ -150,6 +175,7 @@ class Supervisor:
             fallback_port=self._fallback.port,
             intake=self._intake.upstream,
             shoppers=self._shoppers,
+            access=self._access,
         )
 
     def _variant(self, name: str) -> Variant:

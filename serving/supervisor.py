@@ -13,11 +13,13 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from endcap.errors import UserError
 from endcap.store import Store
 
+from .access.settings import given_access, usual
 from .events import Listener, Served, Stopped
 from .pseudonyms import Shoppers
 from .supervision import DRAIN_LEAST, TICK, Supervisor
@@ -34,18 +36,24 @@ def serve(
     port: int = 8080,
     listener: Listener = print,
     shoppers: Shoppers = "plain",
+    access: Path | None = None,
+    origins: Sequence[str] = (),
+    host_names: Sequence[str] = (),
+    rate: str = "",
 ) -> None:
     """Serve what is deployed until SIGINT, SIGTERM or SIGHUP; from the main thread.
 
     port 0: any free one. listener: is called with each event, such as `Served` with the address. shoppers: what the
-    access log says of who is asked for. Raises NotFoundError where nothing is deployed, UserError where the port is
-    taken, IntegrityError where the stable version's package is damaged, EndcapError where it cannot be started. Once it
-    serves it raises nothing: an error is told, and what failed is tried again.
+    access log says of who is asked for. access, origins, host_names, rate: who may do what, as the options of
+    `endcap serve` have it. Raises NotFoundError where nothing is deployed, UserError where the port is taken or the
+    access policy cannot be used, IntegrityError where the stable version's package is damaged, EndcapError where it
+    cannot be started. Once it serves it raises nothing: an error is told, and what failed is tried again.
     """
+    settings = usual(host, access, given_access(origins, host_names, rate))
     stop = threading.Event()
     with _signals(stop):
         _check_port(host, port)
-        supervisor = Supervisor(store, recommender, host, port, listener, shoppers)
+        supervisor = Supervisor(store, recommender, host, port, listener, shoppers, settings=settings)
         _run(supervisor, stop, lambda address: supervisor.tell(Served(recommender, address)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,20 @@ from endcap.cli.stores import existing_store
 @click.command()
 @click.argument("recommender", shell_complete=complete_recommender)
 @click.option("--port", default=8080, show_default=True, help="Port of the gateway on loopback; 0: any free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: for other machines."
+)
+@click.option(
+    "--access",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The access policy: who may do what, by keys and tokens; read anew when it changes. Left out: who asks on "
+    "this machine may do everything, others get rankings and nothing else.",
+)
+@click.option(
+    "--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="Take requests of this origin's pages."
+)
+@click.option("--host-name", "host_names", multiple=True, metavar="NAME", help="Answer to this Host header too.")
+@click.option("--rate", default="", metavar="N:BURST", help="Requests a second of each client, and how many at once.")
 @place_env_option
 @click.option(
     "--log-shoppers",
@@ -27,7 +42,19 @@ from endcap.cli.stores import existing_store
 @click.option("--json", "as_json", is_flag=True, help="Print each event as JSON, one object a line, for a script.")
 @store_option
 @online_option
-def command(recommender: str, port: int, log_shoppers: str, as_json: bool, store_url: str, online: str) -> None:
+def command(
+    recommender: str,
+    port: int,
+    host: str,
+    access: Path | None,
+    origins: tuple[str, ...],
+    host_names: tuple[str, ...],
+    rate: str,
+    log_shoppers: str,
+    as_json: bool,
+    store_url: str,
+    online: str,
+) -> None:
     """Serve RECOMMENDER's desired state (see `endcap deploy`): a predictor a version, and the gateway in front.
 
     A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
@@ -43,6 +70,7 @@ def command(recommender: str, port: int, log_shoppers: str, as_json: bool, store
         click.echo(json.dumps(event.to_json()) if as_json else str(event))
 
     with naming_online(meant):
-        serve(store, recommender, port=port, listener=show, shoppers=log_shoppers)
+        given = {"access": access, "origins": origins, "host_names": host_names, "rate": rate}
+        serve(store, recommender, host=host, port=port, listener=show, shoppers=log_shoppers, **given)
     if not as_json:
         click.echo(f"Serving has ended. What is deployed stays: `endcap serve {recommender}` serves it again")

@@ -74,7 +74,7 @@ class Gateway:
 
     def ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
         try:
-            self._connection.request(method, path, body, headers)
+            self._connection.request(method, path, body, {"content-type": "application/json", **headers})
             answer = self._connection.getresponse()
             return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
         except (http.client.HTTPException, OSError):
@@ -158,6 +158,7 @@ def test_generated_requests_break_nothing_and_leave_nothing(gateway: Gateway) ->
 
 RANK = f"/{NAME}/v1/models/{NAME}:predict"
 INFER = f"/{NAME}/v2/models/{NAME}/infer"
+HEAD = f"POST {RANK} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 DEEP = b'{"instances":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
 HAND_MADE = {
     "nested deeply": DEEP,
@@ -191,14 +192,14 @@ def test_a_flood_of_headers_is_refused(gateway: Gateway) -> None:
     many = {f"x-flood-{number}": "y" * 100 for number in range(90)}
     assert answered(gateway, "POST", RANK, b'{"instances":[{"items":[],"k":1}]}', many) in (200, 431)
     with socket.create_connection((gateway.host, gateway.port), timeout=20) as connection:
-        connection.sendall(f"POST {RANK} HTTP/1.1\r\nhost: x\r\n".encode())
+        connection.sendall(f"{HEAD}".encode())
         connection.sendall(b"".join(b"x-flood-%d: %s\r\n" % (number, b"y" * 1000) for number in range(200)) + b"\r\n")
         assert int(connection.recv(4096).split()[1]) == 431
 
 
 def test_a_body_larger_than_allowed_is_refused_before_it_is_read(gateway: Gateway) -> None:
     with socket.create_connection((gateway.host, gateway.port), timeout=20) as connection:
-        connection.sendall(f"POST {RANK} HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 40}\r\n\r\n".encode())
+        connection.sendall(f"{HEAD}content-length: {1 << 40}\r\n\r\n".encode())
         connection.sendall(b"x" * 1024)
         connection.settimeout(20)
         sent = 1024
@@ -224,7 +225,7 @@ def test_slow_bodies_keep_nobody_waiting(gateway: Gateway) -> None:
 
     try:
         for connection in slow:
-            connection.sendall(f"POST {RANK} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n".encode())
+            connection.sendall(f"{HEAD}content-length: 100000\r\n\r\n".encode())
         thread = threading.Thread(target=trickle)
         thread.start()
         begun = time.monotonic()

@@ -1,0 +1,106 @@
+"""What `endcap serve` lets whom do: this machine's user, a page that he looks at, and who comes from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from endcap.store import open_store
+from endcap_serving.supervisor import serving
+from tests.access.given import client, policy
+
+from .conftest import Shop
+from .pod import wait_for
+from .test_supervisor import desire
+
+PREDICT = "/v1/models/{name}:predict"
+EXPLAIN = {"instances": [{"items": [], "k": 1, "explain": True}]}
+ATTACKER = "https://attacker.example"
+
+
+def listens(text: str, root: str) -> int:
+    """The port of the process whose command line has both."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_text().split("\0")
+        except OSError:
+            continue
+        if text in words and any(root in word for word in words):
+            return int(words[words.index("--port") + 1])
+    raise AssertionError(f"no process of {text}")
+
+
+def said(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json().get("code", "")
+
+
+def test_the_user_may_do_everything_and_a_page_nothing(shop: Shop) -> None:
+    desire(shop, "3", name="laptop")
+    event = {"id": "e1", "session": "s", "item": shop.ids[0], "type": "view"}
+    root = shop.store.root.removeprefix("file://")
+    with serving(open_store(shop.store.root), "laptop", listener=lambda event: None) as address:
+        predict, events = address + PREDICT.format(name="laptop"), f"{address}/v1/events"
+        assert httpx.post(predict, json=EXPLAIN).json()["predictions"][0]["removed"] == []
+        assert said(httpx.post(events, json=event)) == (200, "")
+        direct = f"http://127.0.0.1:{listens('endcap_serving.intake', root)}/v1/events"
+        predictor = f"http://127.0.0.1:{listens('endcap_serving.predictor', root)}" + PREDICT.format(name="laptop")
+        # What a browser lets a page send without asking, and what a name that is turned to 127.0.0.1 adds to that.
+        unasked = {"content": json.dumps(event), "headers": {"content-type": "text/plain"}}
+        for url in (events, direct):
+            assert httpx.post(url, **unasked).status_code == 415  # type: ignore[arg-type]
+            assert httpx.post(url, json=event, headers={"origin": ATTACKER}).status_code == 403
+            assert httpx.options(url, headers={"origin": ATTACKER}).headers.get("access-control-allow-origin") is None
+        for url in (events, predict):
+            assert said(httpx.post(url, json=event, headers={"host": "attacker.example"}))[1] == "gateway.host-refused"
+        forged = {"origin": ATTACKER, "x-endcap-scope": "explain,owned"}
+        assert said(httpx.post(predictor, json=EXPLAIN, headers=forged)) == (403, "predictor.explain-forbidden")
+        assert said(httpx.post(predict, json=EXPLAIN, headers=forged)) == (403, "gateway.origin-refused")
+
+
+def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_gets_more(
+    shop: Shop, tmp_path: Path
+) -> None:
+    desire(shop, "3", name="beyond")
+    file = tmp_path / "access.yaml"
+
+    def write(*keys: str, **more: Any) -> None:
+        scopes = ("rank", "explain", "events")
+        document = policy(clients=[client("web", *keys, scopes=scopes)], **more).model_dump(exclude_none=True)
+        (tmp_path / "draft").write_text(json.dumps(document))
+        (tmp_path / "draft").replace(file)
+
+    def asked(address: str, key: str = "") -> tuple[int, str]:
+        shown = {"x-endcap-key": key} if key else {}
+        return said(httpx.post(address + PREDICT.format(name="beyond"), json=EXPLAIN, headers=shown))
+
+    with serving(open_store(shop.store.root), "beyond", host="0.0.0.0", listener=lambda event: None) as address:
+        assert asked(address, "any") == (403, "predictor.explain-forbidden")
+        assert said(httpx.post(f"{address}/v1/events", json={})) == (403, "gateway.scope-missing")
+    write("first-key", anonymous=["rank"])
+    command = [sys.executable, "-c", "from endcap.cli.main import main; main()", "serve", "beyond", "--port", "0"]
+    command += ["--host", "0.0.0.0", "--json", "--store", shop.store.root, "--access", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        try:
+            assert process.stdout is not None
+            address = next(
+                event["address"] for line in process.stdout if (event := json.loads(line))["event"] == "served"
+            )
+            assert asked(address) == (403, "predictor.explain-forbidden")
+            assert asked(address, "first-key") == (200, "")
+            write("next-key")
+            wait_for(lambda: asked(address, "next-key") == (200, ""), "the next key is taken")
+            assert asked(address, "first-key") == (401, "gateway.credential-invalid")
+            file.write_text("anonymous: [all]")
+            told = next(
+                event for line in process.stdout if (event := json.loads(line))["event"] == "access-not-followed"
+            )
+            assert told["error"]["code"] == "access.policy-invalid"
+            assert asked(address, "next-key") == (200, "")
+        finally:
+            process.terminate()
