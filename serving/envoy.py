@@ -28,6 +28,7 @@ from typing import get_args
 from endcap.errors import UserError
 
 from . import bootstrap, envoy_tracing, wire
+from .access.settings import add_options, options_of
 from .admin import Admin, default_socket, make_private
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
@@ -74,6 +75,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     hops = "proxies in front whose x-forwarded-for is believed"
     parser.add_argument("--trusted-hops", type=int, default=0, help=hops)
+    add_options(parser)
     parser.add_argument("--print", action="store_true", help="print Envoy's configuration and end")
     return parser.parse_args(words)
 
@@ -106,6 +108,7 @@ def beside(given: argparse.Namespace) -> XdsProcess:
     options = [f"{name}={value}" for name, value in words.items() if value]
     options += ["--intake-tls"] if given.intake_tls else []
     options += ["--upstream-tls"] if given.upstream_tls else []
+    options += options_of(given)
     return XdsProcess([*options, f"--secrets={given.secrets}"], given.xds_port, given.xds_memory)
 
 

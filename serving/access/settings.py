@@ -108,6 +108,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=rate_of, metavar="N:BURST", help="requests a second of each client, and how many at once")
 
 
+def options_of(given: argparse.Namespace) -> list[str]:
+    """What `add_options` has read, as words for another program that takes them."""
+    words = [f"--access={given.access}"] if given.access else []
+    words += [f"--allow-origin={origin}" for origin in given.allow_origin]
+    words += [f"--host-name={host}" for host in given.host_name]
+    return [*words, *([f"--rate={given.rate.perSecond}:{given.rate.burst}"] if given.rate else [])]
+
+
+
 def origin_of(text: str) -> str:
     if not _ORIGIN.fullmatch(text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: an origin such as https://shop.example.com")

@@ -38,6 +38,14 @@ EVERYTHING: Json = {
         "extraEnv": [{"name": "A", "value": "b"}],
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "ranking"},
+        "access": {
+            "secretName": "endcap-access",
+            "allowedOrigins": ["https://shop.example.com"],
+            "hosts": ["ranking.example.com"],
+            "trustedHops": 1,
+            "rate": {"requestsPerSecond": 50, "burst": 80},
+        },
+        "intake": {"enabled": True},
     },
     "online": {"secretName": "online"},
     "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake", "ownedTypes": ["rent", "buy"]},
@@ -151,6 +159,7 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     from mlflow.cli import server
 
     from endcap_serving import envoy, xds
+    from endcap_serving.access.settings import options_of
 
     objects = render({"gateway": {"drainSeconds": 12, "concurrency": 3}})
     pod = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
@@ -170,6 +179,21 @@ def test_each_program_knows_its_arguments(render: Render) -> None:
     pods = everything.one("Service", "endcap-intake-pods")
     assert intake.host == f"{pods['metadata']['name']}.{pods['metadata']['namespace']}.svc"
     assert intake.port in [port["port"] for port in pods["spec"]["ports"]]
+    # As the container hands it to the xDS service beside Envoy.
+    (container,) = pod["containers"]
+    everything_given = envoy.arguments(container["args"])
+    passed = xds.arguments(["--namespace=shop", *options_of(everything_given)])
+    assert (passed.allow_origin, passed.host_name) == (["https://shop.example.com"], ["ranking.example.com"])
+    assert (passed.rate.perSecond, passed.rate.burst) == (50, 80)
+    assert everything_given.trusted_hops == 1
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "access"]
+    assert str(passed.access) == f"{mount['mountPath']}/access.yaml"
+    assert "subPath" not in mount, "which would not follow a change"
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "access"]
+    assert volume["secret"]["secretName"] == "endcap-access"
+    assert "optional" not in volume["secret"], "a pod without its policy does not start"
+    assert (routing.access, routing.allow_origin, routing.host_name, routing.rate) == (None, [], [], None)
+    assert options_of(routing) == []
 
     mlflow = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]
     given = server.make_context("server", list(mlflow["args"])).params
@@ -212,6 +236,27 @@ def test_the_defaults_fit_a_node_of_two_cores(render: Render) -> None:
     requests.append({"cpu": 0.1, "memory": 64 * 2**20})
     assert sum(one["cpu"] for one in requests) <= 2 - 0.4
     assert sum(one["memory"] for one in requests) <= 4 * 2**30
+
+
+def test_the_intakes_paths_at_the_gateway_and_the_gateways_word_are_switches(render: Render) -> None:
+    from endcap_serving import envoy
+
+    intake = {"enabled": True, "out": "s3://endcap/intake"}
+    closed = render({"intake": intake})
+    pod = closed.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
+    assert envoy.arguments(pod["containers"][0]["args"]).intake is None
+    out = json.dumps(closed.one("NetworkPolicy", "endcap-gateway")["spec"]["egress"])
+    assert '"app.kubernetes.io/component": "intake"' not in out
+    believing = render({"serving": {"scopeFrom": "gateway"}}).one("ServingRuntime", "endcap")["spec"]["containers"][0]
+    assert believing["env"] == [{"name": "ENDCAP_SCOPE_FROM", "value": "gateway"}]
+    wrong: list[Json] = [
+        {"gateway": {"intake": {"enabled": True}}},
+        {"gateway": {"enabled": False}, "serving": {"scopeFrom": "gateway"}},
+        {"gateway": {"access": {"allowedOrigins": ["shop.example.com"]}}},
+    ]
+    for values in wrong:
+        with pytest.raises(Refused):
+            render(values)
 
 
 def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Render) -> None:
@@ -425,7 +470,7 @@ def test_the_notes_say_the_next_commands(notes: Callable[..., str]) -> None:
         "the HTTPRoute endcap-gateway",
         "leaves the InferenceServices in",
         "kubectl -n endcap rollout status statefulset/endcap-intake",
-        "curl http://localhost:8090/v1/events -d",
+        "curl http://localhost:8090/v1/events -H 'content-type: application/json' -d",
         "delete persistentvolumeclaim -l app.kubernetes.io/component=intake,app.kubernetes.io/instance=endcap",
     ):
         assert piece in other

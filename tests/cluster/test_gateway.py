@@ -7,6 +7,8 @@ answers is asserted in tests/serving/test_xds.py.
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +23,7 @@ from endcap.deploy import Deployment, ShadowTarget
 from endcap.deploy.kubernetes import carry_out, preview
 from endcap.deploy.ownership import remove
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
+from tests.access.given import client
 from tests.cluster.given import Cluster, eventually
 from tests.cluster.inference_services import KNATIVE_CRDS, STANDARD_CRDS
 from tests.cluster.test_deployer import BOTH, SMALL, prepare, started
@@ -173,6 +176,42 @@ def test_an_api_server_that_is_killed_changes_no_share(cluster: Cluster, namespa
     finally:
         cluster.restart_api_server()
     eventually(lambda: gate.shares(NAME) == {canary: 0.1, stable: 0.9})
+
+
+def test_keys_of_a_secret_hold_and_change(cluster: Cluster, namespace: str, gate: Gateway) -> None:
+    """What the kubelet would mount is written here from the Secret as the API server has it; the rest is real."""
+    cluster.needs(*STANDARD_CRDS)
+    folder = gate.folder / "access"
+    folder.mkdir()
+    gate.xds_options = ["--access", str(folder / "access.yaml")]
+
+    def hand_over(*keys: str) -> None:
+        text = json.dumps({"clients": [client("web", *keys)]})
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "endcap-access"}}
+        cluster.apply({**secret, "stringData": {"access.yaml": text}}, namespace=namespace)
+        data = cluster.get("secret", "endcap-access", namespace)["data"]["access.yaml"]
+        (folder / "draft").write_bytes(base64.b64decode(data))
+        (folder / "draft").replace(folder / "access.yaml")
+
+    def answered(key: str) -> str:
+        headers = {"x-endcap-key": key} if key else {}
+        answer = gate.client.post(f"/v1/models/{NAME}:predict", json={}, headers=headers)
+        return str(answer.json()["code"])
+
+    cluster.apply(standard(), namespace=namespace)
+    hand_over("first-key")
+    gate.start()
+    eventually(lambda: gate.shares(NAME) == {f"shoes-predictor.{namespace}.svc": 1.0})
+    # Nobody is at the name of the Service here: who is let through gets as far as that.
+    through = {"gateway.unanswered", "gateway.timeout", "gateway.no-predictor"}
+    assert [answered(""), answered("next-key")] == ["gateway.credential-missing", "gateway.credential-invalid"]
+    assert answered("first-key") in through
+    hand_over("next-key")
+    eventually(lambda: answered("first-key") == "gateway.credential-invalid")
+    assert answered("next-key") in through
+    log = (gate.folder / "xds.log").read_text()
+    assert "first-key" not in log
+    assert "next-key" not in log
 
 
 @pytest.mark.parametrize(("mode", "crds"), BOTH, ids=["Standard", "Knative"])

@@ -55,8 +55,14 @@
 {{- if and .enabled .httpRoute.enabled (not .httpRoute.parentRefs) }}
 {{- fail "gateway.httpRoute.parentRefs: found nothing, and gateway.httpRoute.enabled is true; allowed: at least one Gateway, such as [{name: public, namespace: gateways}]" }}
 {{- end }}
+{{- if and .enabled .intake.enabled (not $.Values.intake.enabled) }}
+{{- fail "gateway.intake.enabled: found true, and intake.enabled is false; allowed: with an intake" }}
+{{- end }}
 {{- if and .enabled .ingress.enabled (not .ingress.hosts) }}
 {{- fail "gateway.ingress.hosts: found nothing, and gateway.ingress.enabled is true; allowed: at least one host name, such as [ranking.example.com]" }}
 {{- end }}
+{{- end }}
+{{- if and (eq .Values.serving.scopeFrom "gateway") (not .Values.gateway.enabled) }}
+{{- fail "serving.scopeFrom: found gateway, and gateway.enabled is false; allowed: nobody, because then nobody says what callers may see" }}
 {{- end }}
 {{- end }}
