@@ -13,6 +13,8 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +25,7 @@ from endcap.causes import page_title, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, RequestError, TransientError, UserError
 
 SHOPPER, REQUEST_ID = "x-endcap-shopper", "x-request-id"
+_KEY = "x-endcap-key"
 _PASSING = (429, 502, 503, 504)
 _PAGES = (200, 401, 403)
 """Statuses of a login page. Others, such as a proxy's 404, say more than their page."""
@@ -167,9 +170,7 @@ class _Tries:
         longest = next(self._waits, None)
         if longest is not None:
             # Full jitter: Brooker, "Exponential backoff and jitter", AWS Architecture Blog, 2015.
-            wait = random.uniform(0, longest)  # noqa: S311
-            asked = "" if response is None else response.headers.get("retry-after", "")
-            wait = max(wait, float(asked)) if asked.isdigit() else wait
+            wait = random.uniform(0, longest) + _asked_to_wait(response)  # noqa: S311
             if wait < self.left:
                 return wait
         if response is not None:
@@ -182,6 +183,22 @@ class _Tries:
             seconds=self._timeout,
             reason=why,
         )
+
+
+def _asked_to_wait(response: httpx.Response | None) -> float:
+    """Seconds that an answer asks to be left alone for, by a number or a time; 0 where it does not."""
+    asked = "" if response is None else response.headers.get("retry-after", "")
+    if asked.isdigit():
+        return float(asked)
+    try:
+        return max((parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _shown(key: str, token: str) -> dict[str, str]:
+    """Headers by which a caller proves who it is."""
+    return {**({_KEY: key} if key else {}), **({"authorization": f"Bearer {token}"} if token else {})}
 
 
 def _rankings(response: httpx.Response) -> list[Ranking]:
@@ -259,7 +276,10 @@ class Client:
     timeout
         Seconds that a call may take in all, further tries included.
     retries
-        How many further tries there may be.
+        How many further tries there may be. One waits for as long as an answer with Retry-After says, such as the 429
+        of a gateway that limits its clients; where that is longer than the call's time, the error comes at once.
+    key, token
+        What the gateway knows this caller by: a key, or a token of an issuer. Left out: the caller is anonymous.
 
     Raises
     ------
@@ -282,9 +302,11 @@ class Client:
     (3, 'stable')
     """
 
-    def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
+    def __init__(
+        self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2, key: str = "", token: str = ""
+    ) -> None:
         self._plan = _Plan(url, recommender, timeout, retries)
-        self._http = httpx.Client()
+        self._http = httpx.Client(headers=_shown(key, token))
 
     def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
         """One ranking. instance: a request's keys, such as items, customer, candidates, k, filter, surface.
@@ -349,9 +371,11 @@ class AsyncClient:
     'stable'
     """
 
-    def __init__(self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2) -> None:
+    def __init__(
+        self, url: str, recommender: str, *, timeout: float = 1.0, retries: int = 2, key: str = "", token: str = ""
+    ) -> None:
         self._plan = _Plan(url, recommender, timeout, retries)
-        self._http = httpx.AsyncClient()
+        self._http = httpx.AsyncClient(headers=_shown(key, token))
 
     async def rank(self, *, shopper: str | None = None, request_id: str | None = None, **instance: Any) -> Ranking:
         """See `Client.rank`."""

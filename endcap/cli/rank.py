@@ -25,6 +25,7 @@ from endcap.cli.request import request_options
 from endcap.cli.stores import existing_store
 from endcap.errors import EndcapError
 from endcap.reasons import REASONS
+from endcap.secrets import variable
 from endcap.store import Store
 
 PATIENCE = 10.0
@@ -53,7 +54,11 @@ class _Shown:
     shell_complete=complete_version,
     help="Of this registered version [default: the deployed one that most shoppers meet].",
 )
-@click.option("--url", metavar="URL", help="Ask this gateway, such as http://localhost:8080, instead of ranking here.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Ask this gateway, such as http://localhost:8080, instead of ranking here; a key comes by ENDCAP_KEY.",
+)
 @place_env_option
 @store_option
 @registry_option
@@ -101,7 +106,7 @@ def command(
 def _of_gateway(url: str, recommender: str, instance: Mapping[str, Any], store_url: str) -> _Shown:
     from endcap.client import Client
 
-    with Client(url, recommender, timeout=PATIENCE) as client:
+    with Client(url, recommender, timeout=PATIENCE, key=variable("ENDCAP_KEY")) as client:
         ranking = client.rank(shopper=instance.get("customer"), **instance)
     who = f"version {ranking.model_version}, {ranking.variant} of {url}"
     away = [f"ranked without {', '.join(ranking.degraded)}"] if ranking.degraded else []

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,23 @@ def test_a_server_that_asks_for_more_time_than_there_is_ends_the_call(shop: Shop
     assert busy.value.code == "predictor.overloaded"
     assert time.monotonic() - begun < 1
     assert len(shop.asked) == 1
+
+
+@both
+def test_a_limited_client_waits_as_long_as_it_is_asked_to_and_shows_its_key(shop: Shop, ask: Ask) -> None:
+    limited = {"error": "too many", "code": "gateway.rate-limited"}
+    for asked in (lambda: "1", lambda: formatdate(time.time() + 2, usegmt=True)):
+        shop.asked.clear()
+        shop.answers = [(429, limited, {"retry-after": asked()}), (200, {"predictions": [RANKED]}, {})]
+        begun = time.monotonic()
+        ask(shop, timeout=8.0, key="web-key")
+        assert 0.8 < time.monotonic() - begun < 5
+        assert [headers["x-endcap-key"] for _, headers, _ in shop.asked] == ["web-key", "web-key"]
+    shop.answers = [(429, limited, {"retry-after": "60"})]
+    with pytest.raises(TransientError) as refusal:
+        ask(shop, timeout=5.0, token="a.b.c")
+    assert (refusal.value.code, refusal.value.fields["status"]) == ("gateway.rate-limited", 429)
+    assert shop.asked[-1][1]["authorization"] == "Bearer a.b.c"
 
 
 @both
