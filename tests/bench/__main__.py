@@ -3,7 +3,8 @@
 Each module of this folder has a `measure()` that returns a list of results; they go to build/bench/<name>.json and into
 a table. A result: name, value, unit, floor (or None), lower_is_better, how.
 
-``python -m tests.bench ingest --against PATH`` compares with the checkout of another commit instead: see `_pairs`.
+``python -m tests.bench ingest --against PATH`` compares with the checkout of another commit instead: see `_pairs`, and
+`access` for what access costs a request.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def main(names: list[str], against: Path | None = None) -> int:
     if unknown:
         print(f"no measurement {', '.join(sorted(unknown))}; there are: {', '.join(there)}", file=sys.stderr)
         return 2
-    if against is not None and names != ["ingest"]:
-        print("--against compares ingest alone: python -m tests.bench ingest --against PATH", file=sys.stderr)
+    if against is not None and names not in (["ingest"], ["access"]):
+        print("--against compares ingest or access: python -m tests.bench ingest --against PATH", file=sys.stderr)
         return 2
     FOLDER.mkdir(parents=True, exist_ok=True)
     missed = 0
@@ -38,7 +39,8 @@ def main(names: list[str], against: Path | None = None) -> int:
         if against is None:
             results = importlib.import_module(f"tests.bench.{name}").measure()
         else:
-            results = importlib.import_module("tests.bench._pairs").compare(against)
+            module = "_pairs" if names == ["ingest"] else name
+            results = importlib.import_module(f"tests.bench.{module}").compare(against)
         (FOLDER / f"{name}{'' if against is None else '_pairs'}.json").write_text(json.dumps(results, indent=1) + "\n")
         for result in results:
             floor, value = result["floor"], result["value"]
