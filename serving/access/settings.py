@@ -116,7 +116,6 @@ def options_of(given: argparse.Namespace) -> list[str]:
     return [*words, *([f"--rate={given.rate.perSecond}:{given.rate.burst}"] if given.rate else [])]
 
 
-
 def origin_of(text: str) -> str:
     if not _ORIGIN.fullmatch(text):
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: an origin such as https://shop.example.com")

@@ -28,6 +28,7 @@ EVERYWHERE: Json = {
         "certManager": {"issuer": {"name": "internal"}, "gatewayNames": ["ranking.example.com"]},
     },
     "intake": {"enabled": True, "shop": "shop", "out": "s3://endcap/intake"},
+    "gateway": {"intake": {"enabled": True}},
     "online": {"secretName": "online", "certificatesSecretName": "online-certificates"},
     "mlflow": {"login": {"secretName": "mlflow-users"}},
 }

@@ -95,7 +95,8 @@ def wire(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]
         config = api.kubeconfig(folder / "kubeconfig")
         gate = Gateway(folder, config, "shop", stack, names.port)
         intake_port = words[words.index("--tls-port") + 1]
-        gate.options = ["--intake", f"{INTAKE}:{intake_port}", "--intake-tls"]
+        (access := gate.folder / "access.yaml").write_text("anonymous: [rank, events]")
+        gate.options = ["--intake", f"{INTAKE}:{intake_port}", "--intake-tls", "--access", str(access)]
         api.put(service())
         own = str(mounted["gateway"].folder)
         gate.begin(tls=own, client_ca=own, upstream_tls=own, secrets=str(folder / "sds"))
