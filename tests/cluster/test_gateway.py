@@ -183,7 +183,7 @@ def test_keys_of_a_secret_hold_and_change(cluster: Cluster, namespace: str, gate
     cluster.needs(*STANDARD_CRDS)
     folder = gate.folder / "access"
     folder.mkdir()
-    gate.xds_options = ["--access", str(folder / "access.yaml")]
+    gate.options = ["--access", str(folder / "access.yaml")]
 
     def hand_over(*keys: str) -> None:
         text = json.dumps({"clients": [client("web", *keys)]})
@@ -209,7 +209,7 @@ def test_keys_of_a_secret_hold_and_change(cluster: Cluster, namespace: str, gate
     hand_over("next-key")
     eventually(lambda: answered("first-key") == "gateway.credential-invalid")
     assert answered("next-key") in through
-    log = (gate.folder / "xds.log").read_text()
+    log = (gate.folder / "gateway.log").read_text()
     assert "first-key" not in log
     assert "next-key" not in log
 

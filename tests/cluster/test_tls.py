@@ -1,6 +1,6 @@
-"""TLS from a shop's client to a predictor, by the chart's values and a spec, on a real API server with the real KServe.
+"""TLS and keys from a shop's client to a predictor, by the chart and a spec, on a real API server with the real KServe.
 
-KWOK's nodes run no containers, so the gateway's two and the predictor's are run here, each with the command line, the
+KWOK's nodes run no containers, so the gateway's and the predictor's are run here, each with the command line, the
 variables and the Secrets of its pod. cert-manager itself is not run: what the chart gives it is held against its CRD.
 """
 
@@ -24,6 +24,7 @@ from endcap.deploy.ownership import remove
 from endcap.deploy.variants import read_variants
 from endcap.spec import Recommender
 from endcap_serving.predictors import free_port
+from tests.access.given import client
 from tests.cluster import pods
 from tests.cluster.build import module_folder
 from tests.cluster.certificates import Authority, Pair
@@ -40,7 +41,10 @@ CHART = str(Path(__file__).parents[2] / "charts" / "endcap")
 VALUES = [
     "--set=mlflow.enabled=false,kfp.enabled=false,serving.createNamespace=false,tests.enabled=false",
     "--set=tls.gateway=mtls,tls.predictors=mtls",
+    "--set=gateway.access.secretName=endcap-access,serving.scopeFrom=gateway",
 ]
+KEYS = {"web": "a key of the shop's pages", "support": "a key of the shop's support"}
+SCOPES = {"web": ("rank",), "support": ("rank", "explain")}
 HOST = "127.0.9.1"
 """The predictor's, in the place of a pod's address."""
 SMALL = {"mode": "Standard", "cpu": "50m", "memory": "64Mi"}
@@ -68,7 +72,7 @@ def release(cluster: Cluster, object_store: ObjectStore, tmp_path_factory: pytes
         made = Release(namespace, serving, authority)
         gateway = authority.issue("gateway", "gateway", hosts=(made.gateway, "localhost"))
         predictors = authority.issue("predictors", "predictors", hosts=(f"*.{serving}.svc",))
-        cluster.apply(secret("endcap-gateway-tls", gateway, authority), namespace=namespace)
+        cluster.apply(secret("endcap-gateway-tls", gateway, authority), access(), namespace=namespace)
         store = {"metadata": {"name": "endcap-store"}, "stringData": object_store.environment()}
         store |= {"apiVersion": "v1", "kind": "Secret"}
         cluster.apply(store, secret("endcap-predictors-tls", predictors, authority), namespace=serving)
@@ -89,6 +93,13 @@ def secret(name: str, pair: Pair, authority: Authority) -> Json:
     }
 
 
+def access() -> Json:
+    """The access policy, as whoever installs the chart hands it over."""
+    policy = {"clients": [client(name, key, scopes=SCOPES[name]) for name, key in KEYS.items()]}
+    metadata, kept = {"name": "endcap-access"}, {"access.yaml": json.dumps(policy)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": kept}
+
+
 def recommender(**kubernetes: Any) -> Recommender:
     return Recommender.model_validate(
         {
@@ -106,11 +117,11 @@ def test_a_ranking_by_mtls_from_the_client_to_the_predictor(
     cluster: Cluster, release: Release, shop: Any, tmp_path: Path
 ) -> None:
     plain, secure = recommender(), recommender(tls={"clients": [release.gateway]})
-    client, wanted = connect(str(cluster.kubeconfig)), state("1")
+    api, wanted = connect(str(cluster.kubeconfig)), state("1")
     with ExitStack() as stack:
-        stack.callback(remove, "shoes", client, release.serving)
+        stack.callback(remove, "shoes", api, release.serving)
         for spec in (plain, secure):
-            carry_out(spec, lambda: wanted, client, release.serving)
+            carry_out(spec, lambda: wanted, api, release.serving)
         service = cluster.get("inferenceservice", "shoes", release.serving)
         variants = read_variants(service)
         assert variants is not None
@@ -142,8 +153,13 @@ def test_a_ranking_by_mtls_from_the_client_to_the_predictor(
         pair = release.authority.issue("shop", "shop")
         context.load_cert_chain(pair.certificate, pair.key)
         with httpx.Client(base_url=f"https://localhost:{port}", verify=context) as shopper:
-            answer = eventually(lambda: ranking(shopper), 60)
-        assert answer["predictions"][0]["items"]
+            answer = eventually(lambda: ranking(shopper, "web"), 60)
+            assert answer["predictions"][0]["items"]
+            assert status(shopper) == 401
+            assert status(shopper, "web", explain=True) == 403
+            explained = ranking(shopper, "support", explain=True)
+        assert explained is not None
+        assert "removed" in explained["predictions"][0]
         with pytest.raises(httpx.TransportError):
             httpx.get(f"https://{HOST}:{address.port}/v2/health/ready", verify=False)
 
@@ -180,33 +196,18 @@ def process(
 
 
 def start_gateway(cluster: Cluster, release: Release, folder: Path, dns: int, stack: ExitStack) -> int:
-    """The two containers of the gateway's pod; the port of its listener."""
+    """The container of the gateway's pod; the port of its listener."""
     pod = cluster.get("deployment", "endcap-gateway", release.namespace)["spec"]["template"]["spec"]
-    xds_port, port = free_port(), free_port()
-    place = ["--secrets", str(folder / "sds")]
-    here = ["--host", "127.0.0.1", "--port", str(xds_port), "--state", str(folder / "xds.json"), *place]
-    config = {"KUBECONFIG": str(cluster.kubeconfig)}
-    own = process(cluster, release.namespace, pod, pod["initContainers"][0], folder, here, given=config)
-    stack.enter_context(running(own, folder / "xds.log"))
-    here = [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--xds-port",
-        str(xds_port),
-        "--admin",
-        str(folder / "admin.sock"),
-    ]
-    here += ["--metrics-port", str(free_port()), "--drain-wait", "0", *place, "--dns-port", str(dns)]
-    envoy = {**pod["containers"][0], "command": ["python", "-m", "tests.serving.envoy_on_loopback"]}
-    root = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    stack.enter_context(
-        running(
-            process(cluster, release.namespace, pod, envoy, folder, here, given=root),
-            folder / "envoy.log",
-        )
-    )
+    (container,) = pod["containers"]
+    port = free_port()
+    here = ["--host", "127.0.0.1", "--port", str(port), "--xds-port", str(free_port())]
+    here += ["--metrics-port", str(free_port()), "--drain-wait", "0", "--dns-port", str(dns)]
+    files = {"--state": "xds.json", "--admin": "admin.sock", "--secrets": "sds"}
+    here += [word for name, file in files.items() for word in (name, str(folder / file))]
+    envoy = {**container, "command": ["python", "-m", "tests.serving.envoy_on_loopback"]}
+    given = {"PYTHONPATH": str(Path(__file__).parents[2]), "KUBECONFIG": str(cluster.kubeconfig)}
+    words = process(cluster, release.namespace, pod, envoy, folder, here, given=given)
+    stack.enter_context(running(words, folder / "envoy.log"))
     return port
 
 
@@ -217,9 +218,20 @@ def answers(address: str) -> bool:
         return False
 
 
-def ranking(client: httpx.Client) -> Json | None:
+def ask(client: httpx.Client, name: str, **asked: Any) -> httpx.Response:
+    headers = {"x-endcap-key": KEYS[name]} if name else {}
+    return client.post(
+        "/v1/models/shoes:predict", json={"instances": [{"items": [], "k": 3, **asked}]}, headers=headers
+    )
+
+
+def status(client: httpx.Client, name: str = "", **asked: Any) -> int:
+    return ask(client, name, **asked).status_code
+
+
+def ranking(client: httpx.Client, name: str, **asked: Any) -> Json | None:
     try:
-        answer = client.post("/v1/models/shoes:predict", json={"instances": [{"items": [], "k": 3}]})
+        answer = ask(client, name, **asked)
     except httpx.TransportError:
         return None
     return dict(answer.json()) if answer.status_code == 200 else None
