@@ -9,6 +9,7 @@ variant are `fallback`, which no experiment counts.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import threading
@@ -25,10 +26,13 @@ from endcap.reasons import NO_PREDICTOR
 from endcap.spec.recommender import Serving
 
 from .bodies import InferenceRequest, Tensor, read_json, v1_answer, v1_instances, v2_answer, v2_body, v2_instances
+from .heads import BoundedHeads
+from .limits import Limits
 from .names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
 from .refused import RefusedError, error_body, passed_on
 from .request_ids import read_request_id
 
+_LIMITS = Limits()
 _V1 = re.compile(r"/v1/models/([^/:]+):predict")
 _V2 = re.compile(r"/v2/models/([^/]+)/infer")
 _BINARY = "inference-header-content-length"
@@ -51,8 +55,10 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
             status, headers, body = _refused(not_local())
         else:
             given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            body = await _read(receive)
-            status, headers, body = answer(scope["path"], given, body, lists(), scope["method"])
+            try:
+                status, headers, body = answer(scope["path"], given, await _read(receive), lists(), scope["method"])
+            except RefusedError as error:
+                status, headers, body = _refused(error)
         told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
         start = {"type": "http.response.start", "status": status, "headers": _encoded(told)}
         await send(start)
@@ -133,6 +139,7 @@ class Server:
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             cast(Any, application(self._lists)),
+            http=BoundedHeads,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -224,9 +231,29 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 async def _read(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
+    """The body. Raises RefusedError where it is larger, or comes later, than Envoy would let through."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_LIMITS.request_within):
+            while True:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > _LIMITS.body:
+                    raise RefusedError(
+                        413,
+                        f"the body: found more than {_LIMITS.body:,} bytes; allowed: at most so many; send several",
+                        code="gateway.body-too-large",
+                        headers={"connection": "close"},
+                        most=_LIMITS.body,
+                    )
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise RefusedError(
+            408,
+            f"the body has not come within {_LIMITS.request_within:g} s; send it without a pause",
+            code="gateway.request-late",
+            headers={"connection": "close"},
+        ) from None

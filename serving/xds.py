@@ -28,6 +28,7 @@ from .access.policy import RANKINGS
 from .access.settings import Settings, add_options
 from .announcer import Announcer, Splits
 from .gateway import Json, Split, Terms, Upstream
+from .heads import BoundedHeads
 from .json_log import CANNOT_RUN, error_fields, log_json_lines
 from .last_state import LastState
 from .refused import RefusedError, error_document
@@ -227,6 +228,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # Connections outlive the gap between two questions; a line a question would say nothing.
     uvicorn.run(
         application(service, watcher.is_alive),
+        http=BoundedHeads,
         host="127.0.0.1",
         port=given.port,
         log_config=None,

@@ -19,6 +19,7 @@ import uvloop
 from kserve.model_server import app
 
 from ..beside import Beside
+from ..heads import BoundedHeads
 from ..tls import ServerTls
 from ..tracing import from_environment
 from .admission import watch_loop
@@ -29,7 +30,6 @@ from .kserve_errors import EXPECTED, answer_in_one_shape
 from .lane import Lane
 from .metrics import Metrics
 from .model import Plane, RankingModel
-from .protocol import BoundedHeads
 from .warm import warm_up
 
 SWITCH = 0.001

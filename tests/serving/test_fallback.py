@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,14 +18,16 @@ from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
-from endcap_serving import fallback
+from endcap_serving import fallback, heads
 from endcap_serving.bodies import v2_body
 from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
+from endcap_serving.limits import Limits
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
 
 from .backends import Backend
+from .pod import wait_for
 
 PREDICT, INFER = "/v1/models/shoes:predict", "/v2/models/shoes/infer"
 LISTED = Terms(timeout=0.6, k=2, popular=("p1", "p2", "p3", "p4"))
@@ -322,3 +325,32 @@ def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: st
     assert (status, told["code"]) == (400, code)
     assert fields.items() <= told.get("fields", {}).items()
     assert told["error"]
+
+
+def test_the_list_server_waits_for_nobody_and_keeps_no_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "HEAD_PATIENCE", 0.3)
+    monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_within=0.3))
+    lists = fallback.Server(lambda: {"shoes": LISTED})
+    head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n".encode()
+
+    def heard(sent: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", lists.port), timeout=5) as connection:
+            connection.sendall(sent)
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+
+    try:
+        wait_for(lambda: answers(lists.port), "the list server listens")
+        assert heard(head % 2) == b"", "a head that never ends"
+        late, large = heard(head % 10 + b"\r\n{"), heard(head % 2000 + b"\r\n" + b"x" * 2000)
+        assert (late.split()[1], large.split()[1]) == (b"408", b"413")
+        assert b"gateway.request-late" in late
+        assert b"gateway.body-too-large" in large
+    finally:
+        lists.close()
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/").status_code == 503
+    except httpx.TransportError:
+        return False
