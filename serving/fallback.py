@@ -142,6 +142,8 @@ class Server:
             http=BoundedHeads,
             log_config=None,
             access_log=False,
+            # What is no HTTP would be a line on the terminal of whoever serves.
+            log_level="error",
             lifespan="off",
             loop="asyncio",
             timeout_keep_alive=75,

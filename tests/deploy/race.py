@@ -171,7 +171,7 @@ def _make(change: Change, store: Store, registry: str) -> Deployment | None:
         return deploy(RECOMMENDER, change.version, store, registry)
     if change.kind == "withdraw":
         return withdraw(name, change.version, store)
-    shadow = Target(version=change.version, package=f"packages/raced/{change.version}")
+    shadow = Target(version=change.version, package=f"packages/raced/{change.version}") if change.version else None
     return set_shadow(name, shadow if change.kind == "shadow" else None, change.share, store)
 
 

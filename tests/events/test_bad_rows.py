@@ -60,12 +60,12 @@ def test_a_bad_row_is_kept_with_its_line_and_reason(tmp_path: Path, store: Store
 
 def test_lines_are_those_of_the_file(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        '"s\n1",c,two lines,2024-03-01,view',  # lines 2 and 3
+        '"s\n1",c,two lines,2024-03-01,view',  # lines 2 and 3: an id holds no line's end
         "",
         "only,three,columns",  # 5
         's,c,"5"" nails\r\n\r\n",never,view',  # 6 to 8
         "s,c,,2024-03-01,view",  # 9
-        's,c,"quoted ""\n""",2024-03-01,view',  # 10 and 11
+        's,c,"quoted ""\n""",2024-03-01,view',  # 10 and 11: neither does this one
         "s,c,i,never,view",  # 12
         's,c,5 inch ",2024-03-01,view',  # 13
         ",,,,",
@@ -79,8 +79,8 @@ def test_lines_are_those_of_the_file(tmp_path: Path, store: Store, monkeypatch: 
         monkeypatch.setattr("endcap.events.utf8.CHUNK", block)
         address = ingest(make_shop(log, events=LENIENT | {"time": {"zone": f"Etc/GMT+{block % 7}"}}), store)
         bad = quarantined(store, address)
-        assert [row["line"] for row in sorted(bad, key=lambda row: row["line"])] == [5, 6, 9, 12, 15, 16]
-        assert stored(store, address, "item") == [("two lines",), ('quoted "\n"',), ('5 inch "',)]
+        assert [row["line"] for row in sorted(bad, key=lambda row: row["line"])] == [2, 5, 6, 9, 10, 12, 15, 16]
+        assert stored(store, address, "item") == [('5 inch "',)]
         # The unclosed quote took a line with it: both count.
         assert facts(store, address)["bad"]["events"]["a quote is opened and never closed"] == 2
 

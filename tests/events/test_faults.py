@@ -20,7 +20,8 @@ from endcap.store import Store, open_store
 from tests.events.shops import ROWS, STORED, make_shop, stored, write_csv
 from tests.refusals import refused
 
-# Ingests the shop of argv[1] into the store of argv[2] and stands still where argv[3] is about to be done.
+# Ingests the shop of argv[1] into the store of argv[2] and stands still where argv[3] is about to be done, the first
+# time or, where argv[4] is 1, the second.
 RUN = """
 import sys, time
 from pathlib import Path
@@ -29,22 +30,31 @@ from endcap.events import ingest
 from endcap.spec.shop import Shop
 from endcap.store import open_store
 
+passes = int(sys.argv[4])
+
 def stand(*arguments, **more):
+    global passes
+    if passes:
+        passes -= 1
+        return done(*arguments, **more)
     print("here", flush=True)
     time.sleep(60)
 
 endcap.events.days.BUDGET = 1
 module, _, name = sys.argv[3].rpartition(".")
 if module:
+    done = getattr(sys.modules[module], name)
     setattr(sys.modules[module], name, stand)
 print(ingest(Shop.model_validate_json(Path(sys.argv[1]).read_text()), open_store(sys.argv[2])), flush=True)
 """
 
 
-def start(shop: Shop, folder: Path, standing_at: str = "", command: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def start(
+    shop: Shop, folder: Path, standing_at: str = "", command: tuple[str, ...] = (), passes: int = 0
+) -> subprocess.Popen[str]:
     spec = folder / "shop.json"
     spec.write_text(shop.model_dump_json())
-    arguments = [*command, sys.executable, "-c", RUN, str(spec), str(folder / "store"), standing_at]
+    arguments = [*command, sys.executable, "-c", RUN, str(spec), str(folder / "store"), standing_at, str(passes)]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -58,7 +68,8 @@ def start(shop: Shop, folder: Path, standing_at: str = "", command: tuple[str, .
 )
 def test_killed_in_the_middle_the_next_run_goes_on(tmp_path: Path, standing_at: str) -> None:
     shop = make_shop(write_csv(tmp_path / "log.csv", ROWS * 100))
-    process = start(shop, tmp_path, standing_at)
+    # The store notes its place before it writes the first artifact.
+    process = start(shop, tmp_path, standing_at, passes=int(standing_at == "endcap.store.folder.sync_folder"))
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGKILL)

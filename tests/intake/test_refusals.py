@@ -17,6 +17,7 @@ from endcap_serving.process import end_all
 from .servers import Server, running
 
 GOOD = json.dumps({"id": "a", "item": "p", "session": "s"}).encode()
+JSON = {"content-type": "application/json"}
 MIB = 1 << 20
 
 
@@ -65,13 +66,13 @@ def test_a_refusal_arrives_and_the_connection_serves_on(
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     for _ in range(3):
         content = body if isinstance(body, bytes) else iter([b"x" * 65_536] * body)
-        connection.request(method, "/v1/events", content, headers)
+        connection.request(method, "/v1/events", content, {**JSON, **headers})
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())["code"]) == (status, code)
         assert (answer.headers["allow"] == "POST") == (status == 405)
         kept = connection.sock
         assert kept is not None
-        connection.request("POST", "/v1/events", GOOD)
+        connection.request("POST", "/v1/events", GOOD, JSON)
         answer = connection.getresponse()
         assert (answer.status, connection.sock) == (200, kept)
         answer.read()
@@ -80,7 +81,8 @@ def test_a_refusal_arrives_and_the_connection_serves_on(
 
 def test_who_waits_to_be_told_to_send_is_refused_before(intake: Server) -> None:
     with socket.create_connection(("127.0.0.1", intake.port), timeout=10) as connection:
-        head = f"POST /v1/events HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {9 * MIB}\r\n\r\n"
+        head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n"
+        head += f"content-length: {9 * MIB}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(4096).split()[1] == b"413"
 
