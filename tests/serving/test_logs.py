@@ -108,13 +108,25 @@ sys.exit(envoy.main())
 
 
 def test_a_stopped_envoy_ends_its_parent_so_that_the_container_is_started_anew(tmp_path: Path) -> None:
-    words = ["--host", "127.0.0.1", "--port", str(free_port()), "--metrics-port", "0", "--xds-port", str(free_port())]
+    words = [
+        "--namespace",
+        "shop",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(free_port()),
+        "--metrics-port",
+        "0",
+        "--xds-port",
+        str(free_port()),
+    ]
     words += ["--admin", str(tmp_path / "own" / "admin.sock"), "--log-shoppers", "pseudonym"]
     with running([sys.executable, "-c", IMPATIENT, *words], tmp_path / "log") as parent:
         wait_for((tmp_path / "own" / "admin.sock").exists, "Envoy runs")
         # Once it has answered: until then it is starting.
         time.sleep(1.5)
-        (envoy,) = children(parent.pid)
+        # Beside it is the xDS service, which has no cluster.
+        (envoy,) = [child for child, words in children(parent.pid).items() if "--config-yaml" in words]
         os.kill(envoy, signal.SIGSTOP)
         assert parent.wait(20) == 128 + signal.SIGKILL
     assert '"code": "serving.hung"' in (tmp_path / "log").read_text()

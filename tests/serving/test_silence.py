@@ -47,7 +47,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory, api: ApiServer, names: NameSe
         config = api.kubeconfig(tmp_path_factory.mktemp("api") / "kubeconfig")
         gateway = Gateway(tmp_path_factory.mktemp("gateway"), config, "shop", stack, names.port)
         names.addresses[INTAKE] = [WELL, SILENT]
-        gateway.options = ["--intake", f"{INTAKE}:{PORT}"]
+        (access := gateway.folder / "access.yaml").write_text("anonymous: [rank, events]")
+        gateway.options = ["--intake", f"{INTAKE}:{PORT}", "--access", str(access)]
         yield gateway.start()
 
 
