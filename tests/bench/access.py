@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -86,7 +87,7 @@ def compare(against: Path | None) -> list[dict[str, Any]]:
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         store = open_store(str(folder / "store"))
-        package = store.fetch(_packaged(CASE, store)[0])
+        package = store.fetch(_packaged(CASE, store)[0]) if against is None else _packaged_by(against, store.root)
         ours = stack.enter_context(_served(HERE, folder / "ours", package, {"plain": None, "keyed": _policy()}))
         results = []
         if against is not None:
@@ -94,6 +95,18 @@ def compare(against: Path | None) -> list[dict[str, Any]]:
             results.append(_compared("plain", ours["plain"], theirs["plain"], "without keys by the other checkout"))
         results.append(_compared("keyed", ours["keyed"], ours["plain"], f"with {CLIENTS} clients' keys by without"))
         return results
+
+
+def _packaged_by(checkout: Path, store: str) -> Path:
+    """The package, made by another checkout: an older release does not read what a newer one writes."""
+    program = (
+        "import sys; from tests.bench import serving; from endcap.store import open_store; "
+        "store = open_store(sys.argv[1]); "
+        f"print(store.fetch(serving._packaged(serving.Case(*{astuple(CASE)!r}), store)[0]))"
+    )
+    words = [sys.executable, "-c", program, store]
+    run = subprocess.run(words, cwd=checkout, capture_output=True, text=True, check=True)
+    return Path(run.stdout.split()[-1])
 
 
 def _policy() -> dict[str, Any]:
