@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import stat
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,21 @@ def check_regular(file: Path) -> None:
 def open_regular(file: Path) -> BufferedReader:
     """Open a regular file to read its bytes. Raises IrregularFileError, OSError; it never waits for a writer."""
     check_regular(file)  # opening a device may already set something off
-    handle = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    handle: BufferedReader = BufferedReader(_Bytes(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"))
     if kind := _kind(os.fstat(handle.fileno()).st_mode):
         handle.close()
         raise IrregularFileError(errno.EINVAL, f"{kind}, not a regular file", str(file))
     return handle
+
+
+class _Bytes(FileIO):
+    """A kernel's file, such as /proc/kmsg, says that it is regular, and waits for whoever writes its bytes."""
+
+    def readinto(self, buffer: Any) -> int:
+        count: int | None = super().readinto(buffer)
+        if count is None:
+            raise IrregularFileError(errno.EAGAIN, "a file whose bytes are still to come, not a regular file")
+        return count
 
 
 def read_bytes(file: Path, most: int = MOST) -> bytes:

@@ -1,4 +1,7 @@
-"""Clients ask for much, or hold connections, from addresses of their own: ordinary shoppers are served beside them."""
+"""Clients ask for much, or hold connections, from addresses of their own: ordinary shoppers are served beside them.
+
+The gateway limits each address; the ordinary shopper has a key, and with it a rate of his own.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.access.given import client
+
 from .attack import Attack, Seen, Stage, wait_until
 from .stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in
 
 CLIENTS = 8
+KEY = "the shop's own key"
+RATE = "1:1"
+"""What an address may send without a key: requests a second, and at once. Without a limit the list would answer half."""
 HELD = 400
 LISTED = 0.25
 """Of the ordinary requests, what the list may have to answer."""
@@ -48,16 +56,19 @@ def attempts(stage: Stage) -> Iterator[Flooded]:
         "idle connections": lambda flood: flood.hold(b""),
         "connections opened and closed": lambda flood: flood.storm(),
     }
-    with served(shop, stage.folder / "server.log") as stack:
+    policy = {"anonymous": ["rank"], "clients": [client("shop", KEY, rate={"perSecond": 500, "burst": 500})]}
+    (access := stage.folder / "access.yaml").write_text(json.dumps(policy))
+    limits = ["--access", str(access), "--rate", RATE]
+    with served(shop, stage.folder / "server.log", limits) as stack:
         for number in stage.numbers:
             kind = list(kinds)[number % len(kinds)]
             yield _one(stage, number, kind, kinds[kind], stack, shop.ids[:3])
 
 
 def _one(stage: Stage, number: int, kind: str, run: Callable[[Flood], None], stack: Stack, items: list[str]) -> Flooded:
-    shopper = Shopper(stack, items)
+    shopper = Shopper(stack, items, KEY)
     flood = Flood(stack.port)
-    threads = [threading.Thread(target=_from, args=[run, flood, client], daemon=True) for client in range(CLIENTS)]
+    threads = [threading.Thread(target=_from, args=[run, flood, number], daemon=True) for number in range(CLIENTS)]
     with Beside(shopper, pause=0.03) as beside:
         for thread in threads:
             thread.start()
@@ -77,8 +88,8 @@ def _one(stage: Stage, number: int, kind: str, run: Callable[[Flood], None], sta
     return Flooded(number, kind, ordinary, wrong, listed, slowest, tuple(sorted(flood.met.items())), well)
 
 
-def _from(run: Callable[[Flood], None], flood: Flood, client: int) -> None:
-    flood.here.source = f"127.0.0.{client + 2}"
+def _from(run: Callable[[Flood], None], flood: Flood, number: int) -> None:
+    flood.here.source = f"127.0.0.{number + 2}"
     run(flood)
 
 

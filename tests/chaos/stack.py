@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,9 +107,9 @@ class Stack:
 
 
 @contextlib.contextmanager
-def served(shop: Shop, log: Path, **environment: str) -> Iterator[Stack]:
+def served(shop: Shop, log: Path, options: Sequence[str] = (), **environment: str) -> Iterator[Stack]:
     """`endcap serve` for the length of the block; ended by its id, with all that it started."""
-    command = [*ENDCAP, "serve", NAME, "--store", shop.store.root, "--port", "0", "--json"]
+    command = [*ENDCAP, "serve", NAME, "--store", shop.store.root, "--port", "0", "--json", *options]
     clean = {name: value for name, value in os.environ.items() if name != "ENDCAP_ONLINE"}
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=clean | environment)
@@ -152,10 +152,11 @@ class Ranked:
 class Shopper:
     """Asks an ordinary question again and again, and knows the answer from before the attack."""
 
-    def __init__(self, stack: Stack, items: list[str]) -> None:
+    def __init__(self, stack: Stack, items: list[str], key: str = "") -> None:
+        """key: of the access policy, where there is one."""
         self._url = f"{stack.address}/v1/models/{NAME}:predict"
         self._body = {"instances": [{"items": items, "k": 10}]}
-        self._client = httpx.Client(timeout=20)
+        self._client = httpx.Client(timeout=20, headers={"x-endcap-key": key} if key else {})
         self._items = [each["item"] for each in self._post().json()["predictions"][0]["items"]]
 
     def ask(self) -> Ranked:

@@ -65,6 +65,13 @@ def test_a_source_that_is_no_file_is_refused_at_once(
         ingest(make_shop(tmp_path / "log" / path), store)
 
 
+@pytest.mark.skipif(not os.access("/proc/kmsg", os.R_OK), reason="only root may read /proc/kmsg")
+def test_neither_does_a_file_of_the_kernels_wait_for_its_bytes(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/proc/kmsg")
+    with soon(), refused(DataError, "events.not-a-file"):
+        ingest(make_shop(tmp_path / "log.jsonl"), store)
+
+
 @pytest.mark.parametrize("table", ["items", "customers", "blacklist"])
 def test_so_is_one_of_every_other_table(table: str, tmp_path: Path, store: Store) -> None:
     pipe(tmp_path / "pipe.csv")
