@@ -24,7 +24,7 @@ from .stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in
 CLIENTS = 8
 KEY = "the shop's own key"
 RATE = "1:1"
-"""What an address may send without a key: requests a second, and at once. Without a limit the list would answer half."""
+"""What an address may send without a key: requests a second, and at once. Without it the list would answer half."""
 HELD = 400
 LISTED = 0.25
 """Of the ordinary requests, what the list may have to answer."""
@@ -49,7 +49,7 @@ class Flooded(Seen):
 def attempts(stage: Stage) -> Iterator[Flooded]:
     shop = shop_in(stage.place("store"))
     deploy(shop)
-    heavy = json.dumps({"instances": [{"items": shop.ids[:50], "k": 100}] * 1000}).encode()
+    heavy = json.dumps({"instances": [{"items": shop.ids[:50], "k": 100}] * 300}).encode()
     kinds: dict[str, Callable[[Flood], None]] = {
         "heavy clients": lambda flood: flood.ask(heavy),
         "slow heads": lambda flood: flood.hold(b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: "),
