@@ -22,7 +22,6 @@ from endcap.cluster import connect
 from endcap.deploy.kubernetes import carry_out
 from endcap.deploy.ownership import remove
 from endcap.deploy.variants import read_variants
-from endcap.spec import Recommender
 from endcap_serving.predictors import free_port
 from tests.access.given import client
 from tests.cluster import pods
@@ -32,7 +31,7 @@ from tests.cluster.given import Cluster, eventually, own_namespace
 from tests.cluster.inference_services import STANDARD_CRDS
 from tests.cluster.manifests import documents
 from tests.cluster.object_store import ObjectStore
-from tests.deploy.given import state
+from tests.deploy.given import recommender, state
 from tests.serving.conftest import running
 from tests.serving.conftest import shop as shop  # a fixture
 from tests.serving.name_server import NameServer
@@ -100,23 +99,10 @@ def access() -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": kept}
 
 
-def recommender(**kubernetes: Any) -> Recommender:
-    return Recommender.model_validate(
-        {
-            "apiVersion": "endcap/v1",
-            "kind": "Recommender",
-            "name": "shoes",
-            "shop": "demo",
-            "model": {"name": "popularity"},
-            "serving": {"kubernetes": {**SMALL, **kubernetes}},
-        }
-    )
-
-
 def test_a_ranking_by_mtls_from_the_client_to_the_predictor(
     cluster: Cluster, release: Release, shop: Any, tmp_path: Path
 ) -> None:
-    plain, secure = recommender(), recommender(tls={"clients": [release.gateway]})
+    plain, secure = recommender(**SMALL), recommender(**SMALL, tls={"clients": [release.gateway]})
     api, wanted = connect(str(cluster.kubeconfig)), state("1")
     with ExitStack() as stack:
         stack.callback(remove, "shoes", api, release.serving)
