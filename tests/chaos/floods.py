@@ -25,6 +25,8 @@ CLIENTS = 8
 KEY = "the shop's own key"
 RATE = "1:1"
 """What an address may send without a key: requests a second, and at once. Without it the list would answer half."""
+REFUSED_PAUSE = 0.02
+"""Seconds that a heavy client waits after it was refused."""
 HELD = 400
 LISTED = 0.25
 """Of the ordinary requests, what the list may have to answer."""
@@ -110,6 +112,9 @@ class Flood:
                 answer = connection.getresponse()
                 answer.read()
                 self.met[answer.status] += 1
+                if answer.status == 429:
+                    # The flood shares the processors with what it attacks, which no gateway could defend.
+                    time.sleep(REFUSED_PAUSE)
             except (OSError, http.client.HTTPException):
                 connection.close()
                 self.met[0] += 1
