@@ -252,6 +252,7 @@ def below(pid: int) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_workers_and_a_lost_ray_leave_the_same_model(
     store: Store, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
