@@ -31,6 +31,17 @@ class IrregularFileError(OSError):
     """What lies there is no regular file; `strerror` says what it is."""
 
 
+def is_file(file: Path) -> bool:
+    """Whether a file lies there, also for a name that no file can have, such as one that is too long.
+
+    `Path.is_file` raises where the system refuses to look.
+    """
+    try:
+        return file.is_file()
+    except OSError:
+        return False
+
+
 def irregular(file: Path) -> str:
     """What lies there in place of a regular file, such as `a named pipe`; empty: it is one. Links are followed.
 

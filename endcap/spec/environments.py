@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
+from endcap.reading import is_file
 from endcap.redaction import redact, secret_in
 from endcap.secrets import variable
 from endcap.spec.base import ApiVersion, Name, Strict, suggest
@@ -204,7 +205,7 @@ def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = Non
     variables = os.environ if variables is None else variables
     if named := variables.get(FILE_VARIABLE):
         file = absolute(Path(named).expanduser())
-        if not file.is_file():
+        if not is_file(file):
             raise NotFoundError(
                 f"{FILE_VARIABLE} names {named}, which is no file; correct it or unset it",
                 code="spec.no-environments",
@@ -212,7 +213,7 @@ def find_file(spec: str | Path | None, variables: Mapping[str, str] | None = Non
             )
         return file
     file = absolute((SPECS if spec is None else Path(spec).parent) / ENVIRONMENTS)
-    return file if file.is_file() else None
+    return file if is_file(file) else None
 
 
 def names_of(file: Path | None) -> list[str]:

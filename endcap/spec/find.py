@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from endcap.errors import NotFoundError
+from endcap.reading import is_file
 from endcap.spec.base import suggest
 
 SPECS = Path("pipelines/specs")
@@ -24,7 +25,7 @@ def spec_names() -> list[str]:
 def find_spec(value: str) -> Path:
     """The file of a recommender's spec: a path, or the name of one in pipelines/specs. Raises NotFoundError."""
     for path in (Path(value), SPECS / f"{value}.yaml", SHIPPED / f"{value}.yaml"):
-        if path.is_file():
+        if is_file(path):
             return path
     there = spec_names()
     near = suggest(value, [*there, *(str(file) for file in Path(value).parent.glob("*.yaml"))])

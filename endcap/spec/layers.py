@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from endcap.errors import Problem, ProblemCode
+from endcap.reading import is_file
 from endcap.spec.base import API_VERSION
 from endcap.spec.nodes import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
 
@@ -33,7 +34,7 @@ class Layers:
         node = self._with_extends(file, ())
         self.lacks = self.lacks or node is None
         overlay = overlay_file(file, env) if env else None
-        for one in [*([overlay] if overlay is not None and overlay.is_file() else []), *overlays]:
+        for one in [*([overlay] if overlay is not None and is_file(overlay) else []), *overlays]:
             over = self._with_extends(one, ())
             if over is not None:
                 node = over if node is None else merged(*_alike(node, over))
@@ -63,7 +64,7 @@ class Layers:
                 extends, "extends", f"a circle: {circle}", "a file that does not extend this one", code="circle"
             )
             return node
-        if not base.is_file():
+        if not is_file(base):
             self.lacks = True
             there = listed([f"{name}.yaml" for name in yaml_names(base.parent)]) or f"no YAML file in {base.parent}"
             found, allowed = f"{extends.value!r}, which does not exist", f"a file that does ({there})"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from endcap.errors import NotFoundError, Problem, SpecError
+from endcap.reading import is_file
 from endcap.spec.base import UNKNOWN, Mistake, UnknownError, suggest, unhindered
 from endcap.spec.custom import check_own
 from endcap.spec.environments import find_file, names_of
@@ -168,7 +169,7 @@ def _shop_file(document: Node, file: Path, problems: list[Problem]) -> Path | No
     else:
         candidates = [folder / "shops" / f"{node.value}.yaml" for folder in (beside, file.parent)]
     for candidate in candidates:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     folder = candidates[-1].parent
     names = yaml_names(folder)
@@ -188,7 +189,7 @@ def _check_environment(env: str | None, files: list[Path], problems: list[Proble
         problems += error.problems
         return
     except NotFoundError:  # whoever needs a place is told
-        if env is not None and not any(overlay_file(file, env).is_file() for file in files):
+        if env is not None and not any(is_file(overlay_file(file, env)) for file in files):
             raise
         return
     there = sorted({*overlay_names(files), *named})

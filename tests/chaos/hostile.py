@@ -4,7 +4,6 @@ are served beside them."""
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from . import grammar
 from .attack import Attack, Seen, Stage
 from .processes import memory
 from .request import Hostile, post
-from .stack import Beside, Shopper, deploy, served, shop_in
+from .stack import Beside, Repeated, Shopper, deploy, served, shop_in
 from .wire import Answer, send
 
 TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
@@ -154,32 +153,17 @@ def _one(number: int, target: str, port: int, request: Hostile) -> Sent:
     return Sent(number, request.kind, target, max(answer.statuses, default=0), answer.outcome, round(answer.seconds, 2))
 
 
-class Watch:
-    """Looks at the processes' memory every second until the block ends."""
+class Watch(Repeated[dict[str, int]]):
+    """Looks at the processes' memory every second: bytes by role."""
 
     def __init__(self, roles: Callable[[], dict[str, int]]) -> None:
-        self._roles = roles
-        self._over = threading.Event()
-        self._samples: list[dict[str, int]] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(1.0):
-            self._samples.append({role: memory(pid) for role, pid in self._roles().items()})
+        super().__init__(lambda: {role: memory(pid) for role, pid in roles().items()}, 1.0)
 
     def growth(self, stage: Stage) -> Iterator[Memory]:
         """The end against the first minute, in the short form against its first third: medians of the samples."""
-        count = len(self._samples)
-        first = self._samples[30:60] if not stage.short else self._samples[count // 6 : count // 3]
-        last = self._samples[-30:] if not stage.short else self._samples[-count // 6 :]
+        count = len(self.results)
+        first = self.results[30:60] if not stage.short else self.results[count // 6 : count // 3]
+        last = self.results[-30:] if not stage.short else self.results[-count // 6 :]
         for role in MEASURED:
             then = statistics.median([each[role] for each in first if role in each] or [0])
             now = statistics.median([each[role] for each in last if role in each] or [0])

@@ -13,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
@@ -29,6 +29,7 @@ from tests.serving.conftest import Shop, stored_shop
 from .processes import command_line, descendants, end_tree
 
 NAME = "shoes"
+T = TypeVar("T")
 STABLE, CANARY = "sequential-rules", "ease"
 VERSIONS = {"1": STABLE, "2": CANARY}
 ENDCAP = [sys.executable, "-c", "from endcap.cli.main import main; main()"]
@@ -179,16 +180,17 @@ class Shopper:
         self._client.close()
 
 
-class Beside:
-    """A shopper who asks beside an attack, in a thread of its own, until the block ends."""
+class Repeated(Generic[T]):
+    """What is done again and again beside an attack, in a thread of its own, until the block ends. results: of each."""
 
-    def __init__(self, shopper: Shopper, pause: float = 0.05) -> None:
-        self._shopper, self._pause = shopper, pause
+    def __init__(self, do: Callable[[], T], pause: float) -> None:
+        """pause: seconds before each."""
+        self._do, self._pause = do, pause
         self._over = threading.Event()
-        self.answers: list[Ranked] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self.results: list[T] = []
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -198,7 +200,18 @@ class Beside:
 
     def _run(self) -> None:
         while not self._over.wait(self._pause):
-            self.answers.append(self._shopper.ask())
+            self.results.append(self._do())
+
+
+class Beside(Repeated[Ranked]):
+    """A shopper who asks beside an attack."""
+
+    def __init__(self, shopper: Shopper, pause: float = 0.05) -> None:
+        super().__init__(shopper.ask, pause)
+
+    @property
+    def answers(self) -> list[Ranked]:
+        return self.results
 
 
 def opened(shop: Shop) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -18,6 +19,7 @@ from endcap.events import ingest
 from endcap.reading import IrregularFileError, parse_json, read_bytes, read_json
 from endcap.rules.read import read_catalogue
 from endcap.spec.environments import resolve
+from endcap.spec.find import find_spec
 from endcap.spec.load import load, load_documents
 from endcap.spec.nodes import DEEPEST, MOST_TEXT, MOST_VALUES, parse
 from endcap.store import Store
@@ -155,3 +157,15 @@ def test_json_without_measure_is_no_json(text: str, tmp_path: Path) -> None:
     pipe(tmp_path / "b.json")
     with soon(), pytest.raises(IrregularFileError):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("key", ["shop", "extends"])
+def test_a_name_that_no_file_can_have_is_the_name_of_none(key: str, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "toys"}
+    keys |= {"model": {"name": "ease"}, key: "x" * 5000}
+    (tmp_path / "shoes.yaml").write_text(json.dumps(keys))
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path / "shoes.yaml")
+    assert key in {problem.key for problem in caught.value.problems}
+    with refused(NotFoundError, "spec.not-found"):
+        find_spec("x" * 5000)
