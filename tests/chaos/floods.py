@@ -19,7 +19,7 @@ from typing import Any
 from tests.access.given import client
 
 from .attack import Attack, Seen, Stage, wait_until
-from .stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in
+from .stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in, troubles_of
 
 CLIENTS = 8
 KEY = "the shop's own key"
@@ -147,12 +147,7 @@ class Flood:
 
 
 def judge(seen: Flooded) -> Iterator[str]:
-    if odd := {status: count for status, count in seen.ordinary if status != 200}:
-        yield f"ordinary requests met {odd}"
-    if seen.wrong:
-        yield f"{seen.wrong} ordinary requests were answered with other items than before"
-    if seen.listed > LISTED:
-        yield f"the list answered {seen.listed:.1%} of the ordinary requests"
+    yield from troubles_of(seen.ordinary, seen.wrong, seen.listed, LISTED)
     if seen.slowest > IN_TIME:
         yield f"an ordinary request took {seen.slowest} s"
     if any(status == 500 for status, _ in seen.flood):

@@ -17,7 +17,7 @@ from . import grammar
 from .attack import Attack, Seen, Stage
 from .processes import memory
 from .request import Hostile, post
-from .stack import Beside, Repeated, Shopper, deploy, served, shop_in
+from .stack import Beside, Repeated, Shopper, deploy, served, shop_in, troubles_of
 from .wire import Answer, send
 
 TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
@@ -186,12 +186,7 @@ def judge(seen: Seen) -> Iterator[str]:
         if not seen.same:
             yield f"{seen.role} is another process than before, or none"
     elif isinstance(seen, Ordinary):
-        if odd := {status: count for status, count in seen.statuses if status != 200}:
-            yield f"ordinary requests met {odd}"
-        if seen.wrong:
-            yield f"{seen.wrong} ordinary requests were answered with other items than before"
-        if seen.listed > LISTED:
-            yield f"the list answered {seen.listed:.1%} of the ordinary requests"
+        yield from troubles_of(seen.statuses, seen.wrong, seen.listed, LISTED)
         if not seen.after:
             yield "the stable version does not answer after it"
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,3 +217,17 @@ class Beside(Repeated[Ranked]):
 def opened(shop: Shop) -> Store:
     """The shop's store, as somebody else opens it."""
     return open_store(shop.store.root)
+
+
+def troubles_of(statuses: Iterable[tuple[int, int]], wrong: int, listed: float, most: float) -> Iterator[str]:
+    """What ordinary requests met beside an attack that they should not.
+
+    statuses: how many of each; wrong: of answers with other items; listed: the share that the list answered, of which
+    `most` is allowed.
+    """
+    if odd := {status: count for status, count in statuses if status != 200}:
+        yield f"ordinary requests met {odd}"
+    if wrong:
+        yield f"{wrong} ordinary requests were answered with other items than before"
+    if listed > most:
+        yield f"the list answered {listed:.1%} of the ordinary requests"
