@@ -64,7 +64,7 @@ def test_with_json_a_wrong_call_is_a_document_too(arguments: list[str], capsys: 
 
 def test_what_the_system_refuses_has_a_code_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["spec", "show", "trial", "--json", "--set", f"shop={'x' * 300}.yaml"])
+        main(["status", "--json", "--store", f"/tmp/{'x' * 300}"])
     error = error_in(capsys.readouterr().out)
     assert ended.value.code == 1
     assert (error["code"], error["fields"]["errno"]) == ("cli.system", "ENAMETOOLONG")
