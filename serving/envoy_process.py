@@ -126,10 +126,12 @@ class Envoy:
             self._write_clusters(wanted)
 
     def admit(self, access: Access) -> None:
-        """Let everyone do what this says; returns when Envoy does. Connections stay."""
-        before, self._access = self._access, access
-        if key_clusters(before) != key_clusters(access):
-            self._write_clusters(self._upstreams)
+        """Let everyone do what this says; returns when Envoy does. Connections stay.
+
+        Raises EndcapError or OSError where Envoy does not follow; it may follow in part, and the same again is safe.
+        """
+        self._access = access
+        self._write_clusters(self._upstreams)
         for name in EXTENSIONS:
             versions = self._files.put(f"{name}.json", [extension(name, access)])
             self._wait_for(

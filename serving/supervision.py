@@ -159,9 +159,10 @@ class Supervisor:
         """Have Envoy follow the access policy. Raises EndcapError where the newest one cannot be used."""
         access = self._settings.access or self._access
         if access != self._access:
-            self._access = access
             if self._front.envoy is not None:
                 self._front.envoy.admit(access)
+            # Only now: where Envoy did not follow, such as in withdrawing a key, it is sent all of it again.
+            self._access = access
         if self._settings.error is not None:
             raise self._settings.error
 
@@ -175,7 +176,7 @@ class Supervisor:
             fallback_port=self._fallback.port,
             intake=self._intake.upstream,
             shoppers=self._shoppers,
-            access=self._access,
+            access=self._settings.access or self._access,
         )
 
     def _variant(self, name: str) -> Variant:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from endcap.errors import EndcapError, StorageError
+from endcap.reading import open_regular
 
 from ..json_log import error_fields
 from .policy import MOST_BYTES, Policy, read_policy
@@ -68,7 +69,7 @@ class Source:
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             return opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise StorageError(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from endcap.store import open_store
+from endcap_serving import envoy_process
+from endcap_serving.access.settings import Settings
+from endcap_serving.access.source import Source
+from endcap_serving.events import AccessNotFollowed, Event
+from endcap_serving.supervision import Supervisor
 from endcap_serving.supervisor import serving
 from tests.access.given import client, policy
 
@@ -104,3 +113,37 @@ def test_beyond_loopback_all_get_rankings_and_a_policy_that_changes_says_who_get
             assert asked(address, "next-key") == (200, "")
         finally:
             process.terminate()
+
+
+def test_a_key_is_withdrawn_though_envoy_did_not_follow_at_once(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desire(shop, "3", name="withdrawn")
+    (file := tmp_path / "access.yaml").write_text(policy(clients=[client("web", "key")]).model_dump_json())
+    monkeypatch.setattr(envoy_process, "_PATIENCE", 0.5)
+    events: list[Event] = []
+    supervisor = Supervisor(shop.store, "withdrawn", "127.0.0.1", 0, events.append, settings=Settings(Source(file)))
+
+    def status() -> int:
+        url = supervisor.address + PREDICT.format(name="withdrawn")
+        return httpx.post(url, json={"instances": [{"items": []}]}, headers={"x-endcap-key": "key"}).status_code
+
+    def stepped(met: Callable[[], bool]) -> bool:
+        supervisor.step()
+        return met()
+
+    try:
+        supervisor.start(threading.Event())
+        assert status() == 200
+        assert supervisor._front.envoy is not None
+        envoy = supervisor._front.envoy.process.pid
+        os.kill(envoy, signal.SIGSTOP)
+        file.write_text(policy(clients=[client("web", "another")]).model_dump_json())
+        wait_for(
+            lambda: stepped(lambda: any(isinstance(event, AccessNotFollowed) for event in events)), "it is late", 30
+        )
+        os.kill(envoy, signal.SIGCONT)
+        wait_for(lambda: stepped(lambda: status() == 401), "the key is taken no more", 30)
+        assert supervisor._front.envoy.process.pid == envoy, "the one that was late"
+    finally:
+        supervisor.close()
