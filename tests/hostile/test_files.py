@@ -48,10 +48,10 @@ def endless(file: Path) -> None:
 
 @contextmanager
 def soon() -> Iterator[None]:
-    """The block takes less than a second of a processor, and does not wait."""
-    begun, used = time.monotonic(), time.process_time()
+    """The block takes about a second of a processor at most, and does not wait."""
+    begun, used = time.monotonic(), time.thread_time()  # a test process has threads of other tests' libraries
     yield
-    assert time.process_time() - used < 1
+    assert time.thread_time() - used < 2, "a busy machine has slower seconds, and what has no end takes many"
     assert time.monotonic() - begun < 20, "a loaded machine makes no more of a second"
 
 

@@ -94,7 +94,7 @@ def test_facts_that_are_missing_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["x", "http://x", "://", "a@", "?a", "-eyJaaaaaaaa", "Bearer "])
 def test_a_long_text_in_an_error_costs_no_time(text: str) -> None:
     long = (text * 100_000)[:20_000]
-    begun = time.process_time()
+    begun = time.thread_time()
     assert redact(f"{long} http://me:pw@host/x") == f"{redact(long)} http://…@host/x"
     EndcapError(long, code="x.y", found=long)
-    assert time.process_time() - begun < 3
+    assert time.thread_time() - begun < 3
