@@ -14,12 +14,11 @@ from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Done, Event, Failed, Run, Silent, Started, StepRun
 from endcap.secrets import KFP, clean, cleaned
 from endcap.spec.load import Loaded
-
-from .host import check_host
-from .kfp_answers import LOGIN_CODES, Listen, ask, insist
-from .kfp_client import INSTALLED_IN, Client
-from .kfp_records import Records
-from .progress import ended, seen
+from endcap_pipelines.host import check_host
+from endcap_pipelines.kfp_answers import LOGIN_CODES, Listen, ask, insist
+from endcap_pipelines.kfp_client import INSTALLED_IN, Client
+from endcap_pipelines.kfp_records import Records
+from endcap_pipelines.progress import ended, seen
 
 Json = dict[str, Any]
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")

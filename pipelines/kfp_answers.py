@@ -17,8 +17,7 @@ import urllib3
 from endcap.causes import causes, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Event, Silent
-
-from .kfp_client import PageError
+from endcap_pipelines.kfp_client import PageError
 
 _Answer = TypeVar("_Answer")
 Listen = Callable[[Event], None]

@@ -14,10 +14,9 @@ from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVe
 
 from endcap.errors import NotFoundError
 from endcap.spec.load import Loaded
-
-from .kfp_answers import Listen, TakenError, ask, insist
-from .kfp_client import Client
-from .package import package
+from endcap_pipelines.kfp_answers import Listen, TakenError, ask, insist
+from endcap_pipelines.kfp_client import Client
+from endcap_pipelines.package import package
 
 Json = dict[str, Any]
 _Made = TypeVar("_Made")

@@ -34,8 +34,7 @@ from endcap.spec.load import Loaded, resolved
 from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.step import MARK
-
-from .lookup import looking_first
+from endcap_pipelines.lookup import looking_first
 
 
 def run(

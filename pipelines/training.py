@@ -6,10 +6,9 @@ from kfp.dsl.graph_component import GraphComponent
 from endcap.spec.load import Loaded, resolved
 from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
-
-from .package import workflow
-from .tasks import Chain
-from .where import REGISTRY, STORE
+from endcap_pipelines.package import workflow
+from endcap_pipelines.tasks import Chain
+from endcap_pipelines.where import REGISTRY, STORE
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:

@@ -7,9 +7,9 @@ import os
 import threading
 from pathlib import Path
 
-from .admin import Admin
-from .process import private
-from .pseudonyms import Pseudonyms, Shoppers, follow, write_whole
+from endcap_serving.admin import Admin
+from endcap_serving.process import private
+from endcap_serving.pseudonyms import Pseudonyms, Shoppers, follow, write_whole
 
 
 class AccessLog:

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import gateway
-from .access.access import Access
-from .access.filters import EXTENSIONS, extension, key_clusters
-from .gateway import Json, Split, Upstream
-from .wire import PLACE
+from endcap_serving import gateway
+from endcap_serving.access.access import Access
+from endcap_serving.access.filters import EXTENSIONS, extension, key_clusters
+from endcap_serving.gateway import Json, Split, Upstream
+from endcap_serving.wire import PLACE
 
 Splits = Mapping[str, Split]
 """By recommender."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from .refused import RefusedError, error_body
+from endcap_serving.refused import RefusedError, error_body
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]

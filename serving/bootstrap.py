@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .access.filters import MADE_HERE, http_filters
-from .admin import MODE, SOCKET
-from .clusters import TYPE, Json, address, on_loopback, on_socket
-from .envoy_replies import errors_as_json
-from .envoy_tracing import EnvoyTracing, collector, tracing
-from .limits import Limits, on_connections, on_requests
-from .names import (
+from endcap_serving.access.filters import MADE_HERE, http_filters
+from endcap_serving.admin import MODE, SOCKET
+from endcap_serving.clusters import TYPE, Json, address, on_loopback, on_socket
+from endcap_serving.envoy_replies import errors_as_json
+from endcap_serving.envoy_tracing import EnvoyTracing, collector, tracing
+from endcap_serving.limits import Limits, on_connections, on_requests
+from endcap_serving.names import (
     CLIENT_HEADER,
     DEGRADED_HEADER,
     FALLBACK,
@@ -25,7 +25,7 @@ from .names import (
     SURFACE_HEADER,
     VARIANT_HEADER,
 )
-from .pseudonyms import Shoppers
+from endcap_serving.pseudonyms import Shoppers
 
 READY = "/ready"
 """Answered 200 by Envoy itself as long as it takes requests: it does not listen before it has routes."""

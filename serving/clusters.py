@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .names import FALLBACK, TYPE
-from .wire import PLACE, Json, client_socket
+from endcap_serving.names import FALLBACK, TYPE
+from endcap_serving.wire import PLACE, Json, client_socket
 
 CLUSTERS_URL = f"{TYPE}.config.cluster.v3.Cluster"
 RETRIES = 256

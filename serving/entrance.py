@@ -21,10 +21,9 @@ from pathlib import Path
 
 from endcap.errors import UserError
 from endcap.secrets import cleaned
-
-from . import wire
-from .clusters import TYPE, Json, address, on_loopback
-from .json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving import wire
+from endcap_serving.clusters import TYPE, Json, address, on_loopback
+from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
 
 LOOK = 2.0
 """Seconds between two looks at who may come in."""

@@ -26,14 +26,13 @@ from types import FrameType
 from typing import get_args
 
 from endcap.errors import UserError
-
-from . import bootstrap, envoy_tracing, wire
-from .access.settings import add_options, options_of
-from .admin import Admin, default_socket, make_private
-from .json_log import CANNOT_RUN, error_fields, log_json_lines
-from .pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
-from .pulse import Pulse
-from .xds_process import XdsProcess
+from endcap_serving import bootstrap, envoy_tracing, wire
+from endcap_serving.access.settings import add_options, options_of
+from endcap_serving.admin import Admin, default_socket, make_private
+from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
+from endcap_serving.pulse import Pulse
+from endcap_serving.xds_process import XdsProcess
 
 log = logging.getLogger("endcap.gateway")
 _LOOK = 0.2

@@ -10,18 +10,17 @@ from http.client import HTTPException
 from pathlib import Path
 
 from endcap.errors import EndcapError
-
-from . import bootstrap, envoy_tracing, gateway
-from .access.access import Access
-from .access.filters import EXTENSIONS, extension, key_clusters
-from .access.policy import EVERYTHING
-from .access_log import AccessLog, Shoppers
-from .admin import SOCKET, Admin
-from .gateway import Json, Split, Upstream
-from .limits import Limits
-from .process import Process, end_all
-from .pulse import Pulse, over_http
-from .watched_files import WatchedFiles, write_privately
+from endcap_serving import bootstrap, envoy_tracing, gateway
+from endcap_serving.access.access import Access
+from endcap_serving.access.filters import EXTENSIONS, extension, key_clusters
+from endcap_serving.access.policy import EVERYTHING
+from endcap_serving.access_log import AccessLog, Shoppers
+from endcap_serving.admin import SOCKET, Admin
+from endcap_serving.gateway import Json, Split, Upstream
+from endcap_serving.limits import Limits
+from endcap_serving.process import Process, end_all
+from endcap_serving.pulse import Pulse, over_http
+from endcap_serving.watched_files import WatchedFiles, write_privately
 
 _PATIENCE = 20.0
 _ALL = Access(EVERYTHING)

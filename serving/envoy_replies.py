@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .access.script import FILTER
-from .access.web import METADATA as REFUSED
-from .clusters import Json
-from .limits import Limits
-from .nowhere import METADATA
+from endcap_serving.access.script import FILTER
+from endcap_serving.access.web import METADATA as REFUSED
+from endcap_serving.clusters import Json
+from endcap_serving.limits import Limits
+from endcap_serving.nowhere import METADATA
 
 _RECOMMENDER = {"recommender": "%ROUTE_NAME%"}
 """A route is named by the recommender that it leads to (gateway.py)."""

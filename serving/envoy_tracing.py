@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from endcap.errors import UserError
-
-from .clusters import TYPE, Json, http_options
-from .names import RANKING_HEADER, SURFACE_HEADER, VARIANT_HEADER
+from endcap_serving.clusters import TYPE, Json, http_options
+from endcap_serving.names import RANKING_HEADER, SURFACE_HEADER, VARIANT_HEADER
 
 COLLECTOR = "opentelemetry"
 """The cluster of who takes the spans."""

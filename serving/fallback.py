@@ -24,13 +24,21 @@ from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
 from endcap.reasons import NO_PREDICTOR
 from endcap.spec.recommender import Serving
-
-from .bodies import InferenceRequest, Tensor, read_json, v1_answer, v1_instances, v2_answer, v2_body, v2_instances
-from .heads import BoundedHeads
-from .limits import Limits
-from .names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
-from .refused import RefusedError, error_body, passed_on
-from .request_ids import read_request_id
+from endcap_serving.bodies import (
+    InferenceRequest,
+    Tensor,
+    read_json,
+    v1_answer,
+    v1_instances,
+    v2_answer,
+    v2_body,
+    v2_instances,
+)
+from endcap_serving.heads import BoundedHeads
+from endcap_serving.limits import Limits
+from endcap_serving.names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
+from endcap_serving.refused import RefusedError, error_body, passed_on
+from endcap_serving.request_ids import read_request_id
 
 _LIMITS = Limits()
 _V1 = re.compile(r"/v1/models/([^/:]+):predict")

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from endcap.errors import EndcapError
-
-from .envoy_process import Envoy
-from .events import GatewayFailed, Listener
-from .gateway import Split, Upstream
-from .predictors import PROVEN
+from endcap_serving.envoy_process import Envoy
+from endcap_serving.events import GatewayFailed, Listener
+from endcap_serving.gateway import Split, Upstream
+from endcap_serving.predictors import PROVEN
 
 LONGEST_WAIT = 10.0
 """Seconds: an Envoy that dies again and again as soon as it runs is started no more often."""

@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from endcap.deploy.terms import USUAL, Terms
-
-from .access.access import Access
-from .access.filters import NEVER_ON, switched_on
-from .access.script import FILTER
-from .access.web import other_hosts, refusal, refusals
-from .clusters import TYPE, Json, Upstream, clusters, connect_within, with_fallback
-from .names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
-from .nowhere import nowhere
+from endcap_serving.access.access import Access
+from endcap_serving.access.filters import NEVER_ON, switched_on
+from endcap_serving.access.script import FILTER
+from endcap_serving.access.web import other_hosts, refusal, refusals
+from endcap_serving.clusters import TYPE, Json, Upstream, clusters, connect_within, with_fallback
+from endcap_serving.names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.nowhere import nowhere
 
 __all__ = [
     "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "Json", "Split", "Terms",

@@ -7,9 +7,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from endcap.errors import EndcapError
-
-from .refused import error_body
-from .tls import KnownClients
+from endcap_serving.refused import error_body
+from endcap_serving.tls import KnownClients
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a request line and its headers."""

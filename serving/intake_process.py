@@ -11,12 +11,11 @@ from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, online_url
 from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
-
-from .events import IntakeFailed, Listener
-from .gateway import Upstream
-from .predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
-from .process import Process
-from .pulse import Pulse, over_http
+from endcap_serving.events import IntakeFailed, Listener
+from endcap_serving.gateway import Upstream
+from endcap_serving.predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
+from endcap_serving.process import Process
+from endcap_serving.pulse import Pulse, over_http
 
 
 class IntakeProcess:

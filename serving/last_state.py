@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError
-
-from .gateway import Split, Terms, Upstream
+from endcap_serving.gateway import Split, Terms, Upstream
 
 
 @dataclass(frozen=True)

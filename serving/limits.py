@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .clusters import TYPE, Json
+from endcap_serving.clusters import TYPE, Json
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .clusters import Json
+from endcap_serving.clusters import Json
 
 LISTED = 20
 """Recommenders that an answer names: with names of 63 letters it stays far below the 4 KiB that Envoy gives a body."""

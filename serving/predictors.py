@@ -14,12 +14,11 @@ from endcap.deploy.state import Target
 from endcap.errors import EndcapError
 from endcap.online import NONE, ONLINE, online_url
 from endcap.store import Store
-
-from .events import Listener, PredictorFailed, PredictorReady, PredictorStarted
-from .gateway import Upstream
-from .process import Process, end_all
-from .pulse import Pulse, over_http
-from .turns import as_own
+from endcap_serving.events import Listener, PredictorFailed, PredictorReady, PredictorStarted
+from endcap_serving.gateway import Upstream
+from endcap_serving.process import Process, end_all
+from endcap_serving.pulse import Pulse, over_http
+from endcap_serving.turns import as_own
 
 START_LIMIT = 120.0
 """Seconds that a predictor may take to be ready."""

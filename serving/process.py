@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from endcap.errors import EndcapError
-
-from .json_log import CANNOT_RUN
+from endcap_serving.json_log import CANNOT_RUN
 
 TAIL_LINES, TAIL_BYTES = 10, 8192
 _DIES_WITHIN = 5.0

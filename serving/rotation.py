@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .process import private
+from endcap_serving.process import private
 
 LOOK = 5.0
 """Seconds between two looks at the sizes."""

@@ -9,10 +9,9 @@ from typing import Any
 
 from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
 from endcap.errors import EndcapError
-
-from .clusters import CONNECT
-from .gateway import Split, Upstream, connect_for
-from .json_log import error_fields
+from endcap_serving.clusters import CONNECT
+from endcap_serving.gateway import Split, Upstream, connect_for
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.xds")
 

@@ -8,12 +8,11 @@ import time
 from endcap.deploy.state import Deployment, Target
 from endcap.errors import EndcapError
 from endcap.store import Store
-
-from . import fallback
-from .access.settings import Settings, known_access, usual
-from .desired import Desired
-from .envoy_process import Envoy
-from .events import (
+from endcap_serving import fallback
+from endcap_serving.access.settings import Settings, known_access, usual
+from endcap_serving.desired import Desired
+from endcap_serving.envoy_process import Envoy
+from endcap_serving.events import (
     AccessNotFollowed,
     GatewayNotRestarted,
     Listener,
@@ -23,15 +22,15 @@ from .events import (
     Routed,
     StateUnreadable,
 )
-from .front import Front
-from .gateway import Split, Upstream
-from .intake_process import IntakeProcess
-from .predictors import Predictor, Variant
-from .process import end_all
-from .pseudonyms import Shoppers
-from .rotation import Logs, Rotation
-from .run_folder import restore, run_folder
-from .turns import Turns
+from endcap_serving.front import Front
+from endcap_serving.gateway import Split, Upstream
+from endcap_serving.intake_process import IntakeProcess
+from endcap_serving.predictors import Predictor, Variant
+from endcap_serving.process import end_all
+from endcap_serving.pseudonyms import Shoppers
+from endcap_serving.rotation import Logs, Rotation
+from endcap_serving.run_folder import restore, run_folder
+from endcap_serving.turns import Turns
 
 TICK = 0.1
 """Seconds between two looks at the document and the processes."""

@@ -18,12 +18,11 @@ from pathlib import Path
 
 from endcap.errors import UserError
 from endcap.store import Store
-
-from .access.settings import given_access, usual
-from .events import Listener, Served, Stopped
-from .pseudonyms import Shoppers
-from .supervision import DRAIN_LEAST, TICK, Supervisor
-from .turns import as_own
+from endcap_serving.access.settings import given_access, usual
+from endcap_serving.events import Listener, Served, Stopped
+from endcap_serving.pseudonyms import Shoppers
+from endcap_serving.supervision import DRAIN_LEAST, TICK, Supervisor
+from endcap_serving.turns import as_own
 
 __all__ = ["DRAIN_LEAST", "Supervisor", "serve", "serving"]
 

@@ -17,10 +17,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from endcap.errors import UserError
-
-from .json_log import error_fields
-from .refused import RefusedError, error_body
-from .wire import AUTHORITY, CERTIFICATE, KEY
+from endcap_serving.json_log import error_fields
+from endcap_serving.refused import RefusedError, error_body
+from endcap_serving.wire import AUTHORITY, CERTIFICATE, KEY
 
 LOOK = 2.0
 """Seconds between two looks whether the certificate was renewed."""

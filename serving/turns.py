@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from endcap.errors import EndcapError, StorageError
-
-from .events import Event, Listener, Recovered, Troubled
+from endcap_serving.events import Event, Listener, Recovered, Troubled
 
 WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a part that failed is tried again; the last for ever."""

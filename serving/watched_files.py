@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from . import gateway
-from .clusters import Json
-from .process import private
+from endcap_serving import gateway
+from endcap_serving.clusters import Json
+from endcap_serving.process import private
 
 _REMEMBERED = 8
 

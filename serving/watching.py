@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from endcap.cluster.kinds import INFERENCE_SERVICE
 from endcap.cluster.watch import watch
 from endcap.deploy.variants import SELECTOR
-
-from .json_log import error_fields
-from .splits import splits_of
-from .turns import as_own
+from endcap_serving.json_log import error_fields
+from endcap_serving.splits import splits_of
+from endcap_serving.turns import as_own
 
 if TYPE_CHECKING:
     from endcap.cluster import Cluster
-
-    from .xds import Service
+    from endcap_serving.xds import Service
 
 log = logging.getLogger("endcap.xds")
 ANEW = 60.0

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from endcap.errors import UserError
-
-from .names import TYPE
+from endcap_serving.names import TYPE
 
 Json = dict[str, Any]
 

@@ -21,19 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, UserError
-
-from . import fallback, last_state
-from .access.filters import EXTENSIONS
-from .access.policy import RANKINGS
-from .access.settings import Settings, add_options
-from .announcer import Announcer, Splits
-from .gateway import Json, Split, Terms, Upstream
-from .heads import BoundedHeads
-from .json_log import CANNOT_RUN, error_fields, log_json_lines
-from .last_state import LastState
-from .refused import RefusedError, error_document
-from .splits import without_shadow
-from .wire import PLACE
+from endcap_serving import fallback, last_state
+from endcap_serving.access.filters import EXTENSIONS
+from endcap_serving.access.policy import RANKINGS
+from endcap_serving.access.settings import Settings, add_options
+from endcap_serving.announcer import Announcer, Splits
+from endcap_serving.gateway import Json, Split, Terms, Upstream
+from endcap_serving.heads import BoundedHeads
+from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.last_state import LastState
+from endcap_serving.refused import RefusedError, error_document
+from endcap_serving.splits import without_shadow
+from endcap_serving.wire import PLACE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -207,8 +206,7 @@ def main(words: Sequence[str] | None = None) -> int:
     import uvicorn
 
     from endcap.cluster.connect import connect
-
-    from .watching import follow
+    from endcap_serving.watching import follow
 
     given = arguments(words)
     log_json_lines()

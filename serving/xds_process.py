@@ -19,8 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from endcap.errors import EndcapError
-
-from .json_log import error_fields
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.gateway")
 START_LIMIT = 30.0

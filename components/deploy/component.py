@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from ..image import IMAGE
+from endcap_components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .policy import RANKINGS, Policy, Rate
+from endcap_serving.access.policy import RANKINGS, Policy, Rate
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """The Host headers of whoever asks on this machine."""

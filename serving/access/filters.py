@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from ..clusters import CLUSTERS_URL, TYPE, Json, address, http_options
-from ..names import CLIENT_HEADER, KEY_HEADER, REQUEST_ID, SCOPE_HEADER, SHOPPER_HEADER, SURFACE_HEADER
-from .access import Access
-from .policy import Issuer, Rate
-from .script import FAILED, FILTER, JWT, payload, source
+from endcap_serving.access.access import Access
+from endcap_serving.access.policy import Issuer, Rate
+from endcap_serving.access.script import FAILED, FILTER, JWT, payload, source
+from endcap_serving.clusters import CLUSTERS_URL, TYPE, Json, address, http_options
+from endcap_serving.names import CLIENT_HEADER, KEY_HEADER, REQUEST_ID, SCOPE_HEADER, SHOPPER_HEADER, SURFACE_HEADER
 
 CORS = "envoy.filters.http.cors"
 RATES = "envoy.filters.http.local_ratelimit"

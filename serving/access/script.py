@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from ..names import CLIENT_HEADER, KEY_HEADER, SCOPE_HEADER
-from .policy import SCOPES, Claim, Issuer, Policy
+from endcap_serving.access.policy import SCOPES, Claim, Issuer, Policy
+from endcap_serving.names import CLIENT_HEADER, KEY_HEADER, SCOPE_HEADER
 
 FILTER = "endcap.access"
 """The filter's name, under which routes say what they need, and refusals what they are."""

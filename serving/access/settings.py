@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError, UserError
-
-from .access import LOCAL_HOSTS, Access
-from .policy import EVERYTHING, RANKINGS, Policy, Rate
-from .source import Source
+from endcap_serving.access.access import LOCAL_HOSTS, Access
+from endcap_serving.access.policy import EVERYTHING, RANKINGS, Policy, Rate
+from endcap_serving.access.source import Source
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 _HOST = re.compile(r"(\*\.)?[a-z0-9.-]+|\[[0-9a-f:]+\]")

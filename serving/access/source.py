@@ -13,9 +13,8 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, StorageError
 from endcap.reading import open_regular
-
-from ..json_log import error_fields
-from .policy import MOST_BYTES, Policy, read_policy
+from endcap_serving.access.policy import MOST_BYTES, Policy, read_policy
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.access")
 LOOK = 1.0

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from ..clusters import TYPE, Json
-from .access import Access
-from .filters import switched_off
+from endcap_serving.access.access import Access
+from endcap_serving.access.filters import switched_off
+from endcap_serving.clusters import TYPE, Json
 
 METADATA = "endcap.refused"
 """Of a route: the code and the fields of the refusal (envoy_replies.py)."""

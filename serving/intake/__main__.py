@@ -19,16 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, UserError
-
-from .. import tracing
-from ..beside import Beside
-from ..json_log import CANNOT_RUN, error_fields, log_json_lines
-from ..tls import ServerTls, add_options, server_tls
+from endcap_serving import tracing
+from endcap_serving.beside import Beside
+from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.tls import ServerTls, add_options, server_tls
 
 if TYPE_CHECKING:
     from endcap.online import OnlineStore
-
-    from .app import App
+    from endcap_serving.intake.app import App
 
 log = logging.getLogger("endcap.intake")
 STORE_SECONDS = 5.0
@@ -95,8 +93,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def settings(given: argparse.Namespace) -> Any:
     """The intake's `Settings` that the arguments say."""
-    from .following import Keeping
-    from .intake import Settings
+    from endcap_serving.intake.following import Keeping
+    from endcap_serving.intake.intake import Settings
 
     keeping = Keeping(
         timedelta(seconds=given.keep_events),
@@ -136,7 +134,7 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
     import uvicorn
     from prometheus_client import start_http_server
 
-    from .limits import PROBES, LimitedProtocol
+    from endcap_serving.intake.limits import PROBES, LimitedProtocol
 
     def _is_probe(path: str) -> bool:
         return path.encode() in PROBES
@@ -199,8 +197,8 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
 def main(words: Sequence[str] | None = None) -> int:
     given = arguments(words)
     log_json_lines()
-    from .app import App
-    from .intake import Intake
+    from endcap_serving.intake.app import App
+    from endcap_serving.intake.intake import Intake
 
     try:
         tls = server_tls(given)

@@ -15,17 +15,16 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from endcap.errors import EndcapError
-
-from ..json_log import error_fields
-from ..names import SCOPE_HEADER
-from ..refused import RefusedError, error_document, passed_on
-from ..request_ids import read_request_id
-from ..tracing import Tracing
-from . import clock, metrics
-from .commit import Batch
-from .intake import Intake, count
-from .records import KINDS, NAMES, RecordError, shown
-from .seen import hash_of
+from endcap_serving.intake import clock, metrics
+from endcap_serving.intake.commit import Batch
+from endcap_serving.intake.intake import Intake, count
+from endcap_serving.intake.records import KINDS, NAMES, RecordError, shown
+from endcap_serving.intake.seen import hash_of
+from endcap_serving.json_log import error_fields
+from endcap_serving.names import SCOPE_HEADER
+from endcap_serving.refused import RefusedError, error_document, passed_on
+from endcap_serving.request_ids import read_request_id
+from endcap_serving.tracing import Tracing
 
 log = logging.getLogger("endcap.intake")
 Json = dict[str, Any]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError, StorageError
-
-from ..json_log import error_fields
-from . import metrics
-from .seen import Seen
-from .segments import Folder, Segment, frame, sequence_of
+from endcap_serving.intake import metrics
+from endcap_serving.intake.seen import Seen
+from endcap_serving.intake.segments import Folder, Segment, frame, sequence_of
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.intake")
 PAUSE = 1.0

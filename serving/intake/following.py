@@ -30,12 +30,11 @@ from endcap.online import (
     session_owner,
     unreadable,
 )
-
-from ..json_log import error_fields
-from ..seldom import Seldom
-from . import metrics
-from .records import NAMES
-from .segments import Frame
+from endcap_serving.intake import metrics
+from endcap_serving.intake.records import NAMES
+from endcap_serving.intake.segments import Frame
+from endcap_serving.json_log import error_fields
+from endcap_serving.seldom import Seldom
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")

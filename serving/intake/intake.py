@@ -14,16 +14,15 @@ from pathlib import Path
 
 from endcap.errors import StorageError, TransientError, UserError
 from endcap.online import OnlineStore
-
-from ..json_log import error_fields
-from . import kept, metrics
-from .commit import Batch, Writer
-from .following import Follower, Keeping
-from .outlet import Outlet, open_outlet
-from .records import NAMES
-from .sealing import Sealer, recover
-from .seen import Seen
-from .segments import Folder, replace
+from endcap_serving.intake import kept, metrics
+from endcap_serving.intake.commit import Batch, Writer
+from endcap_serving.intake.following import Follower, Keeping
+from endcap_serving.intake.outlet import Outlet, open_outlet
+from endcap_serving.intake.records import NAMES
+from endcap_serving.intake.sealing import Sealer, recover
+from endcap_serving.intake.seen import Seen
+from endcap_serving.intake.segments import Folder, replace
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.intake")
 _MARK = re.compile(r"[0-9a-f]{8}")

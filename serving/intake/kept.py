@@ -12,10 +12,9 @@ import os
 from pathlib import Path
 
 from endcap.errors import EndcapError, IntegrityError
-
-from ..json_log import error_fields
-from . import metrics
-from .segments import Content, replace
+from endcap_serving.intake import metrics
+from endcap_serving.intake.segments import Content, replace
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.intake")
 CUT, DAMAGED = ".cut-", ".damaged"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ..refused import RefusedError, error_body
-from ..tls import KnownClients
+from endcap_serving.refused import RefusedError, error_body
+from endcap_serving.tls import KnownClients
 
 MOST_HEAD = 32 << 10
 HEAD_SECONDS = 10.0

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json
 
-from .records import NAMES
-from .segments import Frame
+from endcap_serving.intake.records import NAMES
+from endcap_serving.intake.segments import Frame
 
 EVENTS, IMPRESSIONS, ORDERS = NAMES
 PURCHASE = "purchase"

@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from endcap.errors import EndcapError, StorageError
-
-from ..json_log import error_fields
-from . import kept, metrics
-from .outlet import Outlet
-from .parquet import tables
-from .seen import Seen
-from .segments import Content, Folder, Frame, read, remove_drafts, sequence_of
+from endcap_serving.intake import kept, metrics
+from endcap_serving.intake.outlet import Outlet
+from endcap_serving.intake.parquet import tables
+from endcap_serving.intake.seen import Seen
+from endcap_serving.intake.segments import Content, Folder, Frame, read, remove_drafts, sequence_of
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.intake")
 WAITS = (1.0, 2.0, 5.0, 15.0, 30.0)

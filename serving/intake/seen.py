@@ -28,10 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from endcap.errors import IntegrityError
-
-from ..json_log import error_fields
-from . import metrics
-from .segments import replace
+from endcap_serving.intake import metrics
+from endcap_serving.intake.segments import replace
+from endcap_serving.json_log import error_fields
 
 log = logging.getLogger("endcap.intake")
 REMEMBERED_MS = 86_400_000

@@ -20,11 +20,10 @@ from pathlib import Path
 from endcap import devices
 from endcap.errors import EndcapError, marked
 from endcap.online import NONE, ONLINE, open_online
-
-from ..json_log import CANNOT_RUN, error_fields, log_json_lines
-from ..tls import server_tls
-from .options import arguments, without_online
-from .workers import listen, supervise
+from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.predictor.options import arguments, without_online
+from endcap_serving.predictor.workers import listen, supervise
+from endcap_serving.tls import server_tls
 
 PATIENCE = 5.0
 """Seconds that the online store may take for the catalogue."""
@@ -71,8 +70,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     from endcap.models.device import device_of
     from endcap.registry.package import environment, load_package
     from endcap.store import check_folder
-
-    from .versions import mismatches
+    from endcap_serving.predictor.versions import mismatches
 
     # Before torch looks for GPUs: it does so once.
     request, lack = devices.check()
@@ -98,12 +96,11 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
     from endcap.registry.lookups import lookups, shop_of
-
-    from .engine import Engine, Served, UnreadableKeys
-    from .metrics import Metrics
-    from .refresh import Refresh
-    from .server import Wire
-    from .server import serve as serve_engines
+    from endcap_serving.predictor.engine import Engine, Served, UnreadableKeys
+    from endcap_serving.predictor.metrics import Metrics
+    from endcap_serving.predictor.refresh import Refresh
+    from endcap_serving.predictor.server import Wire
+    from endcap_serving.predictor.server import serve as serve_engines
 
     metrics = Metrics()
     if request is not None:

@@ -21,7 +21,7 @@ from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from .admission import Admission
+from endcap_serving.predictor.admission import Admission
 
 MOST = 128
 """Requests in one batch."""

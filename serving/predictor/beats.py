@@ -10,8 +10,8 @@ import contextlib
 import os
 import time
 
-from ..pulse import Missed
-from .health import Health
+from endcap_serving.predictor.health import Health
+from endcap_serving.pulse import Missed
 
 EVERY = 1.0
 """Seconds between two signs."""

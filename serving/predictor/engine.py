@@ -12,13 +12,12 @@ from endcap.errors import OnlineStoreError
 from endcap.online import Fault, unreadable
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.lookups import Lookups, asks_store, without_store
-
-from ..json_log import error_fields
-from ..seldom import Seldom
-from .admission import Admission
-from .batcher import Batcher
-from .metrics import Metrics
-from .scopes import NOBODY
+from endcap_serving.json_log import error_fields
+from endcap_serving.predictor.admission import Admission
+from endcap_serving.predictor.batcher import Batcher
+from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.scopes import NOBODY
+from endcap_serving.seldom import Seldom
 
 ONLINE_STORE = "online-store"
 """What a degraded ranking was made without."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .batcher import Batcher
+from endcap_serving.predictor.batcher import Batcher
 
 STUCK = 60.0
 """Seconds after which a batch that is still being ranked will not end."""

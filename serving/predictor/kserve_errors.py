@@ -20,13 +20,12 @@ from kserve.errors import (
 from starlette.exceptions import HTTPException
 
 from endcap.errors import RequestError
-
-from ..bodies import invalid_v2
-from ..names import REQUEST_ID
-from ..nowhere import LISTED, PATHS
-from ..refused import RefusedError, error_body, passed_on
-from ..request_ids import read_request_id
-from .lane import failed
+from endcap_serving.bodies import invalid_v2
+from endcap_serving.names import REQUEST_ID
+from endcap_serving.nowhere import LISTED, PATHS
+from endcap_serving.predictor.lane import failed
+from endcap_serving.refused import RefusedError, error_body, passed_on
+from endcap_serving.request_ids import read_request_id
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
 """Errors that are answered well, and that KServe would log with a trace all the same."""

@@ -16,8 +16,7 @@ import orjson
 
 from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
-
-from ..bodies import (
+from endcap_serving.bodies import (
     INPUTS,
     OUTPUTS,
     Json,
@@ -29,15 +28,15 @@ from ..bodies import (
     v2_body,
     v2_instances,
 )
-from ..json_log import error_fields
-from ..names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
-from ..refused import RefusedError, error_body
-from ..seldom import Seldom
-from ..tracing import Tracing
-from .engine import ONLINE_STORE, Engine, Ranked, ranking_id
-from .metrics import Metrics, exposition
-from .reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
-from .scopes import permitted
+from endcap_serving.json_log import error_fields
+from endcap_serving.names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
+from endcap_serving.predictor.engine import ONLINE_STORE, Engine, Ranked, ranking_id
+from endcap_serving.predictor.metrics import Metrics, exposition
+from endcap_serving.predictor.reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
+from endcap_serving.predictor.scopes import permitted
+from endcap_serving.refused import RefusedError, error_body
+from endcap_serving.seldom import Seldom
+from endcap_serving.tracing import Tracing
 
 LARGE = 64 * 2**10
 """Bytes of a body from which on it is read off the event loop."""

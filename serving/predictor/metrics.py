@@ -16,8 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from endcap.devices import Lack, Request
-
-from .surfaces import NO_SURFACE, Surfaces
+from endcap_serving.predictor.surfaces import NO_SURFACE, Surfaces
 
 SECONDS = [
     *(0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.0085, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03),

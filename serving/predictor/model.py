@@ -14,8 +14,7 @@ from kserve.protocol.dataplane import DataPlane
 
 from endcap.errors import RequestError
 from endcap.ranking import RankRequest
-
-from ..bodies import (
+from endcap_serving.bodies import (
     INPUTS,
     OUTPUTS,
     RANKING_TENSOR,
@@ -26,14 +25,14 @@ from ..bodies import (
     v1_instances,
     v2_instances,
 )
-from ..names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
-from ..request_ids import read_request_id
-from .bodies import v2_request
-from .engine import Engine
-from .health import Health
-from .lane import answer_headers, parsed
-from .reading import new_id
-from .scopes import permitted
+from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.predictor.bodies import v2_request
+from endcap_serving.predictor.engine import Engine
+from endcap_serving.predictor.health import Health
+from endcap_serving.predictor.lane import answer_headers, parsed
+from endcap_serving.predictor.reading import new_id
+from endcap_serving.predictor.scopes import permitted
+from endcap_serving.request_ids import read_request_id
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from endcap.cpus import cpu_limit
 from endcap.online import NONE, ONLINE, online_url
-
-from ..names import VARIANTS
-from ..tls import add_options
-from .scopes import NOBODY, SCOPE_FROM
+from endcap_serving.names import VARIANTS
+from endcap_serving.predictor.scopes import NOBODY, SCOPE_FROM
+from endcap_serving.tls import add_options
 
 MOUNT = Path("/mnt/models")
 """Where KServe's storage initializer puts what the InferenceService's storageUri names."""

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from endcap.errors import EndcapError, OnlineStoreError
 from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
-
-from ..json_log import error_fields
-from ..seldom import Seldom
-from .engine import Engine
-from .metrics import Metrics
+from endcap_serving.json_log import error_fields
+from endcap_serving.predictor.engine import Engine
+from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.seldom import Seldom
 
 EVERY = 5.0
 """Seconds between two looks."""

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from endcap.ranking import RankRequest
 from endcap.ranking.request import DiscreetRequest
-
-from ..refused import RefusedError
+from endcap_serving.refused import RefusedError
 
 GATEWAY, NOBODY = "gateway", "nobody"
 SCOPE_FROM = (GATEWAY, NOBODY)

@@ -18,19 +18,19 @@ import uvicorn
 import uvloop
 from kserve.model_server import app
 
-from ..beside import Beside
-from ..heads import BoundedHeads
-from ..tls import ServerTls
-from ..tracing import from_environment
-from .admission import watch_loop
-from .beats import beat
-from .engine import Engine
-from .health import Health
-from .kserve_errors import EXPECTED, answer_in_one_shape
-from .lane import Lane
-from .metrics import Metrics
-from .model import Plane, RankingModel
-from .warm import warm_up
+from endcap_serving.beside import Beside
+from endcap_serving.heads import BoundedHeads
+from endcap_serving.predictor.admission import watch_loop
+from endcap_serving.predictor.beats import beat
+from endcap_serving.predictor.engine import Engine
+from endcap_serving.predictor.health import Health
+from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
+from endcap_serving.predictor.lane import Lane
+from endcap_serving.predictor.metrics import Metrics
+from endcap_serving.predictor.model import Plane, RankingModel
+from endcap_serving.predictor.warm import warm_up
+from endcap_serving.tls import ServerTls
+from endcap_serving.tracing import from_environment
 
 SWITCH = 0.001
 """Seconds after which one Python thread makes room for another: the usual 5 ms are a request's whole time."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from ..bodies import REQUEST_TENSOR, Json
-from .batcher import SLICE
-from .engine import Engine
-from .lane import App
-from .metrics import Metrics
+from endcap_serving.bodies import REQUEST_TENSOR, Json
+from endcap_serving.predictor.batcher import SLICE
+from endcap_serving.predictor.engine import Engine
+from endcap_serving.predictor.lane import App
+from endcap_serving.predictor.metrics import Metrics
 
 LONGEST = 5.0
 """Seconds after which no further round begins: a slow model warms up as it serves."""

@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap.errors import EndcapError, UserError
-
-from ..json_log import error_fields
-from .beats import Clock, Signs
-from .metrics import FOLDER
+from endcap_serving.json_log import error_fields
+from endcap_serving.predictor.beats import Clock, Signs
+from endcap_serving.predictor.metrics import FOLDER
 
 LOOK = 0.1
 PROVEN = 60.0

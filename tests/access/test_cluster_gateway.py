@@ -12,12 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.access.given import hashed
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
 from tests.serving.name_server import NameServer
 from tests.serving.pod import Gateway, wait_for
-
-from .given import hashed
 
 HOST, INTAKE = "127.0.9.1", "127.0.9.2"
 PORT = 18080

@@ -19,9 +19,8 @@ from endcap_serving.access.policy import EVERYTHING
 from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import Split, Upstream
 from endcap_serving.process import end_all
+from tests.access.given import AUDIENCE, ISSUER, Signer, client, policy
 from tests.serving.backends import Backend
-
-from .given import AUDIENCE, ISSUER, Signer, client, policy
 
 PREDICT = "/v1/models/shoes:predict"
 EVENTS = "/v1/events"

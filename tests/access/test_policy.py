@@ -13,8 +13,7 @@ from endcap.errors import StorageError, UserError
 from endcap_serving.access.policy import RANKINGS, read_policy
 from endcap_serving.access.settings import given_access, known_access, usual
 from endcap_serving.access.source import LOOK, Source
-
-from .given import client, hashed, policy
+from tests.access.given import client, hashed, policy
 
 K = f"'{hashed('k')}'"
 WRONG = {

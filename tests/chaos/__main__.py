@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .attack import MOUNT, Attack, missing, own_mounts
-from .catalogue import ATTACKS
-from .processes import Child
-from .table import table
+from tests.chaos.attack import MOUNT, Attack, missing, own_mounts
+from tests.chaos.catalogue import ATTACKS
+from tests.chaos.processes import Child
+from tests.chaos.table import table
 
 BUILD = Path("build")
 SEED = 16

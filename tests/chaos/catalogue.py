@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import (
+from tests.chaos import (
     disks,
     floods,
     hostile,
@@ -19,7 +19,7 @@ from . import (
     stopped,
     tampered,
 )
-from .attack import Attack
+from tests.chaos.attack import Attack
 
 _MODULES = (
     hostile,

@@ -15,11 +15,10 @@ from endcap.deploy.changes import set_share
 from endcap.deploy.state import read_state
 from endcap.errors import StorageError
 from endcap.store import open_store
+from tests.chaos.attack import MOUNT, Attack, Seen, Stage, wait_until
+from tests.chaos.intake_kills import temporary
+from tests.chaos.stack import NAME, Shopper, deploy, opened, served, shop_in
 from tests.intake.servers import event, events, ids, running
-
-from .attack import MOUNT, Attack, Seen, Stage, wait_until
-from .intake_kills import temporary
-from .stack import NAME, Shopper, deploy, opened, served, shop_in
 
 KINDS = ("intake", "store", "supervisor full", "supervisor read-only")
 FOLLOWS = 30.0

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.access.given import client
-
-from .attack import Attack, Seen, Stage, wait_until
-from .stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in, troubles_of
+from tests.chaos.attack import Attack, Seen, Stage, wait_until
+from tests.chaos.stack import NAME, Beside, Shopper, Stack, deploy, served, shop_in, troubles_of
 
 CLIENTS = 8
 KEY = "the shop's own key"

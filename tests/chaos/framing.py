@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
-from .request import PATHS, PREFACE, Hostile, any_kind, ordinary
+from tests.chaos.request import PATHS, PREFACE, Hostile, any_kind, ordinary
 
 
 def lengths(chance: random.Random) -> Hostile:

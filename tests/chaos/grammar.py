@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from urllib.parse import quote
 
-from . import bodies
-from .framing import http2, lengths
-from .request import NAME, PATHS, Hostile, any_kind, ordinary, post
+from tests.chaos import bodies
+from tests.chaos.framing import http2, lengths
+from tests.chaos.request import NAME, PATHS, Hostile, any_kind, ordinary, post
 
 OTHER_PATHS = [
     "/",

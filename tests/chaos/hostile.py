@@ -11,14 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from endcap.processes import alive
+from tests.chaos import grammar
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.processes import memory
+from tests.chaos.request import Hostile, post
+from tests.chaos.stack import Beside, Repeated, Shopper, deploy, served, shop_in, troubles_of
+from tests.chaos.wire import Answer, send
 from tests.intake.servers import running
-
-from . import grammar
-from .attack import Attack, Seen, Stage
-from .processes import memory
-from .request import Hostile, post
-from .stack import Beside, Repeated, Shopper, deploy, served, shop_in, troubles_of
-from .wire import Answer, send
 
 TARGETS = {"gateway": 60, "stable": 15, "intake": 15, "list": 10}
 BOUND = 40.0

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap_serving.intake.segments import MARKER
+from tests.chaos.attack import Attack, Seen, Stage
 from tests.intake.servers import Server, event, events, ids, running
-
-from .attack import Attack, Seen, Stage
 
 BATCHES, EACH = 6, 4
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.chaos.attack import Attack, Seen, Stage, wait_until
 from tests.intake.servers import Server, events, ids, running
-
-from .attack import Attack, Seen, Stage, wait_until
 
 CLIENTS = 3
 LEAST = 30

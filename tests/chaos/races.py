@@ -16,11 +16,10 @@ from endcap.deploy.changes import set_shadow, set_share
 from endcap.deploy.state import Target, read_state
 from endcap.errors import EndcapError
 from endcap.store import Store, open_store
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.stack import NAME, STABLE, deploy, shop_in
 from tests.serving.conftest import Shop
 from tests.store.servers import moto
-
-from .attack import Attack, Seen, Stage
-from .stack import NAME, STABLE, deploy, shop_in
 
 IN_BUCKET = 4
 """Each fourth pair is in the bucket."""

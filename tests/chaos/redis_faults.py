@@ -18,14 +18,13 @@ import httpx
 from endcap.errors import OnlineStoreError
 from endcap.online import RecentEvent, open_online
 from endcap.online.names import session_owner
+from tests.chaos.attack import Attack, Seen, Stage, wait_until
+from tests.chaos.intake_kills import temporary
+from tests.chaos.redis_breaking import ONE_BAD_KEY, Faults
+from tests.chaos.stack import NAME, Stack, deploy, served, shop_in
 from tests.intake.servers import event
 from tests.online.servers import RedisServer, SlowProxy
 from tests.serving.conftest import Shop, customer
-
-from .attack import Attack, Seen, Stage, wait_until
-from .intake_kills import temporary
-from .redis_breaking import ONE_BAD_KEY, Faults
-from .stack import NAME, Stack, deploy, served, shop_in
 
 LASTS = 2.0
 """Seconds of a fault."""

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from endcap.registry.versions import Registry
 from endcap.store import open_store
+from tests.chaos.attack import Attack, Seen, Stage
 from tests.registry.conftest import judged, publish
 from tests.registry.server import running_mlflow
 from tests.store.servers import moto
-
-from .attack import Attack, Seen, Stage
 
 TOGETHER = 3
 BUCKET = "registrations"

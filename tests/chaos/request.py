@@ -6,7 +6,7 @@ import json
 import random
 from dataclasses import dataclass
 
-from . import bodies
+from tests.chaos import bodies
 
 NAME = "shoes"
 PATHS = {

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .attack import Attack, Seen, Stage
-from .catalogue import ATTACKS
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.catalogue import ATTACKS
 
 SAID_EVERY = 15.0
 """Seconds between two lines of progress."""

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from endcap.events import ingest
 from endcap.store import open_store
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.bodies import VALUES, bent
+from tests.chaos.child import call
+from tests.chaos.intake_kills import temporary
 from tests.events.shops import HEADER, ROWS, make_shop, write_csv
-
-from .attack import Attack, Seen, Stage
-from .bodies import VALUES, bent
-from .child import call
-from .intake_kills import temporary
 
 LIMIT, MEMORY = 20.0, 4 << 30
 KINDS = (

@@ -12,11 +12,10 @@ from typing import Any
 import yaml
 
 from endcap.spec.load import load
-
-from .attack import Attack, Seen, Stage
-from .bodies import VALUES, bent, leaves, put
-from .child import call
-from .step_kills import RECOMMENDER, SHOP
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.bodies import VALUES, bent, leaves, put
+from tests.chaos.child import call
+from tests.chaos.step_kills import RECOMMENDER, SHOP
 
 LIMIT, MEMORY = 10.0, 1 << 30
 SECONDS = 3.0

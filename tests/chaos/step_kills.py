@@ -18,10 +18,9 @@ from pathlib import Path
 from endcap.registry.versions import open_registry
 from endcap.steps import steps_of
 from endcap.store import open_store
-
-from .attack import Attack, Seen, Stage
-from .intake_kills import temporary
-from .stack import ENDCAP
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.intake_kills import temporary
+from tests.chaos.stack import ENDCAP
 
 TRAINING = [step.name for step in steps_of("training")]
 TIMED = ("report.json", "report.html", "info.json")

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import httpx
 
 from endcap.deploy.changes import set_share
+from tests.chaos.attack import Attack, Seen, Stage, wait_until
+from tests.chaos.stack import NAME, Beside, Shopper, Stack, deploy, opened, served, shop_in
 from tests.intake.servers import event
-
-from .attack import Attack, Seen, Stage, wait_until
-from .stack import NAME, Beside, Shopper, Stack, deploy, opened, served, shop_in
 
 BOUND = 60.0
 """Seconds until all is as before."""

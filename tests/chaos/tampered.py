@@ -19,13 +19,12 @@ from typing import Any
 
 from endcap.registry.package import load_package
 from endcap.store import open_store
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.bodies import VALUES, leaves, put
+from tests.chaos.child import Outcome, call
+from tests.chaos.stack import CANARY, STABLE, shop_in
 from tests.serving.conftest import Shop
 from tests.store.servers import moto
-
-from .attack import Attack, Seen, Stage
-from .bodies import VALUES, leaves, put
-from .child import Outcome, call
-from .stack import CANARY, STABLE, shop_in
 
 LIMIT, MEMORY = 15.0, 2 << 30
 BUCKET = "tampered"

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from endcap.errors import UserError
-
-from . import (
+from tests.chaos import (
     disks,
     floods,
     grammar,
@@ -33,12 +32,12 @@ from . import (
     stopped,
     tampered,
 )
-from .attack import Attack, Seen, Stage
-from .catalogue import ATTACKS
-from .child import call
-from .single import make
-from .table import table
-from .wire import send
+from tests.chaos.attack import Attack, Seen, Stage
+from tests.chaos.catalogue import ATTACKS
+from tests.chaos.child import call
+from tests.chaos.single import make
+from tests.chaos.table import table
+from tests.chaos.wire import send
 
 MIB = 2**20
 RIGHT: dict[str, list[Seen]] = {

@@ -9,7 +9,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .request import PREFACE, Hostile
+from tests.chaos.request import PREFACE, Hostile
 
 QUIET, QUIET_AFTER_AN_ANSWER = 1.0, 0.1
 """Seconds without a byte from the server after which a client says that it sends no more."""

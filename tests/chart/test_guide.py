@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import yaml
 
-from .conftest import ROOT, Objects
+from tests.chart.conftest import ROOT, Objects
 
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()
 

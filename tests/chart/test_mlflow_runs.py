@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from endcap_serving.predictors import free_port
-
-from .conftest import Objects
+from tests.chart.conftest import Objects
 
 PASSWORD, ENCODED = "p@ss/w%rd", "p%40ss%2Fw%25rd"
 

@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from endcap.cluster.quantities import quantity
-
-from .conftest import ROOT, Json, Objects, Refused
-from .test_tls import EVERYWHERE
+from tests.chart.conftest import ROOT, Json, Objects, Refused
+from tests.chart.test_tls import EVERYWHERE
 
 Render = Callable[..., Objects]
 POSTGRESQL = {

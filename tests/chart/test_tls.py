@@ -13,9 +13,8 @@ import yaml
 
 from endcap.deploy.manifests import inference_service, predictor
 from endcap.deploy.variants import read_variants
+from tests.chart.conftest import Json, Objects, Refused
 from tests.deploy.given import recommender, target
-
-from .conftest import Json, Objects, Refused
 
 Render = Callable[..., Objects]
 EVERYWHERE: Json = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .engine import Engine, started
+from tests.image.engine import Engine, started
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

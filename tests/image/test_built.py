@@ -21,9 +21,8 @@ import yaml
 
 from endcap import __version__
 from tests.conftest import ROOT
+from tests.image.engine import BASE, Engine
 from tests.serving.conftest import Shop, shop  # noqa: F401 - a fixture
-
-from .engine import BASE, Engine
 
 pytestmark = pytest.mark.timeout(1800)
 USER = 10001

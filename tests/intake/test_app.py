@@ -21,9 +21,8 @@ from endcap_serving.intake.intake import Intake, Settings
 from endcap_serving.intake.parquet import SCHEMAS
 from endcap_serving.intake.records import KINDS
 from endcap_serving.tracing import Tracing
-
-from .servers import event, ids
-from .test_records import WHOLE
+from tests.intake.servers import event, ids
+from tests.intake.test_records import WHOLE
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "intake.md").read_text()
 VALUES: list[Any] = [

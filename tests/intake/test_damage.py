@@ -9,9 +9,8 @@ import pytest
 from endcap_serving.intake import kept
 from endcap_serving.intake.seen import Seen, hash_of
 from endcap_serving.intake.segments import HEADER
-
-from .servers import Server, events, eventually, ids, running
-from .test_sealing import batch, closed, run, settings
+from tests.intake.servers import Server, events, eventually, ids, running
+from tests.intake.test_sealing import batch, closed, run, settings
 
 
 def written(folder: Path, *names: str) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .servers import Server, event, events, eventually, ids, running
+from tests.intake.servers import Server, event, events, eventually, ids, running
 
 
 def flood(server: Server, name: str, acknowledged: list[str], sent: list[str], ended: threading.Event) -> None:

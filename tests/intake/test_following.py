@@ -15,8 +15,7 @@ from endcap.online import Fault, OnlineStore, RecentEvent, open_online
 from endcap.online.sqlite import SQLiteStore
 from endcap_serving.intake import following, metrics
 from endcap_serving.intake.following import EVENTS, ORDERS, Follower, Keeping
-
-from .servers import Server, event, eventually, running
+from tests.intake.servers import Server, event, eventually, running
 
 
 class Flaky(SQLiteStore):

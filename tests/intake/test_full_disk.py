@@ -18,9 +18,8 @@ from endcap.errors import StorageError
 from endcap_serving.intake import commit, outlet, sealing
 from endcap_serving.intake.commit import Batch
 from endcap_serving.intake.intake import Intake
-
-from .servers import eventually, ids
-from .test_sealing import batch, closed, settings
+from tests.intake.servers import eventually, ids
+from tests.intake.test_sealing import batch, closed, settings
 
 
 class Disk:

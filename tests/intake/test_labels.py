@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from endcap_serving.predictor.surfaces import MOST, OFTEN, OTHER_SURFACE, Surfaces
-
-from .servers import Server, event, running
+from tests.intake.servers import Server, event, running
 
 
 def series(server: Server) -> set[str]:

@@ -13,8 +13,7 @@ import pytest
 from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import Split, Terms, Upstream
 from endcap_serving.process import end_all
-
-from .servers import Server, running
+from tests.intake.servers import Server, running
 
 GOOD = json.dumps({"id": "a", "item": "p", "session": "s"}).encode()
 JSON = {"content-type": "application/json"}

@@ -24,9 +24,8 @@ from endcap_serving.intake.records import KINDS, NAMES
 from endcap_serving.intake.sealing import Sealer
 from endcap_serving.intake.seen import Seen, hash_of
 from endcap_serving.intake.segments import Folder, frame
+from tests.intake.servers import eventually, ids, sealed
 from tests.store.servers import S3Place, Server, moto
-
-from .servers import eventually, ids, sealed
 
 NOW = 1_767_268_800_000
 """2026-01-01T12:00:00Z."""

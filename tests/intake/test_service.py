@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .servers import Server, event, events, eventually, ids, running, sealed
+from tests.intake.servers import Server, event, events, eventually, ids, running, sealed
 
 
 @pytest.fixture(scope="module")

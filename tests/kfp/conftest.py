@@ -10,8 +10,7 @@ import pytest
 
 from endcap_pipelines import kfp_answers
 from endcap_pipelines.kfp import Server
-
-from .server import Kfp
+from tests.kfp.server import Kfp
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
-from .refused import RefusedError
+from tests.kfp.refused import RefusedError
 
 if TYPE_CHECKING:
-    from .server import Kfp
+    from tests.kfp.server import Kfp
 
 PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
 """The way to KFP through the API server of the cluster that it is installed in."""

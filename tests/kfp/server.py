@@ -24,10 +24,9 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.cluster.certificates import Pair
-
-from .handler import handler
-from .namespaces import Rules, User
-from .refused import RefusedError
+from tests.kfp.handler import handler
+from tests.kfp.namespaces import Rules, User
+from tests.kfp.refused import RefusedError
 
 Json = dict[str, Any]
 Scene = Callable[[str], Json]

@@ -12,10 +12,9 @@ from kfp.client import Client
 from endcap.cli.main import main
 from endcap_pipelines import kfp_client
 from tests.cli.said import code_of
-
-from .namespaces import User
-from .server import Kfp
-from .test_run import GOOD, SPEC, ended, run
+from tests.kfp.namespaces import User
+from tests.kfp.server import Kfp
+from tests.kfp.test_run import GOOD, SPEC, ended, run
 
 PIPELINE = "endcap-training-trial"
 

@@ -17,11 +17,10 @@ import pytest
 from endcap.cli.main import main
 from tests.cli.said import code_of
 from tests.cluster.certificates import Authority
-
-from .handler import PROXY
-from .kubeconfigs import Plugin, plugin_user, write_kubeconfig
-from .server import Kfp, Scene, scene
-from .test_run import GOOD, SPEC
+from tests.kfp.handler import PROXY
+from tests.kfp.kubeconfigs import Plugin, plugin_user, write_kubeconfig
+from tests.kfp.server import Kfp, Scene, scene
+from tests.kfp.test_run import GOOD, SPEC
 
 RUNNING = scene("RUNNING", {"ingest": "RUNNING"})
 

@@ -17,8 +17,7 @@ from endcap.cli.main import main
 from endcap.runs import Start
 from endcap.store import Store, open_store
 from tests.cli.said import code_of
-
-from .server import Kfp, scene
+from tests.kfp.server import Kfp, scene
 
 ROOT = Path(__file__).parents[2]
 SPEC = str(ROOT / "pipelines" / "specs" / "trial.yaml")

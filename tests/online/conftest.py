@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .servers import RedisServer
+from tests.online.servers import RedisServer
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,9 @@ import pytest
 from endcap.errors import OnlineStoreError, UserError
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, online_url, open_online
 from tests.cluster.certificates import Authority
+from tests.online.servers import RedisServer, SlowProxy
 from tests.refusals import refused
 from tests.store.proxy import proxy as proxied
-
-from .servers import RedisServer, SlowProxy
 
 DAY = timedelta(days=1)
 EVENTS = {"customer:1": [RecentEvent("a", 1)]}

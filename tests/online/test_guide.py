@@ -9,8 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from endcap.online import RecentEvent, open_online
-
-from .servers import RedisServer
+from tests.online.servers import RedisServer
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "online-store.md").read_text()
 

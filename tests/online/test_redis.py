@@ -7,9 +7,8 @@ import functools
 import pytest
 
 from endcap.online import open_online
-
-from .contract import OnlineContract, Open
-from .servers import RedisServer
+from tests.online.contract import OnlineContract, Open
+from tests.online.servers import RedisServer
 
 
 class TestRedis(OnlineContract):

@@ -16,9 +16,8 @@ from endcap.online import CUSTOMERS, OWNED, Guarded, Keys, OnlineStore, RecentEv
 from endcap_serving.intake import metrics
 from endcap_serving.intake.following import EVENTS, Follower, Keeping
 from tests.intake.servers import eventually
+from tests.online.servers import RedisServer
 from tests.refusals import refused
-
-from .servers import RedisServer
 
 DAY = timedelta(days=1)
 HISTORY = "features/customers/k"

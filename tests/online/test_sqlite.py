@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from endcap.online import open_online
-
-from .contract import OnlineContract, Open
+from tests.online.contract import OnlineContract, Open
 
 
 class TestSQLite(OnlineContract):

@@ -11,8 +11,7 @@ import pytest
 from endcap.devices import VARIABLE, Request, requested
 from endcap.spec.kubernetes import SPOT
 from endcap.store.s3_settings import from_environment
-
-from .packages import ROOT, Json, compiled, container, steps
+from tests.pipelines.packages import ROOT, Json, compiled, container, steps
 
 MINE = "registry.example/mine:2"
 SETTINGS = """

@@ -14,8 +14,7 @@ from endcap.errors import SpecError, UserError
 from endcap.runs import list_runs
 from endcap.spec.load import load
 from endcap.store import open_store
-
-from .packages import ROOT, Json, compiled, container, spec_file, steps, tasks
+from tests.pipelines.packages import ROOT, Json, compiled, container, spec_file, steps, tasks
 
 CHECKS = """
 def count(store, snapshot, dataset, at_least=1):

@@ -8,8 +8,7 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.errors import SpecError
-
-from .packages import ROOT, Json, checked, compiled, container, steps, tasks
+from tests.pipelines.packages import ROOT, Json, checked, compiled, container, steps, tasks
 
 COMPILED = ROOT / "pipelines" / "compiled"
 

@@ -15,8 +15,7 @@ from endcap.ranking import Answer, Known, Precomputed, Ranker, RankRequest
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Exclude
 from endcap.spec.rules import Rules
-
-from .fixed import FixedScores
+from tests.ranking.fixed import FixedScores
 
 IDS = [f"i{number}" for number in range(24)]
 NEW = ["n0", "n1"]

@@ -10,9 +10,8 @@ from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.spec.recommender import Serving
+from tests.ranking.fixed import FixedScores
 from tests.refusals import refused
-
-from .fixed import FixedScores
 
 IDS = ["a", "b", "c", "d", "e"]
 NONE = -np.inf

@@ -13,8 +13,7 @@ from endcap.online import RecentEvent
 from endcap.ranking import Known, Precomputed, Ranker
 from endcap.reasons import REASONS
 from endcap_serving.openapi import document
-
-from .fixed import FixedScores
+from tests.ranking.fixed import FixedScores
 
 IDS = ["a", "b", "c", "d"]
 NONE = -np.inf

@@ -15,9 +15,8 @@ from endcap.ranking import Answer, Known, Precomputed, Ranker, RankRequest
 from endcap.ranking.request import DiscreetRequest
 from endcap.rules import Catalogue
 from endcap.spec.rules import Rules
+from tests.ranking.fixed import FixedScores
 from tests.refusals import refused
-
-from .fixed import FixedScores
 
 IDS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 PACKAGE = pa.table({"item": IDS, "brand": ["Fen"] * 4 + ["Orn"] * 4})

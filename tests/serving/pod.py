@@ -17,8 +17,7 @@ import httpx
 
 from endcap_serving.gateway import SHOPPER_HEADER, TOTAL_WEIGHT, Json
 from endcap_serving.predictors import free_port
-
-from .conftest import running
+from tests.serving.conftest import running
 
 ASKED = {"instances": [{"items": []}]}
 

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap_serving.gateway import Terms
-
-from .api_server import ApiServer, inference_service
-from .backends import Backend
-from .black_hole import BlackHole
-from .name_server import NameServer
-from .pod import Gateway, Shoppers, wait_for
+from tests.serving.api_server import ApiServer, inference_service
+from tests.serving.backends import Backend
+from tests.serving.black_hole import BlackHole
+from tests.serving.name_server import NameServer
+from tests.serving.pod import Gateway, Shoppers, wait_for
 
 PORT = 18083
 ADDRESSES = ("127.0.10.1", "127.0.10.2", "127.0.10.3")

@@ -15,9 +15,8 @@ from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
-
-from .conftest import running
-from .pod import wait_for
+from tests.serving.conftest import running
+from tests.serving.pod import wait_for
 
 PIPELINE = 500
 

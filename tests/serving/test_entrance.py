@@ -19,10 +19,9 @@ from endcap_serving.predictors import free_port
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
 from tests.registry.server import running_mlflow
-
-from .conftest import running
-from .mounted import Mounted
-from .pod import wait_for
+from tests.serving.conftest import running
+from tests.serving.mounted import Mounted
+from tests.serving.pod import wait_for
 
 
 @dataclass

@@ -25,9 +25,8 @@ from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms,
 from endcap_serving.limits import Limits
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
-
-from .backends import Backend
-from .pod import wait_for
+from tests.serving.backends import Backend
+from tests.serving.pod import wait_for
 
 PREDICT, INFER = "/v1/models/shoes:predict", "/v2/models/shoes/infer"
 LISTED = Terms(timeout=0.6, k=2, popular=("p1", "p2", "p3", "p4"))

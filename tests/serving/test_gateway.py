@@ -18,8 +18,7 @@ from endcap_serving.nowhere import nowhere
 from endcap_serving.predictors import free_port
 from endcap_serving.process import end_all
 from endcap_serving.supervisor import DRAIN_LEAST
-
-from .backends import Backend
+from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"
 SHOPPERS = [f"shopper-{number}" for number in range(500)]

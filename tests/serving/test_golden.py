@@ -13,8 +13,7 @@ from endcap_serving import bootstrap
 from endcap_serving.access.filters import EXTENSIONS
 from endcap_serving.clusters import Json
 from endcap_serving.envoy_tracing import EnvoyTracing
-
-from .golden_files import FOLDER, GOLDEN, files, text
+from tests.serving.golden_files import FOLDER, GOLDEN, files, text
 
 FILES = files()
 

@@ -28,9 +28,8 @@ from endcap.store import open_store
 from endcap_serving.openapi import document
 from endcap_serving.supervisor import serving
 from tests.chaos.bodies import bent
-
-from .conftest import Shop, children
-from .test_supervisor import desire
+from tests.serving.conftest import Shop, children
+from tests.serving.test_supervisor import desire
 
 if TYPE_CHECKING:
     from schemathesis import Case, GenerationMode

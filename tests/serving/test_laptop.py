@@ -23,10 +23,9 @@ from endcap_serving.events import AccessNotFollowed, Event
 from endcap_serving.supervision import Supervisor
 from endcap_serving.supervisor import serving
 from tests.access.given import client, policy
-
-from .conftest import Shop
-from .pod import wait_for
-from .test_supervisor import desire
+from tests.serving.conftest import Shop
+from tests.serving.pod import wait_for
+from tests.serving.test_supervisor import desire
 
 PREDICT = "/v1/models/{name}:predict"
 EXPLAIN = {"instances": [{"items": [], "k": 1, "explain": True}]}

@@ -20,8 +20,7 @@ from endcap_serving.envoy_tracing import EnvoyTracing
 from endcap_serving.gateway import Split, Terms
 from endcap_serving.limits import Limits
 from endcap_serving.process import end_all
-
-from .backends import Backend
+from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"
 QUICK = Limits(body=4096, headers_within=0.5, request_within=1.0, idle=0.6, headers_kb=8, headers=40, connections=20)

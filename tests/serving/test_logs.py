@@ -23,10 +23,9 @@ from endcap_serving.process import Process
 from endcap_serving.pseudonyms import KEY, Pseudonyms, Shoppers
 from endcap_serving.rotation import Logs, Rotation
 from tests.refusals import refused
-
-from .backends import Backend
-from .conftest import children, running
-from .pod import wait_for
+from tests.serving.backends import Backend
+from tests.serving.conftest import children, running
+from tests.serving.pod import wait_for
 
 SHOPPER = 'Zoë "the" customer'
 PATH = "/v1/models/shoes:predict?who=zoe-7"

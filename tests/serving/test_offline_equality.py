@@ -14,8 +14,7 @@ import pytest
 
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
-
-from .conftest import CUSTOMERS, MODELS, Shop, customer, sessions
+from tests.serving.conftest import CUSTOMERS, MODELS, Shop, customer, sessions
 
 K = 20
 SESSIONS = 1000

@@ -17,8 +17,7 @@ from endcap_serving.envoy_process import Envoy
 from endcap_serving.gateway import Split, Terms, Upstream
 from endcap_serving.process import end_all
 from tests.access.given import client, policy
-
-from .many import SLOW
+from tests.serving.many import SLOW
 
 PATH = "/v1/models/slow:predict"
 CALLERS = 40

@@ -25,8 +25,7 @@ from endcap.spec.rules import Rules
 from endcap_serving.predictor.surfaces import OFTEN
 from endcap_serving.predictors import free_port
 from tests.online.servers import RedisServer, SlowProxy
-
-from .conftest import NOON, Shop, running, wait_until_ready
+from tests.serving.conftest import NOON, Shop, running, wait_until_ready
 
 PATH = "/v1/models/shoes:predict"
 WEEK = timedelta(days=7)

@@ -14,8 +14,7 @@ from endcap.store import Store
 from endcap_serving.predictors import free_port
 from tests.batch.given import package as packed
 from tests.preprocessing.given import dataset, request, spec
-
-from .conftest import running, wait_until_ready
+from tests.serving.conftest import running, wait_until_ready
 
 
 def test_the_served_answer_is_the_offline_ranking(store: Store, tmp_path: Path) -> None:

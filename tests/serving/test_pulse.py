@@ -14,8 +14,7 @@ import pytest
 
 from endcap_serving import pulse
 from endcap_serving.pulse import Pulse
-
-from .pod import wait_for
+from tests.serving.pod import wait_for
 
 BUSY = "while True: pass"
 

@@ -12,8 +12,7 @@ import pytest
 from endcap.errors import RequestError
 from endcap.ranking import Ranker
 from endcap.registry.package import load_package
-
-from .conftest import CATEGORIES, N_ITEMS, Shop
+from tests.serving.conftest import CATEGORIES, N_ITEMS, Shop
 
 V1 = "/v1/models/sequential-rules:predict"
 V2 = "/v2/models/sequential-rules/infer"

@@ -16,8 +16,7 @@ from endcap_serving.predictor.options import without_online
 from endcap_serving.predictors import Predictor
 from endcap_serving.process import end_all
 from tests.secrets_given import PLANTED, command_lines
-
-from .conftest import Shop
+from tests.serving.conftest import Shop
 
 
 def test_what_serves_gets_the_online_store_by_the_environment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .shoppers import met_canary
+from tests.serving.shoppers import met_canary
 
 SHOPPERS = 10_000
 

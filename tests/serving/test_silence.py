@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Terms
-
-from .api_server import ApiServer, inference_service, shadow_service
-from .backends import Backend
-from .black_hole import BlackHole
-from .name_server import NameServer
-from .pod import Gateway, wait_for
+from tests.serving.api_server import ApiServer, inference_service, shadow_service
+from tests.serving.backends import Backend
+from tests.serving.black_hole import BlackHole
+from tests.serving.name_server import NameServer
+from tests.serving.pod import Gateway, wait_for
 
 PORT = 18081
 WELL, SILENT = "127.0.8.1", "127.0.8.2"

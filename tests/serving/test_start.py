@@ -22,9 +22,8 @@ from endcap_serving.json_log import CANNOT_RUN
 from endcap_serving.predictor.options import arguments
 from endcap_serving.predictor.versions import mismatches
 from endcap_serving.predictors import free_port
-
-from .conftest import Shop, running, wait_until_ready
-from .load import load
+from tests.serving.conftest import Shop, running, wait_until_ready
+from tests.serving.load import load
 
 PREDICTOR = [sys.executable, "-m", "endcap_serving.predictor"]
 

@@ -35,8 +35,7 @@ from endcap_serving.events import (
 )
 from endcap_serving.supervisor import serving
 from tests.listening import listening, on_loopback_alone
-
-from .conftest import Shop, all_ended, children
+from tests.serving.conftest import Shop, all_ended, children
 
 MODELS = {"1": "vsknn", "2": "sequential-rules", "3": "popularity"}
 SHOPPERS = [f"shopper-{number}" for number in range(300)]

@@ -19,13 +19,12 @@ from endcap.deploy.terms import Terms
 from endcap.deploy.variants import TLS, TLS_PORT
 from endcap_serving.predictors import free_port
 from tests.cluster.certificates import Authority, Pair
-
-from .api_server import ApiServer, inference_service
-from .backends import Backend
-from .conftest import Shop, running
-from .mounted import Mounted
-from .name_server import NameServer
-from .pod import Gateway, wait_for
+from tests.serving.api_server import ApiServer, inference_service
+from tests.serving.backends import Backend
+from tests.serving.conftest import Shop, running
+from tests.serving.mounted import Mounted
+from tests.serving.name_server import NameServer
+from tests.serving.pod import Gateway, wait_for
 
 HOST, INTAKE, GATEWAY = "shoes-v1-predictor.shop.svc", "intake-pods.shop.svc", "gateway.shop.svc"
 PREDICTORS = ("*.shop.svc",)

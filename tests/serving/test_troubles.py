@@ -26,10 +26,9 @@ from endcap_serving.events import (
     Troubled,
 )
 from endcap_serving.supervisor import serving
-
-from .conftest import Shop
-from .pod import wait_for
-from .test_supervisor import Server, desire, processes
+from tests.serving.conftest import Shop
+from tests.serving.pod import wait_for
+from tests.serving.test_supervisor import Server, desire, processes
 
 NAME = "shoes"
 

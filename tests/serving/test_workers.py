@@ -17,9 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from endcap_serving.predictors import free_port
-
-from .conftest import Shop, all_ended, children, running, wait_until_ready
-from .load import load
+from tests.serving.conftest import Shop, all_ended, children, running, wait_until_ready
+from tests.serving.load import load
 
 PATH = "/v1/models/shoes:predict"
 IMPATIENT = """

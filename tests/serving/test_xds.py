@@ -21,11 +21,10 @@ from endcap.errors import IntegrityError
 from endcap_serving import last_state, xds
 from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from endcap_serving.last_state import LastState
-
-from .api_server import ApiServer, inference_service, shadow_service
-from .backends import Backend
-from .name_server import NameServer
-from .pod import Gateway, Shoppers, wait_for
+from tests.serving.api_server import ApiServer, inference_service, shadow_service
+from tests.serving.backends import Backend
+from tests.serving.name_server import NameServer
+from tests.serving.pod import Gateway, Shoppers, wait_for
 
 PORT = 18080
 """Of every predictor."""

@@ -7,8 +7,7 @@ from dataclasses import replace
 from endcap.deploy.variants import TLS, TLS_PORT, Address, Variant, Variants
 from endcap_serving.gateway import Split, Upstream
 from endcap_serving.splits import split_of, splits_of
-
-from .api_server import inference_service, shadow_service
+from tests.serving.api_server import inference_service, shadow_service
 
 STABLE = Variant("1", Address("a.shop.svc", 80, "a.shop.svc"), True)
 CANARY = Variant("2", Address("10.0.0.1", 8080, "b.example.com"), True)
