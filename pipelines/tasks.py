@@ -12,8 +12,8 @@ from kfp.dsl import PipelineTask
 from endcap.spec.chain import enabled, order, own_after
 from endcap.spec.kubernetes import Pipeline
 from endcap.steps import REPORT, STEPS, title
+from endcap_pipelines.custom import GIVEN, container_task, function_task
 from endcap_pipelines.kubernetes import configure, step_settings
-from endcap_pipelines.own import GIVEN, container_task, function_task
 
 
 class Chain:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from itertools import islice
 from typing import Any, cast
 
-from endcap.deploy.terms import Terms
+from endcap.deploy.gateway_settings import Terms
 from endcap.errors import RequestError
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from endcap.deploy.terms import USUAL, Terms
+from endcap.deploy.gateway_settings import USUAL, Terms
 from endcap_serving.access.access import Access
 from endcap_serving.access.filters import NEVER_ON, switched_on
 from endcap_serving.access.script import FILTER

@@ -38,7 +38,7 @@ NETWORKS = [
 """What a model that is loaded by name is made of."""
 MAKES = {
     "ingest": [
-        "endcap.events.plan:event_columns",
+        "endcap.events.column_mapping:event_columns",
         "endcap.events.utf8:Utf8",
         "endcap.events.digest:digest",
         "endcap.spec.source:Source",
@@ -100,7 +100,11 @@ ELSEWHERE = [
 """Definitions that no step's output is computed with."""
 LEAVES = {
     "ingest": ["endcap.events.simulate:simulate", "endcap.features.window:cut", "endcap.models.ease:EASE"],
-    "features": ["endcap.events.plan:event_columns", "endcap.features.split:where", "endcap.features.view:open_view"],
+    "features": [
+        "endcap.events.column_mapping:event_columns",
+        "endcap.features.split:where",
+        "endcap.features.view:open_view",
+    ],
     "train": [
         "endcap.evaluation.metrics:prediction_values",
         "endcap.features.dataset:build",

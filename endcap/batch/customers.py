@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import last_events
 from endcap.errors import DataError
-from endcap.events.batch import without_marks
 from endcap.events.read import read
+from endcap.events.rows import without_marks
 from endcap.events.sources import SourceFile, find_files
 from endcap.features.view import customer_ids
 from endcap.spec.base import format_duration

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import UserError
 from endcap.project.contestants import SPEC
-from endcap.spec.nodes import parse
+from endcap.spec.yaml_tree import parse
 
 if TYPE_CHECKING:
     from endcap.project import Project

@@ -10,7 +10,7 @@ import yaml
 from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument, store_option
 from endcap.spec.environments import resolve
 from endcap.spec.load import load, resolved
-from endcap.spec.nodes import shown
+from endcap.spec.yaml_tree import shown
 
 
 @click.group()

@@ -3,6 +3,7 @@
 from endcap.deploy.changes import forget_state, set_shadow, set_shadow_share, set_share, withdraw
 from endcap.deploy.data import served_datasets
 from endcap.deploy.deploy import deploy
+from endcap.deploy.dry_run import trial_store
 from endcap.deploy.state import (
     CanaryTarget,
     Deployment,
@@ -13,7 +14,6 @@ from endcap.deploy.state import (
     find_state,
     read_state,
 )
-from endcap.deploy.trial import trial_store
 
 __all__ = [
     "CanaryTarget",

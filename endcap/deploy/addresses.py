@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from endcap.deploy.state import Deployment, Target
-from endcap.deploy.steps import target_of
+from endcap.deploy.transitions import target_of
 from endcap.store import content_key
 
 Json = dict[str, Any]

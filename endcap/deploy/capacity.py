@@ -12,7 +12,7 @@ from endcap.cluster.kinds import NODE, POD
 from endcap.cluster.quantities import in_words, quantity, requested
 from endcap.deploy.manifests import TEMPLATE, canary_pods, resources
 from endcap.deploy.state import CanaryTarget
-from endcap.deploy.steps import Step, mark, version_of
+from endcap.deploy.transitions import Step, mark, version_of
 from endcap.deploy.variants import Mode
 from endcap.spec.kubernetes import Pod, Serving, Toleration
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 
+from endcap.deploy.gateway_settings import Terms, terms_of
 from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, previous_state, salt_of
-from endcap.deploy.terms import Terms, terms_of
 from endcap.errors import UserError
 from endcap.registry import Version, open_registry
 from endcap.spec import Recommender

@@ -13,8 +13,8 @@ from typing import Any
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
-from endcap.deploy.steps import Step, mark, percent, said_of, target_of, version_of
 from endcap.deploy.tls import check_mode
+from endcap.deploy.transitions import Step, mark, percent, said_of, target_of, version_of
 from endcap.deploy.variants import (
     CANARY,
     REPLACES,

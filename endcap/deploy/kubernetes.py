@@ -13,14 +13,14 @@ from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, U
 from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, kind_of
 from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
-from endcap.deploy.abilities import Abilities, find_abilities
 from endcap.deploy.addresses import as_served
+from endcap.deploy.capabilities import Abilities, find_abilities
 from endcap.deploy.capacity import find_capacity, replaced_pods, starting_pods
 from endcap.deploy.ownership import check_ours, check_stays
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.state import Deployment, describe
-from endcap.deploy.steps import Step, changes, said_of
 from endcap.deploy.traffic import Traffic, in_words, knative_traffic_of, standard_traffic_of, wanted
+from endcap.deploy.transitions import Step, changes, said_of
 from endcap.deploy.variants import CANARY, MANAGER, STABLE, predictor_service
 from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
 from endcap.errors import ClusterError, UserError

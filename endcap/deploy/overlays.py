@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from endcap.deploy import manifests
+from endcap.deploy.gateway_settings import spec_terms
 from endcap.deploy.state import Target, salt_of
-from endcap.deploy.terms import spec_terms
 from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode, say_terms
 from endcap.spec import Recommender
 

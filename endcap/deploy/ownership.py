@@ -8,7 +8,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, Kind
 from endcap.deploy.manifests import own_route, shadow_name
-from endcap.deploy.steps import said_of
+from endcap.deploy.transitions import said_of
 from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SHADOW_OF
 from endcap.errors import ClusterError
 

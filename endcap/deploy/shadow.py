@@ -18,7 +18,7 @@ from endcap.deploy.capacity import find_capacity
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.ownership import check_shadow, check_stays
 from endcap.deploy.state import ShadowTarget
-from endcap.deploy.steps import mark, target_of
+from endcap.deploy.transitions import mark, target_of
 from endcap.deploy.variants import Mode, read_shadow
 from endcap.deploy.waiting import find_trouble
 from endcap.errors import ClusterError

@@ -13,8 +13,8 @@ from typing import Any
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
-from endcap.deploy.steps import WEIGHTS, Step, changes, mark, percent, said_of, target_of, version_of
 from endcap.deploy.tls import Speech, between, said_between
+from endcap.deploy.transitions import WEIGHTS, Step, changes, mark, percent, said_of, target_of, version_of
 from endcap.deploy.variants import (
     CANARY,
     SALT,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from endcap.deploy.terms import USUAL, Terms
+from endcap.deploy.gateway_settings import USUAL, Terms
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint

@@ -9,7 +9,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError, KindAbsentError
 from endcap.cluster.kinds import HTTP_ROUTE, KNATIVE_ROUTE
 from endcap.deploy.manifests import own_route
-from endcap.deploy.steps import WEIGHTS, Step, percent, said_of, version_of
+from endcap.deploy.transitions import WEIGHTS, Step, percent, said_of, version_of
 from endcap.deploy.variants import CANARY, STABLE, predictor_service, share_of
 
 Json = Mapping[str, Any]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from endcap.deploy.terms import LONGEST, USUAL, Terms
+from endcap.deploy.gateway_settings import LONGEST, USUAL, Terms
 
 PREFIX = "endcap.dev/"
 SALT = PREFIX + "salt"

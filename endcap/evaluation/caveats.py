@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from endcap.evaluation.asked import baskets_caveat, equal_times_caveat, one_moment_caveat
-from endcap.evaluation.barred import HouseRules, rules_caveat
 from endcap.evaluation.candidates import candidates_caveats
-from endcap.evaluation.examination import Examination
 from endcap.evaluation.overlap import overlap_caveats, overlap_of
+from endcap.evaluation.protocol import Examination
+from endcap.evaluation.rule_masks import HouseRules, rules_caveat
 from endcap.features.view import View
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit

@@ -9,15 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.barred import HouseRules, house_rules
 from endcap.evaluation.caveats import caveats
+from endcap.evaluation.comparison import Contest
 from endcap.evaluation.competitors import baseline_of, challenger_of
-from endcap.evaluation.contest import Contest
-from endcap.evaluation.examination import Examination
 from endcap.evaluation.gate import Estimate
 from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import model_of
+from endcap.evaluation.protocol import Examination
 from endcap.evaluation.ranks import Competitor
+from endcap.evaluation.rule_masks import HouseRules, house_rules
 from endcap.evaluation.samples import Samples
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code

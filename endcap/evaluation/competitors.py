@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from endcap.errors import IntegrityError, UserError
-from endcap.evaluation.barred import Barred, HouseRules
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.evaluation.reach import Reach
+from endcap.evaluation.rule_masks import Barred, HouseRules
 from endcap.features.view import View, customer_ids
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
 from endcap.models.custom import own_code
-from endcap.models.learn import fitted, tried
+from endcap.models.fit import fitted, tried
 from endcap.registry import Version
 from endcap.registry.package import Contents, is_package, load_contents, read_info, recommender_of, specs_of
 from endcap.registry.recipe import FAULTS, Recipe, kind

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.events.batch import without_marks
 from endcap.events.read import read
+from endcap.events.rows import without_marks
 from endcap.events.sources import SourceFile, find_files
 from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions

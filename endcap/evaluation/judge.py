@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.barred import HouseRules, house_rules
 from endcap.evaluation.caveats import caveats
+from endcap.evaluation.comparison import Contest
 from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
-from endcap.evaluation.contest import Contest
 from endcap.evaluation.evidence import lacking
-from endcap.evaluation.examination import Examination, Ready
 from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
 from endcap.evaluation.given import files_of
 from endcap.evaluation.naming import models_named
+from endcap.evaluation.protocol import Examination, Ready
 from endcap.evaluation.ranks import Competitor
+from endcap.evaluation.rule_masks import HouseRules, house_rules
 from endcap.evaluation.samples import Samples
 from endcap.evaluation.words import unjudged_text
 from endcap.features.view import View, open_view

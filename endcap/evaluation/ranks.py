@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.barred import Barred
 from endcap.evaluation.given import GivenItems
 from endcap.evaluation.negatives import Negatives
+from endcap.evaluation.rule_masks import Barred
 from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.split import slice_of

@@ -15,11 +15,7 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.events.activity import ActivityWriter, facts_of_activity
-from endcap.events.days import DayWriter, drop_duplicates
-from endcap.events.digest import digest
-from endcap.events.ids import is_word
-from endcap.events.load import Loader
-from endcap.events.plan import (
+from endcap.events.column_mapping import (
     KEPT,
     OTHER_TYPES,
     RETURNS,
@@ -31,6 +27,10 @@ from endcap.events.plan import (
     table_kind,
     table_plan,
 )
+from endcap.events.days import DayWriter, drop_duplicates
+from endcap.events.digest import digest
+from endcap.events.ids import is_word
+from endcap.events.load import Loader
 from endcap.events.snapshot import EVENTS
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted, text

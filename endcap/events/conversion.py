@@ -15,10 +15,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
+from endcap.events.column_mapping import event_columns, event_plan
 from endcap.events.engine import engine
 from endcap.events.layouts import PUBLISHED, completed
 from endcap.events.load import Loader, Progress
-from endcap.events.plan import event_columns, event_plan
 from endcap.events.quarantine import Quarantine
 from endcap.events.sources import find_files
 from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop

@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Rows, check_rows, column_name, without_marks
 from endcap.events.clock import Clock
+from endcap.events.column_mapping import DAY, TIME, Plan, where_columns, with_where
 from endcap.events.engine import reading
 from endcap.events.locate import ABSENT, Wanted, locate
 from endcap.events.paths import shown
-from endcap.events.plan import DAY, TIME, Plan, where_columns, with_where
 from endcap.events.planner import Planner
 from endcap.events.quarantine import Quarantine
 from endcap.events.read import read
+from endcap.events.rows import Batch, Rows, check_rows, column_name, without_marks
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted
 from endcap.events.times import LOCAL

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from endcap.errors import DataError
-from endcap.events.batch import Rows, column_name
 from endcap.events.layouts import NESTED
 from endcap.events.paths import alike, parse, shown
+from endcap.events.rows import Rows, column_name
 from endcap.events.sources import SourceFile
 from endcap.events.sql import quoted
 from endcap.spec.shop import Layout

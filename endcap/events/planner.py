@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 import pyarrow as pa
 
 from endcap.events import ids, times
+from endcap.events.column_mapping import Plan
 from endcap.events.glance import Glanced
-from endcap.events.plan import Plan
 from endcap.events.sql import quoted
 
 Outcome = tuple[frozenset[tuple[str, bool]], frozenset[tuple[str, bool]]]

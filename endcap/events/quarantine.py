@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from endcap.errors import DataError
 from endcap.events.advice import advise
-from endcap.events.batch import Reject
+from endcap.events.rows import Reject
 from endcap.spec.shop import TimeRule
 
 Json = dict[str, Any]

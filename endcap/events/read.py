@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from endcap.events.batch import Batch, Rows, column_name
 from endcap.events.layouts import Text, text_of
 from endcap.events.paths import HINTS, parse, paths_of_texts
 from endcap.events.read_csv import read_csv
 from endcap.events.read_json import read_json
 from endcap.events.read_parquet import read_parquet
+from endcap.events.rows import Batch, Rows, column_name
 from endcap.events.sources import SourceFile
 from endcap.events.walk import reaches, walk_table
 from endcap.spec.source import Source

@@ -18,9 +18,9 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Reject, Rows, as_batch, check_rows, not_of_encoding
 from endcap.events.layouts import Text
 from endcap.events.quotes import Parts, beyond_chance, swallowed
+from endcap.events.rows import Batch, Reject, Rows, as_batch, check_rows, not_of_encoding
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.utf8 import BREAK, MARK, Pieces, Utf8, line_breaks, unmarked
 

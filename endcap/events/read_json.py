@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.json_values import LONGEST, Values, is_lines
 from endcap.events.paths import HINTS, Each, Key, Path, parse, paths_of_texts, roots_of
+from endcap.events.rows import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.sources import SourceFile, open_text, readable
 from endcap.events.sql import quoted, text
 from endcap.events.utf8 import Utf8

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.events.batch import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.paths import parse, paths_of_type, roots_of
+from endcap.events.rows import Batch, Rows, as_batch, check_rows, column_name
 from endcap.events.sources import SourceFile, readable
 from endcap.events.walk import column_nested, reaches, walk_table
 

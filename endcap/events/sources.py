@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from endcap.errors import DataError
 from endcap.events.kinds import HEAD, SUFFIXES, Kind, check_text, compression_of, encoding_of, not_read
-from endcap.events.spool import SCHEME, fetch_objects, find_objects
+from endcap.events.s3_sources import SCHEME, fetch_objects, find_objects
 from endcap.events.utf8 import CHUNK, Utf8
 from endcap.reading import IrregularFileError, check_regular, open_regular
 from endcap.spec.source import Source

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from endcap.errors import DataError
-from endcap.events.batch import Batch, Reject, check_rows, column_name
 from endcap.events.paths import (
     ELEMENTS,
     LISTS,
@@ -26,6 +25,7 @@ from endcap.events.paths import (
     wrapped,
     written,
 )
+from endcap.events.rows import Batch, Reject, check_rows, column_name
 from endcap.events.sql import quoted, text
 from endcap.events.utf8 import unmarked
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from endcap.errors import Problem, SpecError
 from endcap.features.sessions import Sessions
-from endcap.spec.nodes import spelled
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
-from endcap.spec.side import named
+from endcap.spec.side_features import named
+from endcap.spec.yaml_tree import spelled
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender

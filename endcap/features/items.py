@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.spec.model import ModelSpec
-from endcap.spec.side import named
+from endcap.spec.side_features import named
 
 MOST_VALUES = 1000
 """Of a categorical attribute; with more, the rarest share the last number."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Ints
-from endcap.models.best import NONE, best
+from endcap.models.topk import NONE, best
 from endcap.models.validation import CUTOFF
 
 Floats = NDArray[np.float32]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.features.stream import SessionStream
-from endcap.models.best import best
+from endcap.models.topk import best
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
 

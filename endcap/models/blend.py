@@ -16,12 +16,12 @@ from endcap.features.sessions import Sessions
 from endcap.models import files
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import load, make
-from endcap.models.pool import Scale
+from endcap.models.opinion_pool import Scale
 from endcap.models.validation import Validation
 from endcap.models.weighing import weigh
 from endcap.progress import Notice
 from endcap.spec.model import BlendSpec
-from endcap.spec.side import named
+from endcap.spec.side_features import named
 
 _LOOKED_AT = 200
 """Validation histories whose scores show whether a member has any."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
-from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
+from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_states import GRUStates
 from endcap.neural.gru_training import GRUSettings, GRUTrainer

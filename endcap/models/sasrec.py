@@ -15,7 +15,7 @@ from endcap.errors import UserError
 from endcap.features.sessions import Sessions
 from endcap.models import epochs, files
 from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
-from endcap.models.buckets import bucket_counts, buckets, item_codes, silence_unmet
+from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
 from endcap.neural.products import scores_of_some

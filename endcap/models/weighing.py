@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Ints
 from endcap.models.ballots import Ballots
 from endcap.models.base import Model
-from endcap.models.pool import Floats, Scale, floor_of, likeliest_scale, likeliest_weights
+from endcap.models.opinion_pool import Floats, Scale, floor_of, likeliest_scale, likeliest_weights
 from endcap.models.simplex import Weights, climb, without_idle
 from endcap.models.validation import CUTOFF, Validation, ranks_within
 

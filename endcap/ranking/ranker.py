@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.models.base import Model
-from endcap.models.best import NONE, best
+from endcap.models.topk import NONE, best
 from endcap.ranking.answer import Answer, write_items
 from endcap.ranking.pool import Pool, Pools
 from endcap.ranking.request import RankRequest, parse_instance
@@ -229,7 +229,7 @@ def _best_of_all(pool: Pool, scores: NDArray[np.float32], k: int) -> _Picked:
 
 
 def _best(items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> _Picked:
-    """The best of items that ascend, as `endcap.models.best` has it: ties to the smaller index, none at -inf or NaN."""
+    """The best of items that ascend, as `endcap.models.topk` has it: ties to the smaller index, none at -inf or NaN."""
     if len(scores) > ORDERED_WHOLE:
         order = best(scores[None], k)[0]
         order = order[order != NONE]

@@ -10,7 +10,7 @@ from typing import Any
 from endcap.errors import IntegrityError, OnlineStoreError
 from endcap.online import OnlineStore, open_online
 from endcap.ranking import Answer, Known, Ranker
-from endcap.registry.lookups import lookups, shop_of, without_store
+from endcap.registry.online_features import lookups, shop_of, without_store
 from endcap.registry.package import Package
 from endcap.rules import fetch_catalogue
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.events.assemble import write_table
 from endcap.events.clock import clock_of
+from endcap.events.column_mapping import list_columns, list_plan
 from endcap.events.engine import engine
 from endcap.events.layouts import completed
 from endcap.events.load import Loader
-from endcap.events.plan import list_columns, list_plan
 from endcap.events.quarantine import Quarantine
 from endcap.events.simulated import simulated_files
 from endcap.events.sources import find_files

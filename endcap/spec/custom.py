@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from endcap.errors import NotFoundError, Problem, ProblemCode, SpecError, UserError
 from endcap.spec.base import UNKNOWN, Strict, known
 from endcap.spec.model import CustomSpec, ModelSpec
-from endcap.spec.nodes import Key, Node, parse, spelled
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.spec.side import singled
-from endcap.spec.words import Finding, below, examined, problems_of
+from endcap.spec.problems import Finding, below, examined, problems_of
+from endcap.spec.side_features import singled
+from endcap.spec.yaml_tree import Key, Node, parse, spelled
 
 _Base = TypeVar("_Base")
 

@@ -20,9 +20,9 @@ from endcap.secrets import variable
 from endcap.spec.base import ApiVersion, Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import absolute
-from endcap.spec.nodes import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
+from endcap.spec.problems import problems_of
 from endcap.spec.variables import expand, without_variables
-from endcap.spec.words import problems_of
+from endcap.spec.yaml_tree import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
 
 FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
 """The environment variable that names another file."""

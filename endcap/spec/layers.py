@@ -11,7 +11,7 @@ from pathlib import Path
 from endcap.errors import Problem, ProblemCode
 from endcap.reading import is_file
 from endcap.spec.base import API_VERSION
-from endcap.spec.nodes import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
+from endcap.spec.yaml_tree import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
 
 
 @dataclass

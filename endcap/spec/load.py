@@ -23,12 +23,12 @@ from endcap.spec.base import UNKNOWN, Mistake, UnknownError, suggest, unhindered
 from endcap.spec.custom import check_own
 from endcap.spec.environments import find_file, names_of
 from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
-from endcap.spec.nodes import Key, Node, listed, parse, shown, spelled, yaml_names
+from endcap.spec.problems import Finding, examined, in_order, mistaken
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
-from endcap.spec.side import named
+from endcap.spec.side_features import named
 from endcap.spec.variables import expand
-from endcap.spec.words import Finding, examined, in_order, mistaken
+from endcap.spec.yaml_tree import Key, Node, listed, parse, shown, spelled, yaml_names
 
 _ADDRESS = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]+://")
 

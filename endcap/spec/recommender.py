@@ -26,12 +26,12 @@ from endcap.spec.gate import Condition, Gate, GateOrList
 from endcap.spec.kubernetes import Pipeline
 from endcap.spec.kubernetes import Serving as KubernetesServing
 from endcap.spec.model import ClassPath, CustomSpec, ModelSpec, PopularitySpec, RecentPopularitySpec
-from endcap.spec.nodes import Key
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.search import Search
-from endcap.spec.side import singled
+from endcap.spec.side_features import singled
 from endcap.spec.training import Training, training_mistakes
 from endcap.spec.tunable import mistakes_of
+from endcap.spec.yaml_tree import Key
 
 Exclude = Literal["none", "last", "seen"]
 Protocol = Literal["every-prefix", "leave-one-out", "basket"]

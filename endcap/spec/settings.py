@@ -16,7 +16,6 @@ from endcap.spec.base import Carried, Duration, Mistake, Strict, check
 from endcap.spec.batch import Batch
 from endcap.spec.gate import GateOrList
 from endcap.spec.model import ModelSpec
-from endcap.spec.nodes import Key
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import (
     Basket,
@@ -35,6 +34,7 @@ from endcap.spec.recommender import (
 from endcap.spec.search import Search
 from endcap.spec.shop import Features, Filters, Sessions
 from endcap.spec.training import Training
+from endcap.spec.yaml_tree import Key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender

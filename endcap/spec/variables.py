@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from endcap.errors import Problem
 from endcap.secrets import variable
-from endcap.spec.nodes import Node
+from endcap.spec.yaml_tree import Node
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 

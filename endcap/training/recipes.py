@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from endcap.errors import EndcapError, StorageError
 from endcap.evaluation.reach import Reach
 from endcap.models import Model, make
-from endcap.models.learn import view_of
+from endcap.models.fit import view_of
 from endcap.registry import Version, find_registry
 from endcap.registry.package import environment, read_info
 from endcap.registry.recipe import FAULTS, Recipe, kind

@@ -15,7 +15,7 @@ from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code
 from endcap.models.device import device_of
-from endcap.models.learn import Everything, fitted, last_of, part_of, view_of
+from endcap.models.fit import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
 from endcap.reading import read_json
 from endcap.registry.package import RULES, environment, write_package

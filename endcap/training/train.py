@@ -15,7 +15,7 @@ from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
 from endcap.models.device import device_of
-from endcap.models.learn import Learned, fitted, part_of, tried, view_of
+from endcap.models.fit import Learned, fitted, part_of, tried, view_of
 from endcap.registry.live_run import logged
 from endcap.registry.package import environment
 from endcap.spec.model import ModelSpec

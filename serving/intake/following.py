@@ -34,7 +34,7 @@ from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.segments import Frame
 from endcap_serving.json_log import error_fields
-from endcap_serving.seldom import Seldom
+from endcap_serving.log_limiter import Seldom
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")

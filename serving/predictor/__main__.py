@@ -95,7 +95,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     # Proof that it answers as it did when it was judged.
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
-    from endcap.registry.lookups import lookups, shop_of
+    from endcap.registry.online_features import lookups, shop_of
     from endcap_serving.predictor.engine import Engine, Served, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
     from endcap_serving.predictor.refresh import Refresh

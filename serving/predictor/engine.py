@@ -11,13 +11,13 @@ from typing import NamedTuple
 from endcap.errors import OnlineStoreError
 from endcap.online import Fault, unreadable
 from endcap.ranking import Answer, Ranker, RankRequest
-from endcap.registry.lookups import Lookups, asks_store, without_store
+from endcap.registry.online_features import Lookups, asks_store, without_store
 from endcap_serving.json_log import error_fields
+from endcap_serving.log_limiter import Seldom
 from endcap_serving.predictor.admission import Admission
 from endcap_serving.predictor.batcher import Batcher
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import NOBODY
-from endcap_serving.seldom import Seldom
 
 ONLINE_STORE = "online-store"
 """What a degraded ranking was made without."""

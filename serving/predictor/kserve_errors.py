@@ -23,7 +23,7 @@ from endcap.errors import RequestError
 from endcap_serving.bodies import invalid_v2
 from endcap_serving.names import REQUEST_ID
 from endcap_serving.nowhere import LISTED, PATHS
-from endcap_serving.predictor.lane import failed
+from endcap_serving.predictor.asgi import failed
 from endcap_serving.refused import RefusedError, error_body, passed_on
 from endcap_serving.request_ids import read_request_id
 

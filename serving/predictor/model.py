@@ -26,10 +26,10 @@ from endcap_serving.bodies import (
     v2_instances,
 )
 from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.predictor.asgi import answer_headers, parsed
 from endcap_serving.predictor.bodies import v2_request
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.health import Health
-from endcap_serving.predictor.lane import answer_headers, parsed
 from endcap_serving.predictor.reading import new_id
 from endcap_serving.predictor.scopes import permitted
 from endcap_serving.request_ids import read_request_id

@@ -11,9 +11,9 @@ from endcap.errors import EndcapError, OnlineStoreError
 from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
 from endcap_serving.json_log import error_fields
+from endcap_serving.log_limiter import Seldom
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics
-from endcap_serving.seldom import Seldom
 
 EVERY = 5.0
 """Seconds between two looks."""

@@ -21,11 +21,11 @@ from kserve.model_server import app
 from endcap_serving.beside import Beside
 from endcap_serving.heads import BoundedHeads
 from endcap_serving.predictor.admission import watch_loop
+from endcap_serving.predictor.asgi import Lane
 from endcap_serving.predictor.beats import beat
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.health import Health
 from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
-from endcap_serving.predictor.lane import Lane
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.model import Plane, RankingModel
 from endcap_serving.predictor.warm import warm_up

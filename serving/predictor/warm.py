@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from endcap_serving.bodies import REQUEST_TENSOR, Json
+from endcap_serving.predictor.asgi import App
 from endcap_serving.predictor.batcher import SLICE
 from endcap_serving.predictor.engine import Engine
-from endcap_serving.predictor.lane import App
 from endcap_serving.predictor.metrics import Metrics
 
 LONGEST = 5.0

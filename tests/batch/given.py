@@ -14,7 +14,7 @@ from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.features import build
 from endcap.features.view import customer_ids, declared_features, everything, item_table
-from endcap.models.learn import fitted
+from endcap.models.fit import fitted
 from endcap.registry.package import write_package
 from endcap.spec import Recommender, Shop
 from endcap.store import Store

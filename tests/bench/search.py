@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.features.view import open_view
-from endcap.models.learn import tried, view_of
+from endcap.models.fit import tried, view_of
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store, open_store
 from endcap.training.search import search, settled

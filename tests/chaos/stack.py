@@ -21,8 +21,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
+from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.state import CanaryTarget, Deployment, Target, salt_of, write_state
-from endcap.deploy.terms import Terms
 from endcap.store import Store, open_store
 from tests.chaos.processes import command_line, descendants, end_tree
 from tests.serving.conftest import Shop, stored_shop

@@ -30,7 +30,7 @@ class _Kept:
 class Keeper:
     """Programs by name, each with its log in one folder. They die with this process, however it ends.
 
-    Make it and call it from a thread that lives until `end` (see ``serving/leash.py``).
+    Make it and call it from a thread that lives until `end` (see ``serving/parent_death.py``).
     """
 
     def __init__(self, logs: Path) -> None:

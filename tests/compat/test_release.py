@@ -25,7 +25,7 @@ from endcap.events import ingest
 from endcap.features import build
 from endcap.online import open_online
 from endcap.registry import open_registry, register
-from endcap.registry.lookups import shop_of
+from endcap.registry.online_features import shop_of
 from endcap.registry.package import load_package
 from endcap.report import render
 from endcap.report.publish import gather

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.deploy import CanaryTarget, Deployment, Target
-from endcap.deploy.steps import Step, mark
+from endcap.deploy.transitions import Step, mark
 from endcap.deploy.variants import VERSION
 from endcap.spec import Recommender
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from endcap.cluster import Cluster
-from endcap.deploy.abilities import find_abilities
+from endcap.deploy.capabilities import find_abilities
 from endcap.deploy.manifests import probe
 from endcap.errors import ClusterError
 from endcap.spec import Recommender

@@ -24,7 +24,7 @@ from endcap.deploy import (
     trial_store,
     withdraw,
 )
-from endcap.deploy.terms import LONGEST, POPULAR, Terms, terms_of
+from endcap.deploy.gateway_settings import LONGEST, POPULAR, Terms, terms_of
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, default_uri

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from endcap.deploy import Deployment
 from endcap.deploy.knative import plan
-from endcap.deploy.steps import changes
+from endcap.deploy.transitions import changes
 from endcap.deploy.variants import read_variants
 from tests.deploy.given import NAMESPACE, Knative, recommender, state
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from endcap.deploy import Target
+from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.manifests import LONGEST_NAME, canary_entry, check_name, predictor, service_account, serving_runtime
 from endcap.deploy.overlays import OVERLAYS, render
 from endcap.deploy.state import CanaryTarget
-from endcap.deploy.terms import Terms
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, say_terms, terms_said
 from endcap.devices import VARIABLE, Request, requested
 from endcap.errors import UserError

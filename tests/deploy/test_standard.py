@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from endcap.deploy import Deployment, knative
 from endcap.deploy.standard import plan
-from endcap.deploy.steps import changes
+from endcap.deploy.transitions import changes
 from endcap.deploy.variants import read_variants
 from endcap.errors import UserError
 from endcap.spec import Recommender

@@ -11,8 +11,8 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.evaluation.candidates import candidates_caveats
-from endcap.evaluation.examination import Examination
 from endcap.evaluation.given import given_items
+from endcap.evaluation.protocol import Examination
 from endcap.evaluation.ranks import Competitor, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view

@@ -13,7 +13,7 @@ import pytest
 from endcap.features.sessions import Sessions
 from endcap.features.view import View, open_view
 from endcap.models import Model
-from endcap.models.learn import fitted, tried, validation_of
+from endcap.models.fit import fitted, tried, validation_of
 from endcap.spec import Recommender
 from endcap.store import Store
 from tests.features.logs import DAY, dataset, event, recommender, shop

@@ -8,9 +8,9 @@ import pytest
 from endcap.evaluation import ranks
 from endcap.evaluation.candidates import candidates_caveats
 from endcap.evaluation.evaluate import evaluate
-from endcap.evaluation.examination import Examination
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.negatives import Negatives
+from endcap.evaluation.protocol import Examination
 from endcap.evaluation.ranks import Competitor, Translation, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view

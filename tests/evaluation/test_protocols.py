@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import timing
-from endcap.evaluation.contest import Speed
+from endcap.evaluation.comparison import Speed
 from endcap.evaluation.evaluate import evaluate
 from endcap.evaluation.metrics import Popularity
 from endcap.evaluation.ranks import Competitor, rank_predictions

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.barred import HouseRules, Ownership
 from endcap.evaluation.ranks import Competitor, Translation, rank_predictions, recommend
+from endcap.evaluation.rule_masks import HouseRules, Ownership
 from endcap.features.predictions import Baskets, predictions_of
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary

@@ -178,7 +178,9 @@ def test_an_offset_that_no_time_has_is_a_bad_row(tmp_path: Path, store: Store, o
 def test_what_the_engine_cannot_read_names_the_file(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("endcap.events.plan.time_checks", lambda column, unit: [("CAST(item AS INTEGER) = 1", "no")])
+    monkeypatch.setattr(
+        "endcap.events.column_mapping.time_checks", lambda column, unit: [("CAST(item AS INTEGER) = 1", "no")]
+    )
     log = write_csv(tmp_path / "log.csv", [GOOD])
     with refused(DataError, "events.values-unreadable", path=str(log)) as stopped:
         ingest(make_shop(log), store)

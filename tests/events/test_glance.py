@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from endcap.events import ids, times
+from endcap.events.column_mapping import Plan
 from endcap.events.glance import Glanced
-from endcap.events.plan import Plan
 from endcap.events.planner import Planner
 from endcap.events.times import LOCAL, Reading
 from endcap.spec.shop import MISSING

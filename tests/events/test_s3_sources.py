@@ -11,7 +11,7 @@ import pytest
 
 from endcap.errors import DataError, UserError
 from endcap.events import convert, ingest
-from endcap.events.spool import translated
+from endcap.events.s3_sources import translated
 from endcap.store import Store, bucket
 from tests.events.shops import HEADER, ROWS, STORED, facts, make_shop, open_snapshot, stored, write_csv
 from tests.refusals import refused

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from endcap.errors import DataError
 from endcap.events import ingest, read_csv
-from endcap.events.plan import Plan
+from endcap.events.column_mapping import Plan
 from endcap.events.read import read
 from endcap.events.sources import find_files
 from endcap.spec.source import Source

@@ -10,7 +10,7 @@ import pytest
 from endcap.errors import DataError
 from endcap.features.declare import evaluate
 from endcap.features.view import View, open_view
-from endcap.models.learn import validation_of
+from endcap.models.fit import validation_of
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, at_times, dataset, event, recommender, shop
 from tests.features.test_view import letters

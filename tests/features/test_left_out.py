@@ -6,7 +6,7 @@ from typing import Any
 
 from endcap.errors import DataError
 from endcap.features.view import everything, open_view
-from endcap.models.learn import validation_of
+from endcap.models.fit import validation_of
 from endcap.store import Store
 from tests.features.logs import MONDAY, at_times, dataset, event, recommender, sessions, shop
 from tests.features.test_view import letters, parts

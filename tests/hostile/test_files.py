@@ -21,7 +21,7 @@ from endcap.rules.read import read_catalogue
 from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
 from endcap.spec.load import load, load_documents
-from endcap.spec.nodes import DEEPEST, MOST_TEXT, MOST_VALUES, parse
+from endcap.spec.yaml_tree import DEEPEST, MOST_TEXT, MOST_VALUES, parse
 from endcap.store import Store
 from tests.events.shops import ROWS, make_shop, write_csv
 from tests.refusals import refused

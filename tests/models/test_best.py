@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from endcap.models import best as module
 from endcap.models import top
-from endcap.models.best import NONE, best
+from endcap.models import topk as module
+from endcap.models.topk import NONE, best
 
 Scores = NDArray[np.float32]
 NOTHING = np.float32(-np.inf)

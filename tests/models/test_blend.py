@@ -14,7 +14,7 @@ from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Validation, catalogue, ease, files, load, make
 from endcap.models.blend import Blend
-from endcap.models.pool import Scale
+from endcap.models.opinion_pool import Scale
 from endcap.models.popularity import Popularity
 from endcap.progress import Notice
 from endcap.spec.model import (

@@ -15,7 +15,7 @@ from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model, Validation
 from endcap.models.ballots import Ballots
 from endcap.models.blend import Blend
-from endcap.models.pool import Scale, floor_of
+from endcap.models.opinion_pool import Scale, floor_of
 from endcap.models.weighing import Weighing, weigh
 from endcap.spec.model import BlendSpec, PopularitySpec
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from endcap.deploy.terms import Terms
+from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.variants import say_terms
 
 Json = dict[str, Any]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from endcap.deploy.forbidden import Forbidden
-from endcap.deploy.terms import ruled
+from endcap.deploy.gateway_settings import ruled
 from endcap.deploy.variants import say_terms, terms_said
 from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary

@@ -20,8 +20,8 @@ import httpx
 import pytest
 
 from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
+from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.state import salt_of, write_state
-from endcap.deploy.terms import Terms
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
 from endcap_serving.events import (

@@ -15,7 +15,7 @@ from functools import partial
 import httpx
 import pytest
 
-from endcap.deploy.terms import Terms
+from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.variants import TLS, TLS_PORT
 from endcap_serving.predictors import free_port
 from tests.cluster.certificates import Authority, Pair

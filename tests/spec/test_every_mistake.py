@@ -16,7 +16,7 @@ import endcap
 from endcap.errors import SpecError
 from endcap.project.opening import open_project
 from endcap.spec.load import load, load_documents
-from endcap.spec.nodes import Key, spelled
+from endcap.spec.yaml_tree import Key, spelled
 from tests.spec.test_load import RECOMMENDER as RECOMMENDER_FILE
 from tests.spec.test_load import SHOP as SHOP_FILE
 from tests.spec.test_load import problems, specs, write

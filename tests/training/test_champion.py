@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import describe, judge
-from endcap.evaluation.examination import Examination
+from endcap.evaluation.protocol import Examination
 from endcap.evaluation.ranks import Competitor, Translation
 from endcap.features import build
 from endcap.features.view import open_view

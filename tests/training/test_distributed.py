@@ -27,7 +27,7 @@ from endcap.evaluation.ranks import Competitor
 from endcap.features import build
 from endcap.features.view import everything, open_view
 from endcap.models import Fitting, Model, load, make
-from endcap.models.learn import tried, validation_of
+from endcap.models.fit import tried, validation_of
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_training import GRUSettings, GRUTrainer
 from endcap.neural.sequences import Sequences

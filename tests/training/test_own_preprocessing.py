@@ -21,7 +21,7 @@ from endcap.features.split import slice_of, where
 from endcap.features.view import View, customer_ids, everything, open_view
 from endcap.models import Model, mask_excluded, top
 from endcap.models import load as load_model
-from endcap.models.learn import validation_of
+from endcap.models.fit import validation_of
 from endcap.registry import open_registry, register
 from endcap.registry.package import load_package
 from endcap.spec.load import load

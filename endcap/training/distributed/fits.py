@@ -15,7 +15,7 @@ from endcap import devices
 from endcap.cluster import connect
 from endcap.errors import TransientError, UserError, rebuild
 from endcap.models import FitReport, load
-from endcap.models.learn import Learned
+from endcap.models.fit import Learned
 from endcap.progress import Notice
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings

@@ -25,7 +25,7 @@ from endcap.features.sessions import Sessions
 from endcap.features.view import everything, item_table, open_view
 from endcap.models import Fitting, Model, make
 from endcap.models.device import device_of
-from endcap.models.learn import validation_of
+from endcap.models.fit import validation_of
 from endcap.models.preprocessed import bare
 from endcap.models.validation import Validation
 from endcap.neural.parallel import AllReduce

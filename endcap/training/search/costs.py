@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from endcap.features.view import View
-from endcap.models.learn import MAX_VALIDATION_PREFIXES
+from endcap.models.fit import MAX_VALIDATION_PREFIXES
 from endcap.spec.model import EASESpec, ItemKNNSpec, SequentialRulesSpec, SingleSpec, VSKNNSpec
 from endcap.spec.neural import GRU4RecSpec, NeuMFSpec, SASRecSpec
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from endcap.errors import DivergedError
-from endcap.models.learn import Learned
+from endcap.models.fit import Learned
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec, ModelSpec, SingleSpec
 from endcap.spec.search import Search

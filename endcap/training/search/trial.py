@@ -13,7 +13,7 @@ import numpy as np
 
 from endcap.cpus import time_on_cores
 from endcap.features.view import View
-from endcap.models.learn import tried, validation_of, view_of
+from endcap.models.fit import tried, validation_of, view_of
 from endcap.spec.model import SingleSpec
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members

@@ -27,7 +27,7 @@ def own(
 ):
     """Call `function` with those of the run's addresses that it names, and with `arguments`."""
     from endcap.registry import registry_url
-    from endcap_components.own.call import call
+    from endcap_components.custom.call import call
     from endcap_components.step import step
 
     with step(name, store, run=run, created=created, image=image) as current:

@@ -16,8 +16,8 @@ from kfp.dsl.python_component import PythonComponent
 
 from endcap.errors import UserError
 from endcap.spec.kubernetes import Step
-from endcap_components.own import call
-from endcap_components.own.component import own
+from endcap_components.custom import call
+from endcap_components.custom.component import own
 
 GIVEN = ("store", "registry", "recommender", "shop")
 """What a user's step is given of the run's parameters; what the steps before it made comes by their names."""

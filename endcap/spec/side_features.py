@@ -7,7 +7,7 @@ from typing import Literal
 
 from endcap.spec.base import known
 from endcap.spec.model import BlendSpec, CustomSpec, ModelSpec
-from endcap.spec.nodes import Key
+from endcap.spec.yaml_tree import Key
 
 
 def singled(models: Mapping[Key, ModelSpec]) -> dict[Key, ModelSpec]:

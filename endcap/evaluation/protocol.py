@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.evaluation.candidates import candidate_facts
-from endcap.evaluation.contest import Contest
+from endcap.evaluation.comparison import Contest
 from endcap.evaluation.evaluate import Evaluation, evaluate
 from endcap.evaluation.gate import CHALLENGER
 from endcap.evaluation.given import GivenItems, given_items

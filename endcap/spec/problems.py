@@ -14,9 +14,9 @@ from pydantic_core import ErrorDetails
 
 from endcap.errors import Problem, ProblemCode
 from endcap.spec.base import Allowed, Mistake, suggest, under
-from endcap.spec.nodes import Key, Node, listed, spelled
 from endcap.spec.partial import mistakes_within, part_of
 from endcap.spec.shape import Shape
+from endcap.spec.yaml_tree import Key, Node, listed, spelled
 
 EXTENDS = "extends"
 KEY = "[key]"
