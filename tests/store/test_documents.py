@@ -12,7 +12,7 @@ from endcap.store import documents, opened, release, stamped
 from endcap.store.documents import KINDS, Json, Kind
 from tests.refusals import refused
 
-GUIDE = Path(__file__).parents[2] / "docs" / "architecture.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "storage.md"
 
 
 def rename(before: Json) -> Json:
