@@ -30,10 +30,10 @@ check: $(INSTALLED) ## format, lint, types, import layers, generated files up to
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/endcap compile --check
+	$(BIN)/python -m tests.generate --check
 
-compile: $(INSTALLED) ## write the generated files: compiled pipelines and JSON schemas
-	$(BIN)/endcap compile
+compile: $(INSTALLED) ## write the generated files: compiled pipelines, schemas, manifests, OpenAPI, the chart's table
+	$(BIN)/python -m tests.generate
 
 bench: $(INSTALLED) ## measure; writes build/bench/*.json and prints a table
 	$(BIN)/python -m tests.bench

@@ -16,8 +16,8 @@ from kfp.dsl.python_component import PythonComponent
 
 from endcap.errors import UserError
 from endcap.spec.kubernetes import Step
-from endcap_components.custom import call
-from endcap_components.custom.component import own
+from endcap_components.custom import custom
+from endcap_components.user_function import load_function, match_parameters
 
 GIVEN = ("store", "registry", "recommender", "shop")
 """What a user's step is given of the run's parameters; what the steps before it made comes by their names."""
@@ -28,7 +28,9 @@ def function_task(name: str, step: Step, given: Mapping[str, Any], about: Mappin
     assert step.function is not None
     _check(step.function, given, step.arguments)
     # A component of its own name: KFP names the task by it.
-    component = PythonComponent(component_spec=replace(own.component_spec, name=name), python_func=own.python_func)
+    component = PythonComponent(
+        component_spec=replace(custom.component_spec, name=name), python_func=custom.python_func
+    )
     recommender = {} if "recommender" in given else {"recommender": {}}
     return component(name=name, function=step.function, arguments=dict(step.arguments), **recommender, **given, **about)
 
@@ -60,11 +62,11 @@ def _check(function: str, given: Mapping[str, Any], arguments: Mapping[str, Any]
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = call.load(function)
+        found = load_function(function)
     except UserError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             return
         raise
     finally:
         sys.path[:] = before
-    call.parameters(function, found, given.keys(), arguments.keys())
+    match_parameters(function, found, given.keys(), arguments.keys())

@@ -15,7 +15,7 @@ from endcap.secrets import MLFLOW, MOUNT
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
 from endcap.steps import STEPS
 from endcap.store.s3_settings import MOUNTED, SECRET_KEYS
-from endcap_components.step import DEADLINE
+from endcap_components.lifecycle import DEADLINE
 
 _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
 """Of the Secret that every step gets: what the store needs, and what the registry does."""
@@ -84,7 +84,7 @@ def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
 
 def _deadlines(task: PipelineTask, step: timedelta | None, run: timedelta | None) -> None:
     """The pod is ended by Kubernetes at the step's deadline, and never later than a whole run may take; the step
-    itself holds the rest of the run's (see `endcap_components.step`)."""
+    itself holds the rest of the run's (see `endcap_components.lifecycle`)."""
     if run is not None:
         task.set_env_variable(DEADLINE, str(int(run.total_seconds())))
     limits = [limit for limit in (step, run) if limit is not None]

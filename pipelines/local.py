@@ -33,7 +33,7 @@ from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
 from endcap.steps import STEPS
 from endcap.store import open_store
-from endcap_components.step import MARK
+from endcap_components.lifecycle import MARK
 from endcap_pipelines.lookup import looking_first
 
 

@@ -9,7 +9,6 @@ something, or fails, the step's own process starts and does all of it, as if nob
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import itertools
 import json
@@ -21,8 +20,9 @@ from pathlib import Path
 from endcap.runs import Done
 from endcap.steps import STEPS
 from endcap.store.looking import Unmade
-from endcap_components.look import Look, looked_at
-from endcap_components.step import MARK
+from endcap_components import load_component
+from endcap_components.lifecycle import MARK
+from endcap_components.reuse import ReuseCheck, check_reuse
 
 
 @contextlib.contextmanager
@@ -59,9 +59,9 @@ def _find(step: str, given: str, folder: Path) -> bool:
     from kfp.dsl.executor import Executor
 
     said = io.StringIO()
-    component = getattr(importlib.import_module(f"endcap_components.{step}.component"), step)
+    component = load_component(step)
     try:
-        with looked_at() as look, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _own_modules():
+        with check_reuse() as look, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _own_modules():
             Executor(json.loads(given), component).execute()
     except (Unmade, Exception, SystemExit):  # of a failure the step's process tells, in the step's log
         return False
@@ -73,7 +73,7 @@ def _find(step: str, given: str, folder: Path) -> bool:
     return True
 
 
-def _tell(look: Look) -> None:
+def _tell(look: ReuseCheck) -> None:
     assert look.record is not None
     look.record.keep()
     for event in look.events:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import dsl
@@ -12,6 +11,7 @@ from kfp.dsl import PipelineTask
 from endcap.spec.chain import enabled, order, own_after
 from endcap.spec.kubernetes import Pipeline
 from endcap.steps import REPORT, STEPS, title
+from endcap_components import load_component
 from endcap_pipelines.custom import GIVEN, container_task, function_task
 from endcap_pipelines.kubernetes import configure, step_settings
 
@@ -41,7 +41,7 @@ class Chain:
         """The context of all steps: however they end, the report is made after them."""
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         of = {name: self._known[name] for name in REPORT.takes if name in self._known}
-        task = _component(REPORT.name)(
+        task = load_component(REPORT.name)(
             store=self._known["store"], steps=self._steps, pipeline=self._pipeline, run=run, **of
         )
         return dsl.ExitHandler(self._settled(task, REPORT.name), name="steps")
@@ -55,7 +55,7 @@ class Chain:
             return None
         step = STEPS[name]
         arguments = {key: self._known[key] for key in ("store", *step.takes)} | self._about(name)
-        task = self._settled(_component(name)(**arguments), name).after(*self._waits_for)
+        task = self._settled(load_component(name)(**arguments), name).after(*self._waits_for)
         self._waits_for = []
         if step.makes:
             self._known[step.makes] = self._given[step.makes] = task.outputs[step.output]
@@ -100,10 +100,3 @@ class Chain:
             pipeline = self._settings.model_copy(update={"deadline": None})
             return configure(task.set_container_image(self._image_of(name)), settings, pipeline)
         return configure(task.set_container_image(self._image_of(name)), settings, self._settings)
-
-
-def _component(name: str) -> Callable[..., PipelineTask]:
-    component: Callable[..., PipelineTask] = getattr(
-        importlib.import_module(f"endcap_components.{name}.component"), name
-    )
-    return component

@@ -15,13 +15,14 @@ from endcap.spec.recommender import Recommender
 from endcap.spec.settings import FeatureSettings, JudgeSettings, ListSettings, RefitSettings, Settings, TrainSettings
 from endcap.spec.shop import Shop
 from endcap.steps import PIPELINES, REPORT, STEPS, parameters_of, steps_of
+from endcap_components import load_component
 
 _KFP_GIVES = {"store", "run", "created", "image"}
 
 
 @pytest.mark.parametrize("name", [*STEPS, REPORT.name])
 def test_a_component_takes_what_the_table_says(name: str) -> None:
-    component = getattr(importlib.import_module(f"endcap_components.{name}.component"), name)
+    component = load_component(name)
     inputs = set(component.component_spec.inputs)
     step = STEPS.get(name, REPORT)
     given = _KFP_GIVES if name in STEPS else {"store", "run", "status", "steps", "pipeline"}

@@ -24,7 +24,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 COMMANDS = {
     "compare": ("endcap.cli.compare", "Train several models and show them side by side; nothing is registered."),
-    "compile": ("endcap.cli.compile", "Write the generated files: compiled pipelines and JSON schemas."),
+    "compile": ("endcap.cli.compile", "Compile a spec's pipeline to a package for Kubeflow Pipelines."),
     "demo": ("endcap.cli.demo", "Run the main job on a simulated shop, from its event log to served rankings."),
     "deploy": ("endcap.cli.deploy", "Show or change which versions serve, and their shares."),
     "evaluate": ("endcap.cli.evaluate", "Judge a spec's model or a registered version; nothing is registered."),

@@ -346,7 +346,7 @@ def test_a_state_that_is_replaced_before_the_first_step_is_not_carried_out(
 def test_the_pipelines_deploy_step_runs_with_the_right_to_inference_services_only(
     cluster: Cluster, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from endcap_components.deploy.component import deploy
+    from endcap_components.deploy import deploy
 
     cluster.needs(*STANDARD_CRDS)
     prepare(cluster, namespace)

@@ -14,7 +14,7 @@ from endcap.runs import Start, read_run
 from endcap.runs.code import IMAGE
 from endcap.runs.record import end_run, step_document
 from endcap.store import Store
-from endcap_components.step import DEADLINE, step
+from endcap_components.lifecycle import DEADLINE, run_step
 
 UNKNOWN = "{{$.pipeline_job_create_time_utc}}"
 """What a KFP hands on that knows nothing of a run's creation."""
@@ -31,10 +31,10 @@ def ago(seconds: float) -> str:
 
 
 def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store: Store) -> None:
-    with step("ingest", store.root, run="r", image="endcap:1") as current:
+    with run_step("ingest", store.root, run="r", image="endcap:1") as current:
         assert os.environ[IMAGE] == "endcap:1"
         current.done("s3://b/snapshots/x", "7 events")
-    with pytest.raises(EndcapError), step("features", store.root, run="r"):
+    with pytest.raises(EndcapError), run_step("features", store.root, run="r"):
         raise EndcapError("no session is left", code="features.no-session", shop="toys")
     said = step_document(store, "r", "ingest")
     assert said is not None
@@ -57,8 +57,8 @@ def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store
 
 def test_a_step_that_was_killed_is_the_one_that_failed(store: Store) -> None:
     code = (
-        "import os, sys; from endcap_components.step import step\n"
-        "with step('train', sys.argv[1], run='r'): os.kill(os.getpid(), 9)"
+        "import os, sys; from endcap_components.lifecycle import run_step\n"
+        "with run_step('train', sys.argv[1], run='r'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, store.root], check=False)
     ended = end_run(store, "r", "FAILED", ["ingest", "train"])
@@ -72,11 +72,11 @@ def test_kfps_states_are_told_in_our_words(store: Store, kfp: str, state: str) -
 
 def test_no_step_starts_after_the_runs_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEADLINE, "60")
-    with step("ingest", store.root, run="r", created=ago(50)):
+    with run_step("ingest", store.root, run="r", created=ago(50)):
         pass
     with (
         pytest.raises(EndcapError) as refused,
-        step("train", store.root, run="r", created=ago(70)),
+        run_step("train", store.root, run="r", created=ago(70)),
     ):
         pytest.fail("the body was run")
     assert refused.value.code == "run.deadline-passed"
@@ -88,17 +88,17 @@ def test_where_kfp_tells_no_creation_the_first_steps_start_counts(
     monkeypatch.setenv(DEADLINE, "60")
     store.write_document("runs/r/ingest", {"state": "done", "begun": ago(70)})
     for created in (UNKNOWN, ""):
-        with pytest.raises(EndcapError) as refused, step("train", store.root, run="r", created=created):
+        with pytest.raises(EndcapError) as refused, run_step("train", store.root, run="r", created=created):
             pass
         assert refused.value.code == "run.deadline-passed"
-    with step("train", store.root, run="another", created=UNKNOWN):
+    with run_step("train", store.root, run="another", created=UNKNOWN):
         pass
 
 
 def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> None:
     code = (
-        "import sys, time; from endcap_components.step import step\n"
-        "with step('train', sys.argv[1], run='r', created=sys.argv[2]): time.sleep(60)"
+        "import sys, time; from endcap_components.lifecycle import run_step\n"
+        "with run_step('train', sys.argv[1], run='r', created=sys.argv[2]): time.sleep(60)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code, store.root, ago(57)],
@@ -117,11 +117,11 @@ def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> N
 def test_the_first_step_on_kfp_records_the_runs_start_and_a_retry_leaves_it(store: Store) -> None:
     trigger = Start(by="jane", how="command line", why="after the sale", recommender="toys").to_text()
     for given in (trigger, Start(by="another").to_text()):
-        with step("ingest", store.root, run="r", image="endcap:1", trigger=given) as current:
+        with run_step("ingest", store.root, run="r", image="endcap:1", trigger=given) as current:
             current.done("s3://b/snapshots/x")
     run = read_run(store, "r")
     assert (run.state, run.by, run.why, run.recommender) == ("running", "jane", "after the sale", "toys")
     assert run.document["code"]["image"] == "endcap:1"
-    with step("features", store.root, run="another"):
+    with run_step("features", store.root, run="another"):
         pass
     assert store.read_document("runs/another") is None

@@ -24,7 +24,7 @@ from endcap.spec.neural import GRU4RecSpec
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training.search.gpus import without_gpus
-from endcap_components.step import Step, step
+from endcap_components.lifecycle import StepReporter, run_step
 from tests.refusals import refused
 from tests.training.given import sleeper
 
@@ -63,10 +63,10 @@ def test_what_cannot_be_read_is_refused(text: str, monkeypatch: pytest.MonkeyPat
 def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, count=2)
     missing = {"resource": "nvidia.com/gpu", "requested": 2, "seen": 0, "cause": "no-driver"}
-    with refused(ClusterError, "gpu.not-seen", **missing), step("train", store.root, run="r"):
+    with refused(ClusterError, "gpu.not-seen", **missing), run_step("train", store.root, run="r"):
         pytest.fail("the body was run")
     # Each such step, and no step of one's own, which may compute by other means.
-    with step("audit", store.root, run="r"):
+    with run_step("audit", store.root, run="r"):
         pass
 
 
@@ -74,8 +74,8 @@ def test_a_step_stops_before_its_work_where_it_sees_no_gpu(store: Store, monkeyp
 def test_a_step_goes_on_on_the_cpu_where_its_spec_allows_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, count=1, fallback="cpu")
     lines: list[str] = []
-    monkeypatch.setattr(Step, "progress", lambda self, line: lines.append(line))
-    with step("train", store.root, run="r"):
+    monkeypatch.setattr(StepReporter, "progress", lambda self, line: lines.append(line))
+    with run_step("train", store.root, run="r"):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     (notice,) = lines
     assert isinstance(notice, Notice)

@@ -177,7 +177,7 @@ def test_here_the_guides_function_runs_beside_the_other_steps_and_a_container_is
     assert (newest.state, newest.failed_step) == ("failed", "prices")
 
     # What is there is found, and no process is started for it; a function of one's own is called each time.
-    assert started == ["ingest", "own", "features", "report", "own", "report"]
+    assert started == ["ingest", "custom", "features", "report", "custom", "report"]
     assert [(step.name, step.reused) for step in newest.steps] == [("ingest", True), ("prices", False)]
     assert newest.steps[0].result == run.steps[0].result
     assert run.steps[0].result in (tmp_path / "store" / "runs" / newest.name / "ingest.log").read_text()

@@ -8,6 +8,7 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.errors import SpecError
+from tests.generate.files import find_stale, generate
 from tests.pipelines.packages import ROOT, Json, checked, compiled, container, steps, tasks
 
 COMPILED = ROOT / "pipelines" / "compiled"
@@ -18,8 +19,15 @@ def training() -> Json:
     return checked((COMPILED / "training.yaml").read_text())
 
 
-def test_checked_in_packages_are_what_the_definitions_compile_to() -> None:
-    main(["compile", "--check"])
+def test_the_generated_files_are_what_their_sources_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert find_stale(generate()) == [], "run `make compile`"
+
+
+def test_compile_needs_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compile"])
+    assert "SPEC" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["training", "training-gpu", "features", "recommend"])

@@ -11,11 +11,11 @@ import endcap
 from endcap.runs import Done
 from endcap.store import open_store
 from endcap.store.looking import Unmade
-from endcap_components.features.component import features
-from endcap_components.ingest.component import ingest
-from endcap_components.look import looked_at
-from endcap_components.refit.component import refit
-from endcap_components.train.component import train
+from endcap_components.features import features
+from endcap_components.ingest import ingest
+from endcap_components.refit import refit
+from endcap_components.reuse import check_reuse
+from endcap_components.train import train
 
 
 def files(folder: Path) -> set[Path]:
@@ -34,7 +34,7 @@ def test_each_step_finds_what_it_made_and_makes_nothing(judged: endcap.Project, 
         (refit, "package", {"recommender": recommender, "verdict": made["verdict"]}),
     ]
     for component, name, given in calls:
-        with looked_at() as look:
+        with check_reuse() as look:
             assert component.python_func(store=store, **given) == made[name]
         assert [event.reused for event in look.events if isinstance(event, Done)] == [True]
     other = {**recommender, "seed": recommender["seed"] + 1}
@@ -43,12 +43,12 @@ def test_each_step_finds_what_it_made_and_makes_nothing(judged: endcap.Project, 
         (train, {"recommender": other, "dataset": made["dataset"]}),
         (refit, {"recommender": other, "verdict": made["verdict"]}),
     ):
-        with pytest.raises(Unmade), looked_at():
+        with pytest.raises(Unmade), check_reuse():
             component.python_func(store=store, **given)
     assert files(folder) == before
 
 
 def test_the_look_ends_with_its_block(tmp_path: Path) -> None:
-    with pytest.raises(Unmade), looked_at():
+    with pytest.raises(Unmade), check_reuse():
         open_store(str(tmp_path)).write_document("runs/x", {})
     open_store(str(tmp_path)).write_document("runs/x", {"run": "x"})

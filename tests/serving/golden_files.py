@@ -1,6 +1,6 @@
-"""The configurations that Envoy is given, as files to read and compare: ``python -m tests.serving.golden_files``
+"""The configurations that Envoy is given, as files in tests/serving/golden to read and compare.
 
-writes them anew into tests/serving/golden.
+`make compile` writes them (`tests.generate`).
 """
 
 from __future__ import annotations
@@ -79,14 +79,3 @@ def files() -> dict[str, Json]:
 
 def text(configuration: Json) -> str:
     return json.dumps(configuration, indent=1, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    GOLDEN.mkdir(exist_ok=True)
-    wanted = {GOLDEN / f"{name}.json": text(configuration) for name, configuration in files().items()}
-    for file in {*GOLDEN.glob("*.json"), *wanted}:
-        file.unlink() if file not in wanted else file.write_text(wanted[file])
-
-
-if __name__ == "__main__":
-    main()

@@ -24,9 +24,7 @@ def test_there_is_a_file_for_each_configuration() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_configuration_is_as_it_was_looked_at(name: str) -> None:
-    assert (GOLDEN / f"{name}.json").read_text() == text(FILES[name]), (
-        "python -m tests.serving.golden_files rewrites it"
-    )
+    assert (GOLDEN / f"{name}.json").read_text() == text(FILES[name]), "`make compile` rewrites it"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,9 +17,9 @@ def train(
 ) -> str:
     """Find the model's settings where the spec says so, and fit it; goes on where it was; returns its address."""
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("train", store, run=run, created=created, image=image) as current:
-        project = Project.of(store, recommender=recommender, registry=registry, progress=current.progress)
+    with run_step("train", store, run=run, created=created, image=image) as reporter:
+        project = Project.of(store, recommender=recommender, registry=registry, progress=reporter.progress)
         trained = project.train(dataset)
-        return current.done(trained.address, trained.summary)
+        return reporter.done(trained.address, trained.summary)

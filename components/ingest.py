@@ -12,8 +12,8 @@ def ingest(shop: dict, store: str, trigger: str = "", run: str = "", created: st
     trigger: who started the run, how and why: a JSON object, or plain words.
     """
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("ingest", store, run=run, created=created, image=image, trigger=trigger) as current:
-        snapshot = Project.of(store, shop=shop, progress=current.progress).ingest()
-        return current.done(snapshot.address, snapshot.summary)
+    with run_step("ingest", store, run=run, created=created, image=image, trigger=trigger) as reporter:
+        snapshot = Project.of(store, shop=shop, progress=reporter.progress).ingest()
+        return reporter.done(snapshot.address, snapshot.summary)

@@ -18,11 +18,11 @@ def register(
 ) -> str:
     """Make a version of the package, approved by the gate or waiting for a person; returns the version."""
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("register", store, run=run, created=created, image=image) as current:
+    with run_step("register", store, run=run, created=created, image=image) as reporter:
         project = Project.of(
-            store, recommender=recommender, registry=registry, run=current.run, progress=current.progress
+            store, recommender=recommender, registry=registry, run=reporter.run, progress=reporter.progress
         )
         version = project.register(package, verdict=verdict)
-        return current.done(version.number, version.summary)
+        return reporter.done(version.number, version.summary)

@@ -6,7 +6,7 @@ from endcap_components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
-def own(
+def custom(
     name: str,
     function: str,
     arguments: dict,
@@ -27,13 +27,13 @@ def own(
 ):
     """Call `function` with those of the run's addresses that it names, and with `arguments`."""
     from endcap.registry import registry_url
-    from endcap_components.custom.call import call
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
+    from endcap_components.user_function import call_function
 
-    with step(name, store, run=run, created=created, image=image) as current:
+    with run_step(name, store, run=run, created=created, image=image) as reporter:
         made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
         made |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
         given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry_url(registry)}
         given |= {key: address for key, address in made.items() if address}
-        result = call(function, given, arguments)
-        current.done("" if result is None else str(result))
+        result = call_function(function, given, arguments)
+        reporter.done("" if result is None else str(result))

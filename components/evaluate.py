@@ -28,12 +28,12 @@ def evaluate(
     from pathlib import Path
 
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("evaluate", store, run=run, created=created, image=image) as current:
-        project = Project.of(store, recommender=recommender, shop=shop, registry=registry, progress=current.progress)
+    with run_step("evaluate", store, run=run, created=created, image=image) as reporter:
+        project = Project.of(store, recommender=recommender, shop=shop, registry=registry, progress=reporter.progress)
         judged = project.evaluate(trained, dataset=dataset)
         Path(verdict).write_text(judged.address)
         shutil.copyfile(judged.report, report.path)
-        current.done(judged.address, judged.summary, gate=judged.outcome)
+        reporter.done(judged.address, judged.summary, gate=judged.outcome)
         return judged.outcome

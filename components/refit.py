@@ -16,8 +16,8 @@ def refit(
 ) -> str:
     """Fit the winner on all data for the number of epochs found, and write the package; returns its address."""
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("refit", store, run=run, created=created, image=image) as current:
-        package = Project.of(store, recommender=recommender, progress=current.progress).refit(verdict)
-        return current.done(package.address, package.summary)
+    with run_step("refit", store, run=run, created=created, image=image) as reporter:
+        package = Project.of(store, recommender=recommender, progress=reporter.progress).refit(verdict)
+        return reporter.done(package.address, package.summary)

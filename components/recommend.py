@@ -25,11 +25,11 @@ def recommend(
     alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active` leaves.
     """
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("recommend", store, run=run, created=created, image=image) as current:
+    with run_step("recommend", store, run=run, created=created, image=image) as reporter:
         project = Project.of(
-            store, recommender=recommender, shop=shop, registry=registry, online=online, progress=current.progress
+            store, recommender=recommender, shop=shop, registry=registry, online=online, progress=reporter.progress
         )
         lists = project.recommend(dataset, version=version, customers=customers)
-        return current.done(lists.address, lists.summary)
+        return reporter.done(lists.address, lists.summary)

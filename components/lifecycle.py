@@ -1,8 +1,8 @@
-"""What surrounds every step: its log, its progress, its deadline, and how it reports its end.
+"""What surrounds every step: its log, its progress, its deadline, and the report of its end.
 
-In a pod a step prints to the pod's log. On a laptop the local runner sets ENDCAP_RUN_FOLDER: everything that the step
-prints then goes to `<folder>/<step>.log`, and the runner is told of its start, progress and end by marked lines. The
-step ends when its runner does. In both, the store keeps what the step said last (see `endcap.runs`).
+In a pod, a step prints to the pod's log. On a laptop, the local runner sets ENDCAP_RUN_FOLDER. Then all that the step
+prints goes to `<folder>/<step>.log`, and marked lines tell the runner of the step's start, progress and end. The step's
+process ends when its runner does. In both places the store keeps the step's record (see `endcap.runs`).
 """
 
 from __future__ import annotations
@@ -27,121 +27,163 @@ from endcap.runs.code import IMAGE
 from endcap.runs.start import now
 from endcap.steps import STEPS
 from endcap.waiting import heard_by
-from endcap_components.look import current_look
+from endcap_components.reuse import current_check
 
 MARK = "::endcap "
 DEADLINE = "ENDCAP_RUN_DEADLINE"
 """Seconds that the whole run may take, as its pipeline says."""
 
 
-class Step:
-    """Handed to the step's body: takes progress lines and the step's result. run: the run's name."""
+class StepReporter:
+    """Takes a step's progress lines and its result, prints them and passes them on.
 
-    def __init__(self, name: str, run: str, tell: Callable[[Event], None], record: StepRecord) -> None:
+    Attributes
+    ----------
+    name
+        The step's.
+    run
+        The run's name.
+    """
+
+    def __init__(self, name: str, run: str, send: Callable[[Event], None], record: StepRecord) -> None:
         self.name = name
         self.run = run
-        self._tell = tell
+        self._send = send
         self._record = record
         self._begun = time.monotonic()
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
-        self._tell(Progress(self.name, line))
+        self._send(Progress(self.name, line))
 
     def done(self, result: str, summary: str = "", **facts: str) -> str:
-        """Report the result's address and one line on it; gives the address back. facts: more, for the record."""
+        """Report the step's end.
+
+        Parameters
+        ----------
+        result
+            Address of the artifact, or another short result.
+        summary
+            One line about it.
+        facts
+            Further keys for the step's record.
+
+        Returns
+        -------
+        str
+            `result`.
+        """
         print(f"{result} {summary}".rstrip(), flush=True)
         seconds, reused = self.seconds(), self._record.is_older(result)
         more: dict[str, object] = {**facts, **({"reused": True} if reused else {})}
         self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds, **more)
-        self._tell(Done(self.name, result, summary, seconds, reused))
+        self._send(Done(self.name, result, summary, seconds, reused))
         return result
 
     def failed(self, fault: Fault) -> None:
         """Report why the step fails."""
         seconds = self.seconds()
         self._record.write(state="failed", ended=now(), cause=fault.message, error=fault.to_json(), seconds=seconds)
-        self._tell(Failed(self.name, fault, seconds))
+        self._send(Failed(self.name, fault, seconds))
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
 
 @contextlib.contextmanager
-def step(
+def run_step(
     name: str, store: str = "", *, run: str = "", created: str = "", image: str = "", trigger: str | None = None
-) -> Iterator[Step]:
-    """Run a step's body; a failure is told with its cause and ends the process.
+) -> Iterator[StepReporter]:
+    """Run a step's body. If the body fails, the error's cause is reported, and the error goes on.
 
-    store: where the run's documents are kept. run, created: KFP's id of the run, and when it was made (ISO, UTC).
-    image: what the step runs in. All are empty on a laptop, as far as they are not known there. trigger: given to the
-    first step of a run alone: who started the run and why (see `Start.from_text`).
+    Parameters
+    ----------
+    name
+        The step's, as `endcap.steps` or the spec has it.
+    store
+        Address of the store that keeps the run's records.
+    run, created
+        KFP's id of the run, and when it was created (ISO 8601, UTC). Empty on a laptop.
+    image
+        The image that the step runs in. Empty on a laptop.
+    trigger
+        Who started the run and why (see `Start.from_text`). Only a run's first step gets it.
+
+    Yields
+    ------
+    StepReporter
+        Takes the body's progress and its result.
+
+    Raises
+    ------
+    EndcapError
+        The run's deadline has passed (`run.deadline-passed`).
     """
     folder, run = os.environ.get(RUN_FOLDER), current_run(run)
-    if (look := current_look()) is not None:  # in the runner's process, which may be a user's own
-        look.record = StepRecord(store, run, name, held=True)
-        look.events.append(Started(name))
-        yield Step(name, run, look.events.append, look.record)
+    if (check := current_check()) is not None:  # in the runner's process, which may be a user's own
+        check.record = StepRecord(store, run, name, held=True)
+        check.events.append(Started(name))
+        yield StepReporter(name, run, check.events.append, check.record)
         return
     redact_outlets()
     if image:
         os.environ[IMAGE] = image
     record = StepRecord(store, run, name)
-    tell = _marked_lines(name, Path(folder)) if folder else lambda event: None
-    current = Step(name, run, tell, record)
-    tell(Started(name))
+    send = _redirect_output(name, Path(folder)) if folder else lambda event: None
+    reporter = StepReporter(name, run, send, record)
+    send(Started(name))
     if trigger is not None and not folder:  # the local runner has recorded the start itself
         record.begin_run(trigger)
     watch: threading.Timer | None = None
     try:
-        end = _deadline(created, record)
+        end = _find_deadline(created, record)
         record.write(image=image)
         if end is not None:
-            watch = _end_at(end, current)
-        if name in STEPS:  # a step of one's own may compute by other means than torch
-            _look_for_gpus(current)
-        with heard_by(current.progress):
-            yield current
+            watch = _schedule_end(end, reporter)
+        if name in STEPS:  # a user's own step need not compute by torch
+            _warn_of_lacking_gpus(reporter)
+        with heard_by(reporter.progress):
+            yield reporter
     except BaseException as error:
         print(traceback_of(error), end="", file=sys.stderr, flush=True)
-        current.failed(Fault.of(error))
+        reporter.failed(Fault.of(error))
         raise
     finally:
         if watch is not None:
             watch.cancel()
 
 
-def _look_for_gpus(current: Step) -> None:
+def _warn_of_lacking_gpus(reporter: StepReporter) -> None:
     """Before any work. Raises EndcapError where the pod was given GPUs, sees none, and its spec allows no CPU."""
     _, lack = devices.check()
     if lack is not None:
-        current.progress(Notice(lack.words, **lack.fields))
+        reporter.progress(Notice(lack.words, **lack.fields))
 
 
-def _deadline(created: str, record: StepRecord) -> datetime | None:
+def _find_deadline(created: str, record: StepRecord) -> datetime | None:
     """When the run must have ended, or None. Raises EndcapError where that is past: no step starts then.
 
     KFP has no deadline of a run before 2.17, and tells a run's creation time since 2.17 only; elsewhere the run
     counts from its first step's start.
     """
-    allowed = float(os.environ.get(DEADLINE) or 0)
-    if not allowed:
+    seconds = float(os.environ.get(DEADLINE) or 0)
+    if not seconds:
         return None
-    begun = _moment(created) or _moment(record.run_begun() or "") or datetime.now(UTC)
-    end = begun + timedelta(seconds=allowed)
+    begun = _parse_time(created) or _parse_time(record.run_begun() or "") or datetime.now(UTC)
+    end = begun + timedelta(seconds=seconds)
     if end <= datetime.now(UTC):
-        passed = _passed(end)
-        raise EndcapError(f"{passed.message}; no step starts after it", code=passed.code, **passed.fields)
+        fault = _deadline_fault(end)
+        raise EndcapError(f"{fault.message}; no step starts after it", code=fault.code, **fault.fields)
     return end
 
 
-def _passed(end: datetime) -> Fault:
+def _deadline_fault(end: datetime) -> Fault:
     at = f"{end:%Y-%m-%d %H:%M:%S}"
     message = f"the run's deadline (pipeline.deadline) passed at {at} UTC"
     return Fault(message, code="run.deadline-passed", fields={"deadline": end.isoformat(timespec="seconds")})
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_time(text: str) -> datetime | None:
     """A time that KFP gave; a placeholder that it knows nothing of is none."""
     try:
         moment = datetime.fromisoformat(text)
@@ -150,12 +192,12 @@ def _moment(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _end_at(end: datetime, current: Step) -> threading.Timer:
+def _schedule_end(end: datetime, reporter: StepReporter) -> threading.Timer:
     """End this process at the run's deadline, having said so."""
 
     def at_end() -> None:
-        print(_passed(end).message, file=sys.stderr, flush=True)
-        current.failed(_passed(end))
+        print(_deadline_fault(end).message, file=sys.stderr, flush=True)
+        reporter.failed(_deadline_fault(end))
         os._exit(1)
 
     timer = threading.Timer((end - datetime.now(UTC)).total_seconds(), at_end)
@@ -164,7 +206,7 @@ def _end_at(end: datetime, current: Step) -> threading.Timer:
     return timer
 
 
-def _marked_lines(name: str, folder: Path) -> Callable[[Event], None]:
+def _redirect_output(name: str, folder: Path) -> Callable[[Event], None]:
     """Send the process's output to the step's log; what is returned still speaks to the runner."""
     runner = os.fdopen(os.dup(1), "w", buffering=1)
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -175,18 +217,18 @@ def _marked_lines(name: str, folder: Path) -> Callable[[Event], None]:
     os.close(log)
     threading.Thread(target=_end_with_runner, args=(runner.fileno(),), daemon=True).start()
 
-    def tell(event: Event) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the runner is gone: this process is about to end as well
+    def send(event: Event) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the runner has ended, and this process is about to end too
             runner.write(MARK + json.dumps(event.to_json()) + "\n")
 
-    return tell
+    return send
 
 
 def _end_with_runner(pipe: int) -> None:
-    """Wait until nobody reads the step's output any more, which is when the runner has ended, and end this process.
+    """End this process when nobody reads the step's output any more: then the runner has ended.
 
-    The system closes the runner's end of the pipe however the runner ends, kill -9 too. A step that lived on would
-    work for nobody, and beside the one that the next run starts.
+    The system closes the runner's end of the pipe however the runner ends, by kill -9 too. A step that went on would
+    compete with the same step of the next run.
     """
     waiting = select.poll()
     waiting.register(pipe, 0)  # no event is asked for: an end that is gone is always told

@@ -11,11 +11,9 @@ from typing import Any
 
 import yaml
 
-from endcap.errors import UserError
-
 CHART = Path("charts/endcap")
 GUIDE = Path("docs/chart.md")
-BEGIN = "<!-- values: generated from charts/endcap/values.yaml by `endcap compile` -->"
+BEGIN = "<!-- values: generated from charts/endcap/values.yaml by `make compile` -->"
 END = "<!-- values: end -->"
 _KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z]\w*):")
 
@@ -31,23 +29,19 @@ class Value:
 
 
 def guide() -> dict[Path, str]:
-    """docs/chart.md with its table of values as it should be, in a checkout; raises UserError where it has no place."""
+    """docs/chart.md as it should be. Raises ValueError if the file has no place for the table."""
     text = GUIDE.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise UserError(
-            f"{GUIDE}: found no {BEGIN} and {END}; the table of values stands between them",
-            code="cli.no-place-in-guide",
-            file=str(GUIDE),
-        )
+        raise ValueError(f"{GUIDE}: found no {BEGIN} and {END}; the table of values belongs between them")
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = list(read((CHART / "values.yaml").read_text()))
     return {GUIDE: f"{before}{BEGIN}\n\n{table(values, schema)}\n{END}{after}"}
 
 
 def read(text: str) -> Iterator[Value]:
-    """Every value of a values.yaml in its order. Raises UserError for a key without a comment above it.
+    """Every value of a values.yaml in its order. Raises ValueError for a key without a comment above it.
 
     A key counts as documented by what stands inside it, too: a map of which no key has a comment is one value.
     """
@@ -59,11 +53,7 @@ def read(text: str) -> Iterator[Value]:
             path[:depth] in described and _one_value(path[:depth], described) for depth in range(len(path))
         )
         if path not in described and not inside_one_value:
-            raise UserError(
-                f"{CHART / 'values.yaml'}: {'.'.join(path)} has no comment above it; say what it does",
-                code="cli.value-without-comment",
-                key=".".join(path),
-            )
+            raise ValueError(f"{CHART / 'values.yaml'}: {'.'.join(path)} has no comment above it; say what it does")
     for path, says in found:
         default: Any = defaults
         for key in path:

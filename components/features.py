@@ -14,9 +14,9 @@ def features(
     Where ENDCAP_ONLINE names an online store, items and customers are published there under the dataset's version.
     """
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("features", store, run=run, created=created, image=image) as current:
-        project = Project.of(store, shop=shop, progress=current.progress)
+    with run_step("features", store, run=run, created=created, image=image) as reporter:
+        project = Project.of(store, shop=shop, progress=reporter.progress)
         dataset = project.features(snapshot, until=logical_date)
-        return current.done(dataset.address, dataset.summary)
+        return reporter.done(dataset.address, dataset.summary)

@@ -21,11 +21,11 @@ def deploy(
     namespace: of the cluster that serves; empty: only the desired state is written, for a server that follows it.
     """
     from endcap.project import Project
-    from endcap_components.step import step
+    from endcap_components.lifecycle import run_step
 
-    with step("deploy", store, run=run, created=created, image=image) as current:
-        project = Project.of(store, recommender=recommender, registry=registry, progress=current.progress)
+    with run_step("deploy", store, run=run, created=created, image=image) as reporter:
+        project = Project.of(store, recommender=recommender, registry=registry, progress=reporter.progress)
         deployed = project.deploy(version, namespace=namespace)
         if deployed.outcome:
             print(deployed.outcome, flush=True)
-        return current.done(deployed.summary)
+        return reporter.done(deployed.summary)

@@ -1,0 +1,110 @@
+"""Import a user's own function and call it with the arguments that its parameters name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from endcap.errors import UserError
+
+
+def call_function(function: str, run_values: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a function with the values that its parameters name, and with all `arguments`.
+
+    Parameters
+    ----------
+    function
+        `path.of.module:name`.
+    run_values
+        What the run offers, by name. The function gets those that it has parameters for.
+    arguments
+        The spec's arguments for the function.
+
+    Returns
+    -------
+    Any
+        The function's result.
+
+    Raises
+    ------
+    UserError
+        The function cannot be imported, or has parameters that nothing fills.
+    """
+    callee = load_function(function)
+    names = match_parameters(function, callee, run_values.keys(), arguments.keys())
+    return callee(**{name: run_values[name] for name in names}, **arguments)
+
+
+def load_function(function: str) -> Callable[..., Any]:
+    """Import a function by `path.of.module:name`. Raises UserError if that fails."""
+    module, _, name = function.partition(":")
+    try:
+        callee = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{function}: no module {error.name!r} here; the image must have it (pipeline.steps.<step>.image), and on "
+            "a laptop the current folder or the environment",
+            code="step.no-module",
+            function=function,
+            module=error.name,
+        ) from error
+    except AttributeError:
+        raise UserError(
+            f"{function}: the module {module} has no {name!r}", code="step.no-function", function=function
+        ) from None
+    if not callable(callee):
+        raise UserError(f"{function} is not a function", code="step.no-function", function=function)
+    return callee  # type: ignore[no-any-return]
+
+
+def match_parameters(
+    function: str, callee: Callable[..., Any], run_values: Collection[str], arguments: Collection[str]
+) -> list[str]:
+    """Choose the names of `run_values` that a function has parameters for.
+
+    Parameters
+    ----------
+    function
+        `path.of.module:name`, for messages.
+    callee
+        The function itself.
+    run_values, arguments
+        Names of what the run offers, and of the spec's arguments.
+
+    Returns
+    -------
+    list of str
+        In the order of `run_values`. A name that `arguments` has too is left out.
+
+    Raises
+    ------
+    UserError
+        Nothing fills a parameter (`step.unfilled-parameters`), or the function has no parameter of an argument's name
+        (`step.unknown-arguments`).
+    """
+    parameters = inspect.signature(callee).parameters.values()
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    names = {one.name for one in named}
+    filled = {*run_values, *arguments}
+    unfilled = sorted(one.name for one in named if one.default is one.empty and one.name not in filled)
+    if unfilled:
+        raise UserError(
+            f"{function} asks for {', '.join(unfilled)}; at this point of the run there are {', '.join(run_values)}, "
+            f"and of its own arguments {', '.join(arguments) or 'none'}",
+            code="step.unfilled-parameters",
+            function=function,
+            parameters=unfilled,
+            given=[*run_values, *arguments],
+        )
+    surplus = sorted(set(arguments) - names)
+    if surplus and not takes_all:
+        raise UserError(
+            f"{function} has no parameter {', '.join(surplus)}, which the spec's arguments name",
+            code="step.unknown-arguments",
+            function=function,
+            arguments=surplus,
+        )
+    return [name for name in run_values if (takes_all or name in names) and name not in arguments]

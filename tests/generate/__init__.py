@@ -1,0 +1,1 @@
+"""The files of the repository that other files determine: see `tests.generate.__main__`."""
