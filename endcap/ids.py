@@ -4,8 +4,8 @@ An id is a text of 1 to `LONGEST` characters (Unicode code points) without contr
 to U+009F) and without halves of surrogate pairs. Ids are compared as they stand: case, blanks and forms of Unicode that
 look alike make different ids.
 
-Ingest applies the rule in SQL (`endcap.events.ids`), requests by pydantic (`PATTERN`), the intake and the client by
-`fault`; a test holds them to each other. 1,024 is what requests always took; the intake took 256.
+Ingest applies the rule in SQL (`endcap.sources.values.ids`), requests by pydantic (`PATTERN`), the intake and the
+client by `fault`; a test holds them to each other. 1,024 is what requests always took; the intake took 256.
 """
 
 from __future__ import annotations

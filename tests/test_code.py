@@ -38,9 +38,9 @@ NETWORKS = [
 """What a model that is loaded by name is made of."""
 MAKES = {
     "ingest": [
-        "endcap.events.column_mapping:event_columns",
-        "endcap.events.utf8:Utf8",
-        "endcap.events.digest:digest",
+        "endcap.events.event_mapping:event_columns",
+        "endcap.sources.formats.utf8:Utf8",
+        "endcap.sources.digest:digest",
         "endcap.spec.source:Source",
     ],
     "features": [
@@ -99,9 +99,9 @@ ELSEWHERE = [
 ]
 """Definitions that no step's output is computed with."""
 LEAVES = {
-    "ingest": ["endcap.events.simulate:simulate", "endcap.features.window:cut", "endcap.models.ease:EASE"],
+    "ingest": ["endcap.simulation.simulate:simulate", "endcap.features.window:cut", "endcap.models.ease:EASE"],
     "features": [
-        "endcap.events.column_mapping:event_columns",
+        "endcap.events.event_mapping:event_columns",
         "endcap.features.split:where",
         "endcap.features.view:open_view",
     ],

@@ -38,6 +38,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/rules": ("rules",),
     "endcap/runs": ("run", "step"),
     "endcap/secrets.py": ("secrets",),
+    "endcap/simulation": ("events",),
+    "endcap/sources": ("events", "rules"),
     "endcap/spec": ("spec",),
     "endcap/store": ("store",),
     "endcap/training": ("training",),

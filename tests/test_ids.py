@@ -13,10 +13,10 @@ import pytest
 
 from endcap.client import Client
 from endcap.errors import RequestError, UserError
-from endcap.events import ids as of_ingest
 from endcap.events import ingest
 from endcap.ids import LONGEST, fault
 from endcap.ranking.request import parse_instance
+from endcap.sources.values import ids as of_ingest
 from endcap.spec.recommender import Serving
 from endcap.store import Store
 from endcap_serving.intake.records import RecordError, event

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import last_events
 from endcap.errors import DataError
-from endcap.events.read import read
-from endcap.events.rows import without_marks
-from endcap.events.sources import SourceFile, find_files
 from endcap.features.view import customer_ids
+from endcap.sources.files import SourceFile, find_files
+from endcap.sources.formats.read import read
+from endcap.sources.formats.rows import without_marks
 from endcap.spec.base import format_duration
 from endcap.spec.batch import Batch
 from endcap.spec.source import Source

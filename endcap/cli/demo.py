@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from endcap.client import Client
-    from endcap.events.simulate import Log
+    from endcap.simulation.simulate import Log
 
 MARKER = ".endcap-demo"
 SHOPPERS = 1000
@@ -127,7 +127,7 @@ def _make_anew(folder: Path) -> None:
 
 
 def _simulate(events: int, seed: int, plan: _Plan) -> Log:
-    from endcap.events.simulate import simulate
+    from endcap.simulation.simulate import simulate
 
     begun = time.monotonic()
     log = simulate(seed=seed, days=plan.challenger, events=events, start=parse_date(START))
@@ -139,7 +139,7 @@ def _simulate(events: int, seed: int, plan: _Plan) -> Log:
 
 
 def _write_days(log: Log, folder: Path, days: range) -> None:
-    from endcap.events.simulate import write
+    from endcap.simulation.simulate import write
 
     write(log, folder, days=days)
     click.echo(f"  {len(days)} files of events arrive in {folder / 'events'}")

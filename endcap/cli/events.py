@@ -47,8 +47,8 @@ def convert(source: str, target: Path, layout: Layout) -> None:
 @click.option("--seed", default=42, show_default=True)
 def simulate(folder: Path, events: int, items: int, customers: int, days: int, start: str, seed: int) -> None:
     """Write the event log of a simulated shop to FOLDER: events by day and an item table."""
-    from endcap.events.simulate import simulate as simulate_shop
-    from endcap.events.simulate import write
+    from endcap.simulation.simulate import simulate as simulate_shop
+    from endcap.simulation.simulate import write
 
     begun = datetime.now(UTC)
     log = simulate_shop(seed=seed, days=days, events=events, items=items, customers=customers, start=parse_date(start))

@@ -14,10 +14,10 @@ from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import warnings
 from endcap.errors import NotFoundError
-from endcap.events.matching import alike, unmatched
 from endcap.features.items import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import unmatched_rules
+from endcap.sources.matching import alike, unmatched
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.store.shapes import as_written
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from endcap.events.engine import engine
-from endcap.events.matching import alike, unmatched
-from endcap.events.sql import text
 from endcap.features.window import statistics
+from endcap.sources.engine import engine
+from endcap.sources.matching import alike, unmatched
+from endcap.sources.sql import text
 from endcap.spec.shop import MISSING
 
 Json = dict[str, Any]
@@ -32,7 +32,7 @@ def describe_snapshot(folder: Path) -> Json:
     MOST_TYPES, and `other_types`, those of all others; an event without one counts under an empty text. anonymous:
     events without customer. day_only: whether all times are midnights of one zone, over two days or more. items: how
     many are in the log; `words`, those named by a word for nothing (`NULL`), with their events; `alike`, those that
-    differ in blanks or capitals alone (`endcap.events.matching.alike`); with an item table `table`, the log's items
+    differ in blanks or capitals alone (`endcap.sources.matching.alike`); with an item table `table`, the log's items
     without a row in it (`unmatched`, and their `events`), and `unused`, its ids that no event
     has.
     """

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from endcap.description.dataset import LENGTHS, QUANTILES
-from endcap.events.matching import ALIKE, REASONS
+from endcap.sources.matching import ALIKE, REASONS
 from endcap.tables import shown
 
 Json = Mapping[str, Any]

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from endcap.events.ingestion import left_out_text
-from endcap.events.matching import ALIKE, explained, in_words
 from endcap.rules.unmatched import rule_warnings
+from endcap.sources.matching import ALIKE, explained, in_words
 
 Json = dict[str, Any]
 MANY_WITHOUT_ROW = 0.05
@@ -80,7 +80,7 @@ def _items(data: Mapping[str, Any]) -> Iterator[Json]:
 
 
 def _alike(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator[Json]:
-    """kind: what the ids name, of which there are `count`. ways: as of `endcap.events.matching.alike`."""
+    """kind: what the ids name, of which there are `count`. ways: as of `endcap.sources.matching.alike`."""
     for way, same in ways.items():
         if same["ids"] > MANY_ALIKE[way] * count:
             first, second = same["example"]

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.events.read import read
-from endcap.events.rows import without_marks
-from endcap.events.sources import SourceFile, find_files
 from endcap.features.predictions import Predictions
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
+from endcap.sources.files import SourceFile, find_files
+from endcap.sources.formats.read import read
+from endcap.sources.formats.rows import without_marks
 from endcap.spec.recommender import Evaluation, GivenNegatives
 from endcap.spec.source import Source
 

@@ -1,4 +1,4 @@
-"""Events in: from files as shops have them to an immutable, fingerprinted snapshot."""
+"""Ingest: checked rows of a shop's files become an immutable, fingerprinted snapshot, which SQL and frames read."""
 
 from endcap.events.conversion import convert
 from endcap.events.ingestion import ingest

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.events.digest import digest
 from endcap.events.snapshot import ACTIVITY, ACTIVITY_FILE
-from endcap.events.sql import text
+from endcap.sources.digest import digest
+from endcap.sources.sql import text
 
 GROUP = 1 << 18
 """Rows that are held until they are written together."""

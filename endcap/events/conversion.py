@@ -15,12 +15,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.events.column_mapping import event_columns, event_plan
-from endcap.events.engine import engine
-from endcap.events.layouts import PUBLISHED, completed
-from endcap.events.load import Loader, Progress
-from endcap.events.quarantine import Quarantine
-from endcap.events.sources import find_files
+from endcap.events.event_mapping import event_columns, event_plan
+from endcap.sources.engine import engine
+from endcap.sources.files import find_files
+from endcap.sources.layouts import PUBLISHED, completed
+from endcap.sources.load import Loader, Progress
+from endcap.sources.quarantine import Quarantine
 from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
 from endcap.store import storage_errors
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.events.snapshot import EVENTS
-from endcap.events.sql import text
+from endcap.sources.sql import text
 
 DAY = 86_400_000
 BUDGET = 128 << 20

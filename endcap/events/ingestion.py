@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from endcap.events.assemble import write_events, write_table
-from endcap.events.clock import clock_of
-from endcap.events.engine import engine
-from endcap.events.layouts import completed
-from endcap.events.load import Loader, Progress
-from endcap.events.quarantine import Quarantine
-from endcap.events.simulated import simulated_files
 from endcap.events.snapshot import ACTIVITY_FILE, QUARANTINE
-from endcap.events.sources import Found, find_files
+from endcap.events.write_events import write_events
 from endcap.progress import Notice
+from endcap.simulation.simulated_sources import simulated_files
+from endcap.sources.engine import engine
+from endcap.sources.files import Found, find_files
+from endcap.sources.layouts import completed
+from endcap.sources.load import Loader, Progress
+from endcap.sources.quarantine import Quarantine
+from endcap.sources.values.clock import clock_of
+from endcap.sources.write_table import write_table
 from endcap.spec.shop import Shop
 from endcap.spec.source import Source
 from endcap.steps import STEPS

@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from endcap.errors import NotFoundError, UserError
-from endcap.events.engine import engine
-from endcap.events.sql import text
+from endcap.sources.engine import engine
+from endcap.sources.sql import text
 from endcap.steps import STEPS
 from endcap.store import Store, content_key
 

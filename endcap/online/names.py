@@ -27,7 +27,8 @@ def owners_of(session: str | None, customer: str | None) -> list[str]:
 def session_id(session: str, customer: str | None) -> str:
     """The id of a customer's session (None: nobody's), since customers may share the ids of sessions.
 
-    As `sessions.parquet` of a dataset has it, and with `|` as ids of several columns have it (`endcap.events.ids`).
+    As `sessions.parquet` of a dataset has it, and with `|` as ids of several columns have it
+    (`endcap.sources.values.ids`).
     """
     return f"{_escaped(customer or '')}|{_escaped(session)}"
 

@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
-from endcap.events.assemble import write_table
-from endcap.events.clock import clock_of
-from endcap.events.column_mapping import list_columns, list_plan
-from endcap.events.engine import engine
-from endcap.events.layouts import completed
-from endcap.events.load import Loader
-from endcap.events.quarantine import Quarantine
-from endcap.events.simulated import simulated_files
-from endcap.events.sources import find_files
 from endcap.rules.catalogue import Catalogue
+from endcap.simulation.simulated_sources import simulated_files
+from endcap.sources.column_mapping import list_columns, list_plan
+from endcap.sources.engine import engine
+from endcap.sources.files import find_files
+from endcap.sources.layouts import completed
+from endcap.sources.load import Loader
+from endcap.sources.quarantine import Quarantine
+from endcap.sources.values.clock import clock_of
+from endcap.sources.write_table import write_table
 from endcap.spec.rules import Blacklist, Rules
 from endcap.spec.shop import Items, Shop
 

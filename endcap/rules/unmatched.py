@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endcap.events.matching import explained, in_words, unmatched
 from endcap.rules.catalogue import Catalogue
+from endcap.sources.matching import explained, in_words, unmatched
 
 Json = dict[str, Any]
 
@@ -19,7 +19,7 @@ def unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
 
     ids: of the items that can be recommended, each once; None: those of the catalogue's item table.
     Returns `items`, how many those are; `table`, the ids of the item table that are not among the given ones
-    (`endcap.events.matching`); `blacklist`, where there is one: its ids that are none of those items;
+    (`endcap.sources.matching`); `blacklist`, where there is one: its ids that are none of those items;
     `attributes`, by rule: its attribute, whether it `allows` or takes away, its values that no item has, and how many
     items have one of its values; `stock`: how many items say it, where there is such a rule.
     """

@@ -26,7 +26,7 @@ CUT = {
     "endcap.deploy": "says which versions serve; the address of each one's package is in the key",
     "endcap.devices": "says which GPUs are there",
     "endcap.errors": "an error ends a step, which has no output then",
-    "endcap.events.simulated": "writes files, whose content is in the key",
+    "endcap.simulation.simulated_sources": "writes files, whose content is in the key",
     "endcap.models.stored": "refuses a model's files that are damaged",
     "endcap.processes": "says whether a process lives",
     "endcap.progress": "words for people",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from endcap.events.matching import explained, unmatched
+from endcap.sources.matching import explained, unmatched
 
 
 @pytest.mark.parametrize(

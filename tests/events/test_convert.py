@@ -7,7 +7,7 @@ from pathlib import Path
 
 from endcap.errors import DataError
 from endcap.events import convert, ingest
-from endcap.events.times import NOT_ISO
+from endcap.sources.values.times import NOT_ISO
 from endcap.store import Store
 from tests.events.shops import make_shop, stored
 from tests.refusals import refused

@@ -25,7 +25,7 @@ from tests.refusals import refused
 RUN = """
 import sys, time
 from pathlib import Path
-import endcap.events.assemble, endcap.events.days, endcap.store.folder
+import endcap.events.write_events, endcap.events.days, endcap.store.folder
 from endcap.events import ingest
 from endcap.spec.shop import Shop
 from endcap.store import open_store
@@ -61,7 +61,7 @@ def start(
 @pytest.mark.parametrize(
     "standing_at",
     [
-        "endcap.events.assemble._facts_of_events",
+        "endcap.events.write_events._facts_of_events",
         "endcap.store.folder.write_durably",
         "endcap.store.folder.sync_folder",
     ],
@@ -135,7 +135,7 @@ def test_a_full_disk_while_the_engine_spills(tmp_path: Path, store: Store, monke
     def full(*arguments: Any) -> None:
         raise duckdb.IOException('Could not write file "spill": No space left on device')
 
-    monkeypatch.setattr("endcap.events.assemble.drop_duplicates", full)
+    monkeypatch.setattr("endcap.events.write_events.drop_duplicates", full)
     log = write_csv(tmp_path / "log.csv", ROWS)
     with refused(StorageError, "events.cannot-spill") as stopped:
         ingest(make_shop(log, events={"drop_duplicates": True}), store)

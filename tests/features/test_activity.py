@@ -131,7 +131,7 @@ def test_there_is_no_file_where_no_gap_needs_it(change: dict[str, Any], tmp_path
 
 def test_activity_is_written_in_bounded_parts(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("endcap.events.activity.GROUP", 100)
-    monkeypatch.setattr("endcap.events.read_csv.BLOCK", 1000)
+    monkeypatch.setattr("endcap.sources.formats.read_csv.BLOCK", 1000)
     rows = [("a", minute, "A", "view" if minute % 10 == 0 else "cart") for minute in range(1000)]
     its = make_shop(log(tmp_path, *rows), events={"types": ["view"], "time": {"unit": "ms"}}, sessions=GAP)
     address = ingest(its, store)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import endcap.features.log
-from endcap.events.ids import as_id
 from endcap.features.engine import open_engine
 from endcap.online.names import session_id
+from endcap.sources.values.ids import as_id
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, shop, snapshot, table, words
 

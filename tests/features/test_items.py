@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from endcap.errors import DataError
-from endcap.events.layouts import PUBLISHED_ITEMS
 from endcap.features import build
 from endcap.features.items import BANDS, MOST_VALUES, codes, item_codes
 from endcap.features.view import open_view
+from endcap.sources.layouts import PUBLISHED_ITEMS
 from endcap.spec.model import BlendSpec
 from endcap.spec.neural import GRU4RecSpec, SASRecSpec
 from endcap.spec.shop import Items

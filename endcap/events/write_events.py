@@ -1,0 +1,142 @@
+"""A snapshot's events from the good rows: written, then read once more for what the manifest says of them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.errors import DataError
+from endcap.events.activity import ActivityWriter, facts_of_activity
+from endcap.events.days import DayWriter, drop_duplicates
+from endcap.events.event_mapping import OTHER_TYPES, RETURNS, event_columns, event_plan
+from endcap.events.snapshot import EVENTS
+from endcap.sources.column_mapping import WITHOUT_ITEM
+from endcap.sources.digest import digest
+from endcap.sources.files import SourceFile
+from endcap.sources.load import Loader
+from endcap.sources.sql import text
+from endcap.sources.values.ids import is_word
+from endcap.spec.shop import MISSING, EventSource, Shop
+from endcap.spec.source import Source
+
+Json = dict[str, Any]
+Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+
+
+def write_events(shop: Shop, files: Files, folder: Path, loader: Loader) -> Json:
+    """Write ``events/day=…/part-….parquet`` below `folder` and return the facts of them.
+
+    Kept are the events of the types that models learn from, and of those that make an item a customer's. What rules
+    leave out and is a shopper's activity all the same goes to a file of its own. Raises DataError, also where no event
+    is left to learn from.
+    """
+    kept, learnt = 0, 0
+    with DayWriter(folder / "events") as writer, ActivityWriter(folder) as activity:
+        for part, rows in _good_events(shop, files, loader, activity):
+            learnt += rows.num_rows if shop.kept_types == shop.events.types else _count_of(rows, shop.events.types)
+            writer.add(rows.append_column("part", pa.repeat(part, rows.num_rows)).select(EVENTS.names).cast(EVENTS))
+            kept += rows.num_rows
+        loader.quarantine.check(loader.table, end=True)
+        if not learnt:
+            raise _none_left(shop, files, loader, kept)
+        writer.close()
+        activity.close()
+    if shop.events.drop_duplicates:
+        loader.progress("events: dropping duplicates")
+        drop_duplicates(writer.folder, loader.connection)
+    loader.progress("events: taking the fingerprint")
+    facts = _facts_of_events(writer.folder, loader.connection)
+    other = facts_of_activity(folder, loader.connection)
+    if other is not None:
+        facts |= {"activity": other[0], "content": [facts["content"], other[1]]}
+    return facts | {
+        "rows": loader.quarantine.seen(loader.table),
+        "duplicates": kept - facts["events"],
+        "empty_files": loader.empty,
+        "missing": dict(loader.missing),
+    }
+
+
+def _count_of(rows: pa.Table, types: Sequence[str] | None) -> int:
+    return int(pc.sum(pc.is_in(rows["type"], pa.array(types, pa.string()))).as_py() or 0)
+
+
+def _good_events(shop: Shop, files: Files, loader: Loader, activity: ActivityWriter) -> Iterator[tuple[str, pa.Table]]:
+    now = int(time.time() * 1000)
+    for source, found in files:
+        event_source = cast(EventSource, source)
+        plan_of = functools.partial(event_plan, shop, event_source, now=now)
+        wanted = event_columns(shop, event_source)
+        active = functools.partial(activity.add, event_source.part)
+        for table in loader.load(source, found, wanted, plan_of, event_source.layout, active):
+            yield event_source.part, table
+    absent = [name for name in shop.events.returns if name not in loader.met]
+    if absent and loader.rows:
+        paths = [source.path for source, _ in files]
+        raise DataError(
+            f"{', '.join(paths)}: no file has {', '.join(map(repr, absent))} ({RETURNS}); name the right column",
+            code="events.column-empty",
+            path=paths[0],
+            columns=dict.fromkeys(absent, RETURNS),
+        )
+
+
+def _none_left(shop: Shop, files: Files, loader: Loader, kept: int) -> DataError:
+    """The error that says which rules left out how many rows. kept: events that only make an item a customer's."""
+    left, seen = loader.quarantine.left_out.get(loader.table, Counter()), loader.quarantine.seen(loader.table)
+    names = ", ".join(source.path for source, _ in files)
+    reasons = {
+        "where": "do not fit the `where` of their source",
+        "returns": f"fit a condition of {RETURNS}",
+        OTHER_TYPES: f"are of other types than {shop.kept_types} (events.types)",
+        WITHOUT_ITEM: "are about no item",
+        "without_customer": "name no customer, which `sessions: {by: gap}` needs",
+    }
+    lines = [f"  - {left[name]:,} {reason}" for name, reason in reasons.items() if left[name]]
+    if kept:
+        lines.append(f"  - {kept:,} are of types that only make an item a customer's (rules.owned)")
+    if bad := loader.quarantine.bad.get(loader.table, Counter()).total():
+        lines.append(f"  - {bad:,} are bad")
+    empty = f"{names} {'has' if len(files) == 1 else 'have'} no row; give a log with events"
+    why = "\n".join([f"of {seen:,} rows", *lines]) + loader.values_text() if seen else empty
+    return DataError(
+        f"no event is left: {why}",
+        code="events.none-left",
+        paths=[source.path for source, _ in files],
+        rows=seen,
+        types=shop.events.types,
+        left_out=dict(left),
+        values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
+    )
+
+
+def _facts_of_events(folder: Path, connection: Any) -> Json:
+    files = f"read_parquet({text(str(folder / '*' / '*.parquet'))}, hive_partitioning = false)"
+    aggregates = [
+        "count(*)",
+        "count(DISTINCT session)",
+        "min(time)",
+        "max(time)",
+        "count(*) FILTER (part = 'train')",
+        "count(*) FILTER (part = 'test')",
+        f"count(*) FILTER ({is_word(['item'], MISSING)})",
+    ]
+    columns = [name for name in EVENTS.names if name != "row"]
+    found, (events, sessions, first, last, train, test, words) = digest(connection, files, columns, aggregates)
+    return {
+        "events": events,
+        "sessions": sessions,
+        "first": first,
+        "last": last,
+        "parts": {"train": train, "test": test},
+        "words_as_items": words,
+        "schema": {name: str(kind) for name, kind in zip(EVENTS.names, EVENTS.types, strict=True)},
+        "content": found,
+    }

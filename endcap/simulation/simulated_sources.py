@@ -1,0 +1,47 @@
+"""Sources without files: a simulated shop's log, written where it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from endcap.spec.shop import Shop
+from endcap.spec.source import Simulation, Source
+
+
+@contextlib.contextmanager
+def simulated_files(shop: Shop, progress: Callable[[str], None]) -> Iterator[Shop]:
+    """The shop with a path for each simulated source, valid within the block. The log depends on its numbers alone."""
+    tables = {name: table for name in ("events", "items", "customers") if (table := getattr(shop, name)) is not None}
+    wanted = {repr(source.simulated): source.simulated for table in tables.values() for source in table.sources}
+    if set(wanted.values()) == {None}:
+        yield shop
+        return
+    with tempfile.TemporaryDirectory(prefix="endcap-simulated-") as place:
+        folders = {}
+        for number, (key, simulation) in enumerate(wanted.items()):
+            if simulation is not None:
+                folders[key] = Path(place) / str(number)
+                _write(simulation, folders[key], progress)
+        yield shop.model_copy(update={name: _with_paths(name, table, folders) for name, table in tables.items()})
+
+
+def _write(simulation: Simulation, folder: Path, progress: Callable[[str], None]) -> None:
+    from endcap.simulation.simulate import simulate, write
+
+    progress(f"simulating {simulation.events:,} events of {simulation.days} days")
+    write(simulate(**simulation.model_dump()), folder)
+
+
+def _with_paths(name: str, table: Any, folders: dict[str, Path]) -> Any:
+    def pathed(source: Source) -> Source:
+        folder = folders.get(repr(source.simulated))
+        if folder is None:
+            return source
+        path = folder / ("events" if name == "events" else "items.csv")
+        return source.model_copy(update={"path": str(path), "simulated": None, "format": "csv"})
+
+    return table.model_copy(update={"sources": [pathed(source) for source in table.sources]})

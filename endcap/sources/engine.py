@@ -1,0 +1,58 @@
+"""DuckDB as ingest uses it: bounded memory, spilling beside the work, one zone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from endcap.errors import DataError, StorageError
+from endcap.sources.sql import text
+
+MEMORY = "1GB"
+_NO_ROOM = (duckdb.IOException, duckdb.OutOfMemoryException)
+
+
+@contextlib.contextmanager
+def engine(spill: Path, zone: str) -> Iterator[Any]:
+    """A connection whose local times are in `zone`. Raises DataError: no such zone; StorageError: no room to spill."""
+    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
+        # A bar would print into whatever output there is. A notebook without ipywidgets has none, and refuses this.
+        with contextlib.suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
+        try:
+            connection.execute(f"SET TimeZone = {text(zone)}")
+        except duckdb.Error:
+            raise DataError(
+                f"events.time.zone: {zone!r} is no zone of the IANA data base; such as Europe/Berlin",
+                code="events.zone-unknown",
+                found=zone,
+            ) from None
+        try:
+            yield connection
+        except _NO_ROOM as error:
+            raise StorageError(
+                f"cannot write below {spill.parent}: {error}; free space or choose another store",
+                code="events.cannot-spill",
+                path=str(spill.parent),
+                reason=str(error),
+            ) from error
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turn what the engine says about an input file's content into a DataError that names it."""
+    try:
+        yield
+    except _NO_ROOM:
+        raise  # of the store's disk or of memory, not of the file
+    except duckdb.Error as error:
+        raise DataError(
+            f"{name}: holds values that cannot be read: {error}; take them out or correct them",
+            code="events.values-unreadable",
+            path=name,
+            reason=str(error),
+        ) from error

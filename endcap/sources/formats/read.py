@@ -1,0 +1,75 @@
+"""One door to the rows of a file, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from endcap.sources.files import SourceFile
+from endcap.sources.formats.paths import HINTS, parse, paths_of_texts
+from endcap.sources.formats.read_csv import read_csv
+from endcap.sources.formats.read_json import read_json
+from endcap.sources.formats.read_parquet import read_parquet
+from endcap.sources.formats.rows import Batch, Rows, column_name
+from endcap.sources.formats.walk import reaches, walk_table
+from endcap.sources.layouts import Text, text_of
+from endcap.spec.source import Source
+
+
+def read(file: SourceFile, source: Source, wanted: Sequence[str], connection: Any) -> Rows | None:
+    """The file's rows as text, or None where it is empty (of no bytes). Raises DataError as batches are read."""
+    if file.bytes == 0:
+        return None
+    if file.format == "parquet":
+        return read_parquet(file, wanted, connection)
+    if file.format == "jsonl":
+        return read_json(file, wanted, connection, source.encoding)
+    known = text_of(source) or Text()
+    rows = read_csv(
+        file,
+        replace(
+            known,
+            delimiter=source.delimiter or ("\t" if file.format == "tsv" else ","),
+            header=source.header,
+            encoding=source.encoding or known.encoding,
+            quoted=known.quoted if source.quoted is None else source.quoted,
+        ),
+    )
+    return rows and _with_paths(file, rows, wanted, connection)
+
+
+def _with_paths(file: SourceFile, rows: Rows, wanted: Sequence[str], connection: Any) -> Rows:
+    """The rows with columns for paths into columns that hold JSON, if any is wanted."""
+    begun = _Begun(rows)
+    rows = replace(rows, batches=iter(begun), paths=begun.paths)
+    types = dict.fromkeys(rows.names, pa.string())
+    paths = {name: [path for path in parse(name) if reaches(path, types)] for name in wanted if name not in types}
+    paths = {name: reached for name, reached in paths.items() if reached}
+    if not paths:
+        return rows
+    # Columns of one name are told apart by their place.
+    once = [name if rows.names.index(name) == at else column_name(at) for at, name in enumerate(rows.names)]
+    walk, _, unseen = walk_table(file.name, [(name, pa.string()) for name in once], once, paths)
+    batches = (walk.run(batch, connection) if len(batch.lines) else batch for batch in begun)
+    return Rows([*rows.names, *paths], frozenset(), batches, unseen, begun.paths).watched()
+
+
+class _Begun:
+    """The batches of a table of texts, of which the first can be looked at before it is read."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._names, self._batches, self._first = rows.names, rows.batches, next(rows.batches, None)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._first is not None:
+            yield self._first
+        yield from self._batches
+
+    def paths(self) -> list[str]:
+        """The paths into the columns that hold JSON, as the first rows have it."""
+        columns = zip(self._names, () if self._first is None else self._first.table.columns, strict=False)
+        texts = ((name, column.slice(0, HINTS).to_pylist()) for name, column in columns)
+        return [path for name, values in texts for path in paths_of_texts(values, name)]

@@ -1,0 +1,312 @@
+"""CSV and TSV by blocks, with the true line of every row, also after quoted line breaks and rejected rows.
+
+Arrow parses. A text without quotes, and any text up to its first quote, is read with quoting off, where each line is a
+row; `endcap.sources.formats.quotes` decides how the rest is read, by a second parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from endcap.errors import DataError
+from endcap.sources.files import SourceFile, open_text, readable
+from endcap.sources.formats.quotes import Parts, beyond_chance, swallowed
+from endcap.sources.formats.rows import Batch, Reject, Rows, as_batch, check_rows, not_of_encoding
+from endcap.sources.formats.utf8 import BREAK, MARK, Pieces, Utf8, line_breaks, unmarked
+from endcap.sources.layouts import Text
+
+BLOCK = 16 << 20
+SEPARATOR = "\x1f"
+"""What stands for a delimiter of several characters while the parser reads, which knows one: ASCII's own for this."""
+UNCLOSED = "a quote is opened and never closed"
+DELIMITER_LINE = re.compile(rb'"?sep=([^"\r\n])"?(?:\r\n|[\r\n])', re.IGNORECASE)
+"""What spreadsheets write before the header, and read as the delimiter's name."""
+Ints = NDArray[np.int64]
+
+
+def read_csv(file: SourceFile, text: Text) -> Rows | None:
+    """The file's rows, or None where the file is empty. A first line `sep=;` tells the delimiter, and is no row."""
+    delimiter = text.delimiter if len(text.delimiter) == 1 else SEPARATOR
+    with readable(file.name):
+        stream = open_text(file, text.encoding, (text.delimiter, delimiter))
+        named = stream.skip(DELIMITER_LINE)
+        lines = _Lines()
+        if named:
+            delimiter, lines.line = named[1].decode(), 2
+        parsers = _parsers(file, stream, text, delimiter, lines)
+        first = next(parsers, None)
+    if first is None:
+        return None
+    return Rows(
+        [unmarked(name) for name in first.names], frozenset(), _batches(file, stream, chain([first], parsers), lines)
+    )
+
+
+def _parsers(file: SourceFile, stream: Utf8, text: Text, delimiter: str, lines: _Lines) -> Iterator[_Parser]:
+    """The parsers of the file's parts; the next is given when the one before has read its part."""
+    names = text.header
+    if text.quoted is not None:
+        parser = _open(stream, delimiter, text.quoted, names)
+        if parser is not None:
+            yield parser
+        return
+    parts = Parts(stream)
+    parser = _open(parts.before, delimiter, False, names)
+    if parser is not None:
+        names = parser.names
+        yield parser
+    if not parts.quotes:
+        return
+    verdict = parts.judge(delimiter.encode(), len(names) if names else None)
+    if verdict.quoted is None:
+        raise _unclear(file, lines.line + verdict.line - 1, verdict.lines)
+    guard = _Guard(file, delimiter.encode(), verdict.proven) if verdict.quoted else None
+    parser = _open(parts.rest, delimiter, verdict.quoted, names, guard=guard, plain=not verdict.quoted)
+    if parser is not None:
+        yield parser
+
+
+def _open(
+    part: Pieces,
+    delimiter: str,
+    quoted: bool,
+    header: Sequence[str] | None,
+    *,
+    guard: _Guard | None = None,
+    plain: bool = False,
+) -> _Parser | None:
+    """A parser of a part of a text, or None where that is empty. header: None where its first line is the header.
+
+    plain: the quotes that there are do not look as if they enclosed values.
+    """
+    try:
+        return _Parser(part, delimiter, quoted, header, guard, plain)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV file" in str(error):
+            return None
+        raise
+
+
+class _Parser:
+    """Arrow's parser of a part of a text, and the invalid rows that it has met and that nobody has taken yet."""
+
+    def __init__(
+        self,
+        part: Pieces,
+        delimiter: str,
+        quoted: bool,
+        header: Sequence[str] | None,
+        guard: _Guard | None,
+        plain: bool,
+    ) -> None:
+        self.invalid: list[Any] = []
+        # One thread: a record's number is known only so, and one thread parses some eight million rows a second.
+        self.reader = pa.csv.open_csv(
+            pa.PythonFile(part, mode="r"),
+            read_options=pa.csv.ReadOptions(block_size=BLOCK, use_threads=False, column_names=header),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=quoted,
+                invalid_row_handler=self._skip,
+                ignore_empty_lines=False,
+            ),
+            convert_options=pa.csv.ConvertOptions(default_column_type=pa.binary()),
+        )
+        self.names: list[str] = self.reader.schema.names
+        self.quoted, self.guard, self.plain = quoted, guard, plain
+        self.header_lines = 0 if header else 1 + sum(line_breaks(name.encode()) for name in self.names)
+
+    def _skip(self, row: Any) -> str:
+        self.invalid.append(row)
+        return "skip"
+
+
+def _batches(file: SourceFile, stream: Utf8, parsers: Iterator[_Parser], lines: _Lines) -> Iterator[Batch]:
+    rows, others = 0, lines.line - 1
+    with readable(file.name), stream:
+        for parser in parsers:
+            lines.begin(parser.header_lines)
+            others += parser.header_lines
+            with parser.reader:
+                for block, last in _with_last(parser.reader):
+                    batch, no_rows = _batch(block, last, parser, stream, lines)
+                    rows, others = rows + _rows_of(batch), others + no_rows
+                    yield batch
+            rest = [lines.reject(row, parser, stream.marked) for row in parser.invalid]
+            if parser.guard is not None:
+                parser.guard.check_rejects(rest, len(parser.names))
+            batch = Batch(pa.table({}), np.empty(0, np.int64), rest)
+            rows += _rows_of(batch)
+            yield batch
+        check_rows(file.name, rows, stream.lines - others)
+
+
+def _rows_of(batch: Batch) -> int:
+    return len(batch.lines) + sum(reject.rows for reject in batch.rejects)
+
+
+def _with_last(reader: Any) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """The blocks, and whether each is the last."""
+    block = None
+    for following in reader:
+        if block is not None:
+            yield block, False
+        block = following
+    if block is not None:
+        yield block, True
+
+
+def _batch(block: pa.RecordBatch, last: bool, parser: _Parser, stream: Utf8, lines: _Lines) -> tuple[Batch, int]:
+    """The block's rows, and how many of its lines are no rows: blank ones, and line breaks inside values."""
+    # The parser runs ahead in a thread of its own: rows of later blocks may be among the invalid ones already.
+    ahead = parser.invalid[:]
+    del parser.invalid[: len(ahead)]
+    breaks = _line_breaks(block, stream.returns) if parser.quoted else np.zeros(block.num_rows, dtype=np.int64)
+    numbers, rejects, later = lines.place(breaks, ahead, parser, stream.marked)
+    parser.invalid[:0] = later
+    if last and lines.line - 1 > stream.lines:
+        # A value that is never closed has the break of the file's last line, which ends no record then.
+        values = [column[-1].as_py().decode() for column in block.columns]
+        rejects.append(Reject(int(numbers[-1]), UNCLOSED, ",".join(values).rstrip("\r\n"), int(breaks[-1])))
+        block, breaks, numbers = block.slice(0, block.num_rows - 1), breaks[:-1], numbers[:-1]
+    if parser.guard is not None:
+        parser.guard.check_rows(block, breaks, numbers)
+        parser.guard.check_rejects(rejects, block.num_columns)
+    blank = _blank(block)
+    columns, inside = block.columns, int(breaks.sum())
+    if blank is None:
+        return as_batch(columns, numbers, rejects, stream.marked), inside
+    keep = pc.invert(blank)
+    columns, numbers = [column.filter(keep) for column in columns], numbers[keep.to_numpy(zero_copy_only=False)]
+    return as_batch(columns, numbers, rejects, stream.marked), inside + pc.sum(blank).as_py()
+
+
+class _Lines:
+    """Keeps the count of records, and of the lines that they take, from block to block and from part to part."""
+
+    def __init__(self) -> None:
+        self.record = self.line = 1
+
+    def begin(self, header: int) -> None:
+        """Begin a part whose header takes so many lines."""
+        self.record, self.line = 2 if header else 1, self.line + header
+
+    def place(
+        self, breaks: Ints, invalid: Sequence[Any], parser: _Parser, marked: str
+    ) -> tuple[Ints, list[Reject], list[Any]]:
+        """The line of each of a block's rows, the rejects among them, and the invalid rows that come after them.
+
+        breaks: line breaks inside each row.
+        """
+        count = len(breaks)
+        skipped = np.array([row.number for row in invalid], dtype=np.int64) - self.record
+        free = np.ones(count + len(skipped), dtype=bool)
+        free[skipped[skipped < len(free)]] = False
+        places = np.flatnonzero(free)[:count]  # the record of each row, counted from self.record
+        end = int(places[-1]) + 1 if count else 0
+        inside = [row for row, place in zip(invalid, skipped, strict=True) if place < end]
+        height = np.ones(end, dtype=np.int64)
+        height[places] += breaks
+        height[skipped[skipped < end]] += np.array([line_breaks(row.text.encode()) for row in inside], dtype=np.int64)
+        starts = self.line + np.cumsum(height) - height
+        rejects = [_reject(row, int(starts[row.number - self.record]), parser, marked) for row in inside]
+        self.record, self.line = self.record + end, self.line + int(height.sum())
+        return starts[places], rejects, list(invalid[len(inside) :])
+
+    def reject(self, row: Any, parser: _Parser, marked: str) -> Reject:
+        """A rejected row after the last block's rows; they come one by one, in order."""
+        self.line += row.number - self.record
+        rejected = _reject(row, self.line, parser, marked)
+        self.record, self.line = row.number + 1, self.line + rejected.rows
+        return rejected
+
+
+class _Guard:
+    """Looks at each record with several lines, where quoting is on since the file's first quotes look so."""
+
+    def __init__(self, file: SourceFile, delimiter: bytes, proven: bool) -> None:
+        self._file, self._delimiter, self._proven = file, delimiter, proven
+
+    def check_rows(self, block: pa.RecordBatch, breaks: Ints, numbers: Ints) -> None:
+        """Raise DataError where a value has swallowed rows. breaks: line breaks inside each row."""
+        long = np.flatnonzero(breaks)
+        if not len(long):
+            return
+        columns = [column.take(pa.array(long)) for column in block.columns]
+        delimiters = sum(pc.count_substring(column, self._delimiter).to_numpy() for column in columns)
+        rows = delimiters == breaks[long] * (len(columns) - 1)  # as many as rows have in all, wherever they stand
+        self._proven = self._proven or not rows.all()
+        for at in np.flatnonzero(rows).tolist():
+            record = BREAK.split(self._delimiter.join(column[at].as_py() for column in columns))
+            if not swallowed(record, self._delimiter, len(columns)):
+                self._proven = True
+            elif not self._proven or beyond_chance(len(record), self._delimiter, len(columns)):
+                raise _unclear(self._file, int(numbers[long[at]]), len(record))
+
+    def check_rejects(self, rejects: Sequence[Reject], columns: int) -> None:
+        """The same for what is no row by its columns, which counts as bad where quotes are known to enclose values."""
+        for reject in rejects:
+            record = BREAK.split(reject.text.encode())
+            if not self._proven and len(record) > 1 and swallowed(record, self._delimiter, columns):
+                raise _unclear(self._file, reject.line, len(record))
+
+
+def _unclear(file: SourceFile, line: int, rows: int) -> DataError:
+    return DataError(
+        f"{file.name}, line {line}: a quote opens a value of several lines there, and each of the {rows} lines has the "
+        "columns of a row by itself; set the source's quoted to false if quotes are plain text in this file, or to "
+        "true if they enclose values with line breaks",
+        code="events.quotes-unclear",
+        path=file.name,
+        line=line,
+        lines=rows,
+    )
+
+
+def _reject(row: Any, line: int, parser: _Parser, marked: str) -> Reject:
+    rows = 1 + line_breaks(row.text.encode())
+    if marked and MARK in row.text:
+        return not_of_encoding(line, row.text, marked, rows)
+    unclosed = rows > 1 and row.text.count('"') % 2
+    reason = UNCLOSED if unclosed else f"{row.actual_columns} columns where {row.expected_columns} are expected"
+    if '\\"' in row.text:
+        reason += ', and a quote in a value is written \\" there, which is not read: write it doubled ("")'
+    elif parser.plain and '"' in row.text:
+        reason += ", as quotes are read as plain text here: set the source's quoted to true if they enclose values"
+    return Reject(line, reason, row.text, rows)
+
+
+def _line_breaks(block: pa.RecordBatch, returns: bool) -> Ints:
+    """Line breaks inside each row's values. returns: some may have a ``\r``."""
+    total = np.zeros(block.num_rows, dtype=np.int64)
+    for column in block.columns:
+        data = column.buffers()[2]
+        if data is None:
+            continue
+        values = np.frombuffer(data, dtype=np.uint8)
+        if (values == 10).any():
+            total += pc.count_substring(column, b"\n").to_numpy(zero_copy_only=False)
+        if returns and (values == 13).any():
+            total += pc.count_substring(column, b"\r").to_numpy(zero_copy_only=False)
+            total -= pc.count_substring(column, b"\r\n").to_numpy(zero_copy_only=False)
+    return total
+
+
+def _blank(block: pa.RecordBatch) -> pa.Array | None:
+    """Which of the rows have no value at all; None where each has one."""
+    blank = pc.equal(block.column(0), b"")
+    if not pc.any(blank).as_py():
+        return None
+    for column in block.columns[1:]:
+        blank = pc.and_(blank, pc.equal(column, b""))
+    return blank

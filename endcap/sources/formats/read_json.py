@@ -1,0 +1,145 @@
+"""JSON: one object a line, or objects in an array or over several lines. Values become text."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.errors import DataError
+from endcap.sources.files import SourceFile, open_text, readable
+from endcap.sources.formats.json_values import LONGEST, Values, is_lines
+from endcap.sources.formats.paths import HINTS, Each, Key, Path, parse, paths_of_texts, roots_of
+from endcap.sources.formats.rows import Batch, Rows, as_batch, check_rows, column_name
+from endcap.sources.formats.utf8 import Utf8
+from endcap.sources.formats.walk import Node, Walk
+from endcap.sources.sql import quoted, text
+
+BLOCK = 8 << 20
+SAMPLE = 10_000
+TEXT, DOCUMENT = quoted(column_name(0)), quoted("§json")
+BLANK = pa.array([b"", b"\r"])
+NOT_JSON = "not a JSON object"
+REPEATED = "a key is there more than once, and readers disagree which of its values counts"
+
+
+def read_json(file: SourceFile, wanted: Sequence[str], connection: Any, encoding: str | None = None) -> Rows | None:
+    """The rows of the file, with the keys of its first rows and those that are wanted; None where it is empty."""
+    blocks = _blocks(file, encoding)
+    first = next(blocks, None)
+    if first is None:
+        return None
+    found, repeated = _keys(first, connection)
+    unseen = [name for name in dict.fromkeys(wanted) if name not in found]
+    # A key that is literally so named comes first, wherever in the file it turns up.
+    paths = {name: [(Key(name),), *_possible(parse(name), found)] for name in unseen}
+    by_element = any(Each() in path for places in paths.values() for path in places)
+    # A row of many elements carries nothing that nobody asked for.
+    kept = [name for name in found if name in wanted or not by_element]
+    rows = f"(SELECT *, TRY_CAST({TEXT} AS JSON) AS {DOCUMENT} FROM {{batch}})"  # noqa: S608 (constants)
+    walk = Walk(file.name, Node(DOCUMENT, None), rows)
+    # The type of a text would be looked for by parsing it once more: its first character says as much.
+    is_object = f"CASE WHEN {TEXT} >= '{{' AND {TEXT} < '|' THEN true ELSE json_type({DOCUMENT}) = 'OBJECT' END"
+    walk.refuse(f"{DOCUMENT} IS NULL OR NOT ({is_object})", NOT_JSON)
+    # To look at the keys of each row takes as long as to read it: only where the first rows give reason to.
+    used = {*wanted, *roots_of(path for places in paths.values() for path in places)}
+    if repeated & used:
+        walk.refuse(_is_repeated(used), REPEATED)
+    for name in [*kept, *unseen]:
+        walk.add(paths.get(name, [(Key(name),)]))
+
+    def all_paths() -> list[str]:
+        return paths_of_texts(first.table.column(0).slice(0, HINTS).to_pylist())
+
+    batches = (walk.run(block, connection) for block in chain([first], blocks))
+    others = [name for name in found if name not in kept]
+    return Rows([*kept, *unseen, *others], frozenset(), batches, set(unseen), all_paths).watched()
+
+
+def _possible(paths: Sequence[Path], found: Sequence[str]) -> list[Path]:
+    """The paths without those into a list that the file seems to lack, if it has the list of another."""
+    lists = [path for path in paths if Each() in path]
+    there = [path for path in lists if roots_of([path]) <= set(found)] or lists[:1]
+    return [path for path in paths if path not in lists or path in there]
+
+
+def _blocks(file: SourceFile, encoding: str | None) -> Iterator[Batch]:
+    """The file's objects as batches of one column of their texts."""
+    with readable(file.name), open_text(file, encoding) as stream:
+        head = stream.read(BLOCK)
+        lines = is_lines(head.decode(errors="ignore"))  # a character may be cut in two
+        yield from _lines(file, head, stream) if lines else _values(file, head, stream)
+
+
+def _lines(file: SourceFile, chunk: bytes, stream: Utf8) -> Iterator[Batch]:
+    line, rest, read, blank = 1, b"", 0, 0
+    while chunk:
+        head, newline, tail = chunk.rpartition(b"\n")
+        if newline:
+            count = head.count(b"\n") + 1
+            batch, empty = _full_lines(rest + head, line, stream.marked)
+            read, blank = read + len(batch.lines), blank + empty
+            yield batch
+            line, rest = line + count, tail
+        else:
+            rest += tail
+        if len(rest) > LONGEST:
+            raise DataError(
+                f"{file.name}: line {line} is longer than 16 MiB: JSON lines have one object a line",
+                code="events.row-too-long",
+                path=file.name,
+                line=line,
+                limit=LONGEST,
+            )
+        chunk = stream.read(BLOCK)
+    if rest:
+        yield _full_lines(rest, line, stream.marked)[0]
+    check_rows(file.name, read, stream.newlines - blank)
+
+
+def _full_lines(text: bytes, first: int, marked: str) -> tuple[Batch, int]:
+    """The lines of a text, the first of which has this number, without blank ones; and how many those are."""
+    column = pc.split_pattern(pa.array([text], pa.binary()), "\n").values
+    numbers = np.arange(first, first + len(column))
+    full = pc.invert(pc.is_in(column, BLANK))
+    blank = len(column) - pc.sum(full).as_py()
+    if blank:
+        column, numbers = column.filter(full), numbers[full.to_numpy(zero_copy_only=False)]
+    return as_batch([column], numbers, [], marked), blank
+
+
+def _values(file: SourceFile, head: bytes, stream: Utf8) -> Iterator[Batch]:
+    pieces, decoder = chain([head], iter(lambda: stream.read(BLOCK), b"")), codecs.getincrementaldecoder("utf-8")()
+    lines, texts, size = [], [], 0
+    for line, value in Values(file.name, lambda: decoder.decode(next(pieces, b""))):
+        lines.append(line)
+        texts.append(value)
+        size += len(value)
+        if size >= BLOCK:
+            yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+            lines, texts, size = [], [], 0
+    if texts:
+        yield as_batch([pa.array(texts)], np.array(lines), [], stream.marked)
+
+
+def _keys(block: Batch, connection: Any) -> tuple[list[str], set[str]]:
+    """The keys of the first rows, in the order in which they are first met, and those that a row has twice or more."""
+    connection.register("lines", block.table.slice(0, SAMPLE))
+    rows = connection.execute(f"SELECT json_keys(TRY_CAST({TEXT} AS JSON)) FROM lines").fetchall()  # noqa: S608 (a constant)
+    names, repeated = dict[str, None](), set[str]()
+    for (keys,) in rows:
+        names |= dict.fromkeys(keys or ())
+        if keys and len(set(keys)) < len(keys):
+            repeated |= {key for key in keys if keys.count(key) > 1}
+    return list(names), repeated
+
+
+def _is_repeated(names: Iterable[str]) -> str:
+    """A condition: the row has one of these keys more than once."""
+    keys = f"list_filter(json_keys({DOCUMENT}), lambda x: x IN ({', '.join(map(text, sorted(names)))}))"
+    return f"len({keys}) > list_unique({keys})"

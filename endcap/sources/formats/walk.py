@@ -1,0 +1,396 @@
+"""Nested values of a batch as columns of their own, by one query over typed columns and JSON alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from endcap.errors import DataError
+from endcap.sources.formats.paths import (
+    ELEMENTS,
+    LISTS,
+    Each,
+    Having,
+    Key,
+    Path,
+    Step,
+    element_type,
+    paths_of_type,
+    shown,
+    wrapped,
+    written,
+)
+from endcap.sources.formats.rows import Batch, Reject, check_rows, column_name
+from endcap.sources.formats.utf8 import unmarked
+from endcap.sources.sql import quoted, text
+
+ROW, REFUSED, LIST = quoted("§row"), quoted("§refused"), quoted("§list")
+# RFC 6901: how a key is written in a pointer.
+_ESCAPES = str.maketrans({"~": "~0", "/": "~1"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value in SQL. type: of its column; None: JSON, or text out of it."""
+
+    sql: str
+    type: pa.DataType | None
+
+
+class Walk:
+    """How the columns of a batch become those that are wanted.
+
+    A list that is empty, missing or null gives one row, whose values of the list are null.
+    """
+
+    def __init__(self, file: str, roots: Node | Mapping[str, Node], source: str = "{batch}") -> None:
+        """file: its name, for errors. roots: the JSON of a row, or its columns. source: the SQL of the rows that both
+        speak of, made of the batch."""
+        self._file, self._roots, self._source = file, roots, source
+        self._levels = [_Level(0)]
+        self._lists: list[tuple[Path, Node]] = []
+        """The lists walked, one within the other: the path of each from the row, and its elements."""
+        self._values: list[list[tuple[int, str]]] = []
+        """Of each column its values in order of precedence: the level that each is of, and SQL over its rows."""
+        self._refusals: list[tuple[int, str, str]] = []
+        """The level that each is of, a condition on its rows, and the reason."""
+        self._texts: list[tuple[int, Path, str]] = []
+        """Lists that stand in a text, which may be none: the level, the path of the elements, and SQL of the text."""
+        self._loose: set[Path] = set()
+        """Of these, those that a column names another path into too, for rows where they are no list."""
+
+    def add(self, paths: Sequence[Path]) -> pa.DataType | None:
+        """Add a column: the first of these paths that has a value. Returns its type, None: text out of JSON.
+
+        Raises DataError: it is nested itself (`events.column-nested`), or the columns walk different lists
+        (`events.lists-differ`).
+        """
+        values, kinds = [], []
+        for path in paths:
+            node, start = self._root(path[0])
+            ends = [at for at, step in enumerate(path) if isinstance(step, Each)]
+            for depth, end in enumerate(ends):
+                node, start = self._element(depth, path[: end + 1], node, path[start:end]), end + 1
+                if any(other[:end] == path[:end] and other[end : end + 1] != path[end : end + 1] for other in paths):
+                    self._loose.add(path[: end + 1])
+            place = _unwrapped(self._follow(node, path[start:], self._levels[len(ends)]), ELEMENTS)
+            if place.type is not None and pa.types.is_nested(place.type):
+                raise column_nested(self._file, written(path), place.type)
+            values.append((len(ends), _as_text(place)))
+            kinds.append(place.type)
+        self._values.append(values)
+        return kinds[0] if len(set(kinds)) == 1 else None
+
+    def refuse(self, condition: str, reason: str) -> None:
+        """Rows of the batch for which the condition holds are rejects."""
+        self._refusals.append((0, condition, reason))
+
+    @property
+    def by_element(self) -> bool:
+        """Whether a row of the file may become several."""
+        return bool(self._lists)
+
+    def run(self, batch: Batch, connection: Any) -> Batch:
+        """The wanted columns of a batch, by `column_name`, each row with the line that it comes from."""
+        table, lines = batch.table, batch.lines
+        numbers = pa.array(np.arange(len(lines)))
+        connection.register("walked", table.append_column("§row", numbers) if self._lists else table)
+        result = connection.sql(self._sql("walked")).to_arrow_table()
+        origin = result.column("§row").to_numpy() if self._lists else None
+        rows_left = result.num_rows if origin is None else int((np.diff(origin, prepend=-1) != 0).sum())
+        check_rows(self._file, rows_left, len(lines))
+        rejects = batch.rejects
+        refusals = self._all_refusals()
+        if refusals and (refused := result.column("§refused").to_numpy()).any():
+            at = np.flatnonzero(refused)
+            rows = (at if origin is None else origin[at]).tolist()
+            rejects = rejects + [
+                Reject(int(lines[row]), refusals[reason - 1][2], unmarked(",".join(map(str, _row(table, row)))))
+                for row, reason in zip(rows, refused[at].tolist(), strict=True)
+            ]
+            kept = refused == 0
+            result = result.filter(pa.array(kept))
+            origin = np.flatnonzero(kept) if origin is None else origin[kept]
+        columns = result.select([column_name(at) for at in range(len(self._values))])
+        return Batch(columns, lines if origin is None else lines[origin], rejects, batch.marked)
+
+    def _root(self, step: Step) -> tuple[Node, int]:
+        """Where a path begins, and how many of its steps that takes."""
+        if isinstance(self._roots, Node):
+            return self._roots, 0
+        return self._roots[_name(step)], 1
+
+    def _element(self, depth: int, walked: Path, node: Node, path: Path) -> Node:
+        """An element of the list that lies at a path from the node, and at `walked` from the row."""
+        if depth == len(self._lists):
+            if depth and walked[: len(self._lists[-1][0])] != self._lists[-1][0]:
+                raise self._differ(walked, self._lists[-1][0])
+            value = self._follow(node, path, self._levels[depth])
+            if value.type is None or is_text(value.type):
+                self._texts.append((depth, walked, value.sql))
+            place = _as_list(value)
+            kind = None if place.type is None else element_type(place.type)
+            self._lists.append((walked, Node(place.sql, kind)))
+            self._levels.append(_Level(depth + 1))
+        known, elements = self._lists[depth]
+        if known != walked:
+            raise self._differ(walked, known)
+        return Node(_element_name(depth + 1), elements.type)
+
+    def _differ(self, walked: Path, known: Path) -> DataError:
+        lists = sorted({written(walked), written(known)})
+        return DataError(
+            f"{self._file}: the wanted columns walk different lists, {' and '.join(lists)}; allowed: one list, "
+            "and a list within its elements. Of the other, take one element by [key=value]",
+            code="events.lists-differ",
+            path=self._file,
+            lists=lists,
+        )
+
+    def _follow(self, node: Node, path: Path, level: _Level) -> Node:
+        """The value at a path without `[]`."""
+        while path and node.type is not None and not is_text(node.type):
+            node, path = _step(node, path[0]), path[1:]
+        if not path and node.type is not None:
+            return node
+        keys = _keys(path)
+        value = level.take(node.sql if node.type is None else _document(node.sql), keys)
+        path = path[len(keys) :]
+        while path:
+            having, keys = path[0], _keys(path[1:])
+            assert isinstance(having, Having)
+            compared = f"json_extract_string(x, {text(_pointer([Key(having.key)]))})"
+            first = _first(_json_list(value), compared, having)
+            value, path = f"json_extract_string({first}, {text(_pointer(keys))})", path[len(keys) + 1 :]
+        return Node(value, None)
+
+    def _all_refusals(self) -> list[tuple[int, str, str]]:
+        refusals = list(self._refusals)
+        for depth, walked, value in self._texts:
+            if walked not in self._loose:
+                name = written(walked[:-1])
+                refusals += [(depth, condition, f"{name} {reason}") for condition, reason in _no_list(value)]
+        return refusals
+
+    def _sql(self, batch: str) -> str:
+        source, carried = self._source.format(batch=batch), [ROW] if self._lists else []
+        columns = [[sql for _, sql in values] for values in self._values]
+        refusals = self._all_refusals()
+        for depth, level in enumerate(self._levels):
+            rows = f"(SELECT *, {', '.join(level.taken())} FROM {source})" if level.documents else source  # noqa: S608 (all parts are quoted)
+            kept = [name for name in carried if name != REFUSED]
+            if refusals:
+                cases = [
+                    f"WHEN {condition} THEN {n}" for n, (of, condition, _) in enumerate(refusals, 1) if of == depth
+                ]
+                before = REFUSED if REFUSED in carried else "0"
+                kept.append(f"CASE WHEN {before} > 0 THEN {before} {' '.join(cases)} ELSE 0 END::UTINYINT AS {REFUSED}")
+                carried += [REFUSED] if depth == 0 else []
+            if depth == len(self._lists):
+                break
+            for at, values in enumerate(self._values):
+                for which, (of, sql) in enumerate(values):
+                    if of == depth:
+                        columns[at][which] = quoted(f"§{at}/{which}")
+                        kept.append(f"{sql} AS {columns[at][which]}")
+                        carried.append(columns[at][which])
+            # In a select of its own, or the elements would be taken out of the list twice.
+            kept.append(f"{self._lists[depth][1].sql} AS {LIST}")
+            rows = f"(SELECT {', '.join(kept)} FROM {rows})"  # noqa: S608 (as above)
+            unnested = f"unnest(CASE WHEN len({LIST}) > 0 THEN {LIST} ELSE [NULL] END)"
+            source = f"(SELECT {', '.join([*carried, f'{unnested} AS {_element_name(depth + 1)}'])} FROM {rows})"  # noqa: S608 (as above)
+        kept += [f"{_first_filled(values)} AS {quoted(column_name(at))}" for at, values in enumerate(columns)]
+        return f"SELECT {', '.join(kept)} FROM {rows}"  # noqa: S608 (as above)
+
+
+@dataclass
+class _Level:
+    """The rows at one depth of lists, and what is taken out of each row's JSON, which is parsed once for all of it."""
+
+    depth: int
+    documents: dict[str, list[str]] = field(default_factory=dict)
+
+    def take(self, document: str, keys: Sequence[Step]) -> str:
+        """SQL of the text that stands at these keys of a JSON document."""
+        pointers = self.documents.setdefault(document, [])
+        pointer = _pointer(keys)
+        if pointer not in pointers:
+            pointers.append(pointer)
+        return f"{self._column(document)}[{pointers.index(pointer) + 1}]"
+
+    def taken(self) -> list[str]:
+        """The columns that `take` speaks of."""
+        listed = {document: ", ".join(map(text, pointers)) for document, pointers in self.documents.items()}
+        return [
+            f"json_extract_string({document}, [{pointers}]::VARCHAR[]) AS {self._column(document)}"
+            for document, pointers in listed.items()
+        ]
+
+    def _column(self, document: str) -> str:
+        return quoted(f"§texts{self.depth}/{list(self.documents).index(document)}")
+
+
+def walk_table(
+    file: str, columns: Sequence[tuple[str, pa.DataType]], kept: Sequence[str], paths: Mapping[str, Sequence[Path]]
+) -> tuple[Walk, frozenset[str], set[str]]:
+    """A walk over a table that keeps columns and adds what lies at paths.
+
+    Returns also which of both hold typed times, and which come out of texts, so that nobody knows yet whether there is
+    such a value. Raises DataError as `Walk.add` does.
+    """
+    roots = {name: Node(quoted(column_name(at)), kind) for at, (name, kind) in reversed([*enumerate(columns)])}
+    walk = Walk(file, roots)
+    for head in dict.fromkeys(path[0] for places in paths.values() for path in places if len(path) > 1):
+        column = roots[_name(head)]
+        if column.type is not None and is_text(column.type):
+            walk.refuse(not_json(column.sql), f"{_name(head)} is not JSON")
+    kinds = {name: walk.add([(Key(name),)]) for name in kept}
+    kinds |= {name: walk.add(places) for name, places in paths.items()}
+    instants = frozenset(name for name, kind in kinds.items() if kind is not None and pa.types.is_temporal(kind))
+    return walk, instants, {name for name in paths if kinds[name] is None}
+
+
+def column_nested(file: str, name: str, kind: pa.DataType) -> DataError:
+    """The error of a name that stands for lists or objects where a plain value is expected."""
+    paths = [f"{name}{path[1:]}" for path in paths_of_type("x", kind)]
+    listed = f"; name a path to a plain value of it: {shown(paths)}" if paths else ""
+    return DataError(
+        f"{file}: column {name!r} is {kind}; a plain column is expected{listed}",
+        code="events.column-nested",
+        path=file,
+        column=name,
+        found=str(kind),
+        paths=paths,
+    )
+
+
+def reaches(path: Path, columns: Mapping[str, pa.DataType]) -> bool:
+    """Whether typed columns may have a path: what texts hold is seen only as they are read."""
+    kind = columns.get(_name(path[0]))
+    if kind is None:
+        return False
+    node = Node("", kind)
+    for step in path[1:]:
+        if node.type is None or is_text(node.type):
+            break
+        try:
+            node = _step(node, step)
+        except KeyError:
+            return False
+    return True
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts, which may be JSON."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def not_json(column: str) -> str:
+    """A condition: the text of a column that paths lead into is no JSON."""
+    return f"trim({column}) <> '' AND NOT json_valid({column})"
+
+
+def _step(node: Node, step: Step) -> Node:
+    """A step into a typed value. Raises KeyError: its type has no such step."""
+    kind = node.type
+    assert kind is not None  # JSON is followed by pointers
+    if isinstance(step, Key):
+        if pa.types.is_struct(kind) and kind.get_field_index(step.name) >= 0:
+            return Node(f"struct_extract({node.sql}, {text(step.name)})", kind.field(step.name).type)
+        if pa.types.is_map(kind):
+            return Node(f"map_extract_value({node.sql}, {text(step.name)})", kind.item_type)
+        if wrapped(kind, ELEMENTS):
+            return _step(_unwrapped(node, ELEMENTS), step)
+        raise KeyError(step.name)
+    place = _as_list(node)
+    element = None if place.type is None else element_type(place.type)
+    if element is None:
+        raise KeyError(written((step,)))
+    if isinstance(step, Each):
+        return Node(place.sql, element)
+    compared = _step(Node("x", element), Key(step.key))
+    return Node(_first(place.sql, f"({compared.sql})::VARCHAR", step), element)
+
+
+def _as_list(node: Node) -> Node:
+    """The list that a node is, without what some writers put round it."""
+    if node.type is None or is_text(node.type):
+        return Node(_json_list(node.sql), None)
+    return _unwrapped(node, LISTS)
+
+
+def _unwrapped(node: Node, names: Sequence[str]) -> Node:
+    """What lies in a struct that some writers put round a list or its elements."""
+    if node.type is not None and wrapped(node.type, names):
+        return _step(node, Key(node.type.field(0).name))
+    return node
+
+
+def _first(elements: str, compared: str, having: Having) -> str:
+    return f"list_filter({elements}, lambda x: coalesce({compared} = {text(having.value)}, false))[1]"
+
+
+def _json_list(value: str) -> str:
+    """The elements of a JSON text that is a list, null for any other."""
+    return f"CASE WHEN starts_with(ltrim({value}), '[') AND json_valid({value}) THEN json_extract({value}, '$[*]') END"
+
+
+def _no_list(value: str) -> list[tuple[str, str]]:
+    """What is wrong with a text that is neither missing nor a list, as conditions with reasons."""
+    start = f"ltrim({value})"
+    return [
+        (f"starts_with({start}, '{{')", "is no list but an object"),
+        (f"{start} <> '' AND NOT starts_with({start}, '[') AND {start} <> 'null'", "is no list but a plain value"),
+    ]
+
+
+def _document(value: str) -> str:
+    return f"CASE WHEN json_valid({value}) THEN {value} END"
+
+
+def _keys(path: Path) -> list[Step]:
+    return list(takewhile(lambda step: isinstance(step, Key), path))
+
+
+def _pointer(keys: Sequence[Step]) -> str:
+    return "".join(f"/{_name(key).translate(_ESCAPES)}" for key in keys)
+
+
+def _name(step: Step) -> str:
+    """The name of a key, as each path begins with one."""
+    assert isinstance(step, Key)
+    return step.name
+
+
+def _element_name(depth: int) -> str:
+    return quoted(f"§element{depth}")
+
+
+def _as_text(node: Node) -> str:
+    if node.type is None:
+        return node.sql
+    if pa.types.is_binary(node.type) or pa.types.is_large_binary(node.type):
+        return f"decode({node.sql})"
+    value = f"({node.sql})::VARCHAR"
+    if pa.types.is_float32(node.type):
+        # From here on not every whole number has a float of its own: written so that nobody takes one for exact.
+        rounded = f"format('{{:.9e}}', ({node.sql})::DOUBLE)"
+        return f"CASE WHEN abs({node.sql}) >= {2**24} THEN {rounded} ELSE {value} END"
+    return value
+
+
+def _first_filled(values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    return "coalesce(" + ", ".join(f"nullif({value}, '')" for value in values) + ")"
+
+
+def _row(table: pa.Table, row: int) -> list[object]:
+    return [column[row].as_py() for column in table.columns]

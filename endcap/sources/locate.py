@@ -1,0 +1,117 @@
+"""Where a file has the columns that a table wants; what is missing is said with what is near."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from endcap.errors import DataError
+from endcap.sources.files import SourceFile
+from endcap.sources.formats.paths import alike, parse, shown
+from endcap.sources.formats.rows import Rows, column_name
+from endcap.sources.layouts import NESTED
+from endcap.sources.sql import quoted
+from endcap.spec.shop import Layout
+
+DELIMITERS = ";\t|,"
+ABSENT = "NULL::VARCHAR"
+"""Where an optional column stands that a file lacks."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A column that the shop's file names.
+
+    key: where it names it. required: every row needs a value of it. aliases: other names that a file may have for it.
+    optional: a file may lack it, and its values are null then.
+    """
+
+    name: str
+    key: str
+    required: bool = False
+    aliases: Sequence[str] = ()
+    optional: bool = False
+
+
+def locate(wanted: Sequence[Wanted], rows: Rows, file: SourceFile, layout: Layout = "columns") -> dict[str, str]:
+    """Each wanted name's column of the batch, as SQL; ABSENT where an optional one is missing.
+
+    Raises DataError that names all others that are missing.
+    """
+    known = {_plain(name, layout): quoted(column_name(at)) for at, name in enumerate(rows.names)}
+    there = [name for name in rows.names if name not in rows.unseen]
+    found, missing, repeated = {}, [], []
+    problems = []
+    for column in wanted:
+        names = [_plain(name, layout) for name in (column.name, *column.aliases)]
+        plain = next((name for name in names if name in known), names[0])
+        if plain not in known and column.optional:
+            found[column.name] = ABSENT
+        elif plain not in known or (column.name in rows.unseen and _is_missing(column, rows)):
+            close = _near(column.name, there, rows.paths())
+            hint = f"; did you mean {close!r}?" if close is not None else ""
+            problems.append(f"  - {column.name!r} ({column.key}){hint}")
+            missing.append({"column": column.name, "key": column.key, "near": close})
+        elif [_plain(name, layout) for name in rows.names].count(plain) > 1:
+            problems.append(f"  - {column.name!r} ({column.key}) is there more than once")
+            repeated.append({"column": column.name, "key": column.key})
+        else:
+            found[column.name] = known[plain]
+    if problems:
+        columns, paths = ", ".join(repr(name) for name in there) or "none: its first rows are no objects", rows.paths()
+        if paths:
+            columns += f", and in its nested values {shown(paths)}"
+        delimiter = _likely_delimiter(there) if file.format in ("csv", "tsv") else None
+        comment = file.format in ("csv", "tsv") and any(name.lstrip().startswith("#") for name in there[:1])
+        if comment:
+            columns += "; its first line seems to be a comment: take such lines out (grep -v '^#' in.csv > out.csv)"
+        elif delimiter is not None:
+            columns += f"; values seem to be parted by {delimiter!r}: set the source's delimiter to that"
+        elif file.format in ("csv", "tsv") and len(there) == 1:
+            columns += ": is the source's delimiter right?"
+        if any("\\x" in name for name in there):
+            columns += "; names are not all UTF-8: set the source's encoding, such as latin-1 or cp1252"
+        raise DataError(
+            "\n".join([f"{file.name}: columns are missing; it has {columns}", *problems]),
+            code="events.column-missing",
+            path=file.name,
+            found=there,
+            paths=paths,
+            missing=missing,
+            repeated=repeated,
+            delimiter=delimiter,
+            comment=comment,
+        )
+    return found
+
+
+def _likely_delimiter(names: Sequence[str]) -> str | None:
+    """What a header that was cut at another delimiter seems to be cut by, or None."""
+    text = "".join(names)
+    likely = max(DELIMITERS, key=text.count)
+    return likely if text.count(likely) >= len(names) else None
+
+
+def _is_missing(column: Wanted, rows: Rows) -> bool:
+    """Whether a name without a value in a file's first rows is a mistake: a path may have its values later."""
+    if not parse(column.name):
+        return column.required
+    paths = rows.paths()
+    return column.name not in paths and any(alike(path) == alike(column.name) for path in paths)
+
+
+def _near(name: str, columns: Sequence[str], paths: Sequence[str]) -> str | None:
+    """The column or path that is meant, perhaps."""
+    if same := [path for path in paths if alike(path) == alike(name)]:
+        return same[0]
+    known = {one.casefold(): one for one in reversed([*columns, *paths])}
+    if close := difflib.get_close_matches(name.casefold(), known, 1, 0.6):
+        return known[close[0]]
+    # A key that stands somewhere below, or an element by its key.
+    last = alike(name.rpartition(".")[2])
+    return next((path for path in paths if alike(path.rpartition(".")[2]) == last or f"={name}]" in path), None)
+
+
+def _plain(name: str, layout: Layout) -> str:
+    return name if layout == "columns" or layout in NESTED else name.casefold().replace("_", "")

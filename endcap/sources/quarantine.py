@@ -1,0 +1,168 @@
+"""Bad rows: kept with where they stood and why, counted, and too many of them stop the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from endcap.errors import DataError
+from endcap.sources.formats.rows import Reject
+from endcap.sources.values.time_advice import advise
+from endcap.spec.shop import TimeRule
+
+Json = dict[str, Any]
+
+# Rows after which a table that is mostly bad is given up without reading all of it.
+EARLY = 1_000_000
+LONGEST_TEXT = 10_000
+_DIGEST_BYTES = 16
+_TOLD = 5
+EXAMPLES = 100
+"""Values that are kept of a reason, for what they tell together."""
+LONGEST_EXAMPLE = 100
+
+
+class Quarantine:
+    """Writes ``quarantine.jsonl``, an object a bad row: table, source, line (1-based), reason, and values or text."""
+
+    def __init__(
+        self, file: Path, limit: float, rule: TimeRule, *, setting: str = "events.max_bad_share", kept: bool = True
+    ) -> None:
+        """limit: the share of a table's rows that may be bad, as `setting` says. rule: how the shop has times read.
+        kept: the file can be looked at when the run has stopped; else the error itself names the first of the bad
+        rows."""
+        self.file, self._limit, self._rule = file, limit, rule
+        self._setting, self._kept = setting, kept
+        self._first: dict[str, list[str]] = {}
+        self._handle = file.open("w", encoding="utf-8")
+        self.rows: Counter[str] = Counter()
+        """Good and bad rows by table."""
+        self.bad: dict[str, Counter[str]] = {}
+        self.examples: dict[str, dict[str, Json]] = {}
+        """Of each table's reasons a bad row: its `source`, `line` and the `value` that the reason is about."""
+        self._values: dict[tuple[str, str], list[str | None]] = {}
+        self.left_out: dict[str, Counter[str]] = {}
+        """Rows that a rule of the shop leaves out, which are neither, by table and rule."""
+        self._digest = 0
+
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.close()
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the bag of bad rows: of what they hold and why they are bad, not of where they stood."""
+        return f"{self._digest:0{2 * _DIGEST_BYTES}x}"
+
+    def count(self, table: str, good: int) -> None:
+        """Count good rows of a table."""
+        self.rows[table] += good
+
+    def seen(self, table: str) -> int:
+        """Rows of a table: good, bad and left out."""
+        return self.rows[table] + self.left_out.get(table, Counter()).total()
+
+    def leave_out(self, table: str, counts: Counter[str]) -> None:
+        """Count rows of a table that rules leave out."""
+        self.left_out.setdefault(table, Counter()).update(counts)
+
+    def reject(self, table: str, source: str, rejects: Sequence[Reject]) -> None:
+        """Keep what is no row at all."""
+        for rejected in rejects:
+            self._write(table, source, rejected.line, rejected.reason, rejected.rows, text=rejected.text[:LONGEST_TEXT])
+
+    def keep(
+        self, table: str, source: str, lines: Sequence[int], reasons: Sequence[str], values: Sequence[Any]
+    ) -> None:
+        """Keep bad rows: their lines, reasons and values by column name."""
+        for line, reason, row in zip(lines, reasons, values, strict=True):
+            self._write(table, source, line, reason, 1, values=row)
+
+    def wants_examples(self, table: str, reason: str) -> int:
+        """Of how many more rows the value that this reason is about is wanted."""
+        return EXAMPLES - len(self._values.get((table, reason), ()))
+
+    def add_examples(
+        self, table: str, source: str, reason: str, lines: Sequence[int], values: Sequence[str | None]
+    ) -> None:
+        """Take the values that a reason is about, of rows that are kept."""
+        if (table, reason) not in self._values and values:
+            self.examples[table][reason] = {"source": source, "line": lines[0], "value": _bounded(values[0] or "")}
+        self._values.setdefault((table, reason), []).extend(values)
+
+    def check(self, table: str, *, end: bool) -> None:
+        """Raise DataError if more rows of the table are bad than may be, or (at the `end`) if none is good."""
+        bad, rows = self.bad.get(table, Counter()).total(), self.rows[table]
+        share = bad / rows if rows else 0.0
+        hopeless = rows >= EARLY and share > max(0.5, self._limit)
+        if hopeless or (end and (share > self._limit or (bad == rows and rows))):
+            self._stop(table, rows, share)
+
+    def _stop(self, table: str, rows: int, share: float) -> NoReturn:
+        counts, examples = self.bad[table], self.examples[table]
+        lines = [f"  - {count:,}: {reason}; {_shown(examples[reason])}" for reason, count in counts.most_common()]
+        hint = next((hint for why in counts if (hint := self._advice(why, counts[why], rows, table))), None)
+        allowed = f"allowed: {self._limit:.1%}, {self._setting}"
+        head = f"{counts.total():,} of {rows:,} rows of {table} are bad ({share:.1%}; {allowed}):"
+        left = self.left_out.get(table, Counter())
+        if left:
+            lines.append(f"  ({left.total():,} more rows are left out, and count neither way: {', '.join(left)})")
+        advice = [f"Probably {hint}."] if hint else []
+        places = [f"Each with its line and reason: {self.file}"] if self._kept else self._first[table]
+        raise DataError(
+            "\n".join([head, *lines, *advice, *places]),
+            code="events.bad-rows",
+            table=table,
+            bad=counts.total(),
+            rows=rows,
+            limit=self._limit,
+            setting=self._setting,
+            reasons=dict(counts.most_common()),
+            examples=examples,
+            left_out=dict(left),
+            advice=hint,
+            path=str(self.file) if self._kept else None,
+            first=self._first[table],
+        )
+
+    def _advice(self, reason: str, count: int, rows: int, table: str) -> str | None:
+        if table != "events" or count * 2 <= rows:
+            return None
+        return advise(reason, self._values.get((table, reason), ()), self._rule)
+
+    def _write(self, table: str, source: str, line: int, reason: str, rows: int, **raw: Any) -> None:
+        self.rows[table] += rows
+        self.bad.setdefault(table, Counter())[reason] += rows
+        content = json.dumps([table, reason, raw], sort_keys=True).encode()
+        hashed = int.from_bytes(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest())
+        self._digest = (self._digest + hashed) % 2 ** (8 * _DIGEST_BYTES)  # a sum, as in `endcap.sources.digest`
+        examples = self.examples.setdefault(table, {})
+        if reason not in examples:
+            value = (
+                raw["text"]
+                if "text" in raw
+                else ", ".join(str(part) for part in raw["values"].values() if part is not None)
+            )
+            examples[reason] = {"source": source, "line": line, "value": _bounded(value)}
+        first = self._first.setdefault(table, [])
+        if len(first) < _TOLD:
+            first.append(f"{source}, line {line}: {reason}")
+        row = {"table": table, "source": source, "line": line, "reason": reason, **raw}
+        self._handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _bounded(value: str) -> str:
+    return value if len(value) <= LONGEST_EXAMPLE else value[:LONGEST_EXAMPLE] + "…"
+
+
+def _shown(example: Json) -> str:
+    return f"such as {example['value']!r} in line {example['line']} of {example['source']}"

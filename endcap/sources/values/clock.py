@@ -1,0 +1,168 @@
+"""Local times to instants: what a zone's clock changes make of them."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from endcap.sources.values.times import LOCAL
+from endcap.spec.base import EARLIEST_MS
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+OWNERS = 1_000_000
+"""Of how many owners the last time within a repeated hour is kept: the longest unseen is forgotten first."""
+_DAY = 86_400
+_NEVER = np.iinfo(np.int64).max
+_UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT")
+
+
+def has_clock(zone: str) -> bool:
+    """Whether local times of the zone are not just those of UTC."""
+    return zone not in _UTC
+
+
+def clock_of(zone: str) -> Clock | None:
+    """The zone's clock; None where local times are those of UTC."""
+    return Clock(zone) if has_clock(zone) else None
+
+
+class Clock:
+    """A zone's clock, and how many times it made doubtful.
+
+    A local time that the clock skips moves on by as much as the clock did. A local time that it shows twice is the
+    first of the two, unless its owner's previous such time in the file would then be later: the hour is the second one
+    by then. In a file whose times fall it is the other way round. An owner is a customer, or a session without one.
+    """
+
+    def __init__(self, zone: str) -> None:
+        self._zone = ZoneInfo(zone)
+        self.ambiguous = self.shifted = 0
+        """Local times that occur twice, and such that do not exist, so far."""
+        self.begin_file()
+
+    def begin_file(self) -> None:
+        """Forget in which order the times stood so far."""
+        self._last: OrderedDict[Any, int] = OrderedDict()
+        # Steps up less steps down: of owners with such times near by, and from row to row.
+        self._owners_rise = self._rows_rise = 0
+
+    def settle(self, rows: pa.Table, time: str, shown: str = "") -> pa.Table:
+        """Good rows with the local times in the column `time` made instants, and without the column `LOCAL`.
+
+        shown: the column of what the clock showed, where that is not `time` itself: a day, and `time` is later on it.
+        """
+        at = np.flatnonzero(pc.fill_null(rows.column(LOCAL), False).to_numpy())
+        rows = rows.drop_columns([LOCAL])
+        if not len(at):
+            return rows
+        local = rows.column(shown or time).to_numpy()[at]
+        ends, widths, offsets = self._changes
+        change = np.searchsorted(ends, local, side="right")
+        instants = local - offsets[change]
+        doubtful = ends[change] - local <= np.abs(widths[change])
+        twice = doubtful & (widths[change] < 0)
+        self.ambiguous += int(twice.sum())
+        self.shifted += int((doubtful & ~twice).sum())
+        self._rows_rise += _rise(local, twice)
+        if twice.any():
+            owners = _owners(rows)
+            if owners is not None:
+                self._keep_order(local, instants, change, twice, owners.take(pa.array(at)))
+        times = rows.column(time).to_numpy().copy()
+        times[at] += instants - local
+        return rows.set_column(rows.schema.get_field_index(time), time, pa.array(times))
+
+    def _keep_order(self, local: Ints, instants: Ints, change: Ints, twice: Mask, owners: pa.Array) -> None:
+        """Move those of the ambiguous `instants` that are of the second hour."""
+        codes = owners.dictionary_encode().indices.to_numpy()
+        order = np.argsort(codes, kind="stable")
+        self._owners_rise += _rise(local[order], twice[order], codes[order])
+        falling = (self._owners_rise or self._rows_rise) < 0
+        places = np.flatnonzero(twice)
+        changes, firsts = change[places].tolist(), instants[places].tolist()
+        seconds = (instants[places] - self._changes[1][change[places]]).tolist()
+        settled = []
+        for owner, number, first, second in zip(
+            owners.take(pa.array(places)).to_pylist(), changes, firsts, seconds, strict=True
+        ):
+            key = owner, number
+            last = self._last.pop(key, None)
+            if falling:
+                moment = second if last is None or second <= last else first
+            else:
+                moment = first if last is None or first >= last else second
+            self._last[key] = moment
+            settled.append(moment)
+            if len(self._last) > OWNERS:
+                self._last.popitem(last=False)
+        instants[places] = settled
+
+    @functools.cached_property
+    def _changes(self) -> tuple[Ints, Ints, Ints]:
+        """The clock's changes, ascending, in ms.
+
+        For each the local time at which the doubtful ones end, and how far the clock went on (below 0: back); then the
+        offset before each, and after the last.
+        """
+        moment, end = EARLIEST_MS // 1000 - 2 * _DAY, int(datetime.now(UTC).timestamp()) + 2 * _DAY
+        offsets = [self._offset(moment)]
+        ends, widths = [], []
+        while moment < end:
+            if self._offset(moment + _DAY) != offsets[-1]:
+                at = self._first_after(moment, offsets[-1])
+                after = self._offset(at)
+                ends.append(at + max(offsets[-1], after))
+                widths.append(after - offsets[-1])
+                offsets.append(after)
+                moment = at
+            else:
+                moment += _DAY
+        scaled = (1000 * np.array(seconds, np.int64) for seconds in (ends, widths, offsets))
+        moments, steps, before = scaled
+        return np.append(moments, _NEVER), np.append(steps, 0), before
+
+    def _first_after(self, moment: int, offset: int) -> int:
+        """The second of the day after `moment` at which the zone has another offset."""
+        low, high = moment, moment + _DAY
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._offset(middle) == offset else (low, middle)
+        return high
+
+    def _offset(self, moment: int) -> int:
+        """The zone's offset at an epoch second, in seconds."""
+        offset = datetime.fromtimestamp(moment, self._zone).utcoffset()
+        assert offset is not None
+        return offset.days * _DAY + offset.seconds
+
+
+def _rise(local: Ints, twice: Mask, codes: Any = None) -> int:
+    """Steps up less steps down between neighbours, of one code; those within a repeated hour tell nothing.
+
+    Nor do those of more than a day: they are from one part of a file to another.
+    """
+    steps = np.diff(local)
+    telling = (np.abs(steps) <= _DAY * 1000) & ~(twice[1:] & twice[:-1])
+    if codes is not None:
+        telling &= codes[1:] == codes[:-1]
+    return int(np.sign(steps[telling]).sum())
+
+
+def _owners(rows: pa.Table) -> pa.Array | None:
+    """A text for the owner of each row: the customer, else the session; None where rows have no owner."""
+    if "customer" not in rows.schema.names or "session" not in rows.schema.names:
+        return None
+    customer, session = (
+        pc.binary_join_element_wise(prefix, rows.column(name), "")
+        for prefix, name in (("c", "customer"), ("s", "session"))
+    )
+    return pc.coalesce(customer, session).combine_chunks()

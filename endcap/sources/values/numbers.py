@@ -1,0 +1,48 @@
+"""Numbers: how a column's texts become doubles, as SQL over a batch, and what is wrong with those that do not."""
+
+from __future__ import annotations
+
+from endcap.sources.sql import text
+
+NOT_NUMBER = "is not a number"
+COMMA = "has a comma: set the source's decimal to ',' if it is the decimal mark, and leave out marks of thousands"
+POINT = "has a point where the source's decimal is ',': write one decimal mark, and leave out marks of thousands"
+THOUSANDS = "has marks of thousands: write the number without them"
+_MARKED = r"\s*[-+]?\d{1,3}([ '\x{A0}\x{2019}\x{202F}]\d{3})+([.,]\d*)?\s*"
+# In each way of writing: what is surely thousands, and what only has the other mark.
+_WRONG = {
+    ".": (rf"{_MARKED}|\s*[-+]?\d{{1,3}}(,\d{{3}}){{2,}}(\.\d*)?\s*|\s*[-+]?\d{{1,3}}(,\d{{3}})+\.\d*\s*", ",", COMMA),
+    ",": (rf"{_MARKED}|\s*[-+]?\d{{1,3}}(\.\d{{3}}){{2,}}(,\d*)?\s*|\s*[-+]?\d{{1,3}}(\.\d{{3}})+,\d*\s*", ".", POINT),
+}
+
+
+def number(column: str, decimal: str) -> str:
+    """The double of a text column, null where it is no number. decimal: the mark of fractions, a point or a comma.
+
+    Unicode's minus (U+2212), as word processors and some locales write it, is a minus.
+    """
+    return f"TRY_CAST(replace({plain_number(column, decimal)}, '\u2212', '-') AS DOUBLE)"
+
+
+def plain_number(column: str, decimal: str) -> str:
+    """A text column with a point as decimal mark; null where it has one although its mark is a comma."""
+    if decimal == ".":
+        return column
+    return f"CASE WHEN NOT contains({column}, '.') THEN replace({column}, ',', '.') END"
+
+
+def number_checks(column: str, wrong: str, name: str, decimal: str) -> list[tuple[str, str]]:
+    """What is wrong with a text that is no number, as conditions with reasons.
+
+    wrong: SQL that holds where it is none. name: what the reasons call it.
+    """
+    thousands, mark, other = _WRONG[decimal]
+    digits = r"\s*[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?\s*"
+    return [
+        (f"{wrong} AND regexp_full_match({column}, {text(thousands)})", f"{name} {THOUSANDS}"),
+        (
+            f"{wrong} AND contains({column}, {text(mark)}) AND regexp_full_match({column}, {text(digits)})",
+            f"{name} {other}",
+        ),
+        (wrong, f"{name} {NOT_NUMBER}"),
+    ]

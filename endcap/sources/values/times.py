@@ -1,0 +1,288 @@
+"""Times: how a column's texts become epoch milliseconds, as SQL over a batch, and what is wrong with them.
+
+Where all texts of a batch's column are plain they are read at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endcap.sources.sql import fits, is_blank, quoted, text
+from endcap.sources.values import numbers
+from endcap.sources.values.glance import Glanced, chunks, milliseconds, table_of
+from endcap.spec.base import EARLIEST_MS
+
+LOCAL = "§local"
+"""The result's column that says whether a time is a local one, of a text that has no offset."""
+
+BEFORE_1990 = "time lies before 1990"
+IN_FUTURE = "time lies in the future"
+NOT_ISO = "time is not ISO 8601 text: say its form in events.time.format"
+NUMBER_NOT_ISO = "time is a number where ISO 8601 text is expected"
+ZONE_WORD = "time has a zone word other than one Z, UTC or GMT: write an offset such as +01:00, or events.time.format"
+CLOCK_12 = "time has AM or PM: say its form in events.time.format"
+NO_SUCH = "time is a day or an hour that does not exist"
+NOT_FORMAT = "time fits none of events.time.format"
+NOT_NUMBER = f"time {numbers.NOT_NUMBER}"
+
+UTC_WORDS = ("UTC", "GMT", "Z")
+# How many of a unit make a millisecond, where it is finer than one.
+_FINER = {"us": 1_000, "ns": 1_000_000}
+_DATE = r"\d{4}(-\d{1,2}-\d{1,2}|/\d{1,2}/\d{1,2})"
+_CLOCK = r"\d{1,2}:[0-5]?\d(:[0-5]?\d(\.\d+)?)?"
+_OFFSET = r"[-+](0\d|1[0-4])(:?[0-5]\d)?"
+# The engine reads each of these right, and reads much else: any word after a time, where it is a zone to it or not.
+LOCAL_FORM = rf"{_DATE}([T ]{_CLOCK})?"
+UTC_FORM = rf"{_DATE}[T ]{_CLOCK}(Z| Z| UTC| GMT)"
+OFFSET_FORM = rf"{_DATE}[T ]{_CLOCK}{_OFFSET}"
+# The commonest of them once more, for a test that costs a third.
+_LONG, _OFFSETS = "____-__-_____:__:__", ("+0_:00", "-0_:00")
+_LIKE_LOCAL, _LIKE_UTC = ("____-__-__", _LONG), (f"{_LONG}Z", f"{_LONG} UTC")
+_DIGITS = table_of(b"0123456789")
+# Whole numbers up to here are doubles too, in milliseconds as well as in seconds.
+_MOST = 2**53 // 1000
+# Other ways of writing, made into the forms above, one after the other.
+_REWRITTEN = (
+    (r"^\s+|\s+$", "", "g"),
+    (r"\s+", " ", "g"),
+    (r"^(\d{4})(\d\d)(\d\d)($|[T ])", r"\1-\2-\3\4"),  # 20191001
+    (r"^([^T ]+[T ])(\d\d)(\d\d)(\d\d)", r"\1\2:\3:\4"),  # T100000
+    (r"^([^T ]+[T ])(\d\d)(\d\d)", r"\1\2:\3"),  # T1000
+    (r"^([^T ]+[T ]\d\d)(Z?)$", r"\1:00\2"),  # T10
+    (r"(:\d\d),(\d+)", r"\1.\2"),  # 10:00:00,123
+    # Go writes the offset and then its zone's word, Java the place: the offset says it all, but a word against it.
+    (r" ?[-+]00:?00 (UTC|GMT)$", " Z"),
+    (r"([-+]\d\d:?\d\d) (UTC|GMT)$", r"\1?"),
+    (r"([-+]\d\d:?\d\d) ([A-Z]{3,5}|[-+]\d\d)$", r"\1"),
+    (r"(Z|[-+]\d\d:?\d\d)\[[^\]]+\]$", r"\1"),
+    (r"(:\d\d(\.\d+)?) +([-+]\d\d)", r"\1\3"),
+    (r"(\d) ?(UTC|GMT|Z)$", r"\1 Z"),
+    (r"^([-/\d]+) Z$", r"\1T00:00 Z"),  # 2019-10-01Z
+)
+_WRITTEN_DATE = r"\s*\d{4}(-\d{1,2}-\d{1,2}|/\d{1,2}/\d{1,2}|\d{4})"
+_WRITTEN_CLOCK = r"[Tt\s]\s*\d{1,2}:?\d{0,2}(:?\d{1,2}([.,]\d+)?)?\s*"
+_WRITTEN_LOCAL = rf"{_WRITTEN_DATE}({_WRITTEN_CLOCK})?\s*"
+_WRITTEN_SO = rf"{_WRITTEN_DATE}({_WRITTEN_CLOCK}([Zz]|UTC|GMT|{_OFFSET})?)?\s*"
+_AFTER_CLOCK = rf"\s*{_DATE}[T ]\s*\d{{1,2}}(:\d{{1,2}}){{1,2}}([.,]\d+)?\s*([-+]\d\d:?\d\d\s*)?"
+_CLOCK_12_FORM = rf"{_AFTER_CLOCK}[AaPp]\.?[Mm]\.?\b.*"
+_ZONE_WORD_FORM = rf"{_AFTER_CLOCK}[A-Za-z].*"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a column's texts say a time.
+
+    unit: of numbers, or `iso`. formats: strptime's letters, in place of the unit. zone: whether local times are of a
+    zone that is not UTC, and their result needs `LOCAL`. decimal: the mark of fractions in numbers.
+    """
+
+    unit: Literal["s", "ms", "us", "ns", "iso"] = "iso"
+    formats: Sequence[str] = ()
+    zone: bool = False
+    decimal: str = "."
+
+
+def time_columns(column: str, reading: Reading, result: str = "time") -> dict[str, str]:
+    """The epoch milliseconds of a text column, null where it is no such time, as the column `result`.
+
+    Where the reading has a zone, a local time is read as if it were UTC's, and there is the column `LOCAL` too.
+    """
+    known = milliseconds(column)
+    if known is not None:
+        local = "true" if isinstance(column, Glanced) and column.local else "false"
+        return {result: known} | ({LOCAL: local} if reading.zone else {})
+    if reading.formats:
+        runs = [(_formatted(column, kind, names), kind) for kind, names in _runs(reading.formats)]
+        time = f"coalesce({', '.join(run for run, _ in runs)})"
+        cases = " ".join(f"WHEN {run} IS NOT NULL THEN {kind == LOCAL}" for run, kind in runs)
+        local = f"CASE {cases} END"
+    elif reading.unit == "iso":
+        time = f"coalesce({_common(column)}, {_iso(column)}, {_within(_rewritten(column), _leap_second_too)})"
+        local = (
+            f"CASE WHEN {_like(column, _LIKE_LOCAL)} THEN NOT ends_with({column}, 'Z') "
+            f"WHEN {_like(column, _LIKE_UTC)} THEN false ELSE {fits(column, _WRITTEN_LOCAL)} END"
+        )
+    else:
+        return {result: _of_number(column, reading.unit, reading.decimal)}
+    return {result: time} | ({LOCAL: local} if reading.zone else {})
+
+
+def time_checks(column: str, reading: Reading, result: str = "time") -> list[tuple[str, str]]:
+    """What is wrong with a text that gave no time, as conditions with reasons. result: the name of its milliseconds."""
+    if milliseconds(column):
+        return []
+    unread = f"{quoted(result)} IS NULL"
+    empty = (f"{unread} AND ({column} IS NULL OR {is_blank(column)})", "time is empty")
+    if reading.formats:
+        return [empty, (unread, NOT_FORMAT)]
+    if reading.unit != "iso":
+        return [empty, *numbers.number_checks(column, unread, "time", reading.decimal)]
+    return [
+        empty,
+        (f"{unread} AND isfinite(TRY_CAST({column} AS DOUBLE))", NUMBER_NOT_ISO),
+        (f"{unread} AND {fits(column, _WRITTEN_SO)}", NO_SUCH),
+        (f"{unread} AND {fits(column, _CLOCK_12_FORM)}", CLOCK_12),
+        (f"{unread} AND {fits(column, _ZONE_WORD_FORM)}", ZONE_WORD),
+        (unread, NOT_ISO),
+    ]
+
+
+def span_checks(now: int) -> list[tuple[str, str]]:
+    """What makes the result `time` a mistake of unit or of parsing. now: epoch ms."""
+    return [(f'"time" < {EARLIEST_MS}', BEFORE_1990), (f'"time" > {now + 86_400_000}', IN_FUTURE)]
+
+
+def read_plain(column: pa.ChunkedArray, reading: Reading) -> tuple[pa.ChunkedArray, bool] | None:
+    """The epoch milliseconds of a batch's texts, int64, and whether they are of local times; None: not all are plain.
+
+    Plain are whole numbers, and of ISO 8601 the long forms, where all end with Z, all with UTC, all with an offset such
+    as +01:00, or none has any.
+    """
+    if (
+        column.null_count
+        or column.type != pa.string()
+        or reading.formats
+        or not pc.min(pc.binary_length(column)).as_py()
+    ):
+        return None
+    try:
+        return _plain_iso(column) if reading.unit == "iso" else _plain_number(column, reading.unit)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _plain_iso(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, bool]:
+    zoned = all((data[offsets[1:] - 1] == ord("Z")).all() for offsets, data in chunks(column)) or _have_offsets(column)
+    # The parser takes offsets of up to a day, of which some are none: they, and mixed ones, are left to SQL.
+    words = not zoned and pc.all(pc.ends_with(column, " UTC")).as_py()
+    if words:
+        column = pc.utf8_slice_codeunits(column, 0, -len(" UTC"))
+    read = column.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
+    return pc.divide(read, 1000), not (zoned or words)
+
+
+def _have_offsets(column: pa.ChunkedArray) -> bool:
+    """Whether all texts end with an offset such as +01:00, as `OFFSET_FORM` has them."""
+    for offsets, data in chunks(column):
+        if np.diff(offsets).min() < len("2024-03-01T10:00+01:00"):
+            return False
+        sign, hours, hour, colon, minutes, minute = (data[offsets[1:] - place] for place in range(6, 0, -1))
+        marks = ((sign == ord("+")) | (sign == ord("-"))) & (colon == ord(":"))
+        digits = _DIGITS[hours] & _DIGITS[hour] & _DIGITS[minutes] & _DIGITS[minute]
+        bounds = ((hours == ord("0")) | (hours == ord("1")) & (hour <= ord("4"))) & (minutes <= ord("5"))
+        if not (marks & digits & bounds).all():
+            return False
+    return True
+
+
+def _plain_number(column: pa.ChunkedArray, unit: str) -> tuple[pa.ChunkedArray, bool] | None:
+    if any((data == ord(mark)).any() for _, data in chunks(column) for mark in "xX"):
+        return None  # hexadecimal digits to the parser, and no number to us
+    numbers = column.cast(pa.int64())
+    least, most = pc.min_max(numbers).values()
+    if not 0 <= least.as_py() <= most.as_py() <= _MOST * _FINER.get(unit, 1):
+        return None
+    if unit in _FINER:
+        return pc.divide(pc.add(numbers, _FINER[unit] // 2), _FINER[unit]), False
+    return pc.multiply(numbers, 1000) if unit == "s" else numbers, False
+
+
+def _of_number(column: str, unit: str, decimal: str) -> str:
+    plain = numbers.plain_number(column, decimal)
+    double = f"TRY_CAST({plain} AS DOUBLE)"
+    # Bounded, so that a number too great for a time is still told from text.
+    bounded = f"greatest(least({double}, 1e30), -1e30)"
+    if unit in _FINER:
+        # Not by way of a double: it has 53 bits, and nanoseconds take 61.
+        whole, finer = f"TRY_CAST({plain} AS BIGINT)", _FINER[unit]
+        exact = f"{whole} // {finer} + ({whole} % {finer} >= {finer // 2})::BIGINT"
+        great = f"greatest(least({bounded} / {_FINER[unit]}, 1e15), -1e15)::BIGINT"
+        return f"CASE WHEN NOT isnan({double}) THEN coalesce({exact}, {great}) END"
+    scaled = f"{bounded} * {1000 if unit == 's' else 1}"
+    return f"CASE WHEN NOT isnan({double}) THEN round(greatest(least({scaled}, 1e18), -1e18))::BIGINT END"
+
+
+def _common(column: str) -> str:
+    """The milliseconds of the commonest forms."""
+    offsets = [f"{_LONG}{offset}" for offset in _OFFSETS]
+    return (
+        f"CASE WHEN {_like(column, (*_LIKE_UTC, *_LIKE_LOCAL))} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
+        f"WHEN {_like(column, offsets)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
+    )
+
+
+def _iso(column: str) -> str:
+    """The milliseconds of the forms that the engine reads right."""
+    return (
+        f"CASE WHEN {fits(column, f'{LOCAL_FORM}|{UTC_FORM}')} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMP)) "
+        f"WHEN {fits(column, OFFSET_FORM)} THEN epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)) END"
+    )
+
+
+def _leap_second_too(name: str) -> str:
+    """A rewritten text's milliseconds. A leap second is the moment after it, as in POSIX; it can only end a month."""
+    after = _within(f"{_iso(_before_leap(name))} + 1000", lambda ms: f"CASE WHEN {_begins_month(ms)} THEN {ms} END")
+    return f"CASE WHEN contains({name}, ':59:60') THEN {after} ELSE {_iso(name)} END"
+
+
+def _before_leap(name: str) -> str:
+    return f"replace({name}, ':59:60', ':59:59')"
+
+
+def _begins_month(ms: str) -> str:
+    return f"make_timestamp({ms} * 1000) = date_trunc('month', make_timestamp({ms} * 1000))"
+
+
+def _within(value: str, use: Callable[[str], str]) -> str:
+    """SQL that names a value once and uses it several times."""
+    return f"list_transform([{value}], lambda v: {use('v')})[1]"
+
+
+def _rewritten(column: str) -> str:
+    written = f"upper({column})"
+    for pattern, replacement, *options in _REWRITTEN:
+        arguments = ", ".join(text(part) for part in (pattern, replacement, *options))
+        written = f"regexp_replace({written}, {arguments})"
+    return written
+
+
+def _like(column: str, shapes: Sequence[str]) -> str:
+    return "(" + " OR ".join(f"{column} LIKE {text(shape)}" for shape in shapes) + ")"
+
+
+def _runs(formats: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The formats in their order, those of one kind that follow each other together."""
+    kinds = [one for name in formats for one in _variants(name)]
+    for kind, run in itertools.groupby(kinds, key=lambda one: one[0]):
+        yield kind, [name for _, name in run]
+
+
+def _variants(name: str) -> Iterator[tuple[str, str]]:
+    """A format as the engine is given it: `%z` is a numeric offset or Z, and `%Z` one of the words for UTC.
+
+    To the engine `%Z` would be any zone word, of which many mean several zones: BST is Bangladesh's to it.
+    """
+    letters = re.findall(r"%-?.", name)
+    words = [_put(name, "%Z", word) for word in UTC_WORDS] if "%Z" in letters else [name]
+    for written in words:
+        if "%z" in letters:
+            yield "offset", written
+            yield "utc", _put(written, "%z", "Z")
+        else:
+            yield "utc" if "%Z" in letters else LOCAL, written
+
+
+def _put(name: str, letter: str, word: str) -> str:
+    return re.sub(r"%-?.", lambda one: word if one[0] == letter else one[0], name)
+
+
+def _formatted(column: str, kind: str, names: Sequence[str]) -> str:
+    return f"epoch_ms(try_strptime({column}, [{', '.join(map(text, names))}]))"

@@ -1,0 +1,93 @@
+"""An item or customer table from the good rows of its sources: a row an id."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endcap.errors import DataError
+from endcap.sources.column_mapping import KEPT, TIME
+from endcap.sources.digest import digest
+from endcap.sources.files import SourceFile
+from endcap.sources.load import Loader
+from endcap.sources.sql import quoted, text
+from endcap.sources.table_mapping import table_columns, table_kind, table_plan
+from endcap.spec.shop import Customers, Items, ItemSource
+from endcap.spec.source import Source
+
+Json = dict[str, Any]
+Files = Sequence[tuple[Source, Sequence[SourceFile]]]
+
+
+def write_table(table: Items | Customers, files: Files, folder: Path, loader: Loader, end: int, *, whole: bool) -> Json:
+    """Write ``items.parquet`` or ``customers.parquet``: a row an id, the one read last, ordered by id.
+
+    Of rows that bear a time those after `end` (epoch ms) do not count, and the last in time does. whole: ids such as
+    123.0 are read as 123. Returns the facts of it; `until` is the time of the newest row that counts. Raises DataError.
+    """
+    key = table_kind(table)
+    raw, file = folder / f"{key}s.raw", folder / f"{key}s.parquet"
+    rows = _good_rows(table, files, loader, whole)
+    first = next(rows, None)
+    loader.quarantine.check(loader.table, end=first is None)
+    if first is None:
+        raise _no_row(files, key, loader)
+    with pq.ParquetWriter(raw, first.schema, compression="zstd", compression_level=1) as writer:
+        writer.write_table(first)
+        for more in rows:
+            writer.write_table(more)
+    loader.quarantine.check(loader.table, end=True)
+    until = _write_latest(key, first.schema.names, raw, file, loader.connection, end)
+    raw.unlink()
+    columns = zip(first.schema.names, first.schema.types, strict=True)
+    schema = {name: str(kind) for name, kind in columns if name not in ("row", TIME)}
+    found, (count,) = digest(loader.connection, f"read_parquet({text(str(file))})", list(schema), ["count(*)"])
+    if not count:
+        raise _no_row(files, key, loader, later=TIME in first.schema.names)
+    return {"rows": count, "schema": schema, "content": [found, schema], **until}
+
+
+def _good_rows(table: Items | Customers, files: Files, loader: Loader, whole: bool) -> Iterator[pa.Table]:
+    plan_of = functools.partial(table_plan, table, loader.clock is not None, whole=whole)
+    for source, found in files:
+        layout = source.layout if isinstance(source, ItemSource) else "columns"
+        for rows in loader.load(source, found, table_columns(table), plan_of, layout):
+            yield rows.filter(rows[KEPT]).drop_columns(KEPT) if KEPT in rows.schema.names else rows
+
+
+def _write_latest(key: str, names: Sequence[str], raw: Path, file: Path, connection: Any, end: int) -> Json:
+    """Each id's last row, and the time of the newest of them where rows bear one."""
+    timed = TIME in names
+    order = [TIME, "row"] if timed else ["row"]
+    rows = f"read_parquet({text(str(raw))})" + (f" WHERE {quoted(TIME)} <= {end}" if timed else "")
+    latest = ", ".join(f"{quoted(name)} DESC" for name in order)
+    connection.execute(
+        f"COPY (SELECT * EXCLUDE ({', '.join(map(quoted, order))}) FROM {rows} "  # noqa: S608 (all parts are quoted)
+        f"QUALIFY row_number() OVER (PARTITION BY {quoted(key)} ORDER BY {latest}) = 1 ORDER BY {quoted(key)}) "
+        f"TO {text(str(file))} (FORMAT parquet, COMPRESSION zstd)"
+    ).fetchall()
+    if not timed:
+        return {}
+    return {"until": connection.execute(f"SELECT max({quoted(TIME)}) FROM {rows}").fetchone()[0]}  # noqa: S608 (as above)
+
+
+def _no_row(files: Files, key: str, loader: Loader, *, later: bool = False) -> DataError:
+    what = " that is not later than the log's last event" if later else ""
+    paths = [source.path for source, _ in files]
+    left = loader.quarantine.left_out.get(loader.table, Counter()).total()
+    rule = f" {left:,} rows do not fit `where`{loader.values_text()}" if left else ""
+    return DataError(
+        f"{', '.join(paths)}: no row is there{what}; the {key} table has none.{rule}",
+        code="events.table-empty",
+        paths=paths,
+        table=key,
+        later=later,
+        left_out=left,
+        values={name: [list(pair) for pair in counts] for name, counts in loader.common_values().items()},
+    )
