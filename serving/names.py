@@ -25,3 +25,9 @@ TYPE = "type.googleapis.com/envoy"
 """What the names of Envoy's types begin with."""
 ROUTES = "routes"
 """Envoy's name of its routes."""
+MODEL_PATHS = ("POST /v1/models/NAME:predict", "POST /v2/models/NAME/infer", "GET /v1/models/NAME")
+"""Where a model is asked, as the answer to an unknown path shows them."""
+MOST_LISTED = 20
+"""Recommenders that such an answer names: with names of 63 letters it stays far below the 4 KiB of Envoy's bodies."""
+CERTIFICATE, PRIVATE_KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
+"""Files of a mounted Secret of the type kubernetes.io/tls."""

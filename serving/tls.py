@@ -17,9 +17,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from endcap.errors import UserError
+from endcap_serving.http_errors import RefusedError, error_body
 from endcap_serving.json_log import error_fields
-from endcap_serving.refused import RefusedError, error_body
-from endcap_serving.wire import AUTHORITY, CERTIFICATE, KEY
+from endcap_serving.names import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 
 LOOK = 2.0
 """Seconds between two looks whether the certificate was renewed."""
@@ -94,11 +94,11 @@ class ServerTls:
         # All out of one folder, though a kubelet may exchange it meanwhile.
         folder = (self._folder / CERTIFICATE).resolve().parent
         try:
-            context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+            context.load_cert_chain(folder / CERTIFICATE, folder / PRIVATE_KEY)
             if self.clients:
                 context.load_verify_locations(folder / AUTHORITY)
         except OSError as error:  # ssl's own among them
-            keys = [CERTIFICATE, KEY, *([AUTHORITY] if self.clients else [])]
+            keys = [CERTIFICATE, PRIVATE_KEY, *([AUTHORITY] if self.clients else [])]
             raise UserError(
                 f"the certificate in {self._folder} cannot be used ({error}); allowed: {', '.join(keys)} in PEM, the "
                 "key without a password and of this certificate",
@@ -111,7 +111,7 @@ class ServerTls:
     def _state(self) -> tuple[tuple[str, int, int], ...]:
         """What tells files from those before: also a link that leads elsewhere is another."""
         state = []
-        for name in (CERTIFICATE, KEY, AUTHORITY):
+        for name in (CERTIFICATE, PRIVATE_KEY, AUTHORITY):
             try:
                 file = (self._folder / name).resolve()
                 state.append((str(file), file.stat().st_mtime_ns, file.stat().st_size))

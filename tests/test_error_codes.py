@@ -45,9 +45,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "endcap/training": ("training",),
     "endcap/training/search": ("search",),
     "pipelines": ("kfp", "run"),
-    "serving": ("serving", "gateway", "predictor", "request"),
-    "serving/access": ("access", "gateway"),
+    "serving": ("serving", "predictor", "request"),
+    "serving/gateway": ("gateway", "serving"),
+    "serving/gateway/access": ("access", "gateway"),
     "serving/intake": ("intake",),
+    "serving/local": ("serving", "gateway"),
     "serving/predictor": ("predictor",),
 }
 """What is checked: folders and files, a folder in a folder by itself, with the prefixes of their codes."""

@@ -25,13 +25,13 @@ STARTERS = {
     "endcap/runs/code.py": "git, of this checkout",
     "endcap/training/search/process.py": "what to do goes by standard input, Ray's token by the environment",
     "pipelines/local.py": "a step's arguments, without the addresses of registry and online store",
-    "serving/envoy.py": "the name of a file",
+    "serving/gateway/envoy.py": "the name of a file",
     "serving/image/audit.py": "names of files, and the address of a data base that is asked without credentials",
-    "serving/entrance.py": "the name of a folder; who may come in stands in a file",
+    "serving/gateway/login_proxy.py": "the name of a folder; who may come in stands in a file",
     "serving/image/pin.py": "names of images",
     "serving/predictor/workers.py": "the first one's command line, without the online store's address",
-    "serving/xds_process.py": "a namespace, a file, a host and port",
-    "serving/process.py": "what the supervisor gives: folders, names and ports",
+    "serving/gateway/xds_process.py": "a namespace, a file, a host and port",
+    "serving/local/process.py": "what the supervisor gives: folders, names and ports",
 }
 """Modules that start processes, and what stands on their command lines. Whoever adds one has thought of secrets."""
 SETTINGS = """

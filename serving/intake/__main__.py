@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import EndcapError, UserError
 from endcap_serving import tracing
-from endcap_serving.beside import Beside
 from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
+from endcap_serving.plain_port import Beside
 from endcap_serving.tls import ServerTls, add_options, server_tls
 
 if TYPE_CHECKING:

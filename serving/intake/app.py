@@ -15,6 +15,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from endcap.errors import EndcapError
+from endcap_serving.http_errors import RefusedError, error_document, passed_on
 from endcap_serving.intake import clock, metrics
 from endcap_serving.intake.commit import Batch
 from endcap_serving.intake.intake import Intake, count
@@ -22,7 +23,6 @@ from endcap_serving.intake.records import KINDS, NAMES, RecordError, shown
 from endcap_serving.intake.seen import hash_of
 from endcap_serving.json_log import error_fields
 from endcap_serving.names import SCOPE_HEADER
-from endcap_serving.refused import RefusedError, error_document, passed_on
 from endcap_serving.request_ids import read_request_id
 from endcap_serving.tracing import Tracing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from endcap_serving.refused import RefusedError, error_body
+from endcap_serving.http_errors import RefusedError, error_body
 from endcap_serving.tls import KnownClients
 
 MOST_HEAD = 32 << 10

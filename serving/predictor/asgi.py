@@ -16,7 +16,9 @@ import orjson
 
 from endcap.errors import EndcapError, RequestError
 from endcap.ranking import RankRequest
-from endcap_serving.bodies import (
+from endcap_serving.http_errors import RefusedError, error_body
+from endcap_serving.json_log import error_fields
+from endcap_serving.kserve_bodies import (
     INPUTS,
     OUTPUTS,
     Json,
@@ -28,14 +30,12 @@ from endcap_serving.bodies import (
     v2_body,
     v2_instances,
 )
-from endcap_serving.json_log import error_fields
 from endcap_serving.log_limiter import Seldom
 from endcap_serving.names import DEGRADED_HEADER, RANKING_HEADER, REQUEST_ID, VERSION_HEADER
 from endcap_serving.predictor.engine import ONLINE_STORE, Engine, Ranked, ranking_id
 from endcap_serving.predictor.metrics import Metrics, exposition
 from endcap_serving.predictor.reading import Bodies, GoneError, Head, Receive, Scope, Send, read_head, replayed
 from endcap_serving.predictor.scopes import permitted
-from endcap_serving.refused import RefusedError, error_body
 from endcap_serving.tracing import Tracing
 
 LARGE = 64 * 2**10

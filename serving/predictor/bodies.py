@@ -7,7 +7,7 @@ from typing import Any
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 from pydantic import ValidationError
 
-from endcap_serving.bodies import invalid_v2
+from endcap_serving.kserve_bodies import invalid_v2
 
 
 def v2_request(document: Any) -> InferenceRequest:

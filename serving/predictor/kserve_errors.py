@@ -20,11 +20,10 @@ from kserve.errors import (
 from starlette.exceptions import HTTPException
 
 from endcap.errors import RequestError
-from endcap_serving.bodies import invalid_v2
-from endcap_serving.names import REQUEST_ID
-from endcap_serving.nowhere import LISTED, PATHS
+from endcap_serving.http_errors import RefusedError, error_body, passed_on
+from endcap_serving.kserve_bodies import invalid_v2
+from endcap_serving.names import MODEL_PATHS, MOST_LISTED, REQUEST_ID
 from endcap_serving.predictor.asgi import failed
-from endcap_serving.refused import RefusedError, error_body, passed_on
 from endcap_serving.request_ids import read_request_id
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
@@ -37,7 +36,7 @@ _NOWHERE = ("predictor.model-unknown", "predictor.path-unknown")
 
 def answer_in_one_shape(app: FastAPI, models: Sequence[str]) -> None:
     """Replace KServe's handlers; call it when KServe has added them. models: names of those that are served."""
-    served = {"served": list(models[:LISTED]), "paths": list(PATHS)}
+    served = {"served": list(models[:MOST_LISTED]), "paths": list(MODEL_PATHS)}
     for kind, read in _READ.items():
         app.add_exception_handler(kind, _handler(read, served))
 

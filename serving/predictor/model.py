@@ -14,7 +14,7 @@ from kserve.protocol.dataplane import DataPlane
 
 from endcap.errors import RequestError
 from endcap.ranking import RankRequest
-from endcap_serving.bodies import (
+from endcap_serving.kserve_bodies import (
     INPUTS,
     OUTPUTS,
     RANKING_TENSOR,

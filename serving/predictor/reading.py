@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from endcap_serving.http_errors import RefusedError
 from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
-from endcap_serving.refused import RefusedError
 from endcap_serving.request_ids import read_request_id
 
 MAX_BODY = 16 * 2**20

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from endcap.ranking import RankRequest
 from endcap.ranking.request import DiscreetRequest
-from endcap_serving.refused import RefusedError
+from endcap_serving.http_errors import RefusedError
 
 GATEWAY, NOBODY = "gateway", "nobody"
 SCOPE_FROM = (GATEWAY, NOBODY)

@@ -18,17 +18,17 @@ import uvicorn
 import uvloop
 from kserve.model_server import app
 
-from endcap_serving.beside import Beside
-from endcap_serving.heads import BoundedHeads
+from endcap_serving.http_protocol import BoundedHeads
+from endcap_serving.plain_port import Beside
 from endcap_serving.predictor.admission import watch_loop
 from endcap_serving.predictor.asgi import Lane
-from endcap_serving.predictor.beats import beat
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.health import Health
+from endcap_serving.predictor.heartbeats import beat
 from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.model import Plane, RankingModel
-from endcap_serving.predictor.warm import warm_up
+from endcap_serving.predictor.warm_up import warm_up
 from endcap_serving.tls import ServerTls
 from endcap_serving.tracing import from_environment
 

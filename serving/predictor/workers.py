@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from endcap.errors import EndcapError, UserError
 from endcap_serving.json_log import error_fields
 from endcap_serving.parent_death import with_parent_death
-from endcap_serving.predictor.beats import Clock, Signs
+from endcap_serving.predictor.heartbeats import Clock, Signs
 from endcap_serving.predictor.metrics import FOLDER
 
 LOOK = 0.1

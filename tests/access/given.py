@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from endcap_serving.access.policy import Policy, read_policy
+from endcap_serving.gateway.access.policy import Policy, read_policy
 
 ISSUER, AUDIENCE = "https://login.example.com/realms/shop", "endcap"
 

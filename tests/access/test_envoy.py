@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from endcap_serving.access.access import LOCAL_HOSTS, Access
-from endcap_serving.access.policy import EVERYTHING
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import Split, Upstream
-from endcap_serving.process import end_all
+from endcap_serving.gateway.access.access import LOCAL_HOSTS, Access
+from endcap_serving.gateway.access.policy import EVERYTHING
+from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.process import end_all
 from tests.access.given import AUDIENCE, ISSUER, Signer, client, policy
 from tests.serving.backends import Backend
 

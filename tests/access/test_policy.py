@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import StorageError, UserError
-from endcap_serving.access.policy import RANKINGS, read_policy
-from endcap_serving.access.settings import given_access, known_access, usual
-from endcap_serving.access.source import LOOK, Source
+from endcap_serving.gateway.access.policy import RANKINGS, read_policy
+from endcap_serving.gateway.access.policy_file import LOOK, Source
+from endcap_serving.gateway.access.settings import given_access, known_access, usual
 from tests.access.given import client, hashed, policy
 
 K = f"'{hashed('k')}'"

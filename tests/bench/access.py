@@ -38,10 +38,10 @@ WORKER = """
 import json, subprocess, sys, time, urllib.request
 from pathlib import Path
 import endcap_serving
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import Split, Upstream
-from endcap_serving.predictors import free_port
-from endcap_serving.process import end_all
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import end_all
 
 told = json.loads(sys.stdin.readline())
 port = free_port()
@@ -61,8 +61,8 @@ try:
     for kind, policy in told["gateways"].items():
         options = {}
         if policy is not None:
-            from endcap_serving.access.access import Access
-            from endcap_serving.access.policy import read_policy
+            from endcap_serving.gateway.access.access import Access
+            from endcap_serving.gateway.access.policy import read_policy
             options["access"] = Access(read_policy(json.dumps(policy).encode()))
         split = Split(Upstream("bench", port))
         envoys[kind] = Envoy(Path(told["folder"]) / kind, "127.0.0.1", 0, told["name"], split, **options)

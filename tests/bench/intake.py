@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from endcap_serving.intake.seen import HOUR_MS, Stamp
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 
 SECONDS = 8.0
 BATCH, CONNECTIONS = 100, 8

@@ -32,11 +32,11 @@ from endcap.registry.package import write_package
 from endcap.spec import Recommender
 from endcap.spec.model import ModelSpec
 from endcap.store import Store, open_store
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import Split, Upstream
-from endcap_serving.predictors import free_port
-from endcap_serving.process import end_all
-from endcap_serving.supervisor import serving
+from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import end_all
+from endcap_serving.local.serve import serving
 from tests.bench._load import Load, attack, capacity, targets
 
 SECONDS = float(os.environ.get("ENDCAP_BENCH_SECONDS", "60"))

@@ -35,7 +35,7 @@ def test_its_names_are_the_charts(render: Callable[..., Objects]) -> None:
 
 
 def test_what_it_asks_is_what_it_trains_and_the_gateway_has_its_path() -> None:
-    from endcap_serving.gateway import Split, Upstream, routes
+    from endcap_serving.gateway.routes import Split, Upstream, routes
 
     (package,) = found(r"run create -e trial -f (\S+)")
     parameters = next(yaml.safe_load_all((ROOT / package).read_text()))["root"]["inputDefinitions"]["parameters"]

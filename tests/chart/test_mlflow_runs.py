@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.chart.conftest import Objects
 
 PASSWORD, ENCODED = "p@ss/w%rd", "p%40ss%2Fw%25rd"

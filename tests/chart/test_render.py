@@ -157,8 +157,8 @@ def test_postgresql_and_s3_come_by_secrets(render: Render) -> None:
 def test_each_program_knows_its_arguments(render: Render) -> None:
     from mlflow.cli import server
 
-    from endcap_serving import envoy, xds
-    from endcap_serving.access.settings import options_of
+    from endcap_serving.gateway import envoy, xds
+    from endcap_serving.gateway.access.settings import options_of
 
     objects = render({"gateway": {"drainSeconds": 12, "concurrency": 3}})
     pod = objects.one("Deployment", "endcap-gateway")["spec"]["template"]["spec"]
@@ -238,7 +238,7 @@ def test_the_defaults_fit_a_node_of_two_cores(render: Render) -> None:
 
 
 def test_the_intakes_paths_at_the_gateway_and_the_gateways_word_are_switches(render: Render) -> None:
-    from endcap_serving import envoy
+    from endcap_serving.gateway import envoy
 
     intake = {"enabled": True, "out": "s3://endcap/intake"}
     closed = render({"intake": intake})

@@ -67,7 +67,7 @@ def probed(one: Json) -> set[str]:
 
 
 def test_the_gateway_is_given_what_it_shows_and_whom_it_trusts(objects: Objects) -> None:
-    from endcap_serving import envoy, xds
+    from endcap_serving.gateway import envoy, xds
 
     pod, gateway = container(objects, "Deployment", "endcap-gateway")
     given = envoy.arguments(gateway["args"])
@@ -104,12 +104,12 @@ def test_the_intake_lets_in_the_gateway_and_whom_values_name(objects: Objects, r
 def test_mlflow_is_reached_by_its_front_alone(objects: Objects) -> None:
     from mlflow.cli import server as mlflow
 
-    from endcap_serving import entrance
+    from endcap_serving.gateway import login_proxy
 
     pod, server = container(objects, "Deployment", "endcap-mlflow")
     given = mlflow.make_context("server", list(server["args"])).params
     before = pod["containers"][1]
-    told = entrance.arguments(before["args"])
+    told = login_proxy.arguments(before["args"])
     assert (given["host"], given["port"]) == ("127.0.0.1", told.to)
     assert [port["containerPort"] for port in before["ports"]] == [told.port]
     assert "ports" not in server

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.cluster.build import module_folder, program
 from tests.cluster.certificates import Authority, Pair, write_key
 from tests.cluster.keeper import Keeper

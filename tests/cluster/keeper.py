@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.process import Process, end_all
+from endcap_serving.local.process import Process, end_all
 
 _LOOK = 0.5
 """Seconds between two looks."""

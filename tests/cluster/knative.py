@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.cluster import knative_ingress_stand_in
 from tests.cluster.build import module_folder, program
 from tests.cluster.control_plane import ControlPlane, wait_until

@@ -10,7 +10,7 @@ import json
 
 import yaml
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.cluster.build import module_folder, program
 from tests.cluster.control_plane import ControlPlane, wait_until
 from tests.cluster.manifests import Object, config_map, documents, leads_to, loopback_service, namespace

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.cluster.build import build, program
 from tests.cluster.control_plane import wait_until
 from tests.cluster.keeper import Keeper

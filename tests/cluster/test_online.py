@@ -29,7 +29,7 @@ from endcap.registry import Registry
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, open_store
 from endcap_pipelines.package import package as compiled
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.batch.given import log, package, rows
 from tests.cluster import pods
 from tests.cluster.given import Cluster, eventually, own_namespace

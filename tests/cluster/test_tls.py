@@ -22,7 +22,7 @@ from endcap.cluster import connect
 from endcap.deploy.kubernetes import carry_out
 from endcap.deploy.ownership import remove
 from endcap.deploy.variants import read_variants
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.access.given import client
 from tests.cluster import pods
 from tests.cluster.build import module_folder

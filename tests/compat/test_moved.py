@@ -26,7 +26,7 @@ from endcap.runs import list_runs
 from endcap.spec import Recommender
 from endcap.spec.load import load
 from endcap.store import Store, content_key, open_store
-from endcap_serving.supervisor import serving
+from endcap_serving.local.serve import serving
 from tests.compat.test_release import EXAMPLE, MADE_AT, dataset_of
 from tests.refusals import refused
 from tests.store.mounts import read_only

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "build" / "image"

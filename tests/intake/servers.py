@@ -17,7 +17,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 
 _numbers = itertools.count(1)
 

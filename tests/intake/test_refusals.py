@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import Split, Terms, Upstream
-from endcap_serving.process import end_all
+from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.process import end_all
 from tests.intake.servers import Server, running
 
 GOOD = json.dumps({"id": "a", "item": "p", "session": "s"}).encode()

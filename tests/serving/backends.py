@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from endcap_serving.gateway import Upstream
+from endcap_serving.gateway.routes import Upstream
 
 
 class Backend(ThreadingHTTPServer):

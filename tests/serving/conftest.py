@@ -21,7 +21,7 @@ from endcap.models import Fitting, Model, make
 from endcap.registry.package import write_package
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 
 MODELS = ["popularity", "recent-popularity", "sequential-rules", "vsknn", "gru4rec", "ease"]
 OF_CUSTOMERS = ["ease"]

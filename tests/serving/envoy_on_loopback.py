@@ -1,4 +1,4 @@
-"""What `python -m endcap_serving.envoy` does, with names looked up at a port of loopback: `--dns-port PORT`.
+"""What `python -m endcap_serving.gateway.envoy` does, with names looked up at a port of loopback: `--dns-port PORT`.
 
 An xDS service that says nothing is replaced sooner.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from endcap_serving import bootstrap, envoy, xds_process
-from endcap_serving.clusters import Json, address
+from endcap_serving.gateway import bootstrap, envoy, xds_process
+from endcap_serving.gateway.clusters import Json, address
 
 
 def main(words: list[str]) -> int:

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from endcap_serving import bootstrap, gateway
-from endcap_serving.clusters import Json
-from endcap_serving.envoy_tracing import EnvoyTracing
-from endcap_serving.gateway import Split, Terms, Upstream
+from endcap_serving.gateway import bootstrap, routes
+from endcap_serving.gateway.clusters import Json
+from endcap_serving.gateway.envoy_tracing import EnvoyTracing
+from endcap_serving.gateway.routes import Split, Terms, Upstream
 
 GOLDEN = Path(__file__).with_name("golden")
 FOLDER = Path("/run/endcap")
@@ -39,8 +39,8 @@ REFUSED = Terms(timeout=0.8)
 
 def told(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:
     """Clusters and routes."""
-    named = [*gateway.upstreams(splits.values()), *([intake] if intake else [])]
-    return {"clusters": gateway.clusters(named), "routes": gateway.routes(splits, intake)}
+    named = [*routes.upstreams(splits.values()), *([intake] if intake else [])]
+    return {"clusters": routes.clusters(named), "routes": routes.routes(splits, intake)}
 
 
 def files() -> dict[str, Json]:

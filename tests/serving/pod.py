@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from endcap_serving.gateway import SHOPPER_HEADER, TOTAL_WEIGHT, Json
-from endcap_serving.predictors import free_port
+from endcap_serving.gateway.routes import SHOPPER_HEADER, TOTAL_WEIGHT, Json
+from endcap_serving.local.predictors import free_port
 from tests.serving.conftest import running
 
 ASKED = {"instances": [{"items": []}]}
@@ -45,7 +45,7 @@ class Gateway:
         words += ["--admin", str(self.socket), "--metrics-port", str(self.metrics_port)]
         for name, value in {"drain_wait": 0, "drain_limit": 5, **self._dns, **options}.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
-        module = "tests.serving.envoy_on_loopback" if self._dns else "endcap_serving.envoy"
+        module = "tests.serving.envoy_on_loopback" if self._dns else "endcap_serving.gateway.envoy"
         command = ["env", f"KUBECONFIG={self._kubeconfig}", sys.executable, "-m", module, *words]
         self.process = self._stack.enter_context(running(command, self.folder / "gateway.log"))
         return self.process
@@ -74,7 +74,7 @@ class Gateway:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
             words = Path(f"/proc/{child}/cmdline")
-            if words.exists() and b"endcap_serving.xds" in words.read_bytes():
+            if words.exists() and b"endcap_serving.gateway.xds" in words.read_bytes():
                 return int(child)
         return None
 

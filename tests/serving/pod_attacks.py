@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.gateway import Terms
+from endcap_serving.gateway.routes import Terms
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole

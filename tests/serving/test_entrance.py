@@ -14,8 +14,8 @@ import pytest
 from endcap.errors import UserError
 from endcap.registry import Registry
 from endcap.secrets import MOUNT
-from endcap_serving import entrance
-from endcap_serving.predictors import free_port
+from endcap_serving.gateway import login_proxy
+from endcap_serving.local.predictors import free_port
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
 from tests.registry.server import running_mlflow
@@ -49,7 +49,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path) -> It
     with running_mlflow(folder / "mlflow", empty_registry) as plain:
         words = ["--host", "127.0.0.1", "--port", str(port), "--to", plain.rpartition(":")[2], "--open", "/health"]
         words += ["--tls", str(mounted.folder), "--users", str(users), "--secrets", str(folder / "sds")]
-        command = [sys.executable, "-m", "endcap_serving.entrance", *words]
+        command = [sys.executable, "-m", "endcap_serving.gateway.login_proxy", *words]
         with running(command, folder / "front.log"):
             context = ssl.create_default_context(cafile=str(authority.certificate))
             made = Front(f"https://127.0.0.1:{port}", users, authority, mounted, context)
@@ -99,8 +99,8 @@ def test_the_registry_comes_in_by_the_keys_of_the_stores_secret(
 
 
 def test_nobody_is_let_in_where_the_secret_names_nobody(tmp_path: Path) -> None:
-    given = entrance.arguments(
+    given = login_proxy.arguments(
         ["--port", "1", "--to", "2", "--users", str(tmp_path), "--secrets", str(tmp_path / "sds")]
     )
     with refused(UserError, "serving.no-users", folder=str(tmp_path)):
-        entrance.listener(given)
+        login_proxy.listener(given)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import EndcapError
-from endcap_serving import events
 from endcap_serving.json_log import CANNOT_RUN
-from endcap_serving.process import Process
+from endcap_serving.local import events
+from endcap_serving.local.process import Process
 
 ERROR = EndcapError("it broke\n  in two", code="serving.process-ended", status=-9)
 EVENTS: list[tuple[events.Event, str, dict[str, object]]] = [

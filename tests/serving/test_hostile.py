@@ -25,8 +25,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 from endcap.store import open_store
+from endcap_serving.local.serve import serving
 from endcap_serving.openapi import document
-from endcap_serving.supervisor import serving
 from tests.chaos.bodies import bent
 from tests.serving.conftest import Shop, children
 from tests.serving.test_supervisor import desire

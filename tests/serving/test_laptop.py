@@ -16,12 +16,12 @@ import httpx
 import pytest
 
 from endcap.store import open_store
-from endcap_serving import envoy_process
-from endcap_serving.access.settings import Settings
-from endcap_serving.access.source import Source
-from endcap_serving.events import AccessNotFollowed, Event
-from endcap_serving.supervision import Supervisor
-from endcap_serving.supervisor import serving
+from endcap_serving.gateway.access.policy_file import Source
+from endcap_serving.gateway.access.settings import Settings
+from endcap_serving.local import envoy_process
+from endcap_serving.local.events import AccessNotFollowed, Event
+from endcap_serving.local.serve import serving
+from endcap_serving.local.supervisor import Supervisor
 from tests.access.given import client, policy
 from tests.serving.conftest import Shop
 from tests.serving.pod import wait_for

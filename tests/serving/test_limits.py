@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from endcap.errors import UserError
-from endcap_serving import envoy_tracing
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.envoy_tracing import EnvoyTracing
-from endcap_serving.gateway import Split, Terms
-from endcap_serving.limits import Limits
-from endcap_serving.process import end_all
+from endcap_serving.gateway import envoy_tracing
+from endcap_serving.gateway.envoy_tracing import EnvoyTracing
+from endcap_serving.gateway.limits import Limits
+from endcap_serving.gateway.routes import Split, Terms
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.process import end_all
 from tests.serving.backends import Backend
 
 PREDICT = "/v1/models/shoes:predict"

@@ -15,13 +15,13 @@ import httpx
 import pytest
 
 from endcap.errors import UserError
-from endcap_serving import rotation
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import SHOPPER_HEADER, Split, Upstream
-from endcap_serving.predictors import free_port
-from endcap_serving.process import Process
-from endcap_serving.pseudonyms import KEY, Pseudonyms, Shoppers
-from endcap_serving.rotation import Logs, Rotation
+from endcap_serving.gateway.pseudonyms import KEY, Pseudonyms, Shoppers
+from endcap_serving.gateway.routes import SHOPPER_HEADER, Split, Upstream
+from endcap_serving.local import log_rotation
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.log_rotation import Logs, Rotation
+from endcap_serving.local.predictors import free_port
+from endcap_serving.local.process import Process
 from tests.refusals import refused
 from tests.serving.backends import Backend
 from tests.serving.conftest import children, running
@@ -48,7 +48,7 @@ def lines_of(file: Path, count: int) -> list[dict[str, Any]]:
 def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
     tmp_path: Path, stable: Upstream, shoppers: Shoppers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "LOOK", 0.0)
+    monkeypatch.setattr(log_rotation, "LOOK", 0.0)
     monkeypatch.setenv(KEY, "a key of 16 chars")
     # Longer than the path of a socket may be.
     folder = tmp_path / ("deep-" * 20) / "gateway"
@@ -78,7 +78,7 @@ def test_the_access_log_says_of_shoppers_what_it_may_and_is_rotated(
 
 
 def test_a_childs_log_is_set_aside_while_the_child_writes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "LOOK", 0.0)
+    monkeypatch.setattr(log_rotation, "LOOK", 0.0)
     script = "import time\nfor number in range(1000):\n print(number, flush=True)\n time.sleep(0.02)"
     child = Process("writer", [sys.executable, "-c", script], tmp_path / "writer.log")
     try:

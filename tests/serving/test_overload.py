@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 
-from endcap_serving import fallback
-from endcap_serving.access.access import Access
-from endcap_serving.access.policy import Rate
-from endcap_serving.envoy_process import Envoy
-from endcap_serving.gateway import Split, Terms, Upstream
-from endcap_serving.process import end_all
+from endcap_serving.gateway import fallback
+from endcap_serving.gateway.access.access import Access
+from endcap_serving.gateway.access.policy import Rate
+from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.process import end_all
 from tests.access.given import client, policy
 from tests.serving.many import SLOW
 

@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from endcap.online import OnlineStore, RecentEvent, open_online
 from endcap.rules import Catalogue, publish_catalogue
 from endcap.spec.rules import Rules
+from endcap_serving.local.predictors import free_port
 from endcap_serving.predictor.surfaces import OFTEN
-from endcap_serving.predictors import free_port
 from tests.online.servers import RedisServer, SlowProxy
 from tests.serving.conftest import NOON, Shop, running, wait_until_ready
 

@@ -11,7 +11,7 @@ from endcap.features.split import slice_of
 from endcap.features.view import customer_ids, everything
 from endcap.registry.package import load_package
 from endcap.store import Store
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.batch.given import package as packed
 from tests.preprocessing.given import dataset, request, spec
 from tests.serving.conftest import running, wait_until_ready

@@ -12,8 +12,8 @@ from itertools import count
 
 import pytest
 
-from endcap_serving import pulse
-from endcap_serving.pulse import Pulse
+from endcap_serving import watchdog
+from endcap_serving.watchdog import Pulse
 from tests.serving.pod import wait_for
 
 BUSY = "while True: pass"
@@ -21,9 +21,9 @@ BUSY = "while True: pass"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "EVERY", 0.05)
-    monkeypatch.setattr(pulse, "MISSED", 5)
-    monkeypatch.setattr(pulse, "MISSED_BUSY", 100)
+    monkeypatch.setattr(watchdog, "EVERY", 0.05)
+    monkeypatch.setattr(watchdog, "MISSED", 5)
+    monkeypatch.setattr(watchdog, "MISSED_BUSY", 100)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_one_that_has_never_answered_is_starting(watch: Watch) -> None:
 def test_what_a_machine_slept_through_does_not_count(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen(["sleep", "60"]) as idle:
         clock = count(0, 100)
-        monkeypatch.setattr(pulse, "_clocks", lambda: (time.monotonic(), next(clock)))
+        monkeypatch.setattr(watchdog, "_clocks", lambda: (time.monotonic(), next(clock)))
         watched = watch(idle.pid, silent_after(2))
         time.sleep(0.8)
         assert watched.hung is None

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from endcap.deploy import Target
-from endcap_serving.intake_process import IntakeProcess
+from endcap_serving.local.intake_process import IntakeProcess
+from endcap_serving.local.predictors import Predictor
+from endcap_serving.local.process import end_all
 from endcap_serving.predictor.options import without_online
-from endcap_serving.predictors import Predictor
-from endcap_serving.process import end_all
 from tests.secrets_given import PLANTED, command_lines
 from tests.serving.conftest import Shop
 

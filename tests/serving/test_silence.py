@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Terms
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Terms
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole

@@ -19,9 +19,9 @@ from endcap import devices
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.spec.kubernetes import Gpu
 from endcap_serving.json_log import CANNOT_RUN
+from endcap_serving.local.predictors import free_port
 from endcap_serving.predictor.options import arguments
 from endcap_serving.predictor.versions import mismatches
-from endcap_serving.predictors import free_port
 from tests.serving.conftest import Shop, running, wait_until_ready
 from tests.serving.load import load
 

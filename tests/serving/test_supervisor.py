@@ -24,7 +24,7 @@ from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.state import salt_of, write_state
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
-from endcap_serving.events import (
+from endcap_serving.local.events import (
     Event,
     GatewayFailed,
     PredictorEnded,
@@ -33,7 +33,7 @@ from endcap_serving.events import (
     Routed,
     StateUnreadable,
 )
-from endcap_serving.supervisor import serving
+from endcap_serving.local.serve import serving
 from tests.listening import listening, on_loopback_alone
 from tests.serving.conftest import Shop, all_ended, children
 

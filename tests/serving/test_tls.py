@@ -17,7 +17,7 @@ import pytest
 
 from endcap.deploy.gateway_settings import Terms
 from endcap.deploy.variants import TLS, TLS_PORT
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.cluster.certificates import Authority, Pair
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from endcap.deploy import set_share
-from endcap_serving import pulse
-from endcap_serving.events import (
+from endcap_serving import watchdog
+from endcap_serving.local.events import (
     Event,
     GatewayFailed,
     IntakeFailed,
@@ -25,7 +25,7 @@ from endcap_serving.events import (
     Stopped,
     Troubled,
 )
-from endcap_serving.supervisor import serving
+from endcap_serving.local.serve import serving
 from tests.serving.conftest import Shop
 from tests.serving.pod import wait_for
 from tests.serving.test_supervisor import Server, desire, processes
@@ -38,9 +38,9 @@ def server(shop: Shop) -> Iterator[Server]:
     desire(shop, "1", "2", 0.1)
     events: list[Event] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pulse, "EVERY", 0.2)
-        patched.setattr(pulse, "WITHIN", 1.0)
-        patched.setattr(pulse, "MISSED", 3)
+        patched.setattr(watchdog, "EVERY", 0.2)
+        patched.setattr(watchdog, "WITHIN", 1.0)
+        patched.setattr(watchdog, "MISSED", 3)
         with serving(shop.store, NAME, listener=events.append) as address:
             yield Server(address, events)
         assert not [event for event in events if isinstance(event, Stopped)]

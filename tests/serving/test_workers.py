@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from endcap_serving.predictors import free_port
+from endcap_serving.local.predictors import free_port
 from tests.serving.conftest import Shop, all_ended, children, running, wait_until_ready
 from tests.serving.load import load
 

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from endcap.errors import IntegrityError
-from endcap_serving import last_state, xds
-from endcap_serving.gateway import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
-from endcap_serving.last_state import LastState
+from endcap_serving.gateway import last_state, xds_service
+from endcap_serving.gateway.last_state import LastState
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.name_server import NameServer
@@ -383,7 +383,7 @@ def admin_page(gate: Gateway, path: str) -> str:
 
 
 def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
-    service = xds.Service(tmp_path / "state.json")
+    service = xds_service.Service(tmp_path / "state.json")
     service.tell({"shoes": Split(Upstream("a", 80))})
     assert post(service, "127.0.0.1", b"{}").status_code == 200
     for sender, body, status, code in (
@@ -394,9 +394,9 @@ def test_only_the_pod_itself_is_told(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def post(service: xds.Service, sender: str, body: bytes) -> httpx.Response:
+def post(service: xds_service.Service, sender: str, body: bytes) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(xds.application(service, lambda: True), client=(sender, 1))
+        transport = httpx.ASGITransport(xds_service.application(service, lambda: True), client=(sender, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://xds") as client:
             return await client.post("/v3/discovery:clusters", content=body)
 
@@ -413,6 +413,6 @@ def test_a_last_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError) as unreadable:
         last_state.read(file)
     assert (unreadable.value.code, unreadable.value.fields["file"]) == ("gateway.state-unreadable", str(file))
-    service = xds.Service(file)
+    service = xds_service.Service(file)
     service.fall_back("there is no API server")
     assert not service.ready

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from endcap_serving.access.access import Access
-from endcap_serving.access.policy import EVERYTHING
-from endcap_serving.announcer import LINGER, Announcer, Splits
-from endcap_serving.gateway import Split, Terms, Upstream
+from endcap_serving.gateway.access.access import Access
+from endcap_serving.gateway.access.policy import EVERYTHING
+from endcap_serving.gateway.discovery import LINGER, Announcer, Splits
+from endcap_serving.gateway.routes import Split, Terms, Upstream
 
 A, B, C = (Upstream(name, 80, f"{name}.shop.svc") for name in "abc")
 SHADOW = Upstream("shadow", 80, "shadow.shop.svc", kind="shadow")

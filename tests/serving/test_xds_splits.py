@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from endcap.deploy.variants import TLS, TLS_PORT, Address, Variant, Variants
-from endcap_serving.gateway import Split, Upstream
-from endcap_serving.splits import split_of, splits_of
+from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.gateway.splits import split_of, splits_of
 from tests.serving.api_server import inference_service, shadow_service
 
 STABLE = Variant("1", Address("a.shop.svc", 80, "a.shop.svc"), True)

@@ -1,0 +1,269 @@
+"""What shoppers get while no variant answers: a list of popular items, in the predictor's shape and marked as fallback.
+
+A small ASGI application on loopback, which Envoy comes to when the predictors are not to be had: in a thread of the
+supervisor on a laptop, in the xDS service of a gateway's pod. The list is as old as the last deployment, and has what
+the rules of then let be shown on the request's surface; of candidates it leaves out what they forbid. It knows no
+attributes: a request for a category, or with a filter, gets an empty list rather than the wrong items. Version and
+variant are `fallback`, which no experiment counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from itertools import islice
+from typing import Any, cast
+
+from endcap.deploy.gateway_settings import Terms
+from endcap.errors import RequestError
+from endcap.ranking import Answer
+from endcap.ranking.request import parse_instance
+from endcap.reasons import NO_PREDICTOR
+from endcap.spec.recommender import Serving
+from endcap_serving.gateway.limits import Limits
+from endcap_serving.http_errors import RefusedError, error_body, passed_on
+from endcap_serving.http_protocol import BoundedHeads
+from endcap_serving.kserve_bodies import (
+    InferenceRequest,
+    Tensor,
+    read_json,
+    v1_answer,
+    v1_instances,
+    v2_answer,
+    v2_body,
+    v2_instances,
+)
+from endcap_serving.names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
+from endcap_serving.request_ids import read_request_id
+
+_LIMITS = Limits()
+_V1 = re.compile(r"/v1/models/([^/:]+):predict")
+_V2 = re.compile(r"/v2/models/([^/]+)/infer")
+_BINARY = "inference-header-content-length"
+_NAME = re.compile(r"/v[12]/models/([^/:]+)")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Lists = Callable[[], Mapping[str, Terms]]
+
+
+def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Over HTTP, for this machine alone. lists: what there is at the moment, by recommender."""
+
+    async def answer_one(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        client = scope.get("client")
+        if client is None or client[0] not in ("127.0.0.1", "::1"):
+            status, headers, body = _refused(not_local())
+        else:
+            given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            try:
+                status, headers, body = answer(scope["path"], given, await _read(receive), lists(), scope["method"])
+            except RefusedError as error:
+                status, headers, body = _refused(error)
+        told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+        start = {"type": "http.response.start", "status": status, "headers": _encoded(told)}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return answer_one
+
+
+def answer(
+    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, Terms], method: str = "POST"
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body for a request that no predictor has answered. headers: by their names in lower case.
+
+    Requests are read as a predictor reads them. Who asks how a model is learns that it is not there: 503; so does who
+    sends or wants binary tensors. All answers say that the variant is `fallback`, refusals too.
+    """
+    given_id = read_request_id(headers.get(REQUEST_ID, ""))
+    request_id = given_id or str(uuid.uuid4())
+    said = {VARIANT_HEADER: FALLBACK, VERSION_HEADER: FALLBACK}
+    v1, v2 = _V1.fullmatch(path), _V2.fullmatch(path)
+    asked = v1 or v2
+    terms = lists.get(asked[1]) if asked else None
+    try:
+        if asked is None or terms is None or not terms.offers_list or _BINARY in headers or method != "POST":
+            named = _NAME.match(path)
+            raise _nobody(named[1] if named else None)
+        document = read_json(body)
+        identity = request_id
+        if v2:
+            request = v2_body(document)
+            if _wants_binary(request):
+                raise _nobody(asked[1])
+            identity = request.id or request_id
+            tensors = [Tensor(one.name, one.datatype, one.shape, one.data) for one in request.inputs]
+            instances = v2_instances(tensors)
+        else:
+            instances = v1_instances(document)
+        rankings = [_ranking(one, number, terms, request_id) for number, one in enumerate(instances)]
+    except (RefusedError, RequestError) as error:
+        if given_id:
+            said[REQUEST_ID] = given_id
+        refusal = error if isinstance(error, RefusedError) else passed_on(error, 400)
+        return refusal.status, {**said, **refusal.headers}, error_body(refusal)
+    said |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
+    return 200, said, v2_answer(rankings, asked[1], FALLBACK, identity) if v2 else v1_answer(rankings)
+
+
+class Server:
+    """The application on a free port of loopback, in a thread of this process."""
+
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
+        self.port = 0
+        self._start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def restart(self) -> None:
+        """Where the thread has ended: another one, on the same port. Raises OSError where that is taken."""
+        self._socket.close()
+        self._start()
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        # Connections that Envoy keeps open are not waited for.
+        self._server.force_exit = True
+        self._thread.join(5)
+        self._socket.close()
+
+    def _start(self) -> None:
+        import uvicorn
+
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self.port))
+        self.port = int(self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            cast(Any, application(self._lists)),
+            http=BoundedHeads,
+            log_config=None,
+            access_log=False,
+            # What is no HTTP would be a line on the terminal of whoever serves.
+            log_level="error",
+            lifespan="off",
+            loop="asyncio",
+            timeout_keep_alive=75,
+            # Envoy says who asks in x-forwarded-for, which is not where the question comes from.
+            proxy_headers=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="fallback", daemon=True
+        )
+        self._thread.start()
+
+
+class _Anything(Mapping[str, Any]):
+    """Attributes and values, of which the list knows none: which there are says the predictor."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> _Anything:
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+
+# A request's body is bounded, and so is all that is in it.
+_ANY_SIZE = Serving.model_construct(max_events=10**9, max_candidates=10**9, max_k=10**9)
+_ATTRIBUTES = _Anything()
+
+
+def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> bytes:
+    """One ranking as JSON, in the predictor's shape. Raises RequestError."""
+    request = parse_instance(instance, number, _ANY_SIZE, _ATTRIBUTES)
+    popular = terms.on(request.surface)
+    if request.category is not None or request.filters:
+        items: Iterable[str] = ()
+    elif request.candidates is not None:
+        admitted = terms.admits(request.surface, request.candidates)
+        wanted = set(admitted)
+        items = dict.fromkeys([*(item for item in popular if item in wanted), *admitted])
+    else:
+        items = popular
+    never = {*request.exclude, request.item}
+    k = terms.k if request.k is None else request.k
+    shown = list(islice((item for item in items if item not in never), k))
+    extra = {
+        "model_version": FALLBACK,
+        "variant": FALLBACK,
+        "request_id": request_id,
+        "ranking_id": f"{request_id}.{number}",
+        **({"surface": request.surface} if request.surface is not None else {}),
+    }
+    reason = NO_PREDICTOR if shown else None
+    return Answer(shown, [None] * len(shown), reason=reason).to_bytes(extra)
+
+
+def _wants_binary(request: InferenceRequest) -> bool:
+    if (request.parameters or {}).get("binary_data_output"):
+        return True
+    return any((output.parameters or {}).get("binary_data") for output in request.outputs or ())
+
+
+def not_local() -> RefusedError:
+    return RefusedError(403, "only the Envoy of this machine is answered", code="gateway.not-local")
+
+
+def _nobody(recommender: str | None) -> RefusedError:
+    return RefusedError(
+        503,
+        f"no predictor of {recommender or 'a recommender'} is ready",
+        code="gateway.no-predictor",
+        headers={"retry-after": "1"},
+        recommender=recommender,
+    )
+
+
+def _refused(error: RefusedError) -> tuple[int, dict[str, str], bytes]:
+    return error.status, error.headers, error_body(error)
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body. Raises RefusedError where it is larger, or comes later, than Envoy would let through."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_LIMITS.request_within):
+            while True:
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > _LIMITS.body:
+                    raise RefusedError(
+                        413,
+                        f"the body: found more than {_LIMITS.body:,} bytes; allowed: at most so many; send several",
+                        code="gateway.body-too-large",
+                        headers={"connection": "close"},
+                        most=_LIMITS.body,
+                    )
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise RefusedError(
+            408,
+            f"the body has not come within {_LIMITS.request_within:g} s; send it without a pause",
+            code="gateway.request-late",
+            headers={"connection": "close"},
+        ) from None

@@ -1,0 +1,51 @@
+"""The last state that the xDS service knew, in a file that outlives it: who answers, what is listed if nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from endcap.errors import IntegrityError
+from endcap_serving.gateway.routes import Split, Terms, Upstream
+
+
+@dataclass(frozen=True)
+class LastState:
+    splits: Mapping[str, Split]
+    """Who answers, by recommender."""
+    in_use: list[Upstream]
+    """All that an Envoy may still send requests to."""
+
+
+def write(file: Path, state: LastState) -> None:
+    """In one step: a reader finds the state before or this one. Raises OSError."""
+    draft = file.with_name(f".{file.name}")
+    draft.write_text(json.dumps(asdict(state), indent=1))
+    draft.replace(file)
+
+
+def read(file: Path) -> LastState | None:
+    """What was written; None where nothing was. Raises IntegrityError where it cannot be read."""
+    try:
+        said = json.loads(file.read_text())
+        splits = {name: _split(**split) for name, split in said["splits"].items()}
+        return LastState(splits, [Upstream(**upstream) for upstream in said["in_use"]])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"the last state in {file} cannot be read ({error!r}); it is written anew",
+            code="gateway.state-unreadable",
+            file=str(file),
+            reason=repr(error),
+        ) from None
+
+
+def _split(terms: Any, **said: Any) -> Split:
+    parts = {
+        name: Upstream(**said.pop(name)) if said[name] else said.pop(name) for name in ("stable", "canary", "shadow")
+    }
+    return Split(**parts, **said, terms=Terms.from_json(terms))

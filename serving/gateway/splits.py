@@ -1,0 +1,98 @@
+"""From InferenceServices to who is sent where: what they say of their variants, as the gateway's upstreams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from endcap.deploy.variants import Shadow, Variant, Variants, read_shadow, read_variants
+from endcap.errors import EndcapError
+from endcap_serving.gateway.clusters import CONNECT
+from endcap_serving.gateway.routes import Split, Upstream, connect_for
+from endcap_serving.json_log import error_fields
+
+log = logging.getLogger("endcap.xds")
+
+
+def splits_of(
+    services: Iterable[Mapping[str, Any]], before: Mapping[str, Split], *, tls: bool = False
+) -> dict[str, Split]:
+    """Who answers each recommender's shoppers, in the order of their names. before: who did until now.
+
+    One that says nothing that can be read keeps what it had: it must not end the others. So does one whose predictors
+    speak TLS, where the gateway has no certificates (tls).
+    """
+    found: dict[str, Split] = {}
+    shadows: list[Shadow] = []
+    for service in services:
+        name = service["metadata"]["name"]
+        try:
+            if shadow := read_shadow(service):
+                shadows.append(shadow)
+            elif variants := read_variants(service):
+                found[name] = split_of(variants, before.get(name))
+            _check_tls(name, found.get(name), tls)
+        except _NoCertificatesError as error:
+            log.error("an InferenceService cannot be reached", extra=error_fields(error))
+            found = _kept(found, name, before)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            own = EndcapError(repr(error), code="gateway.service-unreadable", recommender=name)
+            log.error("an InferenceService cannot be read", extra=error_fields(own))
+            found = _kept(found, name, before)
+    for shadow in shadows:
+        name = shadow.recommender
+        if name in found and shadow.variant.ready and shadow.share > 0 and (tls or not shadow.variant.address.tls):
+            upstream = replace(_upstream(name, shadow.variant, CONNECT), kind="shadow")
+            found[name] = replace(found[name], shadow=upstream, shadow_share=shadow.share)
+    return dict(sorted(found.items()))
+
+
+class _NoCertificatesError(EndcapError):
+    """Predictors speak TLS, and the gateway has nothing to know them by."""
+
+
+def _check_tls(name: str, split: Split | None, tls: bool) -> None:
+    if split is not None and not tls and any(upstream.tls for upstream in split.upstreams):
+        raise _NoCertificatesError(
+            f"the predictors of {name} speak TLS, and the gateway has no certificates: set the chart's tls.predictors",
+            code="gateway.no-certificates",
+            recommender=name,
+        )
+
+
+def _kept(splits: dict[str, Split], name: str, before: Mapping[str, Split]) -> dict[str, Split]:
+    others = {other: split for other, split in splits.items() if other != name}
+    return {**others, name: without_shadow(before[name])} if name in before else others
+
+
+def without_shadow(split: Split) -> Split:
+    """The same, with copies to nobody."""
+    return replace(split, shadow=None, shadow_share=0.0)
+
+
+def split_of(variants: Variants, before: Split | None) -> Split:
+    """A canary that is not ready gets nobody; where nobody is said to be reached, stable goes on as before."""
+    connect = connect_for(variants.terms.timeout)
+    stable = _upstream(variants.recommender, variants.stable, connect) if variants.stable else None
+    ready = variants.canary if variants.canary and variants.canary.ready else None
+    canary = _upstream(variants.recommender, ready, connect) if ready else None
+    if stable is None and canary is None and before is not None:
+        return Split(before.stable, salt=variants.salt, terms=variants.terms)
+    # In Knative mode the stable version has no address any more once the canary has everything.
+    share = 1.0 if stable is None and canary else variants.share
+    return Split(stable, canary, share if canary else 0.0, variants.salt, terms=variants.terms)
+
+
+def _upstream(recommender: str, variant: Variant, connect: float) -> Upstream:
+    there = variant.address
+    # The name says it all, so that another address is another cluster, as is less time for a connection.
+    name = f"{recommender}/{there.host}:{there.port}"
+    if there.authority not in ("", there.host):
+        name += f"/{there.authority}"
+    if there.tls:
+        name += "/tls"
+    if connect != CONNECT:
+        name += f"/{1000 * connect:.0f}ms"
+    return Upstream(name, there.port, there.host, there.authority, tls=there.tls, connect=connect)

@@ -1,0 +1,89 @@
+"""The event intake beside a laptop's predictors: one process, started again when it dies or hangs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path, PurePath
+
+from endcap.errors import EndcapError
+from endcap.online import NONE, ONLINE, online_url
+from endcap.registry.package import INFO, SPEC
+from endcap.store import Store
+from endcap_serving.gateway.routes import Upstream
+from endcap_serving.local.events import IntakeFailed, Listener
+from endcap_serving.local.predictors import LONGEST_WAIT, PROVEN, READY_WITHIN, free_port
+from endcap_serving.local.process import Process
+from endcap_serving.watchdog import Pulse, over_http
+
+
+class IntakeProcess:
+    """The intake on a free port of loopback, the same for as long as the supervisor lives.
+
+    What it has acknowledged lies in the store's work folder for the recommender, also after a kill, and is sealed into
+    `intake` of the store.
+    """
+
+    def __init__(self, store: Store, recommender: str, folder: Path, listener: Listener) -> None:
+        self.upstream = Upstream("intake", free_port(), kind="intake")
+        self.process: Process | None = None
+        self._options = {
+            "--folder": str(store.work_folder("intake", recommender)),
+            "--out": f"{store.root.removeprefix('file://')}/intake",
+            "--host": "127.0.0.1",
+            "--port": str(self.upstream.port),
+        }
+        # Its address may hold a password, and everybody may read a command line.
+        self._online = {ONLINE: online_url(store_root=store.root) or NONE}
+        self._log = folder / "intake.log"
+        self._listener = listener
+        self._failures = 0
+        self._pulse: Pulse | None = None
+        self._started = self._retry_at = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it takes events, or has failed: then nobody waits for it."""
+        if self.process is None or self._failures:
+            return bool(self._failures)
+        return over_http(f"http://127.0.0.1:{self.upstream.port}/readyz")(READY_WITHIN)
+
+    def tend(self, package: Path) -> None:
+        """One look, without waiting: note its death, kill it where it hangs, start it. package: any of the shop's, for
+        the shop's name."""
+        now = time.monotonic()
+        if failure := self._failure():
+            self._failures = 1 if now - self._started > PROVEN else self._failures + 1
+            wait = min(2.0 ** (self._failures - 1), LONGEST_WAIT)
+            self._retry_at = now + wait
+            self.close()
+            self.process = None
+            self._listener(IntakeFailed(wait, failure))
+        if self.process is None and now >= self._retry_at:
+            self._started = now
+            words = [word for option in {**self._options, "--shop": shop_of(package)}.items() for word in option]
+            command = [sys.executable, "-m", "endcap_serving.intake", *words]
+            self.process = Process("intake", command, self._log, self._online)
+            live = over_http(f"http://127.0.0.1:{self.upstream.port}/healthz")
+            self._pulse = Pulse("intake", self.process.pid, live)
+
+    def close(self) -> None:
+        """Ask it no more how it is."""
+        if self._pulse is not None:
+            self._pulse.close()
+
+    def _failure(self) -> EndcapError | None:
+        if self.process is None or self._pulse is None:
+            return None
+        if self.process.ended is not None:
+            return self.process.failure()
+        if hung := self._pulse.hung:
+            self.process.kill()
+        return hung
+
+
+def shop_of(package: Path) -> str:
+    """The name under which the online store keeps what is the shop's: its datasets lie under it too."""
+    dataset = str(json.loads((package / INFO).read_text()).get("dataset") or "").split("/")
+    return dataset[-2] if len(dataset) > 1 else PurePath(json.loads((package / SPEC).read_text())["shop"]).stem

@@ -1,0 +1,186 @@
+"""Predictor processes of one variant: the one that answers, the one that is coming up, and what went wrong."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endcap.deploy.state import Target
+from endcap.errors import EndcapError
+from endcap.online import NONE, ONLINE, online_url
+from endcap.store import Store
+from endcap_serving.errors import as_own
+from endcap_serving.gateway.routes import Upstream
+from endcap_serving.local.events import Listener, PredictorFailed, PredictorReady, PredictorStarted
+from endcap_serving.local.process import Process, end_all
+from endcap_serving.watchdog import Pulse, over_http
+
+START_LIMIT = 120.0
+"""Seconds that a predictor may take to be ready."""
+PROVEN = 60.0
+"""A predictor that answered for so many seconds is restarted at once when it dies; otherwise the waits double."""
+LONGEST_WAIT = 30.0
+READY_WITHIN = 2.0
+_numbers = itertools.count(1)
+
+
+class Predictor:
+    """One predictor process on a free port of loopback."""
+
+    def __init__(self, recommender: str, variant: str, target: Target, store: Store, folder: Path) -> None:
+        # Raises IntegrityError or NotFoundError here, where it is read, rather than in the log of a process.
+        package = store.fetch(target.package, verify=True)
+        name = f"{variant}-version-{target.version}-{next(_numbers)}"
+        self.target = target
+        self.package = package
+        """Its folder, found to be whole."""
+        self.upstream = Upstream(name, free_port(), kind="shadow" if variant == "shadow" else "predictor")
+        self.started = time.monotonic()
+        self._ready = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/models/{recommender}/ready")
+        options = {
+            "--package": str(package),
+            "--model-name": recommender,
+            "--version": target.version,
+            "--variant": variant,
+            "--host": "127.0.0.1",
+            "--port": str(self.upstream.port),
+            # Who reaches loopback may see all that this user may.
+            "--scope-from": "gateway",
+            # Other predictors, and whatever else a laptop runs, want its cores too.
+            "--threads": "1",
+        }
+        words = [word for option in options.items() for word in option]
+        command = [sys.executable, "-m", "endcap_serving.predictor", *words]
+        # Its address may hold a password, and everybody may read a command line.
+        online = {ONLINE: online_url(store_root=store.root) or NONE}
+        self.process = Process(name, command, folder / f"{name}.log", online)
+        live = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
+        self.pulse = Pulse(name, self.process.pid, live)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started
+
+    def is_ready(self) -> bool:
+        return self._ready(READY_WITHIN)
+
+    def failure(self) -> EndcapError | None:
+        """Why it has ended, or that it hung and was killed; None while it lives."""
+        if self.process.ended is not None:
+            self.pulse.close()
+            return self.process.failure()
+        if hung := self.pulse.hung:
+            self.end(0.0)
+        return hung
+
+    def end(self, patience: float = 5.0) -> None:
+        """Ask it to end, and kill it after `patience` seconds; 0: at once."""
+        self.pulse.close()
+        if patience:
+            end_all([self.process], patience)
+        else:
+            self.process.kill()
+
+
+@dataclass
+class Variant:
+    """The predictors of `stable`, `canary` or `shadow`, brought step by step to a wanted target."""
+
+    name: str
+    start: Callable[[Target], Predictor]
+    listener: Listener
+    current: Predictor | None = None
+    """Ready, and alive when last looked at."""
+    coming: Predictor | None = None
+    failures: int = 0
+    error: EndcapError | None = None
+    """Of the last failure, until the next success."""
+    _retry_at: float = 0.0
+    _failed: Target | None = field(default=None)
+
+    def tend(self, wanted: Target | None) -> list[Predictor]:
+        """One look, without waiting: note deaths, start, take over. Returns predictors that are to be drained."""
+        wanted = Target(version=wanted.version, package=wanted.package) if wanted else None
+        leaving: list[Predictor] = []
+        failures = self.failures
+        self._look_at_current()
+        if self.coming and self.coming.target != wanted:
+            self.coming.end(0.0)
+            self.coming = None
+        if self.current and wanted is None:
+            leaving.append(self.current)
+            self.current = None
+        if self.coming:
+            leaving += self._look_at_coming(self.coming)
+        # After a failure whoever looks on may decide that it was one too many.
+        if wanted and not self.coming and not self.serves(wanted) and self.failures == failures:
+            self._start(wanted)
+        return leaving
+
+    def serves(self, wanted: Target) -> bool:
+        current = self.current.target if self.current else None
+        return current == Target(version=wanted.version, package=wanted.package)
+
+    def _look_at_current(self) -> None:
+        if self.current and (failure := self.current.failure()):
+            dead, self.current = self.current, None
+            if dead.age > PROVEN:
+                self.failures = 0
+            self._fail(dead.target, failure)
+
+    def _look_at_coming(self, coming: Predictor) -> list[Predictor]:
+        if failure := coming.failure():
+            self.coming = None
+            self._fail(coming.target, failure)
+        elif coming.is_ready():
+            self.listener(PredictorReady(coming.target.version, self.name, round(coming.age, 3)))
+            before, self.current, self.coming, self.error = self.current, coming, None, None
+            return [before] if before else []
+        elif coming.age > START_LIMIT:
+            coming.end(0.0)
+            self.coming = None
+            self._fail(coming.target, _late(coming.process))
+        return []
+
+    def _start(self, wanted: Target) -> None:
+        if self._failed != wanted:
+            self.failures, self._retry_at = 0, 0.0
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self.coming = self.start(wanted)
+        except Exception as error:  # Of the store, the disk or the system: the next try may go well.
+            self._fail(wanted, as_own(error))
+        else:
+            process = self.coming.process
+            self.listener(PredictorStarted(wanted.version, self.name, process.pid, process.log))
+
+    def _fail(self, target: Target, error: EndcapError) -> None:
+        wait = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if self.failures else 0.0
+        self.failures += 1
+        self.error = error
+        self._failed = target
+        self._retry_at = time.monotonic() + wait
+        self.listener(PredictorFailed(target.version, self.name, wait, error))
+
+
+def _late(process: Process) -> EndcapError:
+    return EndcapError(
+        f"not ready within {START_LIMIT:.0f} s; see {process.log}",
+        code="serving.predictor-late",
+        process=process.name,
+        seconds=START_LIMIT,
+        log=str(process.log),
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

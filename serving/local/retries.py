@@ -1,0 +1,81 @@
+"""What an error becomes once versions are served: it is told, what has failed is tried again, and all else goes on.
+
+A supervisor's turn has parts, such as reading the document or telling the gateway. Shoppers are answered by processes
+of their own meanwhile, so no error of one part may end these.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from endcap.errors import EndcapError
+from endcap_serving.errors import as_own
+from endcap_serving.local.events import Event, Listener, Recovered, Troubled
+
+WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a part that failed is tried again; the last for ever."""
+log = logging.getLogger("endcap.serving")
+Tell = Callable[[EndcapError], Event]
+
+
+@dataclass
+class _Trouble:
+    since: float
+    tries: int = 0
+    again_at: float = 0.0
+    told: str = ""
+
+
+class Turns:
+    """Carries out parts of turns. Until `begun` their errors are raised: what cannot start shall not."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.begun = False
+        self._listener = listener
+        self._unheard = ""
+        self._troubles: dict[str, _Trouble] = {}
+
+    def tell(self, event: Event) -> None:
+        """Hand an event on. A listener that fails, such as one that writes to a full disk, ends nothing either."""
+        try:
+            self._listener(event)
+        except Exception as error:
+            if not self.begun:
+                raise
+            if repr(error) != self._unheard:
+                self._unheard = repr(error)
+                log.warning("an event cannot be told: %s", error)
+
+    def take(self, part: str, do: Callable[[], None], tell: Tell | None = None, *, lenient: bool = False) -> None:
+        """Carry a part out, unless it failed a moment ago. tell: the event of its failing, if it has one of its own.
+        lenient: its errors are told before `begun` too.
+
+        An error is told once, and again where it becomes another; then that it has passed.
+        """
+        trouble = self._troubles.get(part)
+        if trouble and time.monotonic() < trouble.again_at:
+            return
+        try:
+            do()
+        except Exception as error:
+            if not self.begun and not lenient:
+                raise
+            self._note(part, as_own(error), tell)
+        else:
+            if trouble:
+                del self._troubles[part]
+                self.tell(Recovered(part, round(time.monotonic() - trouble.since, 1)))
+
+    def _note(self, part: str, error: EndcapError, tell: Tell | None) -> None:
+        now = time.monotonic()
+        trouble = self._troubles.setdefault(part, _Trouble(now))
+        wait = WAITS[min(trouble.tries, len(WAITS) - 1)]
+        trouble.tries, trouble.again_at = trouble.tries + 1, now + wait
+        # Its words may name what differs with every try, such as a number.
+        name = f"{error.code} {error.fields.get('kind', '')} {error.fields.get('reason', '')}"
+        if name != trouble.told:
+            trouble.told = name
+            self.tell(tell(error) if tell else Troubled(part, error))

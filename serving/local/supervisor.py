@@ -1,0 +1,253 @@
+"""What a supervisor does in a turn: it looks at the document and at its processes, and does what is to be done."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from endcap.deploy.state import Deployment, Target
+from endcap.errors import EndcapError
+from endcap.store import Store
+from endcap_serving.gateway import fallback
+from endcap_serving.gateway.access.settings import Settings, known_access, usual
+from endcap_serving.gateway.pseudonyms import Shoppers
+from endcap_serving.gateway.routes import Split, Upstream
+from endcap_serving.local.desired_state import Desired
+from endcap_serving.local.envoy_process import Envoy
+from endcap_serving.local.events import (
+    AccessNotFollowed,
+    GatewayNotRestarted,
+    Listener,
+    ListFailed,
+    Loading,
+    PredictorEnded,
+    Routed,
+    StateUnreadable,
+)
+from endcap_serving.local.gateway import Front
+from endcap_serving.local.intake_process import IntakeProcess
+from endcap_serving.local.log_rotation import Logs, Rotation
+from endcap_serving.local.predictors import Predictor, Variant
+from endcap_serving.local.process import end_all
+from endcap_serving.local.retries import Turns
+from endcap_serving.local.run_folder import restore, run_folder
+
+TICK = 0.1
+"""Seconds between two looks at the document and the processes."""
+DRAIN_LEAST, DRAIN_MOST = 0.5, 30.0
+"""Seconds that a predictor lives on after its last request was routed to it: for routes on their way to Envoy's worker,
+and for answers that take long."""
+
+
+class Supervisor:
+    """Processes of one recommender. `start` once, `step` again and again, `close` in any case; all from one thread.
+
+    An error of `start` is raised. Later ones are told, and what failed is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        recommender: str,
+        host: str,
+        port: int,
+        listener: Listener,
+        shoppers: Shoppers = "plain",
+        rotation: Rotation | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """settings: of access; left out: what `usual` has for the host."""
+        self._store, self._recommender = store, recommender
+        self._host, self._shoppers = host, shoppers
+        self._settings = settings or usual(host)
+        self._access = known_access(self._settings)
+        self._turns = Turns(listener)
+        self._desired = Desired(store, recommender)
+        # What is routed by: it stays the old one until the stable version of a new one is ready.
+        self._effective = self._desired.wanted
+        self.folder = run_folder(store, recommender)
+        self._logs = Logs(self.folder, rotation or Rotation())
+        self._stable, self._canary, self._shadow = (self._variant(name) for name in ("stable", "canary", "shadow"))
+        self._fallback = fallback.Server(lambda: {recommender: self._effective.terms})
+        self._intake = IntakeProcess(store, recommender, self.folder, self.tell)
+        self._front = Front(port, self._envoy, self.tell)
+        self._leaving: list[tuple[Predictor, float]] = []
+
+    @property
+    def address(self) -> str:
+        if self._front.envoy is None:
+            raise EndcapError("the gateway has not started", code="serving.not-started", recommender=self._recommender)
+        return self._front.envoy.address
+
+    @property
+    def tell(self) -> Listener:
+        """Where events go; it raises nothing once versions are served."""
+        return self._turns.tell
+
+    def start(self, stop: threading.Event) -> None:
+        """Return when the stable version answers, and canary and intake unless they failed; or when `stop` is set."""
+        began = said = time.monotonic()
+        while not stop.wait(TICK):
+            self.step()
+            if self._stable.error:
+                raise self._cannot_serve(self._stable.error)
+            canary = self._desired.wanted.canary is None or self._canary.current or self._canary.error
+            if self._front.envoy and canary and self._intake.settled:
+                self._turns.begun = True
+                return
+            if time.monotonic() - said > 5:
+                said = time.monotonic()
+                self.tell(Loading(round(said - began, 1)))
+
+    def step(self) -> None:
+        """Look once, do what is to be done, do not wait for predictors."""
+        take = self._turns.take
+        take("the run's folder", lambda: restore(self.folder))
+        take("the desired state", self._desired.look, StateUnreadable, lenient=True)
+        take("the predictors", self._tend_predictors)
+        take("the list server", self._tend_list)
+        take("the intake", self._tend_intake)
+        take("the gateway", self._tend_gateway, GatewayNotRestarted)
+        take("the access policy", self._admit, AccessNotFollowed)
+        take("the routes", self._route)
+        take("the predictors that leave", self._drain)
+        take("the logs", lambda: self._logs.tend(self._front.log_of))
+
+    def close(self) -> None:
+        """End every process, and return when all have ended."""
+        variants = (self._stable, self._canary, self._shadow)
+        predictors = [one for variant in variants for one in (variant.current, variant.coming) if one]
+        predictors += [predictor for predictor, _ in self._leaving]
+        gateway = self._front.envoy.process if self._front.envoy else None
+        processes = [*(predictor.process for predictor in predictors), self._intake.process, gateway]
+        end_all([process for process in processes if process])
+        for predictor in predictors:
+            predictor.pulse.close()
+        self._intake.close()
+        self._front.close()
+        self._fallback.close()
+
+    def _tend_predictors(self) -> None:
+        wanted = self._desired.wanted
+        self._leave(self._stable.tend(wanted.stable))
+        if self._stable.serves(wanted.stable):
+            self._effective = wanted
+        self._leave(self._canary.tend(self._effective.canary))
+        self._leave(self._shadow.tend(self._effective.shadow))
+
+    def _tend_list(self) -> None:
+        if not self._fallback.alive:
+            self._fallback.restart()
+            self.tell(ListFailed())
+
+    def _tend_intake(self) -> None:
+        if self._stable.current:
+            self._intake.tend(self._stable.current.package)
+
+    def _tend_gateway(self) -> None:
+        split = self._split_now()
+        if split is not None and self._front.tend(split):
+            self.tell(self._routed(split))
+
+    def _route(self) -> None:
+        split = self._split_now()
+        if split is not None and self._front.route(split, [gone.upstream for gone, _ in self._leaving]):
+            self.tell(self._routed(split))
+
+    def _admit(self) -> None:
+        """Have Envoy follow the access policy. Raises EndcapError where the newest one cannot be used."""
+        access = self._settings.access or self._access
+        if access != self._access:
+            if self._front.envoy is not None:
+                self._front.envoy.admit(access)
+            # Only now: where Envoy did not follow, such as in withdrawing a key, it is sent all of it again.
+            self._access = access
+        if self._settings.error is not None:
+            raise self._settings.error
+
+    def _envoy(self, port: int, split: Split) -> Envoy:
+        return Envoy(
+            self.folder / "gateway",
+            self._host,
+            port,
+            self._recommender,
+            split,
+            fallback_port=self._fallback.port,
+            intake=self._intake.upstream,
+            shoppers=self._shoppers,
+            access=self._settings.access or self._access,
+        )
+
+    def _variant(self, name: str) -> Variant:
+        def start(target: Target) -> Predictor:
+            return Predictor(self._recommender, name, target, self._store, self.folder)
+
+        return Variant(name, start, self.tell)
+
+    def _split_now(self) -> Split | None:
+        """Of what answers at this moment: the shoppers of a dead canary get the stable version until it is back.
+
+        Not the other way round: a version that is still on trial is not given everyone. Those of a dead stable version
+        get the list, by the routes as they were.
+        """
+        stable, state = self._stable.current, self._effective
+        if stable is None:
+            return self._front.split
+        canary, shadow = _answering(self._canary, state.canary), _answering(self._shadow, state.shadow)
+        return Split(
+            stable.upstream,
+            canary,
+            state.canary.share if canary and state.canary else 0.0,
+            state.salt,
+            shadow,
+            state.shadow.share if shadow and state.shadow else 0.0,
+            state.terms,
+        )
+
+    def _routed(self, split: Split) -> Routed:
+        return _routed(split, self._effective, self._stable)
+
+    def _leave(self, predictors: list[Predictor]) -> None:
+        self._leaving += [(predictor, time.monotonic()) for predictor in predictors]
+
+    def _drain(self) -> None:
+        """End predictors that are routed to no more, once they have answered what they were asked."""
+        envoy, split = self._front.envoy, self._front.split
+        if envoy is None or split is None:
+            return
+        for leaving in list(self._leaving):
+            predictor, since = leaving
+            waited = time.monotonic() - since
+            if waited < DRAIN_LEAST or predictor.upstream in split.upstreams:
+                continue
+            if envoy.active_requests(predictor.upstream) and waited < DRAIN_MOST:
+                continue
+            self._leaving.remove(leaving)
+            predictor.end()
+            self.tell(PredictorEnded(predictor.target.version, predictor.process.name))
+            # Where the gateway has died nobody is sent to it any more either.
+            self._front.tell(split, [gone.upstream for gone, _ in self._leaving])
+
+    def _cannot_serve(self, cause: EndcapError) -> EndcapError:
+        version = self._desired.wanted.stable.version
+        return EndcapError(
+            f"{self._recommender} version {version} cannot be served: {cause}",
+            code="serving.version-failed",
+            recommender=self._recommender,
+            version=version,
+            cause=cause.to_json(),
+        )
+
+
+def _answering(variant: Variant, wanted: Target | None) -> Upstream | None:
+    return variant.current.upstream if wanted and variant.current and variant.serves(wanted) else None
+
+
+def _routed(split: Split, state: Deployment, stable: Variant) -> Routed:
+    return Routed(
+        stable.current.target.version if stable.current else state.stable.version,
+        state.canary.version if split.canary and state.canary else None,
+        split.share,
+        state.shadow.version if split.shadow and state.shadow else None,
+        split.shadow_share,
+    )

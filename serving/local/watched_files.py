@@ -1,0 +1,63 @@
+"""Files that Envoy watches: what it was told by each, and whether it can still see them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from endcap_serving.gateway import routes
+from endcap_serving.gateway.clusters import Json
+from endcap_serving.local.process import private
+
+_REMEMBERED = 8
+
+
+class WatchedFiles:
+    """Resources in files of a folder. Each writing has a version, which Envoy shows when it has read it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._version = 0
+        self._sent: dict[str, list[tuple[list[Json], str]]] = {}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Held, so that no other folder can be mistaken for it: numbers of removed ones are given again.
+        self._held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    @property
+    def seen(self) -> bool:
+        """Whether the folder is the one that Envoy watches: one that was removed and made again is not."""
+        try:
+            return os.path.samestat(self._folder.stat(), os.fstat(self._held))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Once nobody watches any more."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    def put(self, name: str, resources: list[Json]) -> set[str]:
+        """Write resources into the file, unless they stand there; the versions that have these. Raises OSError.
+
+        Envoy passes over resources that are as before, whatever their version: it goes on showing the version that it
+        had them by first.
+        """
+        sent = self._sent.setdefault(name, [])
+        if not sent or sent[-1][0] != resources:
+            version = str(self._version + 1)
+            # It reads a watched file when another is moved onto it.
+            draft = self._folder / f".{name}"
+            write_privately(draft, json.dumps(routes.response(resources, version), indent=1))
+            draft.replace(self._folder / name)
+            self._version += 1
+            sent.append((resources, version))
+            del sent[:-_REMEMBERED]
+        return {version for what, version in sent if what == resources}
+
+
+def write_privately(file: Path, text: str) -> None:
+    """For nobody else to read: it may name who is asked for."""
+    with open(file, "w", opener=private) as handle:
+        handle.write(text)

@@ -1,0 +1,78 @@
+"""Signs of life of workers that share a port: whoever asks the port is answered by another one than hangs.
+
+A worker writes to a pipe while its event loop turns and its ranking goes on; the process that watches it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+
+from endcap_serving.predictor.health import Health
+from endcap_serving.watchdog import Missed
+
+EVERY = 1.0
+"""Seconds between two signs."""
+SILENT = 15.0
+"""Seconds without one: from then on a worker hangs that does not compute."""
+STARTING = 300.0
+"""Seconds until the first sign, as a pod's startup probe has it."""
+BUSY = 6
+"""One that computes is given so many times as long."""
+
+
+async def beat(pipe: int, health: Health) -> None:
+    """Give signs of life to the pipe, for as long as this process is well."""
+    os.set_blocking(pipe, False)
+    while True:
+        if health.live:
+            # Full, or without a reader: then nobody waits for signs.
+            with contextlib.suppress(OSError):
+                os.write(pipe, b".")
+        await asyncio.sleep(EVERY)
+
+
+class Signs:
+    """What a worker is heard of. `close` once it has ended."""
+
+    def __init__(self) -> None:
+        self._ours, self.given = os.pipe()
+        """given: the end that the worker is to inherit; `handed_on` once it has."""
+        os.set_blocking(self._ours, False)
+        self._limit = STARTING
+
+    def handed_on(self, pid: int) -> None:
+        self._pid, self._silence = pid, Missed(pid)
+        os.close(self.given)
+
+    def silent(self, *, slept: bool = False) -> float:
+        """Seconds without a sign, where these are too many; else 0. slept: whether this process did not run meanwhile
+        either, which proves nothing."""
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._ours, 4096):
+                self._limit, self._silence = SILENT, Missed(self._pid)
+        if slept:
+            self._silence = Missed(self._pid)
+        seconds = self._silence.seconds
+        if seconds < self._limit:
+            if seconds > 2 * EVERY and not self._silence.looked:
+                self._silence.look()
+            return 0.0
+        self._silence.look()
+        return 0.0 if self._silence.busy and seconds < BUSY * self._limit else seconds
+
+    def close(self) -> None:
+        os.close(self._ours)
+
+
+class Clock:
+    """Whether this process ran between two looks."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic(), time.time()
+
+    def slept(self) -> bool:
+        before, self._last = self._last, (time.monotonic(), time.time())
+        return max(now - then for then, now in zip(before, self._last, strict=True)) > SILENT / 3

@@ -1,0 +1,83 @@
+"""The first rankings, which pay for what is set up on first use: this process asks itself, before it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from endcap_serving.kserve_bodies import REQUEST_TENSOR, Json
+from endcap_serving.predictor.asgi import App
+from endcap_serving.predictor.batcher import SLICE
+from endcap_serving.predictor.engine import Engine
+from endcap_serving.predictor.metrics import Metrics
+
+LONGEST = 5.0
+"""Seconds after which no further round begins: a slow model warms up as it serves."""
+ROUNDS = 3
+AT_ONCE = (1, 2, 4, 8, 16, 32)
+"""Calls at a time, so that batches of each size are met."""
+SESSION, CANDIDATES = 20, 200
+log = logging.getLogger("endcap.predictor")
+
+
+async def warm_up(lane: App, engines: Sequence[Engine], metrics: Metrics) -> None:
+    """Rank requests of each kind through the lane. Raises RuntimeError where one is not answered 200."""
+    began = time.monotonic()
+    with metrics.paused():
+        for engine in engines:
+            for _ in range(ROUNDS):
+                for size in AT_ONCE:
+                    # What is slow one by one is as slow together, and nobody waits for it twice.
+                    quick = size == 1 or size * engine.admission.each < SLICE
+                    if quick and time.monotonic() - began < LONGEST:
+                        await _round(lane, engine, size)
+    told = {engine.served.name: round(1000 * engine.admission.each, 3) for engine in engines}
+    log.info("warmed up", extra={"seconds": round(time.monotonic() - began, 2), "milliseconds_a_request": told})
+
+
+async def _round(lane: App, engine: Engine, size: int) -> None:
+    kinds = _kinds(engine)
+    for kind in kinds:
+        await _all(lane, engine, [{"instances": [kind]}] * size, f"/v1/models/{engine.served.name}:predict")
+    data = [orjson.dumps(kind).decode() for kind in kinds]
+    tensor = {"name": REQUEST_TENSOR, "shape": [len(data)], "datatype": "BYTES", "data": data}
+    await _all(lane, engine, [{"inputs": [tensor]}], f"/v2/models/{engine.served.name}/infer")
+
+
+def _kinds(engine: Engine) -> list[Json]:
+    """Requests of each kind, about popular items."""
+    ids = list(engine.ranker.vocabulary.ids[: max(SESSION, CANDIDATES)])
+    session = ids[:SESSION]
+    kinds: list[Json] = [{"items": session, "candidates": ids[:CANDIDATES]}, {"items": session}, {"items": []}]
+    kinds += [{"item": ids[0]}] if ids else []
+    named = [(name, value) for name, values in engine.ranker.attributes.items() for value in islice(values, 1)]
+    return [*kinds, *({"items": session, "filter": {name: value}} for name, value in named[:1])]
+
+
+async def _all(lane: App, engine: Engine, bodies: Sequence[Json], path: str) -> None:
+    """Ask for all at once; one after another where the queue would be too long."""
+    for status, text in await asyncio.gather(*(_ask(lane, path, orjson.dumps(body)) for body in bodies)):
+        # Many at once are one too many for a slow model: it may say so here too.
+        if status not in (200, 503):
+            raise RuntimeError(f"the warm-up of {engine.served.name} was answered {status}: {text.decode()}")
+
+
+async def _ask(lane: App, path: str, body: bytes) -> tuple[int, bytes]:
+    said: dict[str, Any] = {}
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        said.update(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await lane({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
+    return said["status"], said["body"]
