@@ -23,9 +23,9 @@ from tests.serving.load import load
 PATH = "/v1/models/shoes:predict"
 IMPATIENT = """
 import sys
-from endcap_serving.predictor import beats
+from endcap_serving.predictor import heartbeats
 from endcap_serving.predictor.__main__ import main
-beats.SILENT = 3.0
+heartbeats.SILENT = 3.0
 sys.exit(main())
 """
 """A first process that waits less long for its workers' signs of life."""
