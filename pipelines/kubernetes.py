@@ -10,6 +10,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from endcap import devices
+from endcap.cluster.quantities import parse_quantity
 from endcap.registry import REGISTRY
 from endcap.secrets import MLFLOW, MOUNT
 from endcap.spec.kubernetes import Pipeline, Pod, Retries, Step
@@ -19,8 +20,6 @@ from endcap_components.lifecycle import DEADLINE
 
 _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
 """Of the Secret that every step gets: what the store needs, and what the registry does."""
-_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def step_settings(name: str, pipeline: Pipeline) -> Step:
@@ -98,7 +97,7 @@ def _seconds(duration: timedelta) -> str:
 
 def _cpu(quantity: str) -> str:
     """KFP takes cores, or thousandths by m."""
-    return quantity if re.fullmatch(r"[0-9.]+m?", quantity) else f"{_amount(quantity):g}"
+    return quantity if re.fullmatch(r"[0-9.]+m?", quantity) else f"{parse_quantity(quantity):g}"
 
 
 def _memory(quantity: str) -> str:
@@ -107,9 +106,4 @@ def _memory(quantity: str) -> str:
 
 
 def _whole(quantity: str) -> int:
-    return math.ceil(_amount(quantity))
-
-
-def _amount(quantity: str) -> float:
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
-    return float(number) * _UNITS[unit]
+    return math.ceil(parse_quantity(quantity))

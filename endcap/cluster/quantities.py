@@ -2,65 +2,93 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from typing import Any
 
-_UNITS = {
-    "n": 1e-9,
-    "u": 1e-6,
-    "m": 1e-3,
-    "": 1.0,
-    **{letter: 1000.0 ** (power + 1) for power, letter in enumerate("kMGTPE")},
-    **{f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGTPE")},
-}
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)(n|u|m|k|[KMGTPE]i|[MGTPE])?")
+
+def parse_quantity(text: str | float) -> float:
+    """Convert a quantity to a number.
+
+    Parameters
+    ----------
+    text
+        As Kubernetes writes it: `500m`, `1.5Gi`, `1Pi`, `1e3`, or a number.
+
+    Returns
+    -------
+    float
+        Cores, bytes, or pieces.
+
+    Raises
+    ------
+    ValueError
+        `text` is no quantity.
+
+    Notes
+    -----
+    The Kubernetes client's own function does the work. It is imported here because the client takes half a second to
+    import, and most commands read no quantity.
+    """
+    from kubernetes.utils.quantity import parse_quantity as parse
+
+    try:
+        amount = float(parse(text))
+    except ValueError:
+        amount = math.nan
+    if not math.isfinite(amount):  # Python's decimals know NaN and Infinity, Kubernetes does not
+        raise ValueError(f"{text!r} is no quantity; write one such as 500m, 4 or 16Gi")
+    return amount
 
 
-def quantity(text: str | float) -> float:
-    """A quantity as a number: cores, bytes, pieces. Raises ValueError where it is none."""
-    parts = _QUANTITY.fullmatch(str(text))
-    if parts is None:
-        raise ValueError(f"{text!r} is no quantity")
-    return float(parts[1]) * _UNITS[parts[2] or ""]
+def add_amounts(*summands: Mapping[str, float]) -> dict[str, float]:
+    """Add amounts up, by resource."""
+    names = dict.fromkeys(name for amounts in summands for name in amounts)
+    return {name: sum(amounts.get(name, 0.0) for amounts in summands) for name in names}
 
 
-def total(*added: Mapping[str, float]) -> dict[str, float]:
-    """Amounts by resource, added up."""
-    names = dict.fromkeys(name for amounts in added for name in amounts)
-    return {name: sum(amounts.get(name, 0.0) for amounts in added) for name in names}
+def count_requests(pod: Mapping[str, Any]) -> dict[str, float]:
+    """Count what a pod requests, as Kubernetes' scheduler does.
 
+    Parameters
+    ----------
+    pod
+        The Pod object.
 
-def requested(pod: Mapping[str, Any]) -> dict[str, float]:
-    """What a pod asks for, as the scheduler counts it, by resource; `pods` is 1.
+    Returns
+    -------
+    dict
+        Cores, bytes or pieces by resource. `pods` is 1.
 
-    Its containers and those init containers that run on beside them; or, where that is more, an init container with
-    those that were started before it.
+    Notes
+    -----
+    Sidecars are init containers that run on beside the containers. A pod needs room for its containers with all
+    sidecars, or, if that is more, for an init container with the sidecars that started before it. See "Resource sharing
+    within containers" in https://kubernetes.io/docs/concepts/workloads/pods/init-containers/.
     """
     spec = pod["spec"]
-    before: dict[str, float] = {}
-    most: dict[str, float] = {}
+    sidecars: dict[str, float] = {}
+    start_up: dict[str, float] = {}
     for container in spec.get("initContainers") or []:
-        asked = _asked(container)
-        peak = total(before, asked)
+        running = add_amounts(sidecars, _parse_requests(container))
         if container.get("restartPolicy") == "Always":
-            before = peak
-        most = _larger(most, peak)
-    together = total(before, *(_asked(container) for container in spec["containers"]))
-    overhead = {name: quantity(amount) for name, amount in (spec.get("overhead") or {}).items()}
-    return total(_larger(most, together), overhead, {"pods": 1.0})
+            sidecars = running
+        start_up = _larger(start_up, running)
+    together = add_amounts(sidecars, *(_parse_requests(container) for container in spec["containers"]))
+    overhead = {name: parse_quantity(amount) for name, amount in (spec.get("overhead") or {}).items()}
+    return add_amounts(_larger(start_up, together), overhead, {"pods": 1.0})
 
 
-def in_words(resource: str, amount: float) -> str:
-    """An amount of a resource for a person: `1.5 cpu`, `2 Gi of memory`, `1 nvidia.com/gpu`."""
+def describe_amount(resource: str, amount: float) -> str:
+    """Describe an amount of a resource to a person: `1.5 cpu`, `2 Gi of memory`, `1 nvidia.com/gpu`."""
     if resource == "memory":
         return f"{amount / 2**30:.3g} Gi of memory" if amount >= 2**30 else f"{amount / 2**20:.3g} Mi of memory"
     return f"{round(amount, 3):g} {resource}"
 
 
-def _asked(container: Mapping[str, Any]) -> dict[str, float]:
+def _parse_requests(container: Mapping[str, Any]) -> dict[str, float]:
     requests = (container.get("resources") or {}).get("requests") or {}
-    return {name: quantity(amount) for name, amount in requests.items()}
+    return {name: parse_quantity(amount) for name, amount in requests.items()}
 
 
 def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, POD
-from endcap.cluster.quantities import in_words, quantity, requested
+from endcap.cluster.quantities import count_requests, describe_amount, parse_quantity
 from endcap.deploy.manifests import TEMPLATE, canary_pods, resources
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.transitions import Step, mark, version_of
@@ -82,7 +82,7 @@ def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1)
     used: dict[str, list[dict[str, float]]] = {}
     for other in pods:
         if other["spec"].get("nodeName") and (other.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            used.setdefault(other["spec"]["nodeName"], []).append(requested(other))
+            used.setdefault(other["spec"]["nodeName"], []).append(count_requests(other))
     fitting = [_Node.of(node, used.get(node["metadata"]["name"], [])) for node in nodes if _fits(node, pod)]
     room = sum(node.room(wanted) for node in fitting)
     if room >= count:
@@ -108,7 +108,7 @@ class _Node:
     @classmethod
     def of(cls, node: Json, used: list[dict[str, float]]) -> _Node:
         allocatable = (node.get("status") or {}).get("allocatable") or {}
-        offered = {name: quantity(amount) for name, amount in allocatable.items()}
+        offered = {name: parse_quantity(amount) for name, amount in allocatable.items()}
         free = {name: amount - sum(one.get(name, 0.0) for one in used) for name, amount in offered.items()}
         return cls(node["metadata"]["name"], offered, free)
 
@@ -129,7 +129,8 @@ class _Node:
         parts = []
         for name, need in wanted.items():
             if (free := _amount(self.free, name)) < need:
-                parts.append(f"{in_words(name, max(0.0, free))} free of {in_words(name, _amount(self.offered, name))}")
+                offered = _amount(self.offered, name)
+                parts.append(f"{describe_amount(name, max(0.0, free))} free of {describe_amount(name, offered)}")
         return f"{self.name} has {', '.join(parts)}"
 
 
@@ -138,12 +139,12 @@ def _amount(amounts: Mapping[str, float], name: str) -> float:
 
 
 def _wanted(pod: Pod) -> dict[str, float]:
-    amounts = {name: quantity(amount) for name, amount in resources(pod)["requests"].items()}
+    amounts = {name: parse_quantity(amount) for name, amount in resources(pod)["requests"].items()}
     return {name: amount for name, amount in {**amounts, "pods": 1.0}.items() if amount}
 
 
 def _needs(wanted: Mapping[str, float], count: int) -> str:
-    each = ", ".join(in_words(name, amount) for name, amount in wanted.items() if name != "pods")
+    each = ", ".join(describe_amount(name, amount) for name, amount in wanted.items() if name != "pods")
     return f"a pod needs {each}" if count == 1 else f"{count} pods need, each, {each}"
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from endcap.spec.base import UNKNOWN, Allowed, Carried, Duration, Mistake, Name, Strict, check, known, under, unhindered
 from endcap.steps import REPORT, STEPS
 
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+|n|u|m|k|[MGTPE]|[KMGTPE]i)?$"
 
 Quantity = Annotated[
     str,

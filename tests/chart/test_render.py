@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from endcap.cluster.quantities import quantity
+from endcap.cluster.quantities import parse_quantity
 from tests.chart.conftest import ROOT, Json, Objects, Refused
 from tests.chart.test_tls import EVERYWHERE
 
@@ -230,7 +230,7 @@ def test_the_defaults_fit_a_node_of_two_cores(render: Render) -> None:
     _, (mlflow,) = pods["endcap-mlflow"]
     predictor = yaml.safe_load((ROOT / "manifests/base/inferenceservice.yaml").read_text())["spec"]["predictor"]
     asked = [gateway["resources"]] * (gateways + 1) + [mlflow["resources"], predictor["model"]["resources"]]
-    requests = [{key: quantity(value) for key, value in one["requests"].items()} for one in asked]
+    requests = [{key: parse_quantity(value) for key, value in one["requests"].items()} for one in asked]
     # Of the deploy step's pod: Endcap asks for nothing, KFP's driver before it for so much.
     requests.append({"cpu": 0.1, "memory": 64 * 2**20})
     assert sum(one["cpu"] for one in requests) <= 2 - 0.4
