@@ -25,12 +25,16 @@ test-image: $(INSTALLED) ## build the images with podman and run what is in them
 chaos: $(INSTALLED) ## attack what a shop would run, for half an hour; ARGS=--short for minutes; writes build/chaos.json
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-check: $(INSTALLED) ## format, lint, types, import layers, generated files up to date
+check: $(INSTALLED) docs ## format, lint, types, import layers, prose, links of the docs, generated files up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/site/prose.py
 	$(BIN)/python -m tests.generate --check
+
+docs: $(INSTALLED) ## build the docs into build/docs; a broken link is an error
+	$(BIN)/sphinx-build -q -W --keep-going -j auto -c docs/site -d build/doctrees . build/docs
 
 compile: $(INSTALLED) ## write the generated files: compiled pipelines, schemas, manifests, OpenAPI, the chart's table
 	$(BIN)/python -m tests.generate
@@ -69,4 +73,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster chaos check compile bench bench-gpu images test-image pin audit lock clean
+.PHONY: help demo test test-cluster chaos check docs compile bench bench-gpu images test-image pin audit lock clean

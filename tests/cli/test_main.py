@@ -75,7 +75,7 @@ def test_the_wheel_holds_every_module_under_names_that_begin_with_endcap(tmp_pat
     checkout = tmp_path / "checkout"
     for folder in ("endcap", "components", "pipelines", "serving"):
         shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, checkout)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(checkout)],

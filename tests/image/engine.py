@@ -27,6 +27,7 @@ SOURCES = [
     "pyproject.toml",
     "requirements.txt",
     "README.md",
+    "LICENSE",
     "endcap",
     "components",
     "pipelines",
