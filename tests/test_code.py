@@ -131,8 +131,8 @@ STARTS = {
     "endcap.batch.driving": "what it runs elsewhere is a definition that it names",
     "endcap.models.catalogue": "models, by names that stand in the module",
     "endcap.spec.custom": "classes of a user's own, by `own_code`",
-    "endcap.training.search.process": "ray_process, and the driver that a class names",
-    "endcap.training.search.ray_process": "the driver that a class names",
+    "endcap.ray_driver.child": "the driver that a `Driver` names",
+    "endcap.ray_driver.process": "child, and the driver that a `Driver` names",
 }
 """Modules of steps that import by a name that is made while they run, or start processes, and how a key sees what."""
 STARTERS = ("import_module", "__import__", "Popen", "run_module", "run_path", "ProcessPoolExecutor", "remote", "exec")
@@ -196,14 +196,14 @@ def test_no_step_starts_what_its_key_does_not_see() -> None:
         uses = {use.rpartition(".")[2] for part in source.module.parts for use in part.uses}
         if uses & set(STARTERS):
             starting.add(module)
-    assert starting == set(STARTS), "declare what it starts: name the module in a text, as in RayProcess.driver"
+    assert starting == set(STARTS), "declare what it starts: name the module in a text, as in a `Driver`"
     for step, driver in (
         ("train", "endcap.training.search.tuning:drive"),
         ("train", "endcap.training.distributed.driving:drive"),
         ("refit", "endcap.training.distributed.driving:drive"),
         ("recommend", "endcap.batch.driving:drive"),
     ):
-        for entry in (driver, "endcap.training.search.ray_process:main"):
+        for entry in (driver, "endcap.ray_driver.child:main"):
             assert tuple(entry.split(":")) in of(step).definitions
 
 

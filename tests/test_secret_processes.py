@@ -23,7 +23,7 @@ STARTERS = {
     "endcap/devices/probe.py": "a program of its own, which looks for GPUs and is told nothing",
     "endcap/cli/image_engine.py": "what a container engine is told: names, files and modules",
     "endcap/runs/code.py": "git, of this checkout",
-    "endcap/training/search/process.py": "what to do goes by standard input, Ray's token by the environment",
+    "endcap/ray_driver/process.py": "what to do goes by standard input, Ray's token by the environment",
     "pipelines/local.py": "a step's arguments, without the addresses of registry and online store",
     "serving/gateway/envoy.py": "the name of a file",
     "serving/image/audit.py": "names of files, and the address of a data base that is asked without credentials",

@@ -1,29 +1,22 @@
-"""The step's hold on workers that share the parts of one version's lists, through Ray on this machine."""
+"""Workers on this machine that share the parts of one version's lists, by Ray."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
+from endcap.batch.job import PartsJob
 from endcap.batch.maker import Job
 from endcap.batch.pace import Pace
-from endcap.batch.stage import Stage
 from endcap.cpus import cpu_limit
-from endcap.errors import TransientError, rebuild
-from endcap.training.search.process import RayProcess, ended_with
+from endcap.errors import TransientError
+from endcap.ray_driver import Driver, RayProcess
 
 MOST_DEATHS = 3
 """So many workers may die, each at the cost of one part made anew, before the step fails."""
 _KEPT = "whole parts are kept"
-
-
-class _Process(RayProcess):
-    driver: ClassVar[str] = "endcap.batch.driving"
-    section: ClassVar[str] = "batch"
-    worker: ClassVar[str] = "worker"
-    kept: ClassVar[str] = _KEPT
+_DRIVER = Driver("endcap.batch.driving", section="batch", worker="worker", kept=_KEPT)
 
 
 @dataclass(frozen=True)
@@ -43,13 +36,12 @@ def share(job: Job, missing: Sequence[int], workers: int, work: Path, pace: Pace
     needs = _Needs(cpu=float(max(1, cpu_limit() // workers)))
     folder = work / "workers"
     folder.mkdir(exist_ok=True)
-    stage = Stage(job, list(missing), str(work), workers, needs.cpu, MOST_DEATHS)
-    with ended_with(_Process(folder, None, int(workers * needs.cpu), needs)) as process:
-        while _next(process)["event"] != "ready":
+    parts = PartsJob(job, list(missing), str(work), workers, needs.cpu, MOST_DEATHS)
+    with RayProcess(_DRIVER, folder, None, int(workers * needs.cpu), needs) as process:
+        while process.wait_event()["event"] != "ready":
             continue
         pace.tell(f"{workers} workers of {needs.cpu:g} cores share {len(missing):,} parts")
-        process.run(stage)
-        while (event := _next(process))["event"] != "over":
+        for event in process.events(parts):
             if event["event"] == "part":
                 pace.whole(event["customers"])
             elif event["event"] == "died":
@@ -62,11 +54,3 @@ def share(job: Job, missing: Sequence[int], workers: int, work: Path, pace: Pace
                     limit=MOST_DEATHS,
                     reason=event["reason"],
                 )
-            elif event["event"] == "error":
-                raise rebuild(event["error"])
-
-
-def _next(process: RayProcess) -> dict[str, Any]:
-    while (event := process.event(1.0)) is None:
-        continue
-    return event

@@ -43,10 +43,10 @@ CUT = {
     "endcap.spec.shop:Shop": "as with a recommender",
     "endcap.steps": "says what the steps are called",
     "endcap.store": "keeps bytes as they are given",
-    "endcap.training.search.gpus": "says whether Ray has the GPUs that it counts",
-    "endcap.training.search.kuberay": "makes the pods of a Ray cluster",
+    "endcap.ray_driver.gpus": "says which GPUs Ray's workers see",
+    "endcap.ray_driver.kuberay": "makes the pods of a Ray cluster",
     "endcap.training.search.mlflow_runs": "writes what trials gave into MLflow",
-    "endcap.training.search.ray_cluster": "says where Ray is",
+    "endcap.ray_driver.cluster": "says where Ray is",
 }
 """Rooms, modules and definitions whose code changes no output, and why. The closure ends at them."""
 LIBRARIES = {

@@ -21,7 +21,7 @@ from endcap.training.train import MODEL, VOCABULARY, Progress, fits
 if TYPE_CHECKING:
     from endcap.features.view import View
     from endcap.spec.recommender import Recommender
-    from endcap.training.distributed.stage import Part
+    from endcap.training.distributed.job import Part
 
 
 def fit_champion(

@@ -24,7 +24,7 @@ from endcap.steps import STEPS
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.store.shapes import as_written
 from endcap.training.distributed import Workers
-from endcap.training.distributed.stage import Part
+from endcap.training.distributed.job import Part
 from endcap.training.search import Searched, search, settled
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ import pytest
 
 from endcap.cluster import connect
 from endcap.errors import ClusterError
+from endcap.ray_driver.cluster import make_cluster
+from endcap.ray_driver.kuberay import build_owner_reference, build_ray_cluster
 from endcap.spec import Recommender
 from endcap.spec.settings import TrainSettings
-from endcap.training.search.kuberay import owner_of, ray_cluster
-from endcap.training.search.ray_cluster import own_cluster
 from tests.cluster.build import BUILD, build, module_folder
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.given import Cluster, eventually, own_namespace
@@ -92,11 +92,11 @@ import sys, time
 from datetime import timedelta
 from endcap.cluster import connect
 from endcap.spec.settings import TrainSettings
-from endcap.training.search.ray_cluster import own_cluster
+from endcap.ray_driver.cluster import make_cluster
 spec = TrainSettings.model_validate_json(sys.argv[1])
 tell = lambda line: print(line, flush=True)
 lives = timedelta(hours=1)
-with own_cluster(connect(sys.argv[2]), spec, spec.search.cluster, sys.argv[3], lives, tell, 0.2) as address:
+with make_cluster(connect(sys.argv[2]), spec, spec.search.cluster, sys.argv[3], lives, tell, 0.2) as address:
     tell(address)
     if sys.argv[4] == "fail":
         raise RuntimeError("the search failed")
@@ -153,7 +153,7 @@ def test_a_cluster_that_is_not_ready_in_time_is_removed_and_the_reason_said(
     api = connect(str(control_plane.kubeconfig))
     with (
         pytest.raises(ClusterError, match=r"not ready within 3s.*worker-1: no node takes it"),
-        own_cluster(api, spec, spec.search.cluster, KEY, timedelta(hours=1), lambda line: None, 0.2),
+        make_cluster(api, spec, spec.search.cluster, KEY, timedelta(hours=1), lambda line: None, 0.2),
     ):
         pass
     assert names(control_plane, namespace) == []
@@ -169,16 +169,16 @@ def test_kubernetes_removes_it_with_the_step_s_pod_and_the_next_search_what_has_
     eventually(lambda: control_plane.kubectl("-n", namespace, "get", "serviceaccount", "default"))
     control_plane.apply({**step, "spec": {"containers": [{"name": "main", "image": "endcap:1"}]}}, namespace=namespace)
     pod = control_plane.get("pod", "step", namespace)
-    owner = owner_of(pod, namespace)
+    owner = build_owner_reference(pod, namespace)
     assert owner is not None
-    assert owner_of(pod, "elsewhere") is None
-    api.apply(ray_cluster(spec, spec.search.cluster, KEY, owner, timedelta(hours=1), {}))
+    assert build_owner_reference(pod, "elsewhere") is None
+    api.apply(build_ray_cluster(spec, spec.search.cluster, KEY, owner, timedelta(hours=1), {}))
     control_plane.kubectl("-n", namespace, "delete", "pod", "step", "--grace-period=0", "--force")
     eventually(lambda: names(control_plane, namespace) == [])
-    api.apply(ray_cluster(spec, spec.search.cluster, "f" * 20, None, timedelta(hours=-1), {}))
+    api.apply(build_ray_cluster(spec, spec.search.cluster, "f" * 20, None, timedelta(hours=-1), {}))
     with (
         pytest.raises(ClusterError),
-        own_cluster(api, spec, spec.search.cluster, KEY, timedelta(hours=1), lambda line: None, 0.2),
+        make_cluster(api, spec, spec.search.cluster, KEY, timedelta(hours=1), lambda line: None, 0.2),
     ):
         pass
     assert names(control_plane, namespace) == []

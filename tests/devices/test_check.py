@@ -19,11 +19,11 @@ from endcap.errors import ClusterError, UserError
 from endcap.models import make
 from endcap.models.device import device_of
 from endcap.progress import Notice
+from endcap.ray_driver.gpus import drop_missing_gpus
 from endcap.spec.kubernetes import Gpu
 from endcap.spec.neural import GRU4RecSpec
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
-from endcap.training.search.gpus import without_gpus
 from endcap_components.lifecycle import StepReporter, run_step
 from tests.refusals import refused
 from tests.training.given import sleeper
@@ -82,8 +82,8 @@ def test_a_step_goes_on_on_the_cpu_where_its_spec_allows_it(store: Store, monkey
     assert (notice.fields["cause"], notice.fields["seen"]) == ("no-driver", 0)
     # Its own trials ask Ray for none; those elsewhere have pods of their own.
     search: dict[str, Any] = {"gpu": 0.5}
-    here = without_gpus(searched(search)).search
-    there = without_gpus(searched(search | {"address": "ray://head:10001"})).search
+    here = drop_missing_gpus(searched(search)).search
+    there = drop_missing_gpus(searched(search | {"address": "ray://head:10001"})).search
     assert here is not None
     assert there is not None
     assert (here.gpu, there.gpu) == (0.0, 0.5)
@@ -108,9 +108,9 @@ def test_a_driver_that_ends_or_blocks_whoever_asks_ends_no_step(
 ON_RAY = """
 import json, sys
 import ray
-from endcap.training.search.gpus import look
+from endcap.ray_driver.gpus import check_gpus
 ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
-print(json.dumps(look(ray, 0.5)))
+print(json.dumps(check_gpus(ray, 0.5)))
 """
 
 

@@ -35,9 +35,9 @@ from endcap.spec import Recommender
 from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.store import Store
 from endcap.training import train
-from endcap.training.distributed.stage import Stage
+from endcap.training.distributed.job import FitJob
 from endcap.training.distributed.worker import work
-from endcap.training.search.stage import Task
+from endcap.training.search.job import Task
 from endcap.training.search.trial import run
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.listening import on_loopback_alone
@@ -153,16 +153,16 @@ def test_a_search_finds_no_batch_that_workers_cannot_share(search: dict[str, Any
 def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     store: Store, dataset: str, tmp_path: Path
 ) -> None:
-    def stage(model: dict[str, Any]) -> Stage:
+    def job(model: dict[str, Any]) -> FitJob:
         document = FitSettings.of(of(model)).model_dump_json(by_alias=True)
-        return Stage(store.root, dataset, document, "everything", {"epochs": 2}, "key", 1, 1.0, 0, 0)
+        return FitJob(store.root, dataset, document, "everything", {"epochs": 2}, "key", 1, 1.0, 0, 0)
 
     told: list[dict[str, Any]] = []
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
-        work(stage(GRU), told.append)
+        work(job(GRU), told.append)
         with refused(DataError, "features.attribute-unknown", found="colour"):
-            work(stage({**GRU, "item_features": ["colour"]}), told.append)
+            work(job({**GRU, "item_features": ["colour"]}), told.append)
     finally:
         dist.destroy_process_group()
     (fitted,) = [event for event in told if event["event"] == "fitted"]
@@ -188,12 +188,12 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
     told: list[dict[str, Any]] = []
     run(Task(store.root, data, settings, "test", "key", "", str(tmp_path)), 1, {}, lambda row: not told.append(row))
     of_worker: list[dict[str, Any]] = []
-    stage = Stage(
+    job = FitJob(
         store.root, data, FitSettings.of(alone).model_dump_json(by_alias=True), "train", None, "k", 1, 1.0, 0, 0
     )
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
-        work(stage, of_worker.append)
+        work(job, of_worker.append)
     finally:
         dist.destroy_process_group()
     (fitted,) = [event for event in of_worker if event["event"] == "fitted"]

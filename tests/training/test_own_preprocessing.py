@@ -28,9 +28,9 @@ from endcap.spec.load import load
 from endcap.spec.settings import FitSettings, TrainSettings, ViewSettings
 from endcap.store import Store
 from endcap.training import fit_champion, refit, train
-from endcap.training.distributed.stage import Stage
+from endcap.training.distributed.job import FitJob
 from endcap.training.distributed.worker import work
-from endcap.training.search.stage import Task
+from endcap.training.search.job import Task
 from endcap.training.search.trial import run
 from tests.batch.given import rows
 from tests.preprocessing.given import dataset, its_shop, request, spec
@@ -131,10 +131,10 @@ def test_trials_and_workers_prepare_as_the_step_does(shop_store: Store, tmp_path
     assert (told[-1]["state"], told[-1]["value"]) == ("complete", pytest.approx(best))
     # One worker fits what the step fits.
     fit = FitSettings.of(recommender).model_dump_json(by_alias=True)
-    stage = Stage(store.root, data, fit, "training", facts["found"], "key", 1, 1.0, 0, 0)
+    job = FitJob(store.root, data, fit, "training", facts["found"], "key", 1, 1.0, 0, 0)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'alone'}", rank=0, world_size=1)
     try:
-        work(stage, told.append)
+        work(job, told.append)
     finally:
         dist.destroy_process_group()
     (fitted,) = [event for event in told if event.get("event") == "fitted"]

@@ -12,12 +12,13 @@ import pytest
 
 from endcap.devices import Request, requested
 from endcap.errors import UserError
+from endcap.ray_driver import cluster, kuberay
+from endcap.ray_driver.child import _count_workers
+from endcap.ray_driver.jobs import Connection
 from endcap.spec.search import RayCluster
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training import train
-from endcap.training.search import kuberay, ray_cluster
-from endcap.training.search.ray_process import Connection, _limit
 from tests.features.logs import recommender
 from tests.refusals import refused
 from tests.training.given import SPLIT, little_dataset
@@ -67,13 +68,13 @@ def wanted(spec: TrainSettings) -> RayCluster:
 
 
 def used(there: Kubernetes, spec: TrainSettings) -> str:
-    with ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
+    with cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None) as address:  # type: ignore[arg-type]
         return address
 
 
 def test_its_workers_give_way_as_the_search_says() -> None:
     there, spec = Kubernetes(), of(namespace="rays")
-    with ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None, nice=7):  # type: ignore[arg-type]
+    with cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None, nice=7):  # type: ignore[arg-type]
         (made,) = there.made
     pods = [made["spec"]["headGroupSpec"], *made["spec"]["workerGroupSpecs"]]
     said = [variable for pod in pods for variable in pod["template"]["spec"]["containers"][0]["env"]]
@@ -87,8 +88,8 @@ def step_pod(name: str, address: str) -> dict[str, Any]:
 
 @pytest.fixture
 def in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kuberay, "own_namespace", lambda: "kubeflow")
-    monkeypatch.setattr(ray_cluster, "own_namespace", lambda: "kubeflow")
+    monkeypatch.setattr(kuberay, "read_own_namespace", lambda: "kubeflow")
+    monkeypatch.setattr(cluster, "read_own_namespace", lambda: "kubeflow")
     monkeypatch.setattr("socket.gethostname", lambda: POD[:63])
     monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.7")
 
@@ -107,14 +108,14 @@ def test_it_is_made_in_the_step_s_namespace_and_its_pod_owns_it_however_long_its
 
 
 def test_outside_of_pods_the_namespace_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kuberay, "own_namespace", lambda: None)
+    monkeypatch.setattr(kuberay, "read_own_namespace", lambda: None)
     with refused(UserError, "search.no-namespace", setting="cluster.namespace"):
         used(Kubernetes(), of())
 
 
 def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
     spec = of(namespace="rays")
-    groups = kuberay.ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    groups = kuberay.build_ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
     for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
@@ -129,7 +130,7 @@ def test_its_pods_are_what_a_restricted_namespace_takes() -> None:
 
 def test_its_workers_learn_what_they_were_given_and_come_by_it() -> None:
     spec = of(namespace="rays", worker={"gpu": {"count": 2, "fallback": "cpu"}, "runtimeClassName": "nvidia"})
-    groups = kuberay.ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
+    groups = kuberay.build_ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
     pods = [group["template"]["spec"] for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"])]
     said = [{one["name"]: one.get("value", "") for one in pod["containers"][0]["env"]} for pod in pods]
     assert [requested(environment) for environment in said] == [None, Request(2, fallback="cpu")]
@@ -142,7 +143,7 @@ def test_a_second_request_to_end_does_not_leave_it() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with (
         pytest.raises(SystemExit),
-        ray_cluster.own_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None),  # type: ignore[arg-type]
+        cluster.make_cluster(there, spec, wanted(spec), "0" * 20, HOUR, lambda line: None),  # type: ignore[arg-type]
     ):
         os.kill(os.getpid(), signal.SIGTERM)
     assert there.there == {}
@@ -176,7 +177,7 @@ def test_other_machines_do_not_get_a_store_that_they_cannot_read(
     ],
 )
 def test_an_address_of_this_machine_is_told_from_others(address: str, here: bool) -> None:
-    assert ray_cluster.is_here(address) is here
+    assert cluster.is_here(address) is here
 
 
 @pytest.mark.parametrize(
@@ -193,4 +194,4 @@ def test_an_address_of_this_machine_is_told_from_others(address: str, here: bool
 def test_so_many_trials_run_at_once_as_cores_and_gpus_allow(
     cpu: float, gpu: float, there: dict[str, float], limit: int
 ) -> None:
-    assert _limit(there, Connection(None, 1, "", "", cpu, gpu)) == limit
+    assert _count_workers(there, Connection(None, 1, "", "", cpu, gpu, "", {})) == limit

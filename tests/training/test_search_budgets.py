@@ -23,9 +23,9 @@ from endcap.training import describe, train
 from endcap.training.search import checkpoints
 from endcap.training.search.agenda import Agenda, Next
 from endcap.training.search.costs import Size, estimate
+from endcap.training.search.job import SearchJob, Task
 from endcap.training.search.pace import Pace
 from endcap.training.search.record import Part, Record, Trial
-from endcap.training.search.stage import Stage, Task
 from tests.features.logs import recommender
 from tests.refusals import refused
 from tests.training.given import SPLIT, little_dataset, sleeper
@@ -45,14 +45,14 @@ def dataset(store: Store) -> str:
 
 
 @pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
-    """The stages that are run in threads."""
-    monkeypatch.setattr(searching, "_Process", Threads)
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[SearchJob]:
+    """The jobs that are run in threads."""
+    monkeypatch.setattr(searching, "RayProcess", Threads)
     monkeypatch.setattr(searching, "cpu_limit", lambda: 2)
-    monkeypatch.setattr(Threads, "stages", [], raising=False)
+    monkeypatch.setattr(Threads, "jobs", [], raising=False)
     # A run in MLflow costs more than all else here; what is logged is tested with Ray.
     monkeypatch.setattr(searching, "Runs", _NoRuns)
-    return Threads.stages
+    return Threads.jobs
 
 
 class _NoRuns:
@@ -77,7 +77,7 @@ def searched(store: Store, spec: Recommender, dataset: str, lines: list[str] | N
 
 @pytest.mark.parametrize("budget", ["400ms", "1s"])
 def test_a_short_search_is_never_below_the_model_as_written(
-    store: Store, dataset: str, threads: list[Stage], budget: str
+    store: Store, dataset: str, threads: list[SearchJob], budget: str
 ) -> None:
     # As written it would reach 0.9; the best of two epochs is another.
     spec = sleeper({"trials": 9, "time_budget": budget, "finish": "20s"}, x=0.8, max_epochs=12, seconds=0.15)
@@ -102,7 +102,7 @@ def test_a_short_search_is_never_below_the_model_as_written(
 
 
 def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its_end_and_compared(
-    store: Store, dataset: str, threads: list[Stage]
+    store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
     # At its end it is worth 0.9; or less than what a rival reached before its end.
     for x, wins in ((0.8, True), (-0.2, False)):
@@ -124,7 +124,7 @@ def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its
 
 
 def test_without_time_to_finish_the_best_so_far_is_taken_and_what_ran_is_cut(
-    store: Store, dataset: str, threads: list[Stage]
+    store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
     spec = sleeper({"trials": 9, "time_budget": "600ms", "finish": "0s"}, max_epochs=1000, seconds=0.05)
     found = searched(store, spec, dataset)["search"]
@@ -135,7 +135,7 @@ def test_without_time_to_finish_the_best_so_far_is_taken_and_what_ran_is_cut(
 
 
 def test_a_model_that_ends_no_epoch_in_its_time_is_fitted_as_written_in_the_time_to_finish(
-    store: Store, dataset: str, threads: list[Stage], monkeypatch: pytest.MonkeyPatch
+    store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In the second, it ends its first epoch after the time to finish, and goes on from there.
     for finish, epochs in (("20s", 2), ("100ms", 3)):
@@ -158,7 +158,7 @@ def blend(search: dict[str, Any], **members: dict[str, Any]) -> Recommender:
 
 
 def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
-    store: Store, dataset: str, threads: list[Stage], monkeypatch: pytest.MonkeyPatch
+    store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "_FIRST_EPOCH", 0.3)
     search = {"trials": 9, "time_budget": "2500ms", "finish": "2500ms"}
@@ -181,7 +181,7 @@ def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
 
 
 def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s_fit(
-    store: Store, dataset: str, threads: list[Stage]
+    store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
     # The start, x 0.5, is ahead when the time is up; what the member as written reaches at its end nobody knows then.
     spec = blend(
@@ -201,7 +201,7 @@ def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s
 
 
 def test_too_many_failures_end_the_step_at_once_with_the_reasons(
-    store: Store, dataset: str, threads: list[Stage]
+    store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
     spec = sleeper({"trials": 4, "time_budget": "4m", "max_failed": 0.25}, fault="diverges")
     with refused(UserError, "search.too-many-failed", failed=2, limit=0.25) as caught:
@@ -209,7 +209,7 @@ def test_too_many_failures_end_the_step_at_once_with_the_reasons(
     assert "the loss of epoch 1 is nan" in caught.value.fields["reasons"]
 
 
-def test_a_search_of_which_no_member_is_left_is_an_error(store: Store, dataset: str, threads: list[Stage]) -> None:
+def test_a_search_of_which_no_member_is_left_is_an_error(store: Store, dataset: str, threads: list[SearchJob]) -> None:
     own = {label: {"name": "custom", "class": PATH, "parameters": {"fault": "diverges"}} for label in ("one", "two")}
     model = {"name": "blend", "members": own}
     search = {"trials": 4, "time_budget": "2s"}
@@ -218,7 +218,7 @@ def test_a_search_of_which_no_member_is_left_is_an_error(store: Store, dataset: 
         train(spec, dataset, store)
 
 
-def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset: str, threads: list[Stage]) -> None:
+def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset: str, threads: list[SearchJob]) -> None:
     parameters: dict[str, Any] = {"max_epochs": 3, "seconds": 0.02}
     first = searched(store, sleeper({"trials": 4, "time_budget": "20s"}, **parameters), dataset)["search"]
     assert (first["inherited"], len(threads)) == (0, 1)
@@ -237,7 +237,7 @@ def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset:
 
 
 def test_the_winner_of_a_search_is_not_fitted_from_nothing(
-    store: Store, dataset: str, threads: list[Stage], monkeypatch: pytest.MonkeyPatch
+    store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gru = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 3, "patience": 3}
     rates = {"values": [0.05, 0.1]}
@@ -290,7 +290,7 @@ def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[Agenda,
         "memory": 8 * GIB,
     }
     events: list[dict[str, Any]] = []
-    return Agenda(Stage(**{**settings, **changed}), events.append, clock), events
+    return Agenda(SearchJob(**{**settings, **changed}), events.append, clock), events
 
 
 def number_of(chosen: Next) -> int:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from endcap.ray_driver.failures import describe_loss
 from endcap.registry.versions import Registry, default_uri
 from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import Runs
-from endcap.training.search.ray_process import reason_of
 from endcap.training.search.record import Record, Trial
 from tests.features.logs import recommender
 from tests.training.given import SPLIT
@@ -97,33 +97,33 @@ def test_a_trial_that_gets_further_leaves_its_earlier_failure_behind() -> None:
 
 
 def test_a_trial_without_a_share_of_a_gpu_sees_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from endcap.training.search.tuning import see_gpus
+    from endcap.ray_driver.gpus import hide_gpus_unless
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    see_gpus(0.5)
+    hide_gpus_unless(0.5)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-    see_gpus(0)
+    hide_gpus_unless(0)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
-STAGES = """
+CHILD = """
 import subprocess, time
-from endcap.training.search.ray_process import orders
-for line in orders():
+from endcap.ray_driver.child import read_lines
+for line in read_lines():
     print(subprocess.Popen(["sleep", line.strip()]).pid, flush=True)
     time.sleep(float(line))
 print("in order", flush=True)
 """
 
 
-@pytest.mark.parametrize(("stage", "status", "last"), [("60", -signal.SIGKILL, ""), ("0", 0, "in order\n")])
-def test_ray_s_process_ends_with_its_input_in_the_midst_of_a_stage_too(stage: str, status: int, last: str) -> None:
+@pytest.mark.parametrize(("line", "status", "last"), [("60", -signal.SIGKILL, ""), ("0", 0, "in order\n")])
+def test_ray_s_process_ends_with_its_input_in_the_midst_of_a_job_too(line: str, status: int, last: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", STAGES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(f"{stage}\n")
+        process.stdin.write(f"{line}\n")
         process.stdin.flush()
         assert process.stdout.readline()
         process.stdin.close()
@@ -137,10 +137,10 @@ def test_a_death_is_told_as_one_of_memory_only_where_ray_s_watch_over_it_says_so
 
     died = ActorDiedError()
     died.error_msg = "The actor died. (1) killed by the OOM killer due to high memory usage, (2) killed by SIGKILL"
-    assert reason_of(died) == "its process died"
-    assert reason_of(OutOfMemoryError("2 workers were killed")).startswith("out of memory")
-    assert reason_of("a first line\nTask was killed due to the node running low on memory\n").startswith(
+    assert describe_loss(died) == "its process died"
+    assert describe_loss(OutOfMemoryError("2 workers were killed")).startswith("out of memory")
+    assert describe_loss("a first line\nTask was killed due to the node running low on memory\n").startswith(
         "out of memory"
     )
-    assert reason_of("Traceback\n  in f\nValueError: no\n") == "ValueError: no"
-    assert reason_of(None) == "its process died"
+    assert describe_loss("Traceback\n  in f\nValueError: no\n") == "ValueError: no"
+    assert describe_loss(None) == "its process died"

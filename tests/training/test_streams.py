@@ -18,7 +18,7 @@ from endcap.spec import Recommender
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
 from endcap.training import refit, train
-from endcap.training.search.stage import Task
+from endcap.training.search.job import Task
 from endcap.training.search.trial import run
 from tests.features.logs import recommender
 from tests.preprocessing.stand_ins import step

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from endcap.ray_driver import Driver, Event, WorkerNeeds
 from endcap.training.search.agenda import Agenda
-from endcap.training.search.process import Event
-from endcap.training.search.stage import Stage
+from endcap.training.search.job import SearchJob
 from endcap.training.search.trial import run
 
 AT_ONCE = 4
@@ -20,10 +20,12 @@ AT_ONCE = 4
 class Threads:
     """What `RayProcess` is to the step. A trial that is cut goes on by itself, unheard: threads cannot be killed."""
 
-    stages: list[Stage]
+    jobs: list[SearchJob]
     """All that were run, by any of them."""
 
-    def __init__(self, work: Path, address: str | None, cpus: int, needs: Any, nice: int = 0) -> None:
+    def __init__(
+        self, driver: Driver, work: Path, address: str | None, cpus: int, needs: WorkerNeeds, nice: int = 0
+    ) -> None:
         self._events: queue.Queue[Event] = queue.Queue()
         self._events.put({"event": "ready", "limit": AT_ONCE, "CPU": AT_ONCE, "GPU": 0})
         self._alone = threading.RLock()
@@ -37,19 +39,19 @@ class Threads:
     def kill(self) -> None:
         """Nothing to end."""
 
-    def run(self, stage: Stage) -> None:
-        stage = Stage.from_json(json.loads(json.dumps(stage.to_json())))
-        type(self).stages.append(stage)
-        threading.Thread(target=self._drive, args=(stage,), daemon=True).start()
+    def begin(self, job: SearchJob) -> None:
+        job = SearchJob.from_json(json.loads(json.dumps(job.to_json())))
+        type(self).jobs.append(job)
+        threading.Thread(target=self._drive, args=(job,), daemon=True).start()
 
-    def event(self, timeout: float) -> Event | None:
+    def next_event(self, timeout: float) -> Event | None:
         try:
             return self._events.get(timeout=timeout)
         except queue.Empty:
             return None
 
-    def _drive(self, stage: Stage) -> None:
-        agenda = Agenda(stage, lambda event: self._events.put(json.loads(json.dumps(event))))
+    def _drive(self, job: SearchJob) -> None:
+        agenda = Agenda(job, lambda event: self._events.put(json.loads(json.dumps(event))))
         while True:
             with self._alone:
                 agenda.look()
@@ -60,12 +62,12 @@ class Threads:
                 time.sleep(0.005)
                 continue
             number, values = chosen
-            threading.Thread(target=self._try, args=(stage, agenda, number, values), daemon=True).start()
+            threading.Thread(target=self._try, args=(job, agenda, number, values), daemon=True).start()
         with self._alone:
             agenda.look()
         self._events.put({"event": "over"})
 
-    def _try(self, stage: Stage, agenda: Agenda, number: int, values: dict[str, Any]) -> None:
+    def _try(self, job: SearchJob, agenda: Agenda, number: int, values: dict[str, Any]) -> None:
         best = float("-inf")
 
         def report(what: dict[str, Any]) -> bool:
@@ -80,4 +82,4 @@ class Threads:
                     agenda.ended(number, what)
             return True
 
-        run(stage.task, number, values, report)
+        run(job.task, number, values, report)

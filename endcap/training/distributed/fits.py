@@ -9,32 +9,31 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-from endcap import devices
-from endcap.cluster import connect
-from endcap.errors import TransientError, UserError, rebuild
+from endcap.errors import TransientError, UserError
 from endcap.models import FitReport, load
 from endcap.models.fit import Learned
 from endcap.progress import Notice
+from endcap.ray_driver import Driver, RayProcess
+from endcap.ray_driver.cluster import provide_address, refuse_own_folder
+from endcap.ray_driver.gpus import is_without_gpus
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
 from endcap.spec.training import training_mistakes
 from endcap.store import Store, fingerprint
-from endcap.training.distributed.stage import MODEL, Part, Stage, kind
-from endcap.training.search.process import RayProcess, ended_with
-from endcap.training.search.ray_cluster import own_cluster, refuse_own_folder
+from endcap.training.distributed.job import MODEL, FitJob, Part, artifact_kind
 
 _LIVES = timedelta(days=7)
 """After so long a Ray cluster that a killed step left counts as forgotten."""
 _KEPT = "it goes on after its last whole epoch"
-
-
-class _Process(RayProcess):
-    driver: ClassVar[str] = "endcap.training.distributed.driving"
-    section: ClassVar[str] = "training"
-    worker: ClassVar[str] = "worker"
-    kept: ClassVar[str] = _KEPT
+_DRIVER = Driver(
+    "endcap.training.distributed.driving",
+    section="training",
+    worker="worker",
+    kept=_KEPT,
+    variables={"RAY_TRAIN_METRICS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1"},
+)
 
 
 class Workers:
@@ -80,17 +79,16 @@ class Workers:
         workers cannot share the model, and what its fit raises; TransientError where more workers died than
         `training.max_failures` allows, or Ray went away.
         """
-        stage = self._stage(model, part, found)
-        address = self._store.find(kind(self._settings.name), stage.key)
+        job = self._describe_job(model, part, found)
+        address = self._store.find(artifact_kind(self._settings.name), job.key)
         if address is None:
             process = self._started()
-            process.run(dataclasses.replace(stage, gpu=self._gpu))
-            address = self._followed(process, "train" if found is None else "final")
+            address = self._run(process, dataclasses.replace(job, gpu=self._gpu), "train" if found is None else "final")
         facts = self._store.manifest(address)["facts"]
         fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
         return Learned(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
-    def _stage(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Stage:
+    def _describe_job(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> FitJob:
         for wrong in training_mistakes(self._spec, model):
             raise UserError(
                 f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
@@ -105,7 +103,7 @@ class Workers:
         # Of parsed ones: what is checked over several keys is checked here, not in the workers.
         settings = FitSettings.model_validate(document).model_dump_json(by_alias=True)
         spec, known = self._spec, None if found is None else dict(found)
-        return Stage(
+        return FitJob(
             store=self._store.root,
             dataset=self._dataset,
             settings=settings,
@@ -125,11 +123,12 @@ class Workers:
         spec = self._spec
         self._work.mkdir(parents=True, exist_ok=True)
         cpus = math.ceil(spec.workers * spec.cpu)
-        if devices.fell_back() and spec.address is None and spec.cluster is None:
+        if is_without_gpus(spec):
             self._gpu = 0
         needs = spec.model_copy(update={"gpu": self._gpu})
-        process = self._held.enter_context(ended_with(_Process(self._work, self._address(), cpus, needs)))
-        ready = _next(process)
+        address = self._held.enter_context(provide_address(self._settings, spec, self._key, _LIVES, self._tell))
+        process = self._held.enter_context(RayProcess(_DRIVER, self._work, address, cpus, needs))
+        ready = process.wait_event()
         for lack in ready.get("lacks", []):
             self._tell(Notice(lack["words"], **lack["fields"]))
             self._gpu = 0
@@ -146,17 +145,10 @@ class Workers:
         self._process = process
         return process
 
-    def _address(self) -> str | None:
-        """Of the Ray cluster to use; None: one is started here."""
-        if self._spec.cluster is None:
-            return self._spec.address
-        on = own_cluster(connect(), self._settings, self._spec.cluster, self._key, _LIVES, self._tell)
-        return self._held.enter_context(on)
-
-    def _followed(self, process: RayProcess, fit: str) -> str:
-        """The address of what the workers fitted. fit: what their epochs are of."""
+    def _run(self, process: RayProcess, job: FitJob, fit: str) -> str:
+        """Run the job; the address of what the workers fitted. fit: what their epochs are of."""
         address, failure = None, "they ended without a model"
-        while (event := _next(process))["event"] != "over":
+        for event in process.events(job):
             if event["event"] == "line":
                 self._tell(event["line"])
             elif event["event"] == "row":
@@ -167,9 +159,6 @@ class Workers:
                 address = event["address"]
             elif event["event"] == "failed":
                 failure = event["reason"]
-            elif event["event"] == "error":
-                # Ray Train would try again what ends the same.
-                raise rebuild(event["error"])
         if address is None:
             raise TransientError(
                 f"the workers failed more often than training.max_failures allows ({self._spec.max_failures}); the "
@@ -180,9 +169,3 @@ class Workers:
                 reason=failure,
             )
         return str(address)
-
-
-def _next(process: RayProcess) -> dict[str, Any]:
-    while (event := process.event(1.0)) is None:
-        continue
-    return event

@@ -31,14 +31,14 @@ from endcap.models.validation import Validation
 from endcap.neural.parallel import AllReduce
 from endcap.spec.settings import FitSettings
 from endcap.store import CHECKPOINT, open_store
-from endcap.training.distributed.stage import MODEL, Stage, kind
+from endcap.training.distributed.job import MODEL, FitJob, artifact_kind
 
 Tell = Callable[[dict[str, Any]], None]
 HOPELESS = (UserError, IntegrityError, ValueError)
 """What begins anew ends the same."""
 
 
-def work(stage: Stage, tell: Tell) -> None:
+def work(job: FitJob, tell: Tell) -> None:
     """Fit. Of the process group's workers each calls this.
 
     `tell` is given {"event": "line" | "row" | "fitted" | "error"}.
@@ -46,18 +46,18 @@ def work(stage: Stage, tell: Tell) -> None:
     # Beside the gradients' group: small things and files go over the processors, also where gradients are on GPUs.
     group = dist.new_group(backend="gloo")
     try:
-        _Worker(stage, tell, group).run()
+        _Worker(job, tell, group).run()
     except HOPELESS as error:
         tell({"event": "error", "error": describe(_known(error))})
         raise
 
 
 class _Worker:
-    def __init__(self, stage: Stage, tell: Tell, group: dist.ProcessGroup) -> None:
-        self._stage, self._tell, self._group = stage, tell, group
+    def __init__(self, job: FitJob, tell: Tell, group: dist.ProcessGroup) -> None:
+        self._job, self._tell, self._group = job, tell, group
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
-        self._settings = FitSettings.model_validate_json(stage.settings)
-        self._store = open_store(stage.store)
+        self._settings = FitSettings.model_validate_json(job.settings)
+        self._store = open_store(job.store)
 
     def run(self) -> None:
         self._introduce()
@@ -69,7 +69,7 @@ class _Worker:
         with self._workspace() as place:
             fitting = Fitting(
                 seed=self._settings.seed,
-                found=self._stage.found,
+                found=self._job.found,
                 workspace=place,
                 keeps=self._rank == 0,
                 progress=self._progress,
@@ -95,16 +95,16 @@ class _Worker:
         return True
 
     def _data(self) -> tuple[Sessions, int, dict[str, Any]]:
-        """The sessions of the stage's part, how many items there are, and what else a `Fitting` is to have."""
-        settings, folder = self._settings, self._store.fetch(self._stage.dataset)
-        if self._stage.part == "everything":
+        """The sessions of the job's part, how many items there are, and what else a `Fitting` is to have."""
+        settings, folder = self._settings, self._store.fetch(self._job.dataset)
+        if self._job.part == "everything":
             vocabulary, sessions = everything(folder, settings)
             items = item_table(folder, vocabulary, sessions)
             return sessions, len(vocabulary), self._of_items(items)
         view = open_view(folder, settings)
-        sessions = view.train if self._stage.part == "train" else view.training
+        sessions = view.train if self._job.part == "train" else view.training
         given = self._of_items(view.items)
-        if self._stage.found is None:
+        if self._job.found is None:
             measured = validation_of(view, settings.exclude, settings.seed)
             given["validation"] = measured and Told.by(measured, self._group)
         return sessions, len(view.vocabulary), given
@@ -117,7 +117,7 @@ class _Worker:
         """Where a checkpoint is found, the same one by all workers: rank 0 has it from the store, others from it."""
         with contextlib.ExitStack() as held:
             if self._rank == 0:
-                name, key = kind(self._settings.name), self._stage.key
+                name, key = artifact_kind(self._settings.name), self._job.key
                 place = held.enter_context(self._store.workspace(name, key, self._progress))
             else:
                 place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="endcap-worker-")))
@@ -125,7 +125,7 @@ class _Worker:
             yield place
 
     def _publish(self, model: Model, facts: dict[str, Any]) -> None:
-        with self._store.publish(kind(self._settings.name), self._stage.key) as draft:
+        with self._store.publish(artifact_kind(self._settings.name), self._job.key) as draft:
             (draft.path / MODEL).mkdir()
             model.save(draft.path / MODEL)
             draft.facts |= {**facts, "device": device_of(model)}

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from endcap.ray_driver import Emit
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, domains, parameters
 from endcap.training.search.costs import PROCESS_BYTES, Cost, estimate, process_bytes, told
+from endcap.training.search.job import SearchJob
 from endcap.training.search.pace import Pace
 from endcap.training.search.record import WRITTEN, Part, Trial
 from endcap.training.search.sampler import Sampler
-from endcap.training.search.stage import Stage
 from endcap.training.search.trial import member_of
 
-Emit = Callable[[dict[str, Any]], None]
 Next = tuple[int, Values] | Literal["wait", "done"]
 STEP_BYTES = 2**30
 """Memory that the step and Ray's own processes take."""
@@ -25,31 +25,31 @@ STEP_BYTES = 2**30
 class Agenda:
     """Trials of one model in the order in which they are to begin.
 
-    Until the stage's time is up, or too many failed: those given, then samples, as many at once as are of use and fit
+    Until the job's time is up, or too many failed: those given, then samples, as many at once as are of use and fit
     into memory, and none that could not end an epoch any more. Then the model as the spec has it and its best rival
-    alone go on, to their own ends, for as long as the stage allows. `emit` is told of each trial's start, epochs and
+    alone go on, to their own ends, for as long as the job allows. `emit` is told of each trial's start, epochs and
     end, and of these turns.
     """
 
-    def __init__(self, stage: Stage, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
-        settings = TrainSettings.model_validate_json(stage.task.settings)
+    def __init__(self, job: SearchJob, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+        settings = TrainSettings.model_validate_json(job.task.settings)
         search = settings.search or Search()
-        self._stage, self._tell, self._clock = stage, emit, clock
-        self._member = member_of(stage.task)
-        space = domains(settings.model, search)[stage.task.label]
-        self._sampler = Sampler(space, parameters(self._member), settings.seed, stage.trials)
-        self._first = list(stage.first)
+        self._job, self._tell, self._clock = job, emit, clock
+        self._member = member_of(job.task)
+        space = domains(settings.model, search)[job.task.label]
+        self._sampler = Sampler(space, parameters(self._member), settings.seed, job.trials)
+        self._first = list(job.first)
         # Of those that an earlier attempt began, what they reached.
-        begun = [trial for trial in stage.first if trial.value is not None]
-        self._part = Part({trial.number: trial for trial in [*stage.known, *begun]})
-        for known in stage.known:
+        begun = [trial for trial in job.first if trial.value is not None]
+        self._part = Part({trial.number: trial for trial in [*job.known, *begun]})
+        for known in job.known:
             self._sampler.known(known)
-        numbers = [trial.number for trial in [*stage.first, *stage.known]]
+        numbers = [trial.number for trial in [*job.first, *job.known]]
         self._number = max(numbers, default=0) + 1
         self._candidate: tuple[int, Values] | None = None
-        self._pace = Pace(stage.concurrency, stage.seconds, clock)
-        self._end = clock() + stage.seconds + stage.finish
-        self._last = clock() + stage.seconds + max(stage.finish, stage.first_epoch)
+        self._pace = Pace(job.concurrency, job.seconds, clock)
+        self._end = clock() + job.seconds + job.finish
+        self._last = clock() + job.seconds + max(job.finish, job.first_epoch)
         self._running: dict[int, float] = {}
         """Numbers, and the bytes that each takes."""
         self._finishing: list[int] | None = None
@@ -65,7 +65,7 @@ class Agenda:
                 self._begin_finish()
             if self._finishing is not None:
                 return self._next_to_finish()
-            if len(self._part.of("failed")) > self._stage.most_failed:
+            if len(self._part.of("failed")) > self._job.most_failed:
                 self._begin_finish()
                 continue
             if len(self._running) >= self._pace.at_once:
@@ -113,7 +113,7 @@ class Agenda:
         """Whether a trial is not to be stopped for falling behind."""
         if self._finishing is not None or number == WRITTEN:
             return True
-        return number <= self._stage.spared and not self._pace.is_short(self._stage.spared)
+        return number <= self._job.spared and not self._pace.is_short(self._job.spared)
 
     def look(self) -> None:
         """What the time asks for: called again and again while trials run."""
@@ -146,7 +146,7 @@ class Agenda:
             self._sampler.given(trial.number, trial.parameters)
             return trial.number, trial.parameters
         number = self._number
-        values = self._sampler.suggest(number) if number <= self._stage.trials else None
+        values = self._sampler.suggest(number) if number <= self._job.trials else None
         if values is None:
             return None
         self._number += 1
@@ -154,14 +154,14 @@ class Agenda:
 
     def _start(self, number: int, values: Values) -> tuple[int, Values]:
         cost = self._cost(values)
-        self._running[number] = process_bytes(self._stage.size, cost)
+        self._running[number] = process_bytes(self._job.size, cost)
         self._pace.started(number, cost.work)
         self._emit({"event": "started", "number": number, "parameters": values})
         return number, values
 
     def _begin_finish(self) -> None:
         """Nothing more is tried: what is not to be finished is cut."""
-        self._finishing = self._part.unfinished() if self._stage.finish > 0 else []
+        self._finishing = self._part.unfinished() if self._job.finish > 0 else []
         self._cut([number for number in self._running if number not in self._finishing])
         self._queue = [number for number in self._finishing if number not in self._running]
         self._emit({"event": "finishing", "numbers": self._finishing})
@@ -171,7 +171,7 @@ class Agenda:
             return "wait" if self._running else "done"
         number = self._queue[0]
         known: Trial | None = self._part.trials.get(number)
-        values = self._stage.written if known is None else known.parameters
+        values = self._job.written if known is None else known.parameters
         if self._running and (len(self._running) >= self._pace.at_once or not self._has_room(self._cost(values))):
             return "wait"
         self._queue.pop(0)
@@ -185,11 +185,11 @@ class Agenda:
             self.ended(number, {"state": "cut"})
 
     def _cost(self, values: Values) -> Cost:
-        return estimate(changed(self._member, values), self._stage.size)
+        return estimate(changed(self._member, values), self._job.size)
 
     def _skips(self, number: int, values: Values) -> bool:
         """Whether a trial cannot fit into memory; it has then ended."""
-        memory, cost = self._stage.memory, self._cost(values)
+        memory, cost = self._job.memory, self._cost(values)
         if memory is None or cost.bytes <= memory:
             return False
         reason = f"its fit takes about {told(cost.bytes)} of memory, and there are {told(memory)} here"
@@ -199,10 +199,10 @@ class Agenda:
 
     def _has_room(self, cost: Cost) -> bool:
         """Whether a trial more fits into memory."""
-        memory = self._stage.memory
+        memory = self._job.memory
         if memory is None:
             return True
-        return sum(self._running.values()) + process_bytes(self._stage.size, cost) <= max(
+        return sum(self._running.values()) + process_bytes(self._job.size, cost) <= max(
             memory - STEP_BYTES, PROCESS_BYTES
         )
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from endcap.errors import EndcapError
 from endcap.spec.tunable import Values
 from endcap.store import CHECKPOINT, Store, fingerprint
+from endcap.training.search.job import Task
 from endcap.training.search.record import WRITTEN, Part, Trial
-from endcap.training.search.stage import Task
 
 
 class _KeptError(Exception):

@@ -1,4 +1,4 @@
-"""A stage as the step follows it: trials are noted, kept and told of as they go on."""
+"""A job as the step follows it: trials are noted, kept and told of as they go on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from endcap.ray_driver import RayProcess
 from endcap.training.search import lines
+from endcap.training.search.job import SearchJob
 from endcap.training.search.mlflow_runs import Runs
-from endcap.training.search.process import RayProcess
 from endcap.training.search.record import WRITTEN, Part, Record
 from endcap.training.search.shares import Share
-from endcap.training.search.stage import Stage
 
 _TOLD_EVERY = 5.0
 """Seconds between two lines of how the search stands."""
 _OVERDUE = 20.0
-"""Seconds after a stage's time in which Ray has to end it, where there is another."""
+"""Seconds after a job's time in which Ray has to end it, where there is another."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,26 @@ class Kept:
 
 
 class Following:
-    """One stage: `follow` returns when it is over."""
+    """One job: `follow` returns when it is over."""
 
     def __init__(
-        self, process: RayProcess, own: Share, part: Part, stage: Stage, kept: Kept, tell: Callable[[str], None]
+        self, process: RayProcess, own: Share, part: Part, job: SearchJob, kept: Kept, tell: Callable[[str], None]
     ) -> None:
-        self._process, self._own, self._part, self._stage = process, own, part, stage
+        self._process, self._own, self._part, self._job = process, own, part, job
         self._kept, self._tell = kept, tell
         self._begun = self._told = time.monotonic()
         self._running: set[int] = set()
 
     def follow(self, *, is_last: bool) -> None:
-        """Begin the stage, and take its events. Of the last one the end is not waited for when its time is up.
+        """Begin the job, and take its events. Of the last one the end is not waited for when its time is up.
 
-        Raises TransientError, UserError as `RayProcess.event` does.
+        Raises TransientError, UserError as `RayProcess.next_event` does.
         """
-        self._process.run(self._stage)
-        stage = self._stage
-        limit = stage.seconds + max(stage.finish, stage.first_epoch) + _OVERDUE
+        self._process.begin(self._job)
+        job = self._job
+        limit = job.seconds + max(job.finish, job.first_epoch) + _OVERDUE
         while self._took < limit and not (is_last and self._is_up()):
-            event = self._process.event(0.5)
+            event = self._process.next_event(0.5)
             if time.monotonic() - self._told > _TOLD_EVERY:
                 self._told = time.monotonic()
                 self._tell(self._standing())
@@ -66,14 +66,14 @@ class Following:
         """Whether the time is up, and nothing is waited for beyond it."""
         written = self._part.written
         waits = WRITTEN in self._running and written is not None and written.value is None
-        return not waits and self._took >= self._stage.seconds + self._stage.finish
+        return not waits and self._took >= self._job.seconds + self._job.finish
 
     @property
     def _took(self) -> float:
         return time.monotonic() - self._begun
 
     def _standing(self) -> str:
-        whole = self._stage.seconds + (self._stage.finish if self._part.finishing else 0.0)
+        whole = self._job.seconds + (self._job.finish if self._part.finishing else 0.0)
         return lines.going_on(self._own, self._part, self._running, self._took, whole)
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -95,10 +95,10 @@ class Following:
         record.save()
         if trial is not None:
             self._kept.runs.ended(self._own.label, trial)
-            left = max(0.0, self._stage.seconds - self._took)
+            left = max(0.0, self._job.seconds - self._took)
             self._tell(lines.ended(self._own, trial, self._part, left))
             self._kept.prune(self._part)
-        if not self._own.label and len(self._part.of("failed")) > self._stage.most_failed:
+        if not self._own.label and len(self._part.of("failed")) > self._job.most_failed:
             self._kept.refuse(self._part)
 
     def _finish(self, numbers: list[int]) -> None:
@@ -113,5 +113,5 @@ class Following:
                 f"warning: no trial of {self._own.label} ended an epoch in its share of the time; it is gone on with "
                 "as the spec has it"
             )
-        left = self._stage.seconds + self._stage.finish - self._took
+        left = self._job.seconds + self._job.finish - self._took
         self._tell(lines.finishing(self._own.label, self._part, numbers, left))

@@ -7,14 +7,17 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError
 from endcap.features.emptied import no_validation, one_moment
 from endcap.features.view import View
 from endcap.progress import Notice
+from endcap.ray_driver import Driver, RayProcess
+from endcap.ray_driver.cluster import provide_address, refuse_own_folder
+from endcap.ray_driver.gpus import drop_missing_gpus
 from endcap.spec.base import format_duration
 from endcap.spec.model import BlendSpec
 from endcap.spec.search import Search
@@ -23,19 +26,16 @@ from endcap.spec.tunable import Values, domains, members, parameters, starts
 from endcap.store import Store
 from endcap.training.search import checkpoints, lines
 from endcap.training.search.agenda import STEP_BYTES
-from endcap.training.search.budget import Budget
+from endcap.training.search.budget import Budget, finish_of
 from endcap.training.search.costs import PROCESS_BYTES, Size, estimate
 from endcap.training.search.following import Following, Kept
-from endcap.training.search.gpus import without_gpus
+from endcap.training.search.job import SearchJob, Task
 from endcap.training.search.mlflow_runs import Runs
 from endcap.training.search.outcome import Searched, chosen, facts_of_member, facts_of_search, winner
-from endcap.training.search.process import RayProcess, ended_with
-from endcap.training.search.ray_cluster import cluster_of, refuse_own_folder
 from endcap.training.search.record import WRITTEN, Part, Record, Trial
 from endcap.training.search.refusal import reasons_of, refuse
 from endcap.training.search.shared import inherit, share, shared_key
 from endcap.training.search.shares import Share, shares
-from endcap.training.search.stage import Stage, Task
 
 Progress = Callable[[str], None]
 _FIRST_EPOCH = 120.0
@@ -43,6 +43,21 @@ _FIRST_EPOCH = 120.0
 told from one that never ends."""
 _RAY_WITHIN = 600.0
 """Seconds in which Ray has to be there."""
+_SPARE = timedelta(minutes=30)
+"""How much longer than the search may take its own Ray cluster is kept, should the step be killed."""
+_DRIVER = Driver(
+    "endcap.training.search.tuning",
+    section="search",
+    worker="trial",
+    kept="trials that ended are kept",
+    variables={
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    },
+)
 
 
 def is_searched(settings: TrainSettings) -> bool:
@@ -97,7 +112,7 @@ def search(
     if settings.workers > 1:  # not after half an hour of trials
         refuse_own_folder("training", settings.training, store)
     shared = shared_key(settings, dataset)
-    settings = without_gpus(settings)
+    settings = drop_missing_gpus(settings)
     with store.workspace(f"searches/{settings.name}", shared, progress) as work:
         searching = _Search(settings, dataset, store, view, (key, shared), work, registry_uri, above, progress)
         yield searching.run(tried)
@@ -111,13 +126,6 @@ def trials_here(search: Search, cores: int, memory: int) -> int:
     """
     by_memory = (memory - STEP_BYTES) // PROCESS_BYTES
     return max(1, min(math.floor(cores / search.cpu + 1e-9), by_memory, search.trials))
-
-
-class _Process(RayProcess):
-    driver: ClassVar[str] = "endcap.training.search.tuning"
-    section: ClassVar[str] = "search"
-    worker: ClassVar[str] = "trial"
-    kept: ClassVar[str] = "trials that ended are kept"
 
 
 class _Search:
@@ -172,8 +180,8 @@ class _Search:
     def _try_all(self) -> None:
         self._told_beginning()
         with (
-            cluster_of(self._settings, self._key, self._tell) as address,
-            ended_with(_Process(self._work, address, self._cpus(), self._spec, self._spec.nice)) as process,
+            self._provide_ray() as address,
+            RayProcess(_DRIVER, self._work, address, self._cpus(), self._spec, self._spec.nice) as process,
         ):
             # While Ray starts: it makes the models, and for that imports what they need.
             shared = shares(self._members, self._spec.trials)
@@ -186,6 +194,13 @@ class _Search:
             if self._budget.left <= 0 or self._budget.finish_left <= 0:
                 process.kill()
 
+    def _provide_ray(self) -> contextlib.AbstractContextManager[str | None]:
+        """Where Ray is, by its address; None: on this machine."""
+        search = self._spec
+        ready_within = search.cluster.ready_within if search.cluster is not None else timedelta(0)
+        lifetime = search.time_budget + finish_of(search) + ready_within + _SPARE
+        return provide_address(self._settings, search, self._key, lifetime, self._tell, search.nice)
+
     def _try(self, process: RayProcess, own: Share, part: Part, of_rest: float, concurrency: int) -> None:
         """Search one model, and finish. of_rest: its share of what is left of the time."""
         # One that was finishing when it was killed has had its time for trying.
@@ -194,7 +209,7 @@ class _Search:
         if (seconds > 0 and len(part.ended) < own.trials) or (finish > 0 and part.unfinished()):
             self._told_cost(own, seconds)
             points = self._points(own.label)
-            stage = Stage(
+            job = SearchJob(
                 task=self._task(own.label),
                 seconds=seconds,
                 finish=finish,
@@ -209,7 +224,7 @@ class _Search:
                 size=self._size,
                 memory=None if self._elsewhere else memory_limit(),
             )
-            Following(process, own, part, stage, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
+            Following(process, own, part, job, self._kept(own.label), self._tell).follow(is_last=of_rest == 1)
         part.end()
         if part.finishing:
             self._tell(lines.finished(own.label, part, self._record.end_finish()))
@@ -253,7 +268,7 @@ class _Search:
         self._tell("starting Ray")
         end = time.monotonic() + _RAY_WITHIN
         while time.monotonic() < end:
-            event = process.event(1.0)
+            event = process.next_event(1.0)
             if event is not None and event["event"] == "ready":
                 self._record.start_clock()
                 for lack in event.get("lacks", []):

@@ -19,7 +19,7 @@ from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import Values, changed, members
 from endcap.store import Store, open_store
 from endcap.training.search.checkpoints import workspace
-from endcap.training.search.stage import Task
+from endcap.training.search.job import Task
 
 Report = Callable[[dict[str, Any]], bool]
 """Takes a row or the outcome; False: the trial is to end."""

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
-
-# Before Ray is imported: it reads them then.
-os.environ |= {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-}
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from endcap.ray_driver import Emit
+from endcap.ray_driver.failures import describe_loss
+from endcap.ray_driver.gpus import hide_gpus_unless
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings
 from endcap.spec.tunable import parameters
 from endcap.training.search.agenda import Agenda
-from endcap.training.search.ray_process import reason_of
-from endcap.training.search.stage import Stage, Task
+from endcap.training.search.job import SearchJob, Task
 from endcap.training.search.trial import member_of, run
 
-Emit = Callable[[dict[str, Any]], None]
+JOB = SearchJob
 _NO_END = 10**6
 _REDUCTION = 3
 """ASHA lets the best third of those that reached a rung go on."""
@@ -43,23 +32,23 @@ _DIED_AGAIN = 1
 """A trial whose worker died is begun again so often, from its checkpoint: another node, or more memory, may do."""
 
 
-def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
-    """Run the stage; `emit` is told what its `Agenda` tells. Ray is connected.
+def drive(job: SearchJob, storage: str | None, emit: Emit) -> None:
+    """Run the job; `emit` is told what its `Agenda` tells. Ray is connected.
 
     storage: a folder for Tune's own files; None: where the cluster has its own.
     """
-    search = TrainSettings.model_validate_json(stage.task.settings).search or Search()
-    agenda = Agenda(stage, emit)
-    searcher = _Searcher(stage.task, search, agenda)
+    search = TrainSettings.model_validate_json(job.task.settings).search or Search()
+    agenda = Agenda(job, emit)
+    searcher = _Searcher(job.task, search, agenda)
     trainable = tune.with_resources(_trainable, {"cpu": search.cpu, "gpu": search.gpu})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_scheduler(search, stage, agenda),
+            scheduler=_scheduler(search, job, agenda),
             # The agenda says when there is nothing left.
             num_samples=_NO_END,
-            max_concurrent_trials=stage.concurrency,
+            max_concurrent_trials=job.concurrency,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -76,7 +65,7 @@ def drive(stage: Stage, storage: str | None, emit: Emit) -> None:
 
 def _trainable(config: dict[str, Any]) -> None:
     """What a worker runs: `trial.run`, its reports handed to Tune."""
-    see_gpus(config["gpu"])
+    hide_gpus_unless(config["gpu"])
     best: float | None = None
     stopped = False
 
@@ -97,12 +86,6 @@ def _trainable(config: dict[str, Any]) -> None:
     run(Task(**config["task"]), config["number"], config["values"], report)
     if stopped:
         sys.exit(0)
-
-
-def see_gpus(share: float) -> None:
-    """Hide GPUs from a worker that was given none of them, before it uses any: Ray leaves it all that there are."""
-    if not share:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class _Unkept:
@@ -171,7 +154,7 @@ def unflattened(result: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Ending(_Unkept, Stopper):
-    """Ends the stage when nothing is to run any more."""
+    """Ends the job when nothing is to run any more."""
 
     def __init__(self, agenda: Agenda) -> None:
         self._agenda = agenda
@@ -209,7 +192,7 @@ class _Watch(_Unkept, tune.Callback):
 
 def _reason(trial: Any) -> str:
     # `get_error` is the text of all its failures, and of any death that speaks of memory.
-    why = reason_of(trial.get_pickled_error() or trial.get_error())
+    why = describe_loss(trial.get_pickled_error() or trial.get_error())
     return f"{why}; fewer trials at once (search.concurrency) leave each more" if "out of memory" in why else why
 
 
@@ -229,11 +212,11 @@ class _Halving(_Unkept, tune.schedulers.ASHAScheduler):
         return self.CONTINUE if self._agenda.spares(trial.config["number"]) else decided
 
 
-def _scheduler(search: Search, stage: Stage, agenda: Agenda) -> Any:
+def _scheduler(search: Search, job: SearchJob, agenda: Agenda) -> Any:
     """Who is stopped early. Trials of a model without epochs tell nothing before their end, and it leaves them be."""
     if search.scheduler == "none":
         return None
-    task = stage.task
+    task = job.task
     domain = search.space.get(f"{task.label}.max_epochs" if task.label else "max_epochs")
     most = max([parameters(member_of(task)).get("max_epochs", _MANY_EPOCHS), *(domain.corners() if domain else [])])
     # One more than any trial runs: at its limit ASHA would end a trial before it can tell what it found.

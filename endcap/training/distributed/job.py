@@ -1,11 +1,12 @@
-"""What the workers are to fit: said by the step, carried out where Ray is. JSON, since it travels."""
+"""What workers are to fit, as the step describes it to the process that has Ray."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from endcap.ray_driver import DriverJob
 
 Part = Literal["train", "training", "everything"]
 """Which sessions: those before the validation, the whole training part, or all that the dataset has."""
@@ -13,15 +14,15 @@ Part = Literal["train", "training", "everything"]
 MODEL = "model"
 
 
-def kind(name: str) -> str:
-    """Where what workers fitted lies in a store, by the recommender's name."""
+def artifact_kind(name: str) -> str:
+    """Return the kind of the artifacts that workers fit, by the recommender's name."""
     return f"fits/{name}"
 
 
 @dataclass(frozen=True)
-class Stage:
+class FitJob(DriverJob):
     """store, dataset: addresses. settings: of the fit, as JSON, its model the one to fit. found: of an earlier fit, or
-    None: with validation. key: the fit's, in `kind`. workers, cpu, gpu, max_failures: as `Training` has them."""
+    None: with validation. key: of the fit's artifact. workers, cpu, gpu, max_failures: as `Training` has them."""
 
     store: str
     dataset: str
@@ -33,12 +34,3 @@ class Stage:
     cpu: float
     gpu: int
     max_failures: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As `from_json` takes it."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Stage:
-        """What `to_json` wrote."""
-        return cls(**document)

@@ -1,4 +1,4 @@
-"""A Ray cluster of the search's own, as KubeRay makes it out of a RayCluster object."""
+"""The RayCluster object, out of which KubeRay makes a Ray cluster for one step."""
 
 from __future__ import annotations
 
@@ -24,39 +24,56 @@ Json = dict[str, Any]
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "endcap"
 SELECTOR = f"{MANAGED_BY}={MANAGER},app.kubernetes.io/component=search"
 EXPIRES = "endcap.dev/expires"
-"""When nobody can want the cluster any more: the next search removes what is older, should all else have failed."""
+"""When no step can want the cluster any more. A later step removes expired clusters that a killed step left."""
 CLIENT_PORT = 10001
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _HEALTHY = "ray health-check --address"
 _LONGEST = 30
-"""Letters of the recommender's name that go into the cluster's: KubeRay makes longer names of it."""
+"""Letters of the recommender's name in the cluster's name, which KubeRay lengthens."""
 
 
-def name_of(settings: FitSettings, key: str) -> str:
-    """The cluster's name: the same for the same search, so that a step that is tried again finds and removes it."""
+def name_cluster(settings: FitSettings, key: str) -> str:
+    """Return the cluster's name: the same when a step is tried again, so that it finds and removes the cluster."""
     return f"{settings.name[:_LONGEST].rstrip('-')}-search-{key[:8]}"
 
 
-def address_of(name: str, namespace: str) -> str:
-    """Where a Ray client reaches it."""
+def build_address(name: str, namespace: str) -> str:
+    """Return the address by which a Ray client reaches the cluster."""
     return f"ray://{name}-head-svc.{namespace}.svc:{CLIENT_PORT}"
 
 
-def ray_cluster(
+def build_ray_cluster(
     settings: FitSettings,
-    wanted: RayCluster,
+    spec: RayCluster,
     key: str,
     owner: Json | None,
-    lives: timedelta,
+    lifetime: timedelta,
     environment: Mapping[str, str],
 ) -> Json:
-    """The object. owner: the step's pod as `owner_of` has it. lives: how long it may be wanted. environment: further
-    variables of its pods.
+    """Build the object.
 
-    Raises UserError where neither the spec nor the step says which image its pods run, or in which namespace.
+    Parameters
+    ----------
+    settings
+        The step's settings.
+    spec
+        The cluster that the recommender asks for.
+    key
+        The step's key, which names the cluster.
+    owner
+        The step's pod, as `build_owner_reference` returns it.
+    lifetime
+        How long the step may want the cluster.
+    environment
+        Further variables of its pods.
+
+    Raises
+    ------
+    UserError
+        Neither the spec nor the step says which image the pods run, or in which namespace.
     """
-    namespace = namespace_of(wanted)
-    image = wanted.image or os.environ.get(IMAGE)
+    namespace = resolve_namespace(spec)
+    image = spec.image or os.environ.get(IMAGE)
     if not image:
         raise UserError(
             "search.cluster.image: none, and this is no step of a pipeline, whose image would be taken",
@@ -65,7 +82,7 @@ def ray_cluster(
         )
     secret = settings.secret
     metadata: Json = {
-        "name": name_of(settings, key),
+        "name": name_cluster(settings, key),
         "namespace": namespace,
         "labels": {
             "app.kubernetes.io/name": settings.name,
@@ -73,29 +90,29 @@ def ray_cluster(
             "app.kubernetes.io/part-of": "endcap",
             "app.kubernetes.io/component": "search",
         },
-        "annotations": {EXPIRES: (datetime.now(UTC) + lives).isoformat(timespec="seconds")},
+        "annotations": {EXPIRES: (datetime.now(UTC) + lifetime).isoformat(timespec="seconds")},
     }
     if owner is not None:
         metadata["ownerReferences"] = [owner]
-    head = _pod(wanted.head, image, secret, environment, "ray-head", f"{_HEALTHY} localhost:6379")
+    head = _build_pod(spec.head, image, secret, environment, "ray-head", f"{_HEALTHY} localhost:6379")
     head["spec"]["containers"][0]["ports"] = [
         {"containerPort": port, "name": name} for name, port in (("gcs-server", 6379), ("client", CLIENT_PORT))
     ]
-    worker = _pod(wanted.worker, image, secret, environment, "ray-worker", f"{_HEALTHY} ${{FQ_RAY_IP}}:6379")
+    worker = _build_pod(spec.worker, image, secret, environment, "ray-worker", f"{_HEALTHY} ${{FQ_RAY_IP}}:6379")
     return {
         "apiVersion": RAY_CLUSTER.api_version,
         "kind": RAY_CLUSTER.name,
         "metadata": metadata,
         "spec": {
             "rayVersion": version("ray"),
-            # Trials run on the workers: what the head must not lack is memory.
+            # Trials run on the workers; the head must not lack memory.
             "headGroupSpec": {"rayStartParams": {"num-cpus": "0", "include-dashboard": "false"}, "template": head},
             "workerGroupSpecs": [
                 {
                     "groupName": "trials",
-                    "replicas": wanted.workers,
-                    "minReplicas": wanted.workers,
-                    "maxReplicas": wanted.workers,
+                    "replicas": spec.workers,
+                    "minReplicas": spec.workers,
+                    "maxReplicas": spec.workers,
                     "rayStartParams": {},
                     "template": worker,
                 }
@@ -104,18 +121,20 @@ def ray_cluster(
     }
 
 
-def owner_of(pod: Json | None, namespace: str) -> Json | None:
-    """The step's own pod as owner, so that Kubernetes removes the cluster with it however the step ends; None where
-    the cluster is to be in another namespace: owners cannot be there."""
+def build_owner_reference(pod: Json | None, namespace: str) -> Json | None:
+    """Return the step's own pod as owner, so that Kubernetes removes the cluster with it however the step ends.
+
+    None where the cluster is to be in another namespace: an owner must be in the same.
+    """
     if pod is None or pod["metadata"]["namespace"] != namespace:
         return None
     metadata = pod["metadata"]
     return {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
 
 
-def namespace_of(wanted: RayCluster) -> str:
-    """Where the cluster is made. Raises UserError where neither the spec nor a pod says it."""
-    namespace = wanted.namespace or own_namespace()
+def resolve_namespace(spec: RayCluster) -> str:
+    """Return the namespace of the cluster. Raises UserError where neither the spec nor a pod says it."""
+    namespace = spec.namespace or read_own_namespace()
     if namespace is None:
         raise UserError(
             "the Ray cluster's namespace: none, and this runs in no pod, whose namespace would be taken; set "
@@ -126,15 +145,15 @@ def namespace_of(wanted: RayCluster) -> str:
     return namespace
 
 
-def own_namespace() -> str | None:
-    """Of the pod that this runs in; None outside of pods."""
+def read_own_namespace() -> str | None:
+    """Return the namespace of the pod that this runs in; None outside of pods."""
     try:
         return _ACCOUNT.read_text().strip()
     except OSError:
         return None
 
 
-def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name: str, healthy: str) -> Json:
+def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name: str, healthy: str) -> Json:
     cpu, memory = pod.cpu or "1", pod.memory or "2Gi"
     limits = {"cpu": pod.cpu_limit or cpu, "memory": pod.memory_limit or memory}
     requests = {"cpu": cpu, "memory": memory}
@@ -145,7 +164,7 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
         for key in SECRET_KEYS
     ]
-    # KubeRay's own probes ask the dashboard, with a program that the image has not.
+    # KubeRay's own probes ask the dashboard, with a program that the image lacks.
     probe = {
         "exec": {"command": ["/bin/sh", "-c", healthy]},
         "periodSeconds": 15,
@@ -165,7 +184,7 @@ def _pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str], name
         "resources": {"requests": requests, "limits": limits},
         "readinessProbe": probe,
         "livenessProbe": probe,
-        # KubeRay gives it to the container that it puts before a worker's.
+        # KubeRay also gives it to the init container of a worker.
         "securityContext": container_security(),
         "volumeMounts": [
             {"name": "store", "mountPath": MOUNTED, "readOnly": True},

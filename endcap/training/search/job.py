@@ -1,11 +1,11 @@
-"""What is to be tried of one model: said by the step, carried out where Ray is. JSON, since it travels."""
+"""What is to be tried of one model, as the step describes it to the process that has Ray."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from endcap.ray_driver import DriverJob
 from endcap.spec.tunable import Values
 from endcap.training.search.costs import Size
 from endcap.training.search.record import Trial
@@ -27,7 +27,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SearchJob(DriverJob):
     """seconds: after them nothing more is tried. finish: how long the model as the spec has it and its best rival then
     go on. first_epoch: how long the former goes on at least, up to the end of its first epoch. trials: how many in all.
     known: those of earlier attempts that ended. first: those that are tried before any is sampled, with what they had
@@ -49,12 +49,8 @@ class Stage:
     size: Size
     memory: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """As `from_json` takes it."""
-        return dataclasses.asdict(self)
-
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Stage:
-        """What `to_json` wrote."""
+    def from_json(cls, document: dict[str, Any]) -> SearchJob:
+        """See `DriverJob.from_json`."""
         lists = {name: [Trial(**one) for one in document[name]] for name in ("known", "first")}
         return cls(**{**document, **lists, "task": Task(**document["task"]), "size": Size(**document["size"])})

@@ -1,0 +1,231 @@
+"""Where Ray is: on this machine, at an address, or in a Ray cluster that is made for one step."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from endcap.cluster import Cluster, ForbiddenError, connect
+from endcap.cluster.kinds import POD, RAY_CLUSTER
+from endcap.errors import ClusterError, EndcapError, UserError
+from endcap.processes import inherited
+from endcap.ray_driver.kuberay import (
+    EXPIRES,
+    SELECTOR,
+    build_address,
+    build_owner_reference,
+    build_ray_cluster,
+    read_own_namespace,
+    resolve_namespace,
+)
+from endcap.ray_driver.process import NICE, make_token_variables
+from endcap.ray_driver.signals import exit_on_sigterm, ignore_sigterm
+from endcap.spec.base import format_duration
+from endcap.spec.search import RayCluster, Search
+from endcap.spec.settings import FitSettings
+from endcap.spec.training import Training
+from endcap.store import Store
+
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+_LOOK = 2.0
+"""Seconds between two looks at a cluster that is being made."""
+_GONE_WITHIN = 30.0
+
+
+def is_here(address: str) -> bool:
+    """Whether a Ray cluster's address is of this machine."""
+    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
+    return address in ("auto", "local") or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def refuse_own_folder(section: str, spec: Search | Training, store: Store) -> None:
+    """Raise UserError where other machines are to read a store that is a folder of this one.
+
+    section: the recommender's section that `spec` is, for the message.
+    """
+    if not store.root.startswith("file://"):
+        return
+    if spec.cluster is None and (spec.address is None or is_here(spec.address)):
+        return
+    key = "cluster" if spec.cluster is not None else "address"
+    raise UserError(
+        f"{section}.{key}: other machines than this one, and the store is a folder, {store.root}, which they cannot "
+        f"read; give the step a store such as s3://bucket/prefix (--store, ENDCAP_STORE), or leave {section}.{key} out",
+        code="search.store-is-a-folder",
+        setting=f"{section}.{key}",
+        store=store.root,
+    )
+
+
+@contextlib.contextmanager
+def provide_address(
+    settings: FitSettings,
+    spec: Search | Training,
+    key: str,
+    lifetime: timedelta,
+    progress: Progress,
+    nice: int = 0,
+) -> Iterator[str | None]:
+    """Yield the address of the Ray cluster that a section of the recommender asks for; None: Ray runs on this machine.
+
+    Parameters
+    ----------
+    settings
+        The step's.
+    spec
+        The section: a cluster of its own, which is removed when the block ends; the address of another; or neither.
+    key
+        The step's key: the same step finds and removes the cluster that an attempt before left.
+    lifetime
+        How long the step may want a cluster of its own.
+    progress
+        Takes lines for people.
+    nice
+        See `RayProcess`.
+
+    Raises
+    ------
+    ClusterError
+        A cluster of its own is not ready in time; the message says what keeps it.
+    """
+    if spec.cluster is None:
+        yield spec.address
+        return
+    with make_cluster(connect(), settings, spec.cluster, key, lifetime, progress, nice=nice) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def make_cluster(
+    cluster: Cluster,
+    settings: FitSettings,
+    spec: RayCluster,
+    key: str,
+    lifetime: timedelta,
+    progress: Progress,
+    look: float = _LOOK,
+    nice: int = 0,
+) -> Iterator[str]:
+    """Make a Ray cluster, wait until it is ready, and remove it when the block ends, at an error and SIGTERM too.
+
+    Where a kill -9 ends the step's pod, Kubernetes removes the cluster: the pod owns it where both are in one
+    namespace. Elsewhere the same step removes it when it is tried again, and any later step what has expired.
+    """
+    namespace = resolve_namespace(spec)
+    token = make_token_variables(secrets.token_hex(32))
+    environment = token | {NICE: str(nice)}
+    owner = build_owner_reference(_find_own_pod(cluster), namespace)
+    thing = build_ray_cluster(settings, spec, key, owner, lifetime, environment)
+    name = thing["metadata"]["name"]
+    _remove_expired(cluster, namespace, progress)
+    # What a killed attempt has left has another token.
+    _remove(cluster, name, namespace, progress)
+    with exit_on_sigterm(), inherited(token):
+        try:
+            cluster.apply(thing, force=True)
+            progress(f"RayCluster {name} in namespace {namespace}: waiting for its {spec.workers} workers")
+            _wait(cluster, name, namespace, spec, look, progress)
+            yield build_address(name, namespace)
+        finally:
+            with ignore_sigterm():
+                _remove(cluster, name, namespace, progress)
+
+
+def _find_own_pod(cluster: Cluster) -> Json | None:
+    """Return the pod that this runs in; None outside of pods, or where it may not be read.
+
+    A pod's host name is its name, cut where that is longer than a host name may be; then the address identifies it.
+    """
+    namespace, host = read_own_namespace(), socket.gethostname()
+    if namespace is None:
+        return None
+    try:
+        if pod := cluster.find(POD, host, namespace):
+            return pod
+        pods = cluster.every(POD, namespace)
+        address = socket.gethostbyname(host)
+    except (ForbiddenError, OSError):
+        return None
+    alike = [pod for pod in pods if pod["metadata"]["name"].startswith(host)]
+    return next((pod for pod in alike if (pod.get("status") or {}).get("podIP") == address), None)
+
+
+def _wait(cluster: Cluster, name: str, namespace: str, spec: RayCluster, look: float, progress: Progress) -> None:
+    end = time.monotonic() + spec.ready_within.total_seconds()
+    last_reason = ""
+    while True:
+        live = cluster.get(RAY_CLUSTER, name, namespace)
+        status = live.get("status") or {}
+        if status.get("state") == "ready" and status.get("readyWorkerReplicas", 0) >= spec.workers:
+            return
+        reason = _explain(cluster, live)
+        if reason and reason != last_reason:
+            progress(f"RayCluster {name}: {reason}")
+            last_reason = reason
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"the RayCluster {name} in namespace {namespace} was not ready within "
+                f"{format_duration(spec.ready_within)} (search.cluster.ready_within): "
+                f"{reason or 'nothing is seen of it; is KubeRay installed, and does it look at this namespace?'}",
+                code="search.cluster-not-ready",
+                name=name,
+                namespace=namespace,
+                limit=format_duration(spec.ready_within),
+                reason=reason or None,
+            )
+        time.sleep(look)
+
+
+def _explain(cluster: Cluster, live: Json) -> str:
+    """Return what is seen to keep a Ray cluster from being ready."""
+    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
+    status = live.get("status") or {}
+    reasons = [status["reason"]] if status.get("reason") else []
+    reasons += [
+        f"{condition['type']}: {condition['message']}"
+        for condition in status.get("conditions") or []
+        if condition.get("status") == "False" and condition.get("message")
+    ]
+    try:
+        pods = cluster.every(POD, namespace, labels=f"ray.io/cluster={name}")
+    except ForbiddenError:
+        pods = []
+    for pod in pods:
+        reasons += [f"{pod['metadata']['name']}: {trouble}" for trouble in _list_troubles(pod.get("status") or {})]
+    return "; ".join(reasons[:3])
+
+
+def _list_troubles(status: Json) -> Iterator[str]:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield f"no node takes it: {condition.get('message', '')}"
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            yield f"{waiting['reason']} {waiting.get('message', '')}".strip()
+
+
+def _remove_expired(cluster: Cluster, namespace: str, progress: Progress) -> None:
+    for thing in cluster.every(RAY_CLUSTER, namespace, labels=SELECTOR):
+        expires = (thing["metadata"].get("annotations") or {}).get(EXPIRES, "")
+        with contextlib.suppress(ValueError):
+            if expires and datetime.fromisoformat(expires) < datetime.now(UTC):
+                _remove(cluster, thing["metadata"]["name"], namespace, progress)
+
+
+def _remove(cluster: Cluster, name: str, namespace: str, progress: Progress) -> None:
+    try:
+        if not cluster.delete(RAY_CLUSTER, name, namespace):
+            return
+        end = time.monotonic() + _GONE_WITHIN
+        while cluster.find(RAY_CLUSTER, name, namespace) is not None and time.monotonic() < end:
+            time.sleep(0.2)
+        progress(f"RayCluster {name} is removed")
+    except EndcapError as error:
+        progress(f"warning: RayCluster {name} in namespace {namespace} could not be removed: {error}")
