@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import endcap
-from endcap.batch import Wanted, recommend
+from endcap.batch import ListRequest, recommend
 from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features.dataset import build
@@ -44,12 +44,12 @@ MAKES = {
         "endcap.spec.source:Source",
     ],
     "features": [
-        "endcap.features.window:cut",
-        "endcap.features.filters:to_fixed_point",
+        "endcap.features.window:select_window",
+        "endcap.features.filters:apply_filters",
         "endcap.features.declare:KINDS",
     ],
     "train": [
-        "endcap.features.split:boundaries",
+        "endcap.features.split:find_boundaries",
         "endcap.features.view:open_view",
         "endcap.models.vsknn:VSKNN",
         "endcap.spec.model:VSKNNSpec",
@@ -60,13 +60,13 @@ MAKES = {
     ],
     "evaluate": [
         "endcap.evaluation.bootstrap:Bootstrap",
-        "endcap.evaluation.metrics:prediction_values",
-        "endcap.features.split:boundaries",
+        "endcap.evaluation.metrics:compute_metrics",
+        "endcap.features.split:find_boundaries",
         "endcap.models.ease:EASE",
         "endcap.rules.rulebook:Rulebook",
     ],
     "refit": [
-        "endcap.features.view:everything",
+        "endcap.features.view:read_refit_sessions",
         "endcap.ranking.ranker:Ranker",
         "endcap.registry.package:write_package",
         "endcap.training.distributed.worker:_Worker",
@@ -79,8 +79,8 @@ MAKES = {
     "recommend": [
         "endcap.features.split:where",
         "endcap.batch.driving:drive",
-        "endcap.batch.lists:Lister",
-        "endcap.batch.maker:made_by_worker",
+        "endcap.batch.lists:ListRanker",
+        "endcap.batch.maker:rank_part_in_worker",
         "endcap.rules.rulebook:Rulebook",
         "endcap.models.popularity:Popularity",
     ],
@@ -99,14 +99,18 @@ ELSEWHERE = [
 ]
 """Definitions that no step's output is computed with."""
 LEAVES = {
-    "ingest": ["endcap.simulation.simulate:simulate", "endcap.features.window:cut", "endcap.models.ease:EASE"],
+    "ingest": [
+        "endcap.simulation.simulate:simulate",
+        "endcap.features.window:select_window",
+        "endcap.models.ease:EASE",
+    ],
     "features": [
         "endcap.events.event_mapping:event_columns",
         "endcap.features.split:where",
         "endcap.features.view:open_view",
     ],
     "train": [
-        "endcap.evaluation.metrics:prediction_values",
+        "endcap.evaluation.metrics:compute_metrics",
         "endcap.features.dataset:build",
         "endcap.ranking.ranker:Ranker",
         "endcap.registry.figures:log_verdict",
@@ -115,13 +119,22 @@ LEAVES = {
         "endcap.training.refit:refit",
         "endcap.training.train:describe",
     ],
-    "evaluate": ["endcap.batch.lists:Lister", "endcap.ranking.ranker:Ranker", RECIPE, "endcap.training.train:train"],
-    "refit": ["endcap.batch.lists:Lister", "endcap.evaluation.judge:judge", "endcap.training.search.tuning:_Searcher"],
+    "evaluate": [
+        "endcap.batch.lists:ListRanker",
+        "endcap.ranking.ranker:Ranker",
+        RECIPE,
+        "endcap.training.train:train",
+    ],
+    "refit": [
+        "endcap.batch.lists:ListRanker",
+        "endcap.evaluation.judge:judge",
+        "endcap.training.search.tuning:_Searcher",
+    ],
     "recipe": ["endcap.evaluation.judge:judge", "endcap.ranking.ranker:Ranker", "endcap.training.train:train"],
     "recommend": [
         "endcap.batch.publication:publish_lists",
         "endcap.evaluation.judge:judge",
-        "endcap.features.split:boundaries",
+        "endcap.features.split:find_boundaries",
         "endcap.ranking.ranker:Ranker",
         "endcap.training.search.tuning:_Searcher",
     ],
@@ -245,7 +258,7 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
     recipe = Recipe.of(package, spec, store)
     made, ran["recipe"] = traced(lambda: fit_recipe(recipe, "1", dataset, store, "key", tmp_path, print))
     assert made is not None
-    _, ran["recommend"] = traced(lambda: recommend(spec, its, store, wanted=Wanted(dataset=dataset)))
+    _, ran["recommend"] = traced(lambda: recommend(spec, its, store, wanted=ListRequest(dataset=dataset)))
     for step, definitions in ran.items():
         assert len(definitions) > 20, step
         unseen = {one for one in definitions if one not in of(step).definitions}

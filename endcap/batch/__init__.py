@@ -1,18 +1,18 @@
 """Recommendations made ahead of time: every customer's list, independent of training."""
 
-from endcap.batch.publication import PATIENCE, publish_lists, roll_back, table
-from endcap.batch.recommend import Made, Wanted, describe, newest_dataset, recommend
-from endcap.batch.versions import served
+from endcap.batch.publication import PATIENCE, name_lists_table, publish_lists, roll_back
+from endcap.batch.recommend import ListRequest, VersionLists, describe_lists, newest_dataset, recommend
+from endcap.batch.versions import find_served_versions
 
 __all__ = [
     "PATIENCE",
-    "Made",
-    "Wanted",
-    "describe",
+    "ListRequest",
+    "VersionLists",
+    "describe_lists",
+    "find_served_versions",
+    "name_lists_table",
     "newest_dataset",
     "publish_lists",
     "recommend",
     "roll_back",
-    "served",
-    "table",
 ]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from endcap.batch.histories import last_events
+from endcap.batch.histories import find_last_events
 from endcap.errors import DataError
-from endcap.features.view import customer_ids
+from endcap.features.view import read_customer_ids
 from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read
 from endcap.sources.formats.rows import without_marks
@@ -28,7 +28,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
-class Chosen:
+class CustomerSelection:
     """customers: int32 [c], by their number in the dataset, ascending. ids: of all the dataset's customers, strings by
     number. fingerprint: of the choice. warnings: lines to tell. facts: to be noted with the lists."""
 
@@ -39,14 +39,14 @@ class Chosen:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) -> Chosen:
+def select_customers(batch: Batch, dataset: str, store: Store, file: str | None = None) -> CustomerSelection:
     """Those that a file names (then `batch.active` does not count), else those active, else all that have an event.
 
     Customers of the file that the dataset lacks are told, and the rest goes on. Raises DataError where nobody is left,
     or the file cannot be read.
     """
     folder = store.fetch(dataset)
-    ids = customer_ids(folder)
+    ids = read_customer_ids(folder)
     if not len(ids):
         raise DataError(
             f"{dataset} names no customers, for whom lists could be made; name their column in the shop's "
@@ -56,7 +56,7 @@ def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) ->
         )
     if file is not None:
         return _named(file, ids)
-    last = last_events(folder, len(ids))
+    last = find_last_events(folder, len(ids))
     since = _NEVER + 1
     if batch.active is not None:
         until = int(store.manifest(dataset)["facts"]["until"])
@@ -65,7 +65,7 @@ def chosen(batch: Batch, dataset: str, store: Store, file: str | None = None) ->
     if not len(customers):
         raise _nobody(batch, since)
     active = None if batch.active is None else format_duration(batch.active)
-    return Chosen(customers, ids, fingerprint("active", active), facts={"active": active})
+    return CustomerSelection(customers, ids, fingerprint("active", active), facts={"active": active})
 
 
 def _nobody(batch: Batch, since: int) -> DataError:
@@ -86,7 +86,7 @@ def _nobody(batch: Batch, since: int) -> DataError:
     )
 
 
-def _named(file: str, ids: pa.Array) -> Chosen:
+def _named(file: str, ids: pa.Array) -> CustomerSelection:
     names = pc.unique(pa.concat_arrays([_column(one) for one in find_files(Source(path=file)).files]))
     numbers = pc.index_in(names, value_set=ids)
     known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
@@ -104,7 +104,7 @@ def _named(file: str, ids: pa.Array) -> Chosen:
             found=unknown[:_SHOWN],
         )
     facts = {"unknown": {"count": len(unknown), "customers": unknown[:_TOLD]}}
-    return Chosen(known, ids, fingerprint("named", ids.take(pa.array(known)).to_pylist()), warnings, facts)
+    return CustomerSelection(known, ids, fingerprint("named", ids.take(pa.array(known)).to_pylist()), warnings, facts)
 
 
 def _column(file: SourceFile) -> pa.Array:

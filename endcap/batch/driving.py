@@ -11,8 +11,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from endcap.batch import parts
 from endcap.batch.job import PartsJob
-from endcap.batch.maker import made_by_worker
-from endcap.batch.parts import Plan
+from endcap.batch.maker import rank_part_in_worker
+from endcap.batch.parts import ListPlan
 from endcap.errors import EndcapError, describe
 from endcap.ray_driver import Emit
 from endcap.ray_driver.failures import describe_loss
@@ -34,11 +34,11 @@ def drive(job: PartsJob, storage: str | None, emit: Emit) -> None:
         too many died; ``error`` where a part raises what would be raised again.
     """
     work, key = Path(job.work), job.lists.key
-    plan = Plan.load(work, key)
+    plan = ListPlan.load(work, key)
     assert plan is not None  # the step has just kept it
     shared = ray.put(plan)
     # Tries again are counted here, and told.
-    task: Any = ray.remote(num_cpus=job.cpu, max_retries=0)(made_by_worker)
+    task: Any = ray.remote(num_cpus=job.cpu, max_retries=0)(rank_part_in_worker)
     waiting, running, deaths = deque(job.parts), dict[Any, int](), 0
     while waiting or running:
         while waiting and len(running) < job.workers:
@@ -60,7 +60,7 @@ def drive(job: PartsJob, storage: str | None, emit: Emit) -> None:
                 return
             waiting.appendleft(number)
             continue
-        parts.keep(work, key, number, lists)
+        parts.keep_part(work, key, number, lists)
         emit({"event": "part", "number": number, "customers": len(lists)})
         del lists
 

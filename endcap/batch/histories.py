@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from endcap.errors import DataError
 from endcap.features.sessions import Sessions, Types
 from endcap.features.split import where
-from endcap.features.view import customer_ids, declared_features
+from endcap.features.view import read_customer_ids, read_declared_features
 
 OWNED = "owned.parquet"
 """customer, item (by number) and time of each event that makes an item a customer's; where the shop has such a rule."""
@@ -31,7 +31,7 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Histories:
+class CustomerHistories:
     """The customers of a dataset, by number.
 
     recent: customer i's last events as session i, oldest first: of whichever sessions, or of the last visit. owned: the
@@ -43,15 +43,15 @@ class Histories:
     owned: Sessions
 
     @classmethod
-    def read(cls, dataset: Path, most: int, owned_since: int | None, visit: Visit | None = None) -> Histories:
+    def read(cls, dataset: Path, most: int, owned_since: int | None, visit: Visit | None = None) -> CustomerHistories:
         """Of a dataset's folder. most: events of each customer at most. owned_since: what was bought from then on
         (epoch ms) is owned; None: there is no such rule. visit: which of a customer's events count; None: all.
 
         Sessions that the shop gives for the test alone are left out, as they are of what a package learnt from. Raises
         DataError where the dataset was made without that rule.
         """
-        ids = customer_ids(dataset)
-        typed = next((one for one in declared_features(dataset) if one.kind == "type"), None)
+        ids = read_customer_ids(dataset)
+        typed = next((one for one in read_declared_features(dataset) if one.kind == "type"), None)
         names = ["customer", "item", "time", "session", *([typed.name] if typed else [])]
         events = _table(dataset / "events.parquet", names)
         if visit is not None and visit.in_dataset:
@@ -59,7 +59,7 @@ class Histories:
         types = None
         if typed is not None:
             types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
-        recent = by_customer(events, len(ids), types)
+        recent = group_by_customer(events, len(ids), types)
         if visit is not None and not visit.in_dataset:
             recent = _after_last_pause(recent, visit.gap)
         bought = events.slice(0, 0)
@@ -73,10 +73,10 @@ class Histories:
                 )
             bought = _table(dataset / OWNED, ["customer", "item", "time"])
             bought = bought.filter(pc.field("time") >= owned_since)
-        return cls(ids, recent.last(most), by_customer(bought, len(ids)))
+        return cls(ids, recent.last(most), group_by_customer(bought, len(ids)))
 
 
-def by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> Sessions:
+def group_by_customer(rows: pa.Table, customers: int, types: Types | None = None) -> Sessions:
     """Rows with the columns customer, item and time (epoch ms) as one session a customer, in the order of time.
 
     Events at the same time stay in the order of the rows. Rows without a customer (-1) are left out.
@@ -113,7 +113,7 @@ def _after_last_pause(sessions: Sessions, gap: int) -> Sessions:
     return where(sessions, np.arange(len(sessions.items)) >= np.repeat(begin, sessions.lengths))
 
 
-def last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def find_last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The time of each customer's last event, epoch ms: int64 [customers]; the smallest integer where there is none."""
     events = _table(dataset / "events.parquet", ["customer", "time"])
     owner, times = events["customer"].to_numpy(), events["time"].to_numpy()
@@ -123,7 +123,7 @@ def last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtyp
     return last
 
 
-def dataset_items(dataset: Path) -> list[str]:
+def read_item_ids(dataset: Path) -> list[str]:
     """The ids of a dataset's items, by their number."""
     ids: list[str] = _table(dataset / "items.parquet", ["item"])["item"].cast(pa.string()).to_pylist()
     return ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.batch.maker import Job
+from endcap.batch.maker import ListJob
 from endcap.ray_driver import DriverJob
 
 
@@ -14,7 +14,7 @@ class PartsJob(DriverJob):
     """parts: numbers of the parts to make. work: the workspace's folder, with the plan, on the step's own machine.
     cpu: cores of each worker. deaths: how many workers may die before the job fails."""
 
-    lists: Job
+    lists: ListJob
     parts: list[int]
     work: str
     workers: int
@@ -24,4 +24,4 @@ class PartsJob(DriverJob):
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> PartsJob:
         """See `DriverJob.from_json`."""
-        return cls(**{**document, "lists": Job(**document["lists"])})
+        return cls(**{**document, "lists": ListJob(**document["lists"])})

@@ -21,13 +21,13 @@ memory. Larger blocks are memory that the system hands out, and clears, anew for
 so many customers all the same: a product of fewer is slower for each."""
 
 
-def block_rows(n_items: int) -> int:
+def count_block_rows(n_items: int) -> int:
     """Customers of a block."""
     return max(LEAST_ROWS, SCORE_BYTES // (4 * max(1, n_items)))
 
 
 @dataclass(frozen=True)
-class Lists:
+class ItemLists:
     """items: int32 [n, k], vocabulary indices, best first, -1 behind a list's end. scores: float32 [n, k], NaN where a
     popular item fills up what the model has no opinion on."""
 
@@ -38,7 +38,7 @@ class Lists:
         return len(self.items)
 
 
-class Lister:
+class ListRanker:
     """Lists by one model, with what may not be shown left out.
 
     What the model scores comes first, by score; then, as fallback, the most popular items that may be shown and are
@@ -55,14 +55,14 @@ class Lister:
         self._place = np.full(model.n_items, len(self._popular), dtype=np.int64)
         self._place[self._popular] = np.arange(len(self._popular))
 
-    def lists(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> Lists:
+    def lists(self, sessions: Sessions, owned: Sessions, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
         """The lists after each session. owned: of the same length, items that session i's customer is not shown again.
 
         tell: is given the number of sessions of each block that is done, by another thread.
         """
         shape = (len(sessions), self._k)
-        found = Lists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
-        size = block_rows(self._model.n_items)
+        found = ItemLists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
+        size = count_block_rows(self._model.n_items)
 
         def ordered(rows: Ints, scores: Scores) -> None:
             self._order(scores, sessions.take(rows), owned.take(rows), found.items, found.scores, rows)

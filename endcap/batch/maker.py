@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.batch.histories import NOBODY, Histories, Visit, dataset_items
-from endcap.batch.lists import Lister, Lists
-from endcap.batch.parts import Plan
+from endcap.batch.histories import NOBODY, CustomerHistories, Visit, read_item_ids
+from endcap.batch.lists import ItemLists, ListRanker
+from endcap.batch.parts import ListPlan
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.models import NO_ITEM
@@ -19,7 +19,7 @@ from endcap.store import Store, open_store
 
 
 @dataclass(frozen=True)
-class Job:
+class ListJob:
     """What one version's lists are made of. JSON, since it travels. store, package, dataset: addresses. key: the
     artifact's. k: items of a list. partition: customers of a part. owned_since: see `Histories.read`."""
 
@@ -32,7 +32,7 @@ class Job:
     owned_since: int | None
 
 
-class Maker:
+class PartRanker:
     """Loads a job's package and its customers' histories once, then makes any of its parts.
 
     A customer is ranked for as a request would be that names only the customer: by the last `serving.recent_events`
@@ -41,7 +41,7 @@ class Maker:
     customers rank by what this one had before, too.
     """
 
-    def __init__(self, job: Job, plan: Plan, store: Store) -> None:
+    def __init__(self, job: ListJob, plan: ListPlan, store: Store) -> None:
         self._job, self._plan = job, plan
         dataset = store.fetch(job.dataset)
         self._package = load_contents(store.fetch(job.package, verify=True))
@@ -49,11 +49,11 @@ class Maker:
         visit, gap = None, self._package.session_gap
         if gap is not None:
             visit = Visit(gap, store.manifest(job.dataset)["facts"].get("session_gap_ms") == gap)
-        self._histories = Histories.read(dataset, recommender.serving.recent_events, job.owned_since, visit)
-        self._own = self._package.vocabulary.indices(dataset_items(dataset))
-        self._lister = Lister(self._package.model, recommender.exclude, plan.allowed, job.k)
+        self._histories = CustomerHistories.read(dataset, recommender.serving.recent_events, job.owned_since, visit)
+        self._own = self._package.vocabulary.indices(read_item_ids(dataset))
+        self._lister = ListRanker(self._package.model, recommender.exclude, plan.allowed, job.k)
 
-    def part(self, number: int, tell: Callable[[int], None] = lambda rows: None) -> Lists:
+    def part(self, number: int, tell: Callable[[int], None] = lambda rows: None) -> ItemLists:
         """The lists of a part's customers; `tell` as in `Lister.lists`."""
         begin = number * self._job.partition
         customers = self._plan.customers[begin : begin + self._job.partition].astype(np.int64)
@@ -78,13 +78,13 @@ class Maker:
         return np.fromiter((known.get(one, NOBODY) for one in ids), np.int32, len(ids))
 
 
-_makers: dict[str, Maker] = {}
+_makers: dict[str, PartRanker] = {}
 """Of this process, by the job's key: at most one, which a worker goes on with."""
 
 
-def made_by_worker(job: Job, plan: Plan, number: int) -> Lists:
+def rank_part_in_worker(job: ListJob, plan: ListPlan, number: int) -> ItemLists:
     """A part, by a worker that keeps what it has loaded for its next one."""
     if job.key not in _makers:
         _makers.clear()
-        _makers[job.key] = Maker(job, plan, open_store(job.store))
+        _makers[job.key] = PartRanker(job, plan, open_store(job.store))
     return _makers[job.key].part(number)

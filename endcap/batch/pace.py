@@ -11,7 +11,7 @@ EVERY = 5.0
 """Seconds between two lines where nothing is finished meanwhile."""
 
 
-class Pace:
+class ListProgress:
     """Tells of customers and parts that are done, as they are."""
 
     def __init__(

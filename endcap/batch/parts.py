@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from endcap.batch.lists import Lists
+from endcap.batch.lists import ItemLists
 from endcap.models import NO_ITEM, checkpoint
 from endcap.store import CHECKPOINT
 
@@ -29,7 +29,7 @@ _LISTS, _PLAN = "lists", "plan"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ListPlan:
     """What all parts of one version's lists have in common, fixed when they are begun.
 
     made: when that was, epoch ms. customers: int32 [c], by their number in the dataset, ascending. allowed: bool
@@ -46,7 +46,7 @@ class Plan:
         checkpoint.write(_folder(work, _PLAN), key, {"made": self.made}, {_PLAN: arrays})
 
     @classmethod
-    def load(cls, work: Path, key: str) -> Plan | None:
+    def load(cls, work: Path, key: str) -> ListPlan | None:
         """What was kept for this key, or None."""
         found = checkpoint.read(work / _PLAN, key)
         if found is None:
@@ -55,20 +55,20 @@ class Plan:
         return cls(found[0]["made"], arrays["customers"], arrays["allowed"].astype(bool))
 
 
-def keep(work: Path, key: str, number: int, lists: Lists) -> None:
+def keep_part(work: Path, key: str, number: int, lists: ItemLists) -> None:
     """Keep a whole part in a workspace."""
     checkpoint.write(_part(work, number), key, {}, {_LISTS: {"items": lists.items, "scores": lists.scores}})
 
 
-def kept(work: Path, key: str, number: int) -> Lists:
+def load_part(work: Path, key: str, number: int) -> ItemLists:
     """A part that is there."""
     found = checkpoint.read(work / f"{number:05d}", key)
     if found is None:
         raise FileNotFoundError(f"{work}: part {number} of {key}")
-    return Lists(**found[1][_LISTS])
+    return ItemLists(**found[1][_LISTS])
 
 
-def is_kept(work: Path, key: str, number: int) -> bool:
+def is_part_kept(work: Path, key: str, number: int) -> bool:
     """Whether a whole part of this key is there; its content is not read."""
     from safetensors import SafetensorError, safe_open
 
@@ -80,7 +80,7 @@ def is_kept(work: Path, key: str, number: int) -> bool:
         return False
 
 
-def table(lists: Lists, customers: pa.Array, vocabulary: pa.Array, version: str, made: int) -> pa.Table:
+def build_part_table(lists: ItemLists, customers: pa.Array, vocabulary: pa.Array, version: str, made: int) -> pa.Table:
     """A part as it is published. customers: their ids, strings [n]. vocabulary: ids by index, strings."""
     listed = lists.items != NO_ITEM
     offsets = pa.array(np.concatenate([[0], np.cumsum(listed.sum(axis=1))]).astype(np.int32))
@@ -95,25 +95,25 @@ def table(lists: Lists, customers: pa.Array, vocabulary: pa.Array, version: str,
     return pa.table(columns, schema=SCHEMA)
 
 
-def filled(lists: Lists) -> float:
+def compute_fallback_share(lists: ItemLists) -> float:
     """The share of the listed items that are fallbacks."""
     listed = lists.items != NO_ITEM
     return float(np.isnan(lists.scores[listed]).mean()) if listed.any() else 0.0
 
 
-def write(file: Path, part: pa.Table) -> None:
+def write_part(file: Path, part: pa.Table) -> None:
     """Write a published part."""
     # Scores hardly repeat: a dictionary of them costs time and saves nothing.
     texts = ["customer", "items.list.element", "model_version"]
     pq.write_table(part, file, compression="zstd", use_dictionary=texts)
 
 
-def name(number: int) -> str:
+def name_part(number: int) -> str:
     """What a published part's file is called."""
     return f"part-{number:05d}.parquet"
 
 
-def files(folder: Path) -> list[Path]:
+def list_parts(folder: Path) -> list[Path]:
     """The parts of a published artifact, in order."""
     return sorted(folder.glob("part-*.parquet"))
 

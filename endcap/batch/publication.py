@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from endcap.batch import parts
 from endcap.batch.pace import EVERY
-from endcap.batch.recommend import Made
+from endcap.batch.recommend import VersionLists
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
 from endcap.online import OnlineStore
@@ -27,14 +27,14 @@ AT_ONCE = 1000
 Progress = Callable[[str], None]
 
 
-def table(recommender: str, version: str) -> str:
+def name_lists_table(recommender: str, version: str) -> str:
     """The table of a model version's lists: customers' ids to `row`."""
     return f"lists/{recommender}/{version}"
 
 
 def publish_lists(
     recommender: Recommender,
-    made: Sequence[Made],
+    made: Sequence[VersionLists],
     store: Store,
     online: OnlineStore,
     *,
@@ -46,7 +46,7 @@ def publish_lists(
     publication a version's table is forgotten. Raises OnlineStoreError, with what to do; what was published stays.
     """
     for one in made:
-        name, told = table(recommender.name, one.version), time.monotonic()
+        name, told = name_lists_table(recommender.name, one.version), time.monotonic()
         try:
             for done, rows in _rows(store.fetch(one.address)):
                 if not online.write(name, one.key, rows, recommender.batch.keep):
@@ -72,7 +72,7 @@ def roll_back(recommender: Recommender, targets: Sequence[Target], online: Onlin
 
     Once more goes forth again. Raises NotFoundError where no version has lists before its last ones.
     """
-    found = {target.version: _before(online, table(recommender.name, target.version)) for target in targets}
+    found = {target.version: _before(online, name_lists_table(recommender.name, target.version)) for target in targets}
     back = {version: key for version, key in found.items() if key is not None}
     if not back:
         raise NotFoundError(
@@ -83,7 +83,7 @@ def roll_back(recommender: Recommender, targets: Sequence[Target], online: Onlin
             versions=list(found),
         )
     for version, key in back.items():
-        online.publish(table(recommender.name, version), key)
+        online.publish(name_lists_table(recommender.name, version), key)
     told = {version: f"the lists {key} are published again" for version, key in back.items()}
     return [f"version {version}: {told.get(version, 'it has no lists from before')}" for version in found]
 
@@ -100,7 +100,7 @@ def _before(online: OnlineStore, name: str) -> str | None:
 def _rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
     """The artifact's rows, some at a time, with how many there were up to then."""
     done = 0
-    for file in parts.files(folder):
+    for file in parts.list_parts(folder):
         for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
             rows = _json(batch)
             done += len(rows)

@@ -15,11 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from endcap.batch import parts
-from endcap.batch.customers import Chosen, chosen
-from endcap.batch.maker import Job, Maker
-from endcap.batch.pace import Pace
-from endcap.batch.parts import Plan
-from endcap.batch.versions import served
+from endcap.batch.customers import CustomerSelection, select_customers
+from endcap.batch.maker import ListJob, PartRanker
+from endcap.batch.pace import ListProgress
+from endcap.batch.parts import ListPlan
+from endcap.batch.versions import find_served_versions
 from endcap.batch.workers import share
 from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
@@ -41,7 +41,7 @@ _WRITERS = 4
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ListRequest:
     """What is asked for beside the spec. dataset: an address; None: the shop's newest. version: this one alone, as it
     is registered; None: the champion, and what else serves. customers: a file that names them (its column `customer`);
     None: all. now: what counts as the present, epoch ms; None: it is."""
@@ -53,7 +53,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class VersionLists:
     """The lists of one version. address: of the artifact; facts: its own."""
 
     version: str
@@ -66,7 +66,7 @@ class Made:
         return self.address.rpartition("/")[2]
 
 
-def kind(recommender: str) -> str:
+def _build_kind(recommender: str) -> str:
     """Where a recommender's lists lie in a store."""
     return STEPS["recommend"].folder(recommender)
 
@@ -77,9 +77,9 @@ def recommend(
     store: Store,
     registry_uri: str | None = None,
     *,
-    wanted: Wanted | None = None,
+    wanted: ListRequest | None = None,
     progress: Progress = lambda line: None,
-) -> list[Made]:
+) -> list[VersionLists]:
     """Make the lists of each version that serves, or find them; the champion's first.
 
     A customer's list is what a ranking for that customer would be at the dataset's end: see `Maker`. The rules of the
@@ -90,15 +90,15 @@ def recommend(
     """
     from endcap.rules.read import read_catalogue
 
-    wanted = wanted or Wanted()
+    wanted = wanted or ListRequest()
     settings = ListSettings.of(recommender)
-    targets = served(settings, store, registry_uri, wanted.version)
+    targets = find_served_versions(settings, store, registry_uri, wanted.version)
     dataset = wanted.dataset or newest_dataset(shop.name, store)
-    who = chosen(settings.batch, dataset, store, wanted.customers)
+    who = select_customers(settings.batch, dataset, store, wanted.customers)
     for line in who.warnings:
         progress(line)
     catalogue = read_catalogue(shop, progress)
-    asked = _Asked(settings, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
+    asked = _ListRun(settings, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
     return [asked.of(target) for target in targets]
 
 
@@ -115,7 +115,7 @@ def newest_dataset(shop: str, store: Store) -> str:
     return there[-1]
 
 
-def describe(made: Sequence[Made], *, published: bool) -> str:
+def describe_lists(made: Sequence[VersionLists], *, published: bool) -> str:
     """One line on what was made."""
     told = []
     for one in made:
@@ -126,24 +126,24 @@ def describe(made: Sequence[Made], *, published: bool) -> str:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ListRun:
     """What is asked of each version alike."""
 
     settings: ListSettings
     store: Store
     dataset: str
-    who: Chosen
+    who: CustomerSelection
     catalogue: Catalogue
     now: int
     progress: Progress
 
-    def of(self, target: Target) -> Made:
+    def of(self, target: Target) -> VersionLists:
         """The lists of one version, made or found."""
-        name = kind(self.settings.name)
+        name = _build_kind(self.settings.name)
         key = self._key(target)
         with self.store.workspace(name, key, self.progress) as work:
             address = self.store.find(name, key) or self._make(target, key, work)
-        return Made(target.version, address, self.store.manifest(address)["facts"])
+        return VersionLists(target.version, address, self.store.manifest(address)["facts"])
 
     def _key(self, target: Target) -> str:
         made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
@@ -153,26 +153,26 @@ class _Asked:
 
     def _make(self, target: Target, key: str, work: Path) -> str:
         k, partition = self.settings.k, self.settings.partition
-        job = Job(self.store.root, target.package, self.dataset, key, k, partition, self._owned_since())
+        job = ListJob(self.store.root, target.package, self.dataset, key, k, partition, self._owned_since())
         package = load_contents(self.store.fetch(target.package, verify=True))
-        plan = Plan.load(work, key)
+        plan = ListPlan.load(work, key)
         if plan is None:
             allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed()
-            plan = Plan(self.now, self.who.customers, np.array(allowed))
+            plan = ListPlan(self.now, self.who.customers, np.array(allowed))
             plan.save(work, key)
         vocabulary = pa.array(package.vocabulary.ids, pa.string())
         del package  # each maker has its own
         count = -(-len(plan.customers) // partition)
         self._make_parts(job, plan, target, work, count)
-        with self.store.publish(kind(self.settings.name), key) as draft:
+        with self.store.publish(_build_kind(self.settings.name), key) as draft:
             self.progress(f"version {target.version}: writing {count:,} parts")
 
             def written(number: int) -> float:
-                lists = parts.kept(work, key, number)
+                lists = parts.load_part(work, key, number)
                 ids = self.who.ids.take(pa.array(_part(plan, number, partition)))
-                part = parts.table(lists, ids, vocabulary, target.version, plan.made)
-                parts.write(draft.path / parts.name(number), part)
-                return parts.filled(lists) * len(lists)
+                part = parts.build_part_table(lists, ids, vocabulary, target.version, plan.made)
+                parts.write_part(draft.path / parts.name_part(number), part)
+                return parts.compute_fallback_share(lists) * len(lists)
 
             with ThreadPoolExecutor(min(_WRITERS, cpu_limit())) as writers:
                 filled = sum(writers.map(written, range(count)))
@@ -188,24 +188,24 @@ class _Asked:
             return 0
         return int(self.store.manifest(self.dataset)["facts"]["until"]) - rule.keep // timedelta(milliseconds=1)
 
-    def _make_parts(self, job: Job, plan: Plan, target: Target, work: Path, count: int) -> None:
+    def _make_parts(self, job: ListJob, plan: ListPlan, target: Target, work: Path, count: int) -> None:
         """Make the parts that the workspace lacks."""
-        missing = [number for number in range(count) if not parts.is_kept(work, job.key, number)]
+        missing = [number for number in range(count) if not parts.is_part_kept(work, job.key, number)]
         sizes = [len(_part(plan, number, job.partition)) for number in range(count)]
         if len(missing) < count:
             self.progress(f"version {target.version}: going on, {count - len(missing):,} of {count:,} parts are whole")
-        pace = Pace(f"version {target.version}", sizes, missing, self.progress)
+        pace = ListProgress(f"version {target.version}", sizes, missing, self.progress)
         if not missing:
             return
         if self.settings.batch.workers > 1 and len(missing) > 1:
             share(job, missing, self.settings.batch.workers, work, pace)
             return
-        maker = Maker(job, plan, self.store)
+        maker = PartRanker(job, plan, self.store)
         for number in missing:
-            parts.keep(work, job.key, number, maker.part(number, pace.listed))
+            parts.keep_part(work, job.key, number, maker.part(number, pace.listed))
             pace.whole()
 
-    def _facts(self, target: Target, plan: Plan, count: int, filled: float) -> dict[str, Any]:
+    def _facts(self, target: Target, plan: ListPlan, count: int, filled: float) -> dict[str, Any]:
         return {
             "recommender": self.settings.name,
             "version": target.version,
@@ -221,6 +221,6 @@ class _Asked:
         }
 
 
-def _part(plan: Plan, number: int, partition: int) -> NDArray[np.int32]:
+def _part(plan: ListPlan, number: int, partition: int) -> NDArray[np.int32]:
     """The customers of a part."""
     return plan.customers[number * partition : (number + 1) * partition]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
 
 
-def served(
+def find_served_versions(
     settings: Recommender | ListSettings, store: Store, registry_uri: str | None, version: str | None
 ) -> list[Target]:
     """The versions that shoppers meet: the registry's champion, then what else the desired state serves, which is the

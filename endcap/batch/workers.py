@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap.batch.job import PartsJob
-from endcap.batch.maker import Job
-from endcap.batch.pace import Pace
+from endcap.batch.maker import ListJob
+from endcap.batch.pace import ListProgress
 from endcap.cpus import cpu_limit
 from endcap.errors import TransientError
 from endcap.ray_driver import Driver, RayProcess
@@ -25,7 +25,7 @@ class _Needs:
     gpu: float = 0.0
 
 
-def share(job: Job, missing: Sequence[int], workers: int, work: Path, pace: Pace) -> None:
+def share(job: ListJob, missing: Sequence[int], workers: int, work: Path, pace: ListProgress) -> None:
     """Have workers make the parts that are missing; each is kept in the workspace when it is whole.
 
     The plan lies in the workspace. Workers read package and dataset from the store by address, and hand their lists

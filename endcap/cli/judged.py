@@ -51,7 +51,7 @@ class Figures:
 
     @classmethod
     def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
-        from endcap.evaluation.words import describe, word_of
+        from endcap.evaluation.words import describe_verdict, read_decision
         from endcap.project.figures import deepest
         from endcap.spec.naming import description
 
@@ -59,7 +59,15 @@ class Figures:
         metrics = facts.get("metrics", {}).get("challenger", {})
         model = description(facts.get("models", {}).get("challenger") or {"name": ""})
         judged = datetime.fromisoformat(str(manifest["created"])).astimezone(UTC)
-        return cls(verdict, word_of(facts), model, metrics, deepest(facts) if metrics else 0, describe(facts), judged)
+        return cls(
+            verdict,
+            read_decision(facts),
+            model,
+            metrics,
+            deepest(facts) if metrics else 0,
+            describe_verdict(facts),
+            judged,
+        )
 
     def shown(self) -> list[float | None]:
         return [self.metrics.get(f"{name}@{self.cutoff}") for name in METRICS]

@@ -80,10 +80,10 @@ def documented(
 
 
 def _judged(address: str | None, facts: Mapping[str, Any]) -> Json:
-    from endcap.evaluation.words import lacking, word_of
+    from endcap.evaluation.words import list_missing_evidence, read_decision
 
     facts_kept = {key: facts.get(key) for key in ("metrics", "intervals", "conditions", "champion", "warnings")}
-    return {"address": address, "outcome": word_of(facts), "lacking": lacking(facts), **facts_kept}
+    return {"address": address, "outcome": read_decision(facts), "lacking": list_missing_evidence(facts), **facts_kept}
 
 
 def _deployment(name: str, store: Store) -> Json | None:

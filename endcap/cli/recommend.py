@@ -191,7 +191,7 @@ def _make(
 
 def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> list[str]:
     """What was done, a line a version."""
-    from endcap.batch import PATIENCE, roll_back, served
+    from endcap.batch import PATIENCE, find_served_versions, roll_back
     from endcap.online import online_url, open_online
 
     address = online_url(online, store.root)
@@ -200,7 +200,7 @@ def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version
             "no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE",
             code="cli.no-online-store",
         )
-    targets = served(loaded.recommender, store, registry or None, version or None)
+    targets = find_served_versions(loaded.recommender, store, registry or None, version or None)
     with open_online(address, shop=loaded.shop.name, timeout=PATIENCE) as published:
         return list(roll_back(loaded.recommender, targets, published))
 

@@ -146,11 +146,11 @@ def _registry(store_url: str, registry: str) -> Registry:
 
 def _report(version: Version, store: Store) -> str | None:
     """Where the report of the verdict that made a version is, if this store has it."""
-    from endcap.report import find_report, report_file
+    from endcap.report import find_report, locate_report
 
     verdict = version.tags.get("verdict")
     address = find_report(version.name, verdict, store) if verdict else None
-    return report_file(address) if address else None
+    return locate_report(address) if address else None
 
 
 def _line(version: Version) -> str:

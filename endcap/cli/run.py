@@ -202,38 +202,38 @@ def run_pipeline(
 
 def stopped_by(verdict: Mapping[str, Any]) -> str | None:
     """Why the steps after the gate did not run; None where it passed."""
-    from endcap.evaluation.words import word_of
+    from endcap.evaluation.words import read_decision
 
-    return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[word_of(verdict)]
+    return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[read_decision(verdict)]
 
 
 def end_undecided(verdict: Mapping[str, Any] | None) -> None:
     """End the process with `UNDECIDED` where that is the verdict."""
-    from endcap.evaluation.words import word_of
+    from endcap.evaluation.words import read_decision
 
-    if verdict is not None and word_of(verdict) == "undecided":
+    if verdict is not None and read_decision(verdict) == "undecided":
         sys.exit(UNDECIDED)
 
 
 def print_report(recommender: str, verdict: str, store: Store) -> None:
     """Where the report of a verdict lies, if there is one."""
-    from endcap.report import find_report, report_file
+    from endcap.report import find_report, locate_report
 
     if address := find_report(recommender, verdict, store):
-        click.echo(f"  {'report':<9} {report_file(address)}")
+        click.echo(f"  {'report':<9} {locate_report(address)}")
 
 
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
-    from endcap.evaluation.headline import headline
-    from endcap.evaluation.words import lacking, recipe_text
+    from endcap.evaluation.headline import describe_queries
+    from endcap.evaluation.words import explain_recipe, list_missing_evidence
 
-    click.echo(f"Judged on {headline(facts)}:")
+    click.echo(f"Judged on {describe_queries(facts)}:")
     for line in text_table(*metric_table(facts)).splitlines():
         click.echo(f"  {line}")
-    if told := recipe_text(facts):
+    if told := explain_recipe(facts):
         click.echo(f"  {told}")
-    for missing in lacking(facts):
+    for missing in list_missing_evidence(facts):
         click.echo(f"  {click.style('?', fg='yellow')} undecided: {missing}")
     for warning in facts["warnings"]:
         click.echo(f"  {click.style('!', fg='yellow')} {warning}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from endcap.features.window import statistics
+from endcap.features.window import read_statistics
 from endcap.sources.engine import engine
 from endcap.sources.matching import alike, unmatched
 from endcap.sources.sql import text
@@ -54,7 +54,7 @@ def _times(files: list[Path]) -> Json:
     days: Counter[int] = Counter()
     first, last, anonymous = [], [], 0
     for file in files:
-        for columns in statistics(file):
+        for columns in read_statistics(file):
             time = columns["time"]
             days[time.min // DAY] += time.num_values
             first.append(time.min)
@@ -82,7 +82,7 @@ def _types(files: list[Path], connection: Any) -> Json:
 
 def _one_type(files: list[Path]) -> list[tuple[str, int]] | None:
     """The type of all events and their number, where the footers of the files tell that they are of one."""
-    columns = [(columns["type"], columns["time"].num_values) for file in files for columns in statistics(file)]
+    columns = [(columns["type"], columns["time"].num_values) for file in files for columns in read_statistics(file)]
     rows = sum(count for _, count in columns)
     if all(column.null_count == count for column, count in columns):
         return [("", rows)]
@@ -95,7 +95,9 @@ def _one_type(files: list[Path]) -> list[tuple[str, int]] | None:
 
 def _may_be_midnights(files: list[Path], times: Json) -> bool:
     """What the footers tell of it, which spares most logs a look at all times."""
-    ends = (end for file in files for columns in statistics(file) for end in (columns["time"].min, columns["time"].max))
+    ends = (
+        end for file in files for columns in read_statistics(file) for end in (columns["time"].min, columns["time"].max)
+    )
     return len(times["days"]["events"]) > 1 and all(end % _QUARTER == 0 for end in ends)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from endcap.evaluation.headline import percent
-from endcap.features.emptied import one_moment
-from endcap.features.predictions import Predictions
+from endcap.evaluation.headline import format_share
+from endcap.features.emptied import count_one_moment
+from endcap.features.predictions import QueryTargets
 from endcap.features.view import View
 from endcap.spec.settings import JudgeSettings
 
@@ -17,7 +17,7 @@ MANY_EQUAL = 0.05
 Json = dict[str, Any]
 
 
-def asked_facts(settings: JudgeSettings, view: View, predictions: Predictions) -> Json:
+def count_queries(settings: JudgeSettings, view: View, predictions: QueryTargets) -> Json:
     """As a verdict has it.
 
     `protocol`, `order` and `basket` of the spec; `predictions`, how many prefixes, and `targets`, how many items of
@@ -35,12 +35,12 @@ def asked_facts(settings: JudgeSettings, view: View, predictions: Predictions) -
     }
 
 
-def equal_times_caveat(settings: JudgeSettings, view: View) -> str:
+def warn_of_equal_times(settings: JudgeSettings, view: View) -> str:
     """A sentence where many test transitions have equal times; baskets are asked about as what they are."""
     equal, transitions = view.counts["test"]["equal_times"], view.counts["test"]["transitions"]
     if settings.basket is not None or _share(equal, transitions) < MANY_EQUAL:
         return ""
-    told = f"{equal:,} of {transitions:,} test transitions ({percent(equal / transitions)}) have equal times"
+    told = f"{equal:,} of {transitions:,} test transitions ({format_share(equal / transitions)}) have equal times"
     if view.order == "file":
         return (
             f"evaluation.order is file: {told}, so their order is that of the files, and so are the figures. Where a "
@@ -55,19 +55,19 @@ def equal_times_caveat(settings: JudgeSettings, view: View) -> str:
     )
 
 
-def one_moment_caveat(settings: JudgeSettings, view: View) -> str:
+def warn_of_one_moment(settings: JudgeSettings, view: View) -> str:
     """A sentence where many sessions are one moment, and so not judged."""
-    alone, sessions = one_moment(view.counts, "test")
+    alone, sessions = count_one_moment(view.counts, "test")
     if _share(alone, sessions) < MANY_EQUAL:
         return ""
     return (
-        f"{alone:,} of {sessions:,} sessions ({percent(alone / sessions)}) have one time for all their events: nothing "
-        "comes next in them, and they are not judged. evaluation.protocol: basket judges them, by an item that is "
-        "hidden (basket: complete) or from the customer's earlier ones (basket: next)"
+        f"{alone:,} of {sessions:,} sessions ({format_share(alone / sessions)}) have one time for all their events: "
+        "nothing comes next in them, and they are not judged. evaluation.protocol: basket judges them, by an item that "
+        "is hidden (basket: complete) or from the customer's earlier ones (basket: next)"
     )
 
 
-def baskets_caveat(settings: JudgeSettings, view: View) -> str:
+def warn_of_baskets(settings: JudgeSettings, view: View) -> str:
     """A sentence where customers' next baskets are predicted: which are not, and what is left out of lists."""
     if settings.basket != "next":
         return ""
@@ -87,7 +87,7 @@ def baskets_caveat(settings: JudgeSettings, view: View) -> str:
     return f"evaluation.basket is next: {'; '.join(told)}" if told else ""
 
 
-def _bought_before(predictions: Predictions) -> int:
+def _bought_before(predictions: QueryTargets) -> int:
     """How many items that are predicted are in the prefixes too."""
     prefixes, width = predictions.prefixes(), int(predictions.sessions.items.max(initial=0)) + 1
     met = prefixes.session_of_event * width + prefixes.items

@@ -12,7 +12,7 @@ NEARLY_ALL = 0.5
 Json = dict[str, Any]
 
 
-def candidate_facts(sizes: Ints, rules: SampledNegatives | GivenNegatives, items: int, cutoff: int) -> Json:
+def count_candidates(sizes: Ints, rules: SampledNegatives | GivenNegatives, items: int, cutoff: int) -> Json:
     """Of the items that each next one competes with (int64 [p]), out of a catalogue of so many.
 
     `targets`: next items. `least`, `most`, `mean`: what they compete with. `fewer`: how many of them with fewer than
@@ -34,7 +34,7 @@ def candidate_facts(sizes: Ints, rules: SampledNegatives | GivenNegatives, items
     }
 
 
-def candidates_caveats(evaluation: Evaluation, facts: Json) -> list[str]:
+def warn_of_candidates(evaluation: Evaluation, facts: Json) -> list[str]:
     """That figures are of a few items, and what is wrong with these; nothing where the catalogue is ranked."""
     rules = evaluation.negatives
     if rules is None or not facts:

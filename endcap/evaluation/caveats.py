@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from endcap.evaluation.asked import baskets_caveat, equal_times_caveat, one_moment_caveat
-from endcap.evaluation.candidates import candidates_caveats
-from endcap.evaluation.overlap import overlap_caveats, overlap_of
-from endcap.evaluation.protocol import Examination
-from endcap.evaluation.rule_masks import HouseRules, rules_caveat
+from endcap.evaluation.asked import warn_of_baskets, warn_of_equal_times, warn_of_one_moment
+from endcap.evaluation.candidates import warn_of_candidates
+from endcap.evaluation.overlap import measure_overlap, warn_of_overlap
+from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.rule_masks import ShopRules, warn_of_rules
 from endcap.features.view import View
 from endcap.rules.unmatched import rule_warnings, unmatched_rules
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit
@@ -18,8 +18,8 @@ from endcap.spec.settings import JudgeSettings
 Json = dict[str, Any]
 
 
-def caveats(
-    settings: JudgeSettings, view: View, dataset: Path, examination: Examination, house: HouseRules | None
+def collect_warnings(
+    settings: JudgeSettings, view: View, dataset: Path, examination: EvaluationProtocol, house: ShopRules | None
 ) -> tuple[Json, list[str]]:
     """What weakens the figures of all models alike: facts for a verdict, and a sentence each.
 
@@ -28,15 +28,15 @@ def caveats(
     """
     facts: Json = {
         "candidates": examination.candidates(),
-        "overlap": overlap_of(dataset) if isinstance(settings.split, GivenSplit) else {},
+        "overlap": measure_overlap(dataset) if isinstance(settings.split, GivenSplit) else {},
     }
-    about = (_later_training, equal_times_caveat, one_moment_caveat, baskets_caveat)
+    about = (_later_training, warn_of_equal_times, warn_of_one_moment, warn_of_baskets)
     warnings = [caveat(settings, view) for caveat in about]
-    warnings += [_alone(settings), *overlap_caveats(facts["overlap"])]
-    warnings += candidates_caveats(settings.evaluation, facts["candidates"])
+    warnings += [_alone(settings), *warn_of_overlap(facts["overlap"])]
+    warnings += warn_of_candidates(settings.evaluation, facts["candidates"])
     if house is not None:
         facts["rules"] = house.facts(view)
-        warnings.append(rules_caveat(facts["rules"], len(examination.predictions)))
+        warnings.append(warn_of_rules(facts["rules"], len(examination.predictions)))
         warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
     return facts, [warning for warning in warnings if warning]
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.caveats import caveats
-from endcap.evaluation.comparison import Contest
-from endcap.evaluation.competitors import baseline_of, challenger_of
+from endcap.evaluation.asked import count_queries
+from endcap.evaluation.caveats import collect_warnings
+from endcap.evaluation.comparison import ModelResults
+from endcap.evaluation.competitors import fit_baseline, load_challenger
 from endcap.evaluation.gate import Estimate
-from endcap.evaluation.given import files_of
-from endcap.evaluation.naming import model_of
-from endcap.evaluation.protocol import Examination
-from endcap.evaluation.ranks import Competitor
-from endcap.evaluation.rule_masks import HouseRules, house_rules
-from endcap.evaluation.samples import Samples
+from endcap.evaluation.given import digest_given_files
+from endcap.evaluation.naming import read_model
+from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
+from endcap.evaluation.samples import SampleSessions
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.registry.package import RULES
@@ -40,7 +40,7 @@ ENTRY = "endcap.evaluation.compare:compare"
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ComparedModel:
     """A model that was trained as its recommender says. trained: the model's address."""
 
     label: str
@@ -48,13 +48,13 @@ class Contestant:
     trained: str
 
 
-def kind(name: str) -> str:
+def _build_kind(name: str) -> str:
     """Where a recommender's comparisons lie in a store, by its name."""
     return f"comparisons/{name}"
 
 
 def compare(
-    contestants: Sequence[Contestant],
+    contestants: Sequence[ComparedModel],
     dataset: str,
     store: Store,
     *,
@@ -69,17 +69,17 @@ def compare(
     """
     settings = [JudgeSettings.of(one.recommender) for one in contestants]
     common = settings[0]
-    known = house_rules(shop, progress)
-    files = files_of(common.evaluation) + ([] if known is None else [known.version])
+    known = read_shop_rules(shop, progress)
+    files = digest_given_files(common.evaluation) + ([] if known is None else [known.version])
     own = {path for one in settings for path in own_code(one.model, *one.preprocessing, *one.baselines)}
     asked = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
     trained = [[one.label, content_key(one.trained)] for one in contestants]
     key = fingerprint(asked, content_key(dataset), trained, code_fingerprint(ENTRY, *sorted(own)), *files)
-    found = store.find(kind(common.name), key)
+    found = store.find(_build_kind(common.name), key)
     if found is not None:
         return found
-    with store.publish(kind(common.name), key) as draft:
-        facts, report = _Comparison(contestants, settings, dataset, known, store, progress).made()
+    with store.publish(_build_kind(common.name), key) as draft:
+        facts, report = _ComparisonRun(contestants, settings, dataset, known, store, progress).made()
         about = {"dataset": dataset, "snapshot": store.manifest(dataset)["facts"]["snapshot"]}
         draft.facts |= {**about, "trained": {one.label: one.trained for one in contestants}, **facts}
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
@@ -88,10 +88,10 @@ def compare(
     return draft.address
 
 
-class _Comparison:
+class _ComparisonRun:
     def __init__(
         self,
-        contestants: Sequence[Contestant],
+        contestants: Sequence[ComparedModel],
         settings: Sequence[JudgeSettings],
         dataset: str,
         known: Catalogue | None,
@@ -101,16 +101,16 @@ class _Comparison:
         self._contestants, self._settings, self._common = contestants, settings, settings[0]
         self._store, self._tell, self._folder = store, progress, store.fetch(dataset)
         self._view: View = open_view(self._folder, self._common)
-        self._house = None if known is None else HouseRules.of(known, self._folder)
-        self._examination = Examination(self._common, self._view, self._folder)
-        self._models = {one.label: named(model_of(one.trained, store)) for one in contestants}
+        self._house = None if known is None else ShopRules.of(known, self._folder)
+        self._examination = EvaluationProtocol(self._common, self._view, self._folder)
+        self._models = {one.label: named(read_model(one.trained, store)) for one in contestants}
         self._baselines = self._beside()
 
     def made(self) -> tuple[Json, Json]:
         """Facts, and what the report is made of."""
         view, common, first = self._view, self._common, self._contestants[0].label
-        samples, house = Samples(view, common.seed), self._house
-        weakened, warnings = caveats(common, view, self._folder, self._examination, house)
+        samples, house = SampleSessions(view, common.seed), self._house
+        weakened, warnings = collect_warnings(common, view, self._folder, self._examination, house)
         for warning in warnings:
             self._tell(f"warning: {warning}")
         barred = None if house is None else house.on(view.vocabulary, view.items)
@@ -119,7 +119,7 @@ class _Comparison:
             for one, settings in zip(self._contestants, self._settings, strict=True)
         }
         unfitted = {
-            label: partial(baseline_of, spec, common, view, barred, self._tell)
+            label: partial(fit_baseline, spec, common, view, barred, self._tell)
             for label, spec in self._baselines.items()
         }
         self._examination.examine_all(ready, unfitted, samples, self._tell)
@@ -129,9 +129,9 @@ class _Comparison:
         facts = {
             "labels": labels,
             "models": self._models,
-            "differences": differences(contest),
+            "differences": reverse_differences(contest),
             **contest.facts(),
-            **asked_facts(common, view, self._examination.predictions),
+            **count_queries(common, view, self._examination.predictions),
             "items": len(view.vocabulary),
             "counts": view.counts,
             "confidence": common.evaluation.confidence,
@@ -151,12 +151,12 @@ class _Comparison:
         self._models |= {label: named(spec) for label, spec in beside.items()}
         return beside
 
-    def _competitor(self, one: Contestant, settings: JudgeSettings) -> Competitor:
+    def _competitor(self, one: ComparedModel, settings: JudgeSettings) -> EvaluatedModel:
         folder = self._store.fetch(one.trained, verify=True)
-        return challenger_of(settings, folder, self._view, self._folder, self._house)
+        return load_challenger(settings, folder, self._view, self._folder, self._house)
 
 
-def differences(contest: Contest) -> dict[str, dict[str, list[float | None]]]:
+def reverse_differences(contest: ModelResults) -> dict[str, dict[str, list[float | None]]]:
     """Of each other model from the one that it is held against: [estimate, lower, upper] by model and metric."""
     return {
         name: {metric: _turned(one) for metric, one in comparison.difference.items()}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from endcap.evaluation.bootstrap import Bootstrap, Interval
-from endcap.evaluation.evaluate import Evaluation
-from endcap.evaluation.gate import CHALLENGER, Comparison, Estimate
+from endcap.evaluation.evaluate import ModelMetrics
+from endcap.evaluation.gate import CHALLENGER, Estimate, PairwiseComparison
 from endcap.evaluation.metrics import Doubles
 from endcap.evaluation.timing import PERCENTILE
 from endcap.spec import recommender as spec
@@ -21,22 +21,22 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Contest:
+class ModelResults:
     """metrics: by model and metric. comparisons: of the challenger, or whoever `of` names, with each other model."""
 
     metrics: Mapping[str, Mapping[str, Estimate]]
-    comparisons: Mapping[str, Comparison]
-    evaluations: Mapping[str, Evaluation]
+    comparisons: Mapping[str, PairwiseComparison]
+    evaluations: Mapping[str, ModelMetrics]
 
     @classmethod
     def of(
         cls,
-        evaluations: Mapping[str, Evaluation],
+        evaluations: Mapping[str, ModelMetrics],
         timings: Mapping[str, Doubles],
         rules: spec.Evaluation,
         seed: int,
         own: str = CHALLENGER,
-    ) -> Contest:
+    ) -> ModelResults:
         """Put models side by side. All have the same metrics and sessions.
 
         timings: of each model, what the same predictions took, ms. own: whom the others are compared with.
@@ -51,7 +51,7 @@ class Contest:
             confidence=rules.confidence,
             seed=seed,
         )
-        speed = Speed(timings, rules, seed)
+        speed = RankingTimes(timings, rules, seed)
         metrics = {
             name: {
                 **_by_metric(first.names, bootstrap.value(place[name])),
@@ -66,7 +66,7 @@ class Contest:
                 continue
             differences = {metric: first.coverage[metric] - one.coverage[metric] for metric in one.coverage}
             ratios = {metric: _quotient(first.coverage[metric], one.coverage[metric]) for metric in one.coverage}
-            comparisons[name] = Comparison(
+            comparisons[name] = PairwiseComparison(
                 {
                     **_by_metric(first.names, bootstrap.difference(at, place[name])),
                     **_bare(differences),
@@ -107,7 +107,7 @@ class Contest:
         return rows
 
 
-class Speed:
+class RankingTimes:
     """The 90th percentile of the time of a prediction, with intervals over the predictions that were timed."""
 
     def __init__(self, timings: Mapping[str, Doubles], rules: spec.Evaluation, seed: int) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from endcap.errors import IntegrityError, UserError
-from endcap.evaluation.ranks import Competitor, Translation
-from endcap.evaluation.reach import Reach
-from endcap.evaluation.rule_masks import Barred, HouseRules
-from endcap.features.view import View, customer_ids
+from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
+from endcap.evaluation.reach import Leakage
+from endcap.evaluation.rule_masks import RuleMask, ShopRules
+from endcap.features.view import View, read_customer_ids
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
 from endcap.models.custom import own_code
@@ -75,7 +75,7 @@ class JudgedChampion:
     competitor. reason: why not by its package."""
 
     champion: Champion
-    competitor: Competitor | None
+    competitor: EvaluatedModel | None
     judged: Literal["package", "recipe"] | None
     reason: str | None = None
 
@@ -90,9 +90,9 @@ class JudgedChampion:
         }
 
 
-def challenger_of(
-    settings: JudgeSettings, folder: Path, view: View, dataset: Path, house: HouseRules | None
-) -> Competitor:
+def load_challenger(
+    settings: JudgeSettings, folder: Path, view: View, dataset: Path, house: ShopRules | None
+) -> EvaluatedModel:
     """The trained model, or the package, in a folder. dataset: the folder that the view is of.
 
     Raises IntegrityError where a model was trained on another view of the data.
@@ -103,8 +103,8 @@ def challenger_of(
     return replace(_fitted_on(view, folder, settings.classes, settings.exclude), barred=barred)
 
 
-def champion_of(
-    champion: Champion, view: View, dataset: Path, store: Store, house: HouseRules | None
+def load_champion(
+    champion: Champion, view: View, dataset: Path, store: Store, house: ShopRules | None
 ) -> JudgedChampion:
     """The champion, by its package where that has seen nothing of the test, else by its recipe.
 
@@ -113,7 +113,7 @@ def champion_of(
     """
     package = champion.version.package
     folder = store.fetch(package, verify=True)
-    reach = Reach.of(view, read_info(folder).get("fitted_until"))
+    reach = Leakage.of(view, read_info(folder).get("fitted_until"))
     try:
         if not reach.seen:
             return JudgedChampion(champion, _barred(load_contents(folder), view, dataset, house), "package")
@@ -128,21 +128,21 @@ def champion_of(
         return JudgedChampion(champion, None, None, str(error))
 
 
-def _barred(package: Contents, view: View, dataset: Path, house: HouseRules | None) -> Competitor:
+def _barred(package: Contents, view: View, dataset: Path, house: ShopRules | None) -> EvaluatedModel:
     barred = None if house is None else house.on(package.vocabulary, package.items)
     return replace(_packaged(package, view, dataset), barred=barred)
 
 
-def _packaged(package: Contents, view: View, dataset: Path) -> Competitor:
-    translation = Translation.between(view.vocabulary.ids, package.vocabulary.ids)
+def _packaged(package: Contents, view: View, dataset: Path) -> EvaluatedModel:
+    translation = VocabularyTranslation.between(view.vocabulary.ids, package.vocabulary.ids)
     customers = None
     if package.customers:
-        own = (package.customers.get(customer, -1) for customer in customer_ids(dataset).to_pylist())
+        own = (package.customers.get(customer, -1) for customer in read_customer_ids(dataset).to_pylist())
         customers = np.array([*own, -1], dtype=np.int32)
-    return Competitor(package.model, package.recommender.exclude, translation, package.evaluate, customers)
+    return EvaluatedModel(package.model, package.recommender.exclude, translation, package.evaluate, customers)
 
 
-def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -> Competitor:
+def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -> EvaluatedModel:
     """The model in a folder, which was fitted on the view's training part. Raises IntegrityError where it was not."""
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if vocabulary.ids != view.vocabulary.ids:
@@ -151,12 +151,12 @@ def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -
             code="evaluation.other-view",
             path=str(folder),
         )
-    return Competitor(load(folder / MODEL, classes), exclude)
+    return EvaluatedModel(load(folder / MODEL, classes), exclude)
 
 
-def baseline_of(
-    spec: ModelSpec, settings: JudgeSettings, view: View, barred: Barred | None, progress: Progress
-) -> Competitor:
+def fit_baseline(
+    spec: ModelSpec, settings: JudgeSettings, view: View, barred: RuleMask | None, progress: Progress
+) -> EvaluatedModel:
     """A baseline, fitted on the view's training part. barred: what the shop's rules take away of that."""
     found: Json = {}
     seed = settings.seed
@@ -165,4 +165,4 @@ def baseline_of(
         found = dict(first.report.found)
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
-    return Competitor(model, settings.exclude, barred=barred)
+    return EvaluatedModel(model, settings.exclude, barred=barred)

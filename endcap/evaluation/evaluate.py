@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.given import GivenItems
+from endcap.evaluation.given import GivenCandidates
 from endcap.evaluation.metrics import (
     COVERAGE,
     POPULARITY_BIAS,
     Doubles,
-    Popularity,
-    Rest,
-    metric_names,
-    prediction_values,
+    ItemPopularity,
+    RemainingItems,
+    compute_metrics,
+    list_metrics,
 )
-from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.ranks import Block, Competitor, rank_predictions
-from endcap.features.predictions import Predictions
+from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.ranks import EvaluatedModel, RankedBlock, rank_predictions
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 
@@ -37,7 +37,7 @@ met, in ms: name and fewest."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ModelMetrics:
     """names [m]: the metrics that are means over predictions. sums: float64 [sessions, m].
 
     weights: float64 [sessions, 2], a session's predictions, and those of them whose list is not empty; weight_of [m]:
@@ -77,21 +77,21 @@ class Evaluation:
         return dict(zip(self.names, means.tolist(), strict=True))
 
 
-def evaluate(
-    competitor: Competitor,
-    predictions: Predictions,
+def measure_model(
+    competitor: EvaluatedModel,
+    predictions: QueryTargets,
     cutoffs: Sequence[int],
-    popularity: Popularity,
+    popularity: ItemPopularity,
     *,
-    negatives: Negatives | GivenItems | None = None,
+    negatives: SampledCandidates | GivenCandidates | None = None,
     first_seen: NDArray[np.int64] | None = None,
-) -> Evaluation:
+) -> ModelMetrics:
     """Rank the catalogue for what is predicted of the test sessions, and measure the lists at the cutoffs.
 
     negatives: what is ranked instead of the catalogue, see `rank_predictions`. first_seen: int64 [items], epoch ms,
     when each item was first met; with it there are segments by the age of the next item.
     """
-    names, test = metric_names(cutoffs), predictions.sessions
+    names, test = list_metrics(cutoffs), predictions.sessions
     # An empty list has no popularity: it is no part of that mean.
     weight_of = np.array([name.startswith(POPULARITY_BIAS) for name in names]).astype(np.int64)
     sums, weights = np.zeros((len(test), len(names))), np.zeros((len(test), 2))
@@ -99,9 +99,9 @@ def evaluate(
     segment_sums = {division: np.zeros((len(rows), len(names))) for division, rows in divisions.items()}
     segment_weights = {division: np.zeros((len(rows), 2)) for division, rows in divisions.items()}
     shown = np.zeros((len(cutoffs), competitor.model.n_items), dtype=bool)
-    rest = Rest(test)
+    rest = RemainingItems(test)
     for block in rank_predictions(competitor, predictions, max(cutoffs), negatives=negatives):
-        values = prediction_values(block, rest, cutoffs, popularity) * block.weights[:, None]
+        values = compute_metrics(block, rest, cutoffs, popularity) * block.weights[:, None]
         counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM]) * block.weights[:, None]
         _add(sums, block.owner, values)
         _add(weights, block.owner, counted)
@@ -114,10 +114,10 @@ def evaluate(
             listed = block.tops[:, :cutoff]
             shown[row, listed[listed != NO_ITEM]] = True
     coverage = {f"{COVERAGE}@{cutoff}": float(shown[row].mean()) for row, cutoff in enumerate(cutoffs)}
-    return Evaluation(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
+    return ModelMetrics(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
 
 
-def _measures(block: Block, test: Sessions, first_seen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+def _measures(block: RankedBlock, test: Sessions, first_seen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
     """What each prediction of a block is divided by, int64 [b], for each division."""
     measures = {"prefix": block.ends, "session": test.lengths[block.owner]}
     if first_seen is not None:

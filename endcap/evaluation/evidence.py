@@ -18,7 +18,7 @@ from endcap.spec.gate import P90_MS, Condition, Evidence
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 if TYPE_CHECKING:
-    from endcap.evaluation.gate import Estimate, Outcome
+    from endcap.evaluation.gate import ConditionOutcome, Estimate
 
 REMEDIES = {
     "time": "set split.test larger, or bring a longer log",
@@ -28,7 +28,7 @@ REMEDIES = {
 """What gives more test sessions, by `split.by`."""
 
 
-def half_width(compare: str | None, estimate: Estimate, value: float) -> float | None:
+def compute_half_width(compare: str | None, estimate: Estimate, value: float) -> float | None:
     """Half the width of a condition's interval as a share of a value, the other model's or the metric's own.
 
     compare: as the condition has it; None: the metric by itself. None where there is no interval; infinite where an
@@ -57,10 +57,10 @@ def is_open(condition: Condition, estimate: Estimate) -> bool:
     return estimate.lower <= condition.max < estimate.upper
 
 
-def lacking(
+def find_missing_evidence(
     evidence: Evidence,
     sessions: int,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[ConditionOutcome],
     split: TimeSplit | GivenSplit | LeaveOneOutSplit,
 ) -> list[str]:
     """What is missing to decide, a sentence each, with what to do; nothing where the evidence is enough.

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from endcap.evaluation.evidence import half_width, is_open
+from endcap.evaluation.evidence import compute_half_width, is_open
 from endcap.evaluation.metrics import lower_is_better
 from endcap.spec.gate import Condition
 
 CHALLENGER, CHAMPION, BEST_BASELINE = "challenger", "champion", "best-baseline"
-Word = Literal["passed", "failed", "undecided"]
+GateDecision = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairwiseComparison:
     """The challenger against one other model, by metric."""
 
     difference: Mapping[str, Estimate]
@@ -45,7 +45,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConditionOutcome:
     """One condition, decided. number: what was held against the limit; None where there was nothing to compare.
     other: the model that it was compared with. what: the number in words. half_width: see `endcap.evaluation.evidence`;
     is_open: whether the limit lies within the interval."""
@@ -72,14 +72,14 @@ class Outcome:
         return {**asdict(self), **finite}
 
 
-def decide(
+def decide_conditions(
     conditions: Sequence[Condition],
     metrics: Mapping[str, Mapping[str, Estimate]],
-    comparisons: Mapping[str, Comparison],
+    comparisons: Mapping[str, PairwiseComparison],
     baselines: Sequence[str],
     *,
     unjudged: str = "",
-) -> list[Outcome]:
+) -> list[ConditionOutcome]:
     """Each condition's outcome, in their order; the gate is passed if all are, and the evidence is enough.
 
     metrics: by model (challenger, champion where one is judged, each baseline) and metric. comparisons: of the
@@ -90,14 +90,14 @@ def decide(
     return [_decide(condition, metrics, comparisons, baselines, unjudged) for condition in conditions]
 
 
-def word(outcomes: Sequence[Outcome], lacking: Sequence[str]) -> Word:
+def decide_gate(outcomes: Sequence[ConditionOutcome], lacking: Sequence[str]) -> GateDecision:
     """The gate's word. lacking: what is missing of the evidence: then there is none for either other word."""
     if lacking:
         return "undecided"
     return "passed" if all(outcome.passed for outcome in outcomes) else "failed"
 
 
-def best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]], baselines: Sequence[str]) -> str:
+def find_best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]], baselines: Sequence[str]) -> str:
     """The baseline with the best value of a metric; of equals the first in the spec."""
     sign = -1 if lower_is_better(metric) else 1
     return max(baselines, key=lambda name: sign * metrics[name][metric].value)
@@ -106,13 +106,13 @@ def best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]], ba
 def _decide(
     condition: Condition,
     metrics: Mapping[str, Mapping[str, Estimate]],
-    comparisons: Mapping[str, Comparison],
+    comparisons: Mapping[str, PairwiseComparison],
     baselines: Sequence[str],
     unjudged: str,
-) -> Outcome:
+) -> ConditionOutcome:
     metric, other = condition.metric, condition.against
     if other == BEST_BASELINE:
-        other = best_baseline(metric, metrics, baselines)
+        other = find_best_baseline(metric, metrics, baselines)
     if other == CHAMPION and CHAMPION not in metrics:
         note = f"the champion is not judged: {unjudged}" if unjudged else "no champion yet"
         return _outcome(condition, None, passed=not unjudged, text=f"{metric} against the champion: {note}", note=note)
@@ -139,7 +139,7 @@ def _decide(
         note=note,
         other=other,
         what=what,
-        half_width=half_width(
+        half_width=compute_half_width(
             None if other is None else condition.compare, found, metrics[other or CHALLENGER][metric].value
         ),
         is_open=is_open(condition, found),
@@ -161,8 +161,8 @@ def _held(condition: Condition, found: Estimate) -> tuple[float, str]:
     return (found.value, "has no interval: the estimate counts") if end is None else (end, "")
 
 
-def _outcome(condition: Condition, number: float | None, **decided: Any) -> Outcome:
-    return Outcome(
+def _outcome(condition: Condition, number: float | None, **decided: Any) -> ConditionOutcome:
+    return ConditionOutcome(
         metric=condition.metric,
         against=condition.against,
         compare=condition.compare if condition.against else None,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.features.predictions import Predictions
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM
@@ -24,7 +24,7 @@ Items = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class GivenItems:
+class GivenCandidates:
     """items: int32 [rows], by customer; customer c has offsets[c]:offsets[c + 1]. unknown: rows of the test's customers
     whose items the vocabulary lacks."""
 
@@ -33,7 +33,7 @@ class GivenItems:
     unknown: int = 0
     draws: int = 1
 
-    def of(self, chosen: Predictions) -> Items:
+    def of(self, chosen: QueryTargets) -> Items:
         """The items of each prediction's customer, less the next one itself: int32 [1, b, most], see `Negatives.of`."""
         customers = chosen.sessions.customers[chosen.owner]
         starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
@@ -43,7 +43,7 @@ class GivenItems:
         found[found == chosen.targets[:, None]] = NO_ITEM
         return found.astype(np.int32)[None]
 
-    def sizes(self, predictions: Predictions) -> Ints:
+    def sizes(self, predictions: QueryTargets) -> Ints:
         """How many items each prediction competes with: int64 [p]."""
         customers, counts = predictions.sessions.customers[predictions.owner], np.diff(self.offsets)
         width = 1 + int(max(self.items.max(initial=0), predictions.targets.max(initial=0)))
@@ -52,24 +52,26 @@ class GivenItems:
         return sizes
 
 
-def given_files(rules: GivenNegatives) -> list[SourceFile]:
+def find_given_files(rules: GivenNegatives) -> list[SourceFile]:
     """The files that the spec names. Raises DataError where there is none, or none that can be read."""
     return find_files(Source(path=rules.given)).files
 
 
-def files_of(evaluation: Evaluation) -> list[str]:
+def digest_given_files(evaluation: Evaluation) -> list[str]:
     """Digests of the files that figures depend on beside the dataset. Raises DataError as `given_files` does."""
     negatives = evaluation.negatives
-    return [file.digest() for file in given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
+    return [file.digest() for file in find_given_files(negatives)] if isinstance(negatives, GivenNegatives) else []
 
 
-def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary) -> GivenItems:
+def read_given_candidates(
+    rules: GivenNegatives, test: Sessions, customers: pa.Array, vocabulary: Vocabulary
+) -> GivenCandidates:
     """Read the files. customers: the ids of the dataset's customers, by their number.
 
     Items that the vocabulary lacks cannot be ranked: they are left out, and counted. Raises DataError where a row is
     bad, a column is not there, or a test session's customer has no item: its next item would compete with nothing.
     """
-    named = [_columns(file, rules) for file in given_files(rules)]
+    named = [_columns(file, rules) for file in find_given_files(rules)]
     owners = pa.concat_arrays([one[0] for one in named])
     owner = pc.index_in(owners, value_set=customers).fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
     item = vocabulary.indices(pa.concat_arrays([one[1] for one in named]).to_pylist())
@@ -89,7 +91,7 @@ def given_items(rules: GivenNegatives, test: Sessions, customers: pa.Array, voca
         )
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     unknown = int((np.isin(owner, test.customers) & (item == UNKNOWN)).sum())
-    return GivenItems(pairs[:, 1].astype(np.int32), offsets, unknown)
+    return GivenCandidates(pairs[:, 1].astype(np.int32), offsets, unknown)
 
 
 def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:

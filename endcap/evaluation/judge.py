@@ -8,19 +8,26 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from endcap.evaluation.asked import asked_facts
-from endcap.evaluation.caveats import caveats
-from endcap.evaluation.comparison import Contest
-from endcap.evaluation.competitors import Champion, JudgedChampion, baseline_of, challenger_of, champion_of
-from endcap.evaluation.evidence import lacking
-from endcap.evaluation.gate import CHALLENGER, CHAMPION, Outcome, best_baseline, decide, word
-from endcap.evaluation.given import files_of
-from endcap.evaluation.naming import models_named
-from endcap.evaluation.protocol import Examination, Ready
-from endcap.evaluation.ranks import Competitor
-from endcap.evaluation.rule_masks import HouseRules, house_rules
-from endcap.evaluation.samples import Samples
-from endcap.evaluation.words import unjudged_text
+from endcap.evaluation.asked import count_queries
+from endcap.evaluation.caveats import collect_warnings
+from endcap.evaluation.comparison import ModelResults
+from endcap.evaluation.competitors import Champion, JudgedChampion, fit_baseline, load_challenger, load_champion
+from endcap.evaluation.evidence import find_missing_evidence
+from endcap.evaluation.gate import (
+    CHALLENGER,
+    CHAMPION,
+    ConditionOutcome,
+    decide_conditions,
+    decide_gate,
+    find_best_baseline,
+)
+from endcap.evaluation.given import digest_given_files
+from endcap.evaluation.naming import name_models
+from endcap.evaluation.protocol import EvaluationProtocol, Ready
+from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
+from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.words import explain_unjudged
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.registry import Version, log_verdict, open_registry
@@ -63,8 +70,8 @@ def judge(
     registry = open_registry(registry_uri, store)
     own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
     code = code_fingerprint(STEPS["evaluate"].entry, *own)
-    known = house_rules(shop, progress)
-    files = files_of(settings.evaluation) + ([] if known is None else [known.version])
+    known = read_shop_rules(shop, progress)
+    files = digest_given_files(settings.evaluation) + ([] if known is None else [known.version])
     question = fingerprint(settings.key(), content_key(dataset), content_key(trained), code, *files)
     version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
@@ -98,62 +105,64 @@ def _judge(
 ) -> tuple[Json, Json]:
     folder = store.fetch(dataset)
     view = open_view(folder, settings)
-    house = None if known is None else HouseRules.of(known, folder)
+    house = None if known is None else ShopRules.of(known, folder)
     barred = None if house is None else house.on(view.vocabulary, view.items)
-    examination = Examination(settings, view, folder)
-    weakened, warnings = caveats(settings, view, folder, examination, house)
-    held = None if champion is None else champion_of(champion, view, folder, store, house)
-    warnings += [] if held is None or held.judged else [unjudged_text(held.facts())]
+    examination = EvaluationProtocol(settings, view, folder)
+    weakened, warnings = collect_warnings(settings, view, folder, examination, house)
+    held = None if champion is None else load_champion(champion, view, folder, store, house)
+    warnings += [] if held is None or held.judged else [explain_unjudged(held.facts())]
     for warning in warnings:
         progress(f"warning: {warning}")
-    challenger = challenger_of(settings, store.fetch(trained, verify=True), view, folder, house)
+    challenger = load_challenger(settings, store.fetch(trained, verify=True), view, folder, house)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
     if held is not None and held.competitor is not None:
         competitors[CHAMPION] = held.competitor
-    samples = Samples(view, settings.seed)
+    samples = SampleSessions(view, settings.seed)
     ready = {name: _made(competitor) for name, competitor in competitors.items()}
     unfitted: dict[str, Ready] = {
-        spec.name: partial(baseline_of, spec, settings, view, barred, progress) for spec in settings.compared
+        spec.name: partial(fit_baseline, spec, settings, view, barred, progress) for spec in settings.compared
     }
     examination.examine_all(ready, unfitted, samples, progress)
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
     contest = examination.contest()
     baselines = [spec.name for spec in settings.compared]
     unjudged = (held.reason or "") if held is not None and held.judged is None else ""
-    outcomes = decide(settings.gate.conditions, contest.metrics, contest.comparisons, baselines, unjudged=unjudged)
-    asked = asked_facts(settings, view, examination.predictions)
+    outcomes = decide_conditions(
+        settings.gate.conditions, contest.metrics, contest.comparisons, baselines, unjudged=unjudged
+    )
+    asked = count_queries(settings, view, examination.predictions)
     facts = _facts(settings, outcomes, contest, held, view, asked, warnings)
     compared = [CHALLENGER, _opponent(settings, contest)]
     report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    models = models_named(settings, trained, held, store)
+    models = name_models(settings, trained, held, store)
     return {**facts, **weakened, "confidence": settings.evaluation.confidence, "models": models}, report
 
 
-def _made(competitor: Competitor) -> Ready:
+def _made(competitor: EvaluatedModel) -> Ready:
     return lambda: competitor
 
 
-def _opponent(settings: JudgeSettings, contest: Contest) -> str:
+def _opponent(settings: JudgeSettings, contest: ModelResults) -> str:
     """Whom the samples show beside the challenger: the champion, else the best baseline."""
     if CHAMPION in contest.metrics:
         return CHAMPION
     metric = f"mrr@{max(settings.evaluation.cutoffs)}"
-    return best_baseline(metric, contest.metrics, [spec.name for spec in settings.compared])
+    return find_best_baseline(metric, contest.metrics, [spec.name for spec in settings.compared])
 
 
 def _facts(
     settings: JudgeSettings,
-    outcomes: Sequence[Outcome],
-    contest: Contest,
+    outcomes: Sequence[ConditionOutcome],
+    contest: ModelResults,
     champion: JudgedChampion | None,
     view: View,
     asked: Json,
     warnings: list[str],
 ) -> Json:
-    missing = lacking(settings.gate.evidence, asked["sessions"], outcomes, settings.split)
-    outcome = word(outcomes, missing)
+    missing = find_missing_evidence(settings.gate.evidence, asked["sessions"], outcomes, settings.split)
+    outcome = decide_gate(outcomes, missing)
     return {
         "outcome": outcome,
         "passed": outcome == "passed",

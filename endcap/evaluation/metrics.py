@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import Block
+from endcap.evaluation.ranks import RankedBlock
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 from endcap.spec.gate import P90_MS
@@ -27,7 +27,7 @@ COVERAGE = "coverage"
 Doubles = NDArray[np.float64]
 
 
-def metric_names(cutoffs: Sequence[int]) -> list[str]:
+def list_metrics(cutoffs: Sequence[int]) -> list[str]:
     """All metrics that are a mean over predictions, in the order of `prediction_values`' columns."""
     return [f"{name}@{cutoff}" for cutoff in cutoffs for name in (*PER_LIST, POPULARITY_BIAS)]
 
@@ -37,7 +37,7 @@ def lower_is_better(metric: str) -> bool:
     return metric.startswith(POPULARITY_BIAS) or metric == P90_MS
 
 
-class Rest:
+class RemainingItems:
     """What follows each prefix of the test sessions: which items, and how many distinct ones."""
 
     def __init__(self, test: Sessions) -> None:
@@ -55,13 +55,13 @@ class Rest:
         self._lasts_before = np.cumsum(marks)
         self._offsets = test.offsets
 
-    def counts(self, block: Block) -> NDArray[np.int64]:
+    def counts(self, block: RankedBlock) -> NDArray[np.int64]:
         """Distinct items that follow each prefix: int64 [b]."""
         starts = self._offsets[block.owner] + block.ends
         counts: NDArray[np.int64] = self._lasts_before[self._offsets[block.owner + 1]] - self._lasts_before[starts]
         return counts
 
-    def hits(self, block: Block) -> NDArray[np.bool_]:
+    def hits(self, block: RankedBlock) -> NDArray[np.bool_]:
         """Which listed items follow the prefix: bool [b, k]."""
         keys = block.owner[:, None] * self._width + block.listed
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
@@ -71,18 +71,20 @@ class Rest:
 
 
 @dataclass(frozen=True)
-class Popularity:
+class ItemPopularity:
     """share: float64 [items], each item's training events as a share of the most popular item's."""
 
     share: Doubles
 
     @classmethod
-    def of(cls, training: Sessions, n_items: int) -> Popularity:
+    def of(cls, training: Sessions, n_items: int) -> ItemPopularity:
         counts = np.bincount(training.items, minlength=n_items)
         return cls(counts / max(1, counts.max(initial=0)))
 
 
-def prediction_values(block: Block, rest: Rest, cutoffs: Sequence[int], popularity: Popularity) -> Doubles:
+def compute_metrics(
+    block: RankedBlock, rest: RemainingItems, cutoffs: Sequence[int], popularity: ItemPopularity
+) -> Doubles:
     """Each prediction's metrics, float64 [b, metrics], columns as `metric_names`.
 
     With the list cut to its first k items, rel the distinct items that follow, and rank the next item's place:

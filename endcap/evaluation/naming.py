@@ -16,20 +16,20 @@ from endcap.store import Store
 Json = dict[str, Any]
 
 
-def models_named(
+def name_models(
     settings: JudgeSettings, trained: str, champion: JudgedChampion | None, store: Store
 ) -> dict[str, Json]:
     """What each model of a verdict is, by its label: as a search found it where there was one."""
-    challenger = named(model_of(trained, store))
+    challenger = named(read_model(trained, store))
     known = {CHALLENGER: challenger}
     known |= {f"{CHALLENGER}/{label}": member for label, member in challenger.get("members", {}).items()}
     if champion is not None and champion.competitor is not None:
         version = champion.champion.version
-        known[CHAMPION] = {**named(model_of(version.package, store)), "version": version.version}
+        known[CHAMPION] = {**named(read_model(version.package, store)), "version": version.version}
     return known | {spec.name: named(spec) for spec in settings.compared}
 
 
-def model_of(address: str, store: Store) -> Json:
+def read_model(address: str, store: Store) -> Json:
     """The model of a trained model, of a package, or of a fitted recipe, as a document."""
     folder = store.fetch(address)
     if not is_package(folder):

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import Predictions
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM
 from endcap.spec.recommender import SampledNegatives
@@ -22,7 +22,7 @@ Items = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Negatives:
+class SampledCandidates:
     """Uniform draws, without repetition, out of the items that neither a test session nor its customer ever met.
 
     test: the sessions that are asked about. training: where their customers' earlier sessions are. One seed draws
@@ -40,7 +40,7 @@ class Negatives:
         """Over how many draws figures are the mean."""
         return self.rules.draws
 
-    def of(self, chosen: Predictions) -> Items:
+    def of(self, chosen: QueryTargets) -> Items:
         """Each draw for each of some predictions: int32 [draws, b, items], padded with -1 where fewer were never met.
 
         The items of a moment have draws of their own, by their rank among its items: no order of lines matters.
@@ -60,7 +60,7 @@ class Negatives:
                 drawn[draw, row, :size] = picks + np.searchsorted(met - np.arange(len(met)), picks, side="right")
         return drawn
 
-    def sizes(self, predictions: Predictions) -> Ints:
+    def sizes(self, predictions: QueryTargets) -> Ints:
         """How many items each draw for a prediction has: int64 [p], fewer than the spec says where all of those that
         were never met are fewer."""
         asked, row = np.unique(predictions.owner, return_inverse=True)

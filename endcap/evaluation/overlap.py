@@ -16,7 +16,7 @@ Json = dict[str, Any]
 _SPAN = ["customer", "start", "end", "events"]
 
 
-def overlap_of(dataset: Path) -> Json:
+def measure_overlap(dataset: Path) -> Json:
     """What a dataset's given test sessions share with its training part; empty where it has no sessions of a part.
 
     `sessions`: all given ones. `trained_until`: the last event that is trained on, epoch ms. `early`: how many begin
@@ -39,7 +39,7 @@ def overlap_of(dataset: Path) -> Json:
     }
 
 
-def overlap_caveats(overlap: Json) -> list[str]:
+def warn_of_overlap(overlap: Json) -> list[str]:
     """A sentence for each way in which the test is not apart from the training."""
     told = []
     if overlap.get("early"):

@@ -6,45 +6,45 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from endcap.evaluation.candidates import candidate_facts
-from endcap.evaluation.comparison import Contest
-from endcap.evaluation.evaluate import Evaluation, evaluate
+from endcap.evaluation.candidates import count_candidates
+from endcap.evaluation.comparison import ModelResults
+from endcap.evaluation.evaluate import ModelMetrics, measure_model
 from endcap.evaluation.gate import CHALLENGER
-from endcap.evaluation.given import GivenItems, given_items
-from endcap.evaluation.metrics import Doubles, Popularity
-from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.ranks import Competitor
-from endcap.evaluation.samples import Samples
-from endcap.evaluation.timing import drawn_prefixes, milliseconds
-from endcap.features.view import View, customer_ids
+from endcap.evaluation.given import GivenCandidates, read_given_candidates
+from endcap.evaluation.metrics import Doubles, ItemPopularity
+from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.timing import draw_prefixes, time_rankings
+from endcap.features.view import View, read_customer_ids
 from endcap.progress import Advance
 from endcap.spec.recommender import SampledNegatives
 from endcap.spec.settings import JudgeSettings
 
 Json = dict[str, Any]
-Ready = Callable[[], Competitor]
+Ready = Callable[[], EvaluatedModel]
 Progress = Callable[[str], None]
 
 
-class Examination:
+class EvaluationProtocol:
     """The test sessions of a view, under the recommender's protocol; models are examined one after the other."""
 
     def __init__(self, settings: JudgeSettings, view: View, dataset: Path) -> None:
         """dataset: the folder that the view is of. Raises DataError: see `given_items`."""
         self._view, self._rules, self._seed = view, settings.evaluation, settings.seed
         size = len(view.vocabulary)
-        self._popularity = Popularity.of(view.training, size)
+        self._popularity = ItemPopularity.of(view.training, size)
         self._first_seen = view.items["first_seen"].to_numpy()
-        self._negatives: Negatives | GivenItems | None = None
+        self._negatives: SampledCandidates | GivenCandidates | None = None
         rules = self._rules.negatives
         if isinstance(rules, SampledNegatives):
-            self._negatives = Negatives(view.test, view.training, size, rules, self._seed)
+            self._negatives = SampledCandidates(view.test, view.training, size, rules, self._seed)
         elif rules is not None:
-            self._negatives = given_items(rules, view.test, customer_ids(dataset), view.vocabulary)
+            self._negatives = read_given_candidates(rules, view.test, read_customer_ids(dataset), view.vocabulary)
         self.predictions = view.predictions("test")
         """What each model is asked."""
-        self._timed = drawn_prefixes(self.predictions, self._seed)
-        self._evaluations: dict[str, Evaluation] = {}
+        self._timed = draw_prefixes(self.predictions, self._seed)
+        self._evaluations: dict[str, ModelMetrics] = {}
         self._timings: dict[str, Doubles] = {}
 
     def candidates(self) -> Json:
@@ -55,13 +55,15 @@ class Examination:
         if self._negatives is None or rules is None:
             return {}
         sizes = self._negatives.sizes(self.predictions)
-        facts = candidate_facts(sizes, rules, len(self._view.vocabulary), max(self._rules.cutoffs))
-        return facts if isinstance(self._negatives, Negatives) else {**facts, "unknown": self._negatives.unknown}
+        facts = count_candidates(sizes, rules, len(self._view.vocabulary), max(self._rules.cutoffs))
+        return (
+            facts if isinstance(self._negatives, SampledCandidates) else {**facts, "unknown": self._negatives.unknown}
+        )
 
-    def examine(self, name: str, competitor: Competitor) -> None:
+    def examine(self, name: str, competitor: EvaluatedModel) -> None:
         """Measure a model's lists, and the time that it takes."""
         cutoffs = self._rules.cutoffs
-        self._evaluations[name] = evaluate(
+        self._evaluations[name] = measure_model(
             competitor,
             self.predictions,
             cutoffs,
@@ -69,10 +71,10 @@ class Examination:
             negatives=self._negatives,
             first_seen=self._first_seen,
         )
-        self._timings[name] = milliseconds(competitor, self._timed, max(cutoffs))
+        self._timings[name] = time_rankings(competitor, self._timed, max(cutoffs))
 
     def examine_all(
-        self, ready: Mapping[str, Ready], unfitted: Mapping[str, Ready], samples: Samples, progress: Progress
+        self, ready: Mapping[str, Ready], unfitted: Mapping[str, Ready], samples: SampleSessions, progress: Progress
     ) -> None:
         """Examine models by their names, each made ready in its turn, and have each rank after the samples.
 
@@ -87,6 +89,6 @@ class Examination:
             self.examine(name, competitor)
             samples.ask(name, competitor)
 
-    def contest(self, own: str = CHALLENGER) -> Contest:
+    def contest(self, own: str = CHALLENGER) -> ModelResults:
         """All that were examined, side by side; own: whom the others are compared with."""
-        return Contest.of(self._evaluations, self._timings, self._rules, self._seed, own)
+        return ModelResults.of(self._evaluations, self._timings, self._rules, self._seed, own)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.given import GivenItems
-from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.rule_masks import Barred
-from endcap.features.predictions import Predictions
+from endcap.evaluation.given import GivenCandidates
+from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.rule_masks import RuleMask
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Ints, Sessions
-from endcap.features.split import slice_of
+from endcap.features.split import slice_sessions
 from endcap.models import NO_ITEM, Model, mask_excluded, top
 from endcap.models.validation import ranks_within
 from endcap.spec.recommender import Exclude
@@ -28,7 +28,7 @@ Items = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Translation:
+class VocabularyTranslation:
     """Between the test's vocabulary and another model's. to_own: int32 [test items], to_test: int32 [own items];
     -1 where the other side does not have the item."""
 
@@ -36,7 +36,7 @@ class Translation:
     to_test: Items
 
     @classmethod
-    def between(cls, test: list[str], own: list[str]) -> Translation | None:
+    def between(cls, test: list[str], own: list[str]) -> VocabularyTranslation | None:
         """None where the two vocabularies are the same."""
         if test == own:
             return None
@@ -49,23 +49,23 @@ class Translation:
 
 
 @dataclass(frozen=True)
-class Competitor:
+class EvaluatedModel:
     """A fitted model as it is judged: what it leaves out, and how its vocabulary relates to the test's."""
 
     model: Model
     exclude: Exclude = "none"
-    translation: Translation | None = None
+    translation: VocabularyTranslation | None = None
     evaluate: Callable[[Sessions], Mapping[str, NDArray[np.float32]]] | None = None
     """Makes the model's event-level features of what it is asked, where the test sessions do not bring its own."""
     customers: NDArray[np.int32] | None = None
     """The model's own index of each of the test's customers, -1 where it does not know one, and a last -1 for those who
     are unknown to the test too: int32 [c + 1]. None: the test's indices are its own."""
-    barred: Barred | None = None
+    barred: RuleMask | None = None
     """What the shop's rules take away; None: there are none."""
 
 
 @dataclass(frozen=True)
-class Block:
+class RankedBlock:
     """Some predictions of test sessions and what a model recommends for each.
 
     owner: int64 [b], the session, ascending. ends: int64 [b], the prefix's length. places: int64 [b], where in the
@@ -87,8 +87,12 @@ class Block:
 
 
 def rank_predictions(
-    competitor: Competitor, predictions: Predictions, k: int, *, negatives: Negatives | GivenItems | None = None
-) -> Iterator[Block]:
+    competitor: EvaluatedModel,
+    predictions: QueryTargets,
+    k: int,
+    *,
+    negatives: SampledCandidates | GivenCandidates | None = None,
+) -> Iterator[RankedBlock]:
     """The k best items for each prediction, in blocks of whole prefixes.
 
     negatives: only the target and these are ranked, a block for each draw; None: the whole catalogue.
@@ -114,7 +118,7 @@ def rank_predictions(
                 yield _block_among(competitor, scores, chosen, drawn, k, negatives.draws)
 
 
-def _block(competitor: Competitor, scores: NDArray[np.float32], chosen: Predictions, k: int) -> Block:
+def _block(competitor: EvaluatedModel, scores: NDArray[np.float32], chosen: QueryTargets, k: int) -> RankedBlock:
     row, targets = chosen.row, chosen.targets
     tops = top(scores, k).items[row]
     listed = _in_test(competitor, tops)
@@ -127,12 +131,12 @@ def _block(competitor: Competitor, scores: NDArray[np.float32], chosen: Predicti
         within[known] = ranks_within(scores, row[several][known], own[known])
         ranks[several] = np.where(within <= k, within, 0)
     about = (chosen.owner, chosen.ends, chosen.places, targets)
-    return Block(*about, tops, listed, ranks, chosen.weights)
+    return RankedBlock(*about, tops, listed, ranks, chosen.weights)
 
 
 def _block_among(
-    competitor: Competitor, scores: NDArray[np.float32], chosen: Predictions, drawn: Items, k: int, draws: int
-) -> Block:
+    competitor: EvaluatedModel, scores: NDArray[np.float32], chosen: QueryTargets, drawn: Items, k: int, draws: int
+) -> RankedBlock:
     """drawn: int32 [b, c], the items that each target is ranked among."""
     row, targets = chosen.row, chosen.targets
     several = np.flatnonzero(np.bincount(row)[row] > 1)
@@ -141,7 +145,7 @@ def _block_among(
     tops = _among(competitor, scores, row, np.column_stack([targets, drawn]), k)
     listed = _in_test(competitor, tops)
     about = (chosen.owner, chosen.ends, chosen.places, targets)
-    return Block(*about, tops, listed, _place_of(targets, listed), chosen.weights / draws)
+    return RankedBlock(*about, tops, listed, _place_of(targets, listed), chosen.weights / draws)
 
 
 def _of_moment(row: Ints, targets: Items, drawn: Items) -> NDArray[np.bool_]:
@@ -158,31 +162,31 @@ def _place_of(targets: Items, listed: Items) -> Ints:
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _WholeSessions:
     """Sessions whose proper prefixes a model may score in one pass, and which of these are wanted: int64 [q]."""
 
     sessions: Sessions
     places: Ints
 
 
-def _whole(competitor: Competitor, chosen: Predictions, size: int) -> _Whole | None:
+def _whole(competitor: EvaluatedModel, chosen: QueryTargets, size: int) -> _WholeSessions | None:
     """The sessions, where nearly all their prefixes are predicted from and the scores fit into memory."""
     first = chosen.first
     begin, end = int(chosen.owner[0]), int(chosen.owner[-1]) + 1
-    sessions = slice_of(chosen.sessions, begin, end)
+    sessions = slice_sessions(chosen.sessions, begin, end)
     counts = np.maximum(sessions.lengths - 1, 0)
     if competitor.translation is not None or counts.sum() > min(size, WORTHWHILE * len(first)):
         return None
-    return _Whole(sessions, (np.cumsum(counts) - counts)[chosen.owner[first] - begin] + chosen.ends[first] - 1)
+    return _WholeSessions(sessions, (np.cumsum(counts) - counts)[chosen.owner[first] - begin] + chosen.ends[first] - 1)
 
 
-def recommend(competitor: Competitor, prefixes: Sessions, k: int) -> Items:
+def rank_histories(competitor: EvaluatedModel, prefixes: Sessions, k: int) -> Items:
     """The k best items after each of some histories, in the competitor's own vocabulary: int32 [n, k]."""
     return top(_scores(competitor, prefixes, prefixes.starts), k).items
 
 
 def _scores(
-    competitor: Competitor, prefixes: Sessions, begun: Ints, whole: _Whole | None = None
+    competitor: EvaluatedModel, prefixes: Sessions, begun: Ints, whole: _WholeSessions | None = None
 ) -> NDArray[np.float32]:
     """Scores of the competitor's items after each prefix, -inf for those that may not be listed.
 
@@ -208,21 +212,21 @@ def _scores(
     return scores
 
 
-def _in_test(competitor: Competitor, tops: Items) -> Items:
+def _in_test(competitor: EvaluatedModel, tops: Items) -> Items:
     """Listed items in the test's vocabulary."""
     if competitor.translation is None:
         return tops
     return np.where(tops == NO_ITEM, NO_ITEM, competitor.translation.to_test[tops]).astype(np.int32)
 
 
-def _own(competitor: Competitor, items: Items) -> Items:
+def _own(competitor: EvaluatedModel, items: Items) -> Items:
     """Items of the test's vocabulary in the competitor's own, -1 where it has none."""
     if competitor.translation is None:
         return items
     return np.where(items == NO_ITEM, NO_ITEM, competitor.translation.to_own[items]).astype(np.int32)
 
 
-def _among(competitor: Competitor, scores: NDArray[np.float32], row: Ints, candidates: Items, k: int) -> Items:
+def _among(competitor: EvaluatedModel, scores: NDArray[np.float32], row: Ints, candidates: Items, k: int) -> Items:
     """The k best of each prediction's candidates (int32 [b, c], the test's vocabulary, -1 none), in the own vocabulary.
 
     scores: float32 [q, items]; row: int64 [b], which of them are of the prediction."""
@@ -248,7 +252,7 @@ def _translate(sessions: Sessions, to_own: Items) -> Sessions:
     )
 
 
-def _parts(predictions: Predictions, size: int) -> Iterator[Predictions]:
+def _parts(predictions: QueryTargets, size: int) -> Iterator[QueryTargets]:
     """Predictions of runs of sessions with about `size` prefixes at most, whose events are not too many either."""
     first = predictions.first
     if not len(first):

@@ -9,7 +9,7 @@ from endcap.features.view import View
 
 
 @dataclass(frozen=True)
-class Reach:
+class Leakage:
     """How far a model's training reaches into a test. seen: of the `events` that are predicted, those not after the
     last event that the model learnt from. until: epoch ms of that event; None: nobody noted it, and the model counts as
     having seen all."""
@@ -19,7 +19,7 @@ class Reach:
     until: int | None
 
     @classmethod
-    def of(cls, view: View, until: int | None) -> Reach:
+    def of(cls, view: View, until: int | None) -> Leakage:
         times = view.test.times[view.predictions("test").events]
         return cls(len(times) if until is None else int((times <= until).sum()), len(times), until)
 

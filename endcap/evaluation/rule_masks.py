@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError
 from endcap.features.items import NOT_ATTRIBUTES
-from endcap.features.owned import OWNED
+from endcap.features.owned import OWNED_FILE
 from endcap.features.sessions import Ints
 from endcap.features.view import View
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
@@ -43,14 +43,14 @@ class Ownership:
     @classmethod
     def read(cls, dataset: Path, keep: int | None) -> Self:
         """Of a dataset's folder. Raises DataError where it was made without the rule."""
-        if not (dataset / OWNED).is_file():
+        if not (dataset / OWNED_FILE).is_file():
             raise DataError(
                 "rules.owned: the dataset does not tell what customers own, for it was made without this rule; run the "
                 "features step again with the shop as it is now",
                 code="evaluation.owned-unknown",
                 dataset=str(dataset),
             )
-        table = pq.read_table(dataset / OWNED, partitioning=None)
+        table = pq.read_table(dataset / OWNED_FILE, partitioning=None)
         customers = pq.read_metadata(dataset / "customers.parquet").num_rows
         counts = np.bincount(table["customer"].to_numpy(), minlength=customers)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -69,7 +69,7 @@ class Ownership:
 
 
 @dataclass(frozen=True)
-class Barred:
+class RuleMask:
     """What one model may not list, in its own vocabulary.
 
     taken: int64, items that nobody is shown. owned: what customers own, None where that is no rule; to_own: int32, the
@@ -99,7 +99,7 @@ class Barred:
 
 
 @dataclass(frozen=True)
-class HouseRules:
+class ShopRules:
     """A shop's rules, its dataset's item table and its blacklist, as of the dataset and of today."""
 
     catalogue: Catalogue
@@ -115,11 +115,11 @@ class HouseRules:
             owned = Ownership.read(dataset, None if rule.keep is None else rule.keep // MILLISECOND)
         return cls(Catalogue(known.rules, table.select(attributes), known.blacklist, known.made), owned)
 
-    def on(self, vocabulary: Vocabulary, items: pa.Table) -> Barred:
+    def on(self, vocabulary: Vocabulary, items: pa.Table) -> RuleMask:
         """What a model may not list. items: its own table, in the order of the vocabulary."""
         book = Rulebook(vocabulary, items, self.catalogue)
         to_own = vocabulary.indices(self.catalogue.items["item"].to_pylist())
-        return Barred(np.flatnonzero(~book.allowed()), self.owned, to_own)
+        return RuleMask(np.flatnonzero(~book.allowed()), self.owned, to_own)
 
     def facts(self, view: View) -> dict[str, dict[str, int]]:
         """By rule, how many `items` of the view's vocabulary it takes away, and how many `targets`, which no model can
@@ -139,7 +139,7 @@ class HouseRules:
         return {"items": book.counts(), "targets": hit}
 
 
-def house_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue | None:
+def read_shop_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue | None:
     """A shop's rules with the blacklist as it is now, None where there are none. Raises DataError."""
     if shop is None:
         return None
@@ -148,7 +148,7 @@ def house_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue
     return read_rules(shop, progress)
 
 
-def rules_caveat(facts: dict[str, dict[str, int]], targets: int) -> str:
+def warn_of_rules(facts: dict[str, dict[str, int]], targets: int) -> str:
     """A sentence where the rules take many of the targets away, else none."""
     hit = {name: count for name, count in facts["targets"].items() if count}
     total = sum(hit.values())

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import Competitor, rank_predictions
-from endcap.features.predictions import predictions_of
+from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.features.predictions import select_targets
 from endcap.features.view import View
 from endcap.models import NO_ITEM
 
@@ -30,7 +30,7 @@ ALSO = 9
 TITLES = ("title", "name")
 
 
-class Samples:
+class SampleSessions:
     """Sessions drawn by the seed, each asked about its last moment, and what the models recommend before that.
 
     Of a moment of several items one is asked for: that of the smallest index, which is the most popular."""
@@ -39,14 +39,14 @@ class Samples:
         drawn = np.random.default_rng(seed).permutation(len(view.test))[:DRAWN]
         baskets = view.baskets.get("test")
         self._sessions = view.test.take(drawn)
-        self._predictions = predictions_of(
+        self._predictions = select_targets(
             self._sessions, "leave-one-out", view.order, None if baskets is None else baskets.take(drawn)
         )
         self._view = view
         self._listed: dict[str, list[list[int | None]]] = {}
         self._ranks: dict[str, NDArray[np.int64]] = {}
 
-    def ask(self, name: str, competitor: Competitor) -> None:
+    def ask(self, name: str, competitor: EvaluatedModel) -> None:
         """Have a model rank after each drawn session less its last moment."""
         blocks = list(rank_predictions(competitor, self._predictions, LISTED))
         first = self._predictions.first

@@ -11,10 +11,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import Competitor, recommend
-from endcap.features.predictions import Predictions
+from endcap.evaluation.ranks import EvaluatedModel, rank_histories
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Sessions
-from endcap.features.split import slice_of
+from endcap.features.split import slice_sessions
 
 SAMPLE = 200
 WARM_UP = 20
@@ -25,23 +25,23 @@ PERCENTILE = 0.9
 Doubles = NDArray[np.float64]
 
 
-def drawn_prefixes(predictions: Predictions, seed: int) -> list[Sessions]:
+def draw_prefixes(predictions: QueryTargets, seed: int) -> list[Sessions]:
     """Prefixes out of those that are predicted from, drawn by the seed, each as a session alone; all where few."""
     first = predictions.first
     picks = first[np.random.default_rng(seed).permutation(len(first))[:SAMPLE]]
     drawn = predictions.sessions.beginnings(predictions.owner[picks], predictions.ends[picks])
-    return [slice_of(drawn, place, place + 1) for place in range(len(drawn))]
+    return [slice_sessions(drawn, place, place + 1) for place in range(len(drawn))]
 
 
-def milliseconds(competitor: Competitor, prefixes: list[Sessions], k: int) -> Doubles:
+def time_rankings(competitor: EvaluatedModel, prefixes: list[Sessions], k: int) -> Doubles:
     """What each prediction takes, warmed up: scores, exclusions and the k best, float64 [n]; n may fall short."""
     for one in prefixes[:WARM_UP]:
-        recommend(competitor, one, k)
+        rank_histories(competitor, one, k)
     taken: list[float] = []
     begun = time.perf_counter()
     for one in prefixes:
         start = time.perf_counter()
-        recommend(competitor, one, k)
+        rank_histories(competitor, one, k)
         end = time.perf_counter()
         taken.append(1000 * (end - start))
         if end - begun > MOST_SECONDS and len(taken) >= ENOUGH:

@@ -6,33 +6,33 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from endcap.evaluation.gate import Word
+    from endcap.evaluation.gate import GateDecision
 
 Json = Mapping[str, Any]
 
 
-def word_of(verdict: Json) -> Word:
+def read_decision(verdict: Json) -> GateDecision:
     """The gate's word. A verdict of release 0.1.0 knows two."""
-    word: Word = verdict.get("outcome") or ("passed" if verdict["passed"] else "failed")
+    word: GateDecision = verdict.get("outcome") or ("passed" if verdict["passed"] else "failed")
     return word
 
 
-def describe(verdict: Json) -> str:
+def describe_verdict(verdict: Json) -> str:
     """One line on a verdict: what is missing to decide, the conditions that failed, or those that passed."""
-    word = word_of(verdict)
+    word = read_decision(verdict)
     if word == "undecided":
-        told = lacking(verdict)
+        told = list_missing_evidence(verdict)
     else:
         told = [one["text"] for one in verdict["conditions"] if one["passed"] == (word == "passed")]
     return f"gate {word}: {'; '.join(told) or 'it has no conditions'}"
 
 
-def lacking(verdict: Json) -> list[str]:
+def list_missing_evidence(verdict: Json) -> list[str]:
     """What is missing of the evidence, a sentence each, with what to do."""
     return list(verdict.get("evidence", {}).get("lacking", []))
 
 
-def recipe_text(verdict: Json) -> str:
+def explain_recipe(verdict: Json) -> str:
     """How the champion was judged where that was by its recipe; else empty."""
     champion = verdict.get("champion") or {}
     if champion.get("judged") != "recipe":
@@ -43,7 +43,7 @@ def recipe_text(verdict: Json) -> str:
     )
 
 
-def unjudged_text(champion: Json) -> str:
+def explain_unjudged(champion: Json) -> str:
     """Of a champion that is not judged."""
     told = f"the champion, version {champion['version']}, is not judged, so that conditions against it fail"
     return f"{told}: {champion['reason']}"

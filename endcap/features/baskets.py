@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.declare import evaluate
+from endcap.features.declare import compute_features
 from endcap.features.predictions import Baskets
 from endcap.features.sessions import Sessions
 from endcap.spec.shop import EventFeature
@@ -21,7 +21,9 @@ HIDDEN = 1
 """Of each basket one item is hidden."""
 
 
-def completed(sessions: Sessions, features: Sequence[EventFeature], seed: Sequence[int]) -> tuple[Sessions, Baskets]:
+def hide_one_item(
+    sessions: Sessions, features: Sequence[EventFeature], seed: Sequence[int]
+) -> tuple[Sessions, Baskets]:
     """Each session's distinct items in an order that is drawn, the last of which is to be predicted from the others.
 
     Neither which item is hidden nor the order of the others depends on the order of events: items are taken as they
@@ -42,15 +44,17 @@ def completed(sessions: Sessions, features: Sequence[EventFeature], seed: Sequen
         {},
         None if sessions.types is None else sessions.types[drawn],
     )
-    return replace(basket, features=evaluate(features, basket)), Baskets(lengths - HIDDEN, sessions.starts)
+    return replace(basket, features=compute_features(features, basket)), Baskets(lengths - HIDDEN, sessions.starts)
 
 
-def of_customers(sessions: Sessions, customers: NDArray[np.int32]) -> Sessions:
+def keep_customers(sessions: Sessions, customers: NDArray[np.int32]) -> Sessions:
     """The sessions of some customers."""
     return sessions.take(np.isin(sessions.customers, customers))
 
 
-def after_earlier(sessions: Sessions, others: Sessions, features: Sequence[EventFeature]) -> tuple[Sessions, Baskets]:
+def append_to_history(
+    sessions: Sessions, others: Sessions, features: Sequence[EventFeature]
+) -> tuple[Sessions, Baskets]:
     """Each session behind all that its customer did before it began, which is what it is to be predicted from.
 
     others: all sessions of these customers in the order of their starts, these among them or not. Event features are
@@ -81,5 +85,5 @@ def after_earlier(sessions: Sessions, others: Sessions, features: Sequence[Event
         {},
         None if both.types is None else both.types[events],
     )
-    asked = replace(asked, features=evaluate(features, asked))
+    asked = replace(asked, features=compute_features(features, asked))
     return asked, Baskets(counts, sessions.starts)

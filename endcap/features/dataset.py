@@ -14,14 +14,14 @@ from typing import Any
 import ibis.expr.types as ir
 
 from endcap.errors import Problem, SpecError
-from endcap.features.declare import with_types
-from endcap.features.engine import Engine, open_engine
-from endcap.features.filters import to_fixed_point
-from endcap.features.log import CollisionError, Log, by_gap, given
-from endcap.features.oddities import oddities
-from endcap.features.owned import OWNED, write_owned
-from endcap.features.tables import number_sessions, numbered, write_catalogue, write_events, write_sessions
-from endcap.features.window import MILLISECOND, cut, milliseconds, nothing_left
+from endcap.features.declare import encode_types
+from endcap.features.engine import TableEngine, open_engine
+from endcap.features.filters import apply_filters
+from endcap.features.log import CollisionError, KeyedLog, cut_by_gap, take_given_sessions
+from endcap.features.oddities import find_anomalies
+from endcap.features.owned import OWNED_FILE, write_ownership
+from endcap.features.tables import number_entities, number_sessions, write_catalogue, write_events, write_sessions
+from endcap.features.window import MILLISECOND, build_nothing_left_error, select_window, to_milliseconds
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
@@ -52,7 +52,7 @@ def build(
     _refuse_reserved_names(shop)
     settings = FeatureSettings.of(shop)
     kind = STEPS["features"].folder(settings.name)
-    end = None if until is None else milliseconds(until)
+    end = None if until is None else to_milliseconds(until)
     key = fingerprint(content_key(snapshot), settings.key(), end, code_fingerprint(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
@@ -105,7 +105,7 @@ def _refuse_reserved_names(shop: Shop) -> None:
 
 
 def _write(
-    engine: Engine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
+    engine: TableEngine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress
 ) -> Json:
     for salt in SALTS:
         try:
@@ -117,25 +117,31 @@ def _write(
 
 
 def _write_salted(
-    engine: Engine, settings: FeatureSettings, snapshot: Path, out: Path, end: int | None, progress: Progress, salt: str
+    engine: TableEngine,
+    settings: FeatureSettings,
+    snapshot: Path,
+    out: Path,
+    end: int | None,
+    progress: Progress,
+    salt: str,
 ) -> Json:
-    window = cut(engine, settings, snapshot, end)
+    window = select_window(engine, settings, snapshot, end)
     progress("reading ids and making sessions")
-    parts = (with_types(rows, settings.features.events) for rows in (window.train, window.test))
+    parts = (encode_types(rows, settings.features.events) for rows in (window.train, window.test))
     log, test = (
         _log(engine, settings, rows, salt, window.customers, window.activity.get(part))
         for part, rows in zip(("train", "test"), parts, strict=True)
     )
     before, tested = _sizes(engine, log), _sizes(engine, test)
     single = engine.count(log.sessions.filter(log.sessions.events == 1))
-    warnings = oddities(engine, log, by_gap=settings.sessions.by == "gap")
+    warnings = find_anomalies(engine, log, by_gap=settings.sessions.by == "gap")
     progress("filtering")
-    filtered = to_fixed_point(engine, log, settings.filters)
+    filtered = apply_filters(engine, log, settings.filters)
     left, features = filtered.log, settings.features.events
     if not engine.count(left.items):
-        raise nothing_left(settings, window, filtered.dropped)
+        raise build_nothing_left_error(settings, window, filtered.dropped)
     progress("writing events, sessions, items and customers")
-    items, customers = numbered(engine, left, test)
+    items, customers = number_entities(engine, left, test)
     sessions, test_sessions = (number_sessions(engine, part, customers) for part in (left, test))
     after = _sizes(engine, replace(left, sessions=sessions))
     engine.keep_only(left.events, test.events, sessions, test_sessions, items, customers)
@@ -147,7 +153,9 @@ def _write_salted(
     write_catalogue(engine, customers, "customer", ("events",), snapshot / CUSTOMERS, out / CUSTOMERS)
     owned = {}
     if settings.owned is not None:
-        owned = {"owned": write_owned(engine, settings.owned, snapshot, window.end, items, customers, out / OWNED)}
+        owned = {
+            "owned": write_ownership(engine, settings.owned, snapshot, window.end, items, customers, out / OWNED_FILE)
+        }
     declarations = [feature.model_dump(mode="json") for feature in features]
     (out / "features.json").write_text(json.dumps(declarations, indent=1) + "\n")
     return {
@@ -168,13 +176,18 @@ def _write_salted(
 
 
 def _log(
-    engine: Engine, settings: FeatureSettings, rows: ir.Table, salt: str, customers: bool, activity: ir.Table | None
-) -> Log:
+    engine: TableEngine,
+    settings: FeatureSettings,
+    rows: ir.Table,
+    salt: str,
+    customers: bool,
+    activity: ir.Table | None,
+) -> KeyedLog:
     if settings.sessions.by == "gap":
-        return by_gap(engine, rows, settings.sessions.gap, salt, activity)
-    return given(engine, rows, salt, customers=customers)
+        return cut_by_gap(engine, rows, settings.sessions.gap, salt, activity)
+    return take_given_sessions(engine, rows, salt, customers=customers)
 
 
-def _sizes(engine: Engine, log: Log) -> dict[str, int]:
+def _sizes(engine: TableEngine, log: KeyedLog) -> dict[str, int]:
     sizes = {name: engine.count(getattr(log, name)) for name in ("sessions", "items", "customers")}
     return {"events": int(log.sessions.events.sum().fill_null(0).execute()), **sizes}

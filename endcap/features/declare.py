@@ -31,7 +31,7 @@ Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventFeatureKind:
     """One kind of feature: what it needs, and its evaluation on tables.
 
     table: of an event table with `time` (epoch ms) and, where `needs_place`, `position` (from 0) and `previous` (time
@@ -70,13 +70,13 @@ def _type(sessions: Sessions, feature: EventFeature) -> Doubles:
     return sessions.types.told_by(feature.types or []).astype(np.float64)
 
 
-KINDS: Mapping[str, Kind] = {
-    "position": Kind(lambda events: events.position, needs_place=True),
-    "gap": Kind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), needs_place=True),
-    "repeat": Kind(lambda events: events.seen > 0, needs_seen=True),
-    "hour": Kind(lambda events: events.time // HOUR % 24),
-    "weekday": Kind(lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7),
-    "type": Kind(lambda events: events.type, needs_type=True),
+KINDS: Mapping[str, EventFeatureKind] = {
+    "position": EventFeatureKind(lambda events: events.position, needs_place=True),
+    "gap": EventFeatureKind(lambda events: ((events.time - events.previous) / 1000).fill_null(0.0), needs_place=True),
+    "repeat": EventFeatureKind(lambda events: events.seen > 0, needs_seen=True),
+    "hour": EventFeatureKind(lambda events: events.time // HOUR % 24),
+    "weekday": EventFeatureKind(lambda events: (events.time // DAY + FIRST_WEEKDAY) % 7),
+    "type": EventFeatureKind(lambda events: events.type, needs_type=True),
 }
 ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Doubles]] = {
     "position": _position,
@@ -90,7 +90,7 @@ ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Doubles]] = {
 where only these change."""
 
 
-def with_types(events: Any, features: Sequence[EventFeature]) -> Any:
+def encode_types(events: Any, features: Sequence[EventFeature]) -> Any:
     """An event table whose `type`, a text, is made the number that the features tell it by; without one: no `type`."""
     import ibis
 
@@ -101,7 +101,7 @@ def with_types(events: Any, features: Sequence[EventFeature]) -> Any:
     return events.mutate(type=ibis.cases(*told, else_=ibis.literal(0, type="int16")))
 
 
-def column(feature: EventFeature, events: Any) -> Any:
+def build_column(feature: EventFeature, events: Any) -> Any:
     """The feature as an Ibis float32 column of an event table (see `Kind`)."""
     import ibis
 
@@ -112,7 +112,7 @@ def column(feature: EventFeature, events: Any) -> Any:
     return value.cast("float32")
 
 
-def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, NDArray[np.float32]]:
+def compute_features(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, NDArray[np.float32]]:
     """The features of every event of the sessions, each float32 [events].
 
     Ask before sessions are cut to their last events: position, gap and repeat look back to the session's start.
@@ -126,7 +126,7 @@ def evaluate(features: Sequence[EventFeature], sessions: Sessions) -> dict[str, 
     return values
 
 
-def model_features(settings: ViewSettings | Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
+def select_model_features(settings: ViewSettings | Recommender, declared: Sequence[EventFeature]) -> list[EventFeature]:
     """The declarations of the features that the recommender's model, or a member of its blend, names; each once.
 
     Raises SpecError, with every mistake, those of the baselines too: a feature that the shop does not declare, or one

@@ -20,7 +20,7 @@ BASKETS = (
 Json = dict[str, Any]
 
 
-def refuse_untrained(
+def refuse_empty_training(
     settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any], span: tuple[int, int]
 ) -> None:
     """Raise DataError where a split by time leaves no training sessions.
@@ -44,7 +44,7 @@ def refuse_untrained(
     )
 
 
-def refuse_unjudged(settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any]) -> None:
+def refuse_empty_test(settings: ViewSettings, cuts: Boundaries, counts: Mapping[str, Any]) -> None:
     """Raise DataError where there are no test sessions. counts: of a view."""
     tested, split = counts["test"], settings.split
     if tested["sessions"]:
@@ -78,7 +78,7 @@ def refuse_unjudged(settings: ViewSettings, cuts: Boundaries, counts: Mapping[st
     )
 
 
-def one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
+def count_one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
     """How many sessions of a part of a view are one moment, and how many there are of one or several.
 
     Leave-one-out has no sessions of one moment in its parts: those of the whole log are meant then."""
@@ -88,16 +88,16 @@ def one_moment(counts: Mapping[str, Any], part: str) -> tuple[int, int]:
     return of_part, of_part + counts[part]["sessions"]
 
 
-def no_validation(counts: Mapping[str, Any]) -> str:
+def explain_no_validation(counts: Mapping[str, Any]) -> str:
     """Why a view has no validation sessions, and what to do."""
-    alone, _ = one_moment(counts, "validation")
+    alone, _ = count_one_moment(counts, "validation")
     if alone:
         return f"no validation session has a next item, since {alone:,} have one time for all their events; {BASKETS}"
     return "there are no validation sessions; set split.validation larger"
 
 
 def _refuse_one_moment(settings: ViewSettings, counts: Mapping[str, Any]) -> None:
-    sessions, _ = one_moment(counts, "test")
+    sessions, _ = count_one_moment(counts, "test")
     if sessions:
         split = "set split.by to time and " if isinstance(settings.split, LeaveOneOutSplit) else ""
         told = (

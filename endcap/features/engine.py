@@ -17,7 +17,7 @@ MEMORY_LIMIT = "3GB"
 """What DuckDB may hold before it spills. Python, Ibis and the Parquet writers add to it: 4 GiB is for all together."""
 
 
-class Engine:
+class TableEngine:
     """Keeps the intermediate tables of one computation; all are gone when it ends."""
 
     def __init__(self, backend: Any) -> None:
@@ -60,11 +60,11 @@ class Engine:
 
 
 @contextlib.contextmanager
-def open_engine(spill: Path) -> Iterator[Engine]:
+def open_engine(spill: Path) -> Iterator[TableEngine]:
     """An engine that spills to a folder what does not fit in memory. Raises StorageError where nothing more fits."""
     backend = ibis.duckdb.connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill))
     try:
-        yield Engine(backend)
+        yield TableEngine(backend)
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise StorageError(
             f"features: the disk refused a read or a write ({error}); nothing was published. "

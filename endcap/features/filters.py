@@ -8,21 +8,21 @@ from dataclasses import dataclass, field, replace
 import ibis
 import ibis.expr.types as ir
 
-from endcap.features.engine import Engine
-from endcap.features.log import Log
+from endcap.features.engine import TableEngine
+from endcap.features.log import KeyedLog
 from endcap.spec.shop import Filters
 
 
 @dataclass(frozen=True)
-class Filtered:
+class FilteredLog:
     """The log that is left, and what fell out: events by the filter that took them first, and how many rounds."""
 
-    log: Log
+    log: KeyedLog
     dropped: Mapping[str, int] = field(default_factory=dict)
     rounds: int = 0
 
 
-def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
+def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> FilteredLog:
     """Apply the filters until all hold at once.
 
     The largest set of events on which all of them hold is one and the same in whatever order they are applied. So a
@@ -36,7 +36,7 @@ def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
     }
     minimums = {name: minimum for name, minimum in minimums.items() if minimum > 1}
     if not minimums:
-        return Filtered(log)
+        return FilteredLog(log)
     gone: ir.Table | None = None
     rounds = 0
     rare = engine.keep(_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
@@ -48,10 +48,10 @@ def to_fixed_point(engine: Engine, log: Log, filters: Filters) -> Filtered:
         rounds += 1
     dropped = {f"min_{name}_events": 0 for name in minimums}
     if gone is None:
-        return Filtered(log, dropped, rounds)
+        return FilteredLog(log, dropped, rounds)
     for row in gone.group_by("by").aggregate(events=gone.count()).to_pyarrow().to_pylist():
         dropped[f"min_{row['by']}_events"] = row["events"]
-    return Filtered(_without(engine, log, gone), dropped, rounds)
+    return FilteredLog(_without(engine, log, gone), dropped, rounds)
 
 
 def _rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
@@ -61,7 +61,7 @@ def _rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Tab
     return ibis.union(*[table.select("key", by=ibis.literal(name)) for name, table in few.items()])
 
 
-def _hit(log: Log, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
+def _hit(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
     """The keys of a kind that lost events in the last round, with their count of events left."""
     of_them = gone.filter(gone[name].isin(lost[name]))
     losses = of_them.group_by(key=of_them[name]).aggregate(lost=of_them.count())
@@ -85,7 +85,7 @@ def _left(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
     return joined.mutate(events=joined.events - joined.lost.fill_null(0)).drop("lost")
 
 
-def _without(engine: Engine, log: Log, gone: ir.Table) -> Log:
+def _without(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog:
     """The log without the events that are gone; its table of events is left as it is, the other three rule."""
     sessions, items, customers = (
         left.filter(left.events > 0)

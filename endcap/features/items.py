@@ -23,7 +23,7 @@ NOT_ATTRIBUTES = ("item", "title", *COUNTED)
 Codes = NDArray[np.int64]
 
 
-def codes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
+def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
     """Each attribute of the items as numbers from 0, int64 [n_items], -1 where an item has none.
 
     A text becomes its value's place, most items first, equal counts by value; a number the quantile band that it lies
@@ -47,13 +47,13 @@ def codes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]:
     return found
 
 
-def item_codes(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
+def encode_item_features(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
     """The codes of the attributes that a model's spec names, or the members of a blend; items None: none are known."""
     names = named({(): spec}, "item_features").values()
-    return codes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
+    return encode_attributes(pa.table({}) if items is None else items, list(dict.fromkeys(names)))
 
 
-def with_attributes(items: pa.Table) -> pa.Table:
+def select_attributes(items: pa.Table) -> pa.Table:
     """The items' ids and the shop's attributes, without what was counted of a log that may reach beyond a fit's."""
     return items.drop_columns([name for name in COUNTED if name in items.column_names])
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.baskets import after_earlier, completed
-from endcap.features.declare import evaluate
-from endcap.features.predictions import Baskets, ends_without, equal_transitions, moment_counts
+from endcap.features.baskets import append_to_history, hide_one_item
+from endcap.features.declare import compute_features
+from endcap.features.predictions import Baskets, count_equal_transitions, count_moments, find_ends_without
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.features.vocabulary import UNKNOWN
@@ -25,7 +25,7 @@ Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOutPart:
     """Sessions as models are asked about them; baskets: of the protocol `basket`, else None.
 
     counts: `sessions` and `events` of the log that are judged; `unseen_events`, of items that the vocabulary lacks;
@@ -39,13 +39,13 @@ class Judged:
     counts: Counts
 
 
-def judged(
+def prepare_held_out(
     raw: Sessions,
     settings: ViewSettings,
     features: Sequence[EventFeature],
     part: str,
     history: Callable[[NDArray[np.int32]], Sessions],
-) -> Judged:
+) -> HeldOutPart:
     """The sessions of one of `PARTS` without what cannot be judged.
 
     raw: in the vocabulary's indices, unknown items as `UNKNOWN`. history: the sessions of some customers (int32), the
@@ -55,28 +55,28 @@ def judged(
         return _with_known_end(raw, settings, features)
     known = raw.items != UNKNOWN
     left = _without(raw, known, features)
-    parting = _Parting({"unseen_events": int(np.count_nonzero(~known))})
+    parting = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
     if settings.basket is None:
         left = parting.drop("short", left, left.lengths < MIN_EVALUATED)
         parting.count_transitions(left)
-        left = parting.drop("one_moment", left, moment_counts(left, settings.order) < MIN_EVALUATED)
+        left = parting.drop("one_moment", left, count_moments(left, settings.order) < MIN_EVALUATED)
         return parting.rest(left, left, None)
     if settings.basket == "complete":
         left = parting.drop("short", left, _distinct_items(left) < MIN_EVALUATED)
         parting.count_transitions(left)
-        return parting.rest(left, *completed(left, features, (settings.seed, PARTS.index(part))))
+        return parting.rest(left, *hide_one_item(left, features, (settings.seed, PARTS.index(part))))
     left = parting.drop("short", left, left.lengths < 1)
     parting.count_transitions(left)
     left = parting.drop("anonymous", left, left.customers == UNKNOWN)
     others = history(np.unique(left.customers))
-    asked, baskets = after_earlier(left, where(others, others.items != UNKNOWN), features)
+    asked, baskets = append_to_history(left, where(others, others.items != UNKNOWN), features)
     first = baskets.starts == 0
     left = parting.drop("first", left, first)
     kept = np.flatnonzero(~first)
     return parting.rest(left, asked.take(kept), baskets.take(kept))
 
 
-class _Parting:
+class _DropCounter:
     """Counts of a part, as sessions are dropped from it."""
 
     def __init__(self, counts: Counts) -> None:
@@ -89,19 +89,19 @@ class _Parting:
         return kept
 
     def count_transitions(self, sessions: Sessions) -> None:
-        self._counts["equal_times"], self._counts["transitions"] = equal_transitions(sessions)
+        self._counts["equal_times"], self._counts["transitions"] = count_equal_transitions(sessions)
 
-    def rest(self, left: Sessions, asked: Sessions, baskets: Baskets | None) -> Judged:
-        return Judged(asked, baskets, {"sessions": len(left), "events": len(left.items), **self._counts})
+    def rest(self, left: Sessions, asked: Sessions, baskets: Baskets | None) -> HeldOutPart:
+        return HeldOutPart(asked, baskets, {"sessions": len(left), "events": len(left.items), **self._counts})
 
 
-def _with_known_end(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> Judged:
+def _with_known_end(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> HeldOutPart:
     """Whole histories, whose last moment is judged: where none of its items is known, nothing is judged instead, since
     the moment before it was trained on."""
     known = raw.items != UNKNOWN
-    before = ends_without(raw, 1, MIN_EVALUATED, settings.order)
+    before = find_ends_without(raw, 1, MIN_EVALUATED, settings.order)
     left = _without(raw, known, features)
-    parting = _Parting({"unseen_events": int(np.count_nonzero(~known))})
+    parting = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
     left = parting.drop("short", left, left.lengths <= before)
     parting.count_transitions(left)
     return parting.rest(left, left, None)
@@ -112,7 +112,7 @@ def _without(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[Eve
     if kept.all():
         return sessions
     left = where(sessions, kept)
-    return replace(left, features=evaluate(features, left))
+    return replace(left, features=compute_features(features, left))
 
 
 def _distinct_items(sessions: Sessions) -> NDArray[np.int64]:

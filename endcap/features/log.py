@@ -15,7 +15,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis.expr import datatypes as dt
 
-from endcap.features.engine import Engine
+from endcap.features.engine import TableEngine
 from endcap.features.window import MILLISECOND
 
 NOBODY = 0
@@ -40,7 +40,7 @@ class CollisionError(Exception):
 
 
 @dataclass(frozen=True)
-class Log:
+class KeyedLog:
     """Events of one part, in keys.
 
     events: session, item, customer (keys, NOBODY where there is none), time (epoch ms), row (reading order), and type
@@ -58,7 +58,7 @@ class Log:
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
 
-def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
+def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, customers: bool) -> KeyedLog:
     """The log of rows whose sessions come with them. customers: whether any row of the log has one.
 
     A session is one customer's: rows of others under its id are sessions of theirs. A row without customer is of the
@@ -73,7 +73,7 @@ def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
         kept = engine.keep(sessions.mutate(key=_key(sessions.id, salt)))
         check_keys(engine, kept)
         events, items, nobody = _coded(engine, coded, rows, salt)
-        return Log(events, kept, items, nobody)
+        return KeyedLog(events, kept, items, nobody)
     # The least and the greatest of its customers' keys tell in one pass whether an id has several.
     visits = by_id.aggregate(first=customer.min(), last=customer.max(), nameless=rows.customer.isnull().sum(), **span)
     visits = engine.keep(visits.mutate(key=_key(visits.id, salt)))
@@ -92,7 +92,7 @@ def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
     columns = ("key", "id", "customer", "start", "end", "events")
     sessions = visits.mutate(customer=visits.first.fill_null(NOBODY))
     if not counts["shared_sessions"]:
-        return Log(events, engine.keep(sessions.select(*columns)), items, known, True, counts)
+        return KeyedLog(events, engine.keep(sessions.select(*columns)), items, known, True, counts)
     shared = engine.keep(visits.filter(visits.first != visits.last).select(visit="key", id="id"))
     theirs = events.semi_join(shared, events.session == shared.visit)
     parts = theirs.group_by(visit=theirs.session, customer=theirs.customer).aggregate(
@@ -106,7 +106,7 @@ def given(engine: Engine, rows: ir.Table, salt: str, *, customers: bool) -> Log:
     own = ibis.ifelse(joined.visit.notnull(), _mixed(joined.session, joined.customer), joined.session)
     apart = engine.keep(joined.mutate(session=own).select(*events.columns))
     engine.drop(events)
-    return Log(apart, kept, items, known, True, counts)
+    return KeyedLog(apart, kept, items, known, True, counts)
 
 
 def _counts(visits: ir.Table) -> dict[str, int]:
@@ -119,7 +119,9 @@ def _counts(visits: ir.Table) -> dict[str, int]:
     return {name: int(count or 0) for name, count in table.to_pyarrow().to_pylist()[0].items()}
 
 
-def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str, activity: ir.Table | None = None) -> Log:
+def cut_by_gap(
+    engine: TableEngine, rows: ir.Table, gap: timedelta, salt: str, activity: ir.Table | None = None
+) -> KeyedLog:
     """The log of rows that all have a customer, cut into sessions where a customer's pause is longer than `gap`.
 
     activity: customer (id) and time of what customers did beside; in a pause it makes two pauses of one. Sessions are
@@ -143,7 +145,7 @@ def by_gap(engine: Engine, rows: ir.Table, gap: timedelta, salt: str, activity: 
     )
     sessions = sessions.join(customers.select(customer="key", name="id"), "customer")
     named = sessions.mutate(id=sessions.name.concat("@", sessions.start.cast("string"))).drop("name")
-    return Log(coded, engine.keep(named), items, customers)
+    return KeyedLog(coded, engine.keep(named), items, customers)
 
 
 def _with_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
@@ -155,7 +157,7 @@ def _with_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) ->
     return events.mutate(event=True).union(others.mutate(**empty).select(events.columns).mutate(event=False))
 
 
-def check_keys(engine: Engine, *tables: ir.Table) -> None:
+def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
     """Raise CollisionError where two ids of a table share a key."""
     for table in tables:
         rows, keys = table.aggregate(rows=table.count(), keys=table.key.nunique()).to_pyarrow().to_pylist()[0].values()
@@ -163,7 +165,7 @@ def check_keys(engine: Engine, *tables: ir.Table) -> None:
             raise CollisionError
 
 
-def _coded(engine: Engine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
+def _coded(engine: TableEngine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
     """A log's events, items and customers. events: the rows with the keys of their customers and sessions."""
     coded = events.mutate(item=_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]

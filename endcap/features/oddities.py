@@ -8,8 +8,8 @@ from typing import Any
 
 import ibis.expr.types as ir
 
-from endcap.features.engine import Engine
-from endcap.features.log import NOBODY, Log
+from endcap.features.engine import TableEngine
+from endcap.features.log import NOBODY, KeyedLog
 from endcap.features.window import MILLISECOND
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ BUSY_SHARE, BUSY_TIMES = 0.1, 10
 """A customer's share of all customers' events, and how many times the mean of the others it is."""
 
 
-def oddities(engine: Engine, log: Log, *, by_gap: bool) -> list[Json]:
+def find_anomalies(engine: TableEngine, log: KeyedLog, *, by_gap: bool) -> list[Json]:
     """Warnings of a log before its filters, each with `name`, numbers of its own, and `text`.
 
     by_gap: whether its sessions are cut by gaps, so that their length in time says nothing.
@@ -58,7 +58,7 @@ def _busy(customers: ir.Table) -> Iterator[Json]:
         yield _warning("busy_customer", text, customer=busy["id"], events=busy["events"], share=share)
 
 
-def _shared(log: Log) -> Iterator[Json]:
+def _shared(log: KeyedLog) -> Iterator[Json]:
     """Session ids of too many customers."""
     if not log.counts["shared_sessions"]:
         return

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 
-from endcap.features.engine import Engine
+from endcap.features.engine import TableEngine
 
-OWNED = "owned.parquet"
+OWNED_FILE = "owned.parquet"
 """A row for each such event: customer, item (int32, numbers of the dataset's tables), time (epoch ms); in that order.
 An item that was bought twice has two rows, for as of a moment between them it is owned too."""
 
 
-def write_owned(
-    engine: Engine, types: Sequence[str], snapshot: Path, end: int, items: ir.Table, customers: ir.Table, file: Path
+def write_ownership(
+    engine: TableEngine,
+    types: Sequence[str],
+    snapshot: Path,
+    end: int,
+    items: ir.Table,
+    customers: ir.Table,
+    file: Path,
 ) -> int:
     """Write a snapshot's events of these types before `end` (epoch ms); returns how many rows there are.
 

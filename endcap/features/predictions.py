@@ -34,7 +34,7 @@ class Baskets:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class QueryTargets:
     """Predictions of `n` sessions. Those of one session and prefix are of one moment: none is listed for another.
 
     sessions: [n]. owner: int64 [p], the session, ascending. ends: int64 [p], events of the prefix, ascending within a
@@ -86,19 +86,21 @@ class Predictions:
         """The distinct prefixes, in the order of `row`: sessions [q]."""
         return self.sessions.beginnings(self.owner[self.first], self.ends[self.first])
 
-    def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Predictions:
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> QueryTargets:
         """Some of the predictions, of the same sessions; moments must be taken whole."""
         taken = (self.owner[index], self.ends[index], self.places[index], self.weights[index])
-        return Predictions(self.sessions, *taken, self.begun)
+        return QueryTargets(self.sessions, *taken, self.begun)
 
 
-def predictions_of(sessions: Sessions, protocol: Protocol, order: Order, baskets: Baskets | None = None) -> Predictions:
+def select_targets(
+    sessions: Sessions, protocol: Protocol, order: Order, baskets: Baskets | None = None
+) -> QueryTargets:
     """What a protocol asks of sessions.
 
     protocol: every-prefix: each moment but a session's first; else its last moment, if it is not the first. baskets:
     where the last moment begins, whatever the times; None: by the times.
     """
-    begins = moments(sessions, order) if baskets is None else _begins(sessions, baskets.starts)
+    begins = find_moments(sessions, order) if baskets is None else _begins(sessions, baskets.starts)
     owners = sessions.session_of_event
     number = np.cumsum(begins) - 1  # of each event's moment, over all sessions
     begin = np.flatnonzero(begins)[number] - sessions.offsets[owners]
@@ -113,10 +115,10 @@ def predictions_of(sessions: Sessions, protocol: Protocol, order: Order, baskets
     owner = owners[events]
     places = events - sessions.offsets[owner]
     begun = sessions.starts if baskets is None else baskets.begun
-    return Predictions(sessions, owner, begin[events], places, weights, begun)
+    return QueryTargets(sessions, owner, begin[events], places, weights, begun)
 
 
-def moments(sessions: Sessions, order: Order) -> NDArray[np.bool_]:
+def find_moments(sessions: Sessions, order: Order) -> NDArray[np.bool_]:
     """Which events begin a moment: bool [e]."""
     begins = np.ones(len(sessions.items), dtype=np.bool_)
     if order == "sets" and len(begins):
@@ -125,36 +127,36 @@ def moments(sessions: Sessions, order: Order) -> NDArray[np.bool_]:
     return begins
 
 
-def moment_counts(sessions: Sessions, order: Order) -> Ints:
+def count_moments(sessions: Sessions, order: Order) -> Ints:
     """How many moments each session has: int64 [n]."""
-    counted = np.concatenate([[0], np.cumsum(moments(sessions, order))])
+    counted = np.concatenate([[0], np.cumsum(find_moments(sessions, order))])
     counts: Ints = np.diff(counted[sessions.offsets])
     return counts
 
 
-def one_moment_sessions(sessions: Sessions, order: Order) -> int:
+def count_one_moment_sessions(sessions: Sessions, order: Order) -> int:
     """How many sessions of several events are one moment."""
-    return int(((sessions.lengths > 1) & (moment_counts(sessions, order) == 1)).sum())
+    return int(((sessions.lengths > 1) & (count_moments(sessions, order) == 1)).sum())
 
 
-def ends_without(sessions: Sessions, last: int, at_least: int, order: Order) -> Ints:
+def find_ends_without(sessions: Sessions, last: int, at_least: int, order: Order) -> Ints:
     """How many events each session has without its last moments, of which it keeps all where it has too few: int64 [n].
 
     last: how many moments are left out. at_least: moments that a session must have for that.
     """
-    counted = np.concatenate([[0], np.cumsum(moments(sessions, order))])[sessions.offsets]
-    begins = np.flatnonzero(moments(sessions, order))
+    counted = np.concatenate([[0], np.cumsum(find_moments(sessions, order))])[sessions.offsets]
+    begins = np.flatnonzero(find_moments(sessions, order))
     enough = np.diff(counted) >= at_least
     ends = sessions.lengths
     ends[enough] = begins[counted[1:][enough] - last] - sessions.offsets[:-1][enough]
     return ends
 
 
-def equal_transitions(sessions: Sessions) -> tuple[int, int]:
+def count_equal_transitions(sessions: Sessions) -> tuple[int, int]:
     """How many events have the time of their session's event before, and how many have one before."""
     inside = np.ones(len(sessions.items), dtype=np.bool_)
     inside[sessions.offsets[:-1][sessions.lengths > 0]] = False
-    return int((inside & ~moments(sessions, "sets")).sum()), int(inside.sum())
+    return int((inside & ~find_moments(sessions, "sets")).sum()), int(inside.sum())
 
 
 def _begins(sessions: Sessions, starts: Ints) -> NDArray[np.bool_]:

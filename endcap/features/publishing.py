@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import NotFoundError
-from endcap.features.owned import OWNED
-from endcap.features.view import declared_features
+from endcap.features.owned import OWNED_FILE
+from endcap.features.view import read_declared_features
 from endcap.online import OnlineStore, feature_table
 from endcap.spec.rules import Owned
 
@@ -153,7 +153,7 @@ def _customers(dataset: Path, items: Sequence[str], owned_for: int | None, *, by
         ]
         names = ["recent"]
         rows.append(_recent(dataset, first, last, items, by_gap=by_gap))
-        if (dataset / OWNED).is_file():
+        if (dataset / OWNED_FILE).is_file():
             names.append("owned")
             rows.append(_owned(dataset, first, last, items, owned_for))
         for id_, known, *more in zip(*rows, strict=True):
@@ -173,7 +173,7 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 def _recent(dataset: Path, first: int, last: int, ids: Sequence[str], *, by_gap: bool) -> Iterator[list[list[Any]]]:
     """The last events of the customers first … last - 1, oldest first; by_gap: of their last sessions."""
-    kind = next((feature for feature in declared_features(dataset) if feature.kind == "type"), None)
+    kind = next((feature for feature in read_declared_features(dataset) if feature.kind == "type"), None)
     types = (kind.types or []) if kind else []
     more = ["session", *([kind.name] if kind else [])]
     customers, items, times, sessions, *codes = _events(dataset / "events.parquet", first, last, more)
@@ -194,7 +194,7 @@ def _owned(
     dataset: Path, first: int, last: int, ids: Sequence[str], owned_for: int | None
 ) -> Iterator[list[list[Any]]]:
     """What the customers first … last - 1 own, each item with the time until which it is owned, by the last buying."""
-    customers, items, times = _events(dataset / OWNED, first, last, [])
+    customers, items, times = _events(dataset / OWNED_FILE, first, last, [])
     if len(items):  # in the order of customer, item, time
         final = np.append((np.diff(customers) != 0) | (np.diff(items) != 0), True)
         customers, items, times = customers[final], items[final], times[final]

@@ -17,7 +17,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import ends_without, moment_counts
+from endcap.features.predictions import count_moments, find_ends_without
 from endcap.features.sessions import Sessions
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
 
@@ -36,12 +36,12 @@ class Boundaries:
     test: int
 
 
-def boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessions) -> Boundaries:
+def find_boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessions) -> Boundaries:
     """Where the split cuts sessions that are in the order of their starts; leave-one-out cuts at no time."""
     if isinstance(split, LeaveOneOutSplit) or not len(sessions):
         return Boundaries(NEVER, NEVER)
     starts = sessions.times[sessions.offsets[:-1]]
-    return cut(
+    return compute_boundaries(
         split,
         len(starts),
         lambda place: int(starts[place]),
@@ -50,7 +50,7 @@ def boundaries(split: TimeSplit | GivenSplit | LeaveOneOutSplit, sessions: Sessi
     )
 
 
-def cut(
+def compute_boundaries(
     split: TimeSplit | GivenSplit, sessions: int, start: Callable[[int], int], before: Callable[[int], int], after: int
 ) -> Boundaries:
     """Where the split cuts so many sessions in the order of their starts.
@@ -69,40 +69,40 @@ def cut(
     return Boundaries(begin(split.validation, before(test), min(test, after)), test)
 
 
-def between(sessions: Sessions, start: int, end: int) -> Sessions:
+def select_between(sessions: Sessions, start: int, end: int) -> Sessions:
     """The sessions that start in [start, end), less their events at or after the end."""
     starts = sessions.times[sessions.offsets[:-1]]
     first, last = np.searchsorted(starts, [start, end])
-    taken = slice_of(sessions, int(first), int(last))
+    taken = slice_sessions(sessions, int(first), int(last))
     inside = taken.times < end
     return taken if inside.all() else where(taken, inside)
 
 
-def left_out(sessions: Sessions, order: Order) -> dict[str, Sessions]:
+def split_leave_one_out(sessions: Sessions, order: Order) -> dict[str, Sessions]:
     """The parts of leave-one-out, by name, cut between moments. Sessions are in time order.
 
     train: all but the last two moments; training: all but the last; validation: the sessions of `training` whose last
     moment is asked for; test: whole sessions whose last moment is. Sessions of fewer than three moments are in train
     and training whole, and in no other part.
     """
-    enough = moment_counts(sessions, order) > LEFT_OUT
-    training = less_last(sessions, 1, order)
+    enough = count_moments(sessions, order) > LEFT_OUT
+    training = drop_last_moments(sessions, 1, order)
     return {
-        "train": less_last(sessions, LEFT_OUT, order),
+        "train": drop_last_moments(sessions, LEFT_OUT, order),
         "training": training,
         "validation": training.take(enough),
         "test": sessions.take(enough),
     }
 
 
-def less_last(sessions: Sessions, moments: int, order: Order) -> Sessions:
+def drop_last_moments(sessions: Sessions, moments: int, order: Order) -> Sessions:
     """Sessions without so many last moments, of which those of fewer than three keep all."""
-    ends = sessions.offsets[:-1] + ends_without(sessions, moments, LEFT_OUT + 1, order)
+    ends = sessions.offsets[:-1] + find_ends_without(sessions, moments, LEFT_OUT + 1, order)
     kept = np.arange(len(sessions.items)) < np.repeat(ends, sessions.lengths)
     return sessions if kept.all() else where(sessions, kept)
 
 
-def slice_of(sessions: Sessions, first: int, last: int) -> Sessions:
+def slice_sessions(sessions: Sessions, first: int, last: int) -> Sessions:
     """Sessions first … last - 1, sharing the arrays of all."""
     begin, end = sessions.offsets[first], sessions.offsets[last]
     return Sessions(

@@ -14,23 +14,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import DataError, UserError
-from endcap.features.baskets import of_customers
-from endcap.features.declare import model_features
-from endcap.features.emptied import refuse_unjudged
-from endcap.features.judged import judged
+from endcap.features.baskets import keep_customers
+from endcap.features.declare import select_model_features
+from endcap.features.emptied import refuse_empty_test
+from endcap.features.judged import prepare_held_out
 from endcap.features.predictions import Baskets
 from endcap.features.sessions import Ints, Sessions
-from endcap.features.split import LEFT_OUT, NEVER, Boundaries, cut, less_last, where
+from endcap.features.split import LEFT_OUT, NEVER, Boundaries, compute_boundaries, drop_last_moments, where
 from endcap.features.view import (
     View,
-    aligned,
-    coded,
-    declared_features,
-    known,
+    align_items,
+    build_sessions,
+    build_vocabulary,
     open_view,
+    read_declared_features,
     read_table,
-    sessions_of,
-    vocabulary_of,
+    recode_items,
+    to_optional_moment,
 )
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
@@ -46,7 +46,7 @@ _SHARES = 8
 """Blocks that each worker has at least, where there are enough events: shares are then about equal."""
 
 
-class Rows:
+class ParquetRows:
     """The rows of a Parquet file by their number, read by row groups."""
 
     def __init__(self, file: Path) -> None:
@@ -149,7 +149,7 @@ class SessionStream:
         return replace(self, pass_number=number)
 
     def __iter__(self) -> Iterator[Sessions]:
-        log = _Log(self.dataset, self.features)
+        log = DatasetReader(self.dataset, self.features)
         blocks = list(log.blocks(self.sessions, self._block_events()))
         order = np.arange(len(blocks))
         random = None
@@ -171,7 +171,7 @@ class SessionStream:
     def _block_events(self) -> int:
         return max(1, min(BLOCK_EVENTS, self.events // (_SHARES * self.world)))
 
-    def _part(self, log: _Log, block: _Block) -> Sessions:
+    def _part(self, log: DatasetReader, block: SessionRange) -> Sessions:
         sessions = _within(log.read(block), self.until, self.left_out, self.order)
         return replace(sessions, items=self.recode[sessions.items])
 
@@ -192,9 +192,9 @@ def stream_sessions(
     Reads the part once, to count its items for the vocabulary. Raises DataError where the part has no sessions, and
     what `open_view` raises of features.
     """
-    features = declared_features(dataset)
-    model_features(settings, features)
-    log = _Log(dataset, features)
+    features = read_declared_features(dataset)
+    select_model_features(settings, features)
+    log = DatasetReader(dataset, features)
     if part == "everything":
         whole = ends = (len(log.sessions), NEVER, 0)
     else:
@@ -210,14 +210,14 @@ def stream_sessions(
             part=part,
         )
     items = read_table(dataset / "items.parquet")
-    vocabulary, recode, counts = vocabulary_of(counted.items, items)
+    vocabulary, recode, counts = build_vocabulary(counted.items, items)
     rows = np.flatnonzero(recode != UNKNOWN)
     first_seen = np.empty(len(rows), dtype=np.int64)
     first_seen[recode[rows]] = counted.first_seen[rows]
     stream = SessionStream(
         dataset=dataset,
         vocabulary=vocabulary,
-        items=aligned(items, vocabulary.ids, counts, first_seen),
+        items=align_items(items, vocabulary.ids, counts, first_seen),
         features=features,
         sessions=ends[0],
         events=counted.events,
@@ -233,7 +233,7 @@ def stream_sessions(
     return stream.shard(rank, world)
 
 
-def open_streamed(dataset: Path, settings: ViewSettings) -> View:
+def open_streamed_view(dataset: Path, settings: ViewSettings) -> View:
     """The recommender's view, whose parts `train` and `training` are streams and not in memory.
 
     Validation and test are in memory; where the split is leave-one-out these are whole histories, and so is the rest.
@@ -243,7 +243,7 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
     if isinstance(settings.split, LeaveOneOutSplit):
         return replace(open_view(dataset, settings), streams=streams)
     features = training.features
-    log = _Log(dataset, features)
+    log = DatasetReader(dataset, features)
     cuts = log.cuts(settings.split)
     ends = {"validation": cuts.test, "test": NEVER}
     parts: dict[str, Sessions] = {}
@@ -254,12 +254,12 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
         end = log.extent(settings.split, until, 0)[0]
         logs = [log]
         if name == "test" and isinstance(settings.split, GivenSplit):
-            logs.append(_Log(dataset, features, "test_"))
+            logs.append(DatasetReader(dataset, features, "test_"))
             raw = logs[-1].all()
         else:
             raw = _within(log.read(log.block(begin, end)), until, 0, settings.order)
         history = functools.partial(_history, logs, training.recode)
-        found = judged(coded(raw, training.recode), settings, features, name, history)
+        found = prepare_held_out(recode_items(raw, training.recode), settings, features, name, history)
         parts[name], counts[name] = found.sessions, found.counts
         baskets |= {} if found.baskets is None else {name: found.baskets}
         begin = end
@@ -267,9 +267,9 @@ def open_streamed(dataset: Path, settings: ViewSettings) -> View:
     counts |= {
         "all": {"sessions": len(log.sessions), "events": log.events},
         "cut": {"events_from_test_on": reaching},
-        "from": {"validation": known(cuts.validation), "test": known(cuts.test)},
+        "from": {"validation": to_optional_moment(cuts.validation), "test": to_optional_moment(cuts.test)},
     }
-    refuse_unjudged(settings, cuts, counts)
+    refuse_empty_test(settings, cuts, counts)
     nothing = parts["test"].take(np.zeros(0, dtype=np.int64))
     return View(
         vocabulary=training.vocabulary,
@@ -294,7 +294,7 @@ left out."""
 
 
 @dataclass(frozen=True)
-class _Block:
+class SessionRange:
     """Sessions begin … end - 1, which are the events first … last - 1."""
 
     begin: int
@@ -304,7 +304,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Counted:
+class PartCounts:
     """items: events of each row of the item table; first_seen: when each is first met; events, last: of the part."""
 
     items: Ints
@@ -313,12 +313,12 @@ class _Counted:
     last: int
 
 
-class _Log:
+class DatasetReader:
     """A dataset's sessions and events, by their numbers."""
 
     def __init__(self, dataset: Path, features: Sequence[EventFeature], prefix: str = "") -> None:
-        self.sessions = Rows(dataset / f"{prefix}sessions.parquet")
-        self._events = Rows(dataset / f"{prefix}events.parquet")
+        self.sessions = ParquetRows(dataset / f"{prefix}sessions.parquet")
+        self._events = ParquetRows(dataset / f"{prefix}events.parquet")
         self._rows = pq.read_metadata(dataset / "items.parquet").num_rows
         self._features = features
 
@@ -333,7 +333,7 @@ class _Log:
             return Boundaries(NEVER, NEVER)
         latest = max(int(values.max()) for values in self.sessions.batches("end", len(self.sessions)))
         size = len(self.sessions)
-        return cut(
+        return compute_boundaries(
             split,
             size,
             lambda place: self.sessions.value("start", place),
@@ -347,7 +347,7 @@ class _Log:
             return len(self.sessions), NEVER, left_out
         return (len(self.sessions) if until == NEVER else self.sessions.before("start", until)), until, 0
 
-    def blocks(self, sessions: int, events: int) -> Iterator[_Block]:
+    def blocks(self, sessions: int, events: int) -> Iterator[SessionRange]:
         """The first sessions in runs of about so many events."""
         begin = first = number = place = 0
         for lengths in self.sessions.batches("events", sessions):
@@ -355,37 +355,39 @@ class _Log:
             while len(ends) and ends[-1] - first >= events:
                 taken = int(np.searchsorted(ends, first + events)) + 1
                 number, place = number + taken, int(ends[taken - 1])
-                yield _Block(begin, number, first, place)
+                yield SessionRange(begin, number, first, place)
                 begin, first, ends = number, place, ends[taken:]
             if len(ends):
                 number, place = number + len(ends), int(ends[-1])
         if number > begin:
-            yield _Block(begin, number, first, place)
+            yield SessionRange(begin, number, first, place)
 
-    def block(self, begin: int, end: int) -> _Block:
+    def block(self, begin: int, end: int) -> SessionRange:
         """Some sessions as one block."""
         first = sum(int(lengths.sum()) for lengths in self.sessions.batches("events", begin))
-        return _Block(
+        return SessionRange(
             begin, end, first, first + int(self.sessions.read(begin, end, ["events"])["events"].to_numpy().sum())
         )
 
-    def read(self, block: _Block) -> Sessions:
+    def read(self, block: SessionRange) -> Sessions:
         """A block's sessions; items are rows of the dataset's item table."""
         names = [feature.name for feature in self._features]
         events = self._events.read(block.first, block.last, ["item", "time", *names])
-        return sessions_of(events, self.sessions.read(block.begin, block.end, ["events", "customer"]), self._features)
+        return build_sessions(
+            events, self.sessions.read(block.begin, block.end, ["events", "customer"]), self._features
+        )
 
     def all(self) -> Sessions:
         """Every session."""
-        return self.read(_Block(0, len(self.sessions), 0, len(self._events)))
+        return self.read(SessionRange(0, len(self.sessions), 0, len(self._events)))
 
     def of_customers(self, customers: NDArray[np.int32]) -> Sessions:
         """The sessions of some customers, read a block at a time."""
-        nothing = [self.read(_Block(0, 0, 0, 0))]
+        nothing = [self.read(SessionRange(0, 0, 0, 0))]
         blocks = self.blocks(len(self.sessions), BLOCK_EVENTS)
-        return Sessions.concat([*nothing, *(of_customers(self.read(block), customers) for block in blocks)])
+        return Sessions.concat([*nothing, *(keep_customers(self.read(block), customers) for block in blocks)])
 
-    def count(self, whole: _Extent, part: _Extent, order: Order) -> _Counted:
+    def count(self, whole: _Extent, part: _Extent, order: Order) -> PartCounts:
         """Items as they occur in the whole, events as they are in the part."""
         counts, first_seen = np.zeros(self._rows, dtype=np.int64), np.full(self._rows, NEVER, dtype=np.int64)
         events = last = 0
@@ -398,18 +400,18 @@ class _Log:
                 kept = raw.take(np.arange(min(block.end, part[0]) - block.begin))
                 of_part = _within(kept, *part[1:], order)
                 events, last = events + len(of_part.items), max(last, int(of_part.times.max(initial=0)))
-        return _Counted(counts, first_seen, events, last)
+        return PartCounts(counts, first_seen, events, last)
 
 
-def _history(logs: Sequence[_Log], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
+def _history(logs: Sequence[DatasetReader], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
     """All that some customers did, in the vocabulary's indices."""
-    return coded(Sessions.concat([log.of_customers(customers) for log in logs]), recode)
+    return recode_items(Sessions.concat([log.of_customers(customers) for log in logs]), recode)
 
 
 def _within(sessions: Sessions, until: int, left_out: int, order: Order) -> Sessions:
     """Sessions less their events from `until` on, and less so many last moments where the split is leave-one-out."""
     if left_out:
-        return less_last(sessions, left_out, order)
+        return drop_last_moments(sessions, left_out, order)
     kept = sessions.times < until
     return sessions if kept.all() else where(sessions, kept)
 

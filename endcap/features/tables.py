@@ -8,13 +8,13 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from endcap.features.declare import KINDS, column
-from endcap.features.engine import Engine
-from endcap.features.log import NOBODY, Log, check_keys
+from endcap.features.declare import KINDS, build_column
+from endcap.features.engine import TableEngine
+from endcap.features.log import NOBODY, KeyedLog, check_keys
 from endcap.spec.shop import EventFeature
 
 
-def numbered(engine: Engine, log: Log, test: Log) -> tuple[ir.Table, ir.Table]:
+def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple[ir.Table, ir.Table]:
     """The items and customers of both parts with their number: by events of the training part, then by id."""
     seen = log.items.select("key", "id", "events", "first_seen")
     tested = test.items.select("key", "id", "first_seen").mutate(events=0).select(seen.columns)
@@ -39,7 +39,7 @@ def numbered(engine: Engine, log: Log, test: Log) -> tuple[ir.Table, ir.Table]:
     return kept[0], kept[1]
 
 
-def number_sessions(engine: Engine, log: Log, customers: ir.Table) -> ir.Table:
+def number_sessions(engine: TableEngine, log: KeyedLog, customers: ir.Table) -> ir.Table:
     """A part's sessions with their number (`session`), in the order of their start, then id, and customer's number.
 
     Where customers may share an id, it becomes that of `endcap.online.names.session_id`.
@@ -59,14 +59,14 @@ def _escaped(id_: ir.StringValue) -> ir.StringValue:
     return id_.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def write_sessions(engine: Engine, sessions: ir.Table, file: Path) -> None:
+def write_sessions(engine: TableEngine, sessions: ir.Table, file: Path) -> None:
     """Write a part's numbered sessions."""
     engine.write(sessions.drop("key"), file)
 
 
 def write_events(
-    engine: Engine,
-    log: Log,
+    engine: TableEngine,
+    log: KeyedLog,
     tables: tuple[ir.Table, ir.Table, ir.Table],
     features: list[EventFeature],
     file: Path,
@@ -79,12 +79,12 @@ def write_events(
         ordered, events = events, _placed(engine, events)
         engine.drop(ordered)
     numbers = [events.session.cast("int64").name("session"), events.item, events.customer, events.time]
-    engine.write(events.select(*numbers, **{feature.name: column(feature, events) for feature in features}), file)
+    engine.write(events.select(*numbers, **{feature.name: build_column(feature, events) for feature in features}), file)
     engine.drop(events)
 
 
 def _ordered(
-    engine: Engine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
+    engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
 ) -> ir.Table:
     """The events that are in, in numbers, ordered by session, time and reading order."""
     # Events without a customer have a customer of their own here, so that every event finds its partner or goes.
@@ -103,7 +103,7 @@ def _ordered(
     return engine.keep(table.order_by("session", "time", "row"))
 
 
-def _placed(engine: Engine, ordered: ir.Table) -> ir.Table:
+def _placed(engine: TableEngine, ordered: ir.Table) -> ir.Table:
     """Ordered events with `position` in the session and `previous`, the time of the event before it or null.
 
     The table is in order already: running values over neighbouring rows need no second sort, windows would.
@@ -119,7 +119,7 @@ def _placed(engine: Engine, ordered: ir.Table) -> ir.Table:
 
 
 def write_catalogue(
-    engine: Engine, table: ir.Table, name: str, counts: tuple[str, ...], source: Path, file: Path
+    engine: TableEngine, table: ir.Table, name: str, counts: tuple[str, ...], source: Path, file: Path
 ) -> None:
     """Write items or customers in the order of their numbers, with the attributes that the snapshot has of them."""
     ids = table.select("number", *counts, **{name: "id"})

@@ -19,7 +19,7 @@ PATIENCE = 10.0
 """Seconds that the store may take for each call of ours."""
 
 
-def publish_where_asked(
+def publish_dataset_rows(
     shop: Shop,
     dataset: str,
     store: Store,
@@ -40,7 +40,7 @@ def publish_where_asked(
     if url is None:
         return ""
     most = MOST_BY_DEFAULT if url == default_online(store.root) else None
-    outcome, begun = Published(), time.monotonic()
+    outcome, begun = PublishedRows(), time.monotonic()
     try:
         with open_online(url, shop=shop.name, timeout=PATIENCE) as opened:
             outcome = _publish_dataset(shop, dataset, store, opened, most, progress)
@@ -58,7 +58,7 @@ def publish_where_asked(
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRows:
     """What became of a dataset's rows. written: some were; False where all were there. customers: the dataset's.
     too_many: nothing was published, since there are more customers than may be."""
 
@@ -69,7 +69,7 @@ class Published:
 
 def _publish_dataset(
     shop: Shop, dataset: str, store: Store, online: OnlineStore, most: int | None, progress: Progress
-) -> Published:
+) -> PublishedRows:
     facts = store.manifest(dataset)["facts"]
     customers, key, by_gap = facts.get("customers", 0), facts["fingerprint"], facts.get("session_gap_ms") is not None
     if most is not None and customers > most:
@@ -77,14 +77,14 @@ def _publish_dataset(
             f"{customers:,} customers are not published by default, which goes up to {most:,}; name an online store by "
             "--online, for endcap run and for endcap serve"
         )
-        return Published(customers, too_many=True)
+        return PublishedRows(customers, too_many=True)
     # In a bucket the dataset need not be fetched for what is there.
     if renew_features(key, online, owned=shop.rules.owned, by_gap=by_gap):
         progress(f"the rows of {dataset} are in the online store")
-        return Published(customers)
+        return PublishedRows(customers)
     folder = store.fetch(dataset)
     publish_features(folder, key, online, progress, owned=shop.rules.owned, by_gap=by_gap)
-    return Published(customers, written=True)
+    return PublishedRows(customers, written=True)
 
 
 def _publish_served(

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from endcap.features.baskets import of_customers
-from endcap.features.declare import model_features
-from endcap.features.emptied import refuse_unjudged, refuse_untrained
-from endcap.features.judged import PARTS, judged
-from endcap.features.predictions import Baskets, Predictions, one_moment_sessions, predictions_of
+from endcap.features.baskets import keep_customers
+from endcap.features.declare import select_model_features
+from endcap.features.emptied import refuse_empty_test, refuse_empty_training
+from endcap.features.judged import PARTS, prepare_held_out
+from endcap.features.predictions import Baskets, QueryTargets, count_one_moment_sessions, select_targets
 from endcap.features.sessions import Ints, Sessions, Types
-from endcap.features.split import NEVER, Boundaries, between, boundaries, left_out
+from endcap.features.split import NEVER, Boundaries, find_boundaries, select_between, split_leave_one_out
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, Protocol, TimeSplit
 from endcap.spec.settings import ViewSettings
@@ -65,15 +65,15 @@ class View:
     baskets: Mapping[str, Baskets] = field(default_factory=dict)
     streams: Mapping[str, SessionStream] | None = None
 
-    def predictions(self, part: Literal["validation", "test"]) -> Predictions:
+    def predictions(self, part: Literal["validation", "test"]) -> QueryTargets:
         """What is predicted of the part's sessions; looked for once."""
         if part not in self._predictions:
             sessions = self.validation if part == "validation" else self.test
-            self._predictions[part] = predictions_of(sessions, self.protocol, self.order, self.baskets.get(part))
+            self._predictions[part] = select_targets(sessions, self.protocol, self.order, self.baskets.get(part))
         return self._predictions[part]
 
     @functools.cached_property
-    def _predictions(self) -> dict[str, Predictions]:
+    def _predictions(self) -> dict[str, QueryTargets]:
         return {}
 
 
@@ -83,29 +83,29 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
     Raises DataError where the split leaves nothing to learn from or nothing to judge on, and SpecError where the
     model names features that the shop does not declare.
     """
-    features = declared_features(dataset)
-    model_features(settings, features)
+    features = read_declared_features(dataset)
+    select_model_features(settings, features)
     everyone = _read(dataset, "", features)
     cuts, raw = _parts(dataset, settings, everyone, features)
     items = read_table(dataset / "items.parquet")
-    vocabulary, recode, counts = vocabulary_of(_counts(raw["training"], items), items)
-    parts = {name: coded(sessions, recode) for name, sessions in raw.items()}
-    summary: dict[str, Any] = {name: size_of(part) for name, part in parts.items()}
+    vocabulary, recode, counts = build_vocabulary(_counts(raw["training"], items), items)
+    parts = {name: recode_items(sessions, recode) for name, sessions in raw.items()}
+    summary: dict[str, Any] = {name: count_size(part) for name, part in parts.items()}
     baskets: dict[str, Baskets] = {}
     for name in PARTS:
         log = [everyone, raw["test"]] if name == "test" and isinstance(settings.split, GivenSplit) else [everyone]
-        found = judged(parts[name], settings, features, name, functools.partial(_history, log, recode))
+        found = prepare_held_out(parts[name], settings, features, name, functools.partial(_history, log, recode))
         parts[name], summary[name] = found.sessions, found.counts
         baskets |= {} if found.baskets is None else {name: found.baskets}
     reaching = int(everyone.offsets[np.searchsorted(everyone.starts, cuts.test)]) - len(raw["training"].items)
-    summary["all"] = size_of(everyone)
+    summary["all"] = count_size(everyone)
     summary["cut"] = {"events_from_test_on": 0 if isinstance(settings.split, LeaveOneOutSplit) else reaching}
-    summary["from"] = {"validation": known(cuts.validation), "test": known(cuts.test)}
+    summary["from"] = {"validation": to_optional_moment(cuts.validation), "test": to_optional_moment(cuts.test)}
     if isinstance(settings.split, LeaveOneOutSplit):
-        summary["all"]["one_moment_sessions"] = one_moment_sessions(everyone, settings.order)
-    refuse_untrained(settings, cuts, summary, (int(everyone.times.min()), int(everyone.times.max())))
-    refuse_unjudged(settings, cuts, summary)
-    table = aligned(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
+        summary["all"]["one_moment_sessions"] = count_one_moment_sessions(everyone, settings.order)
+    refuse_empty_training(settings, cuts, summary, (int(everyone.times.min()), int(everyone.times.max())))
+    refuse_empty_test(settings, cuts, summary)
+    table = align_items(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
     return View(
         vocabulary=vocabulary,
         train=parts["train"],
@@ -126,45 +126,45 @@ def _parts(
 ) -> tuple[Boundaries, dict[str, Sessions]]:
     """Where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
     split = settings.split
-    cuts = boundaries(split, everyone)
+    cuts = find_boundaries(split, everyone)
     if isinstance(split, LeaveOneOutSplit):
-        return cuts, left_out(everyone, settings.order)
+        return cuts, split_leave_one_out(everyone, settings.order)
     return cuts, {
-        "train": between(everyone, FOREVER, cuts.validation),
-        "training": between(everyone, FOREVER, cuts.test),
-        "validation": between(everyone, cuts.validation, cuts.test),
-        "test": between(everyone, cuts.test, NEVER)
+        "train": select_between(everyone, FOREVER, cuts.validation),
+        "training": select_between(everyone, FOREVER, cuts.test),
+        "validation": select_between(everyone, cuts.validation, cuts.test),
+        "test": select_between(everyone, cuts.test, NEVER)
         if isinstance(split, TimeSplit)
         else _read(dataset, "test_", features),
     }
 
 
-def everything(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
+def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
     """All that the winner is refitted on, with its own vocabulary: training and test where the split is by time.
 
     Where test sessions are given they stay apart: the training part then is all. Both are the dataset's own events.
     """
-    features = declared_features(dataset)
-    model_features(settings, features)
+    features = read_declared_features(dataset)
+    select_model_features(settings, features)
     sessions = _read(dataset, "", features)
     items = read_table(dataset / "items.parquet", ["item"])
-    vocabulary, recode, _ = vocabulary_of(_counts(sessions, items), items)
-    return vocabulary, coded(sessions, recode)
+    vocabulary, recode, _ = build_vocabulary(_counts(sessions, items), items)
+    return vocabulary, recode_items(sessions, recode)
 
 
-def declared_features(dataset: Path) -> list[EventFeature]:
+def read_declared_features(dataset: Path) -> list[EventFeature]:
     """The event features that the dataset carries, as the shop declared them."""
     return [EventFeature.model_validate(entry) for entry in json.loads((dataset / "features.json").read_text())]
 
 
-def item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
+def build_item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
     """The item table in the vocabulary's order, `events` and `first_seen` as of sessions (of `everything`)."""
     counts = np.bincount(sessions.items, minlength=len(vocabulary))
     first_seen = _first_seen(sessions, len(vocabulary))
-    return aligned(read_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
+    return align_items(read_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
 
 
-def customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
+def read_customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
     """The ids of customers, given by their index in the dataset: strings [c]; None: of all of them."""
     ids = read_table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
     return ids if customers is None else ids.take(pa.array(customers))
@@ -174,10 +174,10 @@ def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessi
     """A part of the dataset; its items are rows of the dataset's item table."""
     names = [feature.name for feature in features]
     events = read_table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
-    return sessions_of(events, read_table(dataset / f"{prefix}sessions.parquet", ["events", "customer"]), features)
+    return build_sessions(events, read_table(dataset / f"{prefix}sessions.parquet", ["events", "customer"]), features)
 
 
-def sessions_of(events: pa.Table, sessions: pa.Table, features: Sequence[EventFeature]) -> Sessions:
+def build_sessions(events: pa.Table, sessions: pa.Table, features: Sequence[EventFeature]) -> Sessions:
     """Sessions out of rows of a dataset's two tables."""
     offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
     typed = next((feature for feature in features if feature.kind == "type"), None)
@@ -200,7 +200,7 @@ def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(file, columns=columns, partitioning=None)
 
 
-def vocabulary_of(counts: Ints, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], Ints]:
+def build_vocabulary(counts: Ints, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], Ints]:
     """The vocabulary of a part, the index of each row of the item table in it (or -1), and each index's events.
 
     counts: events of each row in the part.
@@ -219,14 +219,14 @@ def _counts(sessions: Sessions, items: pa.Table) -> Ints:
     return np.bincount(sessions.items, minlength=len(items))
 
 
-def coded(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
+def recode_items(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
     """Rows of the item table as indices of a vocabulary."""
     return dataclasses.replace(sessions, items=recode[sessions.items])
 
 
 def _history(log: Sequence[Sessions], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
     """All that some customers did, in the vocabulary's indices."""
-    return coded(Sessions.concat([of_customers(part, customers) for part in log]), recode)
+    return recode_items(Sessions.concat([keep_customers(part, customers) for part in log]), recode)
 
 
 def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
@@ -236,7 +236,7 @@ def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
     return first
 
 
-def aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
+def align_items(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
     """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
     rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
     table = items.take(rows)
@@ -245,11 +245,11 @@ def aligned(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_se
     return table
 
 
-def size_of(sessions: Sessions) -> dict[str, int]:
+def count_size(sessions: Sessions) -> dict[str, int]:
     """How many sessions and events there are."""
     return {"sessions": len(sessions), "events": len(sessions.items)}
 
 
-def known(moment: int) -> int | None:
+def to_optional_moment(moment: int) -> int | None:
     """A moment, None where it never comes."""
     return None if moment == NEVER else moment

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from endcap.errors import DataError
 from endcap.events.snapshot import ACTIVITY_FILE
-from endcap.features.engine import Engine
+from endcap.features.engine import TableEngine
 from endcap.spec.base import format_duration
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Filters
@@ -42,13 +42,13 @@ class Window:
     activity: Mapping[str, ir.Table] = field(default_factory=dict)
 
 
-def milliseconds(moment: datetime) -> int:
+def to_milliseconds(moment: datetime) -> int:
     """Epoch milliseconds of a time; UTC where it names no zone."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // MILLISECOND
 
 
-def cut(engine: Engine, settings: FeatureSettings, snapshot: Path, end: int | None) -> Window:
+def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path, end: int | None) -> Window:
     """The rows before `end` (None: all) and not older than the shop's window. Raises DataError: there are no events."""
     files = sorted((snapshot / "events").glob("*/*.parquet"))
     needed = "customer" if settings.sessions.by == "gap" else "session"
@@ -89,7 +89,7 @@ def cut(engine: Engine, settings: FeatureSettings, snapshot: Path, end: int | No
     return Window(train, test, start, end, total, dropped, about.customers, named)
 
 
-def _activity(engine: Engine, settings: FeatureSettings, snapshot: Path, files: list[Path]) -> ir.Table | None:
+def _activity(engine: TableEngine, settings: FeatureSettings, snapshot: Path, files: list[Path]) -> ir.Table | None:
     """What customers did beside the events that sessions are made of: of the snapshot's own file, and the events of
     types that only make an item a customer's. files: of the events."""
     tables = []
@@ -102,7 +102,7 @@ def _activity(engine: Engine, settings: FeatureSettings, snapshot: Path, files: 
     return ibis.union(*tables) if len(tables) > 1 else next(iter(tables), None)
 
 
-def nothing_left(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
+def build_nothing_left_error(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
     """The error that says what took every event. filtered: events that fell to each filter."""
     reasons = {
         "outside_window": f"lie outside the window ({_span(window)}): widen `window`, or choose another date",
@@ -151,7 +151,7 @@ def _about(files: list[Path], needed: str) -> _About:
     """Read from the footers of Parquet files, without touching their data."""
     rows, first, last, test, unnamed, customers = 0, [0], [0], False, False, False
     for file in files:
-        for columns in statistics(file):
+        for columns in read_statistics(file):
             rows += columns["time"].num_values
             first.append(columns["time"].min)
             last.append(columns["time"].max)
@@ -162,7 +162,7 @@ def _about(files: list[Path], needed: str) -> _About:
     return _About(rows, min(first[1:] or first), max(last), test, unnamed, customers)
 
 
-def statistics(file: Path) -> Iterator[dict[str, Any]]:
+def read_statistics(file: Path) -> Iterator[dict[str, Any]]:
     """The statistics of the columns, by name, of each row group of a Parquet file."""
     footer = pq.read_metadata(file)
     for number in range(footer.num_row_groups):

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from endcap.errors import UserError
-from endcap.features.items import item_codes, with_attributes
+from endcap.features.items import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.stream import SessionStream, open_streamed, stream_sessions
-from endcap.features.view import View, everything, item_table, open_view
+from endcap.features.stream import SessionStream, open_streamed_view, stream_sessions
+from endcap.features.view import View, build_item_table, open_view, read_refit_sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make
@@ -61,8 +61,8 @@ def tried(
         workspace=_made(workspace),
         progress=progress,
         observe=observe,
-        item_features=item_codes(view.items, spec),
-        items=with_attributes(view.items),
+        item_features=encode_item_features(view.items, spec),
+        items=select_attributes(view.items),
     )
     report = _fit(model, part_of(view, "train"), len(view.vocabulary), fitting)
     return Learned(model, report, device_of(model))
@@ -89,8 +89,8 @@ def fitted(
         workspace=_made(workspace),
         progress=progress,
         observe=observe,
-        item_features=item_codes(items, spec),
-        items=None if items is None else with_attributes(items),
+        item_features=encode_item_features(items, spec),
+        items=None if items is None else select_attributes(items),
     )
     _fit(model, sessions, n_items, fitting)
     return model
@@ -101,7 +101,7 @@ def view_of(dataset: Path, settings: ViewSettings) -> View:
 
     Raises UserError where such a model stands behind preprocessing, and what `open_view` raises.
     """
-    return open_streamed(dataset, settings) if _is_streamed(settings) else open_view(dataset, settings)
+    return open_streamed_view(dataset, settings) if _is_streamed(settings) else open_view(dataset, settings)
 
 
 def part_of(view: View, part: Literal["train", "training"]) -> Sessions | SessionStream:
@@ -126,8 +126,8 @@ class Everything:
         if _is_streamed(settings):
             stream = stream_sessions(dataset, settings, "everything", seed=settings.seed)
             return cls(stream, stream.vocabulary, stream.items, stream.last)
-        vocabulary, sessions = everything(dataset, settings)
-        return cls(sessions, vocabulary, item_table(dataset, vocabulary, sessions), last_of(sessions))
+        vocabulary, sessions = read_refit_sessions(dataset, settings)
+        return cls(sessions, vocabulary, build_item_table(dataset, vocabulary, sessions), last_of(sessions))
 
     @property
     def count(self) -> int:

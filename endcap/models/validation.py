@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import Predictions
+from endcap.features.predictions import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.spec.recommender import Exclude
 
@@ -46,7 +46,7 @@ class Validation:
                 object.__setattr__(self, name, values)
 
     @classmethod
-    def of(cls, predictions: Predictions, exclude: Exclude) -> Validation:
+    def of(cls, predictions: QueryTargets, exclude: Exclude) -> Validation:
         """Of what is predicted of validation sessions."""
         return cls(
             predictions.prefixes(),

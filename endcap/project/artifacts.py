@@ -203,9 +203,9 @@ class Verdict(Artifact, Tabular):
     @property
     def outcome(self) -> str:
         """The gate's word: `passed`, `failed`, or `undecided` where the evidence is not enough for either."""
-        from endcap.evaluation.words import word_of
+        from endcap.evaluation.words import read_decision
 
-        return word_of(self.facts)
+        return read_decision(self.facts)
 
     @property
     def passed(self) -> bool:
@@ -227,7 +227,7 @@ class Verdict(Artifact, Tabular):
     @property
     def report(self) -> Path:
         """The report of this verdict, an HTML file on this machine. Raises NotFoundError where none was made."""
-        from endcap.report import FILE, find_report
+        from endcap.report import REPORT_FILE, find_report
 
         recommender = self.address.split("/")[-2]
         report = find_report(recommender, self.address, self.store)
@@ -237,7 +237,7 @@ class Verdict(Artifact, Tabular):
                 code="project.no-report",
                 verdict=self.address,
             )
-        return self.store.fetch(report) / FILE
+        return self.store.fetch(report) / REPORT_FILE
 
     def to_arrow(self) -> pa.Table:
         """A row a model: its name, its metrics, and the interval of each metric as `<metric>_lower`, `_upper`."""
@@ -246,21 +246,21 @@ class Verdict(Artifact, Tabular):
         return pa.Table.from_pylist(metric_rows(self.facts))
 
     def __str__(self) -> str:
-        from endcap.evaluation.headline import headline
-        from endcap.evaluation.words import lacking, recipe_text
+        from endcap.evaluation.headline import describe_queries
+        from endcap.evaluation.words import explain_recipe, list_missing_evidence
 
         conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
-        conditions += [f"  ? {one}" for one in lacking(self.facts)]
+        conditions += [f"  ? {one}" for one in list_missing_evidence(self.facts)]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
-        judged = headline(self.facts)
+        judged = describe_queries(self.facts)
         table = text_table(*metric_table(self.facts))
-        notes = [f"  {told}" for told in [recipe_text(self.facts)] if told]
+        notes = [f"  {told}" for told in [explain_recipe(self.facts)] if told]
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
     def _repr_html_(self) -> str:
-        from endcap.evaluation.words import recipe_text
+        from endcap.evaluation.words import explain_recipe
 
-        notes = [told for told in (recipe_text(self.facts), *self.facts["warnings"]) if told]
+        notes = [told for told in (explain_recipe(self.facts), *self.facts["warnings"]) if told]
         return html_table(*metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
 
 

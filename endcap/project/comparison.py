@@ -55,17 +55,17 @@ class Comparison(Artifact, Tabular):
     @property
     def report(self) -> Path:
         """The report, an HTML file on this machine. Raises NotFoundError where none was made."""
-        from endcap.report import FILE, find_comparison
+        from endcap.report import REPORT_FILE, find_comparison_report
 
         recommender = self.address.split("/")[-2]
-        report = find_comparison(recommender, self.address, self.store)
+        report = find_comparison_report(recommender, self.address, self.store)
         if report is None:
             raise NotFoundError(
                 f"there is no report of {self.address}; project.compare() makes it",
                 code="project.no-report",
                 verdict=self.address,
             )
-        return self.store.fetch(report) / FILE
+        return self.store.fetch(report) / REPORT_FILE
 
     def to_arrow(self) -> pa.Table:
         """A row a model: its label and description, its metrics, and of each the interval as `<metric>_lower`,

@@ -160,14 +160,14 @@ class Project(Reading):
         """
         from endcap.deploy import served_datasets
         from endcap.description.lines import features_line
-        from endcap.features.upkeep import publish_where_asked
+        from endcap.features.upkeep import publish_dataset_rows
 
         taken = self._input("snapshot", snapshot)
         with self._following("features") as progress:
             address = self._built(taken, until, progress)
             told = self._told(taken, address, progress)
             served = served_datasets(self.shop.name, self.store)
-            published = publish_where_asked(
+            published = publish_dataset_rows(
                 self.shop, address, self.store, progress, online=self._online, served=served
             )
         facts = self._facts(address)
@@ -307,7 +307,7 @@ class Project(Reading):
         >>> verdict.metrics["challenger"]["mrr@20"] > verdict.metrics["popularity"]["mrr@20"]
         True
         """
-        from endcap.evaluation import describe, judge
+        from endcap.evaluation import describe_verdict, judge
         from endcap.report import publish_report
 
         registry = self.registry or None
@@ -323,7 +323,7 @@ class Project(Reading):
         facts = self._facts(address)
         if not version:  # which there is nothing to make of
             self._made_now("verdict", address)
-        return Verdict(address, describe(facts), facts, self.store)
+        return Verdict(address, describe_verdict(facts), facts, self.store)
 
     def _fitted_version(self, version: str, dataset: str) -> str:
         """The address of what can be judged of a registered version."""
@@ -360,19 +360,19 @@ class Project(Reading):
         >>> comparison.labels
         ['sequential-rules', 'wide']
         """
-        from endcap.evaluation.compare import Contestant, compare
-        from endcap.evaluation.headline import headline
+        from endcap.evaluation.compare import ComparedModel, compare
+        from endcap.evaluation.headline import describe_queries
         from endcap.project.contestants import SPEC, contestants
-        from endcap.report import publish_comparison
+        from endcap.report import publish_comparison_report
 
         taken, every = self._input("dataset", dataset), [*models, *([labelled] if labelled else [])]
         projects = contestants(self, every or [SPEC])
-        made = [Contestant(label, one.recommender, one.train(taken).address) for label, one in projects.items()]
+        made = [ComparedModel(label, one.recommender, one.train(taken).address) for label, one in projects.items()]
         with self._following("compare") as progress:
             address = compare(made, taken, self.store, shop=self._shop, progress=progress)
-            publish_comparison(self.recommender.name, address, self.store, progress=progress)
+            publish_comparison_report(self.recommender.name, address, self.store, progress=progress)
         facts = self._facts(address)
-        return Comparison(address, f"{len(made)} models on {headline(facts)}", facts, self.store)
+        return Comparison(address, f"{len(made)} models on {describe_queries(facts)}", facts, self.store)
 
     def refit(self, verdict: Input = None) -> Package:
         """Fit the winner on all data, and write its package.
@@ -490,11 +490,11 @@ class Project(Reading):
         >>> lists.to_arrow().column_names
         ['customer', 'items', 'scores', 'model_version', 'made']
         """
-        from endcap.batch import PATIENCE, Wanted, describe, publish_lists, recommend
+        from endcap.batch import PATIENCE, ListRequest, describe_lists, publish_lists, recommend
         from endcap.online import online_url, open_online
 
         taken = self._input("dataset", dataset)
-        wanted = Wanted(dataset=taken, version=version or None, customers=customers or None)
+        wanted = ListRequest(dataset=taken, version=version or None, customers=customers or None)
         with self._following("recommend") as progress:
             made = recommend(
                 self.recommender, self.shop, self.store, self.registry or None, wanted=wanted, progress=progress
@@ -506,7 +506,7 @@ class Project(Reading):
                 with open_online(address, shop=self.shop.name, timeout=PATIENCE) as online:
                     publish_lists(self.recommender, made, self.store, online, progress=progress)
         self._made_now("recommendations", made[0].address)
-        return Lists(made, address is not None, describe(made, published=address is not None), self.store)
+        return Lists(made, address is not None, describe_lists(made, published=address is not None), self.store)
 
     def run(
         self, pipeline: str = "training", *, until: datetime | str | None = None, why: str = "", **parameters: str

@@ -16,7 +16,7 @@ from endcap.tables import html_table, text_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from endcap.batch import Made
+    from endcap.batch import VersionLists
     from endcap.deploy import Deployment
     from endcap.registry import Version
 
@@ -93,7 +93,7 @@ class Deployed:
 class Lists(Tabular):
     """Every customer's list, of each version that serves: what `recommend` made. Its rows are the first version's."""
 
-    made: Sequence[Made]
+    made: Sequence[VersionLists]
     published: bool
     summary: str
     store: Store = field(repr=False, compare=False)

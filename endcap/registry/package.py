@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from endcap.errors import IntegrityError, RequestError
-from endcap.features.declare import evaluate, model_features
+from endcap.features.declare import compute_features, select_model_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker
@@ -298,8 +298,8 @@ def _ranker(
 
 def _evaluate(recommender: Recommender, declared: Sequence[EventFeature]) -> Evaluate | None:
     # A preprocessor may read any feature.
-    used = list(declared) if recommender.preprocessing else model_features(recommender, declared)
-    return partial(evaluate, used) if used else None
+    used = list(declared) if recommender.preprocessing else select_model_features(recommender, declared)
+    return partial(compute_features, used) if used else None
 
 
 def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> dict[str, int]:

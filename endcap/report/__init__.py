@@ -1,25 +1,25 @@
 """The report of a judged run: one HTML file with its charts, tables and sample sessions."""
 
-from endcap.report.facts import Facts
+from endcap.report.facts import ReportFacts
 from endcap.report.page import render
 from endcap.report.publish import (
-    FILE,
-    find_comparison,
+    REPORT_FILE,
+    find_comparison_report,
     find_report,
-    gather,
-    publish_comparison,
+    gather_facts,
+    locate_report,
+    publish_comparison_report,
     publish_report,
-    report_file,
 )
 
 __all__ = [
-    "FILE",
-    "Facts",
-    "find_comparison",
+    "REPORT_FILE",
+    "ReportFacts",
+    "find_comparison_report",
     "find_report",
-    "gather",
-    "publish_comparison",
+    "gather_facts",
+    "locate_report",
+    "publish_comparison_report",
     "publish_report",
     "render",
-    "report_file",
 ]

@@ -23,7 +23,7 @@ _BASELINE_SYMBOLS = ("square", "triangle-up", "x", "pentagon", "star", "cross")
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """head: a title a column; the first column names the row. rows: cells as they are shown."""
 
     head: Sequence[str]
@@ -38,7 +38,7 @@ class Chart:
     title: str
     alt: str
     figure: Figure
-    table: Table | None = None
+    table: ReportTable | None = None
     note: str = ""
 
 
@@ -50,21 +50,21 @@ class Section:
     title: str
     say: str = ""
     charts: Sequence[Chart] = ()
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, ReportTable] = field(default_factory=dict)
     """Shown as they are, by caption."""
-    folded: Mapping[str, Table] = field(default_factory=dict)
+    folded: Mapping[str, ReportTable] = field(default_factory=dict)
     """Shown when asked for."""
     missing: str = ""
 
 
-def colour(model: str, models: Sequence[str]) -> str:
+def select_colour(model: str, models: Sequence[str]) -> str:
     """The colour of a model, the same in all charts of a report."""
     if model in _SYMBOLS:
         return f"var(--{model})"
     return f"var(--baseline-{_baseline(model, models) % BASELINE_COLOURS + 1})"
 
 
-def symbol(model: str, models: Sequence[str]) -> str:
+def select_symbol(model: str, models: Sequence[str]) -> str:
     """The mark of a model: colour alone does not tell models apart."""
     return _SYMBOLS.get(model) or _BASELINE_SYMBOLS[_baseline(model, models) % len(_BASELINE_SYMBOLS)]
 
@@ -73,7 +73,7 @@ def _baseline(model: str, models: Sequence[str]) -> int:
     return [name for name in models if name not in _SYMBOLS].index(model)
 
 
-def layout(height: int, **more: Any) -> dict[str, Any]:
+def build_layout(height: int, **more: Any) -> dict[str, Any]:
     """What all charts share: no zooming, which would catch a finger that scrolls, and the page's colours."""
     font = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": INK}
     return {
@@ -90,7 +90,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def axis(title: str = "", **more: Any) -> dict[str, Any]:
+def build_axis(title: str = "", **more: Any) -> dict[str, Any]:
     return {
         "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 8},
         "gridcolor": GRID,
@@ -103,13 +103,13 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
     }
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def format_number(value: float | None, digits: int = 4) -> str:
     """As tables show it; a dash where there is none."""
     if value is None:
         return NONE
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def shown(text: str) -> str:
+def escape_label(text: str) -> str:
     """Text for a chart: Plotly reads a few tags in labels, so that what looks like one is written otherwise."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

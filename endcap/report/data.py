@@ -7,24 +7,24 @@ from datetime import date, timedelta
 
 from endcap.description import tables
 from endcap.description.dataset import LENGTHS
-from endcap.report.chart import Chart, Figure, Section, Table, axis, layout, shown
-from endcap.report.facts import Facts, Json
+from endcap.report.chart import Chart, Figure, ReportTable, Section, build_axis, build_layout, escape_label
+from endcap.report.facts import Json, ReportFacts
 from endcap.tables import shown as cell
 
 FOLDED = ("Files", "Sessions by length")
 """Tables that are shown when asked for."""
 
 
-def data(facts: Facts) -> Section:
+def build_data_section(facts: ReportFacts) -> Section:
     """Warnings, events a day, lengths of sessions, and the tables of the description."""
     description = facts.data
     if description is None:
         return Section("data", "Data", missing="The data of this verdict lie no more in the store.")
     every = {
-        caption: Table(table.columns, [[cell(value) for value in row] for row in table.rows])
+        caption: ReportTable(table.columns, [[cell(value) for value in row] for row in table.rows])
         for caption, table in tables(description).items()
     }
-    warnings = {"What to look at": Table(["warning"], [[warning["text"]] for warning in description["warnings"]])}
+    warnings = {"What to look at": ReportTable(["warning"], [[warning["text"]] for warning in description["warnings"]])}
     open_tables = {caption: table for caption, table in every.items() if caption not in FOLDED}
     charts = [_days(description["data"]["days"])]
     if description.get("sessions"):
@@ -44,7 +44,7 @@ def _days(days: Json) -> Chart:
     dates = [(first + timedelta(days=place)).isoformat() for place in range(len(events))]
     alt = f"Events a day from {dates[0]} to {dates[-1]}: {min(events):,} to {max(events):,}, "
     alt += f"{events.count(0):,} days without an event"
-    table = Table(["day", "events"], [[day, f"{count:,}"] for day, count in zip(dates, events, strict=True)])
+    table = ReportTable(["day", "events"], [[day, f"{count:,}"] for day, count in zip(dates, events, strict=True)])
     return _bars("data-days", "Events a day (UTC)", alt, dates, events, table)
 
 
@@ -53,12 +53,17 @@ def _lengths(bands: Json) -> Chart:
     counts = [bands[name] for name in names]
     alt = "Sessions by how many events they have: "
     alt += "; ".join(f"{name}: {count:,}" for name, count in zip(names, counts, strict=True))
-    table = Table(["events", "sessions"], [[name, f"{count:,}"] for name, count in zip(names, counts, strict=True)])
+    table = ReportTable(
+        ["events", "sessions"], [[name, f"{count:,}"] for name, count in zip(names, counts, strict=True)]
+    )
     return _bars("data-lengths", "Sessions by their events, after the filters", alt, names, counts, table)
 
 
-def _bars(name: str, title: str, alt: str, places: Sequence[str], counts: Sequence[int], table: Table) -> Chart:
-    bars: Figure = {"type": "bar", "x": [shown(place) for place in places], "y": list(counts), "name": ""}
+def _bars(name: str, title: str, alt: str, places: Sequence[str], counts: Sequence[int], table: ReportTable) -> Chart:
+    bars: Figure = {"type": "bar", "x": [escape_label(place) for place in places], "y": list(counts), "name": ""}
     bars |= {"marker": {"color": "var(--challenger)"}, "hovertemplate": "%{x}: %{y:,}"}
-    axes = {"xaxis": axis(showgrid=False, type="date" if name == "data-days" else "category"), "yaxis": axis(nticks=6)}
-    return Chart(name, title, alt, {"data": [bars], "layout": layout(280, bargap=0.15, **axes)}, table)
+    axes = {
+        "xaxis": build_axis(showgrid=False, type="date" if name == "data-days" else "category"),
+        "yaxis": build_axis(nticks=6),
+    }
+    return Chart(name, title, alt, {"data": [bars], "layout": build_layout(280, bargap=0.15, **axes)}, table)

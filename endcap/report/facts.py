@@ -15,7 +15,7 @@ MAIN_METRIC = "mrr"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ReportedValue:
     """A number and its interval, where it has one."""
 
     value: float | None
@@ -36,7 +36,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """One judged run. models: the challenger first, then the champion where there is one, then the members of a
     challenger that is a blend (`challenger/vsknn`) and the baselines.
 
@@ -51,8 +51,8 @@ class Facts:
     verdict: Json
     trained: Json
     models: Sequence[str]
-    values: Mapping[str, Mapping[str, Estimate]]
-    differences: Mapping[str, Mapping[str, Estimate]]
+    values: Mapping[str, Mapping[str, ReportedValue]]
+    differences: Mapping[str, Mapping[str, ReportedValue]]
     samples: Json | None = None
     lineage: Mapping[str, str] = field(default_factory=dict)
     data: Json | None = None
@@ -66,12 +66,12 @@ class Facts:
 
         Sections that an older verdict says nothing about are empty.
         """
-        values: dict[str, dict[str, Estimate]] = {}
-        differences: dict[str, dict[str, Estimate]] = {}
+        values: dict[str, dict[str, ReportedValue]] = {}
+        differences: dict[str, dict[str, ReportedValue]] = {}
         for row in report["table"]:
-            values.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row["value"])
+            values.setdefault(row["model"], {})[row["metric"]] = ReportedValue.of(row["value"])
             if row["model"] != CHALLENGER:
-                differences.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row.get("difference"))
+                differences.setdefault(row["model"], {})[row["metric"]] = ReportedValue.of(row.get("difference"))
         first = [name for name in (CHALLENGER, CHAMPION) if name in values]
         models = [*first, *(name for name in values if name not in first)]
         facts, training = verdict["facts"], trained.get("facts", {})
@@ -97,11 +97,11 @@ class Facts:
     ) -> Self:
         """manifest: of a comparison. trained: those of its models, by label. report: its table and samples."""
         facts = manifest["facts"]
-        values: dict[str, dict[str, Estimate]] = {}
+        values: dict[str, dict[str, ReportedValue]] = {}
         for row in report["table"]:
-            values.setdefault(row["model"], {})[row["metric"]] = Estimate.of(row["value"])
+            values.setdefault(row["model"], {})[row["metric"]] = ReportedValue.of(row["value"])
         differences = {
-            label: {metric: Estimate.of(numbers) for metric, numbers in of_it.items()}
+            label: {metric: ReportedValue.of(numbers) for metric, numbers in of_it.items()}
             for label, of_it in facts["differences"].items()
         }
         places = {name: facts.get(name, "") for name in ("snapshot", "dataset")}
@@ -165,12 +165,12 @@ class Facts:
         if CHAMPION in self.models:
             return CHAMPION
         metric = self.at(MAIN_METRIC)
-        known = [name for name in self.rivals if self.values[name].get(metric, Estimate(None)).value is not None]
+        known = [name for name in self.rivals if self.values[name].get(metric, ReportedValue(None)).value is not None]
         return max(known, key=lambda name: self.values[name][metric].value or 0.0, default=None)
 
     @property
     def confidence(self) -> str:
-        return percent(self.verdict.get("confidence", 0.95))
+        return format_percent(self.verdict.get("confidence", 0.95))
 
 
 def _side_by_side(learnt: Mapping[str, Json]) -> Json:
@@ -184,6 +184,6 @@ def _side_by_side(learnt: Mapping[str, Json]) -> Json:
     return {"history": [rows[epoch] for epoch in sorted(rows)], "found": {"members": found}}
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share in words: 0.95 as `95 %`, 0.999 as `99.9 %`."""
     return f"{100 * share:.4g} %"

@@ -6,8 +6,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from endcap.report.chart import BASELINE_COLOURS, MUTED, NONE, Chart, Section, Table, axis, layout, number, shown
-from endcap.report.facts import Facts
+from endcap.report.chart import (
+    BASELINE_COLOURS,
+    MUTED,
+    NONE,
+    Chart,
+    ReportTable,
+    Section,
+    build_axis,
+    build_layout,
+    escape_label,
+    format_number,
+)
+from endcap.report.facts import ReportFacts
 
 SKIPPED = ("epoch", "seconds")
 NAMES = {"loss": "Training loss", "validation": "Validation next_ndcg@20"}
@@ -16,7 +27,7 @@ Curves = dict[str, list[tuple[float, float]]]
 """Points (epoch, value) by member; those of a model that is no blend under an empty label."""
 
 
-def learning(facts: Facts) -> Section:
+def build_learning_section(facts: ReportFacts) -> Section:
     """A chart a quantity of the history, a curve a member where a blend was trained."""
     history: Sequence[Row] = facts.trained.get("history", [])
     curves = _curves(history)
@@ -33,7 +44,7 @@ def learning(facts: Facts) -> Section:
     )
 
 
-def _who(facts: Facts) -> str:
+def _who(facts: ReportFacts) -> str:
     return "None of the models learns" if facts.comparison else f"{facts.model} does not learn"
 
 
@@ -85,7 +96,7 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": shown(member),
+                "name": escape_label(member),
                 "x": [epoch for epoch, _ in points],
                 "y": [value for _, value in points],
                 "line": {"color": stroke, "width": 2.5},
@@ -94,7 +105,8 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
             }
         )
         first, last = points[0], points[-1]
-        told.append(f"{member} {number(first[1])} after epoch {first[0]}, {number(last[1])} after {last[0]}".strip())
+        start, end = (f"{format_number(value)} after {{}}{epoch}" for epoch, value in (first, last))
+        told.append(f"{member} {start.format('epoch ')}, {end.format('')}".strip())
     dots = {"color": MUTED, "width": 1, "dash": "dot"}
     line = {
         "type": "line",
@@ -111,10 +123,10 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
     whole: dict[str, Any] = {"tickformat": "d", "tick0": min(epochs), "dtick": step}
     figure = {
         "data": traces,
-        "layout": layout(
+        "layout": build_layout(
             280,
-            xaxis=axis("epoch", **whole, showgrid=False),
-            yaxis=axis(nticks=6),
+            xaxis=build_axis("epoch", **whole, showgrid=False),
+            yaxis=build_axis(nticks=6),
             shapes=[line] if line_at else [],
             showlegend=len(of_member) > 1,
         ),
@@ -124,10 +136,10 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
     return Chart(f"learning-{name}", title, f"{title}: {'; '.join(told)}", figure, note=note)
 
 
-def _table(history: Sequence[Row]) -> Table:
+def _table(history: Sequence[Row]) -> ReportTable:
     names = list(dict.fromkeys(["epoch", *(name for row in history for name in row)]))
-    return Table(names, [[_cell(row.get(name)) for name in names] for row in history])
+    return ReportTable(names, [[_cell(row.get(name)) for name in names] for row in history])
 
 
 def _cell(value: Any) -> str:
-    return number(value) if isinstance(value, float) else NONE if value is None else str(value)
+    return format_number(value) if isinstance(value, float) else NONE if value is None else str(value)

@@ -18,14 +18,14 @@ from importlib.resources import files
 from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
-from endcap.evaluation.words import lacking, recipe_text, word_of
-from endcap.report.chart import NONE, Table, number
-from endcap.report.data import data
-from endcap.report.facts import Estimate, Facts
-from endcap.report.learning import learning
-from endcap.report.performance import beyond, metrics
-from endcap.report.search import search
-from endcap.report.segments import segments
+from endcap.evaluation.words import explain_recipe, list_missing_evidence, read_decision
+from endcap.report.chart import NONE, ReportTable, format_number
+from endcap.report.data import build_data_section
+from endcap.report.facts import ReportedValue, ReportFacts
+from endcap.report.learning import build_learning_section
+from endcap.report.performance import build_coverage_section, build_metrics_section
+from endcap.report.search import build_search_section
+from endcap.report.segments import build_segments_section
 from endcap.spec.naming import description
 
 TILES = ("hr", "mrr", "ndcg", "coverage")
@@ -54,17 +54,28 @@ class Tile:
     mood: str
 
 
-def render(facts: Facts) -> str:
+def render(facts: ReportFacts) -> str:
     """The report as one HTML document of about 5 MB, nearly all of it Plotly's script."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     # What each of several models was searched by is told by the report of its own verdict.
-    found = [] if facts.comparison else [search(facts)]
-    sections = [metrics(facts), learning(facts), segments(facts), beyond(facts), *found, data(facts)]
+    found = [] if facts.comparison else [build_search_section(facts)]
+    sections = [
+        build_metrics_section(facts),
+        build_learning_section(facts),
+        build_segments_section(facts),
+        build_coverage_section(facts),
+        *found,
+        build_data_section(facts),
+    ]
     charts = {chart.name: chart.figure for section in sections for chart in section.charts}
-    scripts = [_plotly(), asset("report.js")]
+    scripts = [_plotly(), read_asset("report.js")]
     environment = Environment(
-        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(read_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("comparison.html" if facts.comparison else "report.html")
     return page.render(
@@ -73,51 +84,53 @@ def render(facts: Facts) -> str:
         created=_moment(facts.created),
         about=_about(facts),
         sections=sections,
-        style=asset("report.css"),
+        style=read_asset("report.css"),
         scripts=scripts,
         policy=_policy(scripts),
         charts=_embedded(charts),
     )
 
 
-def _decided(facts: Facts) -> dict[str, Any]:
+def _decided(facts: ReportFacts) -> dict[str, Any]:
     """What the gate says, and the numbers beside it."""
     return {
-        "word": word_of(facts.verdict),
-        "lacking": lacking(facts.verdict),
-        "recipe": recipe_text(facts.verdict),
+        "word": read_decision(facts.verdict),
+        "lacking": list_missing_evidence(facts.verdict),
+        "recipe": explain_recipe(facts.verdict),
         "failed": [one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
         "opponent": facts.opponent,
-        "tiles": tiles(facts),
+        "tiles": build_tiles(facts),
     }
 
 
-def tiles(facts: Facts) -> list[Tile]:
+def build_tiles(facts: ReportFacts) -> list[Tile]:
     """The numbers at the top, each beside the champion's, or the best baseline's."""
     own, other = facts.values[facts.models[0]], facts.opponent
     names = [facts.at(name) for name in TILES] + ["p90_ms"]
     made = []
     for name in (name for name in names if name in own):
-        against = Estimate(None) if other is None else facts.values[other].get(name, Estimate(None))
-        difference = Estimate(None) if other is None else facts.differences[other].get(name, Estimate(None))
+        against = ReportedValue(None) if other is None else facts.values[other].get(name, ReportedValue(None))
+        difference = ReportedValue(None) if other is None else facts.differences[other].get(name, ReportedValue(None))
         told, mood = "", ""
         if against.value is not None and difference.value is not None:
-            change = f"{100 * difference.value / against.value:+.1f} %" if against.value else number(difference.value)
+            change = (
+                f"{100 * difference.value / against.value:+.1f} %" if against.value else format_number(difference.value)
+            )
             told = f"{change.replace('-', chr(0x2212))} against {other}"
             good = -difference.sign if lower_is_better(name) else difference.sign
             mood = {1: "good", -1: "bad", 0: ""}[good]
             told += ", not told apart" if difference.lower is not None and not good else ""
         digits = 2 if name.endswith("_ms") else 4
-        made.append(Tile(name, number(own[name].value, digits), told, mood))
+        made.append(Tile(name, format_number(own[name].value, digits), told, mood))
     return made
 
 
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """One of the page's own files."""
     return files("endcap.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _about(facts: Facts) -> dict[str, Table]:
+def _about(facts: ReportFacts) -> dict[str, ReportTable]:
     """Settings, counts and lineage, by caption."""
     model = facts.trained.get("model", {})
     settings = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in model.items()]
@@ -129,18 +142,18 @@ def _about(facts: Facts) -> dict[str, Table]:
     rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
     tables = {
         "Models": _models(facts),
-        "Model": Table(["parameter", "value"], settings),
-        "Parts": Table(["part", *(key.replace("_", " ") for key in keys)], rows),
-        "Lineage": Table(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
+        "Model": ReportTable(["parameter", "value"], settings),
+        "Parts": ReportTable(["part", *(key.replace("_", " ") for key in keys)], rows),
+        "Lineage": ReportTable(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
     }
     return {caption: table for caption, table in tables.items() if table.rows}
 
 
-def _models(facts: Facts) -> Table:
+def _models(facts: ReportFacts) -> ReportTable:
     """What each model is: the settings that are not the usual ones."""
     known = facts.verdict.get("models", {})
     told = {name: known[name] for name in facts.models if name in known}
-    return Table(["label", "model"], [[label, description(model, None)] for label, model in told.items()])
+    return ReportTable(["label", "model"], [[label, description(model, None)] for label, model in told.items()])
 
 
 def _moment(created: str) -> str:

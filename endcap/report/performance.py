@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from endcap.evaluation.headline import headline
+from endcap.evaluation.headline import describe_queries
 from endcap.evaluation.metrics import lower_is_better
-from endcap.report.chart import NONE, Chart, Section, Table, number
-from endcap.report.facts import Estimate, Facts
-from endcap.report.whiskers import differences_span, in_words, interval, values_span, whiskers
+from endcap.report.chart import NONE, Chart, ReportTable, Section, format_number
+from endcap.report.facts import ReportedValue, ReportFacts
+from endcap.report.whiskers import (
+    compute_difference_span,
+    compute_value_span,
+    draw_whiskers,
+    format_estimate,
+    format_interval,
+)
 
 RANKING = ("mrr", "hr", "ndcg", "next_ndcg", "recall", "precision")
 DRAWN = RANKING[:3]
@@ -26,14 +32,14 @@ TITLES = {
 }
 
 
-def metrics(facts: Facts) -> Section:
+def build_metrics_section(facts: ReportFacts) -> Section:
     """The metrics at the deepest cutoff, and the challenger's differences with their paired intervals."""
     own = facts.values[facts.models[0]]
     names = [facts.at(name) for name in DRAWN if facts.at(name) in own]
     charts = [_dots(facts, name) for name in names]
     charts += [_differences(facts, name) for name in names if facts.others]
     say = (
-        f"{headline(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
+        f"{describe_queries(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
         f"{facts.confidence} intervals, from a bootstrap over sessions; those of differences are paired: all models "
         "are measured on the same resampled sessions."
     )
@@ -43,7 +49,7 @@ def metrics(facts: Facts) -> Section:
     return Section("metrics", "Metrics", say, charts, tables, folded)
 
 
-def beyond(facts: Facts) -> Section:
+def build_coverage_section(facts: ReportFacts) -> Section:
     """Coverage, popularity bias, and times where they were measured."""
     own = facts.values[facts.models[0]]
     times = [name for name in own if TIMES in name]
@@ -65,41 +71,43 @@ def beyond(facts: Facts) -> Section:
     )
 
 
-def _dots(facts: Facts, metric: str) -> Chart:
-    rows = [(name, facts.values[name].get(metric, Estimate(None))) for name in facts.models]
+def _dots(facts: ReportFacts, metric: str) -> Chart:
+    rows = [(name, facts.values[name].get(metric, ReportedValue(None))) for name in facts.models]
     known = [(name, one) for name, one in rows if one.value is not None]
     merit = not (lower_is_better(metric) or TIMES in metric)
-    digits, span = _digits(metric), values_span(known, merit=merit)
+    digits, span = _digits(metric), compute_value_span(known, merit=merit)
     better = "higher is better" if merit else "lower is better"
     name, _, cutoff = metric.partition("@")
     title = f"{TITLES.get(name, name)}{f' at {cutoff}' if cutoff else ''}"
-    alt = f"{title}, {better}: " + "; ".join(f"{_short(facts)(name)} {in_words(one, digits)}" for name, one in known)
+    alt = f"{title}, {better}: " + "; ".join(
+        f"{_short(facts)(name)} {format_estimate(one, digits)}" for name, one in known
+    )
     own = facts.values[facts.models[0]][metric].value
-    figure = whiskers(known, facts.models, span, own, digits, sign=False, titled=_short(facts))
+    figure = draw_whiskers(known, facts.models, span, own, digits, sign=False, titled=_short(facts))
     return Chart(f"dots-{metric}", title, alt, figure, note=_beyond_axis(span.far))
 
 
-def _differences(facts: Facts, metric: str) -> Chart:
-    rows = [(name, facts.differences[name].get(metric, Estimate(None))) for name in facts.others]
+def _differences(facts: ReportFacts, metric: str) -> Chart:
+    rows = [(name, facts.differences[name].get(metric, ReportedValue(None))) for name in facts.others]
     known = [(name, one) for name, one in rows if one.value is not None]
-    span = differences_span(known)
+    span = compute_difference_span(known)
     alt = f"{_minus(facts, 'each other model')}, {metric}: "
-    alt += "; ".join(f"{_short(facts)(name)} {in_words(one, 4)}" for name, one in known)
+    alt += "; ".join(f"{_short(facts)(name)} {format_estimate(one, 4)}" for name, one in known)
     better = f"a model is better than {facts.models[0]}" if facts.comparison else "the challenger is better"
     note = f"Right of the line {better}; a whisker over the line: not told apart. "
-    figure = whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_short(facts))
+    figure = draw_whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_short(facts))
     title = f"{_minus(facts, 'others')}, {metric}"
     return Chart(f"differences-{metric}", title, alt, figure, note=note + _beyond_axis(span.far))
 
 
-def _minus(facts: Facts, other: str) -> str:
+def _minus(facts: ReportFacts, other: str) -> str:
     """What differences are: a verdict's are the challenger's, those of a comparison are from its first model."""
     if facts.comparison:
         return f"{other[:1].upper()}{other[1:]} minus {facts.models[0]}"
     return f"Challenger minus {other}"
 
 
-def _short(facts: Facts) -> Callable[[str], str]:
+def _short(facts: ReportFacts) -> Callable[[str], str]:
     return partial(facts.title, short=True)
 
 
@@ -107,31 +115,34 @@ def _beyond_axis(far: Iterable[str]) -> str:
     return f"An arrow stands for what lies beyond the axis: {', '.join(sorted(far))}." if far else ""
 
 
-def _summary(facts: Facts, cutoff: int) -> Table:
+def _summary(facts: ReportFacts, cutoff: int) -> ReportTable:
     there = facts.values[facts.models[0]]
     at_cutoff = [f"{name}@{cutoff}" for name in (*RANKING, *BEYOND) if f"{name}@{cutoff}" in there]
     return _table(facts, [*at_cutoff, *(name for name in there if "@" not in name)])
 
 
-def _table(facts: Facts, columns: list[str]) -> Table:
+def _table(facts: ReportFacts, columns: list[str]) -> ReportTable:
     """A row a model, a column a metric, the interval below its number."""
     rows = []
     for name in facts.models:
-        estimates = [(metric, facts.values[name].get(metric, Estimate(None))) for metric in columns]
+        estimates = [(metric, facts.values[name].get(metric, ReportedValue(None))) for metric in columns]
         rows.append(
-            [facts.title(name), *(in_words(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates)]
+            [
+                facts.title(name),
+                *(format_estimate(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates),
+            ]
         )
-    return Table(["model", *columns], rows)
+    return ReportTable(["model", *columns], rows)
 
 
-def _against(facts: Facts, other: str) -> Table:
+def _against(facts: ReportFacts, other: str) -> ReportTable:
     told = {1: "higher", -1: "lower", 0: "not told apart"}
     rows = [
-        [metric, number(one.value), interval(one, 4), NONE if one.lower is None else told[one.sign]]
+        [metric, format_number(one.value), format_interval(one, 4), NONE if one.lower is None else told[one.sign]]
         for metric, one in facts.differences[other].items()
     ]
     who = other if facts.comparison else "the challenger"
-    return Table(["metric", "difference", f"{facts.confidence} interval", f"{who} is"], rows)
+    return ReportTable(["metric", "difference", f"{facts.confidence} interval", f"{who} is"], rows)
 
 
 def _digits(metric: str) -> int:

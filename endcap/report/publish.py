@@ -11,15 +11,15 @@ from endcap.evaluation.judge import REPORT
 from endcap.reading import read_json
 from endcap.registry import open_registry
 from endcap.registry.package import RULES
-from endcap.report.facts import Facts, Json
-from endcap.report.page import ASSETS, asset, render
+from endcap.report.facts import Json, ReportFacts
+from endcap.report.page import ASSETS, read_asset, render
 from endcap.rules import Catalogue
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.store.shapes import as_written
 
-FILE = "report.html"
+REPORT_FILE = "report.html"
 ENTRY = "endcap.report.publish:publish_report"
-OF_COMPARISON = "endcap.report.publish:publish_comparison"
+COMPARISON_ENTRY = "endcap.report.publish:publish_comparison_report"
 """What makes a report of a verdict, and of a comparison, for their keys."""
 
 
@@ -39,8 +39,8 @@ def publish_report(
     if found := find_report(recommender, verdict, store):
         return found
     with store.publish(_kind(recommender), _key(verdict)) as draft:
-        facts = gather(recommender, verdict, store)
-        file = draft.path / FILE
+        facts = gather_facts(recommender, verdict, store)
+        file = draft.path / REPORT_FILE
         with as_written("verdicts", verdict):
             file.write_text(render(facts), encoding="utf-8")
         draft.facts["verdict"] = verdict
@@ -58,42 +58,44 @@ def find_report(recommender: str, verdict: str, store: Store) -> str | None:
     return store.find(_kind(recommender), _key(verdict))
 
 
-def publish_comparison(
+def publish_comparison_report(
     recommender: str, comparison: str, store: Store, *, progress: Callable[[str], None] = lambda line: None
 ) -> str:
     """Make the report of a comparison, or find it; returns its address. The artifact's only file is `report.html`."""
-    if found := find_comparison(recommender, comparison, store):
+    if found := find_comparison_report(recommender, comparison, store):
         return found
     progress("writing the report")
-    with store.publish(_kind(recommender), _key(comparison, OF_COMPARISON)) as draft:
+    with store.publish(_kind(recommender), _key(comparison, COMPARISON_ENTRY)) as draft:
         manifest, folder = store.manifest(comparison), store.fetch(comparison)
         with as_written("comparisons", comparison):
             trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
             report = read_json(folder / REPORT)
             data = _data(manifest["facts"], folder, store)
-            facts = Facts.of_comparison(recommender, manifest, trained, report, data)
-            (draft.path / FILE).write_text(render(facts), encoding="utf-8")
+            facts = ReportFacts.of_comparison(recommender, manifest, trained, report, data)
+            (draft.path / REPORT_FILE).write_text(render(facts), encoding="utf-8")
         draft.facts["comparison"] = comparison
     return draft.address
 
 
-def find_comparison(recommender: str, comparison: str, store: Store) -> str | None:
+def find_comparison_report(recommender: str, comparison: str, store: Store) -> str | None:
     """The address of a comparison's report, or None where there is none by this code."""
-    return store.find(_kind(recommender), _key(comparison, OF_COMPARISON))
+    return store.find(_kind(recommender), _key(comparison, COMPARISON_ENTRY))
 
 
-def report_file(address: str) -> str:
+def locate_report(address: str) -> str:
     """Where the file of a report is: its path, or its address in a bucket."""
-    return f"{address.removeprefix('file://')}/{FILE}"
+    return f"{address.removeprefix('file://')}/{REPORT_FILE}"
 
 
-def gather(recommender: str, verdict: str, store: Store) -> Facts:
+def gather_facts(recommender: str, verdict: str, store: Store) -> ReportFacts:
     """What the steps noted of a verdict, of the model that it is on, and of the data of both."""
     with as_written("verdicts", verdict):
         manifest = store.manifest(verdict)
         trained = store.manifest(manifest["facts"]["trained"])
         report = read_json(store.fetch(verdict) / REPORT)
-        return Facts.of(recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store))
+        return ReportFacts.of(
+            recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store)
+        )
 
 
 def _data(verdict: Json, folder: Path, store: Store) -> Json | None:
@@ -113,4 +115,4 @@ def _kind(recommender: str) -> str:
 def _key(shown: str, entry: str = ENTRY) -> str:
     from plotly import __version__
 
-    return fingerprint(content_key(shown), code_fingerprint(entry), [asset(name) for name in ASSETS], __version__)
+    return fingerprint(content_key(shown), code_fingerprint(entry), [read_asset(name) for name in ASSETS], __version__)

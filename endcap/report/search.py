@@ -9,8 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from endcap.report.chart import BAD, MUTED, NONE, Chart, Section, Table, axis, layout, number, shown
-from endcap.report.facts import Facts, percent
+from endcap.report.chart import (
+    BAD,
+    MUTED,
+    NONE,
+    Chart,
+    ReportTable,
+    Section,
+    build_axis,
+    build_layout,
+    escape_label,
+    format_number,
+)
+from endcap.report.facts import ReportFacts, format_percent
 
 SLICES = 6
 """Parameters that are drawn, the most important first; the table has all."""
@@ -24,7 +35,7 @@ _STATES = {
 Trial = Mapping[str, Any]
 
 
-def search(facts: Facts) -> Section:
+def build_search_section(facts: ReportFacts) -> Section:
     """Trials in their order, the value over each important parameter, importances, and the settings of the best."""
     found = facts.trained.get("search") or {}
     searches = {label: one for label, one in found.get("members", {"": found}).items() if one.get("trials")}
@@ -75,7 +86,7 @@ def _say(trials: Sequence[Trial], best: Trial | None) -> str:
     reached = (
         ""
         if best is None
-        else f". Number {best['number']} is the best, {number(best.get('value'))} on validation, ringed below"
+        else f". Number {best['number']} is the best, {format_number(best.get('value'))} on validation, ringed below"
     )
     return f"{told}{reached}."
 
@@ -85,7 +96,7 @@ def _as_written(own: Mapping[str, Any] | None) -> str:
     if own is None or not _real(own.get("value")):
         return ""
     end = "" if own["state"] == "complete" else ", before its end"
-    return f" As the spec has it the model reached {number(own['value'])}{end}."
+    return f" As the spec has it the model reached {format_number(own['value'])}{end}."
 
 
 def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:
@@ -105,11 +116,14 @@ def _history(trials: Sequence[Trial], best: Trial | None) -> Chart:
     )  # fmt: skip
     figure = {
         "data": traces,
-        "layout": layout(
-            320, xaxis=axis("trial", tickformat="d"), yaxis=axis("validation next_ndcg@20", nticks=6), showlegend=True
+        "layout": build_layout(
+            320,
+            xaxis=build_axis("trial", tickformat="d"),
+            yaxis=build_axis("validation next_ndcg@20", nticks=6),
+            showlegend=True,
         ),
     }
-    reached = "none completed" if best is None else f"best {number(best.get('value'))} at trial {best['number']}"
+    reached = "none completed" if best is None else f"best {format_number(best.get('value'))} at trial {best['number']}"
     return Chart("trials", "Trials in their order", f"{len(trials)} trials by number and value; {reached}", figure)
 
 
@@ -119,18 +133,18 @@ def _importances(importances: Mapping[str, float]) -> Chart:
         "type": "bar",
         "orientation": "h",
         "x": [share for _, share in rows],
-        "y": [shown(name) for name, _ in rows],
-        "text": [percent(round(share, 3)) for _, share in rows],
+        "y": [escape_label(name) for name, _ in rows],
+        "text": [format_percent(round(share, 3)) for _, share in rows],
         "textposition": "outside",
         "cliponaxis": False,
         "textfont": {"color": MUTED},
         "marker": {"color": "var(--challenger)"},
         "hoverinfo": "skip",
     }
-    values = axis(range=[0, 1.2 * max(importances.values()) or 1], showticklabels=False, showgrid=False)
-    names = axis(type="category", showgrid=False)
-    told = "; ".join(f"{name} {percent(round(share, 3))}" for name, share in reversed(rows))
-    figure = {"data": [bar], "layout": layout(60 + 30 * len(rows), xaxis=values, yaxis=names, bargap=0.35)}
+    values = build_axis(range=[0, 1.2 * max(importances.values()) or 1], showticklabels=False, showgrid=False)
+    names = build_axis(type="category", showgrid=False)
+    told = "; ".join(f"{name} {format_percent(round(share, 3))}" for name, share in reversed(rows))
+    figure = {"data": [bar], "layout": build_layout(60 + 30 * len(rows), xaxis=values, yaxis=names, bargap=0.35)}
     return Chart("importances", "Importance of parameters", f"Shares of the spread of values: {told}", figure)
 
 
@@ -149,34 +163,36 @@ def _slice(trials: Sequence[Trial], name: str, best: Trial | None) -> Chart:
     numeric = all(_real(value) for value in values)
     # What was drawn evenly has its median in the middle; what was drawn by its logarithm far below.
     spans = numeric and min(values) > 0 and statistics.median(values) < 0.25 * (min(values) + max(values))
-    choices = sorted({shown(_text(value)) for value in values})
+    choices = sorted({escape_label(_text(value)) for value in values})
     x = (
-        axis(type="log", dtick=1)
+        build_axis(type="log", dtick=1)
         if spans
-        else axis(nticks=6)
+        else build_axis(nticks=6)
         if numeric
-        else axis(type="category", categoryarray=choices)
+        else build_axis(type="category", categoryarray=choices)
     )
     traces = []
     for state, (stroke, mark) in _STATES.items():
         of_state = [one for one in there if one.get("state") == state]
-        places = [one["parameters"][name] if numeric else shown(_text(one["parameters"][name])) for one in of_state]
+        places = [
+            one["parameters"][name] if numeric else escape_label(_text(one["parameters"][name])) for one in of_state
+        ]
         if of_state:
             traces.append(_marks(of_state, places, state, stroke, mark))
     if best is not None and best in there:
-        place = best["parameters"][name] if numeric else shown(_text(best["parameters"][name]))
+        place = best["parameters"][name] if numeric else escape_label(_text(best["parameters"][name]))
         ring = {"size": 17, "symbol": "circle-open", "color": "var(--champion)", "line": {"width": 2}}
         traces.append(
             {"type": "scatter", "mode": "markers", "x": [place], "y": [best["value"]], "marker": ring,
              "hoverinfo": "skip", "name": "best"}
         )  # fmt: skip
-    figure = {"data": traces, "layout": layout(250, xaxis=x, yaxis=axis(nticks=5))}
+    figure = {"data": traces, "layout": build_layout(250, xaxis=x, yaxis=build_axis(nticks=5))}
     told = "" if best is None else f"; the best trial has {_text((best.get('parameters') or {}).get(name))}"
     return Chart(f"slice-{name}", name, f"Validation value over {name}, {len(there)} trials{told}", figure)
 
 
 def _marks(trials: Sequence[Trial], places: Sequence[Any], state: str, stroke: str, mark: str) -> dict[str, Any]:
-    texts = [f"trial {one['number']}, {state}: {number(one['value'])}" for one in trials]
+    texts = [f"trial {one['number']}, {state}: {format_number(one['value'])}" for one in trials]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -189,29 +205,29 @@ def _marks(trials: Sequence[Trial], places: Sequence[Any], state: str, stroke: s
     }
 
 
-def _settings(best: Trial, trials: Sequence[Trial]) -> Table:
+def _settings(best: Trial, trials: Sequence[Trial]) -> ReportTable:
     """The best trial's settings beside those that the search began with."""
     first = min(trials, key=lambda one: one.get("number", 0)).get("parameters") or {}
     found = best.get("parameters") or {}
-    return Table(
+    return ReportTable(
         ["parameter", "best", "first trial"], [[name, _text(found[name]), _text(first.get(name))] for name in found]
     )
 
 
-def _failed(trials: Sequence[Trial]) -> Table:
+def _failed(trials: Sequence[Trial]) -> ReportTable:
     rows = [[str(one["number"]), str(one.get("error") or "no reason told"), _inline(one)] for one in trials]
-    return Table(["trial", "why", "settings"], rows)
+    return ReportTable(["trial", "why", "settings"], rows)
 
 
-def _table(trials: Sequence[Trial]) -> Table:
+def _table(trials: Sequence[Trial]) -> ReportTable:
     names = list(dict.fromkeys(name for one in trials for name in (one.get("parameters") or {})))
     rows = []
     for one in sorted(trials, key=lambda trial: -(trial["value"] if _real(trial.get("value")) else -math.inf)):
-        value = number(one["value"]) if _real(one.get("value")) else NONE
+        value = format_number(one["value"]) if _real(one.get("value")) else NONE
         seconds = f"{one['seconds']:,.1f}" if _real(one.get("seconds")) else NONE
         settings = [_text((one.get("parameters") or {}).get(name)) for name in names]
         rows.append([str(one["number"]), one.get("state", ""), value, _text(one.get("epochs")), seconds, *settings])
-    return Table(["trial", "state", "value", "epochs", "seconds", *names], rows)
+    return ReportTable(["trial", "state", "value", "epochs", "seconds", *names], rows)
 
 
 def _inline(trial: Trial) -> str:

@@ -6,9 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from endcap.evaluation.evaluate import SEGMENTS
-from endcap.report.chart import Chart, Section, Table, axis, colour, layout, number, shown, symbol
-from endcap.report.facts import Estimate, Facts
-from endcap.report.whiskers import values_span
+from endcap.report.chart import (
+    Chart,
+    ReportTable,
+    Section,
+    build_axis,
+    build_layout,
+    escape_label,
+    format_number,
+    select_colour,
+    select_symbol,
+)
+from endcap.report.facts import ReportedValue, ReportFacts
+from endcap.report.whiskers import compute_value_span
 
 DRAWN = ("mrr", "hr")
 DIVISIONS = {
@@ -18,7 +28,7 @@ DIVISIONS = {
 }
 
 
-def segments(facts: Facts) -> Section:
+def build_segments_section(facts: ReportFacts) -> Section:
     """A chart a division and metric, a line a model."""
     found = facts.verdict.get("segments", {})
     divisions = sorted({division for one in found.values() for division in one}, key=_order)
@@ -28,7 +38,7 @@ def segments(facts: Facts) -> Section:
     return Section("segments", "Segments", say, drawn, missing="" if drawn else "This verdict has no segments.")
 
 
-def _chart(facts: Facts, division: str, metric: str) -> Chart | None:
+def _chart(facts: ReportFacts, division: str, metric: str) -> Chart | None:
     found: dict[str, Mapping[str, Any]] = {
         name: facts.verdict["segments"].get(name, {}).get(division, {}) for name in facts.models
     }
@@ -38,8 +48,8 @@ def _chart(facts: Facts, division: str, metric: str) -> Chart | None:
     names = _sorted({segment for rows in of_model.values() for segment in rows}, division)
     first = next(iter(of_model.values()))
     counts = [f"{int(first.get(name, {}).get('predictions', 0)):,}" for name in names]
-    overall = [(name, facts.values[name].get(metric, Estimate(None))) for name in of_model]
-    far = values_span(overall).far
+    overall = [(name, facts.values[name].get(metric, ReportedValue(None))) for name in of_model]
+    far = compute_value_span(overall).far
     values = {model: [rows.get(name, {}).get(metric) for name in names] for model, rows in of_model.items()}
     traces = [_trace(facts, model, values[model], "legendonly" if model in far else True) for model in of_model]
     places: dict[str, Any] = {
@@ -47,35 +57,37 @@ def _chart(facts: Facts, division: str, metric: str) -> Chart | None:
         "tickvals": list(range(len(names))),
         "range": [-0.4, len(names) - 0.6],
     }
-    ticks = [f"{shown(name)}<br>{count}" for name, count in zip(names, counts, strict=True)]
-    drawing = layout(320, xaxis=axis(ticktext=ticks, showgrid=False, **places), yaxis=axis(nticks=6), showlegend=True)
+    ticks = [f"{escape_label(name)}<br>{count}" for name, count in zip(names, counts, strict=True)]
+    drawing = build_layout(
+        320, xaxis=build_axis(ticktext=ticks, showgrid=False, **places), yaxis=build_axis(nticks=6), showlegend=True
+    )
     drawing["legend"]["traceorder"] = "reversed"
     heading = f"{DIVISIONS.get(division, 'By ' + division.replace('_', ' '))}: {metric}"
-    told = [f"{model} {', '.join(number(one) for one in row)}" for model, row in values.items()]
+    told = [f"{model} {', '.join(format_number(one) for one in row)}" for model, row in values.items()]
     return Chart(
         f"segments-{division}-{metric}",
         heading,
         f"{heading}, over {', '.join(names)}: {'; '.join(told)}",
         {"data": traces[::-1], "layout": drawing},  # the challenger's line on top
-        Table(
+        ReportTable(
             ["segment", "predictions", *of_model],
-            [[name, counts[at], *(number(row[at]) for row in values.values())] for at, name in enumerate(names)],
+            [[name, counts[at], *(format_number(row[at]) for row in values.values())] for at, name in enumerate(names)],
         ),
         f"Far below, and drawn on a click in the legend: {', '.join(sorted(far))}." if far else "",
     )
 
 
-def _trace(facts: Facts, model: str, values: list[float | None], visible: bool | str) -> dict[str, Any]:
-    main, stroke = model == facts.models[0], colour(model, facts.models)
+def _trace(facts: ReportFacts, model: str, values: list[float | None], visible: bool | str) -> dict[str, Any]:
+    main, stroke = model == facts.models[0], select_colour(model, facts.models)
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": shown(facts.title(model, short=True)),
+        "name": escape_label(facts.title(model, short=True)),
         "visible": visible,
         "x": list(range(len(values))),
         "y": values,
         "line": {"color": stroke, "width": 3 if main else 1.6},
-        "marker": {"size": 9 if main else 7, "symbol": symbol(model, facts.models), "color": stroke},
+        "marker": {"size": 9 if main else 7, "symbol": select_symbol(model, facts.models), "color": stroke},
         "hovertemplate": "%{y:.4f}",
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, StorageError
-from endcap.evaluation.reach import Reach
+from endcap.evaluation.reach import Leakage
 from endcap.models import Model, make
 from endcap.models.fit import view_of
 from endcap.registry import Version, find_registry
@@ -82,7 +82,7 @@ def fit_version(
     UserError where the package does not tell its recipe, and what its fit raises.
     """
     view = view_of(store.fetch(dataset), FitSettings.of(recommender))
-    if not Reach.of(view, read_info(store.fetch(version.package)).get("fitted_until")).seen:
+    if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).seen:
         return version.package
     recipe = Recipe.of(version.package, recommender, store)
     place, key = kind(recommender.name), recipe.key(dataset)
@@ -97,7 +97,7 @@ def fit_recipe(
     """Fit a recipe as its own model was fitted before it was judged; None where its package has not seen the test."""
     begun = time.monotonic()
     view = view_of(store.fetch(dataset), recipe.settings)
-    reach = Reach.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
+    reach = Leakage.of(view, read_info(store.fetch(recipe.package)).get("fitted_until"))
     if not reach.seen:
         return None
     progress(f"fitting the recipe of version {version}: {reach}")

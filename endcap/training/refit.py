@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.features.view import customer_ids, declared_features
+from endcap.features.view import read_customer_ids, read_declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code
@@ -107,7 +107,7 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
             winner.model.save(draft.path / MODEL)
             winner.vocabulary.save(draft.path / VOCABULARY)
             pq.write_table(winner.items, draft.path / ITEMS)
-            customers = customer_ids(store.fetch(dataset), winner.model.known_customers)
+            customers = read_customer_ids(store.fetch(dataset), winner.model.known_customers)
             pq.write_table(pa.table({"customer": customers}), draft.path / CUSTOMERS)
             draft.facts |= {"environment": environment(), "fitted_until": winner.until, "device": winner.device}
     return draft.address
@@ -182,7 +182,7 @@ def _write(
         items=pq.read_table(folder / ITEMS),
         customers=pq.read_table(folder / CUSTOMERS)["customer"],
         recommender=recommender,
-        shop_features=declared_features(store.fetch(sources["dataset"])),
+        shop_features=read_declared_features(store.fetch(sources["dataset"])),
         event_types=made_of["event_types"],
         session_gap=made_of.get("session_gap_ms"),
         fitted_until=facts_of(store, winner)["fitted_until"],

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.features.emptied import no_validation
+from endcap.features.emptied import explain_no_validation
 from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code
@@ -183,7 +183,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
         return replace(fit(spec, part, searched.found), report=FitReport(searched.found, searched.history))
     progress(f"fitting {spec.name} on {sizes['train']:,} sessions, validating on {len(view.validation):,}")
     if not len(view.validation):
-        progress(f"warning: training runs to model.max_epochs: {no_validation(view.counts)}")
+        progress(f"warning: training runs to model.max_epochs: {explain_no_validation(view.counts)}")
     first = fit(spec, "train", None)
     if not settings.refit:
         return first

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from endcap.batch import Wanted, recommend
-from endcap.batch.parts import files
+from endcap.batch import ListRequest, recommend
+from endcap.batch.parts import list_parts
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.features import build
-from endcap.features.view import customer_ids, declared_features, everything, item_table
+from endcap.features.view import build_item_table, read_customer_ids, read_declared_features, read_refit_sessions
 from endcap.models.fit import fitted
 from endcap.registry.package import write_package
 from endcap.spec import Recommender, Shop
@@ -41,8 +41,8 @@ def log(store: Store, its: Shop | None = None, *, sessions: int = 24, customers:
 def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> str:
     """The address of a package of the spec's model, fitted on a dataset."""
     folder = store.fetch(dataset)
-    vocabulary, sessions = everything(folder, spec)
-    items = item_table(folder, vocabulary, sessions)
+    vocabulary, sessions = read_refit_sessions(folder, spec)
+    items = build_item_table(folder, vocabulary, sessions)
     found, steps = {"epochs": 2}, spec.preprocessing
     model = fitted(spec.model, sessions, len(vocabulary), found, items=items, seed=1, preprocessing=steps)
     with store.publish(f"packages/{spec.name}", key) as draft:
@@ -52,9 +52,9 @@ def package(store: Store, spec: Recommender, dataset: str, key: str = "one") -> 
             vocabulary=vocabulary,
             items=items,
             recommender=spec,
-            shop_features=declared_features(folder),
+            shop_features=read_declared_features(folder),
             session_gap=store.manifest(dataset)["facts"]["session_gap_ms"],
-            customers=customer_ids(folder, model.known_customers) if len(model.known_customers) else None,
+            customers=read_customer_ids(folder, model.known_customers) if len(model.known_customers) else None,
             lineage={"dataset": dataset},
         )
     return draft.address
@@ -91,17 +91,17 @@ def of(name: str, model: Row = VSKNN, **keys: Any) -> Recommender:
 def made(spec: Recommender, store: Store, its: Shop | None = None, **asked: Any) -> Any:
     """The lists of the first version; `asked`: of `Wanted`, and progress."""
     progress = asked.pop("progress", lambda line: None)
-    return recommend(spec, its or shop(), store, wanted=Wanted(now=NOW, **asked), progress=progress)[0]
+    return recommend(spec, its or shop(), store, wanted=ListRequest(now=NOW, **asked), progress=progress)[0]
 
 
 def rows(store: Store, address: str) -> dict[str, Row]:
     """The lists of an artifact, by customer."""
-    parts = [pq.read_table(file).to_pylist() for file in files(store.fetch(address, verify=True))]
+    parts = [pq.read_table(file).to_pylist() for file in list_parts(store.fetch(address, verify=True))]
     return {row["customer"]: row for part in parts for row in part}
 
 
 def bytes_of(store: Store, address: str) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in files(store.fetch(address))}
+    return {file.name: file.read_bytes() for file in list_parts(store.fetch(address))}
 
 
 def kept(store: Store, name: str) -> list[Path]:

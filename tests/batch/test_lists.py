@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endcap.batch import served
+from endcap.batch import find_served_versions
 from endcap.deploy.state import CanaryTarget, Deployment, Target, write_state
 from endcap.errors import DataError, NotFoundError, UserError
 from endcap.features import build
@@ -183,17 +183,17 @@ def test_a_log_without_customers_is_told(store: Store, registry: Registered) -> 
 def test_versions_that_serve_have_lists_and_no_others(store: Store, registry: Registered) -> None:
     spec = of("served")
     with refused(NotFoundError, "batch.no-champion", recommender=spec.name):
-        served(spec, store, None, None)
+        find_served_versions(spec, store, None, None)
     registry.versions |= {"3": "file:///three", "4": "file:///four", "5": "file:///five"}
     with refused(NotFoundError, "registry.version-not-found", found="9", allowed=["3", "4", "5"]):
-        served(spec, store, None, "9")
-    assert [one.version for one in served(spec, store, None, "5")] == ["5"]
-    assert [one.version for one in served(spec, store, None, None)] == ["3"]
+        find_served_versions(spec, store, None, "9")
+    assert [one.version for one in find_served_versions(spec, store, None, "5")] == ["5"]
+    assert [one.version for one in find_served_versions(spec, store, None, None)] == ["3"]
     challenger = CanaryTarget(version="4", package="file:///four", share=0.1)
     stable = Target(version="3", package="file:///three")
     state = {"recommender": spec.name, "stable": stable, "canary": challenger, "salt": "ab", "changed": "2026-01-01"}
     write_state(Deployment.model_validate(state), store)
-    assert [one.version for one in served(spec, store, None, None)] == ["3", "4"]
+    assert [one.version for one in find_served_versions(spec, store, None, None)] == ["3", "4"]
 
 
 def test_a_package_of_another_format_is_refused(little: Little, registry: Registered) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from endcap.batch import publish_lists, roll_back, table
+from endcap.batch import name_lists_table, publish_lists, roll_back
 from endcap.cli.main import main
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
@@ -21,7 +21,7 @@ from tests.batch.given import NOW, Registered, made, of, package, rows
 from tests.refusals import refused
 
 SPEC = of("published")
-TABLE = table("published", "1")
+TABLE = name_lists_table("published", "1")
 NOWHERE = "redis://:secret@127.0.0.1:1"
 
 
@@ -70,7 +70,7 @@ def test_a_request_for_the_published_list_has_its_answer_with_fallbacks_marked(
     spec = of("answered", {"name": "sequential-rules"})
     registry.versions["1"] = package(store, spec, little.dataset, "rules")
     publish_lists(spec, [made(spec, store)], store, online)
-    (row,) = online.rows(table("answered", "1"), ["c0"])
+    (row,) = online.rows(name_lists_table("answered", "1"), ["c0"])
     listed = json.loads(row or b"")
     assert None in listed["scores"]
     ranker = load_package(store.fetch(registry.versions["1"])).ranker
@@ -122,7 +122,7 @@ def test_the_command_makes_publishes_and_rolls_back(
 ) -> None:
     registry.versions["1"], store = little.package, little.store
     spec, place = str(files_of(tmp_path, of("by-command"))), store.root.removeprefix("file://")
-    name = table("by-command", "1")
+    name = name_lists_table("by-command", "1")
     base = ["recommend", spec, "--store", place]
     main([*base, "--dataset", "newest"])
     told = capsys.readouterr()

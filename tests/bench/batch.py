@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from endcap.batch import Wanted, recommend
-from endcap.batch.lists import block_rows
+from endcap.batch import ListRequest, recommend
+from endcap.batch.lists import count_block_rows
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import make
 from endcap.neural.factors import Factors
@@ -55,7 +55,7 @@ def measure() -> list[dict[str, Any]]:
             spec = Recommender.model_validate({**SPEC, "model": model, "batch": {"k": K}})
             version = a_version(store, spec, customers, dataset)
             begun = time.perf_counter()
-            made = recommend(spec, shop, store, wanted=Wanted(dataset=dataset, version=version), progress=print)
+            made = recommend(spec, shop, store, wanted=ListRequest(dataset=dataset, version=version), progress=print)
             seconds = time.perf_counter() - begun
             assert made[0].facts["customers"] == customers
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -83,7 +83,7 @@ def product(customers: int) -> float:
     """Seconds of the matrix product alone, in the same blocks, into memory that is there."""
     rng = np.random.default_rng(0)
     hidden, items = (torch.from_numpy(rng.standard_normal((n, WIDTH), dtype=np.float32)) for n in (customers, ITEMS))
-    size = block_rows(ITEMS)
+    size = count_block_rows(ITEMS)
     scores = torch.empty(size, ITEMS)
 
     def once(rows: int) -> None:

@@ -28,22 +28,22 @@ def measure() -> list[dict[str, Any]]:
 
 
 def _measured(name: str, test: Any, n_items: int) -> dict[str, Any]:
-    from endcap.evaluation.evaluate import evaluate
-    from endcap.evaluation.metrics import Popularity
-    from endcap.evaluation.ranks import Competitor
-    from endcap.features.predictions import predictions_of
+    from endcap.evaluation.evaluate import measure_model
+    from endcap.evaluation.metrics import ItemPopularity
+    from endcap.evaluation.ranks import EvaluatedModel
+    from endcap.features.predictions import select_targets
     from endcap.models import Fitting, make
     from endcap.spec.neural import GRU4RecSpec
 
     model = make(GRU4RecSpec(width=WIDTH, max_epochs=1, batch=512, negatives=64))
     # What the weights are is of no matter here: one pass over a part of the sessions shapes them.
     model.fit(test.take(np.arange(min(1000, len(test)))), n_items, Fitting(seed=1))
-    popularity, first_seen = Popularity.of(test, n_items), np.zeros(n_items, dtype=np.int64)
+    popularity, first_seen = ItemPopularity.of(test, n_items), np.zeros(n_items, dtype=np.int64)
     predictions = int((test.lengths - 1).sum())
 
     def whole() -> None:
-        wanted = predictions_of(test, "every-prefix", "file")
-        evaluate(Competitor(model), wanted, CUTOFFS, popularity, first_seen=first_seen)
+        wanted = select_targets(test, "every-prefix", "file")
+        measure_model(EvaluatedModel(model), wanted, CUTOFFS, popularity, first_seen=first_seen)
 
     bare = _bare(test, predictions, n_items)
     # Taken in turns, so that what else the machine does falls on both.

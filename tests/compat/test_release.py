@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import endcap
-from endcap.batch.recommend import Wanted, recommend
+from endcap.batch.recommend import ListRequest, recommend
 from endcap.cli.registry import command as registry_command
 from endcap.cli.run import print_comparison
 from endcap.deploy import deploy, set_share
@@ -28,7 +28,7 @@ from endcap.registry import open_registry, register
 from endcap.registry.online_features import shop_of
 from endcap.registry.package import load_package
 from endcap.report import render
-from endcap.report.publish import gather
+from endcap.report.publish import gather_facts
 from endcap.rules import fetch_catalogue
 from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
@@ -108,7 +108,7 @@ def test_verdicts_and_their_reports_are_read(unpacked: Path, capsys: pytest.Capt
             passed[address] = facts["passed"]
             print_comparison(facts)
             assert f"{facts['predictions']} predictions" in capsys.readouterr().out
-            page = render(gather(name, address, store))
+            page = render(gather_facts(name, address, store))
             assert all(condition["text"].partition(" is ")[2] in page for condition in facts["conditions"])
     assert list(passed.values()) == [True, True, False, True]
 
@@ -155,7 +155,7 @@ def test_lists_are_read_and_made_anew_the_same(folder: Path) -> None:
     store, loaded = store_of(folder), load(folder / "next.yaml")
     before = {version_of(store, address): address for address in store.list("recommendations/next")}
     assert set(before) == {"1", "2"}
-    made = recommend(loaded.recommender, loaded.shop, store, wanted=Wanted(dataset=dataset_of(store, before["1"])))
+    made = recommend(loaded.recommender, loaded.shop, store, wanted=ListRequest(dataset=dataset_of(store, before["1"])))
     assert {one.version: rows(store, one.address) for one in made} == {
         version: rows(store, address) for version, address in before.items()
     }

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import Predictions, predictions_of
+from endcap.features.predictions import QueryTargets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model
 
@@ -45,11 +45,11 @@ def random_sessions(seed: int, count: int, n_items: int, longest: int = 12) -> S
     return Sessions.of([generator.integers(0, n_items, length).tolist() for length in lengths])
 
 
-def every(test: Sessions) -> Predictions:
+def every(test: Sessions) -> QueryTargets:
     """Each event of the sessions but their first, in file order."""
-    return predictions_of(test, "every-prefix", "file")
+    return select_targets(test, "every-prefix", "file")
 
 
-def last(test: Sessions) -> Predictions:
+def last(test: Sessions) -> QueryTargets:
     """The last event of each session."""
-    return predictions_of(test, "leave-one-out", "file")
+    return select_targets(test, "leave-one-out", "file")

@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 
-from endcap.evaluation.evidence import half_width, lacking
-from endcap.evaluation.gate import Comparison, Estimate, Outcome, decide, word
+from endcap.evaluation.evidence import compute_half_width, find_missing_evidence
+from endcap.evaluation.gate import ConditionOutcome, Estimate, PairwiseComparison, decide_conditions, decide_gate
 from endcap.spec.gate import Condition, Evidence
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 
 SPLIT = TimeSplit()
 
 
-def decided(condition: dict[str, Any], found: Estimate, other: float = 0.2) -> Outcome:
+def decided(condition: dict[str, Any], found: Estimate, other: float = 0.2) -> ConditionOutcome:
     """A condition on a challenger of 0.3, where the comparison with `vsknn` gives an estimate."""
-    compared = Comparison({"mrr@20": found}, {"mrr@20": found})
+    compared = PairwiseComparison({"mrr@20": found}, {"mrr@20": found})
     metrics = {"challenger": {"mrr@20": found}, "vsknn": {"mrr@20": Estimate(other)}}
     if condition.get("compare") == "relative":
-        compared = Comparison({}, {"mrr@20": found.less(-1.0)})
-    (outcome,) = decide([Condition(metric="mrr@20", **condition)], metrics, {"vsknn": compared}, ["vsknn"])
+        compared = PairwiseComparison({}, {"mrr@20": found.less(-1.0)})
+    (outcome,) = decide_conditions([Condition(metric="mrr@20", **condition)], metrics, {"vsknn": compared}, ["vsknn"])
     return outcome
 
 
-def said(outcome: Outcome, *, sessions: int = 1000, **evidence: Any) -> list[str]:
-    return lacking(Evidence(**evidence), sessions, [outcome], SPLIT)
+def said(outcome: ConditionOutcome, *, sessions: int = 1000, **evidence: Any) -> list[str]:
+    return find_missing_evidence(Evidence(**evidence), sessions, [outcome], SPLIT)
 
 
 DIFFERENCE, RATIO, RELATIVE = (
@@ -58,7 +58,7 @@ def test_an_interval_about_the_limit_must_be_narrow_enough(
     assert re.findall(r"(\d[\d,]*) test sessions would do, there are (\d[\d,]*)", told) == [("4,000", "1,000")]
     assert "20 %" in told
     assert "split.test larger" in told
-    assert word([outcome], [told]) == "undecided"
+    assert decide_gate([outcome], [told]) == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_a_value_of_nothing_has_no_share() -> None:
     assert outcome.to_json()["half_width"] is None
     (told,) = said(outcome, half_width=1000.0)
     assert "test sessions would do" not in told
-    assert half_width("difference", Estimate(0.0, 0.0, 0.0), 0.0) == 0.0
-    assert half_width("ratio", Estimate(2.0, 1.0, math.inf), 0.1) == math.inf
-    assert half_width(None, Estimate(0.5), 0.5) is None
+    assert compute_half_width("difference", Estimate(0.0, 0.0, 0.0), 0.0) == 0.0
+    assert compute_half_width("ratio", Estimate(2.0, 1.0, math.inf), 0.1) == math.inf
+    assert compute_half_width(None, Estimate(0.5), 0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,21 @@ def test_a_value_of_nothing_has_no_share() -> None:
 )
 def test_too_few_sessions_decide_nothing_and_the_remedy_is_the_splits(split: Any, remedy: str) -> None:
     outcome = decided(DIFFERENCE, Estimate(0.3, 0.1, 0.5))
-    (told,) = lacking(Evidence(), 99, [outcome], split)
+    (told,) = find_missing_evidence(Evidence(), 99, [outcome], split)
     assert re.findall(r"\d+", told) == ["99", "100"]
     assert remedy in told
-    assert lacking(Evidence(), 100, [outcome], split) == []
-    assert lacking(Evidence(), 1, [], split) == [], "without conditions nothing is decided"
+    assert find_missing_evidence(Evidence(), 100, [outcome], split) == []
+    assert find_missing_evidence(Evidence(), 1, [], split) == [], "without conditions nothing is decided"
 
 
 def test_too_little_evidence_is_told_before_a_condition_that_fails() -> None:
     failed = decided(DIFFERENCE, Estimate(-0.3, -0.5, -0.1))
-    assert word([failed], []) == "failed"
-    assert word([failed], said(failed, sessions=3)) == "undecided"
+    assert decide_gate([failed], []) == "failed"
+    assert decide_gate([failed], said(failed, sessions=3)) == "undecided"
 
 
 def test_the_time_of_a_prediction_is_narrowed_by_no_session() -> None:
-    (outcome,) = decide(
+    (outcome,) = decide_conditions(
         [Condition(metric="p90_ms", max=10.0)], {"challenger": {"p90_ms": Estimate(9.0, 2.0, 30.0)}}, {}, []
     )
     assert said(outcome, half_width=0.01) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from endcap.evaluation.gate import Comparison, Estimate, Outcome, decide
+from endcap.evaluation.gate import ConditionOutcome, Estimate, PairwiseComparison, decide_conditions
 from endcap.spec.gate import Condition
 
 METRICS = {
@@ -20,16 +20,18 @@ METRICS = {
     "vsknn": {"mrr@20": Estimate(0.2), "hr@20": Estimate(0.4), "popularity_bias@20": Estimate(0.1)},
 }
 COMPARISONS = {
-    "champion": Comparison({"mrr@20": Estimate(0.01, -0.01, 0.03)}, {"mrr@20": Estimate(1.03, 0.97, 1.1)}),
-    "popularity": Comparison({"mrr@20": Estimate(0.2), "hr@20": Estimate(0.1)}, {"mrr@20": Estimate(math.inf)}),
-    "vsknn": Comparison({"mrr@20": Estimate(0.1), "popularity_bias@20": Estimate(0.1)}, {"mrr@20": Estimate(1.5)}),
+    "champion": PairwiseComparison({"mrr@20": Estimate(0.01, -0.01, 0.03)}, {"mrr@20": Estimate(1.03, 0.97, 1.1)}),
+    "popularity": PairwiseComparison({"mrr@20": Estimate(0.2), "hr@20": Estimate(0.1)}, {"mrr@20": Estimate(math.inf)}),
+    "vsknn": PairwiseComparison(
+        {"mrr@20": Estimate(0.1), "popularity_bias@20": Estimate(0.1)}, {"mrr@20": Estimate(1.5)}
+    ),
 }
 BASELINES = ["popularity", "vsknn"]
 
 
-def outcome(*, champion: bool = True, **condition: Any) -> Outcome:
+def outcome(*, champion: bool = True, **condition: Any) -> ConditionOutcome:
     metrics = {name: values for name, values in METRICS.items() if champion or name != "champion"}
-    (found,) = decide([Condition(**condition)], metrics, COMPARISONS, BASELINES)
+    (found,) = decide_conditions([Condition(**condition)], metrics, COMPARISONS, BASELINES)
     return found
 
 
@@ -68,7 +70,7 @@ def test_without_a_champion_its_conditions_are_passed_and_say_so() -> None:
 def test_against_a_champion_that_is_not_judged_conditions_fail_and_say_why() -> None:
     metrics = {name: values for name, values in METRICS.items() if name != "champion"}
     conditions = [Condition(metric="mrr@20", against="champion", min=-9.0), Condition(metric="mrr@20", min=0.1)]
-    first, second = decide(conditions, metrics, COMPARISONS, BASELINES, unjudged="its class is gone")
+    first, second = decide_conditions(conditions, metrics, COMPARISONS, BASELINES, unjudged="its class is gone")
     assert (first.passed, first.number, second.passed) == (False, None, True)
     assert "its class is gone" in first.note
 

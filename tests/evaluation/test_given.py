@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.candidates import candidates_caveats
-from endcap.evaluation.given import given_items
-from endcap.evaluation.protocol import Examination
-from endcap.evaluation.ranks import Competitor, rank_predictions
+from endcap.evaluation.candidates import warn_of_candidates
+from endcap.evaluation.given import read_given_candidates
+from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.features.vocabulary import Vocabulary
@@ -39,9 +39,9 @@ def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path
     text = "user\titem\nbob\te\nbob\tb\nbob\tb\nann\tc\nnobody\ta\nann\tunknown\nbob\td\n"
     rules = given(tmp_path / "test.tsv", text, customer="user")
     test = of_customers(Sessions.of([[0, 3], [0, 1, 4]]), [0, 1])
-    items = given_items(rules, test, CUSTOMERS, ITEMS)
+    items = read_given_candidates(rules, test, CUSTOMERS, ITEMS)
     assert items.of(every(test)).tolist() == [[[2, -1, -1], [-1, 3, 4], [1, 3, -1]]]
-    (block,) = rank_predictions(Competitor(ALL_TIED), last(test), 3, negatives=items)
+    (block,) = rank_predictions(EvaluatedModel(ALL_TIED), last(test), 3, negatives=items)
     # All tie, so lists are in the items' order: d among c and d, e among b, d and e.
     assert block.listed.tolist() == [[2, 3, -1], [1, 3, 4]]
     assert block.ranks.tolist() == [2, 3]
@@ -55,7 +55,7 @@ def test_a_customer_without_items_would_win_for_nothing_and_is_refused(tmp_path:
     rules = given(tmp_path / "test.csv", "customer,item\nann,c\nbob,d\n")
     test = of_customers(Sessions.of([[0, 3], [0, 1]]), customers)
     with refused(DataError, "evaluation.items-missing", path=rules.given, without=1, sessions=2):
-        given_items(rules, test, CUSTOMERS, ITEMS)
+        read_given_candidates(rules, test, CUSTOMERS, ITEMS)
 
 
 def test_an_id_that_is_not_of_the_encoding_is_refused(tmp_path: Path) -> None:
@@ -63,16 +63,16 @@ def test_an_id_that_is_not_of_the_encoding_is_refused(tmp_path: Path) -> None:
     test = of_customers(Sessions.of([[0, 3]]), [0])
     rows = "customer,item,note\nann,c,caf\xe9\n"
     Path(rules.given).write_bytes(rows.encode("latin-1"))
-    assert given_items(rules, test, CUSTOMERS, ITEMS)
+    assert read_given_candidates(rules, test, CUSTOMERS, ITEMS)
     Path(rules.given).write_bytes(f"{rows}ann,caf\xe9,x\n".encode("latin-1"))
     with refused(DataError, "evaluation.row-malformed", line=3):
-        given_items(rules, test, CUSTOMERS, ITEMS)
+        read_given_candidates(rules, test, CUSTOMERS, ITEMS)
 
 
 def test_a_file_without_the_columns_says_which_there_are(tmp_path: Path) -> None:
     rules = given(tmp_path / "test.csv", "user,item\nann,c\n")
     with refused(DataError, "evaluation.column-missing", column="customer", found=["user", "item"]):
-        given_items(rules, of_customers(Sessions.of([[0, 3]]), [0]), CUSTOMERS, ITEMS)
+        read_given_candidates(rules, of_customers(Sessions.of([[0, 3]]), [0]), CUSTOMERS, ITEMS)
 
 
 def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store, tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
     folder = dataset(store, rows)
     wanted = recommender(split={"by": "leave-one-out"}, evaluation=loaded.evaluation.model_dump(), gate=[])
     view = open_view(folder, wanted)
-    examination = Examination(wanted, view, folder)
+    examination = EvaluationProtocol(wanted, view, folder)
     # Of the vocabulary b, a, c: b before a for c1, a before c for c2.
     assert view.vocabulary.ids == ["b", "a", "c"]
-    examination.examine("challenger", Competitor(AfterLast(np.ones((3, 3)))))
+    examination.examine("challenger", EvaluatedModel(AfterLast(np.ones((3, 3)))))
     assert examination.contest().metrics["challenger"]["hr@1"].value == 0
     found = examination.candidates()
     assert {name: found[name] for name in ("targets", "least", "most", "within", "unknown")} == {
@@ -108,4 +108,4 @@ def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store
         "unknown": 0,
     }
     # A few items are no catalogue, and two of three are nearly all of it.
-    assert len(candidates_caveats(wanted.evaluation, found)) == 2
+    assert len(warn_of_candidates(wanted.evaluation, found)) == 2

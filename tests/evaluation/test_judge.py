@@ -12,7 +12,7 @@ import pytest
 
 from endcap import training as steps
 from endcap.errors import IntegrityError
-from endcap.evaluation import describe, judge
+from endcap.evaluation import describe_verdict, judge
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, make
@@ -100,7 +100,7 @@ def test_a_better_model_passes_and_its_verdict_is_found_again(shop_store: Store)
     first, second = facts["conditions"]
     assert first["text"].startswith("mrr@5 minus popularity's (lower end) is 0.")
     assert second["note"] == "no champion yet"
-    assert describe(facts).startswith("gate passed: mrr@5 minus popularity's")
+    assert describe_verdict(facts).startswith("gate passed: mrr@5 minus popularity's")
     rows = json.loads((shop_store.fetch(verdict) / "report.json").read_text())["table"]
     assert {row["model"] for row in rows} == {"challenger", "popularity"}
     assert Registry(default_uri(shop_store)).client.get_run(facts["mlflow_run"]).data.metrics["mrr_at_5"] == 1.0
@@ -113,8 +113,8 @@ def test_a_worse_model_fails_and_the_verdict_says_by_what(shop_store: Store) -> 
     data = log(shop_store)
     facts = shop_store.manifest(judge(worse, data, train(worse, data, shop_store), shop_store))["facts"]
     assert not facts["passed"]
-    assert describe(facts).startswith("gate failed: mrr@5 minus sequential-rules's (lower end) is -")
-    assert "no champion" not in describe(facts)
+    assert describe_verdict(facts).startswith("gate failed: mrr@5 minus sequential-rules's (lower end) is -")
+    assert "no champion" not in describe_verdict(facts)
 
 
 def test_the_champion_is_judged_in_its_own_vocabulary_on_the_same_sessions(shop_store: Store) -> None:
@@ -155,7 +155,7 @@ def test_three_test_sessions_decide_nothing(shop_store: Store) -> None:
     assert (facts["outcome"], facts["passed"]) == ("undecided", False)
     (missing,) = facts["evidence"]["lacking"]
     assert numbers(missing) == ["3", "100"]
-    assert describe(facts).startswith("gate undecided: the test has 3 sessions")
+    assert describe_verdict(facts).startswith("gate undecided: the test has 3 sessions")
     run = Registry(default_uri(shop_store)).client.get_run(facts["mlflow_run"])
     assert run.data.tags["gate"] == "undecided"
     assert run.data.tags["verdict"].startswith("undecided: the test has 3 sessions")

@@ -6,9 +6,9 @@ import ir_measures
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import Evaluation, evaluate
-from endcap.evaluation.metrics import Popularity, Rest, metric_names, prediction_values
-from endcap.evaluation.ranks import Competitor, rank_predictions
+from endcap.evaluation.evaluate import ModelMetrics, measure_model
+from endcap.evaluation.metrics import ItemPopularity, RemainingItems, compute_metrics, list_metrics
+from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.models import Validation
 from endcap.spec.recommender import Exclude
@@ -18,7 +18,7 @@ NONE = -np.inf
 CUTOFFS = [1, 5, 20]
 
 
-def overall(found: Evaluation) -> dict[str, float]:
+def overall(found: ModelMetrics) -> dict[str, float]:
     """Every metric over all predictions, by name."""
     means = found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of]
     return {**dict(zip(found.names, means.tolist(), strict=True)), **found.coverage}
@@ -28,8 +28,11 @@ def test_by_hand() -> None:
     """After 0 the list is 3, 1, 2; what follows is 1, 2, 1, 4, four events of three items."""
     table = [[NONE, 5, 4, 6, NONE]] + [[NONE] * 5] * 4
     training = Sessions.of([[0, 0, 0, 0], [1, 1], [3]])
-    found = evaluate(
-        Competitor(AfterLast(table)), every(Sessions.of([[0, 1, 2, 1, 4]])), [1, 2, 5], Popularity.of(training, 5)
+    found = measure_model(
+        EvaluatedModel(AfterLast(table)),
+        every(Sessions.of([[0, 1, 2, 1, 4]])),
+        [1, 2, 5],
+        ItemPopularity.of(training, 5),
     )
     first = found.segments["prefix"]["1"]
     assert first["predictions"] == 1
@@ -54,7 +57,7 @@ def test_segments_divide_the_predictions_by_prefix_and_by_session_length() -> No
     """The list is always the one item 1: sessions of two and of three events hit it once each."""
     table = [[NONE, 1, NONE]] * 3
     test = Sessions.of([[0, 1], [2, 2, 1], [0], [2] * 12])
-    found = evaluate(Competitor(AfterLast(table)), every(test), [1], Popularity.of(test, 3)).segments
+    found = measure_model(EvaluatedModel(AfterLast(table)), every(test), [1], ItemPopularity.of(test, 3)).segments
     told = {
         division: {name: (row["predictions"], row["hr@1"]) for name, row in rows.items()}
         for division, rows in found.items()
@@ -65,7 +68,7 @@ def test_segments_divide_the_predictions_by_prefix_and_by_session_length() -> No
     }
 
 
-def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> dict[str, float]:
+def independent(competitor: EvaluatedModel, test: Sessions, cutoffs: list[int]) -> dict[str, float]:
     """The same metrics by ir-measures, on qrels and runs written out in words."""
     rest_qrels, next_qrels, run = [], [], []
     lists = np.concatenate([block.listed for block in rank_predictions(competitor, every(test), max(cutoffs))])
@@ -95,8 +98,8 @@ def independent(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> d
     return found
 
 
-def agrees(competitor: Competitor, test: Sessions, cutoffs: list[int]) -> None:
-    ours = overall(evaluate(competitor, every(test), cutoffs, Popularity.of(test, competitor.model.n_items)))
+def agrees(competitor: EvaluatedModel, test: Sessions, cutoffs: list[int]) -> None:
+    ours = overall(measure_model(competitor, every(test), cutoffs, ItemPopularity.of(test, competitor.model.n_items)))
     theirs = independent(competitor, test, cutoffs)
     assert len(theirs) == 6 * len(cutoffs)
     for name, value in theirs.items():
@@ -108,7 +111,7 @@ def test_agreement_with_an_independent_library(exclude: Exclude) -> None:
     generator = np.random.default_rng(7)
     table = generator.integers(0, 4, (40, 40)).astype(float)
     table[generator.random((40, 40)) < 0.5] = NONE
-    agrees(Competitor(AfterLast(table), exclude), random_sessions(8, 300, 40), CUTOFFS)
+    agrees(EvaluatedModel(AfterLast(table), exclude), random_sessions(8, 300, 40), CUTOFFS)
 
 
 def test_agreement_with_an_independent_library_on_a_real_log_and_model(shared_data: Path) -> None:
@@ -129,19 +132,20 @@ def test_agreement_with_an_independent_library_on_a_real_log_and_model(shared_da
     )
     model = make(SequentialRulesSpec())
     model.fit(fitted, len(index), Fitting())
-    agrees(Competitor(model, "last"), asked, [5, 10, 20])
+    agrees(EvaluatedModel(model, "last"), asked, [5, 10, 20])
 
 
 def test_the_mean_over_predictions_is_what_each_prediction_gives() -> None:
     test = random_sessions(3, 60, 20)
-    competitor = Competitor(AfterLast(np.random.default_rng(4).random((20, 20))))
-    popularity = Popularity.of(test, 20)
+    competitor = EvaluatedModel(AfterLast(np.random.default_rng(4).random((20, 20))))
+    popularity = ItemPopularity.of(test, 20)
     rows = [
-        prediction_values(block, Rest(test), [5], popularity) for block in rank_predictions(competitor, every(test), 5)
+        compute_metrics(block, RemainingItems(test), [5], popularity)
+        for block in rank_predictions(competitor, every(test), 5)
     ]
-    found = evaluate(competitor, every(test), [5], popularity)
+    found = measure_model(competitor, every(test), [5], popularity)
     means = np.concatenate(rows).mean(axis=0)
-    assert [overall(found)[name] for name in metric_names([5])] == pytest.approx(means.tolist())
+    assert [overall(found)[name] for name in list_metrics([5])] == pytest.approx(means.tolist())
     for rows in found.segments.values():
         assert sum(row["predictions"] for row in rows.values()) == found.predictions
 
@@ -152,5 +156,5 @@ def test_what_training_watches_is_what_evaluation_reports() -> None:
     test, model = random_sessions(3, 60, 40), AfterLast(rng.integers(0, 6, (40, 40)).astype(np.float64))
     asked, wanted, _ = test.prefixes()
     for exclude in ("none", "last", "seen"):
-        found = evaluate(Competitor(model, exclude), every(test), [20], Popularity.of(test, 40))
+        found = measure_model(EvaluatedModel(model, exclude), every(test), [20], ItemPopularity.of(test, 40))
         assert Validation(asked, wanted, exclude).measure(model) == pytest.approx(overall(found)["next_ndcg@20"])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import Evaluation, evaluate
-from endcap.evaluation.given import GivenItems
-from endcap.evaluation.metrics import Popularity
-from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.ranks import Competitor, Translation
-from endcap.features.predictions import predictions_of
+from endcap.evaluation.evaluate import ModelMetrics, measure_model
+from endcap.evaluation.given import GivenCandidates
+from endcap.evaluation.metrics import ItemPopularity
+from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
+from endcap.features.predictions import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude, SampledNegatives
@@ -56,7 +56,7 @@ def model_of(seed: int, items: int = ITEMS) -> OfAll:
 
 
 def loops(
-    competitor: Competitor, log: list[Moments], protocol: str, among: list[set[int]] | None = None
+    competitor: EvaluatedModel, log: list[Moments], protocol: str, among: list[set[int]] | None = None
 ) -> dict[str, float]:
     """HR, MRR and NDCG of the next item: in a list without the others of its moment, each counting a share."""
     to_own = competitor.translation and competitor.translation.to_own
@@ -85,23 +85,23 @@ def loops(
     return {name: value / prefixes for name, value in sums.items()} | {"predictions": prefixes}
 
 
-def measured(found: Evaluation) -> dict[str, float]:
+def measured(found: ModelMetrics) -> dict[str, float]:
     totals = dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
     return {name: totals[f"{name}@{CUTOFF}"] for name in ("hr", "mrr", "next_ndcg")} | {
         "predictions": found.predictions
     }
 
 
-def figures(competitor: Competitor, test: Sessions, protocol: Any = "every-prefix", **keys: Any) -> Evaluation:
-    popularity = Popularity.of(test, ITEMS)
-    return evaluate(competitor, predictions_of(test, protocol, "sets"), [2, CUTOFF], popularity, **keys)
+def figures(competitor: EvaluatedModel, test: Sessions, protocol: Any = "every-prefix", **keys: Any) -> ModelMetrics:
+    popularity = ItemPopularity.of(test, ITEMS)
+    return measure_model(competitor, select_targets(test, protocol, "sets"), [2, CUTOFF], popularity, **keys)
 
 
 @pytest.mark.parametrize("protocol", ["every-prefix", "leave-one-out"])
 @pytest.mark.parametrize("exclude", ["none", "last", "seen"])
 @pytest.mark.parametrize("seed", range(3))
 def test_figures_are_those_of_plain_loops(protocol: Any, exclude: Exclude, seed: int) -> None:
-    log, competitor = log_of(seed), Competitor(model_of(seed), exclude)
+    log, competitor = log_of(seed), EvaluatedModel(model_of(seed), exclude)
     found = measured(figures(competitor, sessions_of(log), protocol))
     assert found == pytest.approx(loops(competitor, log, protocol))
 
@@ -109,8 +109,8 @@ def test_figures_are_those_of_plain_loops(protocol: Any, exclude: Exclude, seed:
 @pytest.mark.parametrize("exclude", ["none", "seen"])
 def test_a_champion_of_another_vocabulary_is_measured_in_its_own(exclude: Exclude) -> None:
     own = [*(str(item) for item in reversed(range(4, ITEMS))), "other"]
-    translation = Translation.between([str(item) for item in range(ITEMS)], own)
-    log, champion = log_of(4), Competitor(model_of(5, len(own)), exclude, translation)
+    translation = VocabularyTranslation.between([str(item) for item in range(ITEMS)], own)
+    log, champion = log_of(4), EvaluatedModel(model_of(5, len(own)), exclude, translation)
     assert measured(figures(champion, sessions_of(log))) == pytest.approx(loops(champion, log, "every-prefix"))
 
 
@@ -119,8 +119,8 @@ def test_given_items_compete_without_the_others_of_a_moment() -> None:
     among = [set(rng.choice(ITEMS, size=6, replace=False).tolist()) for _ in log]
     items = np.array([item for one in among for item in sorted(one)], dtype=np.int32)
     test = replace(sessions_of(log), customers=np.arange(len(log), dtype=np.int32))
-    given = GivenItems(items, np.arange(len(log) + 1) * 6)
-    competitor = Competitor(model_of(6))
+    given = GivenCandidates(items, np.arange(len(log) + 1) * 6)
+    competitor = EvaluatedModel(model_of(6))
     expected = loops(competitor, log, "every-prefix", among)
     assert measured(figures(competitor, test, negatives=given)) == pytest.approx(expected)
 
@@ -138,8 +138,8 @@ def test_the_order_of_lines_at_one_time_changes_no_bit_of_a_figure(sampled: int 
     def bits(lines: list[Moments]) -> list[bytes]:
         test, keys = sessions_of(lines), {}
         if sampled is not None:
-            keys["negatives"] = Negatives(test, test, ITEMS, SampledNegatives(sampled=sampled, draws=2), seed=1)
-        found = figures(Competitor(model, exclude), test, first_seen=np.zeros(ITEMS, dtype=np.int64), **keys)
+            keys["negatives"] = SampledCandidates(test, test, ITEMS, SampledNegatives(sampled=sampled, draws=2), seed=1)
+        found = figures(EvaluatedModel(model, exclude), test, first_seen=np.zeros(ITEMS, dtype=np.int64), **keys)
         divided = [value.tobytes() for value in found.segment_sums.values()]
         return [found.sums.tobytes(), found.weights.tobytes(), *divided]
 
@@ -149,7 +149,7 @@ def test_the_order_of_lines_at_one_time_changes_no_bit_of_a_figure(sampled: int 
 def test_what_looks_at_the_last_item_sees_the_order_of_lines() -> None:
     log = log_of(8)
     tables = AfterLast(model_of(8).table)
-    for competitor in (Competitor(tables), Competitor(model_of(8), "last")):
+    for competitor in (EvaluatedModel(tables), EvaluatedModel(model_of(8), "last")):
         one, other = (measured(figures(competitor, sessions_of(lines))) for lines in (log, shuffled(log, 1)))
         assert one != other
 
@@ -157,14 +157,16 @@ def test_what_looks_at_the_last_item_sees_the_order_of_lines() -> None:
 @pytest.mark.parametrize("exclude", ["none", "last", "seen"])
 def test_what_training_watches_is_what_evaluation_reports(exclude: Exclude) -> None:
     log, model = log_of(9), model_of(9)
-    predictions = predictions_of(sessions_of(log), "every-prefix", "sets")
+    predictions = select_targets(sessions_of(log), "every-prefix", "sets")
     validation = Validation.of(predictions, exclude)
-    found = evaluate(Competitor(model, exclude), predictions, [20], Popularity.of(predictions.sessions, ITEMS))
+    found = measure_model(
+        EvaluatedModel(model, exclude), predictions, [20], ItemPopularity.of(predictions.sessions, ITEMS)
+    )
     reported = dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
     assert validation.measure(model) == pytest.approx(reported["next_ndcg@20"])
     # A part of the sessions is measured as if there were no others.
     some = np.isin(predictions.owner, [0, 3, 4, 17])
-    few = predictions_of(sessions_of([log[number] for number in (0, 3, 4, 17)]), "every-prefix", "sets")
+    few = select_targets(sessions_of([log[number] for number in (0, 3, 4, 17)]), "every-prefix", "sets")
     assert validation.take(some).measure(model) == pytest.approx(Validation.of(few, exclude).measure(model))
 
 
@@ -172,8 +174,8 @@ def test_recall_of_what_follows_takes_nothing_off_the_list() -> None:
     table = np.zeros((4, 4), dtype=np.float32)
     table[0] = [0, 3, 2, 1]
     test = Sessions.of([[0, 1, 2]], [[0, 1, 1]])
-    found = evaluate(
-        Competitor(AfterLast(table)), predictions_of(test, "every-prefix", "sets"), [1], Popularity.of(test, 4)
+    found = measure_model(
+        EvaluatedModel(AfterLast(table)), select_targets(test, "every-prefix", "sets"), [1], ItemPopularity.of(test, 4)
     )
     values = dict(zip(found.names, found.sums[0].tolist(), strict=True))
     # Each is first without the other; of the two that follow the list of one has one.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import ranks
-from endcap.evaluation.candidates import candidates_caveats
-from endcap.evaluation.evaluate import evaluate
-from endcap.evaluation.metrics import Popularity
-from endcap.evaluation.negatives import Negatives
-from endcap.evaluation.protocol import Examination
-from endcap.evaluation.ranks import Competitor, Translation, rank_predictions
+from endcap.evaluation.candidates import warn_of_candidates
+from endcap.evaluation.evaluate import measure_model
+from endcap.evaluation.metrics import ItemPopularity
+from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.spec.recommender import SampledNegatives
@@ -29,7 +29,7 @@ def of_customers(sessions: Sessions, customers: list[int]) -> Sessions:
 def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> None:
     training = of_customers(Sessions.of([[0, 1], [3, 4], [2], [9]]), [7, -1, 7, 5])
     test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
-    drawn = Negatives(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
+    drawn = SampledCandidates(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
     wanted = every(test)
     found = drawn.of(wanted)
     assert found.shape == (100, 3, 8)
@@ -50,7 +50,7 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
 
 def test_where_few_were_never_met_all_of_them_compete() -> None:
     test = Sessions.of([[0, 1, 2]])
-    found = Negatives(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(every(test))
+    found = SampledCandidates(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(every(test))
     assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
 
 
@@ -77,15 +77,15 @@ def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
         gate=[],
     )
     folder = dataset(store, rows)
-    found = Examination(wanted, open_view(folder, wanted), folder).candidates()
+    found = EvaluationProtocol(wanted, open_view(folder, wanted), folder).candidates()
     assert found["targets"] == 3
     assert {name: found[name] for name in facts} == pytest.approx(facts)
-    assert len(candidates_caveats(wanted.evaluation, found)) == warnings
+    assert len(warn_of_candidates(wanted.evaluation, found)) == warnings
 
 
 def test_a_customer_s_other_test_sessions_are_met_too() -> None:
     training, test = (of_customers(Sessions.of(items), [7] * len(items)) for items in ([[0]], [[1, 2], [3, 4]]))
-    drawn = Negatives(test, training, 7, SampledNegatives(sampled=9, draws=1), seed=1)
+    drawn = SampledCandidates(test, training, 7, SampledNegatives(sampled=9, draws=1), seed=1)
     assert sorted(drawn.of(every(test))[0, 0].tolist())[-2:] == [5, 6]
     assert drawn.sizes(every(test)).tolist() == [2, 2]
 
@@ -93,11 +93,11 @@ def test_a_customer_s_other_test_sessions_are_met_too() -> None:
 def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_none() -> None:
     rng = np.random.default_rng(4)
     test, model = random_sessions(3, 60, 40), AfterLast(rng.integers(0, 9, (40, 40)))
-    popularity = Popularity.of(test, 40)
+    popularity = ItemPopularity.of(test, 40)
 
     def means(sampled: int, draws: int) -> dict[str, float]:
-        negatives = Negatives(test, test, 40, SampledNegatives(sampled=sampled, draws=draws), seed=1)
-        found = evaluate(Competitor(model), every(test), [5], popularity, negatives=negatives)
+        negatives = SampledCandidates(test, test, 40, SampledNegatives(sampled=sampled, draws=draws), seed=1)
+        found = measure_model(EvaluatedModel(model), every(test), [5], popularity, negatives=negatives)
         assert found.predictions == int((test.lengths - 1).clip(0).sum())
         return dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
 
@@ -107,7 +107,7 @@ def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_n
     assert many["mrr@5"] < five["mrr@5"] < 1
     # Drawn once, every item that was not met: as if the met ones were struck from the catalogue, but for the target.
     expected = []
-    for block in rank_predictions(Competitor(model), every(test), 40):
+    for block in rank_predictions(EvaluatedModel(model), every(test), 40):
         for row, owner in enumerate(block.owner.tolist()):
             met = set(test.items[test.offsets[owner] : test.offsets[owner + 1]].tolist()) - {int(block.targets[row])}
             rank = [item for item in block.listed[row].tolist() if item not in met].index(int(block.targets[row])) + 1
@@ -117,10 +117,10 @@ def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_n
 
 def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> None:
     """The model's items are c, a, z; the test's a, b, c, d. All that it knows ties, and c comes first to it."""
-    translation = Translation.between(["a", "b", "c", "d"], ["c", "a", "z"])
-    competitor = Competitor(AfterLast(np.ones((3, 3))), translation=translation)
+    translation = VocabularyTranslation.between(["a", "b", "c", "d"], ["c", "a", "z"])
+    competitor = EvaluatedModel(AfterLast(np.ones((3, 3))), translation=translation)
     test = Sessions.of([[0, 0], [0, 1]])
-    negatives = Negatives(test, test, 4, SampledNegatives(sampled=4, draws=1), seed=1)
+    negatives = SampledCandidates(test, test, 4, SampledNegatives(sampled=4, draws=1), seed=1)
     (block,) = rank_predictions(competitor, every(test), 3, negatives=negatives)
     # First the target a against b, c, d; then b against c and d, where the model knows c alone.
     assert block.listed.tolist() == [[2, 0, -1], [2, -1, -1]]
@@ -129,10 +129,12 @@ def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> N
 
 def test_blocks_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     test, model = random_sessions(3, 30, 20), AfterLast(np.random.default_rng(1).random((20, 20)))
-    negatives = Negatives(test, test, 20, SampledNegatives(sampled=5, draws=2), seed=1)
+    negatives = SampledCandidates(test, test, 20, SampledNegatives(sampled=5, draws=2), seed=1)
 
     def told() -> object:
-        found = evaluate(Competitor(model, "last"), every(test), [3], Popularity.of(test, 20), negatives=negatives)
+        found = measure_model(
+            EvaluatedModel(model, "last"), every(test), [3], ItemPopularity.of(test, 20), negatives=negatives
+        )
         return found.sums.round(9).tolist(), found.weights.round(9).tolist(), found.coverage
 
     once = told()

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.ranks import Competitor, Translation, rank_predictions, recommend
-from endcap.evaluation.rule_masks import HouseRules, Ownership
-from endcap.features.predictions import Baskets, predictions_of
+from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation, rank_histories, rank_predictions
+from endcap.evaluation.rule_masks import Ownership, ShopRules
+from endcap.features.predictions import Baskets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Known, Ranker
@@ -45,8 +45,8 @@ def asked(*sessions: tuple[int, int]) -> Sessions:
     return Sessions(found.items, found.times, found.offsets, np.array([who for who, _ in sessions], dtype=np.int32))
 
 
-def house(folder: Path, rules: dict[str, Any], blacklist: str = "") -> HouseRules:
-    return HouseRules.of(Catalogue(Rules.model_validate(rules), blacklist=frozenset(blacklist)), folder)
+def house(folder: Path, rules: dict[str, Any], blacklist: str = "") -> ShopRules:
+    return ShopRules.of(Catalogue(Rules.model_validate(rules), blacklist=frozenset(blacklist)), folder)
 
 
 def test_what_customers_own_is_what_they_owned_before(folder: Path) -> None:
@@ -63,23 +63,25 @@ def test_rules_take_items_from_every_list_and_a_target_that_is_taken_is_a_miss(f
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary = Vocabulary(list("abcd"))
     table = pq.read_table(folder / "items.parquet")
-    competitor = Competitor(FALLING, barred=rules.on(vocabulary, table))
+    competitor = EvaluatedModel(FALLING, barred=rules.on(vocabulary, table))
     (block,) = rank_predictions(competitor, every(asked((0, 200), (1, 200), (-1, 200))), 4)
     lists = [[item for item in row if item >= 0] for row in block.listed.tolist()]
     assert lists == [[3], [3], [1], [1], [1, 3], [1, 3]]
     assert block.targets.tolist() == [2, 3] * 3
     assert block.ranks.tolist() == [0, 1, 0, 0, 0, 2]
-    assert recommend(competitor, asked((0, 200)), 2).tolist() == [[3, -1]]  # what is timed is what is judged
+    assert rank_histories(competitor, asked((0, 200)), 2).tolist() == [[3, -1]]  # what is timed is what is judged
 
 
 def test_before_a_next_basket_a_customer_owns_what_it_owned_as_that_began(folder: Path) -> None:
     """The history of the first customer begins before it bought b at 100, and the basket after that."""
     rules = house(folder, {"owned": {"types": ["buy"]}})
-    competitor = Competitor(FALLING, barred=rules.on(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")))
+    competitor = EvaluatedModel(
+        FALLING, barred=rules.on(Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet"))
+    )
     history = asked((0, 50))
     for begun, rank in ((52, 3), (200, 2)):
         baskets = Baskets(np.array([1]), np.array([begun]))
-        (block,) = rank_predictions(competitor, predictions_of(history, "basket", "sets", baskets), 4)
+        (block,) = rank_predictions(competitor, select_targets(history, "basket", "sets", baskets), 4)
         # c, less d, which is of the basket too, and is behind it.
         assert (block.targets.tolist(), block.ranks.tolist()) == ([2, 3], [rank, rank])
 
@@ -89,7 +91,7 @@ def test_a_champion_with_another_vocabulary_obeys_the_same_rules(folder: Path) -
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}})
     own = Vocabulary(list("dcbe"))
     barred = rules.on(own, pa.table({"item": list("dcbe"), "stock": [9.0, 9, 9, 0]}))
-    champion = Competitor(FALLING, translation=Translation.between(list("abcd"), own.ids), barred=barred)
+    champion = EvaluatedModel(FALLING, translation=VocabularyTranslation.between(list("abcd"), own.ids), barred=barred)
     (block,) = rank_predictions(champion, last(asked((0, 200), (1, 200))), 4)
     assert block.tops.tolist() == [[0, 1, -1, -1], [1, 2, -1, -1]]
     assert block.listed.tolist() == [[3, 2, -1, -1], [2, 1, -1, -1]]
@@ -105,7 +107,7 @@ def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
     rules = house(folder, {"stock": {}, "owned": {"types": ["buy"]}}, blacklist="c")
     vocabulary, table = Vocabulary(list("abcd")), pq.read_table(folder / "items.parquet")
     (block,) = rank_predictions(
-        Competitor(FALLING, barred=rules.on(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
+        EvaluatedModel(FALLING, barred=rules.on(vocabulary, table)), every(asked((0, 200), (-1, 200))), 4
     )
     ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
     requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]

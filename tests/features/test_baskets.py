@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from endcap.errors import DataError
-from endcap.features.declare import evaluate
+from endcap.features.declare import compute_features
 from endcap.features.view import View, open_view
 from endcap.models.fit import validation_of
 from endcap.store import Store
@@ -133,7 +133,7 @@ def test_the_next_basket_is_predicted_from_all_that_the_customer_did_before(stor
         "first_sessions": 1,
         "first_events": 2,
     }
-    for name, values in evaluate(view.features, view.test).items():
+    for name, values in compute_features(view.features, view.test).items():
         assert view.test.features[name].tolist() == values.tolist()
     assert view.test.features["place"].max() == 12, "features are of the whole history"
 

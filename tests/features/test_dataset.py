@@ -281,14 +281,14 @@ def test_a_full_disk_is_a_storage_error(store: Store, monkeypatch: pytest.Monkey
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full on this system")
-    from endcap.features.engine import Engine
+    from endcap.features.engine import TableEngine
 
-    write = Engine.write
+    write = TableEngine.write
 
-    def to_full_disk(self: Engine, events: object, file: Path) -> None:
+    def to_full_disk(self: TableEngine, events: object, file: Path) -> None:
         write(self, events, full if file.name == "items.parquet" else file)
 
-    monkeypatch.setattr(Engine, "write", to_full_disk)
+    monkeypatch.setattr(TableEngine, "write", to_full_disk)
     with refused(StorageError, "features.disk-refused"):
         build(shop(), address, store)
     assert store.list("datasets/shop") == []

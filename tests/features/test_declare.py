@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.errors import SpecError
-from endcap.features.declare import KINDS, column, evaluate, model_features, with_types
+from endcap.features.declare import KINDS, build_column, compute_features, encode_types, select_model_features
 from endcap.features.sessions import Sessions, Types
 from endcap.spec.shop import EventFeature
 from endcap.store import Store
@@ -39,7 +39,7 @@ def test_each_kind_by_hand() -> None:
     sessions = replace(
         Sessions.of([[7, 7, 5], [7]], [times[:3], times[3:]]), types=Types.of(["cart", "wish", None, "view"])
     )
-    found = evaluate([feature(kind) for kind in KINDS], sessions)
+    found = compute_features([feature(kind) for kind in KINDS], sessions)
     assert {name: array.tolist() for name, array in found.items()} == {
         "position": [0, 1, 2, 0],
         "gap": [0, 1.5, 3598.5, 0],
@@ -53,7 +53,9 @@ def test_each_kind_by_hand() -> None:
 
 def test_hour_and_weekday_are_those_of_the_calendar() -> None:
     moments = [FIRST, FIRST + 1, LAST, MONDAY - 1, MONDAY]
-    found = evaluate([feature("hour"), feature("weekday")], Sessions.of([[0]] * 5, [[moment] for moment in moments]))
+    found = compute_features(
+        [feature("hour"), feature("weekday")], Sessions.of([[0]] * 5, [[moment] for moment in moments])
+    )
     dates = [datetime.datetime.fromtimestamp(moment / 1000, datetime.UTC) for moment in moments]
     assert found["hour"].tolist() == [date.hour for date in dates]
     assert found["weekday"].tolist() == [date.weekday() for date in dates]
@@ -62,17 +64,17 @@ def test_hour_and_weekday_are_those_of_the_calendar() -> None:
 def test_a_bucket_counts_the_edges_that_are_reached() -> None:
     gaps = feature("gap", [0.1, 1, 60])
     times = list(itertools.accumulate([0, 99, 100, 1000, 59_999, 60_000]))
-    assert evaluate([gaps], Sessions.of([[0] * 6], [times]))["gap"].tolist() == [0, 0, 1, 2, 2, 3]
+    assert compute_features([gaps], Sessions.of([[0] * 6], [times]))["gap"].tolist() == [0, 0, 1, 2, 2, 3]
     assert gaps.values == 4
 
 
 def test_no_events_have_no_values() -> None:
-    assert evaluate([feature("gap"), feature("repeat")], Sessions.of([[], []]))["repeat"].shape == (0,)
-    assert evaluate([feature("type")], replace(Sessions.of([[], []]), types=Types.of([])))["type"].shape == (0,)
+    assert compute_features([feature("gap"), feature("repeat")], Sessions.of([[], []]))["repeat"].shape == (0,)
+    assert compute_features([feature("type")], replace(Sessions.of([[], []]), types=Types.of([])))["type"].shape == (0,)
 
 
 def test_without_types_every_event_is_of_none() -> None:
-    assert evaluate([feature("type")], Sessions.of([[1, 2]]))["type"].tolist() == [0, 0]
+    assert compute_features([feature("type")], Sessions.of([[1, 2]]))["type"].tolist() == [0, 0]
     assert feature("type").values == 3
 
 
@@ -103,7 +105,7 @@ def test_both_evaluations_of_a_declaration_agree(
     times = [[start + step for step in itertools.accumulate(step for _, step, _ in session)] for start, session in log]
     types = [[kind for _, _, kind in session] for _, session in log]
     declared = [feature(kind, chosen) for kind, chosen in buckets.items()]
-    asked = evaluate(declared, replace(Sessions.of(items, times), types=Types.of([*itertools.chain(*types)])))
+    asked = compute_features(declared, replace(Sessions.of(items, times), types=Types.of([*itertools.chain(*types)])))
     # Where an event stands is told here by plain loops; that a dataset tells the same is the next test's.
     rows = [
         {
@@ -119,8 +121,8 @@ def test_both_evaluations_of_a_declaration_agree(
     schema = pa.schema(
         [*((name, pa.int64()) for name in ("time", "position", "previous", "seen")), ("type", pa.string())]
     )
-    events = with_types(ibis.memtable(pa.Table.from_pylist(rows, schema)), declared)
-    computed = engine.to_pyarrow(events.select(**{each.name: column(each, events) for each in declared}))
+    events = encode_types(ibis.memtable(pa.Table.from_pylist(rows, schema)), declared)
+    computed = engine.to_pyarrow(events.select(**{each.name: build_column(each, events) for each in declared}))
     for each in declared:
         np.testing.assert_array_equal(computed[each.name].to_numpy(), asked[each.name], err_msg=each.name)
 
@@ -149,27 +151,27 @@ def test_a_dataset_carries_what_arrays_would_give(store: Store, sessions_by: dic
         np.full(len(lengths), -1, np.int32),
         types=Types.of([["view", "cart", "wish", None][row["time"] % 4] for row in events]),
     )
-    for name, array in evaluate(chosen.features.events, sessions).items():
+    for name, array in compute_features(chosen.features.events, sessions).items():
         np.testing.assert_array_equal([row[name] for row in events], array, err_msg=name)
 
 
 def test_a_model_can_name_declared_features_of_limited_values_only() -> None:
     declared = [feature("hour"), feature("gap")]
     named = recommender(model={"name": "gru4rec", "features": ["hour"]})
-    assert model_features(named, declared) == declared[:1]
+    assert select_model_features(named, declared) == declared[:1]
     members = {"gru": {"name": "gru4rec", "features": ["hour"]}, "sas": {"name": "sasrec", "features": ["hour"]}}
-    assert model_features(recommender(model={"name": "blend", "members": members}), declared) == declared[:1]
+    assert select_model_features(recommender(model={"name": "blend", "members": members}), declared) == declared[:1]
     baseline = recommender(baselines=[{"name": "gru4rec", "features": ["hour"]}])
-    assert model_features(baseline, declared) == []
+    assert select_model_features(baseline, declared) == []
     wrong = recommender(model={"name": "gru4rec", "features": ["weather", "gap"]})
     with pytest.raises(SpecError) as error:
-        model_features(wrong, declared)
+        select_model_features(wrong, declared)
     first, second = error.value.problems
     assert (first.key, first.found, first.allowed) == ("model.features[0]", "'weather'", "gap, hour")
     assert (first.code, second.code) == ("unknown-name", "not-allowed")
     assert "buckets" in second.hint
     wrong = recommender(model={"name": "blend", "members": {**members, "sas": {"name": "sasrec", "features": ["x"]}}})
     with misspelt(("model.members.sas.features[0]", "unknown-name")):
-        model_features(wrong, declared)
+        select_model_features(wrong, declared)
     with misspelt(("baselines[0].features[0]", "unknown-name")):
-        model_features(recommender(baselines=[{"name": "gru4rec", "features": ["x"]}]), declared)
+        select_model_features(recommender(baselines=[{"name": "gru4rec", "features": ["x"]}]), declared)

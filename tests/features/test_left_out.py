@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.errors import DataError
-from endcap.features.view import everything, open_view
+from endcap.features.view import open_view, read_refit_sessions
 from endcap.models.fit import validation_of
 from endcap.store import Store
 from tests.features.logs import MONDAY, at_times, dataset, event, recommender, sessions, shop
@@ -26,7 +26,7 @@ def test_the_last_event_is_the_test_and_the_one_before_it_the_validation(store: 
     }
     assert view.protocol == "leave-one-out"
     assert view.counts["from"] == {"validation": None, "test": None}
-    vocabulary, whole = everything(folder, recommender(split=LEFT_OUT))
+    vocabulary, whole = read_refit_sessions(folder, recommender(split=LEFT_OUT))
     assert letters(whole, vocabulary) == ["abcd", "ab", "dcb", "bda", "a"]
     validation = validation_of(view, "none", 1)
     assert validation is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from endcap.errors import DataError
 from endcap.features import build
-from endcap.features.owned import OWNED
+from endcap.features.owned import OWNED_FILE
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot, table, words
 from tests.refusals import refused
@@ -38,7 +38,7 @@ VIEWS = [*viewed("s1", "abc", 0, "ann"), *viewed("s2", "ab", 10, "bob"), *viewed
 
 def ids(folder: Path) -> list[tuple[str, str, int]]:
     customers, items = ([row[name] for row in table(folder, f"{name}s")] for name in ("customer", "item"))
-    rows = table(folder, OWNED.removesuffix(".parquet"))
+    rows = table(folder, OWNED_FILE.removesuffix(".parquet"))
     return [(customers[row["customer"]], items[row["item"]], row["time"] - MONDAY) for row in rows]
 
 
@@ -73,7 +73,7 @@ def test_nothing_else_of_a_dataset_depends_on_the_rule(store: Store) -> None:
         for chosen, kept in ((OWNING, rows), (told(["view"]), VIEWS))
     )
     names = {file.name for file in plain.glob("*.parquet")}
-    assert {file.name for file in owning.glob("*.parquet")} == {*names, OWNED}
+    assert {file.name for file in owning.glob("*.parquet")} == {*names, OWNED_FILE}
     assert all((owning / name).read_bytes() == (plain / name).read_bytes() for name in names)
     of_all = store.fetch(build(told(None, rules=OWNING.rules.model_dump(mode="json")), snapshot(store, rows), store))
     assert "ann|till" in words(of_all)  # learnt from, where all types are

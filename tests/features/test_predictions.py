@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endcap.features.predictions import Baskets, equal_transitions, moment_counts, predictions_of
+from endcap.features.predictions import Baskets, count_equal_transitions, count_moments, select_targets
 from endcap.features.sessions import Sessions
-from endcap.features.split import left_out
+from endcap.features.split import split_leave_one_out
 
 Event = tuple[int, int]
 """A time and an item."""
@@ -47,7 +47,7 @@ def expected(log: list[list[Event]], protocol: str, order: str) -> list[Predicti
 
 
 def found(sessions: Sessions, protocol: Any, order: Any) -> list[Prediction]:
-    made = predictions_of(sessions, protocol, order)
+    made = select_targets(sessions, protocol, order)
     prefixes = made.prefixes()
     ends = prefixes.offsets
     return [
@@ -75,7 +75,7 @@ def test_predictions_are_those_of_plain_loops(protocol: str, order: str, log: li
 def test_without_equal_times_both_orders_are_one(protocol: Any, log: list[list[Event]]) -> None:
     spread = [[(place, item) for place, (_, item) in enumerate(session)] for session in log]
     sessions = sessions_of(spread)
-    sets, file = (predictions_of(sessions, protocol, order) for order in ("sets", "file"))
+    sets, file = (select_targets(sessions, protocol, order) for order in ("sets", "file"))
     for name in ("owner", "ends", "places", "weights", "begun", "row", "number"):
         assert getattr(sets, name).tobytes() == getattr(file, name).tobytes(), name
 
@@ -96,7 +96,7 @@ def test_the_order_of_lines_at_one_time_changes_no_prediction(log: list[list[Eve
 @given(log=LOGS)
 def test_leave_one_out_cuts_moments(order: Any, log: list[list[Event]]) -> None:
     sessions, moments = sessions_of(log), [moments_of(session, order) for session in log]
-    parts = left_out(sessions, order)
+    parts = split_leave_one_out(sessions, order)
     enough = [one for one in moments if len(one) > 2]
 
     def items(of: list[list[list[int]]], less: int) -> list[int]:
@@ -108,7 +108,7 @@ def test_leave_one_out_cuts_moments(order: Any, log: list[list[Event]]) -> None:
     assert parts["test"].items.tolist() == items(enough, 0)
     assert parts["validation"].items.tolist() == items(enough, 1)
     assert [len(part) for part in parts.values()] == [len(log), len(log), len(enough), len(enough)]
-    assert moment_counts(sessions, order).tolist() == [len(one) for one in moments]
+    assert count_moments(sessions, order).tolist() == [len(one) for one in moments]
 
 
 @settings(deadline=None)
@@ -116,12 +116,12 @@ def test_leave_one_out_cuts_moments(order: Any, log: list[list[Event]]) -> None:
 def test_transitions_of_equal_times_are_neighbours_in_a_session(log: list[list[Event]]) -> None:
     times = [sorted(time for time, _ in session) for session in log]
     pairs = [(a, b) for one in times for a, b in itertools.pairwise(one)]
-    assert equal_transitions(sessions_of(log)) == (sum(a == b for a, b in pairs), len(pairs))
+    assert count_equal_transitions(sessions_of(log)) == (sum(a == b for a, b in pairs), len(pairs))
 
 
 def test_a_basket_begins_where_it_is_said_to_whatever_the_times() -> None:
     sessions = Sessions.of([[4, 5, 6, 5], [3], [7, 8]], [[0, 0, 9, 9], [0], [1, 2]])
     baskets = Baskets(np.array([1, 0, 1]), np.array([5, 6, 7]))
-    made = predictions_of(sessions, "basket", "sets", baskets)
+    made = select_targets(sessions, "basket", "sets", baskets)
     assert (made.owner.tolist(), made.ends.tolist(), made.targets.tolist()) == ([0, 0, 2], [1, 1, 1], [5, 6, 8])
     assert (made.weights.tolist(), made.begun.tolist()) == ([0.5, 0.5, 1.0], [5, 6, 7])

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from endcap.errors import DataError, UserError
 from endcap.features import build, stream
 from endcap.features.sessions import Sessions
-from endcap.features.stream import Part, SessionStream, open_streamed, stream_sessions
-from endcap.features.view import everything, item_table, open_view
+from endcap.features.stream import Part, SessionStream, open_streamed_view, stream_sessions
+from endcap.features.view import build_item_table, open_view, read_refit_sessions
 from endcap.spec import Recommender
 from endcap.store import open_store
 from endcap.testing.preprocessing import assert_equal
@@ -126,11 +126,11 @@ def test_a_stream_is_the_view_s_part(folder: Path, split: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("split", SPLITS[::2], ids=lambda one: one["by"])
 def test_everything_is_streamed_too(folder: Path, split: dict[str, Any]) -> None:
-    vocabulary, sessions = everything(folder, of(split))
+    vocabulary, sessions = read_refit_sessions(folder, of(split))
     streamed = stream_sessions(folder, of(split), "everything", batch=64)
     assert_equal(Sessions.concat(list(streamed)), sessions)
     assert streamed.vocabulary.ids == vocabulary.ids
-    assert streamed.items.equals(item_table(folder, vocabulary, sessions))
+    assert streamed.items.equals(build_item_table(folder, vocabulary, sessions))
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=lambda one: "-".join(one.values()) or "sets")
@@ -141,7 +141,7 @@ def test_a_streamed_view_is_the_view_but_for_what_it_streams(
     if split["by"] == "leave-one-out" and "basket" in asked:
         return
     wanted = recommender(split=split, evaluation=asked)
-    view, streamed = open_view(folder, wanted), open_streamed(folder, wanted)
+    view, streamed = open_view(folder, wanted), open_streamed_view(folder, wanted)
     for part in ("validation", "test"):
         assert_equal(getattr(streamed, part), getattr(view, part))
         for name in ("owner", "ends", "places", "weights", "begun"):
@@ -275,4 +275,4 @@ def test_a_test_of_sessions_of_one_moment_is_refused_before_anything_is_fitted(t
     ]
     made = store.fetch(build(shop(), snapshot(store, lines), store))
     with refused(DataError, "features.one-moment-sessions", one_moment_sessions=4, sessions=0):
-        open_streamed(made, of({"by": "time", "test": "4h", "validation": "3h"}))
+        open_streamed_view(made, of({"by": "time", "test": "4h", "validation": "3h"}))

@@ -10,9 +10,9 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.features import build
-from endcap.features.declare import evaluate
+from endcap.features.declare import compute_features
 from endcap.features.sessions import Sessions
-from endcap.features.view import View, everything, item_table, open_view
+from endcap.features.view import View, build_item_table, open_view, read_refit_sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, dataset, event, recommender, rsc15, sessions, shop, snapshot
@@ -121,7 +121,7 @@ def test_features_are_those_of_a_request_without_the_dropped_events(store: Store
         "gap": [0, 2, 2],
         "repeat": [0, 0, 1],
     }
-    asked = evaluate(view.features, view.training)
+    asked = compute_features(view.features, view.training)
     assert {name: values.tolist() for name, values in view.training.features.items()} == {
         name: values.tolist() for name, values in asked.items()
     }
@@ -152,16 +152,16 @@ def test_given_test_sessions_stay_whole_and_validation_is_the_end_of_training(st
         "test": ["ab", "ca"],
     }
     assert view.counts["test"]["unseen_events"] == 2
-    vocabulary, sessions_ = everything(folder, chosen)
+    vocabulary, sessions_ = read_refit_sessions(folder, chosen)
     assert letters(sessions_, vocabulary) == ["abc", "bca", "cab"]
 
 
 def test_everything_is_training_and_test_where_the_split_is_by_time(store: Store) -> None:
     folder = dataset(store, day_by_day("abc abc xxa"))
-    vocabulary, sessions_ = everything(folder, by_time("1d", "1d"))
+    vocabulary, sessions_ = read_refit_sessions(folder, by_time("1d", "1d"))
     assert vocabulary.ids == ["a", "b", "c", "x"]
     assert letters(sessions_, vocabulary) == ["abc", "abc", "xxa"]
-    assert item_table(folder, vocabulary, sessions_)["events"].to_pylist() == [3, 2, 2, 2]
+    assert build_item_table(folder, vocabulary, sessions_)["events"].to_pylist() == [3, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

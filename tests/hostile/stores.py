@@ -14,7 +14,7 @@ from endcap.cli.judged import Figures
 from endcap.deploy.state import deployed_names, describe, find_state
 from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError
-from endcap.evaluation.naming import model_of
+from endcap.evaluation.naming import read_model
 from endcap.registry.recipe import noted
 from endcap.report.publish import publish_report
 from endcap.runs import list_runs, read_run
@@ -120,7 +120,7 @@ def _read_artifact(store: Store, kind: str, address: str, *, written: bool) -> N
     match kind:
         case "trained":
             describe_training(facts)
-            model_of(address, store)
+            read_model(address, store)
         case "verdicts":
             Figures.of(address, store)
             if written:

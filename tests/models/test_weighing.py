@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from endcap.features.predictions import predictions_of
+from endcap.features.predictions import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model, Validation
 from endcap.models.ballots import Ballots
@@ -84,7 +84,7 @@ def hostile(seed: int, truth: Scores) -> dict[str, dict[str, Scores]]:
 
 
 def asked(sessions: Sessions, exclude: Any = "none") -> Validation:
-    return Validation.of(predictions_of(sessions, "every-prefix", "sets"), exclude)
+    return Validation.of(select_targets(sessions, "every-prefix", "sets"), exclude)
 
 
 def pool(tables: Mapping[str, Scores]) -> Blend:

@@ -15,7 +15,7 @@ import endcap.features.publishing as publishing
 from endcap.errors import OnlineStoreError
 from endcap.features import build, upkeep
 from endcap.features.publishing import publish_features
-from endcap.features.upkeep import publish_where_asked
+from endcap.features.upkeep import publish_dataset_rows
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
 from endcap.spec.rules import Owned
 from endcap.store import Store
@@ -115,7 +115,7 @@ def test_where_sessions_are_cut_by_gaps_a_customers_last_one_is_published(
     publish_features(store.fetch(address), key, online)
     assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["a", "b", "c", "d"]
     # Such rows are of an Endcap that knew no better.
-    publish_where_asked(its, address, store, online=str(default_online(store.root)))
+    publish_dataset_rows(its, address, store, online=str(default_online(store.root)))
     assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["b", "c", "d"]
     monkeypatch.setattr(publishing, "HISTORY", 2)
     publish_features(store.fetch(address), "short", online, by_gap=True)
@@ -177,19 +177,19 @@ def test_the_step_publishes_in_the_store_that_is_named_else_in_the_default_one(
     dataset = build(TYPED, snapshot(store, ROWS), store)
     key = store.manifest(dataset)["facts"]["fingerprint"]
     monkeypatch.setenv(ONLINE, "none")
-    assert publish_where_asked(TYPED, dataset, store) == ""
+    assert publish_dataset_rows(TYPED, dataset, store) == ""
     monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/named.sqlite")
-    publish_where_asked(TYPED, dataset, store)
+    publish_dataset_rows(TYPED, dataset, store)
     assert row(online, "items", key, "a") is None
     with open_online(f"sqlite://{tmp_path}/named.sqlite", shop="shop", timeout=5) as named:
         assert row(named, "items", key, "a")["events"] == 2
     monkeypatch.delenv(ONLINE)
-    assert "2 customers" in publish_where_asked(TYPED, dataset, store)
+    assert "2 customers" in publish_dataset_rows(TYPED, dataset, store)
     assert row(online, "items", dataset, "a")["events"] == 2
     (tmp_path / "no-folder").touch()
     monkeypatch.setenv(ONLINE, f"sqlite://{tmp_path}/no-folder/online.sqlite")
     said: list[str] = []
-    assert publish_where_asked(TYPED, dataset, store, said.append) == "; not in the online store, which failed"
+    assert publish_dataset_rows(TYPED, dataset, store, said.append) == "; not in the online store, which failed"
     assert "the next run tries it again" in said[-1]
 
 
@@ -200,15 +200,15 @@ def test_what_serves_stays_published_and_what_is_lost_is_published_again(
     newest = build(TYPED, snapshot(store, ROWS), store)
     gone = newest.rsplit("/", 1)[0] + "/removed"
     lines: list[str] = []
-    publish_where_asked(TYPED, newest, store, lines.append, served=[gone, served, newest])
+    publish_dataset_rows(TYPED, newest, store, lines.append, served=[gone, served, newest])
     assert [row(online, "customers", one, "ann")["events"] for one in (served, newest)] == [2, 4]
     assert any(gone in line for line in lines)
     # What is there is only kept for longer.
     monkeypatch.setattr(upkeep, "publish_features", None)
-    assert publish_where_asked(TYPED, newest, store, served=[served]) == "; rows in the online store"
+    assert publish_dataset_rows(TYPED, newest, store, served=[served]) == "; rows in the online store"
     monkeypatch.undo()
     online.drop(feature_table("customers", served), publishing.VERSION)
-    publish_where_asked(TYPED, newest, store, served=[served])
+    publish_dataset_rows(TYPED, newest, store, served=[served])
     assert row(online, "customers", served, "ann")["events"] == 2
 
 
@@ -218,9 +218,9 @@ def test_more_customers_than_a_laptop_wants_are_published_only_where_a_store_is_
     monkeypatch.setattr(upkeep, "MOST_BY_DEFAULT", 1)
     dataset = build(TYPED, snapshot(store, ROWS), store)
     said: list[str] = []
-    publish_where_asked(TYPED, dataset, store, said.append)
+    publish_dataset_rows(TYPED, dataset, store, said.append)
     assert row(online, "customers", dataset, "ann") is None
     assert "--online" in said[-1]
-    publish_where_asked(TYPED, dataset, store, online=f"sqlite://{tmp_path}/named.sqlite")
+    publish_dataset_rows(TYPED, dataset, store, online=f"sqlite://{tmp_path}/named.sqlite")
     with open_online(f"sqlite://{tmp_path}/named.sqlite", shop="shop", timeout=5) as named:
         assert row(named, "customers", dataset, "ann") is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from endcap.report import Facts
+from endcap.report import ReportFacts
 
 HOSTILE = "</script><script>alert('x')</script><img src=https://evil.example/x onerror=alert(1)>\"'&<b>"
 METRICS = ("mrr", "hr", "ndcg", "next_ndcg", "recall", "precision", "popularity_bias")
@@ -129,7 +129,7 @@ def _rule(values: dict[str, Any]) -> dict[str, Any]:
     return {"attribute": HOSTILE, "allows": True, "values": values, "items": 0}
 
 
-def full() -> Facts:
+def full() -> ReportFacts:
     """Everything, and every text that comes from outside is an attack."""
     lengths = {"1": 0.3, "10+": 0.2, "2": 0.4}
     rows = {name: {"predictions": 30.0, "mrr@20": value, "hr@20": value} for name, value in lengths.items()}
@@ -156,15 +156,15 @@ def full() -> Facts:
             "environment": {"python": "3.11.7"},
         }
     }
-    return Facts.of("shop", judged, trained, {"table": table(), "samples": samples()}, data())
+    return ReportFacts.of("shop", judged, trained, {"table": table(), "samples": samples()}, data())
 
 
-def bare() -> Facts:
+def bare() -> ReportFacts:
     """One model, a metric, nothing else."""
-    return Facts.of("shop", verdict(), {}, {"table": [row("challenger", "mrr@20", 0.3)]})
+    return ReportFacts.of("shop", verdict(), {}, {"table": [row("challenger", "mrr@20", 0.3)]})
 
 
-def compared() -> Facts:
+def compared() -> ReportFacts:
     """Two models and a baseline without a gate; labels and settings come from outside, too."""
     labels = {"challenger": "fast", "champion": HOSTILE, "popularity": "popularity"}
     rows = [{**one, "model": labels[one["model"]]} for one in table() if one["model"] in labels]
@@ -201,4 +201,4 @@ def compared() -> Facts:
             **{key: dict(zip(drawn["models"], session[key].values(), strict=True)) for key in ("lists", "ranks")},
         }
     ]
-    return Facts.of_comparison("shop", manifest, trained, {"table": rows, "samples": drawn}, data())
+    return ReportFacts.of_comparison("shop", manifest, trained, {"table": rows, "samples": drawn}, data())

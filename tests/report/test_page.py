@@ -14,8 +14,8 @@ import pytest
 
 from endcap.models import FitReport
 from endcap.models.blend import side_by_side
-from endcap.report import Facts, render
-from endcap.report.performance import metrics
+from endcap.report import ReportFacts, render
+from endcap.report.performance import build_metrics_section
 from tests.report.facts import HOSTILE, bare, compared, full, search
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -54,7 +54,7 @@ class Read(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def read(facts: Facts) -> Read:
+def read(facts: ReportFacts) -> Read:
     page = Read()
     page.feed(render(facts))
     page.close()
@@ -264,7 +264,7 @@ def test_what_is_not_known_is_left_out_with_a_word() -> None:
 
 
 def test_a_model_without_rivals_has_no_differences() -> None:
-    assert [chart.name for chart in metrics(bare()).charts] == ["dots-mrr@20"]
+    assert [chart.name for chart in build_metrics_section(bare()).charts] == ["dots-mrr@20"]
 
 
 def test_a_comparison_is_a_page_without_a_gate_that_names_its_models() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.evaluation import judge
 from endcap.registry import Registry, default_uri
-from endcap.report import FILE, find_report, gather, publish_report
+from endcap.report import REPORT_FILE, find_report, gather_facts, publish_report
 from endcap.store import FolderStore, Store
 from tests.evaluation.test_judge import log, spec, train
 
@@ -26,17 +26,17 @@ def test_a_report_is_made_once_and_lies_in_the_verdicts_mlflow_run(judged: tuple
     assert find_report("test", verdict, store) is None
     address = publish_report("test", verdict, store)
     assert publish_report("test", verdict, store) == find_report("test", verdict, store) == address
-    text = (store.fetch(address) / FILE).read_text()
+    text = (store.fetch(address) / REPORT_FILE).read_text()
     assert "All 2 conditions of the gate hold." in text
     run = store.manifest(verdict)["facts"]["mlflow_run"]
-    copy = Registry(default_uri(store)).client.download_artifacts(run, FILE, str(tmp_path))
+    copy = Registry(default_uri(store)).client.download_artifacts(run, REPORT_FILE, str(tmp_path))
     assert Path(copy).read_text() == text
 
 
 def test_samples_are_sessions_of_the_test_beside_the_best_baseline(judged: tuple[Store, str]) -> None:
     """On the circle the model is right on every session, and popularity, which knows no order, on some."""
     store, verdict = judged
-    samples = gather("test", verdict, store).samples
+    samples = gather_facts("test", verdict, store).samples
     assert samples is not None
     assert samples["models"][0] == "challenger"
     assert {one["kind"] for one in samples["sessions"]} <= {"both", "challenger"}
@@ -55,6 +55,6 @@ def test_a_registry_that_takes_no_file_is_a_warning(judged: tuple[Store, str]) -
     artifacts.write_text("a file where the folder should be")
     said: list[str] = []
     address = publish_report("another", verdict, store, progress=said.append)
-    assert (store.fetch(address) / FILE).is_file()
+    assert (store.fetch(address) / REPORT_FILE).is_file()
     (warning,) = said
     assert warning.startswith("warning: the report is not in MLflow, only in the store: ")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from endcap.features.split import slice_of
-from endcap.features.view import customer_ids, everything
+from endcap.features.split import slice_sessions
+from endcap.features.view import read_customer_ids, read_refit_sessions
 from endcap.registry.package import load_package
 from endcap.store import Store
 from endcap_serving.local.predictors import free_port
@@ -21,15 +21,15 @@ def test_the_served_answer_is_the_offline_ranking(store: Store, tmp_path: Path) 
     recommender, data = spec(), dataset(store)
     folder = store.fetch(packed(store, recommender, data))
     package = load_package(folder)
-    _, log = everything(store.fetch(data), recommender)
-    ids = customer_ids(store.fetch(data)).to_pylist()
+    _, log = read_refit_sessions(store.fetch(data), recommender)
+    ids = read_customer_ids(store.fetch(data)).to_pylist()
     port, command = free_port(), [sys.executable, "-m", "tests.serving.many"]
     with (
         running([*command, str(port), f"own={folder}"], tmp_path / "log") as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         wait_until_ready(client, process, tmp_path / "log")
-        asked = [request(package, slice_of(log, row, row + 1), ids) for row in range(len(log))]
+        asked = [request(package, slice_sessions(log, row, row + 1), ids) for row in range(len(log))]
         together = client.post("/v1/models/own:predict", json={"instances": asked}).json()["predictions"]
         alone = [client.post("/v1/models/own:predict", json={"instances": [one]}).json() for one in asked[:40]]
     assert [one["predictions"][0]["items"] for one in alone] == [one["items"] for one in together[:40]]

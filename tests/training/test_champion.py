@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from endcap.evaluation import describe, judge
-from endcap.evaluation.protocol import Examination
-from endcap.evaluation.ranks import Competitor, Translation
+from endcap.evaluation import describe_verdict, judge
+from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, load, make
@@ -87,7 +87,7 @@ def reason(facts: dict[str, Any]) -> str:
     assert (condition["passed"], condition["number"]) == (False, None)
     told = str(facts["champion"]["reason"])
     assert told in condition["note"]
-    assert told in describe(facts)
+    assert told in describe_verdict(facts)
     assert any(told in warning for warning in facts["warnings"])
     return told
 
@@ -107,10 +107,10 @@ def test_a_champion_that_learnt_the_test_days_is_judged_by_its_recipe_and_its_eq
     assert facts["metrics"]["champion"]["mrr@5"] == pytest.approx(facts["metrics"]["challenger"]["mrr@5"], abs=0.001)
     # What the package would have shown: days that it learnt by heart.
     view = open_view(shop_store.fetch(data), wanted)
-    examination = Examination(JudgeSettings.of(wanted), view, shop_store.fetch(data))
+    examination = EvaluationProtocol(JudgeSettings.of(wanted), view, shop_store.fetch(data))
     contents = load_contents(shop_store.fetch(package))
-    translation = Translation.between(view.vocabulary.ids, contents.vocabulary.ids)
-    examination.examine("challenger", Competitor(contents.model, translation=translation))
+    translation = VocabularyTranslation.between(view.vocabulary.ids, contents.vocabulary.ids)
+    examination.examine("challenger", EvaluatedModel(contents.model, translation=translation))
     by_heart = examination.contest().metrics["challenger"]["mrr@5"].value
     assert by_heart > 3 * facts["metrics"]["challenger"]["mrr@5"]
     # It is found again, by the verdict and by one more training.

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.errors import IntegrityError
 from endcap.features import build
-from endcap.features.view import customer_ids, everything
+from endcap.features.view import read_customer_ids, read_refit_sessions
 from endcap.registry.package import Package, load_package
 from endcap.spec import Recommender
 from endcap.store import Store
@@ -61,8 +61,8 @@ def test_a_request_s_customer_is_the_customer_of_the_log(store: Store, dataset: 
     package = packed(spec, dataset, store)
     assert sorted(package.customers) == ["ann", "bob", "cy", "xi", "yan", "zoe"]
     folder = store.fetch(dataset)
-    vocabulary, sessions = everything(folder, spec)
-    ids = customer_ids(folder).to_pylist()
+    vocabulary, sessions = read_refit_sessions(folder, spec)
+    ids = read_customer_ids(folder).to_pylist()
     for name in ("ann", "zoe"):
         (row, *_) = np.flatnonzero(sessions.customers == ids.index(name))
         asked = sessions.take(np.array([row]))

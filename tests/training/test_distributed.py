@@ -21,11 +21,11 @@ from torch import Tensor
 
 from endcap.devices.check import ON_CPU
 from endcap.errors import DataError, TransientError, rebuild
-from endcap.evaluation.evaluate import evaluate
-from endcap.evaluation.metrics import Popularity
-from endcap.evaluation.ranks import Competitor
+from endcap.evaluation.evaluate import measure_model
+from endcap.evaluation.metrics import ItemPopularity
+from endcap.evaluation.ranks import EvaluatedModel
 from endcap.features import build
-from endcap.features.view import everything, open_view
+from endcap.features.view import open_view, read_refit_sessions
 from endcap.models import Fitting, Model, load, make
 from endcap.models.fit import tried, validation_of
 from endcap.neural.gru import GRUNetwork, GRUShape
@@ -169,7 +169,7 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
     assert told[-1]["event"] == "error"
     with refused(DataError, "features.attribute-unknown", found="colour"):
         raise rebuild(told[-1]["error"])
-    vocabulary, events = everything(store.fetch(dataset), of())
+    vocabulary, events = read_refit_sessions(store.fetch(dataset), of())
     alone = make(of().model)
     alone.fit(events, len(vocabulary), Fitting(seed=of().seed, found={"epochs": 2}))
     shared = load(store.fetch(fitted["address"]) / "model")
@@ -198,11 +198,11 @@ def test_step_trial_worker_and_evaluation_watch_the_same_moments(store: Store, t
         dist.destroy_process_group()
     (fitted,) = [event for event in of_worker if event["event"] == "fitted"]
     view = open_view(store.fetch(data), alone)
-    judged = evaluate(
-        Competitor(load(store.fetch(fitted["address"]) / "model")),
+    judged = measure_model(
+        EvaluatedModel(load(store.fetch(fitted["address"]) / "model")),
         view.predictions("validation"),
         [20],
-        Popularity.of(view.training, len(view.vocabulary)),
+        ItemPopularity.of(view.training, len(view.vocabulary)),
     )
     means = dict(zip(judged.names, judged.sums.sum(axis=0) / judged.weights.sum(axis=0)[judged.weight_of], strict=True))
     assert len(view.predictions("validation")) > len(view.predictions("validation").first)

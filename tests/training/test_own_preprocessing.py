@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from endcap.batch import Wanted, recommend
+from endcap.batch import ListRequest, recommend
 from endcap.errors import NotFoundError
 from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features import build
 from endcap.features.sessions import Sessions
-from endcap.features.split import slice_of, where
-from endcap.features.view import View, customer_ids, everything, open_view
+from endcap.features.split import slice_sessions, where
+from endcap.features.view import View, open_view, read_customer_ids, read_refit_sessions
 from endcap.models import Model, mask_excluded, top
 from endcap.models import load as load_model
 from endcap.models.fit import validation_of
@@ -44,7 +44,7 @@ K = 20
 def prefixes(test: Sessions) -> Iterator[tuple[Sessions, int]]:
     """Each proper prefix of each session, one by one, and the item that came next."""
     for row in range(len(test)):
-        alone = slice_of(test, row, row + 1)
+        alone = slice_sessions(test, row, row + 1)
         for end in range(1, int(alone.lengths[0])):
             yield where(alone, np.arange(len(alone.items)) < end), int(alone.items[end])
 
@@ -81,9 +81,9 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
     package = load_package(folder)
     package.check()
     # Offline equals online: the dataset's own features and types, and those of requests.
-    _, log = everything(store.fetch(data), recommender)
-    ids = customer_ids(store.fetch(data)).to_pylist()
-    drawn = [slice_of(log, row, row + 1) for row in range(0, len(log), 2)]
+    _, log = read_refit_sessions(store.fetch(data), recommender)
+    ids = read_customer_ids(store.fetch(data)).to_pylist()
+    drawn = [slice_sessions(log, row, row + 1) for row in range(0, len(log), 2)]
     for alone in drawn:
         offline = package.model.recommend(alone, K, exclude="seen")
         (answer,) = package.ranker.rank([package.ranker.parse(request(package, alone, ids))])
@@ -92,7 +92,7 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
     # A list made ahead is the ranking of the customer's recent events.
     version = register(recommender, address, verdict, store)
     bare = its_shop().model_copy(update={"items": None})  # whose file is not there
-    (made,) = recommend(recommender, bare, store, wanted=Wanted(dataset=data))
+    (made,) = recommend(recommender, bare, store, wanted=ListRequest(dataset=data))
     lists = rows(store, made.address)
     assert len(lists) == len(ids)
     seen = 0
@@ -101,7 +101,7 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
         if len(set(log.session_of_event[events])) != 1:
             continue
         row = int(log.session_of_event[events[0]])
-        alone = slice_of(log, row, row + 1)
+        alone = slice_sessions(log, row, row + 1)
         asked = {**request(package, alone, ids), "k": 6}
         (answer,) = package.ranker.rank([package.ranker.parse(asked)])
         assert lists[customer]["items"] == answer.ids

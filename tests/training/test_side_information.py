@@ -10,7 +10,7 @@ import pytest
 from endcap.events import ingest
 from endcap.features import build
 from endcap.features.sessions import Sessions
-from endcap.features.view import everything, open_view
+from endcap.features.view import open_view, read_refit_sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load
 from endcap.registry.package import load_package
@@ -75,7 +75,7 @@ def test_a_request_is_answered_as_its_session_in_the_log_would_be(
         verdict.facts["passed"] = True
     packed = refit(spec, dataset, train(spec, dataset, store), verdict.address, store)
     package = load_package(store.fetch(packed, verify=True))
-    vocabulary, sessions = everything(store.fetch(dataset), spec)
+    vocabulary, sessions = read_refit_sessions(store.fetch(dataset), spec)
     assert package.vocabulary.ids == vocabulary.ids
     rows = np.flatnonzero((sessions.lengths > 2) & (sessions.lengths < 20))[:40]
     told = sessions.take(rows)

@@ -13,7 +13,7 @@ import pytest
 from endcap.errors import UserError
 from endcap.features import build
 from endcap.features.sessions import Sessions
-from endcap.features.view import everything, open_view
+from endcap.features.view import open_view, read_refit_sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Fitting, load, make
 from endcap.registry.package import load_package
@@ -162,7 +162,7 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     package = load_package(store.fetch(address, verify=True))
     package.check()
     assert sorted(package.vocabulary.ids) == ["a", "b", "c", "n", "x", "y", "z"]
-    vocabulary, events = everything(store.fetch(dataset), spec)
+    vocabulary, events = read_refit_sessions(store.fetch(dataset), spec)
     expected = make(spec.model)
     found = store.manifest(trained)["facts"]["found"]
     expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, found=found))

@@ -11,7 +11,7 @@ import pytest
 from endcap.errors import UserError
 from endcap.evaluation import judge
 from endcap.features.sessions import Sessions
-from endcap.features.view import everything, open_view
+from endcap.features.view import open_view, read_refit_sessions
 from endcap.models import load
 from endcap.registry.package import load_package
 from endcap.spec import Recommender
@@ -56,7 +56,7 @@ def test_it_is_fitted_on_streams_judged_and_packed(shop_store: Store, anew: bool
     package = load_package(store.fetch(refit(spec, data, trained, verdict, store)))
     package.check()
     if anew:
-        vocabulary, seen = everything(store.fetch(data), spec)
+        vocabulary, seen = read_refit_sessions(store.fetch(data), spec)
         assert package.vocabulary.ids == vocabulary.ids
     own: Any = package.model
     assert own.counts.tolist() == counts(seen, len(package.vocabulary))

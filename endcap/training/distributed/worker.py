@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 
 from endcap.errors import EndcapError, IntegrityError, UserError, describe
-from endcap.features.items import item_codes, with_attributes
+from endcap.features.items import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.view import everything, item_table, open_view
+from endcap.features.view import build_item_table, open_view, read_refit_sessions
 from endcap.models import Fitting, Model, make
 from endcap.models.device import device_of
 from endcap.models.fit import validation_of
@@ -98,8 +98,8 @@ class _Worker:
         """The sessions of the job's part, how many items there are, and what else a `Fitting` is to have."""
         settings, folder = self._settings, self._store.fetch(self._job.dataset)
         if self._job.part == "everything":
-            vocabulary, sessions = everything(folder, settings)
-            items = item_table(folder, vocabulary, sessions)
+            vocabulary, sessions = read_refit_sessions(folder, settings)
+            items = build_item_table(folder, vocabulary, sessions)
             return sessions, len(vocabulary), self._of_items(items)
         view = open_view(folder, settings)
         sessions = view.train if self._job.part == "train" else view.training
@@ -110,7 +110,7 @@ class _Worker:
         return sessions, len(view.vocabulary), given
 
     def _of_items(self, items: pa.Table) -> dict[str, Any]:
-        return {"item_features": item_codes(items, self._settings.model), "items": with_attributes(items)}
+        return {"item_features": encode_item_features(items, self._settings.model), "items": select_attributes(items)}
 
     @contextlib.contextmanager
     def _workspace(self) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError
-from endcap.features.emptied import no_validation, one_moment
+from endcap.features.emptied import count_one_moment, explain_no_validation
 from endcap.features.view import View
 from endcap.progress import Notice
 from endcap.ray_driver import Driver, RayProcess
@@ -102,10 +102,10 @@ def search(
     if not len(view.validation):
         raise DataError(
             f"recommender {settings.name!r}: a search judges its trials on the validation part, and "
-            f"{no_validation(view.counts)}. Or leave `search` out",
+            f"{explain_no_validation(view.counts)}. Or leave `search` out",
             code="search.no-validation",
             recommender=settings.name,
-            one_moment_sessions=one_moment(view.counts, "validation")[0],
+            one_moment_sessions=count_one_moment(view.counts, "validation")[0],
         )
     if settings.search is not None:
         refuse_own_folder("search", settings.search, store)
