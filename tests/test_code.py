@@ -46,7 +46,7 @@ MAKES = {
     "features": [
         "endcap.features.window:select_window",
         "endcap.features.filters:apply_filters",
-        "endcap.features.declare:KINDS",
+        "endcap.features.event_features:KINDS",
     ],
     "train": [
         "endcap.features.split:find_boundaries",
@@ -80,7 +80,7 @@ MAKES = {
         "endcap.features.split:where",
         "endcap.batch.driving:drive",
         "endcap.batch.lists:ListRanker",
-        "endcap.batch.maker:rank_part_in_worker",
+        "endcap.batch.part_ranking:rank_part_in_worker",
         "endcap.rules.rulebook:Rulebook",
         "endcap.models.popularity:Popularity",
     ],
@@ -223,7 +223,7 @@ def test_no_step_starts_what_its_key_does_not_see() -> None:
 @pytest.mark.slow
 def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = Registered()
-    for place in ("endcap.evaluation.judge", "endcap.batch.versions"):
+    for place in ("endcap.evaluation.judge", "endcap.batch.served_versions"):
         monkeypatch.setattr(sys.modules[place], "open_registry", lambda uri, store: registered)
     monkeypatch.setattr(sys.modules["endcap.evaluation.judge"], "log_verdict", lambda *arguments, **named: "run")
     words = ["abcab", "cdeac", "xyzxy", "yxwz", "abz"] * 6

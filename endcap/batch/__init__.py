@@ -2,7 +2,7 @@
 
 from endcap.batch.publication import PATIENCE, name_lists_table, publish_lists, roll_back
 from endcap.batch.recommend import ListRequest, VersionLists, describe_lists, newest_dataset, recommend
-from endcap.batch.versions import find_served_versions
+from endcap.batch.served_versions import find_served_versions
 
 __all__ = [
     "PATIENCE",

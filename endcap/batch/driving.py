@@ -9,10 +9,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from endcap.batch import parts
+from endcap.batch import part_files
 from endcap.batch.job import PartsJob
-from endcap.batch.maker import rank_part_in_worker
-from endcap.batch.parts import ListPlan
+from endcap.batch.part_files import ListPlan
+from endcap.batch.part_ranking import rank_part_in_worker
 from endcap.errors import EndcapError, describe
 from endcap.ray_driver import Emit
 from endcap.ray_driver.failures import describe_loss
@@ -60,7 +60,7 @@ def drive(job: PartsJob, storage: str | None, emit: Emit) -> None:
                 return
             waiting.appendleft(number)
             continue
-        parts.keep_part(work, key, number, lists)
+        part_files.keep_part(work, key, number, lists)
         emit({"event": "part", "number": number, "customers": len(lists)})
         del lists
 

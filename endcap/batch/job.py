@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.batch.maker import ListJob
+from endcap.batch.part_ranking import ListJob
 from endcap.ray_driver import DriverJob
 
 

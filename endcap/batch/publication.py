@@ -11,8 +11,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endcap.batch import parts
-from endcap.batch.pace import EVERY
+from endcap.batch import part_files
+from endcap.batch.progress import EVERY
 from endcap.batch.recommend import VersionLists
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
@@ -100,7 +100,7 @@ def _before(online: OnlineStore, name: str) -> str | None:
 def _rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
     """The artifact's rows, some at a time, with how many there were up to then."""
     done = 0
-    for file in parts.list_parts(folder):
+    for file in part_files.list_parts(folder):
         for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
             rows = _json(batch)
             done += len(rows)

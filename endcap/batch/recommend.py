@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from endcap.batch import parts
+from endcap.batch import part_files
 from endcap.batch.customers import CustomerSelection, select_customers
-from endcap.batch.maker import ListJob, PartRanker
-from endcap.batch.pace import ListProgress
-from endcap.batch.parts import ListPlan
-from endcap.batch.versions import find_served_versions
+from endcap.batch.part_files import ListPlan
+from endcap.batch.part_ranking import ListJob, PartRanker
+from endcap.batch.progress import ListProgress
+from endcap.batch.served_versions import find_served_versions
 from endcap.batch.workers import share
 from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
@@ -168,11 +168,11 @@ class _ListRun:
             self.progress(f"version {target.version}: writing {count:,} parts")
 
             def written(number: int) -> float:
-                lists = parts.load_part(work, key, number)
+                lists = part_files.load_part(work, key, number)
                 ids = self.who.ids.take(pa.array(_part(plan, number, partition)))
-                part = parts.build_part_table(lists, ids, vocabulary, target.version, plan.made)
-                parts.write_part(draft.path / parts.name_part(number), part)
-                return parts.compute_fallback_share(lists) * len(lists)
+                part = part_files.build_part_table(lists, ids, vocabulary, target.version, plan.made)
+                part_files.write_part(draft.path / part_files.name_part(number), part)
+                return part_files.compute_fallback_share(lists) * len(lists)
 
             with ThreadPoolExecutor(min(_WRITERS, cpu_limit())) as writers:
                 filled = sum(writers.map(written, range(count)))
@@ -190,7 +190,7 @@ class _ListRun:
 
     def _make_parts(self, job: ListJob, plan: ListPlan, target: Target, work: Path, count: int) -> None:
         """Make the parts that the workspace lacks."""
-        missing = [number for number in range(count) if not parts.is_part_kept(work, job.key, number)]
+        missing = [number for number in range(count) if not part_files.is_part_kept(work, job.key, number)]
         sizes = [len(_part(plan, number, job.partition)) for number in range(count)]
         if len(missing) < count:
             self.progress(f"version {target.version}: going on, {count - len(missing):,} of {count:,} parts are whole")
@@ -202,7 +202,7 @@ class _ListRun:
             return
         maker = PartRanker(job, plan, self.store)
         for number in missing:
-            parts.keep_part(work, job.key, number, maker.part(number, pace.listed))
+            part_files.keep_part(work, job.key, number, maker.part(number, pace.listed))
             pace.whole()
 
     def _facts(self, target: Target, plan: ListPlan, count: int, filled: float) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endcap.batch.job import PartsJob
-from endcap.batch.maker import ListJob
-from endcap.batch.pace import ListProgress
+from endcap.batch.part_ranking import ListJob
+from endcap.batch.progress import ListProgress
 from endcap.cpus import cpu_limit
 from endcap.errors import TransientError
 from endcap.ray_driver import Driver, RayProcess

@@ -51,7 +51,7 @@ class Figures:
 
     @classmethod
     def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
-        from endcap.evaluation.words import describe_verdict, read_decision
+        from endcap.evaluation.verdict_text import describe_verdict, read_decision
         from endcap.project.figures import deepest
         from endcap.spec.naming import description
 

@@ -80,7 +80,7 @@ def documented(
 
 
 def _judged(address: str | None, facts: Mapping[str, Any]) -> Json:
-    from endcap.evaluation.words import list_missing_evidence, read_decision
+    from endcap.evaluation.verdict_text import list_missing_evidence, read_decision
 
     facts_kept = {key: facts.get(key) for key in ("metrics", "intervals", "conditions", "champion", "warnings")}
     return {"address": address, "outcome": read_decision(facts), "lacking": list_missing_evidence(facts), **facts_kept}

@@ -202,14 +202,14 @@ def run_pipeline(
 
 def stopped_by(verdict: Mapping[str, Any]) -> str | None:
     """Why the steps after the gate did not run; None where it passed."""
-    from endcap.evaluation.words import read_decision
+    from endcap.evaluation.verdict_text import read_decision
 
     return {"passed": None, "failed": STOPPED, "undecided": "the gate is undecided"}[read_decision(verdict)]
 
 
 def end_undecided(verdict: Mapping[str, Any] | None) -> None:
     """End the process with `UNDECIDED` where that is the verdict."""
-    from endcap.evaluation.words import read_decision
+    from endcap.evaluation.verdict_text import read_decision
 
     if verdict is not None and read_decision(verdict) == "undecided":
         sys.exit(UNDECIDED)
@@ -226,7 +226,7 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
     from endcap.evaluation.headline import describe_queries
-    from endcap.evaluation.words import explain_recipe, list_missing_evidence
+    from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence
 
     click.echo(f"Judged on {describe_queries(facts)}:")
     for line in text_table(*metric_table(facts)).splitlines():

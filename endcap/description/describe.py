@@ -14,7 +14,7 @@ from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
 from endcap.description.warnings import warnings
 from endcap.errors import NotFoundError
-from endcap.features.items import NOT_ATTRIBUTES
+from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import unmatched_rules
 from endcap.sources.matching import alike, unmatched

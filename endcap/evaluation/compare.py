@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from endcap.evaluation.asked import count_queries
-from endcap.evaluation.caveats import collect_warnings
-from endcap.evaluation.comparison import ModelResults
-from endcap.evaluation.competitors import fit_baseline, load_challenger
 from endcap.evaluation.gate import Estimate
-from endcap.evaluation.given import digest_given_files
-from endcap.evaluation.naming import read_model
+from endcap.evaluation.given_candidates import digest_given_files
+from endcap.evaluation.judged_models import fit_baseline, load_challenger
+from endcap.evaluation.model_names import read_model
 from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.query_counts import count_queries
 from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.results import ModelResults
 from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
 from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.registry.package import RULES

@@ -8,10 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from endcap.evaluation.asked import count_queries
-from endcap.evaluation.caveats import collect_warnings
-from endcap.evaluation.comparison import ModelResults
-from endcap.evaluation.competitors import Champion, JudgedChampion, fit_baseline, load_challenger, load_champion
 from endcap.evaluation.evidence import find_missing_evidence
 from endcap.evaluation.gate import (
     CHALLENGER,
@@ -21,13 +17,17 @@ from endcap.evaluation.gate import (
     decide_gate,
     find_best_baseline,
 )
-from endcap.evaluation.given import digest_given_files
-from endcap.evaluation.naming import name_models
+from endcap.evaluation.given_candidates import digest_given_files
+from endcap.evaluation.judged_models import Champion, JudgedChampion, fit_baseline, load_challenger, load_champion
+from endcap.evaluation.model_names import name_models
 from endcap.evaluation.protocol import EvaluationProtocol, Ready
+from endcap.evaluation.query_counts import count_queries
 from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.results import ModelResults
 from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
 from endcap.evaluation.samples import SampleSessions
-from endcap.evaluation.words import explain_unjudged
+from endcap.evaluation.verdict_text import explain_unjudged
+from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
 from endcap.registry import Version, log_verdict, open_registry

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from endcap.evaluation.candidates import count_candidates
-from endcap.evaluation.comparison import ModelResults
-from endcap.evaluation.evaluate import ModelMetrics, measure_model
+from endcap.evaluation.candidate_counts import count_candidates
 from endcap.evaluation.gate import CHALLENGER
-from endcap.evaluation.given import GivenCandidates, read_given_candidates
+from endcap.evaluation.given_candidates import GivenCandidates, read_given_candidates
 from endcap.evaluation.metrics import Doubles, ItemPopularity
-from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.model_metrics import ModelMetrics, measure_model
 from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.results import ModelResults
+from endcap.evaluation.sampled_candidates import SampledCandidates
 from endcap.evaluation.samples import SampleSessions
 from endcap.evaluation.timing import draw_prefixes, time_rankings
 from endcap.features.view import View, read_customer_ids

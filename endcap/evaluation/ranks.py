@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.given import GivenCandidates
-from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.given_candidates import GivenCandidates
 from endcap.evaluation.rule_masks import RuleMask
-from endcap.features.predictions import QueryTargets
+from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.split import slice_sessions
 from endcap.models import NO_ITEM, Model, mask_excluded, top

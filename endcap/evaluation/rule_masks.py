@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.features.items import NOT_ATTRIBUTES
-from endcap.features.owned import OWNED_FILE
+from endcap.features.item_attributes import NOT_ATTRIBUTES
+from endcap.features.ownership import OWNED_FILE
 from endcap.features.sessions import Ints
 from endcap.features.view import View
 from endcap.features.vocabulary import UNKNOWN, Vocabulary

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
-from endcap.features.predictions import select_targets
+from endcap.features.queries import select_targets
 from endcap.features.view import View
 from endcap.models import NO_ITEM
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.evaluation.ranks import EvaluatedModel, rank_histories
-from endcap.features.predictions import QueryTargets
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Sessions
 from endcap.features.split import slice_sessions
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.declare import compute_features
-from endcap.features.predictions import Baskets
+from endcap.features.event_features import compute_features
+from endcap.features.queries import Baskets
 from endcap.features.sessions import Sessions
 from endcap.spec.shop import EventFeature
 

@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from endcap.features.engine import TableEngine
-from endcap.features.log import KeyedLog
+from endcap.features.keyed_log import KeyedLog
 from endcap.spec.shop import Filters
 
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import NotFoundError
-from endcap.features.owned import OWNED_FILE
+from endcap.features.ownership import OWNED_FILE
 from endcap.features.view import read_declared_features
 from endcap.online import OnlineStore, feature_table
 from endcap.spec.rules import Owned

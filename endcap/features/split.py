@@ -17,7 +17,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import count_moments, find_ends_without
+from endcap.features.queries import count_moments, find_ends_without
 from endcap.features.sessions import Sessions
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, TimeSplit
 

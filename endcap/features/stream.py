@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from endcap.errors import DataError, UserError
 from endcap.features.baskets import keep_customers
-from endcap.features.declare import select_model_features
-from endcap.features.emptied import refuse_empty_test
-from endcap.features.judged import prepare_held_out
-from endcap.features.predictions import Baskets
+from endcap.features.empty_parts import refuse_empty_test
+from endcap.features.event_features import select_model_features
+from endcap.features.held_out import prepare_held_out
+from endcap.features.queries import Baskets
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.split import LEFT_OUT, NEVER, Boundaries, compute_boundaries, drop_last_moments, where
 from endcap.features.view import (

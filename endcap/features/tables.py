@@ -8,9 +8,9 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from endcap.features.declare import KINDS, build_column
 from endcap.features.engine import TableEngine
-from endcap.features.log import NOBODY, KeyedLog, check_keys
+from endcap.features.event_features import KINDS, build_column
+from endcap.features.keyed_log import NOBODY, KeyedLog, check_keys
 from endcap.spec.shop import EventFeature
 
 

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.features.baskets import keep_customers
-from endcap.features.declare import select_model_features
-from endcap.features.emptied import refuse_empty_test, refuse_empty_training
-from endcap.features.judged import PARTS, prepare_held_out
-from endcap.features.predictions import Baskets, QueryTargets, count_one_moment_sessions, select_targets
+from endcap.features.empty_parts import refuse_empty_test, refuse_empty_training
+from endcap.features.event_features import select_model_features
+from endcap.features.held_out import PARTS, prepare_held_out
+from endcap.features.queries import Baskets, QueryTargets, count_one_moment_sessions, select_targets
 from endcap.features.sessions import Ints, Sessions, Types
 from endcap.features.split import NEVER, Boundaries, find_boundaries, select_between, split_leave_one_out
 from endcap.features.vocabulary import UNKNOWN, Vocabulary

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from endcap.errors import UserError
-from endcap.features.items import encode_item_features, select_attributes
+from endcap.features.item_attributes import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
 from endcap.features.stream import SessionStream, open_streamed_view, stream_sessions
 from endcap.features.view import View, build_item_table, open_view, read_refit_sessions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import QueryTargets
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.spec.recommender import Exclude
 

@@ -203,7 +203,7 @@ class Verdict(Artifact, Tabular):
     @property
     def outcome(self) -> str:
         """The gate's word: `passed`, `failed`, or `undecided` where the evidence is not enough for either."""
-        from endcap.evaluation.words import read_decision
+        from endcap.evaluation.verdict_text import read_decision
 
         return read_decision(self.facts)
 
@@ -247,7 +247,7 @@ class Verdict(Artifact, Tabular):
 
     def __str__(self) -> str:
         from endcap.evaluation.headline import describe_queries
-        from endcap.evaluation.words import explain_recipe, list_missing_evidence
+        from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence
 
         conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
         conditions += [f"  ? {one}" for one in list_missing_evidence(self.facts)]
@@ -258,7 +258,7 @@ class Verdict(Artifact, Tabular):
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
     def _repr_html_(self) -> str:
-        from endcap.evaluation.words import explain_recipe
+        from endcap.evaluation.verdict_text import explain_recipe
 
         notes = [told for told in (explain_recipe(self.facts), *self.facts["warnings"]) if told]
         return html_table(*metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)

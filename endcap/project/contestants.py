@@ -31,7 +31,7 @@ def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
         name = _free(found, _names(model, one)) if label is None else label
         _check_label(name, found)
         found[name] = one
-    from endcap.evaluation.fairness import refuse_unequal
+    from endcap.evaluation.comparability import refuse_unequal
 
     for label, one in found.items():
         refuse_unequal(label, one.recommender, one.shop, project.recommender, project.shop)

@@ -160,7 +160,7 @@ class Project(Reading):
         """
         from endcap.deploy import served_datasets
         from endcap.description.lines import features_line
-        from endcap.features.upkeep import publish_dataset_rows
+        from endcap.features.retention import publish_dataset_rows
 
         taken = self._input("snapshot", snapshot)
         with self._following("features") as progress:

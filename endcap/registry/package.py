@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from endcap.errors import IntegrityError, RequestError
-from endcap.features.declare import compute_features, select_model_features
+from endcap.features.event_features import compute_features, select_model_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker

@@ -18,14 +18,14 @@ from importlib.resources import files
 from typing import Any
 
 from endcap.evaluation.metrics import lower_is_better
-from endcap.evaluation.words import explain_recipe, list_missing_evidence, read_decision
+from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence, read_decision
 from endcap.report.chart import NONE, ReportTable, format_number
-from endcap.report.data import build_data_section
+from endcap.report.data_section import build_data_section
 from endcap.report.facts import ReportedValue, ReportFacts
-from endcap.report.learning import build_learning_section
-from endcap.report.performance import build_coverage_section, build_metrics_section
-from endcap.report.search import build_search_section
-from endcap.report.segments import build_segments_section
+from endcap.report.learning_section import build_learning_section
+from endcap.report.metrics_section import build_coverage_section, build_metrics_section
+from endcap.report.search_section import build_search_section
+from endcap.report.segments_section import build_segments_section
 from endcap.spec.naming import description
 
 TILES = ("hr", "mrr", "ndcg", "coverage")

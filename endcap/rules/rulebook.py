@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from endcap.features.items import NOT_ATTRIBUTES
+from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.spec.rules import BLACKLIST, STOCK, AttributeRule, Rules
 

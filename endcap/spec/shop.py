@@ -262,7 +262,7 @@ class Filters(Strict):
 
 
 class EventFeature(Strict):
-    """An event-level feature; each kind is declared once, in `endcap.features.declare`."""
+    """An event-level feature; each kind is declared once, in `endcap.features.event_features`."""
 
     name: Name
     kind: Literal["position", "gap", "repeat", "hour", "weekday", "type"]

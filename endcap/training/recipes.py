@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import EndcapError, StorageError
-from endcap.evaluation.reach import Leakage
+from endcap.evaluation.leakage import Leakage
 from endcap.models import Model, make
 from endcap.models.fit import view_of
 from endcap.registry import Version, find_registry

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endcap.features.emptied import explain_no_validation
+from endcap.features.empty_parts import explain_no_validation
 from endcap.features.view import View
 from endcap.models import FitReport, make
 from endcap.models.custom import own_code

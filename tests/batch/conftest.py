@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from endcap.batch import versions
+from endcap.batch import served_versions
 from endcap.store import Store, open_store
 from tests.batch.given import Registered, log, of, package
 
@@ -36,5 +36,5 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registered:
     def opened(uri: str | None, store: Any) -> Registered:
         return known
 
-    monkeypatch.setattr(versions, "open_registry", opened)
+    monkeypatch.setattr(served_versions, "open_registry", opened)
     return known

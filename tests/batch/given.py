@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from endcap.batch import ListRequest, recommend
-from endcap.batch.parts import list_parts
+from endcap.batch.part_files import list_parts
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.features import build

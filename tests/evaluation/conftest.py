@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import QueryTargets, select_targets
+from endcap.features.queries import QueryTargets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model
 

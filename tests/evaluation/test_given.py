@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.candidates import warn_of_candidates
-from endcap.evaluation.given import read_given_candidates
+from endcap.evaluation.candidate_counts import warn_of_candidates
+from endcap.evaluation.given_candidates import read_given_candidates
 from endcap.evaluation.protocol import EvaluationProtocol
 from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
 from endcap.features.sessions import Sessions

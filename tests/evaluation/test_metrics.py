@@ -6,8 +6,8 @@ import ir_measures
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import ModelMetrics, measure_model
 from endcap.evaluation.metrics import ItemPopularity, RemainingItems, compute_metrics, list_metrics
+from endcap.evaluation.model_metrics import ModelMetrics, measure_model
 from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
 from endcap.features.sessions import Sessions
 from endcap.models import Validation

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from endcap.evaluation.evaluate import ModelMetrics, measure_model
-from endcap.evaluation.given import GivenCandidates
+from endcap.evaluation.given_candidates import GivenCandidates
 from endcap.evaluation.metrics import ItemPopularity
-from endcap.evaluation.negatives import SampledCandidates
+from endcap.evaluation.model_metrics import ModelMetrics, measure_model
 from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
-from endcap.features.predictions import select_targets
+from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude, SampledNegatives

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import timing
-from endcap.evaluation.comparison import RankingTimes
-from endcap.evaluation.evaluate import measure_model
 from endcap.evaluation.metrics import ItemPopularity
+from endcap.evaluation.model_metrics import measure_model
 from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.evaluation.results import RankingTimes
 from endcap.evaluation.timing import draw_prefixes, time_rankings
-from endcap.features.predictions import select_targets
+from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.spec.recommender import Evaluation
 from tests.evaluation.conftest import AfterLast, every, last, random_sessions

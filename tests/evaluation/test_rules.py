@@ -13,7 +13,7 @@ import pytest
 from endcap.errors import DataError
 from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation, rank_histories, rank_predictions
 from endcap.evaluation.rule_masks import Ownership, ShopRules
-from endcap.features.predictions import Baskets, select_targets
+from endcap.features.queries import Baskets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
 from endcap.ranking import Known, Ranker

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.log
+import endcap.features.keyed_log
 from endcap.events import ingest
 from endcap.events.query import query
 from endcap.features import build
@@ -147,8 +147,8 @@ def test_a_snapshot_without_the_file_is_cut_on_its_events(store: Store) -> None:
 
 
 def test_a_stranger_whose_key_is_a_customers_is_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = endcap.features.log._key
-    monkeypatch.setattr(endcap.features.log, "_key", lambda column, salt: real(column.left(1), salt))
+    real = endcap.features.keyed_log._key
+    monkeypatch.setattr(endcap.features.keyed_log, "_key", lambda column, salt: real(column.left(1), salt))
     rows = [event(None, item, minute * MINUTE, "ann") for item, minute in (("a", 0), ("b", 40))]
     other = [event(None, "", 20 * MINUTE, "anonymous")]
     its = shop(sessions=GAP, filters=ALONE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from endcap.errors import DataError
-from endcap.features.declare import compute_features
+from endcap.features.event_features import compute_features
 from endcap.features.view import View, open_view
 from endcap.models.fit import validation_of
 from endcap.store import Store

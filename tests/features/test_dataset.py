@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.log
+import endcap.features.keyed_log
 from endcap.errors import DataError, NotFoundError, StorageError
 from endcap.features import build
 from endcap.store import Store
@@ -237,8 +237,10 @@ def test_a_single_session_is_enough(store: Store) -> None:
 
 
 def test_ids_that_share_a_hash_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = endcap.features.log._key
-    monkeypatch.setattr(endcap.features.log, "_key", lambda column, salt: real(column.left(1 if not salt else 9), salt))
+    real = endcap.features.keyed_log._key
+    monkeypatch.setattr(
+        endcap.features.keyed_log, "_key", lambda column, salt: real(column.left(1 if not salt else 9), salt)
+    )
     rows = [event(session, item, place) for session in ("s1", "s2") for place, item in enumerate(["aa", "ab"])]
     folder = dataset(store, rows)
     assert [row["item"] for row in table(folder, "items")] == ["aa", "ab"]

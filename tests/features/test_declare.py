@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.errors import SpecError
-from endcap.features.declare import KINDS, build_column, compute_features, encode_types, select_model_features
+from endcap.features.event_features import KINDS, build_column, compute_features, encode_types, select_model_features
 from endcap.features.sessions import Sessions, Types
 from endcap.spec.shop import EventFeature
 from endcap.store import Store

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import endcap.features.log
+import endcap.features.keyed_log
 from endcap.features.engine import open_engine
 from endcap.online.names import session_id
 from endcap.sources.values.ids import as_id
@@ -143,9 +143,9 @@ def test_sessions_are_those_of_plain_python(
     store: Store, monkeypatch: pytest.MonkeyPatch, seed: int, salted: bool
 ) -> None:
     if salted:  # the first salt's keys collide
-        real = endcap.features.log._key
+        real = endcap.features.keyed_log._key
         monkeypatch.setattr(
-            endcap.features.log, "_key", lambda column, salt: real(column if salt else column.left(1), salt)
+            endcap.features.keyed_log, "_key", lambda column, salt: real(column if salt else column.left(1), salt)
         )
     draw = random.Random(seed)
     rows = [

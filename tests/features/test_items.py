@@ -8,7 +8,7 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.features import build
-from endcap.features.items import BANDS, MOST_VALUES, encode_attributes, encode_item_features
+from endcap.features.item_attributes import BANDS, MOST_VALUES, encode_attributes, encode_item_features
 from endcap.features.view import open_view
 from endcap.sources.layouts import PUBLISHED_ITEMS
 from endcap.spec.model import BlendSpec

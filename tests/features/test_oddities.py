@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from endcap.features import build, oddities
+from endcap.features import anomalies, build
 from endcap.store import Store
 from tests.features.logs import DAY, event, shop, snapshot
 
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[list[Row], str, list[dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_hardly_meant_is_said(case: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oddities, "LONG_SESSION", 40)
+    monkeypatch.setattr(anomalies, "LONG_SESSION", 40)
     rows, by, expected = CASES[case]
     found = warned(store, rows, by)
     assert [one["name"] for one in found] == [one["name"] for one in expected]

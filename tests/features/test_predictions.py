@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from endcap.features.predictions import Baskets, count_equal_transitions, count_moments, select_targets
+from endcap.features.queries import Baskets, count_equal_transitions, count_moments, select_targets
 from endcap.features.sessions import Sessions
 from endcap.features.split import split_leave_one_out
 

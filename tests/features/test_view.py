@@ -10,7 +10,7 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.features import build
-from endcap.features.declare import compute_features
+from endcap.features.event_features import compute_features
 from endcap.features.sessions import Sessions
 from endcap.features.view import View, build_item_table, open_view, read_refit_sessions
 from endcap.features.vocabulary import Vocabulary

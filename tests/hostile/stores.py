@@ -14,7 +14,7 @@ from endcap.cli.judged import Figures
 from endcap.deploy.state import deployed_names, describe, find_state
 from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError
-from endcap.evaluation.naming import read_model
+from endcap.evaluation.model_names import read_model
 from endcap.registry.recipe import noted
 from endcap.report.publish import publish_report
 from endcap.runs import list_runs, read_run

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from endcap.features.predictions import select_targets
+from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models import FitReport, Fitting, Model, Validation
 from endcap.models.ballots import Ballots

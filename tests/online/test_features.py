@@ -13,9 +13,9 @@ import pytest
 
 import endcap.features.publishing as publishing
 from endcap.errors import OnlineStoreError
-from endcap.features import build, upkeep
+from endcap.features import build, retention
 from endcap.features.publishing import publish_features
-from endcap.features.upkeep import publish_dataset_rows
+from endcap.features.retention import publish_dataset_rows
 from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
 from endcap.spec.rules import Owned
 from endcap.store import Store
@@ -204,7 +204,7 @@ def test_what_serves_stays_published_and_what_is_lost_is_published_again(
     assert [row(online, "customers", one, "ann")["events"] for one in (served, newest)] == [2, 4]
     assert any(gone in line for line in lines)
     # What is there is only kept for longer.
-    monkeypatch.setattr(upkeep, "publish_features", None)
+    monkeypatch.setattr(retention, "publish_features", None)
     assert publish_dataset_rows(TYPED, newest, store, served=[served]) == "; rows in the online store"
     monkeypatch.undo()
     online.drop(feature_table("customers", served), publishing.VERSION)
@@ -215,7 +215,7 @@ def test_what_serves_stays_published_and_what_is_lost_is_published_again(
 def test_more_customers_than_a_laptop_wants_are_published_only_where_a_store_is_named(
     store: Store, online: OnlineStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(upkeep, "MOST_BY_DEFAULT", 1)
+    monkeypatch.setattr(retention, "MOST_BY_DEFAULT", 1)
     dataset = build(TYPED, snapshot(store, ROWS), store)
     said: list[str] = []
     publish_dataset_rows(TYPED, dataset, store, said.append)

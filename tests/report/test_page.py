@@ -15,7 +15,7 @@ import pytest
 from endcap.models import FitReport
 from endcap.models.blend import side_by_side
 from endcap.report import ReportFacts, render
-from endcap.report.performance import build_metrics_section
+from endcap.report.metrics_section import build_metrics_section
 from tests.report.facts import HOSTILE, bare, compared, full, search
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

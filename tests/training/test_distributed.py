@@ -21,8 +21,8 @@ from torch import Tensor
 
 from endcap.devices.check import ON_CPU
 from endcap.errors import DataError, TransientError, rebuild
-from endcap.evaluation.evaluate import measure_model
 from endcap.evaluation.metrics import ItemPopularity
+from endcap.evaluation.model_metrics import measure_model
 from endcap.evaluation.ranks import EvaluatedModel
 from endcap.features import build
 from endcap.features.view import open_view, read_refit_sessions

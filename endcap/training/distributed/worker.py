@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from endcap.errors import EndcapError, IntegrityError, UserError, describe
-from endcap.features.items import encode_item_features, select_attributes
+from endcap.features.item_attributes import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
 from endcap.features.view import build_item_table, open_view, read_refit_sessions
 from endcap.models import Fitting, Model, make

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from endcap.cpus import cpu_limit, memory_limit
 from endcap.errors import DataError
-from endcap.features.emptied import count_one_moment, explain_no_validation
+from endcap.features.empty_parts import count_one_moment, explain_no_validation
 from endcap.features.view import View
 from endcap.progress import Notice
 from endcap.ray_driver import Driver, RayProcess

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import NOBODY, CustomerHistories, Visit, read_item_ids
 from endcap.batch.lists import ItemLists, ListRanker
-from endcap.batch.parts import ListPlan
+from endcap.batch.part_files import ListPlan
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.models import NO_ITEM

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from endcap.evaluation.headline import format_share
-from endcap.features.emptied import count_one_moment
-from endcap.features.predictions import QueryTargets
+from endcap.features.empty_parts import count_one_moment
+from endcap.features.queries import QueryTargets
 from endcap.features.view import View
 from endcap.spec.settings import JudgeSettings
 

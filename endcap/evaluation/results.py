@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from endcap.evaluation.bootstrap import Bootstrap, Interval
-from endcap.evaluation.evaluate import ModelMetrics
 from endcap.evaluation.gate import CHALLENGER, Estimate, PairwiseComparison
 from endcap.evaluation.metrics import Doubles
+from endcap.evaluation.model_metrics import ModelMetrics
 from endcap.evaluation.timing import PERCENTILE
 from endcap.spec import recommender as spec
 from endcap.spec.gate import P90_MS

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from endcap.errors import IntegrityError, UserError
+from endcap.evaluation.leakage import Leakage
 from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
-from endcap.evaluation.reach import Leakage
 from endcap.evaluation.rule_masks import RuleMask, ShopRules
 from endcap.features.view import View, read_customer_ids
 from endcap.features.vocabulary import Vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from endcap.evaluation.evaluate import SEGMENTS
+from endcap.evaluation.model_metrics import SEGMENTS
 from endcap.report.chart import (
     Chart,
     ReportTable,

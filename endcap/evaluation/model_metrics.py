@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.given import GivenCandidates
+from endcap.evaluation.given_candidates import GivenCandidates
 from endcap.evaluation.metrics import (
     COVERAGE,
     POPULARITY_BIAS,
@@ -18,9 +18,9 @@ from endcap.evaluation.metrics import (
     compute_metrics,
     list_metrics,
 )
-from endcap.evaluation.negatives import SampledCandidates
 from endcap.evaluation.ranks import EvaluatedModel, RankedBlock, rank_predictions
-from endcap.features.predictions import QueryTargets
+from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.errors import UserError
-from endcap.evaluation.competitors import JudgedChampion
 from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.evaluation.judged_models import JudgedChampion
 from endcap.registry.package import is_package, recommender_of
 from endcap.registry.recipe import noted
 from endcap.spec.naming import named

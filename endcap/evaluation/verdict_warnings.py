@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from endcap.evaluation.asked import warn_of_baskets, warn_of_equal_times, warn_of_one_moment
-from endcap.evaluation.candidates import warn_of_candidates
+from endcap.evaluation.candidate_counts import warn_of_candidates
 from endcap.evaluation.overlap import measure_overlap, warn_of_overlap
 from endcap.evaluation.protocol import EvaluationProtocol
+from endcap.evaluation.query_counts import warn_of_baskets, warn_of_equal_times, warn_of_one_moment
 from endcap.evaluation.rule_masks import ShopRules, warn_of_rules
 from endcap.features.view import View
 from endcap.rules.unmatched import rule_warnings, unmatched_rules

@@ -9,7 +9,7 @@ from typing import Any
 import ibis.expr.types as ir
 
 from endcap.features.engine import TableEngine
-from endcap.features.log import NOBODY, KeyedLog
+from endcap.features.keyed_log import NOBODY, KeyedLog
 from endcap.features.window import MILLISECOND
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from endcap.errors import DataError
-from endcap.features.predictions import QueryTargets
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.features.vocabulary import UNKNOWN, Vocabulary
 from endcap.models import NO_ITEM

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.features.predictions import QueryTargets
+from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
 from endcap.models import NO_ITEM
 from endcap.spec.recommender import SampledNegatives

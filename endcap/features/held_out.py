@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.baskets import append_to_history, hide_one_item
-from endcap.features.declare import compute_features
-from endcap.features.predictions import Baskets, count_equal_transitions, count_moments, find_ends_without
+from endcap.features.event_features import compute_features
+from endcap.features.queries import Baskets, count_equal_transitions, count_moments, find_ends_without
 from endcap.features.sessions import Sessions
 from endcap.features.split import where
 from endcap.features.vocabulary import UNKNOWN
