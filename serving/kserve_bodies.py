@@ -73,7 +73,7 @@ def read_json(body: bytes) -> Any:
         ) from None
 
 
-def v1_instances(document: Any) -> Sequence[Any]:
+def read_v1_instances(document: Any) -> Sequence[Any]:
     """The instances of a V1 body. Raises RequestError."""
     if not isinstance(document, dict):
         found = _kind(document)
@@ -94,18 +94,18 @@ def v1_instances(document: Any) -> Sequence[Any]:
             at="instances",
             found=found,
         )
-    return counted(document["instances"])
+    return check_count(document["instances"])
 
 
-def v2_body(document: Any) -> InferenceRequest:
+def read_v2_body(document: Any) -> InferenceRequest:
     """A V2 body. Raises RequestError."""
     try:
         return InferenceRequest.model_validate(document)
     except ValidationError as error:
-        raise invalid_v2(error.errors(include_url=False)) from None
+        raise v2_body_error(error.errors(include_url=False)) from None
 
 
-def v2_instances(tensors: Sequence[Tensor]) -> Sequence[Any]:
+def read_v2_instances(tensors: Sequence[Tensor]) -> Sequence[Any]:
     """The instances of a V2 request's tensors. Raises RequestError."""
     if len(tensors) != 1 or tensors[0].name != REQUEST_TENSOR:
         names = [tensor.name[:MOST_SHOWN] for tensor in tensors[:MOST_SHOWN]]
@@ -129,10 +129,10 @@ def v2_instances(tensors: Sequence[Tensor]) -> Sequence[Any]:
             shape=shape,
             elements=len(elements),
         )
-    return [_element(element, number) for number, element in enumerate(counted(elements))]
+    return [_element(element, number) for number, element in enumerate(check_count(elements))]
 
 
-def counted(instances: Sequence[Any]) -> Sequence[Any]:
+def check_count(instances: Sequence[Any]) -> Sequence[Any]:
     """The instances, if they are neither none nor too many."""
     if not 1 <= len(instances) <= MAX_INSTANCES:
         raise RequestError(
@@ -146,18 +146,18 @@ def counted(instances: Sequence[Any]) -> Sequence[Any]:
     return instances
 
 
-def v1_answer(rankings: Sequence[bytes]) -> bytes:
+def write_v1(rankings: Sequence[bytes]) -> bytes:
     """rankings: each as JSON."""
     return b'{"predictions":[%b]}' % b",".join(rankings)
 
 
-def v2_answer(rankings: Sequence[bytes], name: str, version: str, identity: str) -> bytes:
+def write_v2(rankings: Sequence[bytes], name: str, version: str, identity: str) -> bytes:
     texts = [ranking.decode() for ranking in rankings]
     output = {"name": RANKING_TENSOR, "shape": [len(texts)], "datatype": "BYTES", "data": texts}
     return orjson.dumps({"id": identity, "model_name": name, "model_version": version, "outputs": [output]})
 
 
-def invalid_v2(errors: Sequence[Any]) -> RequestError:
+def v2_body_error(errors: Sequence[Any]) -> RequestError:
     """The first of pydantic's errors on a V2 body: where, what, what is allowed."""
     first = errors[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("body", "InferenceRequest", "bytes"))

@@ -10,7 +10,7 @@ EVERY = 10.0
 """Seconds between two lines of one kind."""
 
 
-class Seldom:
+class LogLimiter:
     """Of one kind of line."""
 
     def __init__(self, log: logging.Logger, level: int, message: str) -> None:

@@ -20,7 +20,7 @@ from endcap.sources.values import ids as of_ingest
 from endcap.spec.recommender import Serving
 from endcap.store import Store
 from endcap_serving.intake.records import RecordError, event
-from endcap_serving.predictor.reading import read_head
+from endcap_serving.predictor.asgi_io import read_head
 from endcap_serving.request_ids import read_request_id
 from tests.events.shops import facts, make_shop, stored
 from tests.refusals import refused

@@ -31,11 +31,11 @@ from endcap_serving.kserve_bodies import (
     InferenceRequest,
     Tensor,
     read_json,
-    v1_answer,
-    v1_instances,
-    v2_answer,
-    v2_body,
-    v2_instances,
+    read_v1_instances,
+    read_v2_body,
+    read_v2_instances,
+    write_v1,
+    write_v2,
 )
 from endcap_serving.names import FALLBACK, RANKING_HEADER, REQUEST_ID, VARIANT_HEADER, VERSION_HEADER
 from endcap_serving.request_ids import read_request_id
@@ -96,14 +96,14 @@ def answer(
         document = read_json(body)
         identity = request_id
         if v2:
-            request = v2_body(document)
+            request = read_v2_body(document)
             if _wants_binary(request):
                 raise _nobody(asked[1])
             identity = request.id or request_id
             tensors = [Tensor(one.name, one.datatype, one.shape, one.data) for one in request.inputs]
-            instances = v2_instances(tensors)
+            instances = read_v2_instances(tensors)
         else:
-            instances = v1_instances(document)
+            instances = read_v1_instances(document)
         rankings = [_ranking(one, number, terms, request_id) for number, one in enumerate(instances)]
     except (RefusedError, RequestError) as error:
         if given_id:
@@ -111,7 +111,7 @@ def answer(
         refusal = error if isinstance(error, RefusedError) else passed_on(error, 400)
         return refusal.status, {**said, **refusal.headers}, error_body(refusal)
     said |= {REQUEST_ID: request_id, RANKING_HEADER: f"{request_id}.0"}
-    return 200, said, v2_answer(rankings, asked[1], FALLBACK, identity) if v2 else v1_answer(rankings)
+    return 200, said, write_v2(rankings, asked[1], FALLBACK, identity) if v2 else write_v1(rankings)
 
 
 class Server:

@@ -34,7 +34,7 @@ from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
 from endcap_serving.intake.segments import Frame
 from endcap_serving.json_log import error_fields
-from endcap_serving.log_limiter import Seldom
+from endcap_serving.log_limiter import LogLimiter
 
 log = logging.getLogger("endcap.intake")
 EVENTS, ORDERS = NAMES.index("events"), NAMES.index("orders")
@@ -73,7 +73,7 @@ class Follower:
         self._waiting: deque[tuple[float, int, dict[str, Any]]] = deque()
         self._wake = threading.Condition()
         self._ending = False
-        self._unreadable = Seldom(
+        self._unreadable = LogLimiter(
             log, logging.ERROR, "a key of the online store holds something else; it is passed over"
         )
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)

@@ -96,10 +96,10 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
     from endcap.registry.online_features import lookups, shop_of
-    from endcap_serving.predictor.engine import Engine, Served, UnreadableKeys
+    from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
     from endcap_serving.predictor.refresh import Refresh
-    from endcap_serving.predictor.server import Wire
+    from endcap_serving.predictor.server import Sockets
     from endcap_serving.predictor.server import serve as serve_engines
 
     metrics = Metrics()
@@ -109,7 +109,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     store = open_online(given.online, shop=shop_of(package), timeout=given.online_timeout) if given.online else None
     told = (metrics.asked_store, UnreadableKeys(metrics))
     found = lookups(store, package, given.version, given.online_timeout, *told) if store else None
-    served = Served(given.model_name, given.version, given.variant, differs, given.scope_from)
+    served = ServedVersion(given.model_name, given.version, given.variant, differs, given.scope_from)
     engine = Engine(served, package.ranker, metrics, found)
     refresh = None
     if store is not None:
@@ -117,7 +117,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
         patient = open_online(given.online, shop=shop_of(package), timeout=PATIENCE)
         refresh = Refresh(patient, [engine], metrics, given.refresh)
         refresh.start()
-    wire = Wire(listener, secure, tls, plain=given.plain == "all")
+    wire = Sockets(listener, secure, tls, plain=given.plain == "all")
     serve_engines([engine], metrics, wire, wait=given.drain_wait, limit=given.drain_limit, signs=given.signs)
     if refresh is not None:
         refresh.close()

@@ -13,7 +13,7 @@ from endcap.online import Fault, unreadable
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.online_features import Lookups, asks_store, without_store
 from endcap_serving.json_log import error_fields
-from endcap_serving.log_limiter import Seldom
+from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.admission import Admission
 from endcap_serving.predictor.batcher import Batcher
 from endcap_serving.predictor.metrics import Metrics
@@ -25,7 +25,7 @@ log = logging.getLogger("endcap.predictor")
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedVersion:
     """What is served, as every answer tells it. mismatches: by library, with which version the package was made and
     which is here, where they differ. scope_from: whose word counts about what a caller may (scopes.py)."""
 
@@ -36,7 +36,7 @@ class Served:
     scope_from: str = NOBODY
 
 
-class Ranked(NamedTuple):
+class RankedAnswer(NamedTuple):
     """degraded: the online store did not say what it was asked."""
 
     answer: Answer
@@ -48,7 +48,9 @@ class UnreadableKeys:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._seldom = Seldom(log, logging.ERROR, "a key of the online store cannot be read; its shopper does without")
+        self._seldom = LogLimiter(
+            log, logging.ERROR, "a key of the online store cannot be read; its shopper does without"
+        )
 
     def __call__(self, where: str, key: str, fault: Fault) -> None:
         self._metrics.unreadable(fault)
@@ -58,27 +60,31 @@ class UnreadableKeys:
 class Engine:
     """Ranks for one recommender. `ranker` may be replaced at any time: each batch is ranked by one of them."""
 
-    def __init__(self, served: Served, ranker: Ranker, metrics: Metrics, lookups: Lookups | None = None) -> None:
+    def __init__(self, served: ServedVersion, ranker: Ranker, metrics: Metrics, lookups: Lookups | None = None) -> None:
         """lookups: what asks the online store; None where there is none."""
         self.served = served
         self.ranker = ranker
         metrics.surfaces.know(ranker.rulebook.surfaces)
         self._metrics = metrics
         self._lookups = lookups
-        self._without_store = Seldom(log, logging.WARNING, "rankings are made without the online store")
+        self._without_store = LogLimiter(log, logging.WARNING, "rankings are made without the online store")
         self.admission = Admission(ranker.serving.max_wait.total_seconds())
-        self.batcher: Batcher[RankRequest, Ranked] = Batcher(self._rank, self.admission, metrics, waits=self._waits)
+        self.batcher: Batcher[RankRequest, RankedAnswer] = Batcher(
+            self._rank, self.admission, metrics, waits=self._waits
+        )
 
-    def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[Ranked]]:
+    def rank(self, requests: Sequence[RankRequest]) -> asyncio.Future[list[RankedAnswer]]:
         """One answer a request, to be awaited on the event loop."""
         return self.batcher.submit(requests)
 
-    def written(self, ranked: Sequence[Ranked], surfaces: Sequence[str | None], call: str, variant: str) -> list[bytes]:
+    def written(
+        self, ranked: Sequence[RankedAnswer], surfaces: Sequence[str | None], call: str, variant: str
+    ) -> list[bytes]:
         """Answers as JSON, each with what tells it from all others. call: the id of the HTTP request."""
         told = {"model_version": self.served.version, "variant": variant, "request_id": call}
         texts = []
         for number, ((answer, degraded), surface) in enumerate(zip(ranked, surfaces, strict=True)):
-            extra: dict[str, object] = {**told, "ranking_id": ranking_id(call, number)}
+            extra: dict[str, object] = {**told, "ranking_id": format_ranking_id(call, number)}
             if surface is not None:
                 extra["surface"] = surface
             if degraded:
@@ -90,7 +96,7 @@ class Engine:
         """Whether a request is ranked only when the online store has answered."""
         return self._lookups is not None and asks_store(request, owned=_asks_owned(self.ranker))
 
-    def _rank(self, requests: list[RankRequest]) -> list[Ranked]:
+    def _rank(self, requests: list[RankRequest]) -> list[RankedAnswer]:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
         owned = _asks_owned(ranker)
@@ -103,7 +109,7 @@ class Engine:
         if lacking := sum(degraded):
             self._metrics.degraded(ONLINE_STORE, lacking)
         self._metrics.filled_up(answer.reason for answer in answers if answer.reason is not None)
-        return list(map(Ranked, answers, degraded))
+        return list(map(RankedAnswer, answers, degraded))
 
 
 def _asks_owned(ranker: Ranker) -> bool:
@@ -111,5 +117,5 @@ def _asks_owned(ranker: Ranker) -> bool:
     return ranker.rulebook.rules.owned is not None
 
 
-def ranking_id(call: str, number: int) -> str:
+def format_ranking_id(call: str, number: int) -> str:
     return f"{call}.{number}"

@@ -19,11 +19,10 @@ from kserve.errors import (
 )
 from starlette.exceptions import HTTPException
 
-from endcap.errors import RequestError
 from endcap_serving.http_errors import RefusedError, error_body, passed_on
-from endcap_serving.kserve_bodies import invalid_v2
+from endcap_serving.kserve_bodies import v2_body_error
 from endcap_serving.names import MODEL_PATHS, MOST_LISTED, REQUEST_ID
-from endcap_serving.predictor.asgi import failed
+from endcap_serving.predictor.ranking_calls import as_failure
 from endcap_serving.request_ids import read_request_id
 
 EXPECTED = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady)
@@ -55,14 +54,9 @@ def _handler(
     return answer
 
 
-def _wrong_request(error: Exception) -> RefusedError:
-    assert isinstance(error, RequestError)
-    return passed_on(error, 400)
-
-
 def _wrong_v2(error: Exception) -> RefusedError:
     assert isinstance(error, RequestValidationError)
-    return passed_on(invalid_v2(error.errors()), 400)
+    return passed_on(v2_body_error(error.errors()), 400)
 
 
 def _of_http(error: Exception) -> RefusedError:
@@ -74,17 +68,10 @@ def _of_http(error: Exception) -> RefusedError:
 
 
 def _failure(error: Exception) -> RefusedError:
-    return passed_on(failed(error), 500)
-
-
-def _as_it_is(error: Exception) -> RefusedError:
-    assert isinstance(error, RefusedError)
-    return error
+    return passed_on(as_failure(error), 500)
 
 
 _READ: dict[type[Exception], Callable[[Exception], RefusedError]] = {
-    RefusedError: _as_it_is,
-    RequestError: _wrong_request,
     RequestValidationError: _wrong_v2,
     HTTPException: _of_http,
     InvalidInput: lambda error: RefusedError(400, str(error), code="predictor.input-invalid"),

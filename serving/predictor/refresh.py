@@ -11,7 +11,7 @@ from endcap.errors import EndcapError, OnlineStoreError
 from endcap.online import OnlineStore
 from endcap.rules import Catalogue, fetch_catalogue
 from endcap_serving.json_log import error_fields
-from endcap_serving.log_limiter import Seldom
+from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics
 
@@ -33,7 +33,7 @@ class Refresh:
         self._every = every
         self._have: Catalogue | None = None
         self._refused: str | None = None
-        self._away = Seldom(log, logging.WARNING, "the catalogue cannot be looked for: the online store is away")
+        self._away = LogLimiter(log, logging.WARNING, "the catalogue cannot be looked for: the online store is away")
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="refresh", daemon=True)
 

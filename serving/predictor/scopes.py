@@ -19,20 +19,20 @@ EXPLAIN, OWNED = "explain", "owned"
 _NONE = frozenset[str]()
 
 
-def scopes(source: str, header: str | None, *, of_page: bool) -> frozenset[str]:
+def read_scopes(source: str, header: str | None, *, of_page: bool) -> frozenset[str]:
     """The caller's scopes. source: one of `SCOPE_FROM`; of_page: the request has an origin, which the gateway drops."""
     if source != GATEWAY or header is None or of_page:
         return _NONE
     return frozenset(name.strip() for name in header.split(","))
 
 
-def permitted(
+def permit_explanations(
     requests: Sequence[RankRequest], source: str, header: str | None, *, of_page: bool
 ) -> Sequence[RankRequest]:
     """The requests as this caller may ask them. Raises RefusedError (403)."""
     if not any(request.explain for request in requests):
         return requests
-    allowed = scopes(source, header, of_page=of_page)
+    allowed = read_scopes(source, header, of_page=of_page)
     if EXPLAIN not in allowed:
         believed = f"ask the gateway with a key or a token that has the scope {EXPLAIN}"
         nobody = "this predictor takes nobody's word about callers; start it with --scope-from gateway (docs/access.md)"

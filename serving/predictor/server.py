@@ -21,13 +21,13 @@ from kserve.model_server import app
 from endcap_serving.http_protocol import BoundedHeads
 from endcap_serving.plain_port import Beside
 from endcap_serving.predictor.admission import watch_loop
-from endcap_serving.predictor.asgi import Lane
+from endcap_serving.predictor.asgi import PredictorApp
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.health import Health
+from endcap_serving.predictor.health_plane import HealthPlane
 from endcap_serving.predictor.heartbeats import beat
 from endcap_serving.predictor.kserve_errors import EXPECTED, answer_in_one_shape
 from endcap_serving.predictor.metrics import Metrics
-from endcap_serving.predictor.model import Plane, RankingModel
 from endcap_serving.predictor.warm_up import warm_up
 from endcap_serving.tls import ServerTls
 from endcap_serving.tracing import from_environment
@@ -40,7 +40,7 @@ log = logging.getLogger("endcap.predictor")
 
 
 @dataclass(frozen=True)
-class Wire:
+class Sockets:
     """Where a predictor listens, and how it speaks there."""
 
     listener: socket.socket
@@ -86,14 +86,14 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-class Server(kserve.ModelServer):
+class PredictorServer(kserve.ModelServer):
     """KServe's, around engines instead of models."""
 
     def __init__(
         self,
         engines: Sequence[Engine],
         metrics: Metrics,
-        wire: Wire,
+        wire: Sockets,
         *,
         wait: float,
         limit: int,
@@ -112,7 +112,7 @@ class Server(kserve.ModelServer):
         self.grace_period = limit
         self.health = Health()
         self.health.watch([engine.batcher for engine in engines])
-        self.dataplane = Plane(self.registered_models, self.health)
+        self.dataplane = HealthPlane(self.registered_models, self.health)
 
     def register_signal_handler(self) -> None:
         """uvicorn's are the only ones: KServe's would unload the models under those who are being answered."""
@@ -123,7 +123,7 @@ class Server(kserve.ModelServer):
         rest = self._rest_server
         rest.create_application()
         answer_in_one_shape(app, [engine.served.name for engine in self._engines])
-        lane = Lane(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
+        lane = PredictorApp(app, self._engines, self._metrics, tracing := from_environment("endcap-predictor"))
         await warm_up(lane, self._engines, self._metrics)
         # What was made so far stays: the collector need not look at it with every new generation.
         gc.collect()
@@ -164,7 +164,7 @@ class Server(kserve.ModelServer):
 def serve(
     engines: Sequence[Engine],
     metrics: Metrics,
-    wire: Wire,
+    wire: Sockets,
     *,
     wait: float = 0.0,
     limit: int = 10,
@@ -174,9 +174,9 @@ def serve(
     sys.setswitchinterval(SWITCH)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server = Server(engines, metrics, wire, wait=wait, limit=limit, signs=signs)
+    server = PredictorServer(engines, metrics, wire, wait=wait, limit=limit, signs=signs)
     _quieten()
-    models = [RankingModel(engine) for engine in engines]
+    models = [kserve.Model(engine.served.name) for engine in engines]
     for model in models:
         # KServe would load, and so answer, only after it has begun to listen.
         model.load()

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from endcap_serving.kserve_bodies import REQUEST_TENSOR, Json
-from endcap_serving.predictor.asgi import App
+from endcap_serving.predictor.asgi_io import App
 from endcap_serving.predictor.batcher import SLICE
 from endcap_serving.predictor.engine import Engine
 from endcap_serving.predictor.metrics import Metrics

@@ -16,10 +16,10 @@ from typing import Any
 
 from endcap.ranking import Answer, Ranker, RankRequest
 from endcap.registry.package import load_package
-from endcap_serving.predictor.engine import Engine, Served
+from endcap_serving.predictor.engine import Engine, ServedVersion
 from endcap_serving.predictor.metrics import Metrics
 from endcap_serving.predictor.scopes import GATEWAY
-from endcap_serving.predictor.server import Wire, serve
+from endcap_serving.predictor.server import Sockets, serve
 from endcap_serving.predictor.workers import listen
 
 SLOW = 0.02
@@ -37,11 +37,11 @@ def main(port: str, *named: str) -> None:
         name, _, folder = one.partition("=")
         ranker = load_package(Path(folder)).ranker
         ranker.prepare()
-        engines.append(Engine(Served(name, "7", "stable", scope_from=GATEWAY), ranker, metrics))
+        engines.append(Engine(ServedVersion(name, "7", "stable", scope_from=GATEWAY), ranker, metrics))
     slow = copy.copy(engines[0].ranker)
     slow.rank = partial(slowly, engines[0].ranker)  # type: ignore[method-assign]
-    engines.append(Engine(Served("slow", "7", "stable"), slow, metrics))
-    serve(engines, metrics, Wire(listen("127.0.0.1", int(port))))
+    engines.append(Engine(ServedVersion("slow", "7", "stable"), slow, metrics))
+    serve(engines, metrics, Sockets(listen("127.0.0.1", int(port))))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from endcap.deploy.forbidden import Forbidden
 from endcap.deploy.gateway_settings import ruled
@@ -22,7 +23,7 @@ from endcap_serving import http_protocol
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
-from endcap_serving.kserve_bodies import v2_body
+from endcap_serving.kserve_bodies import read_v2_body, v2_body_error
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.predictors import free_port
 from endcap_serving.local.process import end_all
@@ -265,14 +266,20 @@ TENSOR_CHANGES: list[dict[str, object]] = [
 
 def test_a_v2_body_is_read_as_kserve_reads_it() -> None:
     """Every pair of changes: the quick class takes what KServe's own takes, and says the same of the rest."""
-    from endcap_serving.predictor.bodies import v2_request
+    from kserve.protocol.rest.v2_datamodels import InferenceRequest as KServeRequest
+
+    def read_by_kserve(body: object) -> KServeRequest:
+        try:
+            return KServeRequest.model_validate(body)
+        except ValidationError as error:
+            raise v2_body_error(error.errors(include_url=False)) from None
 
     changed = [{**TENSOR, **one} for one in [{}, *TENSOR_CHANGES]]
     bodies = [{"inputs": [tensor], **change} for tensor in changed for change in [{}, *V2_CHANGES]]
     taken = 0
     for body in bodies:
         seen: list[object] = []
-        for read in (v2_request, v2_body):
+        for read in (read_by_kserve, read_v2_body):
             try:
                 seen.append(read(body).model_dump())
             except RequestError as error:

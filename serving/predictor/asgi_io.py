@@ -1,0 +1,198 @@
+"""Requests and replies of the predictor over ASGI: heads, bodies within bounds, and what is sent back.
+
+Bodies have a bound of size, because memory is finite, and a bound of time, because a client may stall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from endcap_serving.http_errors import RefusedError, error_body
+from endcap_serving.names import REQUEST_ID, SCOPE_HEADER, VARIANT_HEADER, VARIANTS
+from endcap_serving.request_ids import read_request_id
+
+MAX_BODY = 16 * 2**20
+SMALL = 64 * 2**10
+"""Bodies up to this size are not counted."""
+MOST_HELD = 8 * MAX_BODY
+"""Bytes of larger bodies that are being read at a time."""
+BODY_PATIENCE = 10.0
+"""Seconds that a body may take to arrive."""
+_VARIANTS = {name.encode(): name for name in VARIANTS}
+_random = random.Random()  # noqa: S311 (a guessed id is of no use)
+_TRACE = ("traceparent", "tracestate")
+_BINARY, _LENGTH, _TYPE = b"inference-header-content-length", b"content-length", b"content-type"
+_ID, _VARIANT = REQUEST_ID.encode(), VARIANT_HEADER.encode()
+_SCOPE, _ORIGIN = SCOPE_HEADER.encode(), b"origin"
+_READ = frozenset([_ID, _VARIANT, _BINARY, _LENGTH, _TYPE, _SCOPE, _ORIGIN, *(name.encode() for name in _TRACE)])
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ClientDisconnectedError(Exception):
+    """The client has closed the connection: nobody reads an answer."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """The headers of a request that count.
+
+    id: the client's, or a new one. json_length: of a V2 request with binary tensors, as the client wrote it.
+    declares_json: by its content type. of_page: a web page has sent the request.
+    """
+
+    id: str
+    given_id: str | None
+    variant: str | None
+    length: int | None
+    json_length: str | None
+    declares_json: bool
+    trace: dict[str, str]
+    scope: str | None
+    of_page: bool
+
+
+@dataclass(slots=True)
+class Reply:
+    """surfaces: of the rankings in it, in order. bare: headers are sent as they are, without a type and a length."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    surfaces: Sequence[str | None] = ()
+    bare: bool = False
+
+
+def make_request_id() -> str:
+    """The id of a request whose client gave none: a random UUID, without a system call for each."""
+    return str(uuid.UUID(int=_random.getrandbits(128), version=4))
+
+
+def read_head(scope: Scope) -> RequestHead:
+    headers = {name: value for name, value in scope["headers"] if name in _READ}
+    given_id = read_request_id(headers.get(_ID, b""))
+    length = headers.get(_LENGTH, b"")
+    json_length = headers.get(_BINARY)
+    return RequestHead(
+        id=given_id or make_request_id(),
+        given_id=given_id,
+        variant=_VARIANTS.get(headers.get(_VARIANT, b"")),
+        length=int(length) if length.isdigit() else None,
+        json_length=None if json_length is None else json_length.decode("latin-1"),
+        declares_json=json_length is not None and _is_json(headers.get(_TYPE, b"")),
+        trace={name: headers[name.encode()].decode("latin-1") for name in _TRACE if name.encode() in headers},
+        scope=headers[_SCOPE].decode("latin-1") if _SCOPE in headers else None,
+        of_page=_ORIGIN in headers,
+    )
+
+
+def _is_json(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+class BodyReader:
+    """Reads bodies, and holds no more bytes of large ones at a time than fit into memory."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    async def read(self, head: RequestHead, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises
+        ------
+        RefusedError
+            The body is too large or too slow, or too many large ones come at once.
+        ClientDisconnectedError
+            The client has closed the connection.
+        """
+        if head.length is not None and head.length > MAX_BODY:
+            raise _too_large(f"{head.length:,} bytes", found=head.length)
+        expected = MAX_BODY if head.length is None else head.length
+        expected = expected if expected > SMALL else 0
+        if self._held + expected > MOST_HELD:
+            raise RefusedError(
+                503,
+                "too many large bodies at once; try again in a second",
+                code="predictor.bodies-too-many",
+                headers={"retry-after": "1"},
+            )
+        self._held += expected
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                return await _read(receive)
+        except TimeoutError:
+            raise RefusedError(
+                408,
+                f"the body did not arrive within {BODY_PATIENCE:.0f} s; send it without a pause",
+                code="predictor.body-late",
+                headers={"connection": "close"},
+                seconds=BODY_PATIENCE,
+            ) from None
+        finally:
+            self._held -= expected
+
+
+async def _read(receive: Receive) -> bytes:
+    message = await receive()
+    first = _content(message)
+    if not message.get("more_body", False):
+        return first
+    body = bytearray(first)
+    while message.get("more_body", False):
+        message = await receive()
+        body += _content(message)
+        if len(body) > MAX_BODY:
+            raise _too_large(f"more than {MAX_BODY:,} bytes")
+    return bytes(body)
+
+
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """What an application receives after its body was read: first the body, then what comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Mapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
+
+
+def refuse(refusal: RefusedError) -> Reply:
+    return Reply(refusal.status, error_body(refusal), refusal.headers)
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    headers: Mapping[str, str] = reply.headers
+    if not reply.bare:
+        headers = {"content-type": "application/json", **headers}
+    lines = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    if not reply.bare:
+        lines.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": lines})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _content(message: Mapping[str, Any]) -> bytes:
+    if message["type"] != "http.request":
+        raise ClientDisconnectedError
+    content: bytes = message.get("body", b"")
+    return content
+
+
+def _too_large(words: str, **fields: int) -> RefusedError:
+    return RefusedError(
+        413,
+        f"the body: found {words}; allowed: at most {MAX_BODY:,}",
+        code="predictor.body-too-large",
+        headers={"connection": "close"},
+        most=MAX_BODY,
+        **fields,
+    )
