@@ -162,7 +162,7 @@ def fit_baseline(
     seed = settings.seed
     if make(spec).needs_validation:
         first = tried(spec, view, settings.exclude, seed=seed, progress=progress)
-        found = dict(first.report.found)
+        found = dict(first.report.settings)
     size = len(view.vocabulary)
     model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
     return EvaluatedModel(model, settings.exclude, barred=barred)

@@ -1,7 +1,8 @@
 """Models behind one contract: `make` one from its spec, `fit`, `score`, `recommend`, `save`, `load`."""
 
-from endcap.models.base import NO_ITEM, FitReport, Fitting, Model, Ranking, mask_excluded, top
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.catalogue import load, make
+from endcap.models.ranking import NO_ITEM, Ranking, mask_excluded, top
 from endcap.models.validation import Validation
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "FitReport",
     "Fitting",
     "Model",
+    "ModelState",
     "Ranking",
     "Validation",
     "load",

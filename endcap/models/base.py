@@ -14,22 +14,24 @@ from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
 from endcap.features.stream import SessionStream
-from endcap.models.topk import best
+from endcap.models import files
+from endcap.models.ranking import NO_ITEM as NO_ITEM
+from endcap.models.ranking import Ranking, mask_excluded, top
+from endcap.models.renaming import rename_fields
 from endcap.models.validation import Validation
 from endcap.spec.recommender import Exclude
 
-NO_ITEM = -1
 
-
+@rename_fields(found="settings")
 @dataclass(frozen=True)
 class Fitting:
     """How a fit is done, beside its data and the model's own parameters."""
 
     seed: int = 0
-    found: Mapping[str, Any] | None = None
-    """What an earlier fit on validation found out (`FitReport.found`): taken as it is, nothing is validated again."""
+    settings: Mapping[str, Any] | None = None
+    """What an earlier fit chose on validation (`FitReport.settings`): taken as it is, nothing is validated again."""
     validation: Validation | None = None
-    """What to find the number of epochs, or weights, by; None: as `found` says, or to the model's own limit."""
+    """What to choose the number of epochs, or weights, by; None: as `settings` says, or to the model's own limit."""
     workspace: Path | None = None
     """Where checkpoints of an unfinished fit are kept; a fit with the same arguments goes on from there."""
     keeps: bool = True
@@ -44,21 +46,37 @@ class Fitting:
     """The items in the order of the vocabulary: `item` (their ids) and the shop's attributes; None: not at hand."""
 
 
+@rename_fields(found="settings")
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit found out for a refit to keep (JSON, such as the number of epochs), and a row an epoch (epoch, loss,
-    validation, seconds)."""
+    """What comes of a fit, beside the fitted model.
 
-    found: Mapping[str, Any] = field(default_factory=dict)
+    Attributes
+    ----------
+    settings
+        JSON, by name: what the fit chose on validation, for a refit to keep, such as the number of epochs.
+    history
+        A row for each epoch: epoch, loss, validation, seconds.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
     history: list[Mapping[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """items: int32 [n, k], best first, padded with -1; scores: float32 [n, k], -inf under the padding."""
+class ModelState:
+    """What a fitted model's files hold beside its parameters and `n_items`.
 
-    items: NDArray[np.int32]
-    scores: NDArray[np.float32]
+    Attributes
+    ----------
+    arrays
+        By name: all that was learnt.
+    settings
+        JSON, by name: what the arrays do not say. Not `name`, `class`, `parameters` or `n_items`.
+    """
+
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Model(ABC):
@@ -68,6 +86,9 @@ class Model(ABC):
     """
 
     name: ClassVar[str]
+    specification: ClassVar[Any] = None
+    """Of Endcap's own models: the class of the spec that says the parameters. A class outside has `Parameters`."""
+    Parameters: ClassVar[Any]
     needs_validation: ClassVar[bool] = False
     """True for a model that finds something, such as its number of epochs, on validation sessions."""
     streams: ClassVar[bool] = False
@@ -98,12 +119,12 @@ class Model(ABC):
         """
 
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Scores of some items after each session: for session i float32 [len(items[i])], in that order.
+        """Return scores of some items after each session: for session i float32 [len(items[i])], in that order.
 
         The same as `score` says of them, to rounding. A model that can score few items for less than all overrides it.
         """
         scores = self.score(sessions)
-        return [scores[row, asked] for row, asked in enumerate(items)]
+        return [scores[row, indices] for row, indices in enumerate(items)]
 
     def prepare(self) -> None:
         """Make ready what costs memory and makes answers quick; whoever serves calls it once, before the first one."""
@@ -122,14 +143,40 @@ class Model(ABC):
         """Fitted models that this one is made of, by label; they are shown beside it."""
         return {}
 
-    @abstractmethod
+    def get_state(self) -> ModelState:
+        """Return what `save` writes beside the parameters and `n_items`. `set_state` takes it."""
+        raise NotImplementedError(f"{type(self).__name__} has no `get_state`, and no `save` of its own")
+
+    def set_state(self, state: ModelState) -> None:
+        """Take what `get_state` returned, in a new model of the same parameters whose `n_items` is set."""
+        raise NotImplementedError(f"{type(self).__name__} has no `set_state`, and no `load` of its own")
+
     def save(self, folder: Path) -> None:
         """Write the fitted model's files into an existing folder: safetensors and JSON, never pickle."""
+        state = self.get_state()
+        files.write(folder, {**state.settings, **files.description(self)}, state.arrays)
 
     @classmethod
-    @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """The model that `save` wrote. Runs no code from the folder."""
+        """Return the model that `save` wrote. Runs no code from the folder.
+
+        Raises
+        ------
+        IntegrityError
+            The files are missing or damaged.
+        """
+        description = files.describe(folder)
+        model = cls(cls.read_parameters(description["parameters"]))
+        model.n_items = description["n_items"]
+        settings = {name: value for name, value in description.items() if name not in files.DESCRIBED}
+        model.set_state(ModelState(files.tensors(folder), settings))
+        return model
+
+    @classmethod
+    def read_parameters(cls, document: Mapping[str, Any]) -> Any:
+        """Return the parameters that `save` wrote, as the constructor takes them."""
+        kind = cls.specification or cls.Parameters
+        return kind.model_validate(document)
 
     @property
     def known_customers(self) -> NDArray[np.int32]:
@@ -165,35 +212,18 @@ class Model(ABC):
         return top(scores, k)
 
 
-def of_those_that_ask(
+def score_non_empty(
     sessions: Sessions,
     items: Sequence[NDArray[np.int32]],
-    scored: Callable[[Sessions, Sequence[NDArray[np.int32]]], list[NDArray[np.float32]]],
+    score: Callable[[Sessions, Sequence[NDArray[np.int32]]], list[NDArray[np.float32]]],
 ) -> list[NDArray[np.float32]]:
-    """`Model.score_items` of a model that has no opinion on anything after an empty session; only others are scored."""
-    there = np.flatnonzero(sessions.lengths)
-    if len(there) == len(sessions):
-        return scored(sessions, items)
-    scores = [np.full(len(one), -np.inf, dtype=np.float32) for one in items]
-    if len(there):
-        asked = [items[row] for row in there.tolist()]
-        for row, found in zip(there.tolist(), scored(sessions.take(there), asked), strict=True):
-            scores[row] = found
+    """Return `Model.score_items` of a model that has no opinion after an empty session: `score` gets the others."""
+    rows = np.flatnonzero(sessions.lengths)
+    if len(rows) == len(sessions):
+        return score(sessions, items)
+    scores = [np.full(len(indices), -np.inf, dtype=np.float32) for indices in items]
+    if len(rows):
+        listed = [items[row] for row in rows.tolist()]
+        for row, values in zip(rows.tolist(), score(sessions.take(rows), listed), strict=True):
+            scores[row] = values
     return scores
-
-
-def mask_excluded(scores: NDArray[np.float32], sessions: Sessions, exclude: Exclude) -> None:
-    """Set scores of a session's own items to -inf, in place: none of them, the last event's, or all."""
-    if exclude == "none":
-        return
-    picked = sessions.last(1) if exclude == "last" else sessions
-    scores[picked.session_of_event, picked.items] = -np.inf
-
-
-def top(scores: NDArray[np.float32], k: int) -> Ranking:
-    """The k largest finite scores of each row of [n, m], ties to the smaller index."""
-    order = best(scores, k)
-    highest = np.where(order == NO_ITEM, -np.inf, np.take_along_axis(scores, order, axis=1)).astype(np.float32)
-    pad = ((0, 0), (0, k - order.shape[1]))
-    items = np.pad(order.astype(np.int32), pad, constant_values=NO_ITEM)
-    return Ranking(items, np.pad(highest, pad, constant_values=-np.inf))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from endcap.errors import DivergedError
 from endcap.features.sessions import Sessions
 from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.catalogue import load, make
 from endcap.models.opinion_pool import Scale
 from endcap.models.validation import Validation
@@ -37,6 +37,7 @@ class Blend(Model):
     """
 
     name = "blend"
+    specification = BlendSpec
     needs_validation = True
 
     def __init__(self, parameters: BlendSpec, members: Mapping[str, Model] | None = None) -> None:
@@ -61,11 +62,11 @@ class Blend(Model):
         """Fit each member, then their weights; with `found` these are known, and only who has one is fitted.
 
         Where the weights are not known, a member whose training diverges, or whose scores are no numbers, is left out
-        with a warning; FitReport.found names it under `left_out`, with the fault's code. Raises DivergedError where no
-        member is left, or where one diverges whose weight is known: without it this would be another model.
+        with a warning, and FitReport.settings names it under `left_out` with the fault's code. Raises DivergedError
+        where no member is left, or where one diverges whose weight is known: without it this would be another model.
         """
         self.n_items = n_items
-        found = dict(fitting.found or {})
+        found = dict(fitting.settings or {})
         if "weights" in found:
             self._take(found["weights"], {label: Scale(**one) for label, one in found["scales"].items()})
         reports, left_out = self._fit_members(train, fitting, found)
@@ -74,7 +75,7 @@ class Blend(Model):
             known["left_out"] = left_out
         return FitReport(
             {
-                "members": {label: dict(report.found) for label, report in reports.items()},
+                "members": {label: dict(report.settings) for label, report in reports.items()},
                 "weights": self._weights,
                 "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
                 **known,
@@ -107,17 +108,17 @@ class Blend(Model):
         if fitting.workspace is not None:
             workspace = fitting.workspace / label
             workspace.mkdir(exist_ok=True)
-        own = None if fitting.found is None else found.get("members", {}).get(label, {})
+        own = None if fitting.settings is None else found.get("members", {}).get(label, {})
         attributes = named({(): self.parameters.members[label]}, "item_features").values()
         codes = {name: values for name, values in fitting.item_features.items() if name in attributes}
 
         def observe(row: Mapping[str, float]) -> bool:
             return fitting.observe(_labelled(label, row))
 
-        return dataclasses.replace(fitting, found=own, workspace=workspace, observe=observe, item_features=codes)
+        return dataclasses.replace(fitting, settings=own, workspace=workspace, observe=observe, item_features=codes)
 
     def _weigh(self, fitting: Fitting) -> dict[str, Any]:
-        """Find the weights; what they were found by, for FitReport.found."""
+        """Find the weights; what they were found by, for FitReport.settings."""
         if fitting.validation is None or not len(fitting.validation):
             fitting.progress("warning: no validation sessions to weigh the members by: all count the same")
             self._weights |= dict.fromkeys(self._members, 1.0 / len(self._members))
@@ -178,27 +179,26 @@ class Blend(Model):
         """The member that answers as it is."""
         return next((member for label, member in self._members.items() if self._scales[label].kind == "alone"), None)
 
+    def get_state(self) -> ModelState:
+        scales = {label: dataclasses.asdict(scale) for label, scale in self._scales.items()}
+        return ModelState(settings={"weights": self._weights, "scales": scales})
+
     def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-            "weights": self._weights,
-            "scales": {label: dataclasses.asdict(scale) for label, scale in self._scales.items()},
-        }
-        files.write(folder, description, {})
+        """See `Model.save`: each member has a folder of its own, too."""
+        super().save(folder)
         for label, member in self._members.items():
             (folder / label).mkdir()
             member.save(folder / label)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """See `Model.load`."""
         description = files.describe(folder)
         weights = description["weights"]
         members = {label: load(folder / label) for label, weight in weights.items() if weight > 0}
         model = cls(BlendSpec.model_validate(description["parameters"]), members)
         model.n_items = description["n_items"]
-        model._take(weights, {label: Scale(**one) for label, one in description["scales"].items()})
+        model._take(weights, {label: Scale(**scale) for label, scale in description["scales"].items()})
         return model
 
 
@@ -208,7 +208,7 @@ def _refuse_unusable(label: str, member: Model, report: FitReport, validation: V
     nowhere = bool(measured) and bool(np.isnan(measured).all())
     if not nowhere and validation is not None:
         nowhere = bool(
-            np.isnan(member.score(validation.asked.take(np.arange(len(validation.asked))[:_LOOKED_AT]))).any()
+            np.isnan(member.score(validation.queries.take(np.arange(len(validation.queries))[:_LOOKED_AT]))).any()
         )
     if nowhere:
         raise DivergedError(

@@ -10,7 +10,6 @@ from pathlib import Path
 from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.models import files
 from endcap.models.base import Model
-from endcap.models.custom import NAME as CUSTOM
 from endcap.models.custom import make_own, model_class
 from endcap.models.stored import check
 from endcap.preprocessing import Preprocessing
@@ -72,7 +71,7 @@ def load(folder: Path, classes: Collection[str] | None = None) -> Model:
             _listed.reset(token)
     description = files.describe(folder)
     name = description["name"]
-    if name == CUSTOM:
+    if name == files.CUSTOM:
         path = str(description.get("class"))
         _refuse_unlisted(path)
         return model_class(path).load(folder)

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from endcap.errors import UserError
 from endcap.models.base import Model
-from endcap.spec.custom import find_class, own, own_class, parameters_of, path_of
+from endcap.models.files import description as description
+from endcap.spec.custom import find_class, own, own_class, parameters_of
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.store.code import installed
 
-NAME = "custom"
-
 
 def model_class(path: str) -> type[Model]:
     """The model class of a path. Raises UserError: not there, no model, or named by another path than its own."""
-    return own_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
+    kind: type[Model] = own_class(path, Model, "model", "docs/own-model.md")  # type: ignore[type-abstract]
+    missing = []
+    if kind.save is Model.save and kind.get_state is Model.get_state:
+        missing.append("get_state")
+    if kind.load.__func__ is Model.load.__func__ and kind.set_state is Model.set_state:  # type: ignore[attr-defined]
+        missing.append("set_state")
+    if missing:
+        raise UserError(
+            f"{path} is no whole model: it lacks {', '.join(missing)}, see docs/own-model.md",
+            code="spec.class-incomplete",
+            path=path,
+            missing=missing,
+        )
+    return kind
 
 
 def make_own(spec: CustomSpec) -> Model:
     """A model of the class with these parameters. Raises UserError, SpecError."""
     found = model_class(spec.path)
     return found(parameters_of(spec.path, found, spec.parameters))
-
-
-def description(model: Any) -> dict[str, Any]:
-    """What a model of one's own writes into its `model.json`, for `endcap.models.files.write`.
-
-    The model has `parameters` and `n_items`. `load` finds the class again by this.
-    """
-    return {
-        "name": NAME,
-        "class": path_of(type(model)),
-        "parameters": model.parameters.model_dump(mode="json"),
-        "n_items": model.n_items,
-    }
 
 
 def own_code(*specs: ModelSpec | PreprocessorSpec) -> list[str]:

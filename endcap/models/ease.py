@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,8 @@ from scipy.sparse import csr_array
 
 from endcap.errors import DataError
 from endcap.features.sessions import Sessions
-from endcap.models import checkpoint, files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models import checkpoint
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.epochs import fit_fingerprint
 from endcap.models.histories import Histories, learnt, picked
 from endcap.spec.model import EASESpec
@@ -42,6 +41,7 @@ class EASE(Model):
     """
 
     name = "ease"
+    specification = EASESpec
 
     def __init__(self, parameters: EASESpec) -> None:
         self.parameters = parameters
@@ -109,21 +109,11 @@ class EASE(Model):
             one[~self.seen[wanted] | (heard == 0)] = -np.inf
         return scores
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
-        files.write(folder, description, self._arrays())
+    def get_state(self) -> ModelState:
+        return ModelState(self._arrays())
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description = files.describe(folder)
-        model = cls(EASESpec.model_validate(description["parameters"]))
-        model.n_items = description["n_items"]
-        model._take(files.tensors(folder))
-        return model
+    def set_state(self, state: ModelState) -> None:
+        self._take(state.arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {"seen": self.seen.astype(np.uint8), **self.histories.arrays()}
@@ -131,7 +121,7 @@ class EASE(Model):
             return {**arrays, "weights": self.weights}
         return arrays | {part: getattr(self.weights, part) for part in ("data", "indices", "indptr")}
 
-    def _take(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def _take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Be what `_arrays` gave."""
         self.seen = arrays["seen"].astype(np.bool_)
         self.histories = Histories.of_arrays(arrays)
@@ -189,7 +179,7 @@ def _strongest(inverse: Matrix, count: int) -> csr_array:
     return matrix
 
 
-def _sparse(arrays: dict[str, NDArray[Any]], n_items: int) -> csr_array:
+def _sparse(arrays: Mapping[str, NDArray[Any]], n_items: int) -> csr_array:
     return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n_items, n_items))
 
 

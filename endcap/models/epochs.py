@@ -99,14 +99,14 @@ def learn(
     patience: int,
     measure: Callable[[Model, Validation], Mapping[str, float]] = measured,
 ) -> FitReport:
-    """Run epochs to the number that `fitting.found` says, or until the validation stops rising, `max_epochs` at most.
+    """Run as many epochs as `fitting.settings` says, or until the validation stops rising, `max_epochs` at most.
 
     measure: what each epoch's row of the history has of the validation part, `validation` among it. With validation
     `progress.weights` are the best epoch's afterwards, which the model is to take. Raises DivergedError where the loss
     is no number any more.
     """
-    limit = max_epochs if fitting.found is None else int(fitting.found.get("epochs", max_epochs))
-    validation = fitting.validation if fitting.found is None else None
+    limit = max_epochs if fitting.settings is None else int(fitting.settings.get("epochs", max_epochs))
+    validation = fitting.validation if fitting.settings is None else None
     going = True
     while going and not progress.done(limit, patience if validation else None):
         started = time.monotonic()
@@ -137,6 +137,6 @@ def fit_fingerprint(parameters: Mapping[str, Any], train: Sessions, n_items: int
     items = (fitting.item_features[name] for name in sorted(fitting.item_features))
     for values in (train.items, train.offsets, train.customers, *events, *items):
         digest.update(np.ascontiguousarray(values).tobytes())
-    found = None if fitting.found is None else dict(fitting.found)
+    found = None if fitting.settings is None else dict(fitting.settings)
     arguments = [n_items, fitting.seed, found, fitting.validation is not None]
     return fingerprint(dict(parameters), arguments, digest.hexdigest())

@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 
 from endcap.errors import IntegrityError
 from endcap.reading import check_regular, read_json
+from endcap.spec.custom import path_of
 
 DESCRIPTION = "model.json"
+DESCRIBED = frozenset({"name", "class", "parameters", "n_items"})
+"""Keys of the description that every model has; the others are a model's own settings."""
+CUSTOM = "custom"
+"""The name of a model whose class is outside Endcap."""
 TENSORS = "tensors.safetensors"
 _TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "BOOL": "?"} | {
     "U64": "u8",
@@ -36,6 +41,20 @@ def write(folder: Path, description: Mapping[str, Any], tensors: Mapping[str, ND
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, draft)
     draft.replace(folder / TENSORS)
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+
+
+def description(model: Any) -> dict[str, Any]:
+    """Return what `model.json` says of every model: `load` finds the class again by it.
+
+    The model has `parameters` and `n_items`.
+    """
+    own = {} if model.specification else {"class": path_of(type(model))}
+    return {
+        "name": model.name if model.specification else CUSTOM,
+        **own,
+        "parameters": model.parameters.model_dump(mode="json"),
+        "n_items": model.n_items,
+    }
 
 
 def describe(folder: Path) -> dict[str, Any]:

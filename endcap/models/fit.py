@@ -85,7 +85,7 @@ def fitted(
     model = make(spec, preprocessing)
     fitting = Fitting(
         seed=seed,
-        found=found,
+        settings=found,
         workspace=_made(workspace),
         progress=progress,
         observe=observe,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
-from endcap.models import epochs, files
-from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
+from endcap.models import epochs
+from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
 from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.gru import GRUNetwork, GRUShape
 from endcap.neural.gru_states import GRUStates
@@ -31,6 +29,7 @@ class GRU4Rec(Model):
     """
 
     name = "gru4rec"
+    specification = GRU4RecSpec
     needs_validation = True
 
     def __init__(self, parameters: GRU4RecSpec, exchange: Exchange | None = None) -> None:
@@ -93,7 +92,7 @@ class GRU4Rec(Model):
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         network = self.network
-        return of_those_that_ask(
+        return score_non_empty(
             sessions, items, lambda some, asked: scores_of_some(self._at_end(some), network.output, network.bias, asked)
         )
 
@@ -117,21 +116,11 @@ class GRU4Rec(Model):
             return torch.from_numpy(self._states.at_end(asked))
         return self.network.hidden(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
-        files.write(folder, description, self.network.arrays())
+    def get_state(self) -> ModelState:
+        return ModelState(self.network.arrays())
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description = files.describe(folder)
-        model = cls(GRU4RecSpec.model_validate(description["parameters"]))
-        model.n_items = description["n_items"]
-        model.network = GRUNetwork.from_arrays(files.tensors(folder), model.device)
-        return model
+    def set_state(self, state: ModelState) -> None:
+        self.network = GRUNetwork.from_arrays(state.arrays, self.device)
 
     def _sequences(self, sessions: Sessions) -> Sequences:
         return Sequences(sessions.items, sessions.offsets, buckets(sessions, self.network.shape.event_codes))

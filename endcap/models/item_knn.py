@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from endcap.features.sessions import Ints, Sessions
-from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.histories import Histories, learnt, picked
 from endcap.models.rows import runs
 from endcap.spec.model import ItemKNNSpec
@@ -34,6 +32,7 @@ class ItemKNN(Model):
     """
 
     name = "item-knn"
+    specification = ItemKNNSpec
 
     def __init__(self, parameters: ItemKNNSpec) -> None:
         self.parameters = parameters
@@ -84,27 +83,18 @@ class ItemKNN(Model):
             one[one == 0] = -np.inf
         return scores
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
+    def get_state(self) -> ModelState:
         arrays: dict[str, NDArray[Any]] = {
             "neighbour_starts": self.similarity.indptr.astype(np.int64),
             "neighbours": self.similarity.indices.astype(np.int32),
             "similarities": self.similarity.data,
         }
-        files.write(folder, description, {**arrays, **self.histories.arrays()})
+        return ModelState({**arrays, **self.histories.arrays()})
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description, arrays = files.describe(folder), files.tensors(folder)
-        model = cls(ItemKNNSpec.model_validate(description["parameters"]))
-        n_items = description["n_items"]
+    def set_state(self, state: ModelState) -> None:
+        arrays, size = state.arrays, self.n_items
         parts = (arrays["similarities"], arrays["neighbours"], arrays["neighbour_starts"])
-        model._adopt(n_items, csr_array(parts, shape=(n_items, n_items)), Histories.of_arrays(arrays))
-        return model
+        self._adopt(size, csr_array(parts, shape=(size, size)), Histories.of_arrays(arrays))
 
 
 def _first_of_each(group: Ints, order: NDArray[np.float64], tie: Ints, count: int) -> Ints:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from endcap.features.sessions import Sessions
-from endcap.models import epochs, files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models import epochs
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.checkpoint import Arrays
 from endcap.models.histories import find, ones, owners
 from endcap.models.validation import Validation, ndcg
@@ -36,6 +35,7 @@ class NeuMF(Model):
     """
 
     name = "neumf"
+    specification = NeuMFSpec
     needs_validation = True
 
     def __init__(self, parameters: NeuMFSpec) -> None:
@@ -111,23 +111,15 @@ class NeuMF(Model):
             users[known] = self.network.users[torch.from_numpy(place[known]).to(self.device)].cpu().numpy()
         return users, known | (count > 0)
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
+    def get_state(self) -> ModelState:
         own: Arrays = {"customers": self.customers, "seen": self.seen.astype(np.uint8), "typical": self.typical}
-        files.write(folder, description, {**self.network.arrays(), **own})
+        return ModelState({**self.network.arrays(), **own})
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description, arrays = files.describe(folder), files.tensors(folder)
-        model = cls(NeuMFSpec.model_validate(description["parameters"]))
-        network = Factors.of_arrays(model.shape, arrays, model.device)
-        model._adopt(description["n_items"], network, arrays["customers"], arrays["seen"])
-        model.typical = arrays["typical"]
-        return model
+    def set_state(self, state: ModelState) -> None:
+        arrays = state.arrays
+        network = Factors.of_arrays(self.shape, arrays, self.device)
+        self._adopt(self.n_items, network, arrays["customers"], arrays["seen"])
+        self.typical = arrays["typical"]
 
 
 class _Learner:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.sessions import Sessions
-from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.spec.model import PopularitySpec
 
 
@@ -42,18 +40,8 @@ class Popularity(Model):
         """See `Model.score_items`."""
         return [self.counts[asked].astype(np.float32) for asked in items]
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
-        files.write(folder, description, {"counts": self.counts})
+    def get_state(self) -> ModelState:
+        return ModelState({"counts": self.counts})
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description = files.describe(folder)
-        model = cls(cls.specification.model_validate(description["parameters"]))
-        model.n_items = description["n_items"]
-        model.counts = files.tensors(folder)["counts"]
-        return model
+    def set_state(self, state: ModelState) -> None:
+        self.counts = state.arrays["counts"]

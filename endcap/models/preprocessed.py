@@ -49,7 +49,9 @@ class Preprocessed(Model):
         """Validation as the inner model sees it: what came next, and what is excluded, stays as it was."""
         if validation is None:
             return None
-        return replace(validation, asked=self.preprocessing.transform(validation.asked), histories=validation.asked)
+        return replace(
+            validation, queries=self.preprocessing.transform(validation.queries), histories=validation.queries
+        )
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return self.inner.score(self.preprocessing.transform(sessions))

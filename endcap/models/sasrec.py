@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -13,8 +11,8 @@ from torch import Tensor
 
 from endcap.errors import UserError
 from endcap.features.sessions import Sessions
-from endcap.models import epochs, files
-from endcap.models.base import FitReport, Fitting, Model, of_those_that_ask
+from endcap.models import epochs
+from endcap.models.base import FitReport, Fitting, Model, ModelState, score_non_empty
 from endcap.models.bucketing import bucket_counts, buckets, item_codes, silence_unmet
 from endcap.neural.attention import AttentionNetwork, AttentionShape
 from endcap.neural.attention_training import AttentionTrainer, AttentionTraining
@@ -30,6 +28,7 @@ class SASRec(Model):
     unseen in training."""
 
     name = "sasrec"
+    specification = SASRecSpec
     needs_validation = True
 
     def __init__(self, parameters: SASRecSpec) -> None:
@@ -84,7 +83,7 @@ class SASRec(Model):
     def score_items(self, sessions: Sessions, items: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `Model.score_items`: products with the asked items alone."""
         table, bias = self.network.items, self.network.bias
-        return of_those_that_ask(
+        return score_non_empty(
             sessions, items, lambda some, asked: scores_of_some(self._known_at_end(some), table, bias, asked)
         )
 
@@ -107,27 +106,16 @@ class SASRec(Model):
         """What the network knows after sessions that are not empty: [n, width]."""
         return self.network.known_at_end(self._sequences(sessions.last(self.parameters.max_events)))
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-            "features": dict(self.network.shape.features),
-            "item_features": dict(self.network.shape.item_features),
-        }
+    def get_state(self) -> ModelState:
+        shape = self.network.shape
         codes = {f"{_CODES}{name}": values.cpu().numpy() for name, values in self.network.codes.items()}
-        files.write(folder, description, self.network.arrays() | codes)
+        sizes = {"features": dict(shape.features), "item_features": dict(shape.item_features)}
+        return ModelState(self.network.arrays() | codes, sizes)
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description = files.describe(folder)
-        model = cls(SASRecSpec.model_validate(description["parameters"]))
-        model.n_items = description["n_items"]
-        shape = model._shape(description["features"], description["item_features"])
-        arrays = files.tensors(folder)
+    def set_state(self, state: ModelState) -> None:
+        shape, arrays = self._shape(state.settings["features"], state.settings["item_features"]), dict(state.arrays)
         codes = {name: arrays.pop(f"{_CODES}{name}") for name in shape.item_features}
-        model.network = AttentionNetwork.from_arrays(shape, arrays, codes, _device())
-        return model
+        self.network = AttentionNetwork.from_arrays(shape, arrays, codes, _device())
 
     def _shape(self, features: dict[str, int], item_features: dict[str, int]) -> AttentionShape:
         spec = self.parameters

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from endcap.features.sessions import Ints, Sessions
-from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import SequentialRulesSpec
 
@@ -38,6 +36,7 @@ class SequentialRules(Model):
     """
 
     name = "sequential-rules"
+    specification = SequentialRulesSpec
 
     def __init__(self, parameters: SequentialRulesSpec) -> None:
         self.parameters = parameters
@@ -98,19 +97,13 @@ class SequentialRules(Model):
             strengths = np.repeat(recency[part], counts[part]) * self.weights[rules]
             yield begin, end, np.repeat(rows[part] - begin, counts[part]), self.followers[rules], strengths
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-        }
-        arrays: dict[str, NDArray[Any]] = {"starts": self.starts, "followers": self.followers, "weights": self.weights}
-        files.write(folder, description, arrays)
+    def get_state(self) -> ModelState:
+        return ModelState({"starts": self.starts, "followers": self.followers, "weights": self.weights})
+
+    def set_state(self, state: ModelState) -> None:
+        arrays = state.arrays
+        self.starts, self.followers, self.weights = arrays["starts"], arrays["followers"], arrays["weights"]
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        description, arrays = files.describe(folder), files.tensors(folder)
-        model = cls(SequentialRulesSpec.model_validate({**PUBLISHED, **description["parameters"]}))
-        model.n_items = description["n_items"]
-        model.starts, model.followers, model.weights = arrays["starts"], arrays["followers"], arrays["weights"]
-        return model
+    def read_parameters(cls, document: Mapping[str, Any]) -> SequentialRulesSpec:
+        return SequentialRulesSpec.model_validate({**PUBLISHED, **document})

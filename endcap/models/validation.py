@@ -4,35 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Ints, Sessions
+from endcap.models.ranking import mask_excluded
+from endcap.models.renaming import rename_fields
 from endcap.spec.recommender import Exclude
-
-if TYPE_CHECKING:
-    from endcap.models.base import Model
 
 CUTOFF = 20
 _SCORE_BYTES = 64 * 2**20
 
 
+class Scorer(Protocol):
+    """What validation asks of a model."""
+
+    n_items: int
+
+    def score(self, sessions: Sessions) -> NDArray[np.float32]: ...
+
+
+@rename_fields(asked="queries", wanted="targets")
 @dataclass(frozen=True)
 class Validation:
-    """Histories and what came next.
+    """Sessions that are ranked after, and the items that came next: p targets after q queries.
 
-    asked: sessions [q], as the model sees them; wanted: int32 [p]; exclude: as the recommender has it; histories:
-    sessions [q] before preprocessing, None where there is none. row: int64 [p], ascending, the history that each
-    prediction is after; None: one each, in their order. Predictions after one history are of one moment: none is ranked
-    against another. weights: float64 [p], what each counts; None: 1. session: int64 [p], ascending, the validation
-    session of each; None: one each.
+    Attributes
+    ----------
+    queries
+        q sessions, as the model sees them.
+    targets
+        int32 [p], the items that came next.
+    exclude
+        Which items of a query are left out, as the recommender says it.
+    histories
+        The q sessions before preprocessing; None where there is none.
+    row
+        int64 [p], ascending: the query of each target; empty: one each, in their order. Targets of one query are of one
+        moment: none is ranked against another.
+    weights
+        float64 [p], what each target counts; empty: 1.
+    session
+        int64 [p], ascending: the validation session of each target; empty: one each.
     """
 
-    asked: Sessions
-    wanted: NDArray[np.int32]
+    queries: Sessions
+    targets: NDArray[np.int32]
     exclude: Exclude = "none"
     histories: Sessions | None = None
     row: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -40,14 +60,14 @@ class Validation:
     session: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        count = len(self.wanted)
+        count = len(self.targets)
         for name, values in (("row", np.arange(count)), ("weights", np.ones(count)), ("session", np.arange(count))):
             if count and not len(getattr(self, name)):
                 object.__setattr__(self, name, values)
 
     @classmethod
     def of(cls, predictions: QueryTargets, exclude: Exclude) -> Validation:
-        """Of what is predicted of validation sessions."""
+        """Return the validation by queries of validation sessions and their targets."""
         return cls(
             predictions.prefixes(),
             predictions.targets,
@@ -58,14 +78,14 @@ class Validation:
         )
 
     def __len__(self) -> int:
-        return len(self.wanted)
+        return len(self.targets)
 
     def take(self, kept: NDArray[np.bool_]) -> Validation:
-        """The predictions under a mask (bool [p]), which leaves or takes moments whole."""
+        """Return the targets under a mask (bool [p]), which leaves or takes moments whole."""
         rows = np.unique(self.row[kept])
         return Validation(
-            self.asked.take(rows),
-            self.wanted[kept],
+            self.queries.take(rows),
+            self.targets[kept],
             self.exclude,
             None if self.histories is None else self.histories.take(rows),
             np.searchsorted(rows, self.row[kept]),
@@ -73,36 +93,34 @@ class Validation:
             self.session[kept],
         )
 
-    def measure(self, model: Model) -> float:
-        """next_ndcg@20, among all items: 0 where what came next is not listed, or where nothing was asked."""
+    def measure(self, model: Scorer) -> float:
+        """Return next_ndcg@20 among all items: 0 where a target is not listed, or where there is none."""
         return ndcg(self.ranks(model), self.weights)
 
-    def ranks(self, model: Model) -> Ints:
-        """The place of what came next, 1 the best, 0 where the model does not list it: int64 [p]."""
+    def ranks(self, model: Scorer) -> Ints:
+        """Return the rank of each target, 1 the best, 0 where the model does not list it: int64 [p]."""
         ranks = np.zeros(len(self), dtype=np.int64)
         for rows, taken in self.blocks(model.n_items):
-            scores = model.score(self.asked.take(rows))
+            scores = model.score(self.queries.take(rows))
             self.mask(scores, rows)
-            ranks[taken] = ranks_within(scores, self.row[taken] - rows[0], self.wanted[taken])
+            ranks[taken] = ranks_within(scores, self.row[taken] - rows[0], self.targets[taken])
         return ranks
 
     def blocks(self, n_items: int) -> Iterator[tuple[Ints, slice]]:
-        """Histories whose scores of so many items fit into a block of memory, and the predictions after them."""
+        """Yield queries whose scores of so many items fit into a block of memory, and the slice of their targets."""
         size = max(1, _SCORE_BYTES // (4 * max(1, n_items)))
-        for begin in range(0, len(self.asked), size):
-            end = min(begin + size, len(self.asked))
+        for begin in range(0, len(self.queries), size):
+            end = min(begin + size, len(self.queries))
             first, last = np.searchsorted(self.row, [begin, end])
             yield np.arange(begin, end), slice(int(first), int(last))
 
     def mask(self, scores: NDArray[np.float32], rows: Ints) -> None:
-        """Set the scores of what is excluded after some histories to -inf, in place: float32 [len(rows), items].
+        """Set the scores of what is excluded after some queries to -inf, in place: float32 [len(rows), items].
 
-        Items are left out of the history as it was, whatever preprocessing has made of it.
+        The items are those of the session before preprocessing.
         """
-        from endcap.models.base import mask_excluded
-
         if self.exclude != "none":
-            histories = self.asked if self.histories is None else self.histories
+            histories = self.queries if self.histories is None else self.histories
             mask_excluded(scores, histories.take(rows), self.exclude)
 
 
@@ -118,22 +136,22 @@ def ndcg(ranks: Ints, weights: NDArray[np.float64] | None = None, cutoff: int = 
     return float(gains.sum()) / max(float(counted.sum()), 1.0)
 
 
-def ranks_within(scores: NDArray[np.float32], row: Ints, wanted: NDArray[np.int32]) -> Ints:
-    """The rank of each wanted item in its row of [q, items], as if the others wanted of that row were not there.
+def ranks_within(scores: NDArray[np.float32], row: Ints, targets: NDArray[np.int32]) -> Ints:
+    """The rank of each target in its row of [q, items], as if the other targets of that row were not there.
 
     row: int64 [p], ascending. Ties to the smaller index; 0 where an item's score is -inf.
     """
     alone = len(row) == 0 or bool((np.diff(row) > 0).all())
     if alone and len(row) == len(scores):
-        return places(scores, wanted)
+        return places(scores, targets)
     ranks = np.zeros(len(row), dtype=np.int64)
     counts = np.bincount(row, minlength=len(scores))
     size = max(1, _SCORE_BYTES // (4 * max(1, scores.shape[1])))
     for begin in range(0, len(row), size):
         part = slice(begin, begin + size)
-        ranks[part] = places(scores[row[part]], wanted[part])
+        ranks[part] = places(scores[row[part]], targets[part])
     if counts.max(initial=0) > 1:
-        # Of the wanted items of a row the n-th best has n - 1 of them before it.
+        # Of the targets of a row the n-th best has n - 1 of them before it.
         order = np.lexsort((np.where(ranks > 0, ranks, np.iinfo(np.int64).max), row))
         before = np.empty(len(row), dtype=np.int64)
         before[order] = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -141,12 +159,12 @@ def ranks_within(scores: NDArray[np.float32], row: Ints, wanted: NDArray[np.int3
     return ranks
 
 
-def places(scores: NDArray[np.float32], wanted: NDArray[np.int32]) -> Ints:
+def places(scores: NDArray[np.float32], targets: NDArray[np.int32]) -> Ints:
     """The rank of one item of each row of [n, items], ties to the smaller index; 0 where its score is -inf."""
-    own = scores[np.arange(len(wanted)), wanted][:, None]
+    own = scores[np.arange(len(targets)), targets][:, None]
     better = np.count_nonzero(scores > own, axis=1)
     # Ties are rare: rows without one need no second look.
     tied = np.flatnonzero(np.count_nonzero(scores == own, axis=1) > 1)
-    before = np.arange(scores.shape[1]) < wanted[tied, None]
+    before = np.arange(scores.shape[1]) < targets[tied, None]
     better[tied] += np.count_nonzero((scores[tied] == own[tied]) & before, axis=1)
     return np.where(np.isfinite(own[:, 0]), better + 1, 0).astype(np.int64)

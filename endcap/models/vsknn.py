@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from endcap.features.sessions import Ints, Sessions
-from endcap.models import files
-from endcap.models.base import FitReport, Fitting, Model
+from endcap.models.base import FitReport, Fitting, Model, ModelState
 from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import VSKNNSpec
 
@@ -36,6 +34,7 @@ class VSKNN(Model):
     """
 
     name = "vsknn"
+    specification = VSKNNSpec
 
     def __init__(self, parameters: VSKNNSpec) -> None:
         self.parameters = parameters
@@ -53,7 +52,7 @@ class VSKNN(Model):
         self._adopt(n_items, {"holder_starts": starts, "holders": sessions.astype(np.int32)}, len(asked))
         return FitReport()
 
-    def _adopt(self, n_items: int, arrays: dict[str, NDArray[Any]], n_sessions: int) -> None:
+    def _adopt(self, n_items: int, arrays: Mapping[str, NDArray[Any]], n_sessions: int) -> None:
         """Take the index of holders and derive the rest from it."""
         self.n_items, self.n_sessions = n_items, n_sessions
         self.holder_starts, self.holders = arrays["holder_starts"], arrays["holders"]
@@ -144,21 +143,12 @@ class VSKNN(Model):
             similarity[hit] += places[asked]
             latest[hit] = np.maximum(latest[hit], places[asked])
 
-    def save(self, folder: Path) -> None:
-        description = {
-            "name": self.name,
-            "parameters": self.parameters.model_dump(mode="json"),
-            "n_items": self.n_items,
-            "n_sessions": self.n_sessions,
-        }
-        files.write(folder, description, {"holder_starts": self.holder_starts, "holders": self.holders})
+    def get_state(self) -> ModelState:
+        arrays = {"holder_starts": self.holder_starts, "holders": self.holders}
+        return ModelState(arrays, {"n_sessions": self.n_sessions})
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        description = files.describe(folder)
-        model = cls(VSKNNSpec.model_validate(description["parameters"]))
-        model._adopt(description["n_items"], files.tensors(folder), description["n_sessions"])
-        return model
+    def set_state(self, state: ModelState) -> None:
+        self._adopt(self.n_items, state.arrays, state.settings["n_sessions"])
 
 
 def _starts(rows: NDArray[Any], size: int) -> Ints:

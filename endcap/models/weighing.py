@@ -44,7 +44,7 @@ class Weighing:
     crossed: float
 
     def to_json(self) -> dict[str, Any]:
-        """For FitReport.found: what the choice was made by."""
+        """For FitReport.settings: what the choice was made by."""
         return {"way": self.way, "next_ndcg@20": self.value, "crossed": self.crossed, "members": dict(self.members)}
 
     def lines(self) -> list[str]:
@@ -91,19 +91,19 @@ class _Half:
         ballots = Ballots(len(members), len(own), n_items)
         alone = np.zeros((len(members), len(own)), dtype=np.int64)
         for rows, taken in own.blocks(n_items * len(members)):
-            asked, logs = own.asked.take(rows), []
+            asked, logs = own.queries.take(rows), []
             for number, (label, member) in enumerate(members.items()):
                 scores = member.score(asked)
                 each = scales[label].logs(scores)
                 each[~np.isfinite(scores)] = -np.inf
                 own.mask(each, rows)
                 own.mask(scores, rows)
-                alone[number, taken] = ranks_within(scores, own.row[taken] - rows[0], own.wanted[taken])
+                alone[number, taken] = ranks_within(scores, own.row[taken] - rows[0], own.targets[taken])
                 logs.append(each)
             # A moment may have many predictions for its one row.
             for begin in range(taken.start, taken.stop, len(rows)):
                 places = np.arange(begin, min(begin + len(rows), taken.stop))
-                ballots.add(places, own.wanted[places], _for_each(own, places, logs, rows[0]), floor_of(n_items))
+                ballots.add(places, own.targets[places], _for_each(own, places, logs, rows[0]), floor_of(n_items))
         return cls(own, own.weights / max(float(validation.weights.sum()), 1.0), ballots, alone)
 
     def value(self, weights: Weights) -> float:
@@ -180,8 +180,8 @@ def _sampled(members: Members, validation: Validation, half: Ints) -> tuple[Scal
     n_items = _n_items(members)
     most = min(_SAMPLE, max(1, _SAMPLED_SCORES // (n_items * len(members))))
     sample = np.arange(0, len(validation), -(-len(validation) // most))
-    wanted, weights, rows = validation.wanted[sample], validation.weights[sample], validation.row[sample]
-    asked = validation.asked.take(rows)
+    wanted, weights, rows = validation.targets[sample], validation.weights[sample], validation.row[sample]
+    asked = validation.queries.take(rows)
     listed = np.zeros((len(sample), n_items), dtype=np.float32)
     validation.mask(listed, rows)
     barred = ~np.isfinite(listed)
@@ -210,7 +210,7 @@ def _for_each(validation: Validation, places: Ints, logs: Sequence[Floats], firs
         others = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begin[of]
         barred = others != places[of]
         for each in taken:
-            each[of[barred], validation.wanted[others[barred]]] = -np.inf
+            each[of[barred], validation.targets[others[barred]]] = -np.inf
     return list(taken)
 
 

@@ -98,7 +98,7 @@ def _make(
                     "dataset": dataset,
                     "model": chosen.spec.model_dump(mode="json"),
                     "seed": settings.seed,
-                    "found": dict(learned.report.found),
+                    "found": dict(learned.report.settings),
                     "history": [dict(row) for row in learned.report.history],
                     "search": chosen.facts or None,
                     "n_items": len(view.vocabulary),
@@ -187,7 +187,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
     first = fit(spec, "train", None)
     if not settings.refit:
         return first
-    found = first.report.found
+    found = first.report.settings
     told = f" for {found['epochs']} epochs" if "epochs" in found else ""
     progress(f"fitting anew on the whole training part, {sizes['training']:,} sessions{told}")
     return replace(fit(spec, "training", found), report=first.report)

@@ -144,7 +144,7 @@ def _packaged(case: Case, store: Store) -> tuple[str, int]:
         }
     )
     model = make(spec.model)
-    model.fit(_sessions(4_000, case.items), case.items, Fitting(found=_found(case.model)))
+    model.fit(_sessions(4_000, case.items), case.items, Fitting(settings=_found(case.model)))
     with store.publish(f"packages/{NAME}", case.name.replace(" ", "-").replace(",", "")) as draft:
         categories = [f"category {number % 50}" for number in range(case.items)]
         write_package(

@@ -135,7 +135,7 @@ def told(sessions: Sessions) -> Any:
 def learnt(wanted: Recommender, view: View) -> list[Model]:
     """What a search tries, and what is judged."""
     trial = tried(wanted.model, view, "none", seed=1)
-    whole = fitted(wanted.model, view.training, len(view.vocabulary), trial.report.found, items=view.items, seed=1)
+    whole = fitted(wanted.model, view.training, len(view.vocabulary), trial.report.settings, items=view.items, seed=1)
     return [trial.model, whole]
 
 

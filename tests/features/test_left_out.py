@@ -30,8 +30,8 @@ def test_the_last_event_is_the_test_and_the_one_before_it_the_validation(store: 
     assert letters(whole, vocabulary) == ["abcd", "ab", "dcb", "bda", "a"]
     validation = validation_of(view, "none", 1)
     assert validation is not None
-    assert letters(validation.asked, view.vocabulary) == ["ab", "d", "b"]
-    assert [view.vocabulary.ids[item] for item in validation.wanted] == ["c", "c", "d"]
+    assert letters(validation.queries, view.vocabulary) == ["ab", "d", "b"]
+    assert [view.vocabulary.ids[item] for item in validation.targets] == ["c", "c", "d"]
 
 
 def test_equal_times_are_in_the_order_of_the_file_where_that_is_asked_for(store: Store) -> None:

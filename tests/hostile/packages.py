@@ -96,7 +96,7 @@ def _write(folder: Path, spec: dict[str, object]) -> Path:
     sessions = Sessions.of([[first, (first + 1) % 12, (first + 5) % 12] for first in range(12)] * 3)
     sessions = Sessions(sessions.items, sessions.times, sessions.offsets, np.arange(36, dtype=np.int32) % 4)
     found = {"epochs": 1, "weights": {"a": 0.5, "b": 0.5}, "scales": {"a": {}, "b": {}}, "members": {"a": {}, "b": {}}}
-    model.fit(sessions, len(IDS), Fitting(found=found))
+    model.fit(sessions, len(IDS), Fitting(settings=found))
     customers = model.known_customers
     folder.mkdir(parents=True)
     write_package(

@@ -69,14 +69,14 @@ def weighed(spec: BlendSpec = SPEC, fitting: Fitting | None = None) -> tuple[Ble
 
 
 def as_stated(weights: dict[str, float]) -> Blend:
-    return weighed(fitting=Fitting(found={**STATED, "weights": weights}))[0]
+    return weighed(fitting=Fitting(settings={**STATED, "weights": weights}))[0]
 
 
 def test_a_member_that_knows_more_weighs_more() -> None:
     blend, report = weighed()
-    assert report.found["weights"]["rules"] > 3 * report.found["weights"]["all"] >= 0
-    assert blend.weights == report.found["weights"]
-    values = report.found["validation"]
+    assert report.settings["weights"]["rules"] > 3 * report.settings["weights"]["all"] >= 0
+    assert blend.weights == report.settings["weights"]
+    values = report.settings["validation"]
     judged = validation(checkerboard(200, seed=8))
     assert values["next_ndcg@20"] == pytest.approx(judged.measure(blend))
     assert values["members"]["rules"] > values["members"]["all"]
@@ -117,10 +117,10 @@ def test_a_member_that_goes_wrong_is_left_out(fault: str, code: str, monkeypatch
     lines: list[str] = []
     fitting = Fitting(validation=validation(checkerboard(80, seed=8)), progress=lines.append)
     blend, report = weighed(fitting=fitting)
-    assert (list(blend.members()), report.found["weights"]["all"]) == (["rules"], 0.0)
-    assert report.found["left_out"]["all"]["code"] == code
+    assert (list(blend.members()), report.settings["weights"]["all"]) == (["rules"], 0.0)
+    assert report.settings["left_out"]["all"]["code"] == code
     assert [line.fields["member"] for line in lines if isinstance(line, Notice)] == ["all"]
-    again, _ = weighed(fitting=Fitting(found=report.found))
+    again, _ = weighed(fitting=Fitting(settings=report.settings))
     asked = Sessions.of([[0, 2], [3]])
     np.testing.assert_array_equal(again.score(asked), blend.score(asked))
 
@@ -150,7 +150,7 @@ def test_a_member_goes_on_from_the_checkpoint_of_its_fit_alone(spec: SingleSpec,
 
     fitting = Fitting(seed=3, validation=seen, workspace=tmp_path / "blend", observe=observe, item_features=codes)
     _, whole = weighed(BlendSpec(members={"trained": spec, "other": other}), fitting)
-    assert whole.found["members"]["trained"] == report.found
+    assert whole.found["members"]["trained"] == report.settings
     assert not any(name.startswith("trained/") for name in rows)
 
 
@@ -166,14 +166,14 @@ def test_a_dear_member_without_epochs_is_taken_from_its_fit_alone(
     monkeypatch.setattr(ease, "_inverse", lambda _: pytest.fail("it is fitted again"))
     fitting = Fitting(seed=3, validation=seen, workspace=tmp_path)
     _, report = weighed(BlendSpec(members={"ease": spec, "all": PopularitySpec()}), fitting)
-    assert report.found["validation"]["members"]["ease"] == pytest.approx(seen.measure(alone))
+    assert report.settings["validation"]["members"]["ease"] == pytest.approx(seen.measure(alone))
     with pytest.raises(pytest.fail.Exception):  # other data
         make(spec).fit(checkerboard(seed=2), N_ITEMS, Fitting(seed=3, validation=seen, workspace=place))
 
 
 def test_what_was_found_is_taken_as_it_is() -> None:
     first, report = weighed()
-    again, _ = weighed(fitting=Fitting(found=report.found))
+    again, _ = weighed(fitting=Fitting(settings=report.settings))
     asked = Sessions.of([[0, 2], [3]])
     np.testing.assert_array_equal(again.score(asked), first.score(asked))
 

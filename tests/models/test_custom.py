@@ -35,6 +35,15 @@ class Half(Model):
     class Parameters(Strict):
         pass
 
+class Unsaved(Model):
+    class Parameters(Strict):
+        pass
+
+    def __init__(self, parameters): ...
+    def fit(self, train, n_items, fitting): ...
+    def score(self, sessions): ...
+    def save(self, folder): ...
+
 class WithoutParameters(Markov):
     Parameters = None
 
@@ -134,10 +143,11 @@ def test_a_class_that_is_not_installed_says_how_it_comes_here(tmp_path: Path) ->
     ("path", "code", "fields"),
     [
         ("shop:NoModel", "spec.class-of-another-kind", {}),
-        ("shop:Half", "spec.class-incomplete", {"missing": ["__init__", "fit", "load", "save", "score"]}),
+        ("shop:Half", "spec.class-incomplete", {"missing": ["__init__", "fit", "score"]}),
+        ("shop:Unsaved", "spec.class-incomplete", {"missing": ["set_state"]}),
         ("shop:WithoutParameters", "spec.class-without-parameters", {}),
         ("shop:Markov", "spec.class-elsewhere", {"defined": "markov:Markov"}),
-        ("shop:function", "spec.class-unknown", {"allowed": ["NoModel", "Half", "WithoutParameters"]}),
+        ("shop:function", "spec.class-unknown", {"allowed": ["NoModel", "Half", "Unsaved", "WithoutParameters"]}),
         ("shop:Markow", "spec.class-unknown", {"found": "Markow"}),
         ("broken:Model", "spec.class-not-importable", {"module": "broken", "cause": "ZeroDivisionError"}),
         ("needs:Model", "spec.class-not-importable", {"module": "not_there", "cause": "ModuleNotFoundError"}),

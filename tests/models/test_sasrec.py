@@ -27,7 +27,7 @@ def same_weights(one: SASRec, other: SASRec) -> bool:
 
 def learnt(train: Sessions, n_items: int, fitting: Fitting | None = None, **changes: object) -> SASRec:
     model = SASRec(SMALL_SASREC.model_copy(update=changes))
-    model.fit(train, n_items, fitting or Fitting(found={"epochs": 2}))
+    model.fit(train, n_items, fitting or Fitting(settings={"epochs": 2}))
     return model
 
 
@@ -46,7 +46,7 @@ def test_training_stops_after_patience_and_keeps_the_best_epoch() -> None:
     validation = Graded(*checkerboard(4).prefixes()[:2])
     stopped = SASRec(SMALL_SASREC.model_copy(update={"patience": 2, "max_epochs": 9}))
     report = stopped.fit(checkerboard(), N_ITEMS, Fitting(validation=validation))
-    assert report.found == {"epochs": 2}
+    assert report.settings == {"epochs": 2}
     assert [row["validation"] for row in report.history] == [0.1, 0.3, 0.2, 0.3]
     assert report.history[3]["loss"] < report.history[0]["loss"]
     assert same_weights(stopped, learnt(checkerboard(), N_ITEMS, patience=2, max_epochs=9))
@@ -61,7 +61,7 @@ def test_an_observer_may_end_the_fit() -> None:
 @pytest.mark.parametrize("loss", ["cross-entropy", "gbce"])
 def test_the_seed_decides(loss: str) -> None:
     one, again, other = (
-        learnt(checkerboard(), N_ITEMS, Fitting(seed=seed, found={"epochs": 2}), loss=loss) for seed in (1, 1, 2)
+        learnt(checkerboard(), N_ITEMS, Fitting(seed=seed, settings={"epochs": 2}), loss=loss) for seed in (1, 1, 2)
     )
     assert same_weights(one, again)
     assert not same_weights(one, other)
@@ -78,7 +78,7 @@ def tell(line):
     print(line, flush=True)
     time.sleep(0.1)
 
-fitting = Fitting(found={"epochs": 15}, workspace=Path(sys.argv[1]), progress=tell)
+fitting = Fitting(settings={"epochs": 15}, workspace=Path(sys.argv[1]), progress=tell)
 SASRec(SMALL_SASREC).fit(checkerboard(60), int(sys.argv[2]), fitting)
 """
 
@@ -92,16 +92,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(n_items: int, tmp_path: P
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     lines: list[str] = []
-    fitting = Fitting(found={"epochs": 15}, workspace=tmp_path, progress=lines.append)
+    fitting = Fitting(settings={"epochs": 15}, workspace=tmp_path, progress=lines.append)
     resumed = learnt(checkerboard(60), n_items, fitting)
     assert lines[0].startswith("going on after epoch")
     assert 1 < len(lines) <= 13
-    assert same_weights(resumed, learnt(checkerboard(60), n_items, Fitting(found={"epochs": 15})))
+    assert same_weights(resumed, learnt(checkerboard(60), n_items, Fitting(settings={"epochs": 15})))
 
 
 def test_a_loss_that_is_no_number_is_said() -> None:
     with refused(DivergedError, "models.diverged"):
-        learnt(checkerboard(), N_ITEMS, Fitting(found={"epochs": 9}), learning_rate=1e30)
+        learnt(checkerboard(), N_ITEMS, Fitting(settings={"epochs": 9}), learning_rate=1e30)
 
 
 def test_prefixes_in_one_pass_score_as_they_do_alone() -> None:
@@ -129,7 +129,7 @@ def with_feature(items: list[list[int]], values: list[list[float]]) -> Sessions:
 def test_a_feature_of_the_event_counts() -> None:
     # Item 0 is followed by 1 in the morning (bucket 0) and by 2 in the evening (bucket 1).
     train = with_feature([[0, 1], [0, 2]] * 40, [[0, 0], [1, 1]] * 40)
-    model = learnt(train, 3, Fitting(found={"epochs": 10}), features=["hour"])
+    model = learnt(train, 3, Fitting(settings={"epochs": 10}), features=["hour"])
     asked = with_feature([[0], [0], [0]], [[0], [1], [9]])
     assert model.recommend(asked, 1).items[:, 0].tolist() == [1, 2, 2]
 
@@ -138,7 +138,7 @@ def test_an_attribute_of_the_item_counts_and_is_saved(tmp_path: Path) -> None:
     # Items 0 … 5 lead to 6, and 8 … 13 to 7; 14 and 15 were not seen in training, but they are of the second kind.
     train = Sessions.of([[first, 6 if first < 6 else 7] for first in [*range(6), *range(8, 14)]] * 10)
     kinds = np.array([0] * 6 + [-1, -1] + [1] * 8)
-    fitting = Fitting(found={"epochs": 20}, item_features={"kind": kinds})
+    fitting = Fitting(settings={"epochs": 20}, item_features={"kind": kinds})
     model = learnt(train, 16, fitting, item_features=["kind"], negatives=4)
     asked = Sessions.of([[0], [9], [14], [15]])
     assert model.recommend(asked, 1).items[:, 0].tolist() == [6, 7, 7, 7]

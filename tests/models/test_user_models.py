@@ -166,7 +166,7 @@ def test_neumf_tracks_what_it_learns(variant: str) -> None:
     assert report.history[-1]["loss"] < report.history[0]["loss"]
     assert all({"validation", "hr@10", "next_ndcg@10", "seconds"} <= row.keys() for row in report.history)
     best = max(report.history, key=lambda row: row["validation"])
-    assert report.found == {"epochs": best["epoch"]}
+    assert report.settings == {"epochs": best["epoch"]}
     assert 0 < best["next_ndcg@10"] <= best["hr@10"] <= 1
 
 

@@ -157,16 +157,16 @@ def test_ranks_from_ballots_are_those_of_the_pool(exclude: Any, most: int, monke
     rng, unknown = np.random.default_rng(0), 0
     rows = validation.row
     for label, table in tables.items():
-        scores = Told(table).score(validation.asked)
+        scores = Told(table).score(validation.queries)
         each = scales[label].logs(scores)
         each[~np.isfinite(scores)] = -np.inf
-        validation.mask(each, np.arange(len(validation.asked)))
+        validation.mask(each, np.arange(len(validation.queries)))
         each = each[rows]
         for place in range(len(rows)):
             others = (rows == rows[place]) & (np.arange(len(rows)) != place)
-            each[place, validation.wanted[others]] = -np.inf
+            each[place, validation.targets[others]] = -np.inf
         logs.append(each)
-    ballots.add(np.arange(len(validation)), validation.wanted, logs, floor_of(ITEMS))
+    ballots.add(np.arange(len(validation)), validation.targets, logs, floor_of(ITEMS))
     for _ in range(25):
         weights = rng.dirichlet(np.full(len(tables), 0.5)) * rng.integers(0, 2, len(tables))
         if not weights.any():

@@ -212,7 +212,7 @@ def of_a_blend() -> dict[str, Any]:
         for label, epochs in (("gru", 3), ("sas", 2))
     }
     reports = {label: FitReport({"epochs": 2}, history) for label, history in rows.items()} | {"vsknn": FitReport()}
-    found = {"members": {label: dict(report.found) for label, report in reports.items()}, "weights": {"gru": 1.0}}
+    found = {"members": {label: dict(report.settings) for label, report in reports.items()}, "weights": {"gru": 1.0}}
     return {"model": {"name": "blend"}, "found": found, "history": [dict(row) for row in side_by_side(reports)]}
 
 

@@ -84,7 +84,7 @@ def stored_shop(folder: Path, models: Iterable[str]) -> Shop:
     for name in models:
         spec = recommender(name)
         fitted[name] = make(spec.model)
-        fitted[name].fit(train, N_ITEMS, Fitting(seed=1, found={"epochs": 1}))
+        fitted[name].fit(train, N_ITEMS, Fitting(seed=1, settings={"epochs": 1}))
         with store.publish("packages/shoes", name) as draft:
             write_package(
                 draft.path,

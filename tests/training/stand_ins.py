@@ -47,8 +47,8 @@ class Sleeper(Model):
     def fit(self, train: Sessions, n_items: int, fitting: Fitting) -> FitReport:
         self.n_items = n_items
         p = self.parameters
-        if fitting.found is not None:
-            return FitReport(fitting.found)
+        if fitting.settings is not None:
+            return FitReport(fitting.settings)
         history: list[dict[str, float]] = []
         kept = checkpoint.read(fitting.workspace, "sleeper") if fitting.workspace else None
         first = 0 if kept is None else int(kept[0]["epoch"])
@@ -116,7 +116,7 @@ class Streamed(Model):
                 self.counts += np.bincount(pairs % n_items, minlength=n_items)
             if fitting.validation is not None:
                 history.append({"epoch": number + 1, "validation": fitting.validation.measure(self)})
-        return FitReport(fitting.found or {"epochs": 2}, history)
+        return FitReport(fitting.settings or {"epochs": 2}, history)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         return np.repeat(self.counts[None], len(sessions), axis=0)

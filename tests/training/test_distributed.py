@@ -171,7 +171,7 @@ def test_a_worker_reads_by_address_and_says_what_would_end_the_same_again(
         raise rebuild(told[-1]["error"])
     vocabulary, events = read_refit_sessions(store.fetch(dataset), of())
     alone = make(of().model)
-    alone.fit(events, len(vocabulary), Fitting(seed=of().seed, found={"epochs": 2}))
+    alone.fit(events, len(vocabulary), Fitting(seed=of().seed, settings={"epochs": 2}))
     shared = load(store.fetch(fitted["address"]) / "model")
     for name, values in arrays(alone).items():
         np.testing.assert_array_equal(values, arrays(shared)[name])

@@ -82,7 +82,7 @@ def test_the_epochs_are_found_on_validation_and_used_on_the_whole_training_part(
     assert facts["found"]["epochs"] == int(np.argmax(grades)) + 1
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
-    expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, found=facts["found"]))
+    expected.fit(view.training, len(view.vocabulary), Fitting(seed=spec.seed, settings=facts["found"]))
     assert same(load(store.fetch(address) / "model"), expected, 6)
 
 
@@ -92,7 +92,7 @@ def test_without_refit_the_model_of_the_best_epoch_stays(store: Store, dataset: 
     facts = store.manifest(address)["facts"]
     view = open_view(store.fetch(dataset), spec)
     expected = make(spec.model)
-    expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, found=facts["found"]))
+    expected.fit(view.train, len(view.vocabulary), Fitting(seed=spec.seed, settings=facts["found"]))
     assert same(load(store.fetch(address) / "model"), expected, 6)
 
 
@@ -165,7 +165,7 @@ def test_the_winner_is_fitted_on_all_data(store: Store, dataset: str, model: dic
     vocabulary, events = read_refit_sessions(store.fetch(dataset), spec)
     expected = make(spec.model)
     found = store.manifest(trained)["facts"]["found"]
-    expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, found=found))
+    expected.fit(events, len(vocabulary), Fitting(seed=spec.seed, settings=found))
     assert same(package.model, expected, 7)
     assert package.info["dataset"] == dataset
     assert package.info["fitted_until"] == events.times.max()

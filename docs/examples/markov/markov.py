@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,7 @@ from pydantic import Field
 from scipy.sparse import coo_array, csr_array
 
 from endcap.features.sessions import Sessions
-from endcap.models import FitReport, Fitting, Model, files
-from endcap.models.custom import description
+from endcap.models import FitReport, Fitting, Model, ModelState
 from endcap.spec.base import Strict
 from endcap.spec.space import Space, between
 
@@ -46,22 +44,19 @@ class Markov(Model):
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         scores = np.full((len(sessions), self.n_items), -np.inf, dtype=np.float32)
-        asked = np.flatnonzero(sessions.lengths)  # an empty session has no last item: no opinion
+        rows = np.flatnonzero(sessions.lengths)  # an empty session has no last item: no opinion
         smoothing = self.parameters.smoothing
-        scores[asked] = (1 - smoothing) * self.chain[sessions.last(1).items].toarray() + smoothing * self.popularity
+        scores[rows] = (1 - smoothing) * self.chain[sessions.last(1).items].toarray() + smoothing * self.popularity
         return scores
 
-    def save(self, folder: Path) -> None:
+    def get_state(self) -> ModelState:
         chain = {"data": self.chain.data, "indices": self.chain.indices, "indptr": self.chain.indptr}
-        files.write(folder, description(self), {**chain, "popularity": self.popularity})
+        return ModelState({**chain, "popularity": self.popularity})
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        written, arrays = files.describe(folder), files.tensors(folder)
-        model, n_items = cls(cls.Parameters.model_validate(written["parameters"])), written["n_items"]
-        rows = (arrays["data"], arrays["indices"], arrays["indptr"])
-        model._take(n_items, csr_array(rows, shape=(n_items, n_items)), arrays["popularity"])
-        return model
+    def set_state(self, state: ModelState) -> None:
+        parts = tuple(state.arrays[name] for name in ("data", "indices", "indptr"))
+        chain = csr_array(parts, shape=(self.n_items, self.n_items))
+        self._take(self.n_items, chain, state.arrays["popularity"])
 
     def _take(self, n_items: int, chain: Any, popularity: NDArray[Any]) -> None:
         self.n_items = n_items

@@ -72,23 +72,25 @@ class Workers:
     ) -> None:
         self._held.__exit__(kind, error, trace)
 
-    def fit(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> Learned:
-        """Fit on a part: as found, or where that is None watched by the validation part.
+    def fit(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> Learned:
+        """Fit on a part: with what an earlier fit chose, or where that is None watched by the validation part.
 
         A fit that was killed goes on after its last whole epoch, one that ended is found again. Raises UserError where
         workers cannot share the model, and what its fit raises; TransientError where more workers died than
         `training.max_failures` allows, or Ray went away.
         """
-        job = self._describe_job(model, part, found)
+        job = self._describe_job(model, part, fit_settings)
         address = self._store.find(artifact_kind(self._settings.name), job.key)
         if address is None:
             process = self._started()
-            address = self._run(process, dataclasses.replace(job, gpu=self._gpu), "train" if found is None else "final")
+            address = self._run(
+                process, dataclasses.replace(job, gpu=self._gpu), "train" if fit_settings is None else "final"
+            )
         facts = self._store.manifest(address)["facts"]
         fitted = load(self._store.fetch(address, verify=True) / MODEL, self._settings.classes)
         return Learned(fitted, FitReport(facts["found"], facts["history"]), facts.get("device"))
 
-    def _describe_job(self, model: ModelSpec, part: Part, found: Mapping[str, Any] | None) -> FitJob:
+    def _describe_job(self, model: ModelSpec, part: Part, fit_settings: Mapping[str, Any] | None) -> FitJob:
         for wrong in training_mistakes(self._spec, model):
             raise UserError(
                 f"training.workers: {wrong.found}; allowed: {wrong.allowed}. {wrong.hint}".strip(),
@@ -102,13 +104,13 @@ class Workers:
         document["model"] = model.model_dump(mode="json", by_alias=True)
         # Of parsed ones: what is checked over several keys is checked here, not in the workers.
         settings = FitSettings.model_validate(document).model_dump_json(by_alias=True)
-        spec, known = self._spec, None if found is None else dict(found)
+        spec, known = self._spec, None if fit_settings is None else dict(fit_settings)
         return FitJob(
             store=self._store.root,
             dataset=self._dataset,
             settings=settings,
             part=part,
-            found=known,
+            fit_settings=known,
             key=fingerprint(self._key, document["model"], part, known),
             workers=spec.workers,
             cpu=spec.cpu,

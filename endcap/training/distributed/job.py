@@ -21,14 +21,15 @@ def artifact_kind(name: str) -> str:
 
 @dataclass(frozen=True)
 class FitJob(DriverJob):
-    """store, dataset: addresses. settings: of the fit, as JSON, its model the one to fit. found: of an earlier fit, or
-    None: with validation. key: of the fit's artifact. workers, cpu, gpu, max_failures: as `Training` has them."""
+    """store, dataset: addresses. settings: of the step, as JSON, its model the one to fit. fit_settings: what an
+    earlier fit chose (`FitReport.settings`); None: with validation. key: of the fit's artifact. workers, cpu, gpu,
+    max_failures: as the recommender's `training` has them."""
 
     store: str
     dataset: str
     settings: str
     part: Part
-    found: Mapping[str, Any] | None
+    fit_settings: Mapping[str, Any] | None
     key: str
     workers: int
     cpu: float

@@ -27,7 +27,7 @@ from endcap.models import Fitting, Model, make
 from endcap.models.device import device_of
 from endcap.models.fit import validation_of
 from endcap.models.preprocessed import bare
-from endcap.models.validation import Validation
+from endcap.models.validation import Scorer, Validation
 from endcap.neural.parallel import AllReduce
 from endcap.spec.settings import FitSettings
 from endcap.store import CHECKPOINT, open_store
@@ -69,7 +69,7 @@ class _Worker:
         with self._workspace() as place:
             fitting = Fitting(
                 seed=self._settings.seed,
-                found=self._job.found,
+                settings=self._job.fit_settings,
                 workspace=place,
                 keeps=self._rank == 0,
                 progress=self._progress,
@@ -78,7 +78,7 @@ class _Worker:
             )
             report = model.fit(sessions, n_items, fitting)
             if self._rank == 0:
-                self._publish(model, {"found": dict(report.found), "history": [dict(row) for row in report.history]})
+                self._publish(model, {"found": dict(report.settings), "history": [dict(row) for row in report.history]})
 
     def _introduce(self) -> None:
         who = [f"process {os.getpid()} on {socket.gethostname()}"] * self._world
@@ -104,7 +104,7 @@ class _Worker:
         view = open_view(folder, settings)
         sessions = view.train if self._job.part == "train" else view.training
         given = self._of_items(view.items)
-        if self._job.found is None:
+        if self._job.fit_settings is None:
             measured = validation_of(view, settings.exclude, settings.seed)
             given["validation"] = measured and Told.by(measured, self._group)
         return sessions, len(view.vocabulary), given
@@ -143,7 +143,7 @@ class Told(Validation):
         """The same, told to a group."""
         return cls(**{one.name: getattr(validation, one.name) for one in fields(validation)}, group=group)
 
-    def measure(self, model: Model) -> float:
+    def measure(self, model: Scorer) -> float:
         """See `Validation.measure`."""
         value = torch.zeros(1, dtype=torch.float64)
         if dist.get_rank(self.group) == 0:

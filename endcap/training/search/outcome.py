@@ -20,7 +20,7 @@ from endcap.training.search.sampler import importances
 
 @dataclass(frozen=True)
 class Searched:
-    """spec: the chosen model. found: what its trial's fit found out (`FitReport.found`), to fit with on other parts;
+    """spec: the chosen model. found: what its trial's fit found out (`FitReport.settings`), to fit with on other parts;
     None: its fit has to find that itself. history: of that trial. facts: for the trained model's `facts["search"]`.
     resumed: whether the fit on the part before the validation finds the trial's last checkpoint, and ends at once.
     rival: where the spec is the model as written, which did not come to its end in time: the best trial, which is taken
@@ -63,7 +63,7 @@ def settled(searched: Searched, fit: Callable[[ModelSpec], Learned]) -> Searched
     facts = {**searched.facts, "as_written": own, "best": WRITTEN}
     if rival.number != WRITTEN and rival.value is not None and rival.value > value:
         return _taken(replace(searched, facts=facts), rival)
-    return Searched(searched.spec, report.found, facts, list(report.history), resumed=True)
+    return Searched(searched.spec, report.settings, facts, list(report.history), resumed=True)
 
 
 def _taken(searched: Searched, trial: Trial) -> Searched:

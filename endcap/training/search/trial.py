@@ -66,7 +66,7 @@ def _tried(task: Task, number: int, values: Values, report: Report) -> dict[str,
     value = _value(history, learned.model, view, settings)
     if value is None or not math.isfinite(value):
         return {"state": "failed", "error": f"its validation next_ndcg@20 is {value}", "history": history}
-    found = dict(learned.report.found)
+    found = dict(learned.report.settings)
     return {"state": "complete" if going else "pruned", "value": value, "found": found, "history": history}
 
 
