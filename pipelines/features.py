@@ -6,9 +6,9 @@ from kfp.dsl.graph_component import GraphComponent
 from endcap.spec.load import Loaded, resolved
 from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
-from endcap_pipelines.package import workflow
-from endcap_pipelines.tasks import Chain
-from endcap_pipelines.where import STORE
+from endcap_pipelines.defaults import STORE
+from endcap_pipelines.package import configure_workflow
+from endcap_pipelines.task_chain import TaskChain
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
@@ -19,7 +19,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     settings = loaded.recommender.pipeline
 
     @dsl.pipeline(
-        name="endcap-features", description=PIPELINES["features"], pipeline_config=workflow(settings, run_deadline)
+        name="endcap-features",
+        description=PIPELINES["features"],
+        pipeline_config=configure_workflow(settings, run_deadline),
     )
     def features(
         shop: dict = documents["shop"],
@@ -30,7 +32,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     ):
         """Parameters as in the training pipeline."""
         arguments = {"shop": shop, "store": store, "logical_date": logical_date, "trigger": trigger}
-        chain = Chain("features", settings, image, here=here, arguments=arguments)
+        chain = TaskChain("features", settings, image, here=here, arguments=arguments)
         with chain.reported():
             chain.add("ingest")
             chain.add("features")

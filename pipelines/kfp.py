@@ -14,11 +14,11 @@ from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Done, Event, Failed, Run, Silent, Started, StepRun
 from endcap.secrets import KFP, clean, cleaned
 from endcap.spec.load import Loaded
-from endcap_pipelines.host import check_host
-from endcap_pipelines.kfp_answers import LOGIN_CODES, Listen, ask, insist
-from endcap_pipelines.kfp_client import INSTALLED_IN, Client
-from endcap_pipelines.kfp_records import Records
-from endcap_pipelines.progress import ended, seen
+from endcap_pipelines.kfp_address import check_host
+from endcap_pipelines.kfp_calls import LOGIN_CODES, Listen, call_kfp, call_with_retries
+from endcap_pipelines.kfp_client import INSTALLED_IN, KfpClient
+from endcap_pipelines.kfp_resources import KfpResources
+from endcap_pipelines.task_states import find_task_states, make_end_event
 
 Json = dict[str, Any]
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -36,7 +36,7 @@ def connect(
     context: str | None = None,
     ca: str | None = None,
     listen: Listen = lambda event: None,
-) -> Server:
+) -> KfpServer:
     """Reach KFP as its own client does: by what is given, its environment variables, in-cluster, or by kubeconfig.
 
     Parameters
@@ -62,8 +62,8 @@ def connect(
     token = None if token is None else cleaned("KFP_EXISTING_TOKEN (--kfp-token)", token)
     cookies = None if cookies is None else cleaned("KFP_COOKIES", cookies)
 
-    def reach() -> Client:
-        return Client(
+    def reach() -> KfpClient:
+        return KfpClient(
             host=host,
             token=token,
             cookies=cookies,
@@ -74,12 +74,12 @@ def connect(
         )
 
     # An address where nothing listens is told at once; it is most often a wrong one.
-    client = insist("reach KFP", reach, listen=listen, unless=("kfp.unreachable",))
-    return Server(client, listen, namespace)
+    client = call_with_retries("reach KFP", reach, listen=listen, unless=("kfp.unreachable",))
+    return KfpServer(client, listen, namespace)
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedRun:
     """A run that KFP has taken. page: its address in KFP's pages."""
 
     id: str
@@ -88,7 +88,7 @@ class Submitted:
     new_version: bool
 
 
-class Server:
+class KfpServer:
     """One KFP."""
 
     interval = 2.0
@@ -96,7 +96,7 @@ class Server:
     patience = 900.0
     """Seconds that a server is waited for that does not answer."""
 
-    def __init__(self, client: Client, listen: Listen, installed_in: str | None) -> None:
+    def __init__(self, client: KfpClient, listen: Listen, installed_in: str | None) -> None:
         """installed_in: as it was given; a namespace that was meant for the user is named in the error."""
         self._client = client
         self._listen = listen
@@ -104,23 +104,23 @@ class Server:
         self._accepted = self._followed = False
         """Whether KFP has let this login do anything, and look at a run."""
 
-    def submit(self, loaded: Loaded, pipeline: str, arguments: Json, *, name: str) -> Submitted:
+    def submit(self, loaded: Loaded, pipeline: str, arguments: Json, *, name: str) -> SubmittedRun:
         """Upload the spec's package unless this version is there, and start a run of it, in the recommender's
         experiment. A run is created once, also where KFP's answer to that gets lost."""
-        records = Records(self._client, self._namespace(), self._listen)
+        records = KfpResources(self._client, self._namespace(), self._listen)
         pipeline_id = records.pipeline(f"endcap-{pipeline}-{loaded.recommender.name}")
         self._accepted = True
         version, new = records.version(pipeline_id, pipeline, loaded)
         experiment_id = records.experiment(loaded.recommender.name)
         run = records.run(experiment_id, name, version, arguments)
-        return Submitted(run, self.page(run), version.display_name, new)
+        return SubmittedRun(run, self.page(run), version.display_name, new)
 
     def page(self, run: str) -> str:
         return f"{self._client._get_url_prefix()}/#/runs/details/{run}"
 
     def end(self, run: str) -> None:
         """End a run. Raises NotFoundError."""
-        insist(f"end the run {run}", self._client.terminate_run, run, listen=self._listen)
+        call_with_retries(f"end the run {run}", self._client.terminate_run, run, listen=self._listen)
 
     def follow(
         self,
@@ -141,11 +141,11 @@ class Server:
         told: dict[str, str] = {}
         while True:
             found = self._look(run, listen)
-            for step, now in seen(found, steps).items():
+            for step, now in find_task_states(found, steps).items():
                 if told.get(step) is None:
                     listen(Started(step))
                     told[step] = "started"
-                if told[step] == "started" and (event := ended(step, now, said(step))):
+                if told[step] == "started" and (event := make_end_event(step, now, said(step))):
                     told[step] = event.kind
                     listen(event)
             if found.state in ENDED:
@@ -153,7 +153,7 @@ class Server:
                     own = said(step) if step not in told else None
                     if own and own.state == "done":  # a task that KFP does not list
                         listen(Done(step, own.result, own.summary, own.seconds, own.reused))
-                return _verdict(found, Failed.kind in told.values(), listen, recorded)
+                return _check_end(found, Failed.kind in told.values(), listen, recorded)
             if deadline is not None and found.created_at and datetime.now(UTC) > found.created_at + deadline + GRACE:
                 self.end(run)
                 raise EndcapError(
@@ -168,7 +168,7 @@ class Server:
         begun, wait, shown = time.monotonic(), self.interval, False
         while True:
             try:
-                state = ask(f"find the run {run}", self._client.get_run, run)
+                state = call_kfp(f"find the run {run}", self._client.get_run, run)
             except TransientError as error:
                 if time.monotonic() - begun > self.patience:
                     raise EndcapError(
@@ -225,7 +225,9 @@ class Server:
         )
 
 
-def _verdict(run: V2beta1Run, told: bool, listen: Callable[[Event], None], recorded: Callable[[], Run | None]) -> None:
+def _check_end(
+    run: V2beta1Run, told: bool, listen: Callable[[Event], None], recorded: Callable[[], Run | None]
+) -> None:
     """Raise EndcapError unless the run ended well."""
     if run.state == "CANCELED":
         raise EndcapError("the run was ended by somebody (canceled)", code="run.canceled", run=run.run_id)

@@ -30,7 +30,7 @@ RETRIES = urllib3.Retry(total=5, connect=0, read=1, status=0, other=0, respect_r
 """A connection that a server has closed is made anew; all else is for whoever asks, who says that it waits."""
 
 
-class PageError(Exception):
+class UnexpectedPageError(Exception):
     """A page came, where KFP's API was asked.
 
     Attributes
@@ -48,7 +48,7 @@ class PageError(Exception):
         self.status, self.title, self.login = status, title, login
 
 
-class Client(kfp_client.Client):  # type: ignore[misc]
+class KfpClient(kfp_client.Client):  # type: ignore[misc]
     """KFP's client.
 
     Parameters
@@ -206,4 +206,4 @@ def _refuse_page(status: int, body: bytes | str, asked: str, came_from: str) -> 
     words = page_title(text, "html") or ""
     elsewhere = "/apis/" in asked and "/apis/" not in came_from.partition("?")[0]
     named = re.search(r"log ?in|sign ?in|authenticat", words, re.IGNORECASE)
-    raise PageError(status, words, login=bool(elsewhere or named) or status in (401, 403))
+    raise UnexpectedPageError(status, words, login=bool(elsewhere or named) or status in (401, 403))

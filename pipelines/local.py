@@ -34,7 +34,7 @@ from endcap.spec.load import Loaded, resolved
 from endcap.steps import STEPS
 from endcap.store import open_store
 from endcap_components.lifecycle import MARK
-from endcap_pipelines.lookup import looking_first
+from endcap_pipelines.reuse import reuse_artifacts
 
 
 def run(
@@ -70,7 +70,7 @@ def run(
         (folder / "kfp.log").open("w") as log,
         inherited({RUN_FOLDER: str(folder), **by_variables}),
         _quiet_logging(),
-        looking_first(folder),
+        reuse_artifacts(folder),
     ):
         warnings.simplefilter("ignore")
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"))

@@ -33,7 +33,7 @@ def package(pipeline: str, loaded: Loaded, *, run_deadline: bool = False) -> str
     return f"# Compiled by `endcap compile`; change the spec or the definition, not this file.\n{''.join(body)}"
 
 
-def workflow(settings: Pipeline, run_deadline: bool) -> dsl.PipelineConfig:
+def configure_workflow(settings: Pipeline, run_deadline: bool) -> dsl.PipelineConfig:
     """What KFP's workflow is told of a whole run. The deadline also ends a pod that no node takes."""
     if settings.deadline is None or not run_deadline:
         return dsl.PipelineConfig()

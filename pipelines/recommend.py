@@ -6,9 +6,9 @@ from kfp.dsl.graph_component import GraphComponent
 from endcap.spec.load import Loaded, resolved
 from endcap.steps import PIPELINES
 from endcap_components.image import IMAGE
-from endcap_pipelines.package import workflow
-from endcap_pipelines.tasks import Chain
-from endcap_pipelines.where import REGISTRY, STORE
+from endcap_pipelines.defaults import REGISTRY, STORE
+from endcap_pipelines.package import configure_workflow
+from endcap_pipelines.task_chain import TaskChain
 
 
 def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> GraphComponent:
@@ -19,7 +19,9 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
     settings = loaded.recommender.pipeline
 
     @dsl.pipeline(
-        name="endcap-recommend", description=PIPELINES["recommend"], pipeline_config=workflow(settings, run_deadline)
+        name="endcap-recommend",
+        description=PIPELINES["recommend"],
+        pipeline_config=configure_workflow(settings, run_deadline),
     )
     def recommend(
         recommender: dict = documents["recommender"],
@@ -48,7 +50,7 @@ def build(loaded: Loaded, *, here: bool = False, run_deadline: bool = False) -> 
             "version": version,
             "customers": customers,
         }
-        chain = Chain("recommend", settings, image, here=here, arguments=arguments)
+        chain = TaskChain("recommend", settings, image, here=here, arguments=arguments)
         with chain.reported():
             chain.add("ingest")
             chain.add("features")

@@ -90,7 +90,7 @@ for fits in ("train", "evaluate", "refit", "recipe", "recommend"):
     MAKES[fits] += NETWORKS
 ELSEWHERE = [
     "endcap.cluster.client:Cluster",
-    "endcap.deploy.manifests:inference_service",
+    "endcap.deploy.manifests:render_inference_service",
     "endcap.errors:DataError",
     "endcap.online.sqlite:SQLiteStore",
     "endcap.spec.kubernetes:Pod",

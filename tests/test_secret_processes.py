@@ -19,7 +19,7 @@ from tests.secrets_given import ENCODED, PLANTED, RAW, command_lines, files_with
 ROOT = Path(__file__).parents[1]
 SOURCES = ("endcap", "serving", "components", "pipelines")
 STARTERS = {
-    "endcap/cluster/plugin.py": "a kubeconfig's login plugin, with the arguments that stand there",
+    "endcap/cluster/login_plugin.py": "a kubeconfig's login plugin, with the arguments that stand there",
     "endcap/devices/probe.py": "a program of its own, which looks for GPUs and is told nothing",
     "endcap/cli/image_engine.py": "what a container engine is told: names, files and modules",
     "endcap/runs/code.py": "git, of this checkout",

@@ -27,7 +27,7 @@ class Chosen:
 
 def choose_version(recommender: str, version: str | None, store: Store, registry: str) -> Chosen:
     """The version that is asked for, else the deployed one that most shoppers meet, else the champion."""
-    from endcap.deploy import deployed_names, find_state
+    from endcap.deploy import find_state, list_deployed
 
     state = find_state(recommender, store)
     served = {} if state is None else _served(state)
@@ -39,7 +39,7 @@ def choose_version(recommender: str, version: str | None, store: Store, registry
     known = find_registry(registry, store)
     versions = [] if known is None else known.versions(recommender)
     if known is None or not versions:
-        raise _unknown(recommender, store.root, [*deployed_names(store), *([] if known is None else known.names())])
+        raise _unknown(recommender, store.root, [*list_deployed(store), *([] if known is None else known.names())])
     if version is not None:
         registered = known.version(recommender, version)
         return Chosen(registered.version, registered.package, None, f"{registered.state}, not deployed")

@@ -15,11 +15,11 @@ from endcap.deploy import (
     Target,
     deploy,
     describe,
+    make_dry_run_store,
     read_state,
     set_shadow,
     set_shadow_share,
     set_share,
-    trial_store,
 )
 from endcap.errors import UserError
 from endcap.store import Store
@@ -71,7 +71,7 @@ def command(
     if dry_run:
         check_dry_run(namespace)
         # Steps of the state are tried on a copy of the document.
-        store = trial_store(store)
+        store = make_dry_run_store(store)
     if version is not None:
         _deploy_version(recommender, version, store, registry)
     state = read_state(recommender, store)
@@ -130,11 +130,11 @@ def _to_cluster(
 ) -> str:
     """What the cluster does now, or would do."""
     from endcap.cluster import connect
-    from endcap.deploy.kubernetes import carry_out, preview
+    from endcap.deploy.kubernetes import preview_next_transition, reconcile
 
     cluster, spec = connect(*where), _spec(state, store)
     if dry_run:
-        return str(preview(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
+        return str(preview_next_transition(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
 
     def wanted() -> Deployment:
         return read_state(state.recommender, store)
@@ -143,7 +143,7 @@ def _to_cluster(
         click.echo(f"  … {line}", err=True)
 
     options: dict[str, Any] = {"force": force, "wait": wait, "progress": told, "lies_at": store.lies_at}
-    return str(carry_out(spec, wanted, cluster, namespace, **options))
+    return str(reconcile(spec, wanted, cluster, namespace, **options))
 
 
 def _spec(state: Deployment, store: Store) -> Recommender:
@@ -159,17 +159,17 @@ def _spec_of(package: str, store: Store) -> Recommender:
 
 
 def _render(state: Deployment, store: Store, folder: Path) -> str:
-    from endcap.deploy.overlays import fitting, render
+    from endcap.deploy.overlays import choose_overlay, render_overlays
 
     spec = _spec_of(state.stable.package, store)
     command = f"endcap deploy {state.recommender} --render {folder}"
-    for name, text in render(spec, state.stable, command).items():
+    for name, text in render_overlays(spec, state.stable, command).items():
         file = folder / name
         if file.name == "store.env" and file.exists():
             continue  # Someone has filled it in.
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/{fitting(spec)}"
+    return f"✓ {folder}: fill in base/store.env, then kubectl apply -k {folder}/overlays/{choose_overlay(spec)}"
 
 
 def _deploy_version(recommender: str, version: str, store: Store, registry: str) -> None:

@@ -11,7 +11,7 @@ import click
 
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_store
-from endcap.deploy import Deployment, Target, deployed_names, find_state
+from endcap.deploy import Deployment, Target, find_state, list_deployed
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
 from endcap.runs.text import short, time_text
@@ -96,7 +96,7 @@ def command(store_url: str, registry: str, as_json: bool) -> None:
 def statuses(store: Store, registry: Registry | None) -> Iterator[Status]:
     """Each recommender that is deployed, registered or was run, by name."""
     runs = list_runs(store, limit=RUNS)
-    names = set(deployed_names(store))
+    names = set(list_deployed(store))
     names |= {run.recommender for run in runs if run.recommender}
     names |= set(registry.names() if registry else [])
     for name in sorted(names):

@@ -45,13 +45,13 @@ def _from_cluster(
     recommender: str, namespace: str, where: tuple[str | None, str | None], *, dry_run: bool, wait: bool, as_json: bool
 ) -> None:
     from endcap.cluster import connect
-    from endcap.deploy.ownership import find_ours, name_of, remove
+    from endcap.deploy.ownership import delete_objects, describe_object, find_objects
 
     cluster = connect(*where)
     if dry_run:
-        gone = [name_of(kind, thing) for kind, thing in find_ours(recommender, cluster, namespace)]
+        gone = [describe_object(kind, thing) for kind, thing in find_objects(recommender, cluster, namespace)]
     else:
-        gone = remove(recommender, cluster, namespace, wait=wait)
+        gone = delete_objects(recommender, cluster, namespace, wait=wait)
     if as_json:
         what = {"would_delete": gone} if dry_run else {"deleted": gone}
         print_json({"recommender": recommender, "namespace": namespace, **what})

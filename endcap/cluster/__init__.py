@@ -1,6 +1,6 @@
 """A Kubernetes cluster: objects in and out as plain dictionaries, retries, watches, and errors in words."""
 
-from endcap.cluster.answers import (
+from endcap.cluster.api_errors import (
     AbsentError,
     ConflictError,
     ForbiddenError,
@@ -10,18 +10,18 @@ from endcap.cluster.answers import (
 )
 from endcap.cluster.client import Cluster
 from endcap.cluster.connect import connect
-from endcap.cluster.difference import difference
-from endcap.cluster.kinds import Kind
+from endcap.cluster.kinds import ObjectKind
+from endcap.cluster.object_diff import diff_objects
 
 __all__ = [
     "AbsentError",
     "Cluster",
     "ConflictError",
     "ForbiddenError",
-    "Kind",
     "KindAbsentError",
+    "ObjectKind",
     "StaleError",
     "UnreachableError",
     "connect",
-    "difference",
+    "diff_objects",
 ]

@@ -12,9 +12,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from endcap.causes import tls_trouble
-from endcap.cluster.answers import AbsentError, Answer, Asked, KindAbsentError, error_of, no_api, no_tls
-from endcap.cluster.kinds import Kind, kind_of
-from endcap.cluster.retry import AGAIN, Passing, insist, passing
+from endcap.cluster.api_errors import (
+    AbsentError,
+    ApiCall,
+    ApiResponse,
+    KindAbsentError,
+    no_api_error,
+    no_tls_error,
+    translate_refusal,
+)
+from endcap.cluster.kinds import ObjectKind, find_object_kind
+from endcap.cluster.retry import TRANSIENT_STATUSES, TransientFailure, call_with_retries, read_transient_failure
 from endcap.waiting import Patience
 
 MANAGER = "endcap"
@@ -33,29 +41,29 @@ class Cluster:
         self._api = api
         self._patience = patience or Patience()
 
-    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Json:
+    def get(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json:
         """Raises AbsentError, KindAbsentError, ForbiddenError."""
-        return self._ask("GET", Asked("get", kind, namespace, name))
+        return self._ask("GET", ApiCall("get", kind, namespace, name))
 
-    def find(self, kind: Kind, name: str, namespace: str | None = None) -> Json | None:
+    def find(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json | None:
         """The object, or None where there is none of this name."""
         try:
             return self.get(kind, name, namespace)
         except AbsentError:
             return None
 
-    def every(self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Json]:
+    def every(self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Json]:
         """All that match the selectors; without a namespace: of all namespaces."""
         return self.list_at(kind, namespace, labels, fields)[0]
 
     def list_at(
-        self, kind: Kind, namespace: str | None = None, labels: str = "", fields: str = ""
+        self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> tuple[list[Json], str]:
         """The same, with the version to watch from."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
         found: list[Json] = []
         while True:
-            page = self._ask("GET", Asked("list", kind, namespace), query)
+            page = self._ask("GET", ApiCall("list", kind, namespace), query)
             found += page.get("items") or []
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
@@ -68,17 +76,17 @@ class Cluster:
         that others hold; without it, ConflictError names them.
         """
         metadata = thing["metadata"]
-        asked = Asked("patch", kind_of(thing), metadata.get("namespace"), metadata["name"])
+        asked = ApiCall("patch", find_object_kind(thing), metadata.get("namespace"), metadata["name"])
         query = {"fieldManager": MANAGER, "force": str(force).lower(), "dryRun": "All" if dry_run else ""}
         return self._ask("PATCH", asked, query, thing, "application/apply-patch+yaml")
 
-    def delete(self, kind: Kind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
+    def delete(self, kind: ObjectKind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
         """Delete it, with what it owns; with a uid, only that one. False where there was none."""
         body: Json = {"propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            self._ask("DELETE", Asked("delete", kind, namespace, name), {}, body, "application/json")
+            self._ask("DELETE", ApiCall("delete", kind, namespace, name), {}, body, "application/json")
         except AbsentError:
             return False
         return True
@@ -88,19 +96,19 @@ class Cluster:
 
         Everyone who is known to the API server may read it.
         """
-        asked = Asked("get", Kind(group_version, "schema", "", namespaced=False))
+        asked = ApiCall("get", ObjectKind(group_version, "schema", "", namespaced=False))
         try:
             found = self._send("GET", f"/openapi/v3/apis/{group_version}", asked, {}, None, None)
         except (AbsentError, KindAbsentError):
             return {}
         return (found.get("components") or {}).get("schemas") or {}
 
-    def stream(self, kind: Kind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
+    def stream(self, kind: ObjectKind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
         """One watch request's events, until the server ends it. Raises Passing where the connection drops."""
         import urllib3
 
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds)))}
-        asked = Asked("watch", kind, namespace)
+        asked = ApiCall("watch", kind, namespace)
         answer = self._call("GET", kind.path(namespace), query, None, None, asked, (TIMEOUT[0], seconds + 5))
         rest = b""
         try:
@@ -108,29 +116,29 @@ class Cluster:
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (json.loads(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise Passing(str(error)) from None
+            raise TransientFailure(str(error)) from None
         finally:
             answer.release_conn()
 
     def _ask(
-        self, method: str, asked: Asked, query: Json | None = None, body: Any = None, content: str | None = None
+        self, method: str, asked: ApiCall, query: Json | None = None, body: Any = None, content: str | None = None
     ) -> Json:
         path = asked.kind.path(asked.namespace, asked.name)
         return self._send(method, path, asked, query or {}, body, content)
 
-    def _send(self, method: str, path: str, asked: Asked, query: Json, body: Any, content: str | None) -> Json:
+    def _send(self, method: str, path: str, asked: ApiCall, query: Json, body: Any, content: str | None) -> Json:
         def attempt() -> Json:
             answer = self._call(method, path, query, body, content, asked, TIMEOUT)
             try:
                 found: Json = json.loads(answer.data)
             except ValueError:
-                raise no_api(_text(answer.data), self.host) from None
+                raise no_api_error(_text(answer.data), self.host) from None
             return found
 
-        return insist(attempt, asked, self.host, self._patience)
+        return call_with_retries(attempt, asked, self.host, self._patience)
 
     def _call(
-        self, method: str, path: str, query: Json, body: Any, content: str | None, asked: Asked, timeout: Any
+        self, method: str, path: str, query: Json, body: Any, content: str | None, asked: ApiCall, timeout: Any
     ) -> Any:
         """One request; a refusal is raised as Passing or as what it means."""
         import urllib3
@@ -151,15 +159,19 @@ class Cluster:
             )
         except ApiException as error:
             if error.status:
-                answer = Answer(error.status, _text(error.body), dict(error.headers or {}))
-                raise passing(answer) if error.status in AGAIN else error_of(answer, asked) from None
+                answer = ApiResponse(error.status, _text(error.body), dict(error.headers or {}))
+                raise (
+                    read_transient_failure(answer)
+                    if error.status in TRANSIENT_STATUSES
+                    else translate_refusal(answer, asked)
+                ) from None
             raise self._no_answer(error, str(error.reason)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._no_answer(error, f"{type(error).__name__}: {error}") from None
 
     def _no_answer(self, error: Exception, words: str) -> Exception:
         reason = tls_trouble(error)
-        return Passing(words) if reason is None else no_tls(reason, self.host)
+        return TransientFailure(words) if reason is None else no_tls_error(reason, self.host)
 
 
 def _text(body: Any) -> str:

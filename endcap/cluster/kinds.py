@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A kind of one API version: `Kind("apps/v1", "Deployment", "deployments")`."""
 
     api_version: str
@@ -34,20 +34,20 @@ class Kind:
         return "/".join([*parts, self.plural, *([name] if name else [])])
 
 
-NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
-NODE = Kind("v1", "Node", "nodes", namespaced=False)
-POD = Kind("v1", "Pod", "pods")
-EVENT = Kind("v1", "Event", "events")
-SECRET = Kind("v1", "Secret", "secrets")
-SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
-DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
-SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
-HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
-KNATIVE_ROUTE = Kind("serving.knative.dev/v1", "Route", "routes")
-RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
+NAMESPACE = ObjectKind("v1", "Namespace", "namespaces", namespaced=False)
+NODE = ObjectKind("v1", "Node", "nodes", namespaced=False)
+POD = ObjectKind("v1", "Pod", "pods")
+EVENT = ObjectKind("v1", "Event", "events")
+SECRET = ObjectKind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT = ObjectKind("v1", "ServiceAccount", "serviceaccounts")
+DEPLOYMENT = ObjectKind("apps/v1", "Deployment", "deployments")
+INFERENCE_SERVICE = ObjectKind("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
+SERVING_RUNTIME = ObjectKind("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
+HTTP_ROUTE = ObjectKind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+KNATIVE_ROUTE = ObjectKind("serving.knative.dev/v1", "Route", "routes")
+RAY_CLUSTER = ObjectKind("ray.io/v1", "RayCluster", "rayclusters")
 
-_KNOWN = (
+_OBJECT_KINDS = (
     NAMESPACE,
     NODE,
     POD,
@@ -63,6 +63,6 @@ _KNOWN = (
 )
 
 
-def kind_of(thing: Mapping[str, Any]) -> Kind:
+def find_object_kind(thing: Mapping[str, Any]) -> ObjectKind:
     """The kind of an object. Raises KeyError for one that Endcap does not know."""
-    return {(kind.api_version, kind.name): kind for kind in _KNOWN}[thing["apiVersion"], thing["kind"]]
+    return {(kind.api_version, kind.name): kind for kind in _OBJECT_KINDS}[thing["apiVersion"], thing["kind"]]

@@ -23,7 +23,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.dateutil import parse_rfc3339
 from kubernetes.config.kube_config import FileOrData, KubeConfigLoader, KubeConfigMerger
 
-from endcap.cluster.plugin import failed_login, run_plugin
+from endcap.cluster.login_plugin import failed_login, run_plugin
 from endcap.errors import EndcapError, UserError
 from endcap.reading import check_regular
 
@@ -102,15 +102,15 @@ class Login:
         """The token alone: the address may have got a path since."""
         settings.api_key["authorization"] = str(self._loader.token).strip()
 
-    def _read(self) -> _Loader:
+    def _read(self) -> _LoginLoader:
         with self._words():
             for name in filter(None, self._files.split(os.pathsep)):
-                _check(Path(name).expanduser())
+                _check_file(Path(name).expanduser())
             merged = KubeConfigMerger(self._files)
             if merged.config is None:
                 raise ConfigException("it holds nothing")
             persister: Callable[[], None] | None = merged.save_changes if self._save else None
-            return _Loader(merged.config, self._context, config_base_path=None, config_persister=persister)
+            return _LoginLoader(merged.config, self._context, config_base_path=None, config_persister=persister)
 
     @contextmanager
     def _words(self) -> Iterator[None]:
@@ -130,7 +130,7 @@ class Login:
             raise failed_login(["auth-provider"], f"{type(error).__name__}: {error}") from None
 
 
-def _check(file: Path) -> None:
+def _check_file(file: Path) -> None:
     """Raises OSError, ValueError where a file of the kubeconfig is none that could be read to its end."""
     with contextlib.suppress(FileNotFoundError):  # the reader passes over it
         if file.stat().st_size > MOST:
@@ -138,7 +138,7 @@ def _check(file: Path) -> None:
         check_regular(file)
 
 
-class _Loader(KubeConfigLoader):  # type: ignore[misc]
+class _LoginLoader(KubeConfigLoader):  # type: ignore[misc]
     """token: as the header `authorization` has it. expiry: when that runs out."""
 
     token: str | None = None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from endcap.cluster.answers import Answer, Asked, UnreachableError
+from endcap.cluster.api_errors import ApiCall, ApiResponse, UnreachableError
 from endcap.waiting import Patience, Waiting
 
-AGAIN = frozenset({429, 500, 502, 503, 504})
+TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass. All that Endcap sends may be sent twice."""
 T = TypeVar("T")
 
 
-class Passing(Exception):  # noqa: N818 (a signal between attempts, not an error for a person)
+class TransientFailure(Exception):  # noqa: N818 (a signal between attempts, not an error for a person)
     """One attempt failed in a way that may pass."""
 
     def __init__(self, words: str, after: float | None = None) -> None:
@@ -21,19 +21,19 @@ class Passing(Exception):  # noqa: N818 (a signal between attempts, not an error
         super().__init__(words)
 
 
-def passing(answer: Answer) -> Passing:
+def read_transient_failure(answer: ApiResponse) -> TransientFailure:
     """What to wait for after such an answer: as long as the server says, if it does."""
     said = answer.headers.get("Retry-After", "")
-    return Passing(f"{answer.status}: {answer.message}", float(said) if said.isdigit() else None)
+    return TransientFailure(f"{answer.status}: {answer.message}", float(said) if said.isdigit() else None)
 
 
-def insist(attempt: Callable[[], T], asked: Asked, host: str, patience: Patience) -> T:
+def call_with_retries(attempt: Callable[[], T], asked: ApiCall, host: str, patience: Patience) -> T:
     """Call until it answers. Raises UnreachableError, with the last reason, when patience is over."""
     waiting = Waiting(f"the API server at {host}", patience)
     while True:
         try:
             answer = attempt()
-        except Passing as failure:
+        except TransientFailure as failure:
             if not waiting.again(str(failure), after=failure.after):
                 raise UnreachableError(
                     f"{asked.verb} {asked}: the API server at {host} did not answer for {patience.total:.0f} s "

@@ -8,7 +8,7 @@ USER = 10001
 """Of the image."""
 
 
-def container_security() -> dict[str, Any]:
+def make_container_security() -> dict[str, Any]:
     """The `securityContext` of a container, as namespaces of the restricted profile want it."""
     return {
         "allowPrivilegeEscalation": False,

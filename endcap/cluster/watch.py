@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from endcap.cluster.answers import GoneError
+from endcap.cluster.api_errors import VersionExpiredError
 from endcap.cluster.client import Cluster
-from endcap.cluster.kinds import Kind
-from endcap.cluster.retry import Passing
+from endcap.cluster.kinds import ObjectKind
+from endcap.cluster.retry import TransientFailure
 
 Json = dict[str, Any]
 PAUSE = 1.0
@@ -17,7 +17,13 @@ PAUSE = 1.0
 
 
 def watch(
-    cluster: Cluster, kind: Kind, namespace: str | None, *, labels: str = "", fields: str = "", seconds: float = 300.0
+    cluster: Cluster,
+    kind: ObjectKind,
+    namespace: str | None,
+    *,
+    labels: str = "",
+    fields: str = "",
+    seconds: float = 300.0,
 ) -> Iterator[list[Json]]:
     """The matching objects now, and again whenever one changed, for `seconds`.
 
@@ -39,15 +45,15 @@ def watch(
                     version = ""
                     break
                 version = event["object"]["metadata"]["resourceVersion"]
-                if _take(event, there):
+                if _apply_event(event, there):
                     yield list(there.values())
-        except GoneError:
+        except VersionExpiredError:
             version = ""
-        except Passing:
+        except TransientFailure:
             time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
 
 
-def _take(event: Json, there: dict[str, Json]) -> bool:
+def _apply_event(event: Json, there: dict[str, Json]) -> bool:
     """Note what an event says; whether it says anything but the time."""
     one = event["object"]
     if event["type"] == "BOOKMARK":

@@ -1,19 +1,19 @@
 """What is to be served: written here, carried out by the server of the place."""
 
-from endcap.deploy.changes import forget_state, set_shadow, set_shadow_share, set_share, withdraw
-from endcap.deploy.data import served_datasets
 from endcap.deploy.deploy import deploy
-from endcap.deploy.dry_run import trial_store
+from endcap.deploy.dry_run import make_dry_run_store
+from endcap.deploy.serving_datasets import find_served_datasets
 from endcap.deploy.state import (
     CanaryTarget,
     Deployment,
     ShadowTarget,
     Target,
-    deployed_names,
     describe,
     find_state,
+    list_deployed,
     read_state,
 )
+from endcap.deploy.state_changes import forget_state, set_shadow, set_shadow_share, set_share, withdraw
 
 __all__ = [
     "CanaryTarget",
@@ -21,15 +21,15 @@ __all__ = [
     "ShadowTarget",
     "Target",
     "deploy",
-    "deployed_names",
     "describe",
+    "find_served_datasets",
     "find_state",
     "forget_state",
+    "list_deployed",
+    "make_dry_run_store",
     "read_state",
-    "served_datasets",
     "set_shadow",
     "set_shadow_share",
     "set_share",
-    "trial_store",
     "withdraw",
 ]

@@ -12,26 +12,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from endcap.deploy.state import Deployment, Target
-from endcap.deploy.transitions import target_of
+from endcap.deploy.transitions import read_target
 from endcap.store import content_key
 
 Json = dict[str, Any]
 
 
-def as_served(
+def keep_served_addresses(
     desired: Deployment, services: Iterable[Json | None], lies_at: Callable[[str], bool]
 ) -> tuple[Deployment, list[str]]:
     """The desired state with the addresses that the cluster has, and a line on each that is not the store's own.
 
     services: the InferenceServices of the recommender that are there. lies_at: of the store, `Store.lies_at`.
     """
-    there = {target.version: target.package for service in services if service for target in _served(service)}
+    there = {
+        target.version: target.package for service in services if service for target in _list_served_targets(service)
+    }
     notes: list[str] = []
     changed: dict[str, Target] = {}
     for role in ("stable", "canary", "shadow"):
         target: Target | None = getattr(desired, role)
         address = there.get(target.version) if target else None
-        if target is None or address is None or not _same(address, target.package) or not lies_at(address):
+        if target is None or address is None or not _is_moved_package(address, target.package) or not lies_at(address):
             continue
         changed[role] = target.model_copy(update={"package": address})
         notes.append(
@@ -41,11 +43,11 @@ def as_served(
     return desired.model_copy(update=changed), notes
 
 
-def _same(address: str, package: str) -> bool:
+def _is_moved_package(address: str, package: str) -> bool:
     return address != package and content_key(address) == content_key(package)
 
 
-def _served(service: Json) -> list[Target]:
+def _list_served_targets(service: Json) -> list[Target]:
     spec = service["spec"]
     predictors = [spec.get("predictor"), *(one.get("predictor") for one in spec.get("canary") or [])]
-    return [target_of(one) for one in predictors if one and (one.get("model") or {}).get("storageUri")]
+    return [read_target(one) for one in predictors if one and (one.get("model") or {}).get("storageUri")]

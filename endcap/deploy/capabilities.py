@@ -7,7 +7,7 @@ from typing import Any
 
 from endcap.cluster import Cluster
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, KNATIVE_ROUTE
-from endcap.deploy.variants import Mode, mode_of
+from endcap.deploy.variants import Mode, read_mode
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -17,14 +17,14 @@ OLDEST = "0.16"
 
 
 @dataclass(frozen=True)
-class Abilities:
+class Capabilities:
     mode: Mode
     """In which the recommender runs, or is to run."""
     canaries: bool
     """Standard: KServe knows canary predictors. (Knative mode always has a canary.)"""
 
 
-def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Abilities:
+def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | None, service: Json) -> Capabilities:
     """What matters for this recommender here.
 
     live: its InferenceService, if there is one: its mode stays. service: one that says no mode (`manifests.probe`),
@@ -33,7 +33,7 @@ def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None
     """
     schema = _inference_service(cluster)
     wanted = recommender.serving.kubernetes.mode
-    mode = mode_of(live) if live is not None else _default_mode(cluster, service) if wanted == "auto" else wanted
+    mode = read_mode(live) if live is not None else _default_mode(cluster, service) if wanted == "auto" else wanted
     if live is not None and wanted not in ("auto", mode):
         raise ClusterError(
             f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {wanted}; KServe cannot change "
@@ -61,7 +61,7 @@ def find_abilities(cluster: Cluster, recommender: Recommender, live: Json | None
     spec = (schema.get("properties") or {}).get("spec") or {}
     # KServe's minimal CRDs name no fields; they came with releases that know canaries, and KServe's report is awaited.
     canaries = "canary" in (spec.get("properties") or {"canary": {}})
-    return Abilities(mode, canaries)
+    return Capabilities(mode, canaries)
 
 
 def _inference_service(cluster: Cluster) -> Json:
@@ -93,4 +93,4 @@ def _check_release(schema: Json) -> None:
 def _default_mode(cluster: Cluster, service: Json) -> Mode:
     """KServe's webhook writes its default mode on what says none: ask for it without making anything."""
     tried = cluster.apply(service, dry_run=True)
-    return mode_of(tried)
+    return read_mode(tried)

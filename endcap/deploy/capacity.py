@@ -10,9 +10,9 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, POD
 from endcap.cluster.quantities import count_requests, describe_amount, parse_quantity
-from endcap.deploy.manifests import TEMPLATE, canary_pods, resources
+from endcap.deploy.manifests import TEMPLATE, count_canary_pods, make_resources
 from endcap.deploy.state import CanaryTarget
-from endcap.deploy.transitions import Step, mark, version_of
+from endcap.deploy.transitions import Transition, read_annotation, read_predictor_version
 from endcap.deploy.variants import Mode
 from endcap.spec.kubernetes import Pod, Serving, Toleration
 
@@ -33,8 +33,8 @@ class Capacity:
     """What is missing, or why it is not known; empty where there is enough."""
 
 
-def starting_pods(
-    serving: Serving, mode: Mode, live: Json | None, step: Step, canary: CanaryTarget | None
+def count_starting_pods(
+    serving: Serving, mode: Mode, live: Json | None, step: Transition, canary: CanaryTarget | None
 ) -> tuple[Pod, int]:
     """Which pods a step starts, and how many of them must find room; 0 where none does.
 
@@ -43,18 +43,18 @@ def starting_pods(
     """
     whole = max(1, serving.replicas.min)
     predictor, beside = _predictors(step.service)
-    known = [] if live is None else [mark(one, TEMPLATE) for group in _predictors(live) for one in group]
-    new = [one for one in (*beside, *predictor) if mark(one, TEMPLATE) not in known]
+    known = [] if live is None else [read_annotation(one, TEMPLATE) for group in _predictors(live) for one in group]
+    new = [one for one in (*beside, *predictor) if read_annotation(one, TEMPLATE) not in known]
     if not new:
         return serving, 0
     if live is None:
         return serving, whole
-    if new[0] in beside and canary is not None and version_of(new[0]) == canary.version:
-        return serving.canary or serving, canary_pods(serving, canary.share)
-    return (serving, whole) if new[0] in beside else replaced_pods(serving, mode)
+    if new[0] in beside and canary is not None and read_predictor_version(new[0]) == canary.version:
+        return serving.canary or serving, count_canary_pods(serving, canary.share)
+    return (serving, whole) if new[0] in beside else count_replacement_pods(serving, mode)
 
 
-def replaced_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
+def count_replacement_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
     """What must find room beside the pods of a version that are replaced in place, as by a newer image.
 
     A Deployment of four or more ends some first; a revision of Knative's comes in whole.
@@ -70,20 +70,20 @@ def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
     if count == 0:
         return Capacity(True, True, "")
     try:
-        return judge(cluster.every(NODE), cluster.every(POD), pod, count)
+        return assess_capacity(cluster.every(NODE), cluster.every(POD), pod, count)
     except ForbiddenError as error:
-        needs = _needs(_wanted(pod), count)
+        needs = _describe_needs(_count_needs(pod), count)
         return Capacity(True, False, f"{needs}; whether nodes have room was not checked: {error}")
 
 
-def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1) -> Capacity:
+def assess_capacity(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1) -> Capacity:
     """The same, from what there is."""
-    wanted = _wanted(pod)
+    wanted = _count_needs(pod)
     used: dict[str, list[dict[str, float]]] = {}
     for other in pods:
         if other["spec"].get("nodeName") and (other.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             used.setdefault(other["spec"]["nodeName"], []).append(count_requests(other))
-    fitting = [_Node.of(node, used.get(node["metadata"]["name"], [])) for node in nodes if _fits(node, pod)]
+    fitting = [_Node.of(node, used.get(node["metadata"]["name"], [])) for node in nodes if _accepts(node, pod)]
     room = sum(node.room(wanted) for node in fitting)
     if room >= count:
         return Capacity(True, True, "")
@@ -93,7 +93,9 @@ def judge(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1)
     lacking.sort(key=lambda node: (node.shortage(wanted), node.name))
     told = [node.lacks(wanted) for node in lacking[:NAMED]]
     told += [f"{len(lacking) - NAMED} more"] if len(lacking) > NAMED else []
-    words = f"{_needs(wanted, count)}, and the {which} have room for {room}: {'; '.join(told) or 'there are none'}"
+    words = (
+        f"{_describe_needs(wanted, count)}, and the {which} have room for {room}: {'; '.join(told) or 'there are none'}"
+    )
     if fitting and not any(node.could_ever(wanted) for node in fitting):
         words += "; no node is large enough, even without other pods"
     return Capacity(False, True, words)
@@ -138,12 +140,12 @@ def _amount(amounts: Mapping[str, float], name: str) -> float:
     return amounts.get(name, math.inf if name in _EVERYWHERE else 0.0)
 
 
-def _wanted(pod: Pod) -> dict[str, float]:
-    amounts = {name: parse_quantity(amount) for name, amount in resources(pod)["requests"].items()}
+def _count_needs(pod: Pod) -> dict[str, float]:
+    amounts = {name: parse_quantity(amount) for name, amount in make_resources(pod)["requests"].items()}
     return {name: amount for name, amount in {**amounts, "pods": 1.0}.items() if amount}
 
 
-def _needs(wanted: Mapping[str, float], count: int) -> str:
+def _describe_needs(wanted: Mapping[str, float], count: int) -> str:
     each = ", ".join(describe_amount(name, amount) for name, amount in wanted.items() if name != "pods")
     return f"a pod needs {each}" if count == 1 else f"{count} pods need, each, {each}"
 
@@ -154,7 +156,7 @@ def _predictors(service: Json) -> tuple[list[Json], list[Json]]:
     return [spec["predictor"]], [one["predictor"] for one in spec.get("canary") or []]
 
 
-def _fits(node: Json, pod: Pod) -> bool:
+def _accepts(node: Json, pod: Pod) -> bool:
     labels, spec = node["metadata"].get("labels") or {}, node.get("spec") or {}
     if spec.get("unschedulable") or any(labels.get(key) != value for key, value in pod.nodeSelector.items()):
         return False
@@ -162,10 +164,10 @@ def _fits(node: Json, pod: Pod) -> bool:
     if ready and ready[0].get("status") != "True":
         return False
     hard = [taint for taint in spec.get("taints") or [] if taint.get("effect") in ("NoSchedule", "NoExecute")]
-    return all(any(_bears(one, taint) for one in pod.borne()) for taint in hard)
+    return all(any(_tolerates(one, taint) for one in pod.borne()) for taint in hard)
 
 
-def _bears(toleration: Toleration, taint: Json) -> bool:
+def _tolerates(toleration: Toleration, taint: Json) -> bool:
     if toleration.effect not in (None, taint["effect"]):
         return False
     if toleration.operator == "Exists":

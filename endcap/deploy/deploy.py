@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 
-from endcap.deploy.gateway_settings import Terms, terms_of
-from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, previous_state, salt_of
+from endcap.deploy.gateway_settings import GatewaySettings, make_settings
+from endcap.deploy.state import CanaryTarget, Deployment, Target, change_state, make_salt, previous_state
 from endcap.errors import UserError
 from endcap.registry import Version, open_registry
 from endcap.spec import Recommender
@@ -35,7 +35,7 @@ def deploy(
     one, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
     if champion is not None and one.state == "approved":
         # What may take long, such as a package's download, keeps nobody else from a decision.
-        terms = terms_of(recommender, champion.package, store)
+        terms = make_settings(recommender, champion.package, store)
     with registry.deciding(recommender.name) as hold:
         one = registry.version(recommender.name, version)
         if one.state == "pending":
@@ -59,31 +59,31 @@ def deploy(
                 version=one.version,
             )
         if terms is None or before is None or champion.package != before.package:
-            terms = terms_of(recommender, champion.package, store)
+            terms = make_settings(recommender, champion.package, store)
         hold.check()
-        wanted = partial(_changed, recommender, one, champion, terms, end_canary=end_canary)
+        wanted = partial(_change_deployment, recommender, one, champion, terms, end_canary=end_canary)
         return change_state(recommender.name, store, wanted, repair=True)
 
 
-def _changed(
+def _change_deployment(
     recommender: Recommender,
     one: Version,
     champion: Version,
-    terms: Terms,
+    terms: GatewaySettings,
     before: Deployment | None,
     *,
     end_canary: bool,
 ) -> Deployment:
     """What is to be served after `before`."""
-    desired = _desired(recommender, one, champion, before, terms)
+    desired = _make_desired_state(recommender, one, champion, before, terms)
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # A run of old that is tried again shall not end the rollout of a newer version.
         return before if before.stable == desired.stable else desired
     return desired
 
 
-def _desired(
-    recommender: Recommender, one: Version, champion: Version, before: Deployment | None, terms: Terms
+def _make_desired_state(
+    recommender: Recommender, one: Version, champion: Version, before: Deployment | None, terms: GatewaySettings
 ) -> Deployment:
     canary = None
     if one.version != champion.version:
@@ -101,6 +101,6 @@ def _desired(
         canary=canary,
         shadow=shadow,
         terms=terms,
-        salt=salt_of(recommender.name, one.version),
+        salt=make_salt(recommender.name, one.version),
         changed=datetime.now(UTC),
     )

@@ -14,7 +14,7 @@ from endcap.store.resolution import unless_damaged
 Json = dict[str, Any]
 
 
-class _Trial:
+class _DryRunStore:
     """A store whose documents are written to memory; everything else is the store's own."""
 
     def __init__(self, store: Store) -> None:
@@ -42,6 +42,6 @@ class _Trial:
         """What is tried keeps nobody else from it."""
 
 
-def trial_store(store: Store) -> Store:
+def make_dry_run_store(store: Store) -> Store:
     """The same store, in which no document is changed."""
-    return cast(Store, _Trial(store))
+    return cast(Store, _DryRunStore(store))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from endcap.deploy.forbidden import Forbidden
+from endcap.deploy.bloom_filter import BloomFilter
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec import Recommender
 from endcap.store import Store
@@ -29,7 +29,7 @@ _NOBODYS = "\0"
 
 
 @dataclass(frozen=True)
-class Terms:
+class GatewaySettings:
     """Plain values, kept in documents as they are. Of surfaces, `ANYWHERE` stands for those that no rule names."""
 
     timeout: float = 2.0
@@ -44,11 +44,11 @@ class Terms:
     closed: tuple[str, ...] = ()
     """Surfaces where nothing may be shown but what is listed: a rule `only` says which items may be, of which the
     gateway knows these."""
-    never: tuple[tuple[str, Forbidden], ...] = ()
+    never: tuple[tuple[str, BloomFilter], ...] = ()
     """Of each surface what must not be shown, for the candidates of a request."""
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> Terms:
+    def from_json(cls, said: Mapping[str, Any]) -> GatewaySettings:
         """What `to_json` gave, of earlier releases too. Raises ValueError, TypeError, AttributeError."""
         return cls(
             **{
@@ -56,7 +56,7 @@ class Terms:
                 "popular": tuple(map(str, said.get("popular", ()))),
                 "listed": tuple((str(surface), tuple(map(str, items))) for surface, items in said.get("listed", ())),
                 "closed": tuple(map(str, said.get("closed", ()))),
-                "never": tuple((str(surface), Forbidden.read(**bits)) for surface, bits in said.get("never", ())),
+                "never": tuple((str(surface), BloomFilter.read(**bits)) for surface, bits in said.get("never", ())),
             }
         )
 
@@ -88,22 +88,22 @@ class Terms:
         return surface if surface in named and surface is not None else ANYWHERE
 
 
-USUAL = Terms()
+DEFAULT_SETTINGS = GatewaySettings()
 
 
-def spec_terms(recommender: Recommender) -> Terms:
+def read_spec_settings(recommender: Recommender) -> GatewaySettings:
     """What the spec alone says: there is no list."""
     serving = recommender.serving
-    return Terms(min(serving.timeout.total_seconds(), LONGEST), serving.k)
+    return GatewaySettings(min(serving.timeout.total_seconds(), LONGEST), serving.k)
 
 
-def terms_of(recommender: Recommender, package: str, store: Store) -> Terms:
+def make_settings(recommender: Recommender, package: str, store: Store) -> GatewaySettings:
     """What the spec says, with the most popular items of a package where it wants them."""
-    terms = spec_terms(recommender)
-    return terms if recommender.serving.fallback == "refuse" else _with_lists(terms, store.fetch(package))
+    terms = read_spec_settings(recommender)
+    return terms if recommender.serving.fallback == "refuse" else _add_lists(terms, store.fetch(package))
 
 
-def _with_lists(terms: Terms, package: Path) -> Terms:
+def _add_lists(terms: GatewaySettings, package: Path) -> GatewaySettings:
     """With what may be shown by the rules that the package was judged by."""
     import pyarrow.parquet as pq
 
@@ -113,17 +113,17 @@ def _with_lists(terms: Terms, package: Path) -> Terms:
     # A vocabulary has the most popular items first.
     vocabulary = Vocabulary.load(package / VOCABULARY)
     if not (package / RULES).exists():
-        return replace(terms, popular=_first(vocabulary.ids))
+        return replace(terms, popular=_take_first(vocabulary.ids))
     told = Catalogue.from_json(json.loads((package / RULES).read_text(encoding="utf-8")))
-    return ruled(terms, vocabulary.ids, Rulebook(vocabulary, pq.read_table(package / ITEMS), told))
+    return apply_rules(terms, vocabulary.ids, Rulebook(vocabulary, pq.read_table(package / ITEMS), told))
 
 
-def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
+def apply_rules(terms: GatewaySettings, ids: Collection[str], book: Rulebook) -> GatewaySettings:
     """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
     ids = list(ids)
     named = book.surfaces
     masks = {surface: book.allowed(surface) for surface in (None, *named)}
-    everywhere = _first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
+    everywhere = _take_first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
     known = set(ids)
     others = sorted({*book.catalogue.items["item"].to_pylist(), *book.catalogue.blacklist} - known)
     listed: list[tuple[str, tuple[str, ...]]] = []
@@ -131,7 +131,7 @@ def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
     forbidden: dict[str, list[str]] = {}
     for surface, mask in masks.items():
         place = ANYWHERE if surface is None else surface
-        own = _first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
+        own = _take_first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
         if own != everywhere:
             listed.append((place, own))
         if book.why(_NOBODYS, surface) is not None or (len(masks) > SURFACES and surface in named[SURFACES - 1 :]):
@@ -143,12 +143,12 @@ def ruled(terms: Terms, ids: Collection[str], book: Rulebook) -> Terms:
         ]
     total = sum(map(len, forbidden.values()))
     never = [
-        (place, Forbidden.of(items, FILTER_BYTES * len(items) // max(total, 1))) for place, items in forbidden.items()
+        (place, BloomFilter.of(items, FILTER_BYTES * len(items) // max(total, 1))) for place, items in forbidden.items()
     ]
     return replace(terms, popular=everywhere, listed=tuple(listed), closed=tuple(closed), never=tuple(never))
 
 
-def _first(ids: Iterable[str]) -> tuple[str, ...]:
+def _take_first(ids: Iterable[str]) -> tuple[str, ...]:
     """The first ones, as far as there is room."""
     first: list[str] = []
     room = LIST_BYTES

@@ -13,8 +13,15 @@ from typing import Any
 from endcap.deploy import manifests
 from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
-from endcap.deploy.tls import check_mode
-from endcap.deploy.transitions import Step, mark, percent, said_of, target_of, version_of
+from endcap.deploy.tls import check_no_tls
+from endcap.deploy.transitions import (
+    Transition,
+    read_annotation,
+    read_annotations,
+    read_predictor_version,
+    read_target,
+    round_percent,
+)
 from endcap.deploy.variants import (
     CANARY,
     REPLACES,
@@ -23,22 +30,24 @@ from endcap.deploy.variants import (
     SHARE,
     STABLE,
     STABLE_TAG,
-    say_terms,
-    share_of,
-    template_is_ready,
+    is_template_ready,
+    read_share,
+    settings_to_annotations,
 )
 from endcap.spec import Recommender
 
 Json = dict[str, Any]
 
 
-def plan(recommender: Recommender, desired: Deployment, live: Json | None, namespace: str, *, room: bool) -> Step:
+def plan_knative(
+    recommender: Recommender, desired: Deployment, live: Json | None, namespace: str, *, room: bool
+) -> Transition:
     """The next step from what is there. room: whether one more predictor fits on the nodes, as far as known.
 
     Raises UserError for predictors that are to speak TLS.
     """
-    check_mode(recommender.serving.kubernetes)
-    at = _At(recommender, desired, live, namespace)
+    check_no_tls(recommender.serving.kubernetes)
+    at = _KnativeService(recommender, desired, live, namespace)
     stable, canary = desired.stable, desired.canary
     if not at.rolled:
         return at.everyone(stable, f"version {stable.version} starts")
@@ -50,15 +59,15 @@ def plan(recommender: Recommender, desired: Deployment, live: Json | None, names
         return _stable_alone(at, stable, room)
     if at.template != canary.version:
         return at.pinned(f"back to version {at.stable}") if at.canary_has_all else at.at_zero(canary, announced=True)
-    if at.ready or (at.said.get(CANARY) == canary.version and share_of(at.said) > 0):
+    if at.ready or (at.said.get(CANARY) == canary.version and read_share(at.said) > 0):
         return at.shared(canary, canary.share)
     return at.at_zero(canary, announced=True)
 
 
-def _replace_stable(at: _At, stable: Target) -> Step:
+def _replace_stable(at: _KnativeService, stable: Target) -> Transition:
     if at.template != stable.version and at.canary_has_all:
         # It goes on until the new one is ready: the pods of the stable version before it may be gone.
-        return at.everyone(target_of(at.predictor), f"version {at.template} has everyone")
+        return at.everyone(read_target(at.predictor), f"version {at.template} has everyone")
     if at.template != stable.version:
         return at.at_zero(stable, announced=True)
     if at.ready:
@@ -66,7 +75,7 @@ def _replace_stable(at: _At, stable: Target) -> Step:
     return at.at_zero(stable, announced=True)
 
 
-def _stable_alone(at: _At, stable: Target, room: bool) -> Step:
+def _stable_alone(at: _KnativeService, stable: Target, room: bool) -> Transition:
     if at.template == stable.version:
         if at.percent is None or at.ready:
             return at.everyone(stable, f"version {stable.version} serves everyone")
@@ -84,7 +93,7 @@ def _stable_alone(at: _At, stable: Target, room: bool) -> Step:
 
 
 @dataclass(frozen=True)
-class _At:
+class _KnativeService:
     """Where things are, and the steps from there."""
 
     recommender: Recommender
@@ -94,7 +103,7 @@ class _At:
 
     @property
     def said(self) -> dict[str, str]:
-        return said_of(self.live) if self.live else {}
+        return read_annotations(self.live) if self.live else {}
 
     @property
     def stable(self) -> str:
@@ -107,7 +116,7 @@ class _At:
     @property
     def template(self) -> str:
         """The version of the newest template."""
-        return version_of(self.predictor)
+        return read_predictor_version(self.predictor)
 
     @property
     def percent(self) -> int | None:
@@ -125,7 +134,7 @@ class _At:
 
     @property
     def ready(self) -> bool:
-        return self.live is not None and template_is_ready(self.live)
+        return self.live is not None and is_template_ready(self.live)
 
     @property
     def newest(self) -> str:
@@ -154,52 +163,52 @@ class _At:
         known = self.said.get(REVISION, "")
         return self.beside and known != "" and self.rolled not in (known, self.newest)
 
-    def everyone(self, target: Target, words: str) -> Step:
-        predictor = manifests.predictor(self.recommender, "Knative", target)
+    def everyone(self, target: Target, words: str) -> Transition:
+        predictor = manifests.render_predictor(self.recommender, "Knative", target)
         service = self._service(predictor, target.version, "latest")
-        unchanged = mark(predictor, TEMPLATE) == mark(self.predictor, TEMPLATE)
+        unchanged = read_annotation(predictor, TEMPLATE) == read_annotation(self.predictor, TEMPLATE)
         done = self.desired.canary is None and self.stable == target.version and self.ready and unchanged
-        return Step(service, words, done=done, starting=target)
+        return Transition(service, words, done=done, starting=target)
 
-    def at_zero(self, target: Target, *, announced: bool) -> Step:
-        predictor = manifests.predictor(self.recommender, "Knative", target)
+    def at_zero(self, target: Target, *, announced: bool) -> Transition:
+        predictor = manifests.render_predictor(self.recommender, "Knative", target)
         predictor["canaryTrafficPercent"] = 0
         service = self._service(predictor, self.stable, "prev", target.version if announced else None)
         words = f"version {target.version} starts, with no traffic yet"
         if target.version == self.stable:
             words = f"version {target.version} has everyone; its pods start anew, so that those beside it can go"
-        return Step(service, words, starting=target)
+        return Transition(service, words, starting=target)
 
-    def shared(self, target: Target, share: float) -> Step:
-        predictor = manifests.predictor(self.recommender, "Knative", target)
-        predictor["canaryTrafficPercent"] = percent(share)
+    def shared(self, target: Target, share: float) -> Transition:
+        predictor = manifests.render_predictor(self.recommender, "Knative", target)
+        predictor["canaryTrafficPercent"] = round_percent(share)
         service = self._service(predictor, self.stable, "prev", target.version, share)
         words = f"version {target.version} gets {share:.4g} of the shoppers, version {self.stable} the rest"
-        unchanged = mark(predictor, TEMPLATE) == mark(self.predictor, TEMPLATE)
+        unchanged = read_annotation(predictor, TEMPLATE) == read_annotation(self.predictor, TEMPLATE)
         noted = self.rolled == (self.newest if share == 1 else self.said.get(REVISION))
-        return Step(service, words, done=self.ready and unchanged and noted, starting=target)
+        return Transition(service, words, done=self.ready and unchanged and noted, starting=target)
 
-    def as_it_is(self) -> Step:
+    def as_it_is(self) -> Transition:
         """Wait."""
-        share = share_of(self.said) if CANARY in self.said else 0.0
+        share = read_share(self.said) if CANARY in self.said else 0.0
         tag = self.said.get(STABLE_TAG, "latest")
         service = self._service(copy.deepcopy(self.predictor), self.stable, tag, self.said.get(CANARY), share)
-        return Step(service, f"KServe takes note of version {self.template}")
+        return Transition(service, f"KServe takes note of version {self.template}")
 
-    def pinned(self, words: str, *, done: bool = False, note: str = "") -> Step:
+    def pinned(self, words: str, *, done: bool = False, note: str = "") -> Transition:
         """Take the newest revision's traffic away, and change nothing else: a changed template would start pods."""
         predictor = copy.deepcopy(self.predictor)
         predictor["canaryTrafficPercent"] = 0
-        return Step(self._service(predictor, self.stable, "prev"), words, done=done, note=note)
+        return Transition(self._service(predictor, self.stable, "prev"), words, done=done, note=note)
 
     def _service(self, predictor: Json, stable: str, tag: str, canary: str | None = None, share: float = 0.0) -> Json:
         replaces = self.said.get(REPLACES, "")
-        if mark(predictor, TEMPLATE) != mark(self.predictor, TEMPLATE):
+        if read_annotation(predictor, TEMPLATE) != read_annotation(self.predictor, TEMPLATE):
             replaces = self.newest
         said = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
-        said |= say_terms(self.desired.terms)
+        said |= settings_to_annotations(self.desired.terms)
         if tag == "prev":
             said[REVISION] = self.said.get(REVISION) or self.rolled
         if canary is not None:
             said |= {CANARY: canary, SHARE: f"{share:g}"}
-        return manifests.inference_service(self.recommender, self.namespace, "Knative", predictor, said)
+        return manifests.render_inference_service(self.recommender, self.namespace, "Knative", predictor, said)

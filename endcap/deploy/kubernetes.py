@@ -9,20 +9,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, UnreachableError, difference
-from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, kind_of
+from endcap.cluster import Cluster, ConflictError, ForbiddenError, StaleError, UnreachableError, diff_objects
+from endcap.cluster.kinds import DEPLOYMENT, HTTP_ROUTE, INFERENCE_SERVICE, find_object_kind
 from endcap.cluster.watch import watch
 from endcap.deploy import knative, manifests, standard
-from endcap.deploy.addresses import as_served
-from endcap.deploy.capabilities import Abilities, find_abilities
-from endcap.deploy.capacity import find_capacity, replaced_pods, starting_pods
-from endcap.deploy.ownership import check_ours, check_stays
+from endcap.deploy.addresses import keep_served_addresses
+from endcap.deploy.capabilities import Capabilities, find_capabilities
+from endcap.deploy.capacity import count_replacement_pods, count_starting_pods, find_capacity
+from endcap.deploy.ownership import check_not_terminating, check_ownership
+from endcap.deploy.readiness import PATIENCE, ReadinessProblem, find_problem
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.state import Deployment, describe
-from endcap.deploy.traffic import Traffic, in_words, knative_traffic_of, standard_traffic_of, wanted
-from endcap.deploy.transitions import Step, changes, said_of
-from endcap.deploy.variants import CANARY, MANAGER, STABLE, predictor_service
-from endcap.deploy.waiting import PATIENCE, Trouble, find_trouble
+from endcap.deploy.traffic import (
+    Traffic,
+    compute_expected_shares,
+    describe_shares,
+    read_knative_traffic,
+    read_standard_traffic,
+)
+from endcap.deploy.transitions import Transition, is_pending, read_annotations
+from endcap.deploy.variants import CANARY, MANAGER, STABLE, name_predictor_service
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
 from endcap.spec.base import format_duration
@@ -39,7 +45,7 @@ LOOK_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReconcileReport:
     """What the cluster does now."""
 
     mode: str
@@ -50,7 +56,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.mode} mode, wanted: {in_words(self.wanted)}", *(f"  {one}" for one in self.traffic)]
+        lines = [f"{self.mode} mode, wanted: {describe_shares(self.wanted)}", *(f"  {one}" for one in self.traffic)]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -69,12 +75,12 @@ class _Deployer:
     told: str = ""
 
     def __post_init__(self) -> None:
-        manifests.check_name(self.recommender.name)
+        manifests.check_recommender_name(self.recommender.name)
         self.live = self.find()
-        check_ours(self.live, self.namespace)
-        check_stays(self.live, self.namespace)
-        probe = manifests.probe(self.recommender, self.namespace, self.desired.stable)
-        self.can: Abilities = find_abilities(self.cluster, self.recommender, self.live, probe)
+        check_ownership(self.live, self.namespace)
+        check_not_terminating(self.live, self.namespace)
+        probe = manifests.make_mode_probe(self.recommender, self.namespace, self.desired.stable)
+        self.can: Capabilities = find_capabilities(self.cluster, self.recommender, self.live, probe)
         if self.own_route:
             self._find_route()
         self.shadows = Shadows(self.recommender, self.cluster, self.namespace, self.can.mode, self._apply, self.tell)
@@ -82,7 +88,7 @@ class _Deployer:
         if self.desired.shadow is not None:
             with contextlib.suppress(ClusterError, UnreachableError):  # It is told when it is the shadow's turn.
                 shadow = self.shadows.find()
-        self.desired, notes = as_served(self.desired, (self.live, shadow), self.lies_at)
+        self.desired, notes = keep_served_addresses(self.desired, (self.live, shadow), self.lies_at)
         self.notes.extend(notes)
         if self.desired.shadow is not None:
             # What cannot be asked for is refused before anything changes.
@@ -100,11 +106,11 @@ class _Deployer:
     def find(self) -> Json | None:
         return self.cluster.find(INFERENCE_SERVICE, self.recommender.name, self.namespace)
 
-    def plan(self) -> Step:
+    def plan(self) -> Transition:
         if self.can.mode == "Knative":
             room = self._has_room() if self.live is not None else True
-            return knative.plan(self.recommender, self.desired, self.live, self.namespace, room=room)
-        return standard.plan(
+            return knative.plan_knative(self.recommender, self.desired, self.live, self.namespace, room=room)
+        return standard.plan_standard(
             self.recommender,
             self.desired,
             self.live,
@@ -120,16 +126,18 @@ class _Deployer:
             self.room = find_capacity(self.cluster, serving, max(1, serving.replicas.min)).enough
         return self.room
 
-    def lacking(self, step: Step) -> str:
+    def lacking(self, step: Transition) -> str:
         """What the pods that a step starts lack on the nodes, or why that is not known; empty where there is room."""
         serving = self.recommender.serving.kubernetes
-        pod, count = starting_pods(serving, self.can.mode, self.live, step, self.desired.canary)
+        pod, count = count_starting_pods(serving, self.can.mode, self.live, step, self.desired.canary)
         words = find_capacity(self.cluster, pod, count).words
         return f"version {step.starting.version}: {words}" if words and step.starting else words
 
     def lacking_for_an_upgrade(self) -> str:
         """The same for when the pods that are there are replaced, as when the runtime gets another image."""
-        words = find_capacity(self.cluster, *replaced_pods(self.recommender.serving.kubernetes, self.can.mode)).words
+        words = find_capacity(
+            self.cluster, *count_replacement_pods(self.recommender.serving.kubernetes, self.can.mode)
+        ).words
         return f"an upgrade that replaces its pods: {words}" if words else ""
 
     def deployments(self) -> dict[str, Json] | None:
@@ -140,7 +148,7 @@ class _Deployer:
             return None
         return {one["metadata"]["name"]: one for one in found}
 
-    def take(self, step: Step) -> None:
+    def take(self, step: Transition) -> None:
         """Apply a step to what was read; StaleError where it has changed since."""
         service = step.service
         if self.live is not None:
@@ -152,9 +160,9 @@ class _Deployer:
         if self.own_route and not step.route_first:
             self._route(step)
 
-    def _route(self, step: Step) -> None:
+    def _route(self, step: Transition) -> None:
         """Apply our own route, if it is ours; its status changes all the time, so by itself until nobody is between."""
-        route = manifests.http_route(self.recommender, self.namespace, step.weights)
+        route = manifests.render_http_route(self.recommender, self.namespace, step.weights)
         for _ in range(ATTEMPTS):
             there = self._find_route()
             seen = {"resourceVersion": there["metadata"]["resourceVersion"]} if there else {}
@@ -163,12 +171,12 @@ class _Deployer:
             except StaleError:
                 continue
             return
-        raise _contended("HTTPRoute", route["metadata"]["name"])
+        raise _contended_error("HTTPRoute", route["metadata"]["name"])
 
     def _find_route(self) -> Json | None:
         """Our own route as it is. Raises ClusterError where one of its name is someone else's."""
-        found = self.cluster.find(HTTP_ROUTE, manifests.own_route(self.recommender.name), self.namespace)
-        check_ours(found, self.namespace, HTTP_ROUTE)
+        found = self.cluster.find(HTTP_ROUTE, manifests.name_own_route(self.recommender.name), self.namespace)
+        check_ownership(found, self.namespace, HTTP_ROUTE)
         return found
 
     def _apply(self, thing: Json) -> Json:
@@ -184,11 +192,11 @@ class _Deployer:
         if self.live is None:
             return []
         if self.can.mode == "Knative":
-            return [knative_traffic_of(self.cluster, self.live)]
-        return standard_traffic_of(self.cluster, self.live, self.own_route)
+            return [read_knative_traffic(self.cluster, self.live)]
+        return read_standard_traffic(self.cluster, self.live, self.own_route)
 
 
-def carry_out(
+def reconcile(
     recommender: Recommender,
     desired: Callable[[], Deployment],
     cluster: Cluster,
@@ -198,7 +206,7 @@ def carry_out(
     wait: bool = True,
     progress: Callable[[str], None] = lambda line: None,
     lies_at: Callable[[str], bool] = lambda address: False,
-) -> Outcome:
+) -> ReconcileReport:
     """Make the cluster serve the desired state, and return what it then really does.
 
     desired: reads the desired state; where another one is wanted meanwhile, this ends and leaves the rest to whoever
@@ -214,9 +222,9 @@ def carry_out(
     _note_route(deployer)
     shadow = deployer.desired.shadow
     said = "" if shadow else deployer.shadows.end(deployer.live)
-    step = _first_step(deployer, desired)
+    step = _take_first_transition(deployer, desired)
     if wait:
-        step = _follow(deployer, desired, step)
+        step = _take_transitions(deployer, desired, step)
     traffic = _read_back(deployer, step) if step.done and wait else deployer.traffic()
     if step.note:
         deployer.notes.append(step.note)
@@ -227,10 +235,10 @@ def carry_out(
     if said:
         deployer.notes.append(said)
     whole = deployer.can.mode == "Knative" or not deployer.own_route
-    return Outcome(deployer.can.mode, wanted(step, whole), traffic, deployer.notes)
+    return ReconcileReport(deployer.can.mode, compute_expected_shares(step, whole), traffic, deployer.notes)
 
 
-def preview(
+def preview_next_transition(
     recommender: Recommender,
     desired: Deployment,
     cluster: Cluster,
@@ -245,7 +253,7 @@ def preview(
     step = deployer.plan()
     things = [step.service]
     if deployer.own_route:
-        things.append(manifests.http_route(recommender, namespace, step.weights))
+        things.append(manifests.render_http_route(recommender, namespace, step.weights))
     parts = [f"next: {step.words}"]
     shadow = deployer.shadows.find()
     if desired.shadow is not None:
@@ -253,21 +261,21 @@ def preview(
     elif shadow is not None:
         parts.append(f"InferenceService {shadow['metadata']['name']} is deleted: no requests are copied any more")
     for thing in things:
-        before = cluster.find(kind_of(thing), thing["metadata"]["name"], namespace)
-        parts.append(difference(before, cluster.apply(thing, force=force, dry_run=True)))
+        before = cluster.find(find_object_kind(thing), thing["metadata"]["name"], namespace)
+        parts.append(diff_objects(before, cluster.apply(thing, force=force, dry_run=True)))
     changed = any(parts[1:])
     lacking = deployer.lacking(step) if changed else deployer.lacking_for_an_upgrade()
     parts = [parts[0], lacking, *parts[1:]] if changed else ["nothing would change", lacking]
     return "\n".join(part for part in parts if part)
 
 
-def _first_step(deployer: _Deployer, desired: Callable[[], Deployment]) -> Step:
+def _take_first_transition(deployer: _Deployer, desired: Callable[[], Deployment]) -> Transition:
     """Always applied, even if nothing seems to change: a stranger's edit of a field of ours shows as a conflict."""
     for _ in range(ATTEMPTS):
         # After the object was read: what another deployer makes of a newer state later is met as a change of it.
-        _check_wanted(deployer, desired)
+        _check_not_superseded(deployer, desired)
         step = deployer.plan()
-        _say_capacity(deployer, step)
+        _report_capacity(deployer, step)
         deployer.tell(step.words)
         try:
             deployer.take(step)
@@ -275,10 +283,10 @@ def _first_step(deployer: _Deployer, desired: Callable[[], Deployment]) -> Step:
             deployer.live = deployer.find()
             continue
         return step
-    raise _contended("InferenceService", deployer.recommender.name)
+    raise _contended_error("InferenceService", deployer.recommender.name)
 
 
-def _contended(kind: str, name: str) -> ClusterError:
+def _contended_error(kind: str, name: str) -> ClusterError:
     text = f"{kind} {name} is changed by others all the time; try again"
     return ClusterError(text, code="deploy.contended", kind=kind, name=name)
 
@@ -294,7 +302,7 @@ def _note_route(deployer: _Deployer) -> None:
         )
 
 
-def _say_capacity(deployer: _Deployer, step: Step) -> None:
+def _report_capacity(deployer: _Deployer, step: Transition) -> None:
     """Before pods start: whether they find room. A node may still join, so it is said, not refused."""
     if step.done or step.words == deployer.said_capacity:
         return
@@ -303,7 +311,7 @@ def _say_capacity(deployer: _Deployer, step: Step) -> None:
         deployer.tell(words)
 
 
-def _check_wanted(deployer: _Deployer, desired: Callable[[], Deployment]) -> None:
+def _check_not_superseded(deployer: _Deployer, desired: Callable[[], Deployment]) -> None:
     """Raise UserError where another state is wanted than the one that is carried out."""
     if (now := desired()).changed != deployer.desired.changed:
         raise UserError(
@@ -315,34 +323,34 @@ def _check_wanted(deployer: _Deployer, desired: Callable[[], Deployment]) -> Non
         )
 
 
-def _follow(deployer: _Deployer, desired: Callable[[], Deployment], step: Step) -> Step:
+def _take_transitions(deployer: _Deployer, desired: Callable[[], Deployment], step: Transition) -> Transition:
     """Take step after step until the desired state is there."""
     within = deployer.recommender.serving.kubernetes.ready_within
-    patience = _Patience(within)
+    patience = _ReadinessDeadline(within)
     while True:
-        deployer.live = _next_look(deployer)
-        check_ours(deployer.live, deployer.namespace)
-        check_stays(deployer.live, deployer.namespace)
-        _check_wanted(deployer, desired)
+        deployer.live = _wait_for_change(deployer)
+        check_ownership(deployer.live, deployer.namespace)
+        check_not_terminating(deployer.live, deployer.namespace)
+        _check_not_superseded(deployer, desired)
         before, step = step, deployer.plan()
-        if changes(step, deployer.live):
-            _say_capacity(deployer, step)
+        if is_pending(step, deployer.live):
+            _report_capacity(deployer, step)
             deployer.tell(step.words)
             try:
                 deployer.take(step)
             except StaleError:
                 continue
-            patience = _Patience(within) if step.words != before.words else patience
+            patience = _ReadinessDeadline(within) if step.words != before.words else patience
         elif step.done:
             return step
         elif deployer.live is not None:
-            version = step.starting.version if step.starting else said_of(deployer.live)[STABLE]
-            trouble = find_trouble(deployer.cluster, deployer.live, version, patience.since)
+            version = step.starting.version if step.starting else read_annotations(deployer.live)[STABLE]
+            trouble = find_problem(deployer.cluster, deployer.live, version, patience.since)
             patience.judge(trouble, deployer, version)
 
 
 @dataclass
-class _Patience:
+class _ReadinessDeadline:
     """How long a step may take, and how long a hard trouble may last."""
 
     within: timedelta
@@ -354,7 +362,7 @@ class _Patience:
     """The gist of each trouble that was told."""
     hard_since: float | None = None
 
-    def judge(self, trouble: Trouble | None, deployer: _Deployer, version: str) -> None:
+    def judge(self, trouble: ReadinessProblem | None, deployer: _Deployer, version: str) -> None:
         """Tell a new trouble; raise where it has lasted, or time is over."""
         now = time.monotonic()
         if trouble is not None:
@@ -388,7 +396,7 @@ class _Patience:
         )
 
 
-def _next_look(deployer: _Deployer) -> Json | None:
+def _wait_for_change(deployer: _Deployer) -> Json | None:
     """The InferenceService as soon as it changes, or after a tick."""
     seen = deployer.live["metadata"]["resourceVersion"] if deployer.live else ""
     fields = f"metadata.name={deployer.recommender.name}"
@@ -400,11 +408,11 @@ def _next_look(deployer: _Deployer) -> Json | None:
     return found
 
 
-def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
+def _read_back(deployer: _Deployer, step: Transition) -> list[Traffic]:
     """The traffic as it really is. Raises ClusterError where what must follow does not."""
     own = deployer.can.mode == "Knative" or deployer.own_route
     end = time.monotonic() + (SPLIT_WITHIN if own else LOOK_WITHIN)
-    asked = wanted(step, whole_percent=deployer.can.mode == "Knative")
+    asked = compute_expected_shares(step, whole_percent=deployer.can.mode == "Knative")
     while True:
         traffic = deployer.traffic()
         if traffic and traffic[0].shares == asked and not traffic[0].missing:
@@ -414,9 +422,9 @@ def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
         if time.monotonic() > end:
             found = traffic[0] if traffic else "nothing can be read"
             raise ClusterError(
-                f"the traffic does not follow: wanted {in_words(asked)}, and {found}",
+                f"the traffic does not follow: wanted {describe_shares(asked)}, and {found}",
                 code="deploy.traffic-differs",
-                wanted=in_words(asked),
+                wanted=describe_shares(asked),
                 found=str(found),
             )
         time.sleep(0.5)
@@ -425,10 +433,10 @@ def _read_back(deployer: _Deployer, step: Step) -> list[Traffic]:
     return traffic
 
 
-def _note_differences(deployer: _Deployer, traffic: list[Traffic], step: Step) -> None:
-    asked = wanted(step, whole_percent=True)
+def _note_differences(deployer: _Deployer, traffic: list[Traffic], step: Transition) -> None:
+    asked = compute_expected_shares(step, whole_percent=True)
     theirs = traffic[-1] if traffic and deployer.can.mode == "Standard" else None
-    if theirs is not None and theirs.shares != asked and said_of(step.service).get(CANARY):
+    if theirs is not None and theirs.shares != asked and read_annotations(step.service).get(CANARY):
         carried = (
             "our own HTTPRoute carries it"
             if deployer.own_route
@@ -436,5 +444,5 @@ def _note_differences(deployer: _Deployer, traffic: list[Traffic], step: Step) -
         )
         deployer.notes.append(f"this release of KServe does not follow the share ({theirs}): {carried}")
     if not traffic:
-        who = predictor_service(deployer.recommender.name, None)
+        who = name_predictor_service(deployer.recommender.name, None)
         deployer.notes.append(f"the routes of {who} may not be read, so the split was not read back")

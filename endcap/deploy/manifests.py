@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from endcap import __version__, devices
-from endcap.cluster.security import USER, container_security
+from endcap.cluster.security import USER, make_container_security
 from endcap.deploy.state import Target
-from endcap.deploy.tls import PORT, Speech, wanted
+from endcap.deploy.tls import PORT, PredictorTransport, choose_transport
 from endcap.deploy.variants import (
     MASK,
     MODE,
@@ -21,8 +21,8 @@ from endcap.deploy.variants import (
     SHADOW_SHARE,
     VERSION,
     Mode,
-    labels,
-    predictor_service,
+    make_labels,
+    name_predictor_service,
 )
 from endcap.errors import UserError
 from endcap.online import ONLINE
@@ -50,7 +50,7 @@ TEMPLATE = "endcap.dev/template"
 Json = dict[str, Any]
 
 
-def serving_runtime(namespace: str, image: str = IMAGE, online: str | None = None) -> Json:
+def render_serving_runtime(namespace: str, image: str = IMAGE, online: str | None = None) -> Json:
     """How a package is served; one for all recommenders of a namespace.
 
     online: the Secret with the online store's address. Where it is not there, rankings go by what requests carry.
@@ -58,7 +58,7 @@ def serving_runtime(namespace: str, image: str = IMAGE, online: str | None = Non
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
-        "metadata": _metadata(RUNTIME, namespace, labels(RUNTIME)),
+        "metadata": _metadata(RUNTIME, namespace, make_labels(RUNTIME)),
         "spec": {
             "supportedModelFormats": [{**FORMAT, "autoSelect": True}],
             "protocolVersions": ["v1", "v2"],
@@ -69,18 +69,18 @@ def serving_runtime(namespace: str, image: str = IMAGE, online: str | None = Non
     }
 
 
-def service_account(namespace: str, serving: Serving) -> Json:
+def render_service_account(namespace: str, serving: Serving) -> Json:
     """The predictors' account; KServe reads packages with the Secret that it names. It may do nothing itself."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": _metadata(serving.service_account, namespace, labels(RUNTIME)),
+        "metadata": _metadata(serving.service_account, namespace, make_labels(RUNTIME)),
         "secrets": [{"name": serving.secret}],
         "automountServiceAccountToken": False,
     }
 
 
-def inference_service(
+def render_inference_service(
     recommender: Recommender,
     namespace: str,
     mode: Mode,
@@ -92,10 +92,10 @@ def inference_service(
     spec: Json = {"predictor": predictor}
     if canary:
         spec["canary"] = canary
-    return _service(_metadata(recommender.name, namespace, labels(recommender.name)), mode, said, spec)
+    return _service(_metadata(recommender.name, namespace, make_labels(recommender.name)), mode, said, spec)
 
 
-def shadow_service(
+def render_shadow_service(
     recommender: Recommender, namespace: str, mode: Mode, shadow: Target, share: float, owner: Json | None = None
 ) -> Json:
     """The InferenceService of a shadow, which gets copies of a share of the recommender's requests.
@@ -103,18 +103,18 @@ def shadow_service(
     One pod, as the stable version's are; scaled by nothing, since copies that it has no time for may be lost. owner:
     the recommender's InferenceService, with which Kubernetes deletes it.
     """
-    serving, name = recommender.serving.kubernetes, shadow_name(recommender.name, namespace)
+    serving, name = recommender.serving.kubernetes, name_shadow(recommender.name, namespace)
     model = _model(serving, serving, shadow, recommender.name)
     model["env"].append({"name": "ENDCAP_VARIANT", "value": "shadow"})
     # Copies come with the recommender's name, the runtime fills in the InferenceService's. KServe puts arguments behind
     # the runtime's, where the last one counts.
     model["args"] = ["--model-name", recommender.name]
     model["readinessProbe"] = _readiness_probe(recommender.name)
-    speech = wanted(serving, mode)
+    speech = choose_transport(serving, mode)
     pods = {"model": speech.model(model), **_pod(serving, serving, mode, name), **speech.pod}
     pods |= {"minReplicas": 1, "maxReplicas": 1}
     predictor = {**pods, "annotations": {**_marks(pods, shadow), **SHADOW_MASK, **speech.said}}
-    metadata = _metadata(name, namespace, {**labels(recommender.name), "app.kubernetes.io/component": "shadow"})
+    metadata = _metadata(name, namespace, {**make_labels(recommender.name), "app.kubernetes.io/component": "shadow"})
     if owner is not None:
         there = {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
         metadata["ownerReferences"] = [{"apiVersion": owner["apiVersion"], "kind": owner["kind"], **there}]
@@ -122,7 +122,7 @@ def shadow_service(
     return _service(metadata, mode, said, {"predictor": predictor})
 
 
-def shadow_name(recommender: str, namespace: str) -> str:
+def name_shadow(recommender: str, namespace: str) -> str:
     """Of a shadow's InferenceService: not a recommender's name, and no longer than one may be.
 
     In Standard mode KServe makes one label of a host's name, at most 63 characters, of the predictor and the namespace.
@@ -134,22 +134,27 @@ def shadow_name(recommender: str, namespace: str) -> str:
     return recommender + SHADOW_SUFFIX
 
 
-def probe(recommender: Recommender, namespace: str, target: Target) -> Json:
+def make_mode_probe(recommender: Recommender, namespace: str, target: Target) -> Json:
     """One that either mode takes and that says none, to ask KServe for the cluster's own without making it.
 
     Without scaling: each mode has metrics that the other's validation refuses.
     """
-    made = predictor(recommender, "Knative", target)
+    made = render_predictor(recommender, "Knative", target)
     plain = {
         key: value for key, value in made.items() if key not in _scaling(recommender.serving.kubernetes, "Knative")
     }
-    service = inference_service(recommender, namespace, "Standard", plain, {})
+    service = render_inference_service(recommender, namespace, "Standard", plain, {})
     del service["metadata"]["annotations"][MODE]
     return service
 
 
-def predictor(
-    recommender: Recommender, mode: Mode, target: Target, *, named: bool = True, speech: Speech | None = None
+def render_predictor(
+    recommender: Recommender,
+    mode: Mode,
+    target: Target,
+    *,
+    named: bool = True,
+    speech: PredictorTransport | None = None,
 ) -> Json:
     """The predictor of a version. named: under a name of the version's own, which Standard mode needs for a canary.
     speech: left out: as the spec says.
@@ -157,9 +162,9 @@ def predictor(
     Raises UserError where the package lies in a folder of some machine.
     """
     serving = recommender.serving.kubernetes
-    speech = wanted(serving, mode) if speech is None else speech
+    speech = choose_transport(serving, mode) if speech is None else speech
     pods = {
-        **({"name": predictor_name(target)} if mode == "Standard" and named else {}),
+        **({"name": name_predictor(target)} if mode == "Standard" and named else {}),
         "model": speech.model(_model(serving, serving, target)),
         **_pod(serving, serving, mode, recommender.name),
         **speech.pod,
@@ -170,34 +175,36 @@ def predictor(
     return {**pods, **scaling, "annotations": {**_marks(template, target), **speech.said}}
 
 
-def canary_entry(recommender: Recommender, target: Target, share: float, *, speech: Speech | None = None) -> Json:
+def render_canary_entry(
+    recommender: Recommender, target: Target, share: float, *, speech: PredictorTransport | None = None
+) -> Json:
     """Standard: the canary beside the stable predictor.
 
     KServe lays it over the stable's: what is to differ must be said, and keys of a mapping cannot be taken away.
     It scales by nothing: its pods are the share of `replicas.min`, at least one.
     """
     serving = recommender.serving.kubernetes
-    speech = wanted(serving, "Standard") if speech is None else speech
+    speech = choose_transport(serving, "Standard") if speech is None else speech
     pod = serving.canary or serving
     if serving.gpu is not None and pod.gpu is None:
         pod = pod.model_copy(update={"gpu": serving.gpu.model_copy(update={"count": 0})})
     rendered = {
-        "name": predictor_name(target),
+        "name": name_predictor(target),
         "model": speech.model(_model(serving, pod, target)),
         **_pod(serving, pod, "Standard", recommender.name),
         **speech.pod,
     }
     annotations = {**_marks(rendered, target), **speech.said}
-    marked = {**rendered, "minReplicas": canary_pods(serving, share), "annotations": annotations}
+    marked = {**rendered, "minReplicas": count_canary_pods(serving, share), "annotations": annotations}
     return {"predictor": marked, "trafficPercent": round(100 * share)}
 
 
-def canary_pods(serving: Serving, share: float) -> int:
+def count_canary_pods(serving: Serving, share: float) -> int:
     """Standard: how many pods a canary of this share has."""
     return max(1, math.ceil(serving.replicas.min * share))
 
 
-def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
+def render_http_route(recommender: Recommender, namespace: str, weights: Mapping[str, int]) -> Json:
     """An HTTPRoute of our own, which shares requests out between predictors by weight (0 to 10,000).
 
     weights: by the predictors' Services.
@@ -213,7 +220,7 @@ def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, i
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": _metadata(own_route(recommender.name), namespace, labels(recommender.name)),
+        "metadata": _metadata(name_own_route(recommender.name), namespace, make_labels(recommender.name)),
         "spec": {
             "parentRefs": [{"name": gateway, "namespace": gateway_namespace}],
             "hostnames": [route.hostname],
@@ -222,22 +229,22 @@ def http_route(recommender: Recommender, namespace: str, weights: Mapping[str, i
     }
 
 
-def own_route(recommender: str) -> str:
+def name_own_route(recommender: str) -> str:
     """The name of our own HTTPRoute; KServe's has the recommender's."""
     return f"endcap-{recommender}"
 
 
-def predictor_name(target: Target) -> str:
+def name_predictor(target: Target) -> str:
     """Standard: of the version's own, so that its pods stay when it is promoted."""
     return f"v{target.version}"
 
 
-def service_of(recommender: str, target: Target, *, named: bool = True) -> str:
+def name_service(recommender: str, target: Target, *, named: bool = True) -> str:
     """Standard: the Service in front of a version's pods."""
-    return predictor_service(recommender, predictor_name(target) if named else None)
+    return name_predictor_service(recommender, name_predictor(target) if named else None)
 
 
-def check_name(recommender: str) -> None:
+def check_recommender_name(recommender: str) -> None:
     """Raise UserError where a recommender's name cannot be an InferenceService's."""
     if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
         raise UserError(
@@ -291,7 +298,7 @@ def _container(image: str, online: str | None) -> Json:
         **({"env": [{"name": ONLINE, "valueFrom": {"secretKeyRef": address}}]} if online else {}),
         # The one name that both Knative and Kubernetes take.
         "ports": [{"name": "http1", "containerPort": PORT, "protocol": "TCP"}],
-        "startupProbe": start_up_probe(300),
+        "startupProbe": make_start_up_probe(300),
         "readinessProbe": _readiness_probe(),
         # Slow to judge: a restart costs more than a minute's patience, and readiness has taken it out by then.
         "livenessProbe": {
@@ -300,12 +307,12 @@ def _container(image: str, online: str | None) -> Json:
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "securityContext": container_security(),
+        "securityContext": make_container_security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (the pod's own)
     }
 
 
-def start_up_probe(seconds: float, model: str = NAMED) -> Json:
+def make_start_up_probe(seconds: float, model: str = NAMED) -> Json:
     """Waits so long for the model to be loaded; the other probes begin after it."""
     probe = _readiness_probe(model)
     return {**probe, "failureThreshold": max(1, math.ceil(seconds / probe["periodSeconds"]))}
@@ -337,12 +344,12 @@ def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Jso
             {"name": name, "value": value}
             for name, value in {"ENDCAP_VERSION": target.version, **devices.variables(pod.gpu)}.items()
         ],
-        "startupProbe": start_up_probe(serving.starts_within.total_seconds(), name),
-        "resources": resources(pod),
+        "startupProbe": make_start_up_probe(serving.starts_within.total_seconds(), name),
+        "resources": make_resources(pod),
     }
 
 
-def resources(pod: Pod) -> Json:
+def make_resources(pod: Pod) -> Json:
     """What a predictor's container asks for, and may use.
 
     A limit is said for each request: KServe would fill in its own, which may lie below."""

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from endcap.deploy import manifests
-from endcap.deploy.gateway_settings import spec_terms
-from endcap.deploy.state import Target, salt_of
-from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode, say_terms
+from endcap.deploy.gateway_settings import read_spec_settings
+from endcap.deploy.state import Target, make_salt
+from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode, settings_to_annotations
 from endcap.spec import Recommender
 
 Json = dict[str, Any]
@@ -43,12 +43,12 @@ AWS_SECRET_ACCESS_KEY=replace-me
 _PLACEHOLDER = Target(version="1", package="s3://endcap/packages/{name}/replace-with-the-packages-key")
 
 
-def placeholder(recommender: str) -> Target:
+def make_placeholder(recommender: str) -> Target:
     """Stands for a version in manifests that are rendered before there is one."""
     return Target(version=_PLACEHOLDER.version, package=_PLACEHOLDER.package.format(name=recommender))
 
 
-def fitting(recommender: Recommender) -> str:
+def choose_overlay(recommender: Recommender) -> str:
     """The name of the overlay that is as the spec says: with GPUs or without, and in which mode."""
     serving = recommender.serving.kubernetes
     if serving.gpu is None or serving.gpu.count == 0:
@@ -56,7 +56,7 @@ def fitting(recommender: Recommender) -> str:
     return "knative-gpu" if serving.mode == "Knative" else "standard-gpu"
 
 
-def render(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
+def render_overlays(recommender: Recommender, target: Target, command: str) -> dict[str, str]:
     """Every file by its path: `base/…` and `overlays/<name>/…`. command: which wrote them, for their first line."""
     head = f"# Written by `{command}`; do not edit.\n"
     base = _of(recommender, target, "Standard", CPU)
@@ -93,8 +93,8 @@ def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
     secret = {"name": serving.secret, "envs": ["store.env"], "options": {"disableNameSuffixHash": True}}
     things = {
         "namespace": namespace,
-        "serviceaccount": manifests.service_account(serving.namespace, serving),
-        "servingruntime": manifests.serving_runtime(
+        "serviceaccount": manifests.render_service_account(serving.namespace, serving),
+        "servingruntime": manifests.render_serving_runtime(
             serving.namespace, serving.image or manifests.IMAGE, manifests.ONLINE_SECRET
         ),
         "inferenceservice": service,
@@ -113,12 +113,12 @@ def _of(recommender: Recommender, target: Target, mode: Mode, pod: Json) -> Json
     if not (pod is GPU and serving.gpu):
         serving = serving.model_validate(serving.model_dump(mode="json") | pod)
     changed = recommender.model_copy(update={"serving": recommender.serving.model_copy(update={"kubernetes": serving})})
-    said = {SALT: salt_of(recommender.name, target.version), STABLE: target.version}
-    said |= say_terms(spec_terms(recommender))
+    said = {SALT: make_salt(recommender.name, target.version), STABLE: target.version}
+    said |= settings_to_annotations(read_spec_settings(recommender))
     if mode == "Knative":
         said |= {STABLE_TAG: "latest", REPLACES: ""}
-    predictor = manifests.predictor(changed, mode, target)
-    return manifests.inference_service(changed, serving.namespace, mode, predictor, said)
+    predictor = manifests.render_predictor(changed, mode, target)
+    return manifests.render_inference_service(changed, serving.namespace, mode, predictor, said)
 
 
 def _merge_patch(before: Json, after: Json) -> Json:

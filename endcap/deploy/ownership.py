@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
-from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, Kind
-from endcap.deploy.manifests import own_route, shadow_name
-from endcap.deploy.transitions import said_of
+from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, ObjectKind
+from endcap.deploy.manifests import name_own_route, name_shadow
+from endcap.deploy.transitions import read_annotations
 from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SHADOW_OF
 from endcap.errors import ClusterError
 
@@ -17,7 +17,7 @@ GONE_WITHIN = 60.0
 """Seconds for what is deleted to be gone."""
 
 
-def check_ours(live: Json | None, namespace: str, kind: Kind = INFERENCE_SERVICE) -> None:
+def check_ownership(live: Json | None, namespace: str, kind: ObjectKind = INFERENCE_SERVICE) -> None:
     """Raise ClusterError where an object is someone else's; no --force takes it."""
     if live is None:
         return
@@ -34,7 +34,7 @@ def check_ours(live: Json | None, namespace: str, kind: Kind = INFERENCE_SERVICE
         )
 
 
-def check_stays(live: Json | None, namespace: str) -> None:
+def check_not_terminating(live: Json | None, namespace: str) -> None:
     """Raise ClusterError where it is being deleted."""
     if live is not None and live["metadata"].get("deletionTimestamp"):
         name = live["metadata"]["name"]
@@ -48,8 +48,8 @@ def check_stays(live: Json | None, namespace: str) -> None:
 
 def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
     """Raise ClusterError where an InferenceService is not this recommender's shadow; no --force takes it."""
-    check_ours(live, namespace)
-    if live is not None and said_of(live).get(SHADOW_OF) != recommender:
+    check_ownership(live, namespace)
+    if live is not None and read_annotations(live).get(SHADOW_OF) != recommender:
         name = live["metadata"]["name"]
         raise ClusterError(
             f"InferenceService {name} in namespace {namespace} is not {recommender}'s shadow",
@@ -60,29 +60,33 @@ def check_shadow(live: Json | None, recommender: str, namespace: str) -> None:
         )
 
 
-def find_ours(recommender: str, cluster: Cluster, namespace: str) -> list[tuple[Kind, Json]]:
+def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tuple[ObjectKind, Json]]:
     """What Endcap made for a recommender in a namespace, in the order in which it is taken away.
 
     Raises ClusterError where an InferenceService of its name is someone else's.
     """
     live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
-    check_ours(live, namespace)
-    shadow = cluster.find(INFERENCE_SERVICE, shadow_name(recommender, namespace), namespace)
+    check_ownership(live, namespace)
+    shadow = cluster.find(INFERENCE_SERVICE, name_shadow(recommender, namespace), namespace)
     check_shadow(shadow, recommender, namespace)
-    route = _ours(cluster, own_route(recommender), namespace) if cluster.schema(HTTP_ROUTE.api_version) else None
+    route = (
+        _find_own_route(cluster, name_own_route(recommender), namespace)
+        if cluster.schema(HTTP_ROUTE.api_version)
+        else None
+    )
     there = ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, live))
     return [(kind, thing) for kind, thing in there if thing is not None]
 
 
-def remove(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = True) -> list[str]:
+def delete_objects(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = True) -> list[str]:
     """Delete what Endcap made for a recommender in a namespace; returns what it was.
 
     wait: until it is gone. Raises ClusterError where an InferenceService is someone else's, or is held back by a
     finalizer.
     """
-    ours = find_ours(recommender, cluster, namespace)
+    ours = find_objects(recommender, cluster, namespace)
     gone = [
-        name_of(kind, thing)
+        describe_object(kind, thing)
         for kind, thing in ours
         if cluster.delete(kind, thing["metadata"]["name"], namespace, uid=_uid(thing))
     ]
@@ -92,7 +96,7 @@ def remove(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = T
     return gone
 
 
-def name_of(kind: Kind, thing: Json) -> str:
+def describe_object(kind: ObjectKind, thing: Json) -> str:
     return f"{kind.name} {thing['metadata']['name']}"
 
 
@@ -116,7 +120,7 @@ def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
         time.sleep(0.5)
 
 
-def _ours(cluster: Cluster, route: str, namespace: str) -> Json | None:
+def _find_own_route(cluster: Cluster, route: str, namespace: str) -> Json | None:
     try:
         found = cluster.every(HTTP_ROUTE, namespace, labels=SELECTOR, fields=f"metadata.name={route}")
     except ForbiddenError:

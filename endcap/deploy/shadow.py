@@ -16,11 +16,11 @@ from endcap.cluster.kinds import INFERENCE_SERVICE
 from endcap.deploy import manifests
 from endcap.deploy.capacity import find_capacity
 from endcap.deploy.manifests import TEMPLATE
-from endcap.deploy.ownership import check_shadow, check_stays
+from endcap.deploy.ownership import check_not_terminating, check_shadow
+from endcap.deploy.readiness import find_problem
 from endcap.deploy.state import ShadowTarget
-from endcap.deploy.transitions import mark, target_of
+from endcap.deploy.transitions import read_annotation, read_target
 from endcap.deploy.variants import Mode, read_shadow
-from endcap.deploy.waiting import find_trouble
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 
@@ -47,11 +47,11 @@ class Shadows:
 
     @property
     def name(self) -> str:
-        return manifests.shadow_name(self.recommender.name, self.namespace)
+        return manifests.name_shadow(self.recommender.name, self.namespace)
 
     def service(self, shadow: ShadowTarget, owner: Json | None) -> Json:
         """Its InferenceService. owner: the recommender's, None where there is none yet. Raises UserError."""
-        return manifests.shadow_service(self.recommender, self.namespace, self.mode, shadow, shadow.share, owner)
+        return manifests.render_shadow_service(self.recommender, self.namespace, self.mode, shadow, shadow.share, owner)
 
     def end(self, owner: Json | None) -> str:
         """Have none; what there is to say. owner: the recommender's InferenceService."""
@@ -69,7 +69,7 @@ class Shadows:
             self.cluster.delete(INFERENCE_SERVICE, self.name, self.namespace, uid=there["metadata"]["uid"])
         except ForbiddenError as error:
             # The account that pipelines run under may write InferenceServices, and delete none.
-            idle = ShadowTarget(**target_of(there["spec"]["predictor"]).model_dump(), share=0.0)
+            idle = ShadowTarget(**read_target(there["spec"]["predictor"]).model_dump(), share=0.0)
             self.apply(self.service(idle, owner))
             return (
                 f"no requests are copied any more, but the pod of {self.name} stays ({error}): `endcap deploy "
@@ -81,7 +81,7 @@ class Shadows:
         """Have this one; where it stands."""
         try:
             before = self.find()
-            check_stays(before, self.namespace)
+            check_not_terminating(before, self.namespace)
             if before is None and (words := self._room()):
                 self.tell(words)
             return self._standing(shadow, before, self.apply(self.service(shadow, owner)))
@@ -94,10 +94,10 @@ class Shadows:
 
     def _standing(self, shadow: ShadowTarget, before: Json | None, after: Json) -> str:
         copies = f"{shadow.share:.4g} of the requests are copied to version {shadow.version}"
-        old, new = (mark(one["spec"]["predictor"], TEMPLATE) if one else "" for one in (before, after))
+        old, new = (read_annotation(one["spec"]["predictor"], TEMPLATE) if one else "" for one in (before, after))
         told = read_shadow(after)
         if old == new and told is not None and told.variant.ready:
             return copies
         made = datetime.fromisoformat(after["metadata"]["creationTimestamp"])
-        trouble = find_trouble(self.cluster, after, shadow.version, made)
+        trouble = find_problem(self.cluster, after, shadow.version, made)
         return f"{copies} once it is ready" + (f"; now: {trouble.words}" if trouble else "")

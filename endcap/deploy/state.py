@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from endcap.deploy.gateway_settings import USUAL, Terms
+from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.spec.base import Name, Share, suggest
 from endcap.store import Store, fingerprint
@@ -16,12 +16,12 @@ from endcap.store import Store, fingerprint
 Json = dict[str, Any]
 
 
-class _Part(BaseModel):
+class _StateModel(BaseModel):
     # Documents are JSON, where a time is text: not strict in types, strict in keys.
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Target(_Part):
+class Target(_StateModel):
     """A version to serve."""
 
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -40,7 +40,7 @@ class ShadowTarget(Target):
     """Of the requests that are copied to it, 0 to 1; nobody sees its answers."""
 
 
-class Deployment(_Part):
+class Deployment(_StateModel):
     """What is to be served: a stable version for everyone, or for everyone but the canary's share."""
 
     recommender: Name
@@ -49,7 +49,7 @@ class Deployment(_Part):
     shadow: ShadowTarget | None = None
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
     """Goes into the hash of the shopper's id: the same through a rollout, another in the next."""
-    terms: Terms = USUAL
+    terms: GatewaySettings = DEFAULT_SETTINGS
     changed: datetime
     """UTC."""
     since: dict[str, datetime] = Field(default_factory=dict)
@@ -61,16 +61,16 @@ class Deployment(_Part):
         return [target for target in (self.stable, self.canary, self.shadow) if target is not None]
 
 
-def document_name(recommender: str) -> str:
+def name_document(recommender: str) -> str:
     return f"deployments/{recommender}"
 
 
-def deployed_names(store: Store) -> list[str]:
+def list_deployed(store: Store) -> list[str]:
     """The recommenders that have a desired state, an empty one too, by name."""
     return sorted(name.removeprefix("deployments/") for name in store.list_documents("deployments"))
 
 
-def salt_of(recommender: str, version: str) -> str:
+def make_salt(recommender: str, version: str) -> str:
     """The salt of a version's rollout, so that not the same shoppers meet every canary."""
     return fingerprint("rollout", recommender, version)
 
@@ -81,7 +81,7 @@ def find_state(recommender: str, store: Store) -> Deployment | None:
     Raises UserError where a newer release wrote it: it is not replaced then.
     """
     try:
-        return _state_of(store.read_document(document_name(recommender)))
+        return _state_of(store.read_document(name_document(recommender)))
     except (ValueError, IntegrityError) as error:
         raise _damaged(recommender, store, error) from None
 
@@ -90,13 +90,13 @@ def read_state(recommender: str, store: Store) -> Deployment:
     """The desired state. Raises NotFoundError where nothing was ever deployed."""
     state = find_state(recommender, store)
     if state is None:
-        raise not_deployed(recommender, store)
+        raise not_deployed_error(recommender, store)
     return state
 
 
-def not_deployed(recommender: str, store: Store) -> NotFoundError:
+def not_deployed_error(recommender: str, store: Store) -> NotFoundError:
     """That there is nothing to change or to read."""
-    known = deployed_names(store)
+    known = list_deployed(store)
     near = suggest(recommender, known)
     return NotFoundError(
         f"nothing is deployed for {recommender!r} in {store.root}; `endcap run` of its spec trains and deploys"
@@ -144,7 +144,7 @@ def change_state(
         return document if document is not None and after is before else after.model_dump(mode="json")
 
     try:
-        document = store.update_document(document_name(recommender), changed, repair=repair)
+        document = store.update_document(name_document(recommender), changed, repair=repair)
         return Deployment.model_validate(document)
     except IntegrityError as error:
         if not error.code.startswith("store."):
@@ -208,7 +208,7 @@ def _damaged(recommender: str, store: Store, error: Exception) -> IntegrityError
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         cause = f"{'.'.join(map(str, first['loc'])) or 'the document'}: {first['msg']}"
-    name = document_name(recommender)
+    name = name_document(recommender)
     return IntegrityError(
         f"{name} in {store.root} cannot be read ({cause}); deploy again",
         code="deploy.state-damaged",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.deploy.variants import TLS, TLS_PORT, Mode, speaks_tls
+from endcap.deploy.variants import TLS, TLS_PORT, Mode, uses_tls
 from endcap.errors import UserError
 from endcap.spec.kubernetes import Serving, Tls
 
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Speech:
+class PredictorTransport:
     """How predictors speak, and how the gateway is to speak with them."""
 
     tls: Tls | None = None
@@ -59,31 +59,31 @@ class Speech:
         return {"volumes": [{"name": "tls", "secret": {"secretName": self.tls.secret, "defaultMode": 0o440}}]}
 
 
-PLAIN = Speech()
+PLAIN = PredictorTransport()
 
 
-def wanted(serving: Serving, mode: Mode) -> Speech:
+def choose_transport(serving: Serving, mode: Mode) -> PredictorTransport:
     """What a spec says; in Knative mode predictors speak no TLS of their own."""
-    return Speech(serving.tls, plain=False) if serving.tls and mode == "Standard" else PLAIN
+    return PredictorTransport(serving.tls, plain=False) if serving.tls and mode == "Standard" else PLAIN
 
 
-def between(serving: Serving, live: Mapping[str, Any]) -> Speech | None:
+def choose_interim_transport(serving: Serving, live: Mapping[str, Any]) -> PredictorTransport | None:
     """What predictors speak on the way from the one that is there to what is wanted; None where it needs none.
 
     The gateway goes on as before meanwhile, as the one that is there says: see `said_between`.
     """
-    if not live or speaks_tls(live) == (serving.tls is not None):
+    if not live or uses_tls(live) == (serving.tls is not None):
         return None
-    return Speech(serving.tls or _read(live))
+    return PredictorTransport(serving.tls or _read_tls(live))
 
 
-def said_between(live: Mapping[str, Any]) -> dict[str, str]:
+def copy_tls_annotation(live: Mapping[str, Any]) -> dict[str, str]:
     """The annotation that stays on the way."""
     said = (live.get("annotations") or {}).get(TLS)
     return {TLS: said} if said else {}
 
 
-def check_mode(serving: Serving) -> None:
+def check_no_tls(serving: Serving) -> None:
     """Raise UserError where predictors of Knative mode are to speak TLS, whose pods have a proxy in front."""
     if serving.tls is not None:
         raise UserError(
@@ -94,7 +94,7 @@ def check_mode(serving: Serving) -> None:
         )
 
 
-def _read(predictor: Mapping[str, Any]) -> Tls:
+def _read_tls(predictor: Mapping[str, Any]) -> Tls:
     """What a predictor of ours that speaks TLS was rendered with."""
     volumes = [volume["secret"]["secretName"] for volume in predictor.get("volumes", ()) if volume["name"] == "tls"]
     args = list(predictor["model"].get("args", ()))

@@ -8,9 +8,9 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, KindAbsentError
 from endcap.cluster.kinds import HTTP_ROUTE, KNATIVE_ROUTE
-from endcap.deploy.manifests import own_route
-from endcap.deploy.transitions import WEIGHTS, Step, percent, said_of, version_of
-from endcap.deploy.variants import CANARY, STABLE, predictor_service, share_of
+from endcap.deploy.manifests import name_own_route
+from endcap.deploy.transitions import WEIGHTS, Transition, read_annotations, read_predictor_version, round_percent
+from endcap.deploy.variants import CANARY, STABLE, name_predictor_service, read_share
 
 Json = Mapping[str, Any]
 
@@ -26,29 +26,31 @@ class Traffic:
     """Why no gateway follows it as it stands; empty where one does."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {in_words(self.shares)}" + (f", not in force: {self.missing}" if self.missing else "")
+        return f"{self.source}: {describe_shares(self.shares)}" + (
+            f", not in force: {self.missing}" if self.missing else ""
+        )
 
 
-def in_words(shares: Mapping[str, float]) -> str:
+def describe_shares(shares: Mapping[str, float]) -> str:
     """Percent by version, to be read."""
     ordered = sorted(shares.items(), key=lambda one: -one[1])
     return ", ".join(f"{share:.4g} % version {version}" for version, share in ordered) or "nothing"
 
 
-def knative_traffic_of(cluster: Cluster, service: Json) -> Traffic:
+def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
     """Of the Knative Route, or, without the right to read it, of KServe's report on it."""
-    metadata, said = service["metadata"], said_of(dict(service))
+    metadata, said = service["metadata"], read_annotations(dict(service))
     predictor = (service["status"].get("components") or {}).get("predictor") or {}
     newest, targets = predictor.get("latestCreatedRevision"), predictor.get("traffic") or []
     source = f"InferenceService {metadata['name']}"
     try:
-        route = cluster.find(KNATIVE_ROUTE, predictor_service(metadata["name"], None), metadata["namespace"])
+        route = cluster.find(KNATIVE_ROUTE, name_predictor_service(metadata["name"], None), metadata["namespace"])
         if route is not None:
             targets = (route.get("status") or {}).get("traffic") or []
             source = f"Knative Route {route['metadata']['name']}"
     except (ForbiddenError, KindAbsentError):
         pass
-    template = version_of(service["spec"]["predictor"])
+    template = read_predictor_version(service["spec"]["predictor"])
     shares: dict[str, float] = {}
     for target in targets:
         if target.get("percent"):
@@ -57,36 +59,36 @@ def knative_traffic_of(cluster: Cluster, service: Json) -> Traffic:
     return Traffic(source, shares)
 
 
-def standard_traffic_of(cluster: Cluster, service: Json, own: bool) -> list[Traffic]:
+def read_standard_traffic(cluster: Cluster, service: Json, own: bool) -> list[Traffic]:
     """Of our own HTTPRoute, if one is wanted, and of the one that KServe makes; without the right to read: none."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     versions = {}
     for predictor in [service["spec"]["predictor"], *(one["predictor"] for one in service["spec"].get("canary") or [])]:
-        versions[predictor_service(name, predictor.get("name"))] = version_of(predictor)
+        versions[name_predictor_service(name, predictor.get("name"))] = read_predictor_version(predictor)
     found = []
-    for route_name in [own_route(name)] * own + [name]:
+    for route_name in [name_own_route(name)] * own + [name]:
         try:
             route = cluster.find(HTTP_ROUTE, route_name, namespace)
         except (ForbiddenError, KindAbsentError):
             continue
         source = f"HTTPRoute {route_name}"
         if route is not None:
-            found.append(Traffic(source, _weighted(route, versions), not_in_force(route)))
+            found.append(Traffic(source, _sum_weights(route, versions), find_route_problem(route)))
         elif route_name != name:
             found.append(Traffic(source, {}, "there is none"))
     return found
 
 
-def wanted(step: Step, whole_percent: bool) -> dict[str, float]:
+def compute_expected_shares(step: Transition, whole_percent: bool) -> dict[str, float]:
     """Percent by version that a step's InferenceService asks for. whole_percent: as KServe rounds."""
-    said = said_of(step.service)
-    share = share_of(said) if said.get(CANARY) else 0.0
-    canary = percent(share) if whole_percent else 100 * round(share * WEIGHTS) / WEIGHTS
+    said = read_annotations(step.service)
+    share = read_share(said) if said.get(CANARY) else 0.0
+    canary = round_percent(share) if whole_percent else 100 * round(share * WEIGHTS) / WEIGHTS
     shares = {said[STABLE]: 100 - canary} | ({said[CANARY]: canary} if canary else {})
     return {version: part for version, part in shares.items() if part}
 
 
-def _weighted(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
+def _sum_weights(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
     """Of the last rule: KServe's earlier ones are for single paths."""
     rules = route["spec"].get("rules") or [{}]
     backends = rules[-1].get("backendRefs") or []
@@ -100,7 +102,7 @@ def _weighted(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
     return shares
 
 
-def not_in_force(route: Json) -> str:
+def find_route_problem(route: Json) -> str:
     """Why a gateway that an HTTPRoute names does not follow it, or not yet; empty where all of them do.
 
     What stands in the route is only what was asked for: its gateways' controllers say in its status what they made of
@@ -110,8 +112,8 @@ def not_in_force(route: Json) -> str:
     reports = (route.get("status") or {}).get("parents") or []
     for parent in route["spec"].get("parentRefs") or []:
         where = f"Gateway {parent.get('namespace', namespace)}/{parent['name']}"
-        about = [one["conditions"] for one in reports if _same(one["parentRef"], parent, namespace)]
-        refusals = [_refusal(conditions, generation) for conditions in about]
+        about = [one["conditions"] for one in reports if _is_same_parent(one["parentRef"], parent, namespace)]
+        refusals = [_find_refusal(conditions, generation) for conditions in about]
         if not refusals:
             return f"{where} says nothing of it: there is no such Gateway, or no controller looks after it"
         if all(refusals):
@@ -119,13 +121,13 @@ def not_in_force(route: Json) -> str:
     return "" if route["spec"].get("parentRefs") else "it names no gateway"
 
 
-def _same(one: Json, other: Json, namespace: str) -> bool:
+def _is_same_parent(one: Json, other: Json, namespace: str) -> bool:
     """Whether two references lead to the same parent. namespace: the route's."""
     ours, theirs = ({"namespace": namespace, **reference} for reference in (one, other))
     return all(ours.get(key) == theirs.get(key) for key in ("namespace", "name", "sectionName", "port"))
 
 
-def _refusal(conditions: list[Json], generation: int) -> str:
+def _find_refusal(conditions: list[Json], generation: int) -> str:
     """What keeps a controller from following a route at this generation; empty where nothing does."""
     said = {one["type"]: one for one in conditions}
     for kind in ("Accepted", "ResolvedRefs"):

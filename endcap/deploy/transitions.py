@@ -33,7 +33,7 @@ WEIGHTS = 10_000
 
 
 @dataclass(frozen=True)
-class Step:
+class Transition:
     service: Json
     """The InferenceService as it is to be now."""
     words: str
@@ -50,42 +50,42 @@ class Step:
     """For the person who deploys."""
 
 
-def percent(share: float) -> int:
+def round_percent(share: float) -> int:
     """Whole percent, as KServe counts; a share between nothing and everything stays between them."""
     return round(100 * share) if share in (0.0, 1.0) else min(99, max(1, round(100 * share)))
 
 
-def said_of(service: Mapping[str, Any]) -> dict[str, str]:
+def read_annotations(service: Mapping[str, Any]) -> dict[str, str]:
     return service["metadata"].get("annotations") or {}
 
 
-def mark(predictor: Mapping[str, Any], key: str) -> str:
+def read_annotation(predictor: Mapping[str, Any], key: str) -> str:
     """One of our annotations on a predictor, empty where it has none."""
     return str((predictor.get("annotations") or {}).get(key, ""))
 
 
-def changes(step: Step, live: Json | None) -> bool:
+def is_pending(step: Transition, live: Json | None) -> bool:
     """Whether the step is yet to be taken."""
     return live is None or _identity(step.service) != _identity(live)
 
 
-def version_of(predictor: Mapping[str, Any]) -> str:
-    return mark(predictor, VERSION)
+def read_predictor_version(predictor: Mapping[str, Any]) -> str:
+    return read_annotation(predictor, VERSION)
 
 
-def target_of(predictor: Mapping[str, Any]) -> Target:
+def read_target(predictor: Mapping[str, Any]) -> Target:
     """What a predictor that we made serves."""
-    return Target(version=version_of(predictor), package=predictor["model"]["storageUri"])
+    return Target(version=read_predictor_version(predictor), package=predictor["model"]["storageUri"])
 
 
 def _identity(service: Json) -> list[object]:
-    said = said_of(service)
+    said = read_annotations(service)
     predictor = service["spec"]["predictor"]
     keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
     canaries = [
         [
-            mark(one["predictor"], TEMPLATE),
-            mark(one["predictor"], TLS),
+            read_annotation(one["predictor"], TEMPLATE),
+            read_annotation(one["predictor"], TLS),
             one["predictor"].get("minReplicas"),
             one.get("trafficPercent", 0),
         ]
@@ -93,8 +93,8 @@ def _identity(service: Json) -> list[object]:
     ]
     return [
         [said.get(key) for key in keys],
-        mark(predictor, TEMPLATE),
-        mark(predictor, TLS),
+        read_annotation(predictor, TEMPLATE),
+        read_annotation(predictor, TLS),
         [predictor.get(key) for key in ("canaryTrafficPercent", *_SCALING)],
         canaries,
     ]

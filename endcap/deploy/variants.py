@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from endcap.deploy.gateway_settings import LONGEST, USUAL, Terms
+from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, LONGEST, GatewaySettings
 
 PREFIX = "endcap.dev/"
 SALT = PREFIX + "salt"
@@ -30,7 +30,7 @@ TIMEOUT = PREFIX + "timeout"
 """Seconds that a request may take."""
 POPULAR = PREFIX + "popular"
 """JSON: `k`, the items in an answer that asks for no number, and `items`, the list for when no variant answers; and
-what rules forbid, as of `Terms`: `listed`, `closed`, `never`."""
+what rules forbid, as in `GatewaySettings`: `listed`, `closed`, `never`."""
 SHADOW_OF = PREFIX + "shadow-of"
 """Of a shadow's InferenceService: the recommender whose requests it gets copies of."""
 SHADOW_SHARE = PREFIX + "shadow-share"
@@ -47,7 +47,7 @@ MASK = dict.fromkeys(_CHANGING, "see-the-inferenceservice")
 SHADOW_MASK = {**MASK, SHADOW_SHARE: "see-the-inferenceservice"}
 """Of a shadow's predictor. Not of others: a longer mask is another template, which would start their pods anew."""
 
-_OF_RULES = ("listed", "closed", "never")
+_RULE_KEYS = ("listed", "closed", "never")
 MANAGER = "endcap"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 NAME = "app.kubernetes.io/name"
@@ -59,7 +59,7 @@ Mode = Literal["Knative", "Standard"]
 Json = Mapping[str, Any]
 
 
-def labels(recommender: str) -> dict[str, str]:
+def make_labels(recommender: str) -> dict[str, str]:
     """The labels of everything that is made for a recommender."""
     return {NAME: recommender, MANAGED_BY: MANAGER, PART_OF: "endcap"}
 
@@ -96,7 +96,7 @@ class Variants:
     """None: not reached by itself. Before the first pod is ready, or at Knative with a canary that has everything:
     then the canary answers everyone."""
     canary: Variant | None
-    terms: Terms = USUAL
+    terms: GatewaySettings = DEFAULT_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def read_variants(service: Json) -> Variants | None:
     said = metadata.get("annotations") or {}
     if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not said.get(STABLE):
         return None
-    of_mode = _at_knative if mode_of(service) == "Knative" else _at_standard
+    of_mode = _read_knative_variants if read_mode(service) == "Knative" else _read_standard_variants
     stable, canary = of_mode(service)
-    share = share_of(said) if canary is not None else 0.0
+    share = read_share(said) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
-    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary, terms_said(said))
+    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary, settings_from_annotations(said))
 
 
 def read_shadow(service: Json) -> Shadow | None:
@@ -130,43 +130,43 @@ def read_shadow(service: Json) -> Shadow | None:
         return None
     predictor = service["spec"]["predictor"]
     version = str((predictor.get("annotations") or {}).get(VERSION, ""))
-    if mode_of(service) == "Knative":
-        variant = _tagged(service, "latest", version, "latest" in knative_traffic(service))
+    if read_mode(service) == "Knative":
+        variant = _make_tagged_variant(service, "latest", version, "latest" in find_tagged_traffic(service))
     else:
-        variant = _named(service, predictor, version, _predictor_is_ready(service))
-    return Shadow(said[SHADOW_OF], share_of(said, SHADOW_SHARE), variant)
+        variant = _make_named_variant(service, predictor, version, _is_predictor_ready(service))
+    return Shadow(said[SHADOW_OF], read_share(said, SHADOW_SHARE), variant)
 
 
-def speaks_tls(predictor: Json) -> bool:
+def uses_tls(predictor: Json) -> bool:
     """Whether the gateway is to speak TLS with a predictor of an InferenceService."""
     return bool((predictor.get("annotations") or {}).get(TLS))
 
 
-def mode_of(service: Json) -> Mode:
+def read_mode(service: Json) -> Mode:
     """The mode an InferenceService runs in, by KServe's present words."""
     said = (service["metadata"].get("annotations") or {}).get(MODE, "")
     word = (service.get("status") or {}).get("deploymentMode") or said
     return "Standard" if word in ("Standard", "RawDeployment") else "Knative"
 
 
-def predictor_service(recommender: str, predictor: str | None) -> str:
+def name_predictor_service(recommender: str, predictor: str | None) -> str:
     """KServe's name of a predictor's Service, and of its Deployment or Knative Service."""
     return f"{recommender}-{predictor}-predictor" if predictor else f"{recommender}-predictor"
 
 
-def condition(service: Json, kind: str) -> dict[str, Any]:
+def find_condition(service: Json, kind: str) -> dict[str, Any]:
     """One of its conditions, empty where it is not set yet."""
     conditions = (service.get("status") or {}).get("conditions") or []
     return next((one for one in conditions if one.get("type") == kind), {})
 
 
-def knative_traffic(service: Json) -> dict[str, dict[str, Any]]:
+def find_tagged_traffic(service: Json) -> dict[str, dict[str, Any]]:
     """Knative: the targets of the Route by their tags, as KServe reports them."""
     traffic = _predictor_status(service).get("traffic") or []
     return {target["tag"]: target for target in traffic if target.get("tag")}
 
 
-def template_is_ready(service: Json) -> bool:
+def is_template_ready(service: Json) -> bool:
     """Knative: whether the newest template's revision is ready."""
     status = _predictor_status(service)
     replaced = (service["metadata"].get("annotations") or {}).get(REPLACES, "")
@@ -174,49 +174,51 @@ def template_is_ready(service: Json) -> bool:
     return newest not in ("", replaced) and status.get("latestReadyRevision") == newest
 
 
-def _at_knative(service: Json) -> tuple[Variant | None, Variant | None]:
-    said, traffic = service["metadata"]["annotations"], knative_traffic(service)
+def _read_knative_variants(service: Json) -> tuple[Variant | None, Variant | None]:
+    said, traffic = service["metadata"]["annotations"], find_tagged_traffic(service)
     canary = None
     if said.get(CANARY) and "latest" in traffic:
-        canary = _tagged(service, "latest", said[CANARY], template_is_ready(service))
+        canary = _make_tagged_variant(service, "latest", said[CANARY], is_template_ready(service))
     # Until the newest template is ready, `latest` is the revision before it. A revision is in the Route's traffic only
     # once it was ready.
     others = () if canary and canary.ready else ("latest", "prev")
     tags = [said.get(STABLE_TAG, "latest"), *others]
-    stable = next((_tagged(service, tag, said[STABLE], True) for tag in tags if tag in traffic), None)
+    stable = next((_make_tagged_variant(service, tag, said[STABLE], True) for tag in tags if tag in traffic), None)
     return stable, canary
 
 
-def _tagged(service: Json, tag: str, version: str, ready: bool) -> Variant:
+def _make_tagged_variant(service: Json, tag: str, version: str, ready: bool) -> Variant:
     metadata = service["metadata"]
-    host = f"{tag}-{predictor_service(metadata['name'], None)}.{metadata['namespace']}.svc"
+    host = f"{tag}-{name_predictor_service(metadata['name'], None)}.{metadata['namespace']}.svc"
     return Variant(version, Address(host, 80, host), ready)
 
 
-def _at_standard(service: Json) -> tuple[Variant | None, Variant | None]:
+def _read_standard_variants(service: Json) -> tuple[Variant | None, Variant | None]:
     said, spec = service["metadata"]["annotations"], service["spec"]
-    stable = _named(service, spec["predictor"], said[STABLE], _predictor_is_ready(service))
+    stable = _make_named_variant(service, spec["predictor"], said[STABLE], _is_predictor_ready(service))
     canaries = spec.get("canary") or []
     if not canaries or not said.get(CANARY):
         return stable, None
     predictor = canaries[0]["predictor"]
-    return stable, _named(service, predictor, said[CANARY], canary_is_ready(service, predictor.get("name", "")))
+    return stable, _make_named_variant(
+        service, predictor, said[CANARY], is_canary_ready(service, predictor.get("name", ""))
+    )
 
 
-def _named(service: Json, predictor: Json, version: str, ready: bool) -> Variant:
+def _make_named_variant(service: Json, predictor: Json, version: str, ready: bool) -> Variant:
     metadata = service["metadata"]
     # KServe says a port where the Services have no address of their own: then a name resolves to the pods.
     url = ((service.get("status") or {}).get("address") or {}).get("url") or ""
-    host = f"{predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
-    tls = speaks_tls(predictor)
+    host = f"{name_predictor_service(metadata['name'], predictor.get('name'))}.{metadata['namespace']}.svc"
+    tls = uses_tls(predictor)
     return Variant(version, Address(host, TLS_PORT if tls else urlsplit(url).port or 80, host, tls), ready)
 
 
-def _predictor_is_ready(service: Json) -> bool:
-    return bool(condition(service, "PredictorReady").get("status") == "True")
+def _is_predictor_ready(service: Json) -> bool:
+    return bool(find_condition(service, "PredictorReady").get("status") == "True")
 
 
-def canary_is_ready(service: Json, predictor: str) -> bool:
+def is_canary_ready(service: Json, predictor: str) -> bool:
     """Standard: whether the canary of this name has a pod that is available."""
     statuses = (service.get("status") or {}).get("canaryStatuses") or []
     return any(one.get("name") == predictor and one.get("ready") for one in statuses)
@@ -227,7 +229,7 @@ def _predictor_status(service: Json) -> dict[str, Any]:
     return components.get("predictor") or {}
 
 
-def share_of(said: Json, key: str = SHARE) -> float:
+def read_share(said: Json, key: str = SHARE) -> float:
     """The share that annotations say: the canary's, or the shadow's (`SHADOW_SHARE`)."""
     try:
         share = float(said.get(key, 0))
@@ -236,29 +238,29 @@ def share_of(said: Json, key: str = SHARE) -> float:
     return share if 0 <= share <= 1 else 0.0
 
 
-def say_terms(terms: Terms) -> dict[str, str]:
+def settings_to_annotations(terms: GatewaySettings) -> dict[str, str]:
     """The annotations of these terms."""
     said = {TIMEOUT: f"{terms.timeout:g}"}
     if terms.offers_list:
         document: dict[str, Any] = {"k": terms.k, "items": terms.popular}
         more = terms.to_json()
-        document |= {name: more[name] for name in _OF_RULES if more[name]}
+        document |= {name: more[name] for name in _RULE_KEYS if more[name]}
         said[POPULAR] = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return said
 
 
-def terms_said(said: Json) -> Terms:
+def settings_from_annotations(said: Json) -> GatewaySettings:
     """The terms that annotations say; what cannot be read is as USUAL."""
     try:
-        timeout = float(said.get(TIMEOUT, USUAL.timeout))
+        timeout = float(said.get(TIMEOUT, DEFAULT_SETTINGS.timeout))
     except ValueError:
-        timeout = USUAL.timeout
-    timeout = min(timeout, LONGEST) if timeout > 0 else USUAL.timeout
+        timeout = DEFAULT_SETTINGS.timeout
+    timeout = min(timeout, LONGEST) if timeout > 0 else DEFAULT_SETTINGS.timeout
     try:
         listed = json.loads(said.get(POPULAR) or "{}")
-        k, items = int(listed.get("k", USUAL.k)), tuple(map(str, listed.get("items", ())))
-        ruled = {name: listed[name] for name in _OF_RULES if name in listed}
-        return Terms.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **ruled})
+        k, items = int(listed.get("k", DEFAULT_SETTINGS.k)), tuple(map(str, listed.get("items", ())))
+        ruled = {name: listed[name] for name in _RULE_KEYS if name in listed}
+        return GatewaySettings.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **ruled})
     except (ValueError, TypeError, AttributeError):
         # Without what rules say there must be no list.
-        return Terms(timeout)
+        return GatewaySettings(timeout)

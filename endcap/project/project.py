@@ -158,7 +158,7 @@ class Project(Reading):
         >>> dataset.to_pandas("items")["events"].is_monotonic_decreasing
         True
         """
-        from endcap.deploy import served_datasets
+        from endcap.deploy import find_served_datasets
         from endcap.description.lines import features_line
         from endcap.features.retention import publish_dataset_rows
 
@@ -166,7 +166,7 @@ class Project(Reading):
         with self._following("features") as progress:
             address = self._built(taken, until, progress)
             told = self._told(taken, address, progress)
-            served = served_datasets(self.shop.name, self.store)
+            served = find_served_datasets(self.shop.name, self.store)
             published = publish_dataset_rows(
                 self.shop, address, self.store, progress, online=self._online, served=served
             )
@@ -453,11 +453,11 @@ class Project(Reading):
             served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
             if namespace and number in served:
                 from endcap.cluster import connect
-                from endcap.deploy.kubernetes import carry_out
+                from endcap.deploy.kubernetes import reconcile
 
                 cluster = connect()
                 outcome = str(
-                    carry_out(
+                    reconcile(
                         self.recommender,
                         lambda: read_state(name, self.store),
                         cluster,

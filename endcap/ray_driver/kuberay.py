@@ -11,7 +11,7 @@ from typing import Any
 
 from endcap import devices
 from endcap.cluster.kinds import RAY_CLUSTER
-from endcap.cluster.security import USER, container_security
+from endcap.cluster.security import USER, make_container_security
 from endcap.errors import UserError
 from endcap.registry.package import IMAGE
 from endcap.secrets import MOUNT
@@ -185,7 +185,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
         "readinessProbe": probe,
         "livenessProbe": probe,
         # KubeRay also gives it to the init container of a worker.
-        "securityContext": container_security(),
+        "securityContext": make_container_security(),
         "volumeMounts": [
             {"name": "store", "mountPath": MOUNTED, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - of the pod's own

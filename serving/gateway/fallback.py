@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from itertools import islice
 from typing import Any, cast
 
-from endcap.deploy.gateway_settings import Terms
+from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.errors import RequestError
 from endcap.ranking import Answer
 from endcap.ranking.request import parse_instance
@@ -49,7 +49,7 @@ _NAME = re.compile(r"/v[12]/models/([^/:]+)")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Lists = Callable[[], Mapping[str, Terms]]
+Lists = Callable[[], Mapping[str, GatewaySettings]]
 
 
 def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -76,7 +76,7 @@ def application(lists: Lists) -> Callable[[Scope, Receive, Send], Awaitable[None
 
 
 def answer(
-    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, Terms], method: str = "POST"
+    path: str, headers: Mapping[str, str], body: bytes, lists: Mapping[str, GatewaySettings], method: str = "POST"
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body for a request that no predictor has answered. headers: by their names in lower case.
 
@@ -186,7 +186,7 @@ _ANY_SIZE = Serving.model_construct(max_events=10**9, max_candidates=10**9, max_
 _ATTRIBUTES = _Anything()
 
 
-def _ranking(instance: object, number: int, terms: Terms, request_id: str) -> bytes:
+def _ranking(instance: object, number: int, terms: GatewaySettings, request_id: str) -> bytes:
     """One ranking as JSON, in the predictor's shape. Raises RequestError."""
     request = parse_instance(instance, number, _ANY_SIZE, _ATTRIBUTES)
     popular = terms.on(request.surface)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import IntegrityError
-from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,4 @@ def _split(terms: Any, **said: Any) -> Split:
     parts = {
         name: Upstream(**said.pop(name)) if said[name] else said.pop(name) for name in ("stable", "canary", "shadow")
     }
-    return Split(**parts, **said, terms=Terms.from_json(terms))
+    return Split(**parts, **said, terms=GatewaySettings.from_json(terms))

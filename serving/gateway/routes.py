@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from endcap.deploy.gateway_settings import USUAL, Terms
+from endcap.deploy.gateway_settings import DEFAULT_SETTINGS, GatewaySettings
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.cross_origin import other_hosts, refusal, refusals
 from endcap_serving.gateway.access.filters import NEVER_ON, switched_on
@@ -25,8 +25,8 @@ from endcap_serving.gateway.unknown_paths import nowhere
 from endcap_serving.names import FALLBACK, ROUTES, SCOPE_HEADER, SHOPPER_HEADER, VARIANT_HEADER, VARIANTS
 
 __all__ = [
-    "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "Json", "Split", "Terms",
-    "Upstream", "clusters", "connect_for", "response", "routes", "upstreams",
+    "ROUTES", "SHOPPER_HEADER", "TOTAL_WEIGHT", "TYPE", "VARIANTS", "VARIANT_HEADER", "GatewaySettings", "Json",
+    "Split", "Upstream", "clusters", "connect_for", "response", "routes", "upstreams",
 ]  # fmt: skip
 
 TOTAL_WEIGHT = 10_000
@@ -58,7 +58,7 @@ class Split:
     salt: str = ""
     shadow: Upstream | None = None
     shadow_share: float = 0.0
-    terms: Terms = USUAL
+    terms: GatewaySettings = DEFAULT_SETTINGS
 
     @property
     def weight(self) -> int:

@@ -22,7 +22,7 @@ from endcap_serving.gateway.access.settings import Settings
 from endcap_serving.gateway.discovery import Announcer, Splits
 from endcap_serving.gateway.envoy_tls import PLACE
 from endcap_serving.gateway.last_state import LastState
-from endcap_serving.gateway.routes import Json, Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Json, Split, Upstream
 from endcap_serving.gateway.splits import without_shadow
 from endcap_serving.http_errors import RefusedError, error_document
 from endcap_serving.json_log import error_fields
@@ -63,7 +63,7 @@ class Service:
             return known
         return self._last.splits if self._last else {}
 
-    def lists(self) -> dict[str, Terms]:
+    def lists(self) -> dict[str, GatewaySettings]:
         """For when nobody answers, by recommender."""
         return {name: split.terms for name, split in self.splits.items()}
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap.deploy.changes import set_share
 from endcap.deploy.state import read_state
+from endcap.deploy.state_changes import set_share
 from endcap.errors import StorageError
 from endcap.store import open_store
 from tests.chaos.attack import MOUNT, Attack, Seen, Stage, wait_until

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from endcap.deploy.changes import set_shadow, set_share
 from endcap.deploy.state import Target, read_state
+from endcap.deploy.state_changes import set_shadow, set_share
 from endcap.errors import EndcapError
 from endcap.store import Store, open_store
 from tests.chaos.attack import Attack, Seen, Stage

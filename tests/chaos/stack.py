@@ -21,8 +21,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
-from endcap.deploy.gateway_settings import Terms
-from endcap.deploy.state import CanaryTarget, Deployment, Target, salt_of, write_state
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.deploy.state import CanaryTarget, Deployment, Target, make_salt, write_state
 from endcap.store import Store, open_store
 from tests.chaos.processes import command_line, descendants, end_tree
 from tests.serving.conftest import Shop, stored_shop
@@ -49,8 +49,8 @@ def deploy(shop: Shop, share: float = 0.0, store: Store | None = None) -> None:
         recommender=NAME,
         stable=Target(version="1", package=shop.packages[STABLE]),
         canary=canary,
-        salt=salt_of(NAME, "2"),
-        terms=Terms(popular=tuple(shop.ids[:20])),
+        salt=make_salt(NAME, "2"),
+        terms=GatewaySettings(popular=tuple(shop.ids[:20])),
         changed=datetime.now(UTC),
     )
     write_state(state, store or shop.store)

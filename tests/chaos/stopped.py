@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from endcap.deploy.changes import set_share
+from endcap.deploy.state_changes import set_share
 from tests.chaos.attack import Attack, Seen, Stage, wait_until
 from tests.chaos.stack import NAME, Beside, Shopper, Stack, deploy, opened, served, shop_in
 from tests.intake.servers import event

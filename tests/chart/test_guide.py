@@ -62,7 +62,7 @@ def test_its_store_lets_in_the_predictors(render: Callable[..., Objects]) -> Non
 
 
 def test_it_switches_on_what_knative_may_refuse() -> None:
-    from endcap.deploy.waiting import _FLAGS
+    from endcap.deploy.readiness import _FLAGS
 
     (patch,) = found(r"patch configmap config-features --type=merge -p '(.*?)'")
     features = json.loads(patch)["data"]

@@ -298,7 +298,7 @@ def test_the_intake_has_a_volume_a_pod_and_what_it_needs_by_secrets(render: Rend
 def test_mlflow_answers_to_the_names_that_pipelines_use(render: Render) -> None:
     from mlflow.server.security_utils import is_allowed_host_header
 
-    from endcap_pipelines.where import REGISTRY
+    from endcap_pipelines.defaults import REGISTRY
 
     objects = render({"mlflow": {"allowedHosts": ["mlflow.example.com"]}})
     arguments = objects.one("Deployment", "endcap-mlflow")["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -341,10 +341,10 @@ def test_policies_and_budgets_select_the_pods_they_are_for(render: Render, value
 
 
 def test_predictors_are_selected_by_what_the_deployer_labels_them(render: Render) -> None:
-    from endcap.deploy.variants import labels
+    from endcap.deploy.variants import make_labels
 
     # KServe hands the InferenceService's labels on to its pods, and adds its own.
-    pod = {**labels("demo"), "serving.kserve.io/inferenceservice": "demo"}
+    pod = {**make_labels("demo"), "serving.kserve.io/inferenceservice": "demo"}
     objects = render()
     for kind in ("NetworkPolicy", "PodDisruptionBudget"):
         spec = objects.one(kind, "endcap-predictors")["spec"]
@@ -364,16 +364,16 @@ def test_predictors_reach_the_store_and_not_mlflow(render: Render) -> None:
 
 
 def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
-    from endcap.deploy.manifests import service_account, serving_runtime
+    from endcap.deploy.manifests import render_service_account, render_serving_runtime
     from endcap.spec.kubernetes import Serving
 
     objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})
     runtime = objects.one("ServingRuntime", "endcap")
-    wanted = serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
+    wanted = render_serving_runtime("endcap-serving", "r.example.com/endcap:1", "redis")
     assert runtime["spec"]["containers"][0].pop("imagePullPolicy") == "IfNotPresent"
     account, wanted_account = (
         objects.one("ServiceAccount", "endcap-predictor"),
-        service_account("endcap-serving", Serving()),
+        render_service_account("endcap-serving", Serving()),
     )
     for made, meant in ((runtime, wanted), (account, wanted_account)):
         # Helm puts its own name where the deployer has Endcap's.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from endcap.deploy.manifests import inference_service, predictor
+from endcap.deploy.manifests import render_inference_service, render_predictor
 from endcap.deploy.variants import read_variants
 from tests.chart.conftest import Json, Objects, Refused
 from tests.deploy.given import recommender, target
@@ -133,8 +133,10 @@ def test_the_notes_name_what_a_spec_has_to_say(objects: Objects, notes: Callable
     (secret,) = [one for one in objects.of("Certificate") if one["metadata"]["namespace"] == "endcap-serving"]
     assert tls["secret"] == secret["spec"]["secretName"]
     assert certified(objects, tls["clients"][0], "endcap")
-    made = predictor(recommender(tls=tls), "Standard", target("1"))
-    service = inference_service(recommender(), "endcap-serving", "Standard", made, {"endcap.dev/stable-version": "1"})
+    made = render_predictor(recommender(tls=tls), "Standard", target("1"))
+    service = render_inference_service(
+        recommender(), "endcap-serving", "Standard", made, {"endcap.dev/stable-version": "1"}
+    )
     variants = read_variants(service)
     assert variants is not None
     assert variants.stable is not None

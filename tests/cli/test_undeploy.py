@@ -10,7 +10,7 @@ import pytest
 
 from endcap.cli import deploy, undeploy
 from endcap.cli.main import main
-from endcap.deploy.overlays import OVERLAYS, fitting
+from endcap.deploy.overlays import OVERLAYS, choose_overlay
 from endcap.deploy.state import read_state
 from endcap.errors import NotFoundError
 from endcap.store import open_store
@@ -66,5 +66,5 @@ def test_a_dry_run_needs_a_cluster(command: str, tmp_path: Path, capsys: pytest.
     ],
 )
 def test_the_overlay_that_fits_is_named(kubernetes: dict[str, Any], overlay: str) -> None:
-    assert fitting(recommender(**kubernetes)) == overlay
+    assert choose_overlay(recommender(**kubernetes)) == overlay
     assert overlay in OVERLAYS

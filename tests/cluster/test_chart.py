@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.variants import labels
+from endcap.deploy.variants import make_labels
 from tests.cluster.given import Cluster, eventually
 
 CHART = str(Path(__file__).parents[2] / "charts" / "endcap")
@@ -279,7 +279,7 @@ def inference_service(name: str, namespace: str, mode: str = "Standard") -> Json
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": labels(name),
+            "labels": make_labels(name),
             "annotations": {"serving.kserve.io/deploymentMode": mode},
         },
         "spec": {"predictor": {"serviceAccountName": "endcap-predictor", "securityContext": security, "model": model}},

@@ -14,9 +14,9 @@ import yaml
 
 from endcap.cluster import connect
 from endcap.deploy import Deployment, read_state
-from endcap.deploy.kubernetes import Outcome, carry_out, preview
-from endcap.deploy.manifests import service_account, serving_runtime
-from endcap.deploy.ownership import remove
+from endcap.deploy.kubernetes import ReconcileReport, preview_next_transition, reconcile
+from endcap.deploy.manifests import render_service_account, render_serving_runtime
+from endcap.deploy.ownership import delete_objects
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import Mode, read_variants
 from endcap.errors import ClusterError, UserError
@@ -50,21 +50,21 @@ def prepare(cluster: Cluster, namespace: str) -> None:
     """What the chart or manifests/base bring; pods must keep to the restricted standard."""
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     serving = recommender().serving.kubernetes
-    runtime, account = serving_runtime(namespace, "endcap:test"), service_account(namespace, serving)
+    runtime, account = render_serving_runtime(namespace, "endcap:test"), render_service_account(namespace, serving)
     cluster.apply(runtime, account, SECRET, namespace=namespace)
 
 
 @pytest.fixture
-def deploying(cluster: Cluster, namespace: str) -> Iterator[Callable[..., Outcome]]:
+def deploying(cluster: Cluster, namespace: str) -> Iterator[Callable[..., ReconcileReport]]:
     """Deploys to a prepared namespace: `deploying(spec, state)`."""
     prepare(cluster, namespace)
     client = connect(str(cluster.kubeconfig))
 
-    def deploy(spec: Recommender, desired: Deployment, **options: Any) -> Outcome:
-        return carry_out(spec, lambda: desired, client, namespace, **options)
+    def deploy(spec: Recommender, desired: Deployment, **options: Any) -> ReconcileReport:
+        return reconcile(spec, lambda: desired, client, namespace, **options)
 
     yield deploy
-    remove("shoes", client, namespace)
+    delete_objects("shoes", client, namespace)
 
 
 def weights(cluster: Cluster, namespace: str, route: str = "endcap-shoes") -> dict[str, int]:
@@ -88,7 +88,7 @@ def started(cluster: Cluster, namespace: str) -> dict[str, str]:
 
 
 def test_a_canary_in_knative_mode_shows_in_the_route(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*KNATIVE_CRDS)
     spec = recommender(mode="Knative", **SMALL)
@@ -120,7 +120,7 @@ def test_a_canary_in_knative_mode_shows_in_the_route(
 
 @pytest.mark.parametrize("mode", ["Knative", "Standard"])
 def test_no_pod_starts_anew_because_the_store_was_moved_until_the_old_place_is_gone(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], mode: str
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport], mode: str
 ) -> None:
     cluster.needs(*(KNATIVE_CRDS if mode == "Knative" else STANDARD_CRDS))
     spec, before = recommender(mode=mode, **SMALL), state("1")
@@ -142,7 +142,7 @@ def test_no_pod_starts_anew_because_the_store_was_moved_until_the_old_place_is_g
 
 
 def test_a_canary_in_standard_mode_shows_in_our_own_route(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     needs_gateway(cluster)
@@ -172,7 +172,7 @@ def test_a_canary_in_standard_mode_shows_in_our_own_route(
 
 
 def test_a_route_that_its_gateway_does_not_take_is_no_success(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     needs_gateway(cluster)
@@ -198,7 +198,7 @@ def test_a_route_that_its_gateway_does_not_take_is_no_success(
 
 
 def test_a_route_of_someone_elses_is_not_taken_even_by_force(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     theirs = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "endcap-shoes"}}
@@ -212,7 +212,7 @@ def test_a_route_of_someone_elses_is_not_taken_even_by_force(
 
 
 def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], gpu_nodes: dict[str, int]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport], gpu_nodes: dict[str, int]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     most = max(gpu_nodes.values())
@@ -230,16 +230,16 @@ def test_pods_run_on_gpu_nodes_and_a_second_one_is_told_that_no_gpu_is_free(
 
 
 def test_a_trial_that_no_node_is_large_enough_for_is_said_before_it_starts(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     client = connect(str(cluster.kubeconfig))
     deploying(recommender(mode="Standard", **SMALL), state("1"))
     large = recommender(mode="Standard", **SMALL, canary={**SMALL, "cpu": "1000"})
-    said = preview(large, state("1", "2"), client, namespace)
+    said = preview_next_transition(large, state("1", "2"), client, namespace)
     assert "version 2: a pod needs 1000 cpu" in said
     assert "no node is large enough" in said
-    assert preview(large, state("1"), client, namespace) == "nothing would change"
+    assert preview_next_transition(large, state("1"), client, namespace) == "nothing would change"
 
 
 @contextmanager
@@ -265,7 +265,7 @@ def default_mode(cluster: Cluster, mode: Mode) -> Iterator[None]:
 
 @pytest.mark.parametrize(("mode", "crds"), BOTH)
 def test_mode_auto_is_the_clusters_default_and_stays(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome], mode: Mode, crds: tuple[str, ...]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport], mode: Mode, crds: tuple[str, ...]
 ) -> None:
     cluster.needs(*crds)
     spec = recommender(**SMALL)
@@ -284,16 +284,16 @@ def test_mode_auto_is_the_clusters_default_and_stays(
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     spec, client = recommender(mode="Standard", **SMALL), connect(str(cluster.kubeconfig))
-    text = preview(spec, state("1"), client, namespace)
+    text = preview_next_transition(spec, state("1"), client, namespace)
     assert "+    storageUri: s3://endcap/packages/shoes/1" in text.replace("      ", "    ")
     assert cluster.list("inferenceservices", namespace) == []
     deploying(spec, state("1"))
     before = cluster.get("inferenceservice", "shoes", namespace)
-    text = preview(spec, state("1", "2"), client, namespace)
+    text = preview_next_transition(spec, state("1", "2"), client, namespace)
     assert "+    endcap.dev/canary-version: '2'" in text
     after = cluster.get("inferenceservice", "shoes", namespace)
     assert (after["spec"], after["metadata"]["annotations"]) == (before["spec"], before["metadata"]["annotations"])
@@ -310,7 +310,7 @@ def test_two_deployers_at_once_end_in_one_whole_state(cluster: Cluster, namespac
         write_state(state("1", version, 0.1), store)
         try:
             client = connect(str(cluster.kubeconfig))
-            ended.append(carry_out(spec, lambda: read_state("shoes", store), client, namespace))
+            ended.append(reconcile(spec, lambda: read_state("shoes", store), client, namespace))
         except Exception as error:
             ended.append(error)
 
@@ -321,8 +321,8 @@ def test_two_deployers_at_once_end_in_one_whole_state(cluster: Cluster, namespac
         thread.join(150)
     wanted = read_state("shoes", store)
     assert wanted.canary is not None
-    assert any(isinstance(one, Outcome) for one in ended), ended
-    assert all(isinstance(one, Outcome) or "another state is wanted" in str(one) for one in ended), ended
+    assert any(isinstance(one, ReconcileReport) for one in ended), ended
+    assert all(isinstance(one, ReconcileReport) or "another state is wanted" in str(one) for one in ended), ended
     variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
     assert variants is not None
     assert variants.canary is not None
@@ -330,7 +330,7 @@ def test_two_deployers_at_once_end_in_one_whole_state(cluster: Cluster, namespac
 
 
 def test_a_state_that_is_replaced_before_the_first_step_is_not_carried_out(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     spec = recommender(mode="Standard", **SMALL)
@@ -339,7 +339,7 @@ def test_a_state_that_is_replaced_before_the_first_step_is_not_carried_out(
     old, new = state("1", "3", 0.5), state("1", "2", 0.5)
     read = iter([old])
     with refused(UserError, "deploy.superseded", recommender="shoes"):
-        carry_out(spec, lambda: next(read, new), connect(str(cluster.kubeconfig)), namespace, wait=False)
+        reconcile(spec, lambda: next(read, new), connect(str(cluster.kubeconfig)), namespace, wait=False)
     assert cluster.get("inferenceservice", "shoes", namespace)["spec"] == before["spec"]
 
 
@@ -397,7 +397,7 @@ def test_the_api_server_is_killed_during_a_canary(
     prepare(cluster, namespace)
     client, spec = connect(str(cluster.kubeconfig)), recommender(mode=mode, **SMALL)
     one = state("1")
-    carry_out(spec, lambda: one, client, namespace)
+    reconcile(spec, lambda: one, client, namespace)
     two = state("1", "2", 0.5)
     killed: list[bool] = []
 
@@ -407,7 +407,7 @@ def test_the_api_server_is_killed_during_a_canary(
             cluster.kill_api_server()
             threading.Timer(3, cluster.restart_api_server).start()
 
-    outcome = carry_out(spec, lambda: two, client, namespace, progress=kill)
+    outcome = reconcile(spec, lambda: two, client, namespace, progress=kill)
     assert killed
     assert (outcome.mode, outcome.wanted) == (mode, {"1": 50, "2": 50})
     assert outcome.traffic[0].shares == ({"1": 50, "2": 50} if mode == "Knative" else {"1": 100})
@@ -438,7 +438,7 @@ def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(
     dropping = threading.Thread(target=drop)
     dropping.start()
     try:
-        assert carry_out(spec, lambda: desired, client, namespace).wanted == {"1": 100}
+        assert reconcile(spec, lambda: desired, client, namespace).wanted == {"1": 100}
     finally:
         done.set()
         dropping.join()
@@ -447,13 +447,13 @@ def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(
 
 
 def test_what_endcap_made_is_removed_and_nothing_else(
-    cluster: Cluster, namespace: str, deploying: Callable[..., Outcome]
+    cluster: Cluster, namespace: str, deploying: Callable[..., ReconcileReport]
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     needs_gateway(cluster)
     deploying(recommender(mode="Standard", route=ROUTE, **SMALL), state("1"))
     client = connect(str(cluster.kubeconfig))
-    assert remove("shoes", client, namespace) == ["HTTPRoute endcap-shoes", "InferenceService shoes"]
-    assert remove("shoes", client, namespace) == []
+    assert delete_objects("shoes", client, namespace) == ["HTTPRoute endcap-shoes", "InferenceService shoes"]
+    assert delete_objects("shoes", client, namespace) == []
     kept = json.loads(cluster.kubectl("-n", namespace, "get", "secret,servingruntime", "-o", "json").stdout)["items"]
     assert {one["metadata"]["name"] for one in kept} == {"endcap-store", "endcap"}

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.cluster import ConflictError, connect
 from endcap.deploy import Deployment, Target, kubernetes
-from endcap.deploy.kubernetes import Outcome, carry_out
+from endcap.deploy.kubernetes import ReconcileReport, reconcile
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 from tests.cluster.given import Cluster
@@ -30,8 +30,8 @@ def prepared(cluster: Cluster, namespace: str) -> str:
     return namespace
 
 
-def deploy(cluster: Cluster, namespace: str, spec: Recommender, desired: Deployment, **options: Any) -> Outcome:
-    return carry_out(spec, lambda: desired, connect(str(cluster.kubeconfig)), namespace, **options)
+def deploy(cluster: Cluster, namespace: str, spec: Recommender, desired: Deployment, **options: Any) -> ReconcileReport:
+    return reconcile(spec, lambda: desired, connect(str(cluster.kubeconfig)), namespace, **options)
 
 
 def small(**kubernetes: Any) -> Recommender:

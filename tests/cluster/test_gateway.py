@@ -20,8 +20,8 @@ import pytest
 
 from endcap.cluster import connect
 from endcap.deploy import Deployment, ShadowTarget
-from endcap.deploy.kubernetes import carry_out, preview
-from endcap.deploy.ownership import remove
+from endcap.deploy.kubernetes import preview_next_transition, reconcile
+from endcap.deploy.ownership import delete_objects
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
 from tests.access.given import client
 from tests.cluster.given import Cluster, eventually
@@ -229,11 +229,11 @@ def test_a_shadow_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: s
     def deploy(share: float) -> list[str]:
         shadow = ShadowTarget(**target("3").model_dump(), share=share) if share else None
         wanted: Deployment = serves.model_copy(update={"shadow": shadow, "changed": datetime.now(UTC)})
-        told = preview(spec, wanted, client, namespace)
+        told = preview_next_transition(spec, wanted, client, namespace)
         assert ("InferenceService shoes--shadow is deleted" in told) == (not share)
-        return carry_out(spec, lambda: wanted, client, namespace).notes
+        return reconcile(spec, lambda: wanted, client, namespace).notes
 
-    carry_out(spec, lambda: serves, client, namespace)
+    reconcile(spec, lambda: serves, client, namespace)
     before = started(cluster, namespace)
     assert deploy(0.1) == ["0.1 of the requests are copied to version 3 once it is ready"]
     eventually(lambda: gate.copies(NAME) == {host: 0.1})
@@ -256,7 +256,7 @@ def test_a_shadow_comes(cluster: Cluster, namespace: str, gate: Gateway, mode: s
     assert started(cluster, namespace) == before
     deploy(0.1)
     if mode == "Standard":
-        assert remove(NAME, client, namespace) == ["InferenceService shoes--shadow", "InferenceService shoes"]
+        assert delete_objects(NAME, client, namespace) == ["InferenceService shoes--shadow", "InferenceService shoes"]
         assert cluster.list("inferenceservices", namespace) == []
     else:
         cluster.kubectl("-n", namespace, "delete", "inferenceservice", NAME)

@@ -21,8 +21,8 @@ import pytest
 
 from endcap.cluster import connect
 from endcap.deploy import CanaryTarget, Deployment, Target
-from endcap.deploy.kubernetes import carry_out
-from endcap.deploy.ownership import remove
+from endcap.deploy.kubernetes import reconcile
+from endcap.deploy.ownership import delete_objects
 from endcap.deploy.variants import Mode
 from endcap.online import RecentEvent, open_online
 from endcap.registry import Registry
@@ -209,10 +209,10 @@ def deployed(cluster: Cluster, release: Release, spec: Any, *states: Deployment)
     client = connect(str(cluster.kubeconfig))
     try:
         for desired in states:
-            carry_out(spec, lambda desired=desired: desired, client, release.serving)
+            reconcile(spec, lambda desired=desired: desired, client, release.serving)
         yield
     finally:
-        remove(spec.name, client, release.serving)
+        delete_objects(spec.name, client, release.serving)
 
 
 def containers(cluster: Cluster, release: Release, name: str) -> dict[str, Json]:

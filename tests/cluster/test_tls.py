@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from endcap.cluster import connect
-from endcap.deploy.kubernetes import carry_out
-from endcap.deploy.ownership import remove
+from endcap.deploy.kubernetes import reconcile
+from endcap.deploy.ownership import delete_objects
 from endcap.deploy.variants import read_variants
 from endcap_serving.local.predictors import free_port
 from tests.access.given import client
@@ -105,9 +105,9 @@ def test_a_ranking_by_mtls_from_the_client_to_the_predictor(
     plain, secure = recommender(**SMALL), recommender(**SMALL, tls={"clients": [release.gateway]})
     api, wanted = connect(str(cluster.kubeconfig)), state("1")
     with ExitStack() as stack:
-        stack.callback(remove, "shoes", api, release.serving)
+        stack.callback(delete_objects, "shoes", api, release.serving)
         for spec in (plain, secure):
-            carry_out(spec, lambda: wanted, api, release.serving)
+            reconcile(spec, lambda: wanted, api, release.serving)
         service = cluster.get("inferenceservice", "shoes", release.serving)
         variants = read_variants(service)
         assert variants is not None

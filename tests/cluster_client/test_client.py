@@ -20,7 +20,7 @@ from endcap.cluster import (
     StaleError,
     UnreachableError,
     connect,
-    difference,
+    diff_objects,
 )
 from endcap.cluster.kinds import INFERENCE_SERVICE, POD
 from endcap.cluster.watch import watch
@@ -243,7 +243,7 @@ def test_kinds_have_paths() -> None:
 def test_a_difference_leaves_out_what_the_server_writes() -> None:
     before = {**SERVICE, "metadata": {**SERVICE["metadata"], "resourceVersion": "1"}, "status": {"ready": False}}
     after = {**SERVICE, "spec": {"predictor": {"minReplicas": 2}}}
-    assert difference(before, before) == ""
-    lines = difference(before, after).splitlines()
+    assert diff_objects(before, before) == ""
+    lines = diff_objects(before, after).splitlines()
     assert lines[:2] == ["--- InferenceService/shoes (now)", "+++ InferenceService/shoes (then)"]
     assert [line for line in lines[2:] if line[0] in "+-"] == ["+spec:", "+  predictor:", "+    minReplicas: 2"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endcap.deploy import CanaryTarget, Deployment, Target
-from endcap.deploy.transitions import Step, mark
+from endcap.deploy.transitions import Transition, read_annotation
 from endcap.deploy.variants import VERSION
 from endcap.spec import Recommender
 
@@ -53,14 +53,14 @@ class Knative:
         self._rolled = self._before = -1
         self._template = ""
 
-    def apply(self, step: Step) -> None:
+    def apply(self, step: Transition) -> None:
         status = (self.service or {}).get("status", {})
         self.service = copy.deepcopy(step.service) | {"status": status}
         predictor = self.service["spec"]["predictor"]
         template = str({key: value for key, value in predictor.items() if key != "canaryTrafficPercent"})
         if template != self._template:
             self._template = template
-            self.revisions.append(mark(predictor, VERSION))
+            self.revisions.append(read_annotation(predictor, VERSION))
 
     def start(self) -> None:
         """The newest revision becomes ready."""
@@ -114,7 +114,7 @@ class Standard:
         self.pods: dict[str, list[list[str]]] = {}
         """By a predictor's name: the arguments of pods that answer, of those from before a change too."""
 
-    def apply(self, step: Step) -> None:
+    def apply(self, step: Transition) -> None:
         if step.route_first:
             self.route = step.weights
             assert set(self.route) <= self.services(), "the route leads to what is there before the change"

@@ -7,8 +7,8 @@ import pytest
 from endcap.deploy import Deployment, ShadowTarget
 from endcap.deploy import knative as knative_mode
 from endcap.deploy import standard as standard_mode
-from endcap.deploy.addresses import as_served
-from endcap.deploy.manifests import shadow_service
+from endcap.deploy.addresses import keep_served_addresses
+from endcap.deploy.manifests import render_shadow_service
 from tests.deploy.given import NAMESPACE, Knative, Standard, recommender, state, target
 
 OLD, NEW = "s3://endcap/packages", "s3://restored/stores/one/packages"
@@ -32,8 +32,8 @@ def settled(mode: str, desired: Deployment) -> Knative | Standard:
 
 def planned(mode: str, desired: Deployment, cluster: Knative | Standard):  # type: ignore[no-untyped-def]
     if mode == "Knative":
-        return knative_mode.plan(recommender(), desired, cluster.service, NAMESPACE, room=True)
-    return standard_mode.plan(recommender(), desired, cluster.service, NAMESPACE, canaries=True)
+        return knative_mode.plan_knative(recommender(), desired, cluster.service, NAMESPACE, room=True)
+    return standard_mode.plan_standard(recommender(), desired, cluster.service, NAMESPACE, canaries=True)
 
 
 @pytest.mark.parametrize("mode", ["Knative", "Standard"])
@@ -41,12 +41,12 @@ def test_what_is_served_from_the_old_place_goes_on_to_be_while_the_same_files_li
     before = state("1")
     cluster = settled(mode, before)
     assert cluster.service is not None
-    kept, notes = as_served(moved(before), [cluster.service, None], lambda address: address.startswith(OLD))
+    kept, notes = keep_served_addresses(moved(before), [cluster.service, None], lambda address: address.startswith(OLD))
     assert kept == before
     assert len(notes) == 1
     predictor = planned(mode, kept, cluster).service["spec"]["predictor"]
     assert predictor == cluster.service["spec"]["predictor"]
-    gone, silent = as_served(moved(before), [cluster.service], lambda address: False)
+    gone, silent = keep_served_addresses(moved(before), [cluster.service], lambda address: False)
     assert (gone, silent) == (moved(before), [])
     model = planned(mode, gone, cluster).service["spec"]["predictor"]["model"]
     assert model["storageUri"] == f"{NEW}/shoes/1"
@@ -55,15 +55,15 @@ def test_what_is_served_from_the_old_place_goes_on_to_be_while_the_same_files_li
 def test_a_new_version_and_another_package_are_read_from_the_store() -> None:
     cluster = settled("Standard", state("1"))
     wanted = moved(state("1", "2", 0.2))
-    kept, _ = as_served(wanted, [cluster.service], lambda address: True)
+    kept, _ = keep_served_addresses(wanted, [cluster.service], lambda address: True)
     assert (kept.stable.package, kept.canary) == (f"{OLD}/shoes/1", wanted.canary)
     other = wanted.model_copy(update={"stable": target("1").model_copy(update={"package": f"{NEW}/shoes/other"})})
-    assert as_served(other, [cluster.service], lambda address: True) == (other, [])
+    assert keep_served_addresses(other, [cluster.service], lambda address: True) == (other, [])
 
 
 def test_a_shadow_is_no_exception() -> None:
     shadow = ShadowTarget(**target("3").model_dump(), share=0.5)
-    service = shadow_service(recommender(), NAMESPACE, "Standard", shadow, 0.5, None)
+    service = render_shadow_service(recommender(), NAMESPACE, "Standard", shadow, 0.5, None)
     wanted = state("1").model_copy(update={"shadow": shadow})
-    kept, _ = as_served(moved(wanted), [None, service], lambda address: True)
+    kept, _ = keep_served_addresses(moved(wanted), [None, service], lambda address: True)
     assert kept.shadow == shadow

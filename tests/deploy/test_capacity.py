@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from endcap.cluster import Cluster, ForbiddenError
-from endcap.cluster.kinds import NODE, Kind
+from endcap.cluster.kinds import NODE, ObjectKind
 from endcap.cluster.quantities import count_requests
-from endcap.deploy.capacity import find_capacity, judge, starting_pods
-from endcap.deploy.standard import plan
+from endcap.deploy.capacity import assess_capacity, count_starting_pods, find_capacity
+from endcap.deploy.standard import plan_standard
 from endcap.spec.kubernetes import Gpu, Pod, Toleration
 from tests.deploy.given import NAMESPACE, Standard, recommender, state
 
@@ -58,20 +58,22 @@ def user(on: str, phase: str = "Running", **asks: str) -> Json:
 def test_room_is_on_nodes_that_fit_less_what_pods_asked_for(
     nodes: list[Json], pods: list[Json], tolerations: list[Toleration], enough: bool
 ) -> None:
-    found = judge(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
+    found = assess_capacity(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
     assert found.enough == enough
     assert (found.words == "") == enough
 
 
 def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers() -> None:
     small = node("small", cpu="1930m", memory="7Gi")
-    found = judge([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
+    found = assess_capacity([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
     assert found.words == (
         "a pod needs 1 cpu, 2 Gi of memory, and the nodes that they may use have room for 0: "
         "small has 0.48 cpu free of 1.93 cpu"
     )
-    assert judge([small], [], Pod(cpu="2")).words.endswith("; no node is large enough, even without other pods")
-    assert judge([small], [user("small", cpu="1")], Pod(cpu="500m")).enough
+    assert assess_capacity([small], [], Pod(cpu="2")).words.endswith(
+        "; no node is large enough, even without other pods"
+    )
+    assert assess_capacity([small], [user("small", cpu="1")], Pod(cpu="500m")).enough
 
 
 @pytest.mark.parametrize(
@@ -81,14 +83,14 @@ def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers(
 def test_room_for_one_pod_is_not_room_for_several(gpus: tuple[int, ...], each: int, pods: int, enough: bool) -> None:
     nodes = [node(f"gpu-{number}", count) for number, count in enumerate(gpus)]
     used = [user(f"gpu-{len(gpus) - 1}", gpu="1")]
-    found = judge(nodes, used, Pod(gpu=Gpu(count=each)), pods)
+    found = assess_capacity(nodes, used, Pod(gpu=Gpu(count=each)), pods)
     assert found.enough == enough
     assert (f"{pods} pods need, each, " in found.words) == (not enough and pods > 1)
 
 
 def test_who_may_not_read_nodes_is_told_that_nothing_was_checked() -> None:
     class Closed:
-        def every(self, kind: Kind) -> list[Json]:
+        def every(self, kind: ObjectKind) -> list[Json]:
             assert kind is NODE
             raise ForbiddenError("may not list nodes", code="cluster.forbidden")
 
@@ -129,12 +131,12 @@ def test_an_upgrade_of_a_version_needs_room_for_a_pod_where_none_may_end_first(f
 
 
 def serve(spec: Any, kserve: Standard, version: str) -> None:
-    kserve.apply(plan(spec, state(version), kserve.service, NAMESPACE, canaries=True))
+    kserve.apply(plan_standard(spec, state(version), kserve.service, NAMESPACE, canaries=True))
     kserve.start()
     kserve.settle()
 
 
 def starting(spec: Any, kserve: Standard, stable: str, canary: str | None = None, share: float = 0.0) -> int:
     wanted = state(stable, canary, share)
-    step = plan(spec, wanted, kserve.service, NAMESPACE, canaries=True)
-    return starting_pods(spec.serving.kubernetes, "Standard", kserve.service, step, wanted.canary)[1]
+    step = plan_standard(spec, wanted, kserve.service, NAMESPACE, canaries=True)
+    return count_starting_pods(spec.serving.kubernetes, "Standard", kserve.service, step, wanted.canary)[1]

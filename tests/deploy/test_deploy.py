@@ -17,14 +17,14 @@ from endcap.deploy import (
     describe,
     find_state,
     forget_state,
+    make_dry_run_store,
     read_state,
     set_shadow,
     set_shadow_share,
     set_share,
-    trial_store,
     withdraw,
 )
-from endcap.deploy.gateway_settings import LONGEST, POPULAR, Terms, terms_of
+from endcap.deploy.gateway_settings import LONGEST, POPULAR, GatewaySettings, make_settings
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
 from endcap.registry import Registry, default_uri
@@ -183,7 +183,7 @@ def test_a_document_of_a_newer_release_is_kept(registry: Registry, store: Store)
 
 def test_a_state_is_tried_without_being_made(registry: Registry, store: Store) -> None:
     before = deploy(SHOES, "1", store, registry.uri)
-    trial = trial_store(store)
+    trial = make_dry_run_store(store)
     assert served(deploy(SHOES, "2", trial, registry.uri)) == ("1", "2", 0.2)
     assert served(set_share("shoes", 0.5, trial)) == ("1", "2", 0.5)
     assert set_shadow("shoes", Target(version="3", package="packages/shoes/3"), None, trial).shadow is not None
@@ -209,17 +209,17 @@ def test_the_state_has_the_time_and_the_list_that_the_gateway_goes_by(registry: 
     registry.add("hats", package, "approved", "a test", {})
     listed = {**SHOES.model_dump(mode="json"), "name": "hats", "serving": {"k": 12, "timeout": "800ms"}}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
-    assert read_state("hats", store).terms == Terms(0.8, 12, tuple(ids[:POPULAR]))
+    assert read_state("hats", store).terms == GatewaySettings(0.8, 12, tuple(ids[:POPULAR]))
     blacklisted = Catalogue(Rules(), blacklist=frozenset({"p0", "p2"}), made=0)
     with store.publish("packages/hats", "2") as draft:
         Vocabulary(ids).save(draft.path / VOCABULARY)
         pq.write_table(pa.table({"item": ids}), draft.path / ITEMS)
         (draft.path / RULES).write_text(json.dumps(blacklisted.to_json()))
-    shown = terms_of(Recommender.model_validate(listed), draft.address, store).popular
+    shown = make_settings(Recommender.model_validate(listed), draft.address, store).popular
     assert (shown[:3], len(shown)) == (("p1", "p3", "p4"), POPULAR)
     listed["serving"] = {"fallback": "refuse", "timeout": "5m"}
     deploy(Recommender.model_validate(listed), "1", store, registry.uri)
-    assert read_state("hats", store).terms == Terms(LONGEST, 20, ())
+    assert read_state("hats", store).terms == GatewaySettings(LONGEST, 20, ())
 
 
 def test_a_shadow_comes_and_goes_beside_those_that_answer(registry: Registry, store: Store) -> None:

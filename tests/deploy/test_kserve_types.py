@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.manifests import canary_entry, inference_service, predictor, serving_runtime, shadow_service
+from endcap.deploy.manifests import (
+    render_canary_entry,
+    render_inference_service,
+    render_predictor,
+    render_serving_runtime,
+    render_shadow_service,
+)
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
 from tests.deploy.given import NAMESPACE, recommender, target
@@ -55,9 +61,9 @@ def without_empty_names(service: Json) -> Json:
 def whole(mode: Mode) -> Json:
     spec = recommender(**GPU, replicas={"min": 2, "max": 4}, tls={"clients": ["gateway.endcap.svc"]})
     canary = CanaryTarget(**target("2").model_dump(), share=0.1)
-    beside = [canary_entry(spec, canary, 0.1)] if mode == "Standard" else None
-    return inference_service(
-        spec, NAMESPACE, mode, predictor(spec, mode, target("1")), {"endcap.dev/salt": "a"}, beside
+    beside = [render_canary_entry(spec, canary, 0.1)] if mode == "Standard" else None
+    return render_inference_service(
+        spec, NAMESPACE, mode, render_predictor(spec, mode, target("1")), {"endcap.dev/salt": "a"}, beside
     )
 
 
@@ -68,12 +74,12 @@ def test_an_inference_service_keeps_every_field(mode: Mode, through: Callable[[J
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
 def test_a_shadow_keeps_every_field(mode: Mode, through: Callable[[Json, str], Json]) -> None:
-    shadow = shadow_service(recommender(**GPU), NAMESPACE, mode, target("3"), 0.1)
+    shadow = render_shadow_service(recommender(**GPU), NAMESPACE, mode, target("3"), 0.1)
     assert without_empty_names(through(shadow, "V1beta1InferenceService")) == shadow
 
 
 def test_a_serving_runtime_keeps_every_field(through: Callable[[Json, str], Json]) -> None:
-    runtime = serving_runtime(NAMESPACE, online="redis")
+    runtime = render_serving_runtime(NAMESPACE, online="redis")
     assert through(runtime, "V1alpha1ServingRuntime") == runtime
 
 

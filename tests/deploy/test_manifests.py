@@ -9,11 +9,18 @@ import pytest
 import yaml
 
 from endcap.deploy import Target
-from endcap.deploy.gateway_settings import Terms
-from endcap.deploy.manifests import LONGEST_NAME, canary_entry, check_name, predictor, service_account, serving_runtime
-from endcap.deploy.overlays import OVERLAYS, render
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.deploy.manifests import (
+    LONGEST_NAME,
+    check_recommender_name,
+    render_canary_entry,
+    render_predictor,
+    render_service_account,
+    render_serving_runtime,
+)
+from endcap.deploy.overlays import OVERLAYS, render_overlays
 from endcap.deploy.state import CanaryTarget
-from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, say_terms, terms_said
+from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, settings_from_annotations, settings_to_annotations
 from endcap.devices import VARIABLE, Request, requested
 from endcap.errors import UserError
 from tests.deploy.given import recommender, target
@@ -34,11 +41,13 @@ def environment(model: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_predictor_gets_what_the_spec_says() -> None:
-    made = predictor(recommender(**GPU, starts_within="90s", replicas={"min": 2, "max": 5}), "Standard", target("7"))
+    made = render_predictor(
+        recommender(**GPU, starts_within="90s", replicas={"min": 2, "max": 5}), "Standard", target("7")
+    )
     model = made["model"]
     assert model["storageUri"] == "s3://endcap/packages/shoes/7"
     assert requested(environment(model)) == Request(2)
-    assert environment(predictor(recommender(), "Standard", target("7"))["model"]) == {"ENDCAP_VERSION": "7"}
+    assert environment(render_predictor(recommender(), "Standard", target("7"))["model"]) == {"ENDCAP_VERSION": "7"}
     assert model["resources"]["requests"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
     assert model["resources"]["limits"] == model["resources"]["requests"]
     probe = model["startupProbe"]
@@ -58,28 +67,32 @@ def test_a_predictor_gets_what_the_spec_says() -> None:
     ],
 )
 def test_each_mode_scales_by_what_it_can(mode: str, metric: str, target_of: int, expected: tuple[str, int]) -> None:
-    made = predictor(recommender(replicas={"metric": metric, "target": target_of}), mode, target("1"))  # type: ignore[arg-type]
+    made = render_predictor(recommender(replicas={"metric": metric, "target": target_of}), mode, target("1"))  # type: ignore[arg-type]
     assert (made["scaleMetric"], made["scaleTarget"]) == expected
 
 
 def test_what_changes_on_the_service_is_masked_on_its_pods() -> None:
-    made = predictor(recommender(), "Knative", target("1"))
+    made = render_predictor(recommender(), "Knative", target("1"))
     assert {key: made["annotations"][key] for key in MASK} == MASK
 
 
-@pytest.mark.parametrize("terms", [Terms(0.8, 12, ("p1", 'p "2" ö')), Terms(2.0, 20, ())])
-def test_the_gateway_reads_what_the_deployer_says_of_time_and_list(terms: Terms) -> None:
-    assert terms_said(say_terms(terms)) == terms
+@pytest.mark.parametrize("terms", [GatewaySettings(0.8, 12, ("p1", 'p "2" ö')), GatewaySettings(2.0, 20, ())])
+def test_the_gateway_reads_what_the_deployer_says_of_time_and_list(terms: GatewaySettings) -> None:
+    assert settings_from_annotations(settings_to_annotations(terms)) == terms
 
 
 def test_terms_that_someone_has_spoilt_are_the_usual_ones() -> None:
-    assert terms_said({TIMEOUT: "soon", POPULAR: "[1"}) == Terms() == terms_said({POPULAR: '{"items": 3}'})
+    assert (
+        settings_from_annotations({TIMEOUT: "soon", POPULAR: "[1"})
+        == GatewaySettings()
+        == settings_from_annotations({POPULAR: '{"items": 3}'})
+    )
 
 
 def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
     canary = {"nodeSelector": {"gpu": "none"}, "runtimeClassName": "runc"}
     spec = recommender(**GPU, replicas={"min": 4, "max": 8}, canary=canary)
-    entry = canary_entry(spec, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
+    entry = render_canary_entry(spec, CanaryTarget(version="2", package="s3://b/2", share=0.3), 0.3)
     assert entry["trafficPercent"] == 30
     assert entry["predictor"]["minReplicas"] == 2
     model = entry["predictor"]["model"]
@@ -93,28 +106,28 @@ def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
 @pytest.mark.parametrize("package", ["/var/store/packages/1", "file:///var/store/packages/1"])
 def test_a_package_in_a_folder_cannot_be_served_in_a_cluster(package: str) -> None:
     with refused(UserError, "deploy.package-in-a-folder", version="1", package=package):
-        predictor(recommender(), "Standard", Target(version="1", package=package))
+        render_predictor(recommender(), "Standard", Target(version="1", package=package))
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "4shoes"])
 def test_names_that_kubernetes_would_refuse_later_are_refused_now(name: str) -> None:
     with refused(UserError, "deploy.name-unfit", found=name, limit=LONGEST_NAME):
-        check_name(name)
+        check_recommender_name(name)
 
 
 def test_pods_may_run_under_the_restricted_standard() -> None:
-    container = serving_runtime("shop")["spec"]["containers"][0]["securityContext"]
+    container = render_serving_runtime("shop")["spec"]["containers"][0]["securityContext"]
     assert container["allowPrivilegeEscalation"] is False
     assert container["readOnlyRootFilesystem"] is True
     assert container["capabilities"] == {"drop": ["ALL"]}
-    pod = predictor(recommender(), "Knative", target("1"))["securityContext"]
+    pod = render_predictor(recommender(), "Knative", target("1"))["securityContext"]
     assert pod["runAsNonRoot"] is True
     assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert service_account("shop", recommender().serving.kubernetes)["automountServiceAccountToken"] is False
+    assert render_service_account("shop", recommender().serving.kubernetes)["automountServiceAccountToken"] is False
 
 
 def test_overlays_patch_the_base_and_name_every_file(tmp_path: Path) -> None:
-    files = render(recommender(), target("3"), "a test")
+    files = render_overlays(recommender(), target("3"), "a test")
     read = {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yaml")}
     base = read["base/kustomization.yaml"]
     assert {f"base/{name}" for name in base["resources"]} < set(files)

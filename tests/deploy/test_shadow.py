@@ -8,17 +8,17 @@ from typing import Any, cast
 import pytest
 
 from endcap.cluster import Cluster, ForbiddenError
-from endcap.cluster.kinds import Kind
+from endcap.cluster.kinds import ObjectKind
 from endcap.deploy import ShadowTarget
 from endcap.deploy.manifests import (
     LONGEST_NAME,
-    check_name,
-    inference_service,
-    predictor,
-    shadow_name,
-    shadow_service,
+    check_recommender_name,
+    name_shadow,
+    render_inference_service,
+    render_predictor,
+    render_shadow_service,
 )
-from endcap.deploy.ownership import find_ours, name_of, remove
+from endcap.deploy.ownership import delete_objects, describe_object, find_objects
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_variants
 from endcap.devices import variables
@@ -41,8 +41,8 @@ def shadow(share: float = 0.25, version: str = "3") -> ShadowTarget:
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
 def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommenders_name(mode: Mode) -> None:
     spec = recommender(**POD)
-    service = shadow_service(spec, NAMESPACE, mode, target("3"), 0.25)
-    made, stable = service["spec"]["predictor"], predictor(spec, mode, target("3"), named=False)
+    service = render_shadow_service(spec, NAMESPACE, mode, target("3"), 0.25)
+    made, stable = service["spec"]["predictor"], render_predictor(spec, mode, target("3"), named=False)
     assert (made["minReplicas"], made["maxReplicas"]) == (1, 1)
     for key in ("serviceAccountName", "securityContext", "nodeSelector", "tolerations"):
         assert made[key] == stable[key]
@@ -58,14 +58,16 @@ def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommender
 
 
 def test_another_share_starts_no_pod() -> None:
-    one, other = (shadow_service(recommender(), NAMESPACE, "Standard", target("3"), share) for share in (0.1, 0.5))
+    one, other = (
+        render_shadow_service(recommender(), NAMESPACE, "Standard", target("3"), share) for share in (0.1, 0.5)
+    )
     assert one["spec"] == other["spec"]
     assert {*MASK, SHADOW_SHARE} <= set(one["spec"]["predictor"]["annotations"])
     assert one["metadata"]["annotations"][SHADOW_SHARE] == "0.1"
 
 
 def test_the_gateway_reads_whose_it_is_its_share_and_where_it_is() -> None:
-    standard = shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.25)
+    standard = render_shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.25)
     assert read_variants(standard) is None
     told = read_shadow(standard)
     assert told is not None
@@ -73,26 +75,26 @@ def test_the_gateway_reads_whose_it_is_its_share_and_where_it_is() -> None:
     assert told.variant.address.host == f"{NAME}-predictor.{NAMESPACE}.svc"
     standard["status"] = {"conditions": [{"type": "PredictorReady", "status": "True"}]}
     assert read_shadow(standard).variant.ready  # type: ignore[union-attr]
-    knative = shadow_service(recommender(), NAMESPACE, "Knative", target("3"), 0.25)
+    knative = render_shadow_service(recommender(), NAMESPACE, "Knative", target("3"), 0.25)
     assert not read_shadow(knative).variant.ready  # type: ignore[union-attr]
     knative["status"] = {"components": {"predictor": {"traffic": [{"tag": "latest", "percent": 100}]}}}
     tagged = read_shadow(knative).variant  # type: ignore[union-attr]
     assert (tagged.ready, tagged.address.authority) == (True, f"latest-{NAME}-predictor.{NAMESPACE}.svc")
-    assert read_shadow(inference_service(recommender(), NAMESPACE, "Standard", {}, {})) is None
+    assert read_shadow(render_inference_service(recommender(), NAMESPACE, "Standard", {}, {})) is None
 
 
 def test_its_name_fits_and_is_no_other_recommenders() -> None:
     names = ["a" * length for length in range(1, LONGEST_NAME + 1)] + ["a" * 39 + "b", "shoes", "shoes-shadow"]
-    shadows = [shadow_name(name, NAMESPACE) for name in names]
+    shadows = [name_shadow(name, NAMESPACE) for name in names]
     assert len(set(shadows)) == len(names)
     assert max(map(len, shadows)) == LONGEST_NAME
-    assert shadow_name("shoes", NAMESPACE) == NAME
+    assert name_shadow("shoes", NAMESPACE) == NAME
     long = "n" * 32
-    assert max(len(f"{shadow_name(name, long)}-predictor-{long}") for name in names) == 63
-    assert len({shadow_name(name, long) for name in names}) == len(names)
+    assert max(len(f"{name_shadow(name, long)}-predictor-{long}") for name in names) == 63
+    assert len({name_shadow(name, long) for name in names}) == len(names)
     for name in shadows:
         with refused(UserError, "deploy.name-unfit", found=name, suffix="--shadow"):
-            check_name(name)
+            check_recommender_name(name)
 
 
 class Objects:
@@ -103,7 +105,7 @@ class Objects:
         self.refuses: ClusterError | None = None
         self.may_delete = True
 
-    def find(self, kind: Kind, name: str, namespace: str) -> Json | None:
+    def find(self, kind: ObjectKind, name: str, namespace: str) -> Json | None:
         return copy.deepcopy(self.there.get(name))
 
     def every(self, *_: object, **__: object) -> list[Json]:
@@ -120,7 +122,7 @@ class Objects:
         self.there[metadata["name"]] = {**before, **thing, "metadata": metadata}
         return copy.deepcopy(self.there[metadata["name"]])
 
-    def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
+    def delete(self, kind: ObjectKind, name: str, namespace: str, uid: str) -> bool:
         if not self.may_delete:
             raise ForbiddenError("runner may not delete inferenceservices")
         return self.there.pop(name, None) is not None
@@ -132,7 +134,7 @@ def shadows(objects: Objects, spec: Recommender | None = None) -> Shadows:
 
 
 def owner(objects: Objects) -> Json:
-    return objects.apply(inference_service(recommender(), NAMESPACE, "Standard", {}, {}))
+    return objects.apply(render_inference_service(recommender(), NAMESPACE, "Standard", {}, {}))
 
 
 def test_it_comes_changes_and_goes() -> None:
@@ -168,13 +170,13 @@ def test_what_goes_wrong_is_said_and_what_is_not_ours_stays() -> None:
     objects.refuses = ClusterError("the quota is reached", code="cluster.quota-reached")
     assert shadows(objects).follow(shadow(), serves) == "version 3 is no shadow yet: the quota is reached"
     objects.refuses = None
-    socks = shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.5)
+    socks = render_shadow_service(recommender(), NAMESPACE, "Standard", target("3"), 0.5)
     socks["metadata"]["annotations"]["endcap.dev/shadow-of"] = "socks"
     objects.apply(socks)
     assert "is not shoes's shadow" in shadows(objects).follow(shadow(), serves)
     assert "could not be ended" in shadows(objects).end(serves)
     with refused(ClusterError, "deploy.foreign-shadow", name=NAME, recommender="shoes"):
-        remove("shoes", cast(Cluster, objects), NAMESPACE)
+        delete_objects("shoes", cast(Cluster, objects), NAMESPACE)
     assert set(objects.there) == {"shoes", NAME}
 
 
@@ -182,7 +184,7 @@ def test_undeploying_takes_it_too() -> None:
     objects = Objects()
     shadows(objects).follow(shadow(), owner(objects))
     ours = ["InferenceService shoes--shadow", "InferenceService shoes"]
-    assert [name_of(*one) for one in find_ours("shoes", cast(Cluster, objects), NAMESPACE)] == ours
+    assert [describe_object(*one) for one in find_objects("shoes", cast(Cluster, objects), NAMESPACE)] == ours
     assert set(objects.there) == {"shoes", NAME}
-    assert remove("shoes", cast(Cluster, objects), NAMESPACE) == ours
+    assert delete_objects("shoes", cast(Cluster, objects), NAMESPACE) == ours
     assert not objects.there

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.deploy import Deployment, knative
-from endcap.deploy.standard import plan
-from endcap.deploy.transitions import changes
+from endcap.deploy.standard import plan_standard
+from endcap.deploy.transitions import is_pending
 from endcap.deploy.variants import read_variants
 from endcap.errors import UserError
 from endcap.spec import Recommender
@@ -21,13 +21,15 @@ DESIRED = st.builds(
 )
 
 
-def carry_out(cluster: Standard, desired: Deployment, spec: Recommender = SHOES) -> None:
+def run_to_end(cluster: Standard, desired: Deployment, spec: Recommender = SHOES) -> None:
     for _ in range(20):
-        step = plan(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=cluster.deployments())
-        if step.done and not changes(step, cluster.service):
+        step = plan_standard(
+            spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=cluster.deployments()
+        )
+        if step.done and not is_pending(step, cluster.service):
             return
         answered = bool(cluster.ready)
-        if changes(step, cluster.service):
+        if is_pending(step, cluster.service):
             cluster.apply(step)
         else:
             cluster.start()
@@ -51,23 +53,23 @@ def shares(cluster: Standard) -> dict[str, float]:
 
 def test_a_canary_grows_and_its_pods_stay_when_it_is_promoted() -> None:
     cluster = Standard()
-    carry_out(cluster, state("1"))
-    carry_out(cluster, state("1", "2", 0.125))
+    run_to_end(cluster, state("1"))
+    run_to_end(cluster, state("1", "2", 0.125))
     assert shares(cluster) == {"1": 0.875, "2": 0.125}
     assert cluster.route == {"shoes-v1-predictor": 8750, "shoes-v2-predictor": 1250}
     assert cluster.service is not None
     template = cluster.service["spec"]["canary"][0]["predictor"]["annotations"]
-    carry_out(cluster, state("2"))
+    run_to_end(cluster, state("2"))
     assert cluster.names() == ["v2"]
     assert cluster.route == {"shoes-v2-predictor": 10_000}
     assert cluster.service["spec"]["predictor"]["annotations"] == template
 
 
 def test_a_release_without_canaries_serves_one_version_and_says_so() -> None:
-    step = plan(SHOES, state("1"), None, NAMESPACE, canaries=False)
+    step = plan_standard(SHOES, state("1"), None, NAMESPACE, canaries=False)
     assert "name" not in step.service["spec"]["predictor"]
     with refused(UserError, "deploy.canary-unsupported", stable="1", canary="2"):
-        plan(SHOES, state("1", "2"), None, NAMESPACE, canaries=False)
+        plan_standard(SHOES, state("1", "2"), None, NAMESPACE, canaries=False)
 
 
 def check_speech(cluster: Standard) -> None:
@@ -83,15 +85,15 @@ def check_speech(cluster: Standard) -> None:
 def test_a_predictor_that_is_to_speak_tls_does_both_until_all_of_its_pods_do() -> None:
     cluster = Standard()
     desired = state("1", "2", 0.1)
-    carry_out(cluster, desired)
+    run_to_end(cluster, desired)
     seen = []
     for spec in (SECURE, SHOES):
         while True:
             told = cluster.deployments()
-            step = plan(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=told)
-            if step.done and not changes(step, cluster.service):
+            step = plan_standard(spec, desired, cluster.service, NAMESPACE, canaries=True, deployments=told)
+            if step.done and not is_pending(step, cluster.service):
                 break
-            cluster.apply(step) if changes(step, cluster.service) else cluster.start()
+            cluster.apply(step) if is_pending(step, cluster.service) else cluster.start()
             cluster.settle()
             assert cluster.service is not None
             predictor = cluster.service["spec"]["predictor"]
@@ -105,7 +107,7 @@ def test_a_predictor_that_is_to_speak_tls_does_both_until_all_of_its_pods_do() -
 
 def test_knative_mode_has_no_tls_of_ours() -> None:
     with refused(UserError, "deploy.tls-in-knative"):
-        knative.plan(SECURE, state("1"), None, NAMESPACE, room=True)
+        knative.plan_knative(SECURE, state("1"), None, NAMESPACE, room=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,7 +115,7 @@ def test_knative_mode_has_no_tls_of_ours() -> None:
 def test_every_state_is_reached_from_every_other(states: list[tuple[Deployment, Recommender]]) -> None:
     cluster = Standard()
     for desired, spec in states:
-        carry_out(cluster, desired, spec)
+        run_to_end(cluster, desired, spec)
         canary = desired.canary
         expected = {desired.stable.version: 1.0}
         if canary:

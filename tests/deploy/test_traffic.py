@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.traffic import Traffic, not_in_force
+from endcap.deploy.traffic import Traffic, find_route_problem
 
 Json = dict[str, Any]
 EDGE = {"name": "edge", "namespace": "infra"}
@@ -38,7 +38,7 @@ def report(parent: Json = EDGE, generation: int = 3, **conditions: str) -> Json:
     ],
 )
 def test_what_keeps_a_route_from_being_in_force(reports: list[Json], says: str) -> None:
-    found = not_in_force(route(*reports))
+    found = find_route_problem(route(*reports))
     assert (says in found) if says else (found == "")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from endcap.deploy.overlays import placeholder, render
+from endcap.deploy.overlays import make_placeholder, render_overlays
 from endcap.spec.find import find_spec
 from endcap.spec.load import load
 from endcap.spec.schema import schemas
@@ -59,7 +59,7 @@ def _compile_packages() -> dict[Path, str]:
 
 def _render_manifests() -> dict[Path, str]:
     recommender = load(find_spec(DEMO)).recommender
-    files = render(recommender, placeholder(recommender.name), COMMAND)
+    files = render_overlays(recommender, make_placeholder(recommender.name), COMMAND)
     return {Path("manifests") / name: text for name, text in files.items()}
 
 

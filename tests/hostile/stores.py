@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from endcap.cli.judged import Figures
-from endcap.deploy.state import deployed_names, describe, find_state
+from endcap.deploy.state import describe, find_state, list_deployed
 from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError
 from endcap.evaluation.model_names import read_model
@@ -91,7 +91,7 @@ def readers(store: Store, spoilt: str = "", *, whole: bool = True) -> Iterator[C
     """What reads back each document, and each artifact with what it is told from. whole: not only what is told from the
     kind that was spoilt."""
     if whole or spoilt == "deployments":
-        for name in deployed_names(store):
+        for name in list_deployed(store):
             yield lambda name=name: describe(find_state(name, store))
     if whole or spoilt in ("runs", "specs"):
         yield lambda: table(list_runs(store))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.process import end_all
 from tests.intake.servers import Server, running
@@ -28,7 +28,7 @@ def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory, intake: Server) -> Iterator[Envoy]:
-    split = Split(Upstream("nobody", 9), terms=Terms())
+    split = Split(Upstream("nobody", 9), terms=GatewaySettings())
     taker = Upstream("intake", intake.port, kind="intake")
     started = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, intake=taker)
     yield started

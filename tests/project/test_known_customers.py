@@ -12,7 +12,7 @@ import pytest
 
 import endcap
 from endcap.cli.main import main
-from endcap.deploy import forget_state, served_datasets
+from endcap.deploy import find_served_datasets, forget_state
 from endcap.online import FILE
 
 K = 5
@@ -96,7 +96,7 @@ def test_an_online_store_that_is_lost_is_filled_by_the_next_run(
     for file in folder.glob(f"{FILE}*"):
         file.unlink()
     assert deployed.rank(customer=history[0]["customer"], k=K).reason == "unknown-customer"
-    assert served_datasets("trial", deployed.store) == [deployed.features().address]
+    assert find_served_datasets("trial", deployed.store) == [deployed.features().address]
     assert deployed.rank(customer=history[0]["customer"], k=K).ids == ranked(deployed, history)
     without = endcap.open("trial", store=folder, online="none", progress=lambda line: None)
     assert without.rank(customer=history[0]["customer"], k=K).reason == "online-store-away"

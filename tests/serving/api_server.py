@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from endcap.deploy.gateway_settings import Terms
-from endcap.deploy.variants import say_terms
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.deploy.variants import settings_to_annotations
 
 Json = dict[str, Any]
 PATH = "/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices"
@@ -158,11 +158,15 @@ def inference_service(
     salt: str = "5a17",
     canary_ready: bool = True,
     port: int = 80,
-    terms: Terms | None = None,
+    terms: GatewaySettings | None = None,
 ) -> Json:
     """As KServe keeps it in Standard mode: version 1 stable and, with a share, version 2 its canary."""
     predictor = {"model": {"modelFormat": {"name": "endcap"}}}
-    said = {"endcap.dev/salt": salt, "endcap.dev/stable-version": "1", **(say_terms(terms) if terms else {})}
+    said = {
+        "endcap.dev/salt": salt,
+        "endcap.dev/stable-version": "1",
+        **(settings_to_annotations(terms) if terms else {}),
+    }
     spec: Json = {"predictor": {"name": "v1", **predictor}}
     status: Json = {
         "deploymentMode": "Standard",

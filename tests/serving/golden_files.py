@@ -12,7 +12,7 @@ from pathlib import Path
 from endcap_serving.gateway import bootstrap, routes
 from endcap_serving.gateway.clusters import Json
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing
-from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 GOLDEN = Path(__file__).with_name("golden")
 FOLDER = Path("/run/endcap")
@@ -33,8 +33,8 @@ SHADOW_TAG = Upstream(
     kind="shadow",
 )
 INTAKE = Upstream("intake/endcap-intake-pods.endcap.svc:8080", 8080, "endcap-intake-pods.endcap.svc", kind="intake")
-LISTED = Terms(timeout=2.0, k=20, popular=("p1", "p2"))
-REFUSED = Terms(timeout=0.8)
+LISTED = GatewaySettings(timeout=2.0, k=20, popular=("p1", "p2"))
+REFUSED = GatewaySettings(timeout=0.8)
 
 
 def told(splits: Mapping[str, Split], intake: Upstream | None = None) -> Json:

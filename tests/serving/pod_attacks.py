@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from endcap_serving.gateway.routes import Terms
+from endcap_serving.gateway.routes import GatewaySettings
 from tests.serving.api_server import ApiServer, inference_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole
@@ -59,7 +59,7 @@ def wrong(met: Met) -> Iterator[str]:
 def xds_deaths(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[Met]:
     """The xDS service is killed, or stopped, at some moment."""
     with _pod(folder) as (gate, api, _):
-        api.put(inference_service("shoes", port=PORT, terms=Terms(TIMEOUT, 20, ("p1",))))
+        api.put(inference_service("shoes", port=PORT, terms=GatewaySettings(TIMEOUT, 20, ("p1",))))
         wait_for(lambda: gate.ask("shoes").status_code == 200, "shoes are served", BOUND)
         for number in numbers:
             draw = chance(number)
@@ -78,7 +78,7 @@ def silences(folder: Path, numbers: Iterable[int], chance: Chance) -> Iterator[M
             draw = chance(number)
             name, dead = f"shop-{number}", draw.sample(ADDRESSES, draw.randint(1, 3))
             kind, how = draw.choice([("no connection", _hole), ("no answer", _hung)])
-            terms = Terms(TIMEOUT, 20, ("p1", "p2"))
+            terms = GatewaySettings(TIMEOUT, 20, ("p1", "p2"))
             with ExitStack() as stack:
                 for host in ADDRESSES:
                     server = how(host) if host in dead else Backend(host, host=host, port=PORT)

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from endcap.deploy.forbidden import Forbidden
-from endcap.deploy.gateway_settings import ruled
-from endcap.deploy.variants import say_terms, terms_said
+from endcap.deploy.bloom_filter import BloomFilter
+from endcap.deploy.gateway_settings import apply_rules
+from endcap.deploy.variants import settings_from_annotations, settings_to_annotations
 from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.rules import Catalogue, Rulebook
@@ -22,7 +22,7 @@ from endcap.spec.rules import Rules
 from endcap_serving import http_protocol
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.limits import Limits
-from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
 from endcap_serving.kserve_bodies import read_v2_body, v2_body_error
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.predictors import free_port
@@ -31,8 +31,8 @@ from tests.serving.backends import Backend
 from tests.serving.pod import wait_for
 
 PREDICT, INFER = "/v1/models/shoes:predict", "/v2/models/shoes/infer"
-LISTED = Terms(timeout=0.6, k=2, popular=("p1", "p2", "p3", "p4"))
-REFUSED = Terms(timeout=0.6)
+LISTED = GatewaySettings(timeout=0.6, k=2, popular=("p1", "p2", "p3", "p4"))
+REFUSED = GatewaySettings(timeout=0.6)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +60,11 @@ def client(envoy: Envoy) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def fresh(envoy: Envoy, backend: Backend) -> Callable[[Terms], None]:
+def fresh(envoy: Envoy, backend: Backend) -> Callable[[GatewaySettings], None]:
     """A predictor that Envoy has nothing against yet, under terms: each test has a cluster of its own."""
     backend.fail()
 
-    def begin(terms: Terms) -> None:
+    def begin(terms: GatewaySettings) -> None:
         upstream = Upstream(f"stable-{time.monotonic_ns()}", backend.server_port)
         envoy.apply(Split(upstream, terms=terms))
 
@@ -90,7 +90,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_a_predictor_that_does_not_answer_is_replaced_by_the_list(
-    client: httpx.Client, backend: Backend, fresh: Callable[[Terms], None], failure: dict[str, object]
+    client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None], failure: dict[str, object]
 ) -> None:
     fresh(LISTED)
     assert ask(client).headers[VARIANT_HEADER] == "stable"
@@ -110,7 +110,7 @@ def test_a_predictor_that_does_not_answer_is_replaced_by_the_list(
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_where_the_spec_refuses_it_is_a_clear_503(
-    client: httpx.Client, backend: Backend, fresh: Callable[[Terms], None], failure: dict[str, object]
+    client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None], failure: dict[str, object]
 ) -> None:
     fresh(REFUSED)
     backend.fail(**failure)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_one_that_is_gone_is_replaced_at_once_and_asked_again_when_it_is_back(
 
 
 def test_an_error_of_its_own_is_the_answer(
-    client: httpx.Client, backend: Backend, fresh: Callable[[Terms], None]
+    client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None]
 ) -> None:
     fresh(LISTED)
     backend.fail(status=500)
@@ -150,7 +150,7 @@ def test_an_error_of_its_own_is_the_answer(
 
 
 def test_too_much_to_do_is_not_held_against_a_predictor_and_other_refusals_are(
-    client: httpx.Client, backend: Backend, fresh: Callable[[Terms], None]
+    client: httpx.Client, backend: Backend, fresh: Callable[[GatewaySettings], None]
 ) -> None:
     for retry_after, asked in (("1", 20), ("", 3)):
         fresh(LISTED)
@@ -207,11 +207,11 @@ def test_what_rules_forbid_on_a_surface_is_neither_listed_nor_taken_as_a_candida
     """As the rulebook says of each item and surface, except that the list may leave out a few more."""
     vocabulary = Vocabulary([f"i{at}" for at in range(300)])
     book = Rulebook(vocabulary, ATTRIBUTES, Catalogue(RULES, ATTRIBUTES, frozenset(["i0", "gone", "i7"])))
-    made = ruled(Terms(k=1000), vocabulary.ids, book)
-    said = say_terms(made)
+    made = apply_rules(GatewaySettings(k=1000), vocabulary.ids, book)
+    said = settings_to_annotations(made)
     assert len(json.dumps(said)) < 160 << 10
-    assert terms_said(said) == made
-    assert Terms.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert settings_from_annotations(said) == made
+    assert GatewaySettings.from_json(json.loads(json.dumps(made.to_json()))) == made
     candidates = [*vocabulary.ids, "gone", "new"]
     for surface in (None, "home", "beach", "another"):
         about = {} if surface is None else {"surface": surface}
@@ -224,28 +224,28 @@ def test_what_rules_forbid_on_a_surface_is_neither_listed_nor_taken_as_a_candida
             assert len(shown) > (0.9 * len(right) if more and surface != "beach" else 90), surface
 
 
-def answer_to(instance: dict[str, object], terms: Terms) -> tuple[int, dict[str, str], bytes]:
+def answer_to(instance: dict[str, object], terms: GatewaySettings) -> tuple[int, dict[str, str], bytes]:
     return fallback.answer(PREDICT, {}, json.dumps({"instances": [instance]}).encode(), {"shoes": terms})
 
 
 def test_what_is_forbidden_is_never_missed_however_little_room_there_is() -> None:
     items = [f"item-{number}" for number in range(20_000)]
     for most in (0, 100, 10_000, 48 << 10):
-        forbidden = Forbidden.of(items, most)
+        forbidden = BloomFilter.of(items, most)
         assert all(map(forbidden.holds, items))
         others = sum(forbidden.holds(f"other-{number}") for number in range(10_000))
         assert others < 200 or most < 20_000
-    assert not Forbidden.of([], 100).holds("a")
+    assert not BloomFilter.of([], 100).holds("a")
 
 
 def test_terms_of_the_first_release_are_read_and_spoilt_ones_list_nothing() -> None:
     old = {"endcap.dev/timeout": "2"}
-    key = next(name for name in say_terms(LISTED) if name.endswith("popular"))
-    read = terms_said({**old, key: '{"k":2,"items":["a","b"]}'})
+    key = next(name for name in settings_to_annotations(LISTED) if name.endswith("popular"))
+    read = settings_from_annotations({**old, key: '{"k":2,"items":["a","b"]}'})
     assert (read.popular, read.on("home"), read.admits("home", ["x"])) == (("a", "b"), ("a", "b"), ["x"])
     for never in ('[["",{"bits":"\\u0000","hashes":1}]]', '[["",{"bits":"00","hashes":0}]]', "[1]", '{"a":1}', "5"):
-        assert not terms_said({key: '{"k":2,"items":["a"],"never":' + never + "}"}).offers_list
-    assert Terms.from_json({"timeout": 2.0, "k": 3, "popular": ["a"]}) == Terms(2.0, 3, ("a",))
+        assert not settings_from_annotations({key: '{"k":2,"items":["a"],"never":' + never + "}"}).offers_list
+    assert GatewaySettings.from_json({"timeout": 2.0, "k": 3, "popular": ["a"]}) == GatewaySettings(2.0, 3, ("a",))
 
 
 V2_CHANGES: list[dict[str, object]] = [

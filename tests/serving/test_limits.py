@@ -17,7 +17,7 @@ from endcap.errors import UserError
 from endcap_serving.gateway import envoy_tracing
 from endcap_serving.gateway.envoy_tracing import EnvoyTracing
 from endcap_serving.gateway.limits import Limits
-from endcap_serving.gateway.routes import Split, Terms
+from endcap_serving.gateway.routes import GatewaySettings, Split
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.process import end_all
 from tests.serving.backends import Backend
@@ -62,7 +62,7 @@ def spans() -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory, backend: Backend, spans: ThreadingHTTPServer) -> Iterator[Envoy]:
-    split = Split(backend.upstream, terms=Terms(timeout=3.0))
+    split = Split(backend.upstream, terms=GatewaySettings(timeout=3.0))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://localhost:{spans.server_port}")
         running = Envoy(tmp_path_factory.mktemp("gateway"), "127.0.0.1", 0, "shoes", split, limits=QUICK)

@@ -13,7 +13,7 @@ import httpx
 from endcap_serving.gateway import fallback
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import Rate
-from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 from endcap_serving.local.envoy_process import Envoy
 from endcap_serving.local.process import end_all
 from tests.access.given import client, policy
@@ -64,7 +64,7 @@ def test_an_ordinary_client_is_served_by_the_model_beside_eight_heavy_ones(
     heavy = [client(f"heavy-{number}", f"heavy-{number}") for number in range(8)]
     ordinary = client("shop", "shop", rate={"perSecond": 100, "burst": 100})
     known = policy(clients=[*heavy, ordinary])
-    split = Split(Upstream("slow", predictors.base_url.port or 0), terms=Terms(timeout=2.0, popular=("p1",)))
+    split = Split(Upstream("slow", predictors.base_url.port or 0), terms=GatewaySettings(timeout=2.0, popular=("p1",)))
     lists = fallback.Server(lambda: {"slow": split.terms})
     envoy = Envoy(tmp_path, "127.0.0.1", 0, "slow", split, fallback_port=lists.port, access=Access(known))
     stop = threading.Event()

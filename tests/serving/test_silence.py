@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Terms
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.black_hole import BlackHole
@@ -51,7 +51,9 @@ def gate(tmp_path_factory: pytest.TempPathFactory, api: ApiServer, names: NameSe
         yield gateway.start()
 
 
-def serve(gate: Gateway, api: ApiServer, names: NameServer, name: str, terms: Terms, addresses: list[str]) -> None:
+def serve(
+    gate: Gateway, api: ApiServer, names: NameServer, name: str, terms: GatewaySettings, addresses: list[str]
+) -> None:
     """A recommender that Envoy has nothing against yet."""
     names.addresses[f"{name}-v1-predictor.shop.svc"] = addresses
     api.put(inference_service(name, port=PORT, terms=terms))
@@ -66,11 +68,11 @@ def ask(gate: Gateway, name: str, count: int) -> list[httpx.Response]:
 @pytest.mark.parametrize("silence", SILENCE)
 @pytest.mark.parametrize(
     "terms",
-    [Terms(1.2, 20, LIST), Terms(0.3, 20, LIST), Terms(1.2), Terms(0.4)],
+    [GatewaySettings(1.2, 20, LIST), GatewaySettings(0.3, 20, LIST), GatewaySettings(1.2), GatewaySettings(0.4)],
     ids=["listed", "listed, little time", "refused", "refused, little time"],
 )
 def test_of_two_addresses_one_is_silent(
-    gate: Gateway, api: ApiServer, names: NameServer, terms: Terms, silence: str
+    gate: Gateway, api: ApiServer, names: NameServer, terms: GatewaySettings, silence: str
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
     with SILENCE[silence]() as silent:
@@ -93,7 +95,7 @@ def test_where_every_address_is_silent_the_list_answers(
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
     with SILENCE[silence]() as silent:
-        serve(gate, api, names, name, Terms(timeout, 20, LIST), [SILENT])
+        serve(gate, api, names, name, GatewaySettings(timeout, 20, LIST), [SILENT])
         answers = ask(gate, name, 8)
         if isinstance(silent, Backend):
             silent.shutdown()
@@ -107,7 +109,7 @@ def test_events_go_to_another_intake_and_copies_to_a_silent_shadow_cost_nothing(
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
     with BlackHole(SILENT, PORT):
-        serve(gate, api, names, name, Terms(1.2, 20, LIST), [WELL])
+        serve(gate, api, names, name, GatewaySettings(1.2, 20, LIST), [WELL])
         names.addresses[f"{name}--shadow-predictor.shop.svc"] = [SILENT]
         api.put(shadow_service(name, 1.0, port=PORT))
         wait_for(lambda: gate.copies(name) != {}, "everything is copied")
@@ -127,7 +129,7 @@ def test_while_the_names_are_not_answered_the_known_addresses_stay(
     gate: Gateway, api: ApiServer, names: NameServer
 ) -> None:
     name = f"shop-{time.monotonic_ns()}"
-    serve(gate, api, names, name, Terms(1.2, 20, LIST), [WELL])
+    serve(gate, api, names, name, GatewaySettings(1.2, 20, LIST), [WELL])
     names.silent = True
     try:
         answers = []

@@ -20,8 +20,8 @@ import httpx
 import pytest
 
 from endcap.deploy import CanaryTarget, Deployment, ShadowTarget, Target, read_state, set_share
-from endcap.deploy.gateway_settings import Terms
-from endcap.deploy.state import salt_of, write_state
+from endcap.deploy.gateway_settings import GatewaySettings
+from endcap.deploy.state import make_salt, write_state
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.store import Store, open_store
 from endcap_serving.local.events import (
@@ -56,8 +56,8 @@ def desire(
         stable=Target(version=stable, package=shop.packages[MODELS[stable]]),
         canary=CanaryTarget(version=canary, package=shop.packages[MODELS[canary]], share=share) if canary else None,
         shadow=ShadowTarget(version=shadow, package=shop.packages[MODELS[shadow]], share=1.0) if shadow else None,
-        salt=salt_of(name, canary or stable),
-        terms=Terms(popular=(shop.ids[0], shop.ids[1])),
+        salt=make_salt(name, canary or stable),
+        terms=GatewaySettings(popular=(shop.ids[0], shop.ids[1])),
         changed=datetime.now(UTC),
     )
     write_state(state, shop.store)

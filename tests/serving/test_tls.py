@@ -15,7 +15,7 @@ from functools import partial
 import httpx
 import pytest
 
-from endcap.deploy.gateway_settings import Terms
+from endcap.deploy.gateway_settings import GatewaySettings
 from endcap.deploy.variants import TLS, TLS_PORT
 from endcap_serving.local.predictors import free_port
 from tests.cluster.certificates import Authority, Pair
@@ -112,7 +112,7 @@ def _python(module: str, words: list[str]) -> list[str]:
 
 
 def service(name: str = "shoes") -> dict[str, object]:
-    made = inference_service(name, terms=Terms(timeout=2.0))
+    made = inference_service(name, terms=GatewaySettings(timeout=2.0))
     made["spec"]["predictor"].setdefault("annotations", {})[TLS] = "mtls"
     return made
 

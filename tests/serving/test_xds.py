@@ -20,7 +20,7 @@ import pytest
 from endcap.errors import IntegrityError
 from endcap_serving.gateway import last_state, xds_service
 from endcap_serving.gateway.last_state import LastState
-from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, Split, Terms, Upstream
+from endcap_serving.gateway.routes import SHOPPER_HEADER, VARIANT_HEADER, GatewaySettings, Split, Upstream
 from tests.serving.api_server import ApiServer, inference_service, shadow_service
 from tests.serving.backends import Backend
 from tests.serving.name_server import NameServer
@@ -37,7 +37,7 @@ ADDRESSES = {
 PREDICT = "/v1/models/shoes:predict"
 INTAKE = "intake-pods.shop.svc"
 SHOPPERS = [f"shopper-{number}" for number in range(400)]
-LISTED = Terms(timeout=4.0, popular=("p1", "p2"))
+LISTED = GatewaySettings(timeout=4.0, popular=("p1", "p2"))
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 from endcap_serving.gateway.access.access import Access
 from endcap_serving.gateway.access.policy import EVERYTHING
 from endcap_serving.gateway.discovery import LINGER, Announcer, Splits
-from endcap_serving.gateway.routes import Split, Terms, Upstream
+from endcap_serving.gateway.routes import GatewaySettings, Split, Upstream
 
 A, B, C = (Upstream(name, 80, f"{name}.shop.svc") for name in "abc")
 SHADOW = Upstream("shadow", 80, "shadow.shop.svc", kind="shadow")
 INTAKE = Upstream("intake", 80, "intake.shop.svc", kind="intake")
 EVERYONE = Access(EVERYTHING)
-LISTED = Terms(popular=("p1", "p2"))
+LISTED = GatewaySettings(popular=("p1", "p2"))
 STATES: list[Splits] = [
     {"shoes": Split(A)},
     {"shoes": Split(A, B, 0.1, "5a17")},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from endcap.causes import page_title
-from endcap.cluster.kinds import Kind
+from endcap.cluster.kinds import ObjectKind
 from endcap.errors import ClusterError, TransientError
 
 
@@ -29,7 +29,7 @@ class StaleError(ClusterError):
     """Someone else changed the object since it was read: read it again."""
 
 
-class GoneError(ClusterError):
+class VersionExpiredError(ClusterError):
     """The server has forgotten the version that was asked for: list again."""
 
 
@@ -46,7 +46,7 @@ class UnreachableError(TransientError):
     """The API server was away, or too busy, for too long."""
 
 
-BRINGS = {
+INSTALLED_BY = {
     "serving.kserve.io": "KServe (https://kserve.github.io/website/docs/admin-guide/overview)",
     "gateway.networking.k8s.io": "the Gateway API (https://gateway-api.sigs.k8s.io/guides)",
     "ray.io": "KubeRay (https://docs.ray.io/en/latest/cluster/kubernetes)",
@@ -60,11 +60,11 @@ _QUOTA = re.compile(r"exceeded quota: (.*)")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiCall:
     """What was asked of the API server, for the message."""
 
     verb: str
-    kind: Kind
+    kind: ObjectKind
     namespace: str | None = None
     name: str | None = None
 
@@ -79,7 +79,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ApiResponse:
     """A refusal as it came."""
 
     status: int
@@ -106,7 +106,7 @@ class Answer:
         return (self.said.get("details") or {}).get("causes") or []
 
 
-def error_of(answer: Answer, asked: Asked) -> ClusterError:
+def translate_refusal(answer: ApiResponse, asked: ApiCall) -> ClusterError:
     """The error that says it."""
     if answer.status == 401:
         return ForbiddenError(
@@ -116,13 +116,13 @@ def error_of(answer: Answer, asked: Asked) -> ClusterError:
             reason=answer.message,
         )
     if answer.status == 403:
-        return _forbidden(answer, asked)
+        return _translate_forbidden(answer, asked)
     if answer.status == 404:
-        return _absent(answer, asked)
+        return _translate_not_found(answer, asked)
     if answer.status == 409:
-        return _conflict(answer, asked)
+        return _translate_conflict(answer, asked)
     if answer.status == 410:
-        return GoneError(f"{asked}: {answer.message}", code="cluster.version-gone", **asked.fields)
+        return VersionExpiredError(f"{asked}: {answer.message}", code="cluster.version-gone", **asked.fields)
     return ClusterError(
         f"{asked} was refused ({answer.status}): {answer.message}",
         code="cluster.refused",
@@ -132,7 +132,7 @@ def error_of(answer: Answer, asked: Asked) -> ClusterError:
     )
 
 
-def no_tls(reason: str, host: str) -> ClusterError:
+def no_tls_error(reason: str, host: str) -> ClusterError:
     """No connection can be made that one could trust."""
     return ClusterError(
         f"no TLS with the API server at {host} ({reason}): correct certificate-authority and server in the kubeconfig, "
@@ -143,7 +143,7 @@ def no_tls(reason: str, host: str) -> ClusterError:
     )
 
 
-def no_api(body: str, host: str) -> ClusterError:
+def no_api_error(body: str, host: str) -> ClusterError:
     """What answers is something else, such as a login page before the cluster."""
     title = page_title(body)
     return ClusterError(
@@ -155,7 +155,7 @@ def no_api(body: str, host: str) -> ClusterError:
     )
 
 
-def _forbidden(answer: Answer, asked: Asked) -> ClusterError:
+def _translate_forbidden(answer: ApiResponse, asked: ApiCall) -> ClusterError:
     if any(cause.get("reason") == "NamespaceTerminating" for cause in answer.causes):
         return ClusterError(
             f"namespace {asked.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
@@ -189,7 +189,7 @@ def _forbidden(answer: Answer, asked: Asked) -> ClusterError:
     )
 
 
-def _absent(answer: Answer, asked: Asked) -> ClusterError:
+def _translate_not_found(answer: ApiResponse, asked: ApiCall) -> ClusterError:
     # Of a kind that is not there the answer is plain text, of an object that is not there a Status with its kind.
     if answer.said.get("details", {}).get("kind") or answer.said.get("details", {}).get("name"):
         if "namespaces" in answer.message and asked.namespace:
@@ -199,7 +199,7 @@ def _absent(answer: Answer, asked: Asked) -> ClusterError:
                 namespace=asked.namespace,
             )
         return AbsentError(f"there is no {asked}", code="cluster.not-found", **asked.fields)
-    brings = BRINGS.get(asked.kind.group)
+    brings = INSTALLED_BY.get(asked.kind.group)
     install = f": {brings} is not installed, or an older release of it" if brings else ""
     return KindAbsentError(
         f"this cluster knows no {asked.kind.resource} of {asked.kind.api_version}{install}",
@@ -210,7 +210,7 @@ def _absent(answer: Answer, asked: Asked) -> ClusterError:
     )
 
 
-def _conflict(answer: Answer, asked: Asked) -> ClusterError:
+def _translate_conflict(answer: ApiResponse, asked: ApiCall) -> ClusterError:
     held = [cause for cause in answer.causes if cause.get("reason") == "FieldManagerConflict"]
     if not held:
         return StaleError(

@@ -16,7 +16,7 @@ from endcap_pipelines.custom import GIVEN, container_task, function_task
 from endcap_pipelines.kubernetes import configure, step_settings
 
 
-class Chain:
+class TaskChain:
     """Makes the tasks of one pipeline, one after the other.
 
     here: for this machine, where images, secrets and resources mean nothing, a failed step is not tried again, and

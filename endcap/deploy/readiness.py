@@ -48,7 +48,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True)
-class Trouble:
+class ReadinessProblem:
     words: str
     hard: bool
     """Does not pass by waiting for a node or a load."""
@@ -61,7 +61,7 @@ class Trouble:
         return re.sub(_PARTICULARS, "…", self.about or self.words)
 
 
-def find_trouble(cluster: Cluster, service: Json, version: str, since: datetime) -> Trouble | None:
+def find_problem(cluster: Cluster, service: Json, version: str, since: datetime) -> ReadinessProblem | None:
     """What keeps a version's pods from being ready; None where nothing is seen. What may not be read is left out."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     try:
@@ -69,32 +69,32 @@ def find_trouble(cluster: Cluster, service: Json, version: str, since: datetime)
     except ForbiddenError:
         pods = []
     own = [pod for pod in pods if (pod["metadata"].get("annotations") or {}).get(VERSION) == version]
-    troubles = [trouble for pod in own if (trouble := of_pod(pod)) is not None]
+    troubles = [trouble for pod in own if (trouble := find_pod_problem(pod)) is not None]
     if troubles:
         return max(troubles, key=lambda trouble: trouble.hard)
     try:
         events = cluster.every(EVENT, namespace, fields="type=Warning")
     except ForbiddenError:
         events = []
-    refused = of_events(events, name, since) if not own else None
-    return refused or of_conditions(service, since)
+    refused = find_event_problem(events, name, since) if not own else None
+    return refused or find_condition_problem(service, since)
 
 
-def of_pod(pod: Json) -> Trouble | None:
+def find_pod_problem(pod: Json) -> ReadinessProblem | None:
     """A pod's trouble, by what it says of itself."""
     status = pod.get("status") or {}
     name = pod["metadata"]["name"]
     for one in status.get("conditions") or []:
         if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
-            return Trouble(f"no node takes the pod {name}: {one.get('message', '')}", hard=False)
+            return ReadinessProblem(f"no node takes the pod {name}: {one.get('message', '')}", hard=False)
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or []:
-            if trouble := _of_container(container, name):
+            if trouble := _find_container_problem(container, name):
                 return trouble
     return None
 
 
-def _of_container(status: Json, pod: str) -> Trouble | None:
+def _find_container_problem(status: Json, pod: str) -> ReadinessProblem | None:
     """What the kubelet says of it."""
     state = status.get("state") or {}
     waiting, ended = state.get("waiting") or {}, (status.get("lastState") or {}).get("terminated") or {}
@@ -104,34 +104,34 @@ def _of_container(status: Json, pod: str) -> Trouble | None:
     who = "KServe's storage initializer" if fetches else f"the container {status['name']}"
     if reason in _PULLING:
         about = f"the image {status.get('image')} of {who} cannot be pulled"
-        return Trouble(about + _why_not_pulled(message), hard=True, about=about)
+        return ReadinessProblem(about + _explain_pull_failure(message), hard=True, about=about)
     if reason == "CreateContainerConfigError":
-        return Trouble(_not_configured(who, message), hard=True)
+        return ReadinessProblem(_explain_missing_config(who, message), hard=True)
     if reason in _SETTING_UP:
-        return Trouble(f"{who} cannot be started: {message}", hard=True)
+        return ReadinessProblem(f"{who} cannot be started: {message}", hard=True)
     if reason == "CrashLoopBackOff" or (ended and ended.get("exitCode", 0) != 0 and status.get("restartCount", 0) > 1):
         said = (ended.get("message") or "").strip()
         logs = f"kubectl logs -c {status['name']} {pod} --previous"
         times = f"{who} crashed {status.get('restartCount', 1)} times"
         if ended.get("reason") == "OOMKilled":
             more = "in the ClusterStorageContainer `default`" if fetches else "with serving.kubernetes.memory"
-            return Trouble(f"{times}, out of memory: give it more {more} ({logs})", hard=True)
+            return ReadinessProblem(f"{times}, out of memory: give it more {more} ({logs})", hard=True)
         how = f"exit code {ended.get('exitCode', '?')}" + (f": {said}" if said else "")
         if fetches:
             why = next((why for pattern, why in _FETCHING.items() if re.search(pattern, said)), "")
             words = "the package could not be fetched from the store"
-            return Trouble(f"{words}; {why or 'its log says why'} ({times}, {how}; {logs})", hard=True)
-        return Trouble(f"{times}, {how} ({logs})", hard=True)
+            return ReadinessProblem(f"{words}; {why or 'its log says why'} ({times}, {how}; {logs})", hard=True)
+        return ReadinessProblem(f"{times}, {how} ({logs})", hard=True)
     return None
 
 
-def _why_not_pulled(message: str) -> str:
+def _explain_pull_failure(message: str) -> str:
     # While the kubelet waits it says either nothing new, or what it said before it waited.
     why = re.sub(r'^Back-off pulling image "[^"]*"(: ErrImagePull)?', "", message).removeprefix(": ")
     return f": {why}" if why else ""
 
 
-def _not_configured(who: str, message: str) -> str:
+def _explain_missing_config(who: str, message: str) -> str:
     """By the kubelet's words: which Secret, ConfigMap or key is not there."""
     if absent := re.search(r'(secret|configmap) "([^"]+)" not found', message):
         kind = {"secret": "Secret", "configmap": "ConfigMap"}[absent[1]]
@@ -141,7 +141,7 @@ def _not_configured(who: str, message: str) -> str:
     return f"{who} cannot be set up: {message}"
 
 
-def of_events(events: Iterable[Json], recommender: str, since: datetime) -> Trouble | None:
+def find_event_problem(events: Iterable[Json], recommender: str, since: datetime) -> ReadinessProblem | None:
     """The newest refusal to create a pod of this recommender, such as by a quota."""
     ours = [
         event
@@ -150,15 +150,15 @@ def of_events(events: Iterable[Json], recommender: str, since: datetime) -> Trou
         and event["involvedObject"].get("name", "").startswith(f"{recommender}-")
         # What keeps its shadow from starting is none of its own troubles.
         and not event["involvedObject"]["name"].startswith(f"{recommender}{SHADOW_SUFFIX}-")
-        and _when(event) >= since
+        and _read_event_time(event) >= since
     ]
     if not ours:
         return None
-    message = max(ours, key=_when).get("message", "")
-    return Trouble(_refusal(message), hard=True)
+    message = max(ours, key=_read_event_time).get("message", "")
+    return ReadinessProblem(_explain_refusal(message), hard=True)
 
 
-def of_conditions(service: Json, since: datetime) -> Trouble | None:
+def find_condition_problem(service: Json, since: datetime) -> ReadinessProblem | None:
     """What KServe says is wrong; most of it passes while pods start, and what is older may have passed already."""
     status = service.get("status") or {}
     failure = (status.get("modelStatus") or {}).get("lastFailureInfo") or {}
@@ -167,7 +167,7 @@ def of_conditions(service: Json, since: datetime) -> Trouble | None:
             f"KServe finds no ServingRuntime for it ({failure.get('message')}): install Endcap's chart, or apply "
             "manifests/base, in this namespace"
         )
-        return Trouble(words, hard=True)
+        return ReadinessProblem(words, hard=True)
     for one in status.get("conditions") or []:
         told = one.get("message") or ""
         # KServe's own writers get into each other's way; it tries again.
@@ -175,11 +175,11 @@ def of_conditions(service: Json, since: datetime) -> Trouble | None:
         if one.get("type") == "PredictorReady" and one.get("status") == "False" and not passing:
             new = datetime.fromisoformat(one.get("lastTransitionTime", since.isoformat())) >= since
             hard = new and one.get("reason") in ("ReconcileFailed", "FailedCreate")
-            return Trouble(_refusal(told), hard)
+            return ReadinessProblem(_explain_refusal(told), hard)
     return None
 
 
-def _refusal(message: str) -> str:
+def _explain_refusal(message: str) -> str:
     # Without what differs from pod to pod: the same refusal is told once.
     message = re.sub(
         r'^(\(combined from similar events\): )?(Error creating: )?(pods "[^"]*" is forbidden: )?', "", message
@@ -203,6 +203,6 @@ def _refusal(message: str) -> str:
     return message
 
 
-def _when(event: Json) -> datetime:
+def _read_event_time(event: Json) -> datetime:
     text = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
     return datetime.fromisoformat(text)

@@ -26,7 +26,7 @@ from endcap_components.reuse import ReuseCheck, check_reuse
 
 
 @contextlib.contextmanager
-def looking_first(folder: Path) -> Iterator[None]:
+def reuse_artifacts(folder: Path) -> Iterator[None]:
     """Within it, KFP's local runner looks before it starts a process. folder: of the steps' logs.
 
     KFP knows two kinds of runners by their types, and lets none be added: its handler of processes is replaced.

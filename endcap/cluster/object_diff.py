@@ -12,7 +12,7 @@ _SERVERS = ("managedFields", "resourceVersion", "generation", "uid", "creationTi
 """Of the metadata: what the API server writes by itself."""
 
 
-def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any], context: int = 3) -> str:
+def diff_objects(before: Mapping[str, Any] | None, after: Mapping[str, Any], context: int = 3) -> str:
     """Lines as `diff -u` writes them, of the YAML of both; empty where nothing would change. None: not there yet."""
     old = _lines(before) if before is not None else []
     name = f"{after['kind']}/{after['metadata']['name']}"

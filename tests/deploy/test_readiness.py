@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.waiting import of_conditions, of_events, of_pod
+from endcap.deploy.readiness import find_condition_problem, find_event_problem, find_pod_problem
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -46,7 +46,7 @@ OUT_OF_MEMORY = container("kserve-container", 4, waiting=BACK_OFF) | {
     ],
 )
 def test_a_pod_says_what_is_wrong_with_it(status: dict[str, Any], words: str, hard: bool) -> None:
-    trouble = of_pod(pod(**status))
+    trouble = find_pod_problem(pod(**status))
     assert trouble is not None
     assert trouble.hard == hard
     assert re.search(words, trouble.words)
@@ -88,7 +88,7 @@ PULLED = {"reason": "ErrImagePull", "message": "failed to resolve reference: not
 def test_what_fetches_the_package_fails_for_the_reason_that_the_kubelet_names(
     status: dict[str, Any], words: str
 ) -> None:
-    trouble = of_pod(pod(initContainerStatuses=[status]))
+    trouble = find_pod_problem(pod(initContainerStatuses=[status]))
     assert trouble is not None
     assert trouble.hard
     assert words in trouble.words
@@ -127,16 +127,19 @@ SAME = {
 
 @pytest.mark.parametrize("pods", SAME.values(), ids=SAME)
 def test_the_same_trouble_has_one_gist(pods: list[dict[str, Any]]) -> None:
-    gists = {trouble.gist for one in pods if (trouble := of_pod(one))}
+    gists = {trouble.gist for one in pods if (trouble := find_pod_problem(one))}
     assert len(gists) == 1
-    other = of_pod(pod(containerStatuses=[OUT_OF_MEMORY]))
+    other = find_pod_problem(pod(containerStatuses=[OUT_OF_MEMORY]))
     assert other is not None
     assert other.gist not in gists
 
 
 def test_a_pod_that_only_starts_has_no_trouble() -> None:
     starting = container("kserve-container", waiting={"reason": "PodInitializing"})
-    assert of_pod(pod(containerStatuses=[starting], conditions=[{"type": "PodScheduled", "status": "True"}])) is None
+    assert (
+        find_pod_problem(pod(containerStatuses=[starting], conditions=[{"type": "PodScheduled", "status": "True"}]))
+        is None
+    )
 
 
 def event(message: str, minute: int, name: str = "shoes-v1-predictor-abc") -> dict[str, Any]:
@@ -157,7 +160,7 @@ def event(message: str, minute: int, name: str = "shoes-v1-predictor-abc") -> di
     ],
 )
 def test_a_pod_that_cannot_be_made_is_told_by_the_events(message: str, words: str) -> None:
-    trouble = of_events([event(message, 1)], "shoes", NOW)
+    trouble = find_event_problem([event(message, 1)], "shoes", NOW)
     assert trouble is not None
     assert trouble.hard
     assert words in trouble.words
@@ -166,14 +169,14 @@ def test_a_pod_that_cannot_be_made_is_told_by_the_events(message: str, words: st
 
 def test_old_events_and_those_of_others_do_not_count() -> None:
     before = NOW.replace(hour=13)
-    assert of_events([event("exceeded quota: few", 1)], "shoes", before) is None
-    assert of_events([event("exceeded quota: few", 1, "boots-v1-predictor")], "shoes", NOW) is None
-    assert of_events([event("exceeded quota: few", 1, "shoes--shadow-predictor")], "shoes", NOW) is None
+    assert find_event_problem([event("exceeded quota: few", 1)], "shoes", before) is None
+    assert find_event_problem([event("exceeded quota: few", 1, "boots-v1-predictor")], "shoes", NOW) is None
+    assert find_event_problem([event("exceeded quota: few", 1, "shoes--shadow-predictor")], "shoes", NOW) is None
 
 
 def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches() -> None:
     failure = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
-    missing = of_conditions({"status": {"modelStatus": {"lastFailureInfo": failure}}}, NOW)
+    missing = find_condition_problem({"status": {"modelStatus": {"lastFailureInfo": failure}}}, NOW)
     assert missing is not None
     assert "no ServingRuntime" in missing.words
     refused = {
@@ -183,10 +186,13 @@ def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches()
         "message": "validation failed: must not set the field(s): spec.template.spec.nodeSelector",
         "lastTransitionTime": "2026-03-02T12:01:00Z",
     }
-    switches = of_conditions({"status": {"conditions": [refused]}}, NOW)
+    switches = find_condition_problem({"status": {"conditions": [refused]}}, NOW)
     assert switches is not None
     assert switches.hard
     assert "kubernetes.podspec-nodeselector to enabled in the ConfigMap config-features" in switches.words
     assert (
-        of_conditions({"status": {"conditions": [{**refused, "message": "the object has been modified"}]}}, NOW) is None
+        find_condition_problem(
+            {"status": {"conditions": [{**refused, "message": "the object has been modified"}]}}, NOW
+        )
+        is None
     )

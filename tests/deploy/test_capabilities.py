@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from endcap.cluster import Cluster
-from endcap.deploy.capabilities import find_abilities
-from endcap.deploy.manifests import probe
+from endcap.deploy.capabilities import find_capabilities
+from endcap.deploy.manifests import make_mode_probe
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 from tests.deploy.given import NAMESPACE, recommender, target
@@ -52,7 +52,7 @@ MINIMAL = {"spec": {"x-kubernetes-preserve-unknown-fields": True}, "status": {}}
 
 
 def found(served: Served, spec: Recommender, live: dict[str, Any] | None = None) -> tuple[str, bool]:
-    can = find_abilities(cast(Cluster, served), spec, live, probe(spec, NAMESPACE, target("1")))
+    can = find_capabilities(cast(Cluster, served), spec, live, make_mode_probe(spec, NAMESPACE, target("1")))
     return can.mode, can.canaries
 
 

@@ -17,7 +17,7 @@ import urllib3
 from endcap.causes import causes, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
 from endcap.runs import Event, Silent
-from endcap_pipelines.kfp_client import PageError
+from endcap_pipelines.kfp_client import UnexpectedPageError
 
 _Answer = TypeVar("_Answer")
 Listen = Callable[[Event], None]
@@ -28,11 +28,11 @@ LOGIN_CODES = frozenset({"kfp.forbidden", "kfp.login-page", "cluster.login-faile
 """Of errors that a login may cure."""
 
 
-class TakenError(UserError):
+class NameTakenError(UserError):
     """KFP has one of this name already."""
 
 
-def ask(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
+def call_kfp(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) -> _Answer:
     """The answer of KFP's client. what: the doing, in words.
 
     Raises UserError (refused), TakenError, NotFoundError, TransientError (busy or away).
@@ -42,7 +42,7 @@ def ask(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) 
             return call(*arguments, **named)
     except kfp_server_api.ApiException as error:
         raise _refusal(what, error) from None
-    except PageError as page:
+    except UnexpectedPageError as page:
         raise _page(what, page) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise _silence(what, error) from None
@@ -55,7 +55,7 @@ def ask(what: str, call: Callable[..., _Answer], *arguments: Any, **named: Any) 
         ) from None
 
 
-def insist(
+def call_with_retries(
     what: str, call: Callable[..., _Answer], *arguments: Any, listen: Listen, unless: Sequence[str] = ()
 ) -> _Answer:
     """Ask, and ask again for a while where KFP is busy or away. The call must bear being repeated.
@@ -64,13 +64,13 @@ def insist(
     """
     for pause in PAUSES:
         try:
-            return ask(what, call, *arguments)
+            return call_kfp(what, call, *arguments)
         except TransientError as error:
             if error.code in unless:
                 raise
             listen(Silent(f"{error}; asking again in {pause:.0f} s"))
         time.sleep(pause)
-    return ask(what, call, *arguments)
+    return call_kfp(what, call, *arguments)
 
 
 def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
@@ -98,7 +98,9 @@ def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
             **fields,
         )
     if error.status == 409:
-        return TakenError(f"cannot {what}: KFP has one of this name already ({said})", code="kfp.name-taken", **fields)
+        return NameTakenError(
+            f"cannot {what}: KFP has one of this name already ({said})", code="kfp.name-taken", **fields
+        )
     if error.status in (0, None, 408, 429) or error.status >= 500:
         return TransientError(
             f"cannot {what}: KFP answered {error.status or 'nothing'} ({said})", code="kfp.unavailable", **fields
@@ -106,7 +108,7 @@ def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
     return UserError(f"cannot {what}: KFP answered {error.status}: {said}", code="kfp.refused", **fields)
 
 
-def _page(what: str, page: PageError) -> EndcapError:
+def _page(what: str, page: UnexpectedPageError) -> EndcapError:
     titled = f" ({page.title})" if page.title else ""
     fields = {"doing": what, "status": page.status, "title": page.title}
     if page.login:

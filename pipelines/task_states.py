@@ -13,7 +13,7 @@ from endcap.steps import title
 
 
 @dataclass(frozen=True)
-class Seen:
+class TaskState:
     """A step: KFP's state, the seconds that it took, what KFP says of an error, and its pods."""
 
     state: str
@@ -22,7 +22,7 @@ class Seen:
     pods: list[str]
 
 
-def seen(run: V2beta1Run, steps: Sequence[str]) -> dict[str, Seen]:
+def find_task_states(run: V2beta1Run, steps: Sequence[str]) -> dict[str, TaskState]:
     """The steps that have begun. A step's task is known by its name; a driver's task, named for it, comes first."""
     details = list((run.run_details and run.run_details.task_details) or [])
     found = {}
@@ -37,14 +37,14 @@ def seen(run: V2beta1Run, steps: Sequence[str]) -> dict[str, Seen]:
     return found
 
 
-def _seen(state: str, task: V2beta1PipelineTaskDetail, details: list[V2beta1PipelineTaskDetail]) -> Seen:
+def _seen(state: str, task: V2beta1PipelineTaskDetail, details: list[V2beta1PipelineTaskDetail]) -> TaskState:
     family = _family(task, details)
     errors = [one.error.message for one in family if one.error and one.error.message]
     pods = [child.pod_name for one in family for child in one.child_tasks or [] if child.pod_name]
     pods += [one.pod_name for one in family if one.pod_name]
     begun, ended = task.start_time or task.create_time, task.end_time
     seconds = (ended - begun).total_seconds() if begun and ended and ended > begun else 0.0
-    return Seen(state, seconds, errors[-1] if errors else "", list(dict.fromkeys(pods)))
+    return TaskState(state, seconds, errors[-1] if errors else "", list(dict.fromkeys(pods)))
 
 
 def _family(
@@ -63,7 +63,7 @@ def _family(
     return family
 
 
-def ended(step: str, now: Seen, said: StepRun | None) -> Done | Failed | None:
+def make_end_event(step: str, now: TaskState, said: StepRun | None) -> Done | Failed | None:
     """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
     if now.state in ("SUCCEEDED", "SKIPPED"):
         if said is None:

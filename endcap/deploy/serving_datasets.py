@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from endcap.deploy.state import deployed_names, find_state
+from endcap.deploy.state import find_state, list_deployed
 from endcap.errors import EndcapError
 from endcap.store import Store
 
 
-def served_datasets(shop: str, store: Store) -> list[str]:
+def find_served_datasets(shop: str, store: Store) -> list[str]:
     """Addresses of the datasets of a shop that versions which serve were trained on, whichever recommender's.
 
     Each is there once. What cannot be read, such as a document of a newer release, is left out.
     """
     datasets: dict[str, None] = {}
-    for name in deployed_names(store):
+    for name in list_deployed(store):
         try:
             state = find_state(name, store)
             for target in [] if state is None else state.targets:

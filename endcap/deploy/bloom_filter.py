@@ -18,14 +18,14 @@ BITS = 10
 
 
 @dataclass(frozen=True)
-class Forbidden:
+class BloomFilter:
     """bits: the filter, base85. hashes: how many of its bits stand for an item."""
 
     bits: str = ""
     hashes: int = 1
 
     @classmethod
-    def of(cls, items: Collection[str], most: int) -> Forbidden:
+    def of(cls, items: Collection[str], most: int) -> BloomFilter:
         """Of these items, in `most` bytes at most."""
         if not items:
             return cls()
@@ -33,12 +33,12 @@ class Forbidden:
         hashes = min(20, max(1, round(8 * size / len(items) * math.log(2))))
         bits = bytearray(size)
         for item in items:
-            for place in _places(item, 8 * size, hashes):
+            for place in _hash_to_places(item, 8 * size, hashes):
                 bits[place >> 3] |= 1 << (place & 7)
         return cls(base64.b85encode(bits).decode(), hashes)
 
     @classmethod
-    def read(cls, bits: str, hashes: int) -> Forbidden:
+    def read(cls, bits: str, hashes: int) -> BloomFilter:
         """Raises ValueError or TypeError where it is no filter."""
         read = cls(bits, hashes)
         if type(hashes) is not int or not 1 <= hashes <= 20 or len(read._bits) > 1 << 20:
@@ -49,7 +49,7 @@ class Forbidden:
         """True of each item that it was made of, and of a few others."""
         bits = self._bits
         return bool(bits) and all(
-            bits[place >> 3] >> (place & 7) & 1 for place in _places(item, 8 * len(bits), self.hashes)
+            bits[place >> 3] >> (place & 7) & 1 for place in _hash_to_places(item, 8 * len(bits), self.hashes)
         )
 
     @cached_property
@@ -58,7 +58,7 @@ class Forbidden:
         return base64.b85decode(self.bits)
 
 
-def _places(item: str, size: int, hashes: int) -> list[int]:
+def _hash_to_places(item: str, size: int, hashes: int) -> list[int]:
     """Kirsch and Mitzenmacher, "Less hashing, same performance", 2006: two hashes make all."""
     digest = hashlib.blake2b(item.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     first, second = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little") | 1

@@ -14,22 +14,22 @@ from kfp_server_api import V2beta1Experiment, V2beta1Pipeline, V2beta1PipelineVe
 
 from endcap.errors import NotFoundError
 from endcap.spec.load import Loaded
-from endcap_pipelines.kfp_answers import Listen, TakenError, ask, insist
-from endcap_pipelines.kfp_client import Client
+from endcap_pipelines.kfp_calls import Listen, NameTakenError, call_kfp, call_with_retries
+from endcap_pipelines.kfp_client import KfpClient
 from endcap_pipelines.package import package
 
 Json = dict[str, Any]
 _Made = TypeVar("_Made")
 
 
-class Records:
+class KfpResources:
     """Of one namespace: None where KFP serves a single user.
 
     A name is unique in its namespace: what is there of that name is taken, and what somebody else makes at the same
     moment too. Where KFP is busy or away, it is asked again, and `listen` is told.
     """
 
-    def __init__(self, client: Client, namespace: str | None, listen: Listen) -> None:
+    def __init__(self, client: KfpClient, namespace: str | None, listen: Listen) -> None:
         self._client = client
         self._namespace = namespace
         self._within = {"namespace": namespace} if namespace else {}
@@ -42,7 +42,7 @@ class Records:
         def find() -> str | None:
             try:
                 # Not by kfp's `get_pipeline_id`, which names no namespace, and so gets the shared ones alone.
-                there = ask(finding, api.pipeline_service_get_pipeline_by_name, name, **self._within)
+                there = call_kfp(finding, api.pipeline_service_get_pipeline_by_name, name, **self._within)
             except NotFoundError:
                 return None
             return str(there.pipeline_id)
@@ -98,7 +98,7 @@ class Records:
             )
             return str(made.run_id)
 
-        return insist("create the run", find_or_create, listen=self._listen)
+        return call_with_retries("create the run", find_or_create, listen=self._listen)
 
     def _uploaded(self, pipeline_id: str, text: str) -> tuple[V2beta1PipelineVersion, bool]:
         meaning = json.dumps(list(yaml.safe_load_all(text)), sort_keys=True)
@@ -124,14 +124,14 @@ class Records:
             if there is not None:
                 return there
             try:
-                return ask(what, make)
-            except TakenError:  # somebody was faster
+                return call_kfp(what, make)
+            except NameTakenError:  # somebody was faster
                 there = find()
                 if there is None:
                     raise
                 return there
 
-        return insist(what, find_or_make, listen=self._listen)
+        return call_with_retries(what, find_or_make, listen=self._listen)
 
 
 def _workflow_of(version: V2beta1PipelineVersion) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from endcap.deploy.state import Deployment, ShadowTarget, Target, change_state, document_name, not_deployed
+from endcap.deploy.state import Deployment, ShadowTarget, Target, change_state, name_document, not_deployed_error
 from endcap.errors import IntegrityError, UserError
 from endcap.store import Store
 
@@ -19,14 +19,14 @@ def forget_state(recommender: str, store: Store) -> None:
 
     def forgotten(document: Json | None) -> Json:
         if not document:
-            raise not_deployed(recommender, store)
+            raise not_deployed_error(recommender, store)
         return {}
 
     try:
-        store.update_document(document_name(recommender), forgotten)
+        store.update_document(name_document(recommender), forgotten)
     except IntegrityError:
         # What cannot be read is forgotten as well.
-        store.update_document(document_name(recommender), lambda document: {}, repair=True)
+        store.update_document(name_document(recommender), lambda document: {}, repair=True)
 
 
 def set_share(recommender: str, share: float, store: Store, *, version: str = "") -> Deployment:
@@ -133,7 +133,7 @@ def _change_deployed(recommender: str, store: Store, change: Callable[[Deploymen
 
     def changed(before: Deployment | None) -> Deployment:
         if before is None:
-            raise not_deployed(recommender, store)
+            raise not_deployed_error(recommender, store)
         return change(before)
 
     return change_state(recommender, store, changed)
