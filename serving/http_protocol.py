@@ -1,57 +1,170 @@
-"""uvicorn's HTTP protocol, with a bound on a request's head: it keeps whatever comes, for as long as it comes."""
+"""uvicorn's HTTP protocol with bounds that uvicorn has not: on a request's head, and on who may connect."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from endcap.errors import EndcapError
-from endcap_serving.http_errors import error_body
-from endcap_serving.tls import KnownClients
+from endcap_serving.http_errors import RefusedError, error_body
 
 MAX_HEAD = 64 * 2**10
 """Bytes of a request line and its headers."""
 HEAD_PATIENCE = 30.0
 """Seconds that a head may take to arrive, and a new connection to say anything."""
-TOLD = error_body(
-    EndcapError(
-        f"the request's head: found more than {MAX_HEAD:,} bytes; allowed: at most so many",
-        code="predictor.head-too-large",
-        most=MAX_HEAD,
+
+
+@dataclass(frozen=True)
+class HeadBounds:
+    """Bounds on a request's head, and what is answered past them.
+
+    Parameters
+    ----------
+    size
+        Bytes of the request line and the headers.
+    seconds
+        From the connection, or from a later request's first byte, to the end of the head.
+    too_large
+        The answer to a larger head.
+    late
+        The answer to a head that has begun and does not end in time. None: the connection is closed without an answer.
+    linger
+        Seconds in which a refused connection is still read, and dropped: a client that still sends would otherwise meet
+        a reset in place of the answer. 0: the connection is closed at once.
+    """
+
+    size: int
+    seconds: float
+    too_large: RefusedError
+    late: RefusedError | None = None
+    linger: float = 0.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Bounds the head of each request; where clients are named, it refuses all others. Set both on a subclass."""
+
+    bounds = HeadBounds(
+        MAX_HEAD,
+        HEAD_PATIENCE,
+        RefusedError(
+            431,
+            f"the request's head: found more than {MAX_HEAD:,} bytes; allowed: at most so many",
+            code="predictor.head-too-large",
+            most=MAX_HEAD,
+        ),
     )
-)
-
-
-class BoundedHeads(KnownClients):
-    """Answers 431 to a head that is too large, and closes connections whose head does not come."""
+    clients: frozenset[str] = frozenset()
+    """DNS names, of which a client's certificate must have one; none: every client is let in."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head = 0
-        self._heading = True
-        self._patience = self.loop.call_later(HEAD_PATIENCE, transport.close)
+        self._head = self._chunk = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._is_refused = False
+        names = _certified_names(transport.get_extra_info("peercert") or {}) if self.clients else []
+        if self.clients and self.clients.isdisjoint(names):
+            self.refuse(_unknown_client(names, self.clients), linger=False)
+        else:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
+        self._stop_waiting()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._heading:
-            self._head += len(data)
+        if self._is_refused:
+            return
+        self._chunk = len(data)
+        if self._head_timer is not None:
+            self._head += self._chunk
         super().data_received(data)
-        if self._heading and self._head > MAX_HEAD and not self.transport.is_closing():
-            head = [STATUS_LINE[431], b"content-type: application/json\r\nconnection: close\r\n"]
-            self.transport.write(b"".join([*head, b"content-length: %d\r\n\r\n" % len(TOLD), TOLD]))
-            self.transport.close()
+        if self._head_timer is not None and self._head > self.bounds.size:
+            self.refuse(self.bounds.too_large)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._heading = True
-        self._patience.cancel()
-        self._patience = self.loop.call_later(HEAD_PATIENCE, self.transport.close)
+        if self._head_timer is None:
+            # How much of this chunk is head is not known yet; something has come.
+            self._head = 1
+            self._wait_for_head()
 
     def on_headers_complete(self) -> None:
-        self._patience.cancel()
-        self._heading, self._head = False, 0
-        super().on_headers_complete()
+        self._stop_waiting()
+        if self._is_refused:
+            return
+        if (refusal := self.check_head()) is not None:
+            self.refuse(refusal)
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def check_head(self) -> RefusedError | None:
+        """Why a request is refused by its complete head; None where it is not."""
+        size = self.bounds.size
+        # Counting costs time: only what came in large chunks can be too large.
+        if (self._head > size or self._chunk > size) and self._head_size() > size:
+            return self.bounds.too_large
+        return None
+
+    def refuse(self, refusal: RefusedError, *, linger: bool = True) -> None:
+        """Answer with this error, read nothing more, and close the connection. linger: as `HeadBounds` has it."""
+        self._stop_waiting()
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        body = error_body(refusal)
+        headers = {"content-type": "application/json", "content-length": len(body), **refusal.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[refusal.status] + f"{lines}connection: close\r\n\r\n".encode() + body)
+        if not linger or not self.bounds.linger:
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger_timer = self.loop.call_later(self.bounds.linger, self.transport.close)
+
+    def _head_size(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.bounds.seconds, self._end_waiting)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_waiting(self) -> None:
+        self._head_timer = None
+        if self._head and self.bounds.late is not None:
+            self.refuse(self.bounds.late)
+        else:
+            self.transport.close()
+
+
+def _unknown_client(names: list[str], clients: frozenset[str]) -> RefusedError:
+    return RefusedError(
+        403,
+        f"the client's certificate is for {', '.join(names) or 'no DNS name'}; allowed: {', '.join(sorted(clients))}",
+        code="serving.client-unknown",
+        found=names,
+        allowed=sorted(clients),
+    )
+
+
+def _certified_names(certificate: Mapping[str, Any]) -> list[str]:
+    """The DNS names of a certificate that was checked."""
+    return [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]

@@ -10,14 +10,10 @@ import argparse
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from endcap.errors import UserError
-from endcap_serving.http_errors import RefusedError, error_body
 from endcap_serving.json_log import error_fields
 from endcap_serving.names import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 
@@ -118,43 +114,6 @@ class ServerTls:
             except OSError:
                 state.append((name, 0, 0))
         return tuple(state)
-
-
-class KnownClients(HttpToolsProtocol):
-    """uvicorn's protocol; where clients are named, others are answered 403 and their connection is closed."""
-
-    clients: frozenset[str] = frozenset()
-    """Set on a class of one's own."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        shown = _certified(transport.get_extra_info("peercert") or {})
-        self._refused = bool(self.clients) and self.clients.isdisjoint(shown)
-        if self._refused:
-            self._refuse_client(shown)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
-
-    def _refuse_client(self, shown: list[str]) -> None:
-        error = RefusedError(
-            403,
-            f"the client's certificate is for {', '.join(shown) or 'no DNS name'}; allowed: "
-            f"{', '.join(sorted(self.clients))}",
-            code="serving.client-unknown",
-            found=shown,
-            allowed=sorted(self.clients),
-        )
-        body = error_body(error)
-        head = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        self.transport.close()
-
-
-def _certified(certificate: Mapping[str, Any]) -> list[str]:
-    """The DNS names of a certificate that was checked."""
-    return [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from endcap.reasons import NO_PREDICTOR
 from endcap.spec.recommender import Serving
 from endcap_serving.gateway.limits import Limits
 from endcap_serving.http_errors import RefusedError, error_body, passed_on
-from endcap_serving.http_protocol import BoundedHeads
+from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.kserve_bodies import (
     InferenceRequest,
     Tensor,
@@ -147,7 +147,7 @@ class Server:
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             cast(Any, application(self._lists)),
-            http=BoundedHeads,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             # What is no HTTP would be a line on the terminal of whoever serves.

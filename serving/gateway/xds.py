@@ -20,7 +20,7 @@ from endcap_serving.gateway.access.settings import Settings, add_options
 from endcap_serving.gateway.envoy_tls import PLACE
 from endcap_serving.gateway.routes import Upstream
 from endcap_serving.gateway.xds_service import Service, application
-from endcap_serving.http_protocol import BoundedHeads
+from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.json_log import CANNOT_RUN, error_fields, log_json_lines
 
 log = logging.getLogger("endcap.xds")
@@ -75,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # Connections outlive the gap between two questions; a line a question would say nothing.
     uvicorn.run(
         application(service, watcher.is_alive),
-        http=BoundedHeads,
+        http=BoundedProtocol,
         host="127.0.0.1",
         port=given.port,
         log_config=None,

@@ -134,7 +134,7 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
     import uvicorn
     from prometheus_client import start_http_server
 
-    from endcap_serving.intake.limits import PROBES, LimitedProtocol
+    from endcap_serving.intake.http_protocol import PROBES, IntakeProtocol
 
     def _is_probe(path: str) -> bool:
         return path.encode() in PROBES
@@ -168,7 +168,7 @@ def serve(app: App, given: argparse.Namespace, tls: ServerTls | None = None) -> 
 
     # Uvicorn raises the signal again when it has ended; it has done its work by then.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    protocol = type("Protocol", (LimitedProtocol,), {"most": given.connections})
+    protocol = type("Protocol", (IntakeProtocol,), {"most": given.connections})
     config = uvicorn.Config(
         app,
         host=given.host,

@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 from kserve.model_server import app
 
-from endcap_serving.http_protocol import BoundedHeads
+from endcap_serving.http_protocol import BoundedProtocol
 from endcap_serving.plain_port import Beside
 from endcap_serving.predictor.admission import watch_loop
 from endcap_serving.predictor.asgi import PredictorApp
@@ -128,12 +128,12 @@ class PredictorServer(kserve.ModelServer):
         # What was made so far stays: the collector need not look at it with every new generation.
         gc.collect()
         gc.freeze()
-        rest.config.app, rest.config.http = lane, BoundedHeads
+        rest.config.app, rest.config.http = lane, BoundedProtocol
         rest.config.backlog = BACKLOG
         listener = self._wire.listener
         if (tls := self._wire.tls) and self._wire.secure:
             listener = self._wire.secure
-            rest.config.http = type("Protocol", (BoundedHeads,), {"clients": tls.clients})
+            rest.config.http = type("Protocol", (BoundedProtocol,), {"clients": tls.clients})
             rest.config.load()
             rest.config.ssl = tls.context
         self.health.warm = True
@@ -142,7 +142,7 @@ class PredictorServer(kserve.ModelServer):
         watching += [asyncio.create_task(tls.follow())] if tls else []
         if self._signs is not None:
             watching.append(asyncio.create_task(beat(self._signs, self.health)))
-        beside = Beside(lane, None if self._wire.plain else self._is_health, BoundedHeads)
+        beside = Beside(lane, None if self._wire.plain else self._is_health, BoundedProtocol)
         telling = asyncio.create_task(beside.run_on(self._wire.listener)) if tls else None
         await DrainingServer(rest.config, self.health, self._wait).serve(sockets=[listener])
         for task in watching:
