@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from endcap.errors import EndcapError, IntegrityError, UserError
 from endcap.models import files
@@ -46,9 +47,9 @@ def make(spec: ModelSpec, preprocessing: Sequence[PreprocessorSpec] = ()) -> Mod
     is not listed, not here, is no model, or does not take its parameters.
     """
     if preprocessing:
-        from endcap.models.preprocessed import Preprocessed
-
-        return Preprocessed(Preprocessing.of(preprocessing), make(spec))
+        behind: Any = _class("preprocessed")
+        model: Model = behind(Preprocessing.of(preprocessing), make(spec))
+        return model
     if isinstance(spec, CustomSpec):
         if _listed.get() is not None:
             _refuse_unlisted(spec.path)
