@@ -22,7 +22,7 @@ def recommend(
     """Make the lists of the champion and of what else serves, and publish them; returns the first version's address.
 
     online: the online store's address, `none` for no publication; empty: as the environment says. version: this one
-    alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active` leaves.
+    alone. customers: a file that names them; empty: all of the dataset, or those that `batch.active_within` leaves.
     """
     from endcap.project import Project
     from endcap_components.lifecycle import run_step

@@ -124,6 +124,8 @@ ProblemCode = Literal[
     "no-preprocessor",
     "not-allowed",
     "not-found",
+    "older-version",
+    "renamed-key",
     "too-large",
     "unknown-key",
     "unknown-name",

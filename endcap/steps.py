@@ -226,7 +226,7 @@ STEPS = {
             documents=("recommender", "shop"),
             inputs=("dataset",),
             parameters=("registry", "online", "version", "customers"),
-            settings=("batch.k", "batch.partition", "batch.active", "shop.rules"),
+            settings=("batch.k", "batch.partition_size", "batch.active_within", "shop.rules"),
             pipelines=("recommend",),
         ),
     )

@@ -44,7 +44,7 @@ def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTas
             step.retries.count,
             backoff_duration=_seconds(step.retries.backoff),
             backoff_factor=step.retries.factor,
-            backoff_max_duration=_seconds(step.retries.most),
+            backoff_max_duration=_seconds(step.retries.max_backoff),
         )
     _deadlines(task, step.deadline, pipeline.deadline)
     return task

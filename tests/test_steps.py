@@ -72,7 +72,7 @@ def test_a_steps_settings_are_what_its_key_is_made_of(name: str, settings: type[
     keys = {f"evaluation.{key}" if key in ("protocol", "basket") else key for key in settings.places()}
     keys = {key for key in keys if "evaluation" not in keys or not key.startswith("evaluation.")}
     keys = {f"shop.{key}" for key in keys - {"kept_types"}} if name == "features" else keys
-    keys |= {"batch.active"} if name == "recommend" else set()  # by the customers whom it chooses
+    keys |= {"batch.active_within"} if name == "recommend" else set()  # by the customers whom it chooses
     others = {"evaluate": {"shop.rules"}, "recommend": {"shop.rules"}}.get(name, set())  # by their content
     assert set(STEPS[name].settings) == keys | others
 

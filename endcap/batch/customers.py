@@ -40,7 +40,7 @@ class CustomerSelection:
 
 
 def select_customers(batch: Batch, dataset: str, store: Store, file: str | None = None) -> CustomerSelection:
-    """Those that a file names (then `batch.active` does not count), else those active, else all that have an event.
+    """Select the customers that a file names, or those of `batch.active_within`, or all that have an event.
 
     Customers of the file that the dataset lacks are told, and the rest goes on. Raises DataError where nobody is left,
     or the file cannot be read.
@@ -58,18 +58,18 @@ def select_customers(batch: Batch, dataset: str, store: Store, file: str | None 
         return _named(file, ids)
     last = find_last_events(folder, len(ids))
     since = _NEVER + 1
-    if batch.active is not None:
+    if batch.active_within is not None:
         until = int(store.manifest(dataset)["facts"]["until"])
-        since = until - batch.active // timedelta(milliseconds=1)
+        since = until - batch.active_within // timedelta(milliseconds=1)
     customers = np.flatnonzero(last >= since).astype(np.int32)
     if not len(customers):
         raise _nobody(batch, since)
-    active = None if batch.active is None else format_duration(batch.active)
+    active = None if batch.active_within is None else format_duration(batch.active_within)
     return CustomerSelection(customers, ids, fingerprint("active", active), facts={"active": active})
 
 
 def _nobody(batch: Batch, since: int) -> DataError:
-    if batch.active is None:
+    if batch.active_within is None:
         return DataError(
             "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log",
             code="batch.nobody-active",
@@ -77,9 +77,9 @@ def _nobody(batch: Batch, since: int) -> DataError:
             since=None,
         )
     moment = datetime.fromtimestamp(since / 1000, UTC).isoformat(timespec="seconds")
-    active = format_duration(batch.active)
+    active = format_duration(batch.active_within)
     return DataError(
-        f"batch.active: {active}: nobody had an event since {moment}; give a longer time, or newer events",
+        f"batch.active_within: {active}: nobody had an event since {moment}; give a longer time, or newer events",
         code="batch.nobody-active",
         active=active,
         since=moment,

@@ -152,10 +152,9 @@ def _spec(state: Deployment, store: Store) -> Recommender:
 
 
 def _spec_of(package: str, store: Store) -> Recommender:
-    from endcap.registry.package import SPEC
-    from endcap.spec import Recommender
+    from endcap.registry.package import recommender_of
 
-    return Recommender.model_validate_json((store.fetch(package) / SPEC).read_bytes())
+    return recommender_of(store.fetch(package))
 
 
 def _render(state: Deployment, store: Store, folder: Path) -> str:

@@ -46,7 +46,7 @@ _Source = click.core.ParameterSource
     "--version", default="", help="Of this registered version alone [default: the champion, and what serves]."
 )
 @click.option(
-    "--customers", default="", help="A file whose column `customer` names them [default: all, or batch.active]."
+    "--customers", default="", help="A file whose column `customer` names them [default: all, or batch.active_within]."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that share the work [default: batch.workers].")
 @click.option("--dataset", default="", help="Of this dataset, or `newest`, without looking for new events.")

@@ -1,4 +1,4 @@
-"""endcap spec: check and show the two files a user writes."""
+"""endcap spec: check, show and migrate the files that a user writes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import yaml
 from endcap.cli.options import env_option, json_option, print_json, set_option, spec_argument, store_option
 from endcap.spec.environments import resolve
 from endcap.spec.load import load, resolved
+from endcap.spec.migration import migrate_files
 from endcap.spec.yaml_tree import shown
 
 
 @click.group()
 def command() -> None:
-    """Check a spec and show it with everything filled in."""
+    """Check a spec, show it with everything filled in, or rewrite files of an earlier Endcap."""
 
 
 @command.command()
@@ -67,3 +68,32 @@ def show(spec: Path, env: str | None, sets: tuple[str, ...], as_json: bool) -> N
     click.echo(f"\n# Places{where}:")
     for name, (value, origin) in places.named().items():
         click.echo(f"#   {name:<18} {value}  ({origin})")
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; exit with 1 where a file would change.")
+@click.option("--stdout", is_flag=True, help="Write nothing; print the files as they would be.")
+@json_option
+def migrate(files: tuple[Path, ...], only_check: bool, stdout: bool, as_json: bool) -> None:
+    """Give the keys of spec files the names of this release.
+
+    FILES are recommenders, shops, overlays and files of environments. Each is rewritten in place. Only names change:
+    comments, order, quotes and layout stay. Every change is reported. Nothing is written if any of the files is wrong.
+    """
+    if only_check and stdout:
+        raise click.UsageError("--check and --stdout exclude each other")
+    migrations = migrate_files(files)
+    changed = [one for one in migrations if one.changes]
+    if not (only_check or stdout):
+        for one in changed:
+            one.write()
+    if as_json:
+        print_json({"files": [one.to_json() for one in migrations]})
+    elif stdout:
+        click.echo("".join(one.text for one in migrations), nl=False)
+    else:
+        for one in migrations:
+            click.echo("\n".join(one.lines()) or f"{shown(one.file)}: nothing to change")
+    if only_check and changed:
+        raise SystemExit(1)

@@ -75,7 +75,7 @@ def _items(data: Mapping[str, Any]) -> Iterator[Json]:
     words = items["words"]
     if words:
         names = ", ".join(f"{name!r} ({count:,} events)" for name, count in words.items())
-        text = f"items are named like words for nothing: {names}. Name such words in events.missing_items"
+        text = f"items are named like words for nothing: {names}. Name such words in events.null_item_values"
         yield _warning("items_named_missing", text, words=words)
 
 

@@ -21,7 +21,7 @@ def count_candidates(sizes: Ints, rules: SampledNegatives | GivenNegatives, item
     """
     if not len(sizes):
         return {}
-    asked = rules.sampled if isinstance(rules, SampledNegatives) else 0
+    asked = rules.count if isinstance(rules, SampledNegatives) else 0
     return {
         "targets": len(sizes),
         "least": int(sizes.min()),
@@ -58,7 +58,7 @@ def warn_of_candidates(evaluation: Evaluation, facts: Json) -> list[str]:
         )
     if isinstance(rules, GivenNegatives) and facts["unknown"]:
         told.append(
-            f"evaluation.negatives: {facts['unknown']:,} rows of {rules.given} name items that the training part lacks "
+            f"evaluation.negatives: {facts['unknown']:,} rows of {rules.path} name items that the training part lacks "
             "for customers of the test, and were left out"
         )
     return told
@@ -67,11 +67,11 @@ def warn_of_candidates(evaluation: Evaluation, facts: Json) -> list[str]:
 def _among(rules: SampledNegatives | GivenNegatives, facts: Json) -> str:
     sizes = f"{facts['least']:,}" if facts["least"] == facts["most"] else f"{facts['least']:,} to {facts['most']:,}"
     if isinstance(rules, GivenNegatives):
-        return f"the {sizes} items that {rules.given} names"
+        return f"the {sizes} items that {rules.path} names"
     draws = f"(mean of {rules.draws} draws)"
     if not facts["fewer"]:
-        return f"{rules.sampled:,} sampled items {draws}"
+        return f"{rules.count:,} sampled items {draws}"
     return (
         f"{sizes} sampled items {draws}: {facts['fewer']:,} of {facts['targets']:,} next items among fewer than "
-        f"{rules.sampled:,}, for no more were never met"
+        f"{rules.count:,}, for no more were never met"
     )

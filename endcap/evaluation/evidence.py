@@ -70,18 +70,18 @@ def find_missing_evidence(
     if not outcomes:
         return []
     remedy, said = REMEDIES[split.by], []
-    if sessions < evidence.sessions:
+    if sessions < evidence.min_sessions:
         said.append(
-            f"the test has {sessions:,} session{'' if sessions == 1 else 's'}, and gate.evidence.sessions asks for "
-            f"{evidence.sessions:,}: {remedy}"
+            f"the test has {sessions:,} session{'' if sessions == 1 else 's'}, and gate.evidence.min_sessions asks for "
+            f"{evidence.min_sessions:,}: {remedy}"
         )
     for outcome in outcomes:
-        if not outcome.is_open or outcome.half_width is None or outcome.half_width <= evidence.half_width:
+        if not outcome.is_open or outcome.half_width is None or outcome.half_width <= evidence.max_half_width:
             continue
-        there, asked = outcome.half_width, evidence.half_width
+        there, asked = outcome.half_width, evidence.max_half_width
         of = "its own value" if outcome.against is None else f"{outcome.other}'s value"
         said.append(
-            f"{outcome.what} is known to within {_share(there)} of {of}, and gate.evidence.half_width asks for "
+            f"{outcome.what} is known to within {_share(there)} of {of}, and gate.evidence.max_half_width asks for "
             f"{_share(asked)}: {_wanted(there, asked, sessions)}{remedy}"
         )
     return said

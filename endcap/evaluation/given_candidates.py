@@ -54,7 +54,7 @@ class GivenCandidates:
 
 def find_given_files(rules: GivenNegatives) -> list[SourceFile]:
     """The files that the spec names. Raises DataError where there is none, or none that can be read."""
-    return find_files(Source(path=rules.given)).files
+    return find_files(Source(path=rules.path)).files
 
 
 def digest_given_files(evaluation: Evaluation) -> list[str]:
@@ -82,10 +82,10 @@ def read_given_candidates(
     without = int((np.append(counts, 0)[test.customers] == 0).sum())
     if without:
         raise DataError(
-            f"{rules.given}: {without:,} of {len(test):,} test sessions are of customers without an item of the "
+            f"{rules.path}: {without:,} of {len(test):,} test sessions are of customers without an item of the "
             "vocabulary in it; give each customer's items, or set evaluation.negatives to {sampled: 99}",
             code="evaluation.items-missing",
-            path=rules.given,
+            path=rules.path,
             without=without,
             sessions=len(test),
         )
@@ -100,7 +100,7 @@ def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Arra
 
     wanted = [rules.customer, rules.item]
     with duckdb.connect() as connection:
-        rows = read(file, Source(path=rules.given), wanted, connection)
+        rows = read(file, Source(path=rules.path), wanted, connection)
         names = [] if rows is None else list(rows.names)
         if missing := [name for name in wanted if name not in names]:
             there = ", ".join(names) or "none"

@@ -161,13 +161,14 @@ def _facts(
     asked: Json,
     warnings: list[str],
 ) -> Json:
-    missing = find_missing_evidence(settings.gate.evidence, asked["sessions"], outcomes, settings.split)
+    evidence = settings.gate.evidence
+    missing = find_missing_evidence(evidence, asked["sessions"], outcomes, settings.split)
     outcome = decide_gate(outcomes, missing)
     return {
         "outcome": outcome,
         "passed": outcome == "passed",
         "conditions": [outcome.to_json() for outcome in outcomes],
-        "evidence": {**settings.gate.evidence.model_dump(mode="json"), "lacking": missing},
+        "evidence": {"sessions": evidence.min_sessions, "half_width": evidence.max_half_width, "lacking": missing},
         **contest.facts(),
         **asked,
         "items": len(view.vocabulary),

@@ -45,14 +45,14 @@ class SampledCandidates:
 
         The items of a moment have draws of their own, by their rank among its items: no order of lines matters.
         """
-        drawn = np.full((self.draws, len(chosen), self.rules.sampled), NO_ITEM, dtype=np.int32)
+        drawn = np.full((self.draws, len(chosen), self.rules.count), NO_ITEM, dtype=np.int32)
         met, last = np.zeros(0, dtype=np.int64), -1
         draws_of = (chosen.ends + chosen.number).tolist()
         for row, (session, place) in enumerate(zip(chosen.owner.tolist(), draws_of, strict=True)):
             if session != last:
                 met, last = self._met(session), session
             left = self.n_items - len(met)
-            size = min(self.rules.sampled, left)
+            size = min(self.rules.count, left)
             generator = np.random.default_rng((self.seed, session, place))
             for draw in range(self.draws):
                 picks = generator.choice(left, size, replace=False, shuffle=False)
@@ -65,7 +65,7 @@ class SampledCandidates:
         were never met are fewer."""
         asked, row = np.unique(predictions.owner, return_inverse=True)
         left = [self.n_items - len(self._met(session)) for session in asked.tolist()]
-        sizes: Ints = np.minimum(np.array(left, dtype=np.int64), self.rules.sampled)[row]
+        sizes: Ints = np.minimum(np.array(left, dtype=np.int64), self.rules.count)[row]
         return sizes
 
     @cached_property

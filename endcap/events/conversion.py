@@ -22,6 +22,7 @@ from endcap.sources.layouts import PUBLISHED, completed
 from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
+from endcap.spec_renames import API_VERSION
 from endcap.store import storage_errors
 
 TEXT = pa.schema([(name, pa.string()) for name in ("session", "customer", "item", "time", "type")])
@@ -57,7 +58,7 @@ def convert(
         )
     event_source = completed(EventSource(path=str(source), layout=layout))
     shop = Shop(
-        apiVersion="endcap/v1",
+        apiVersion=API_VERSION,
         kind="Shop",
         name="conversion",
         events=Events(sources=[event_source]),

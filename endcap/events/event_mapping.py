@@ -46,7 +46,7 @@ def event_plan(
 
     located: as of `locate`; instants: names of typed times; decimal: the mark of fractions in numbers; now: epoch ms.
     """
-    words, item_words = shop.events.missing, shop.events.missing_items
+    words, item_words = shop.events.null_values, shop.events.null_item_values
     whole = shop.events.float_ids == "whole"
     columns_of = _own if source.layout == "columns" else _published
     columns = columns_of(shop, source, located, instants, decimal)
@@ -84,7 +84,7 @@ def _event_leaves(
     values: dict[str, str] = {}
     returns = _returns(shop, located)
     if returns:
-        leaves.append((any_holds(returns, located, shop.events.missing, decimal), "returns"))
+        leaves.append((any_holds(returns, located, shop.events.null_values, decimal), "returns"))
         values |= {name: located[name] for name in returns}
     if shop.kept_types is not None:
         values["type"] = of_type
@@ -145,7 +145,7 @@ def _own(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
 ) -> _Columns:
     """The columns that the shop names. Parameters are those of `event_plan`."""
-    columns, rule, words = shop.events.columns, shop.events.time, shop.events.missing
+    columns, rule, words = shop.events.columns, shop.events.time, shop.events.null_values
     whole = shop.events.float_ids == "whole"
     named = {key: getattr(columns, key) for key in ("item", "session", "customer")}
     if source.type is None:
@@ -156,7 +156,7 @@ def _own(
     select = {
         "session": as_id(_columns(columns.session, located), words, whole=whole),
         "customer": as_id(_columns(columns.customer, located), words, whole=whole),
-        "item": as_id([located[columns.item]], shop.events.missing_items, whole=whole),
+        "item": as_id([located[columns.item]], shop.events.null_item_values, whole=whole),
         **time_columns(time, reading),
         "type": as_id(_columns(columns.type, located), words) if source.type is None else text(source.type),
     }
@@ -171,7 +171,7 @@ def _published(
     shop: Shop, source: EventSource, located: Mapping[str, str], instants: frozenset[str], decimal: str
 ) -> _Columns:
     """The columns of a published layout. Parameters are those of `event_plan`."""
-    published, words = PUBLISHED[source.layout], shop.events.missing
+    published, words = PUBLISHED[source.layout], shop.events.null_values
     whole = shop.events.float_ids == "whole"
     time = located[published.time or published.day]
     unit = "iso" if published.time in instants else published.unit
@@ -186,7 +186,7 @@ def _published(
         times["time"] = f"{times[DAY]} + {time_columns(offset, readings[offset])['time']}"
         checks = [('"time" IS NULL', f"time is not a day in {published.day} and milliseconds in {published.offset}")]
     customer = as_id(_columns(published.customer, located), words, whole=whole)
-    item = as_id([located[published.item]], shop.events.missing_items, whole=whole)
+    item = as_id([located[published.item]], shop.events.null_item_values, whole=whole)
     select = {
         "session": as_id(_columns(published.session, located), words, whole=whole),
         "customer": f"nullif({customer}, {text(published.unknown)})",

@@ -136,7 +136,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
         files = {
             table: [(entry.source, entry.found.files) for entry in inputs if entry.table == table] for table in TABLES
         }
-        clock, words = clock_of(time_rule.zone), shop.events.missing
+        clock, words = clock_of(time_rule.zone), shop.events.null_values
         loader = Loader("events", connection, quarantine, progress, clock, words=words)
         tables = {"events": write_events(shop, files["events"], staging, loader)}
         last, whole = tables["events"]["last"], shop.events.float_ids == "whole"

@@ -53,7 +53,7 @@ def _busy(customers: ir.Table) -> Iterator[Json]:
     if share >= BUSY_SHARE and busy["events"] >= BUSY_TIMES * others:
         text = (
             f"the customer {busy['id']!r} has {busy['events']:,} events, {share:.1%} of all customers'. Where this is "
-            "a word for nobody, name it in events.missing; where it is a robot, leave its rows out by `where`"
+            "a word for nobody, name it in events.null_values; where it is a robot, leave its rows out by `where`"
         )
         yield _warning("busy_customer", text, customer=busy["id"], events=busy["events"], share=share)
 
@@ -70,7 +70,7 @@ def _shared(log: KeyedLog) -> Iterator[Json]:
         text = (
             f"{count:,} session id{' is' if count == 1 else 's are'} of more than {MANY_CUSTOMERS} customers each; "
             f"{worst['id']!r} is of {worst['customers']:,}. Each customer has a session of that id. Where it is a "
-            "word for nothing, name it in events.missing"
+            "word for nothing, name it in events.null_values"
         )
         yield _warning("sessions_of_many_customers", text, ids=count, session=worst["id"], customers=worst["customers"])
 

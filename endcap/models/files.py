@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from endcap.errors import IntegrityError
 from endcap.reading import check_regular, read_json
 from endcap.spec.custom import path_of
+from endcap.spec_renames import migrate_model
 
 DESCRIPTION = "model.json"
 DESCRIBED = frozenset({"name", "class", "parameters", "n_items"})
@@ -69,7 +70,14 @@ def describe(folder: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{file} describes no model: {reason}", code="models.damaged", path=str(file), reason=reason
         )
-    return description
+    return _with_new_names(description)
+
+
+def _with_new_names(description: dict[str, Any]) -> dict[str, Any]:
+    """Return the description with this release's names of parameters, which an earlier release may have written."""
+    if description["name"] == CUSTOM or not isinstance(description["parameters"], dict):
+        return description
+    return {**description, "parameters": migrate_model(description["parameters"])}
 
 
 def tensors(folder: Path) -> dict[str, NDArray[Any]]:

@@ -97,8 +97,8 @@ class GRU4Rec(Model):
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
-        longest = self.parameters.max_events
+        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than last_events events."""
+        longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
         number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         ends = torch.from_numpy(np.repeat(sessions.offsets[:-1], counts) + number)
@@ -111,7 +111,7 @@ class GRU4Rec(Model):
 
     def _at_end(self, sessions: Sessions) -> torch.Tensor:
         """The hidden state after sessions that are not empty: [n, width]."""
-        asked = self._sequences(sessions.last(self.parameters.max_events))
+        asked = self._sequences(sessions.last(self.parameters.last_events))
         if self._states is not None and len(asked) <= FEW:
             return torch.from_numpy(self._states.at_end(asked))
         return self.network.hidden(asked)[torch.from_numpy(asked.offsets[1:] - 1)]
@@ -143,4 +143,5 @@ class _Learner:
 
 def _settings(spec: GRU4RecSpec) -> GRUSettings:
     same = set(GRUSettings.__dataclass_fields__) & set(GRU4RecSpec.model_fields)
-    return GRUSettings(**{name: getattr(spec, name) for name in same})
+    values = {name: getattr(spec, name) for name in same}
+    return GRUSettings(**values, batch=spec.batch_size, max_events=spec.last_events)

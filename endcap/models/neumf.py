@@ -84,7 +84,7 @@ class NeuMF(Model):
 
     def _training(self) -> FactorsTraining:
         spec = self.parameters
-        return FactorsTraining(spec.batch, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
+        return FactorsTraining(spec.batch_size, spec.negatives, spec.learning_rate, spec.weight_decay, spec.dropout)
 
     def score(self, sessions: Sessions) -> NDArray[np.float32]:
         users, heard = self._users(sessions)

@@ -88,8 +88,8 @@ class SASRec(Model):
         )
 
     def score_prefixes(self, sessions: Sessions) -> NDArray[np.float32]:
-        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than max_events events."""
-        longest = self.parameters.max_events
+        """See `Model.score_prefixes`: one pass over each session, but for prefixes of more than last_events events."""
+        longest = self.parameters.last_events
         counts = np.maximum(sessions.lengths - 1, 0)
         known = self.network.known(self._sequences(_beginnings(sessions, np.minimum(counts, longest))))
         beyond = np.flatnonzero(counts > longest)
@@ -104,7 +104,7 @@ class SASRec(Model):
 
     def _known_at_end(self, sessions: Sessions) -> Tensor:
         """What the network knows after sessions that are not empty: [n, width]."""
-        return self.network.known_at_end(self._sequences(sessions.last(self.parameters.max_events)))
+        return self.network.known_at_end(self._sequences(sessions.last(self.parameters.last_events)))
 
     def get_state(self) -> ModelState:
         shape = self.network.shape
@@ -120,7 +120,7 @@ class SASRec(Model):
     def _shape(self, features: dict[str, int], item_features: dict[str, int]) -> AttentionShape:
         spec = self.parameters
         return AttentionShape(
-            self.n_items, spec.width, spec.blocks, spec.heads, spec.max_events, features, item_features
+            self.n_items, spec.width, spec.blocks, spec.heads, spec.last_events, features, item_features
         )
 
     def _sequences(self, sessions: Sessions) -> Sequences:
@@ -144,7 +144,7 @@ def _beginnings(sessions: Sessions, lengths: Ints) -> Sessions:
 
 def _training(spec: SASRecSpec) -> AttentionTraining:
     return AttentionTraining(
-        batch=spec.batch,
+        batch=spec.batch_size,
         negatives=spec.negatives,
         negatives_alpha=spec.negatives_alpha,
         loss=spec.loss,

@@ -15,7 +15,7 @@ from endcap.models.rows import latest_places, ranges, runs
 from endcap.spec.model import SequentialRulesSpec
 
 _RUN_RULES = 2_000_000  # that are added up together
-PUBLISHED = {"last": 1, "decay": 1.0, "norm": "none"}
+PUBLISHED = {"last_events": 1, "decay": 1.0, "norm": "none"}
 """What a model file means that lacks these: the rules as published, which release 0.1.0 had alone."""
 
 
@@ -87,7 +87,7 @@ class SequentialRules(Model):
     def _rules(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float32]]]:
         """Runs of sessions begin:end, with all rules that add to their scores: (begin, end, sessions less begin,
         ascending, items that the rules lead to, what they add)."""
-        last = sessions.last(self.parameters.last)
+        last = sessions.last(self.parameters.last_events)
         rows, items, places = latest_places(last)
         recency = np.float32(self.parameters.decay) ** (last.lengths[rows] - places).astype(np.float32)
         counts = self.starts[items + 1] - self.starts[items]

@@ -172,7 +172,7 @@ def _sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
 
     spec = SASRecSpec.model_validate(description["parameters"])
     of_events, of_items = (_counts(description[name]) for name in ("features", "item_features"))
-    shape = AttentionShape(n, spec.width, spec.blocks, spec.heads, spec.max_events, of_events, of_items)
+    shape = AttentionShape(n, spec.width, spec.blocks, spec.heads, spec.last_events, of_events, of_items)
     expected = {name: Array("float", size) for name, size in shape.weights().items()}
     codes = {f"{_CODES}{name}": Array("whole", (n,), size + 1, at_least=-1) for name, size in of_items.items()}
     return expected | codes

@@ -86,11 +86,11 @@ class VSKNN(Model):
 
     def _lengths(self, sessions: Sessions) -> NDArray[np.float32]:
         """The weights j stand for j/n: divided at the end, where rounding can no longer break a tie of sessions."""
-        return np.clip(sessions.lengths, 1, self.parameters.last).astype(np.float32)
+        return np.clip(sessions.lengths, 1, self.parameters.last_events).astype(np.float32)
 
     def _votes(self, sessions: Sessions) -> Iterator[tuple[int, int, Ints, NDArray[np.int32], NDArray[np.float64]]]:
         """Runs of sessions first:end, with all votes for items: (first, end, sessions less first, items, votes)."""
-        rows, items, places = latest_places(sessions.last(self.parameters.last))
+        rows, items, places = latest_places(sessions.last(self.parameters.last_events))
         counts = np.minimum(self.holder_starts[items + 1] - self.holder_starts[items], self.parameters.sample)
         visits = np.bincount(rows, counts, minlength=len(sessions))
         for first, end in runs(visits / _CHUNK_VISITS + self.n_items / _CHUNK_SCORES):
@@ -105,7 +105,7 @@ class VSKNN(Model):
         width = max(self.n_sessions, 1)
         visits = np.repeat(rows, counts) * width + self.holders[ranges(self.holder_starts[items], counts)]
         # One number sorts many times as fast as an order of two.
-        bits = int(self.parameters.last).bit_length()
+        bits = int(self.parameters.last_events).bit_length()
         both = np.sort((visits << bits) + np.repeat(places, counts))
         visits, visit_places = both >> bits, both & ((1 << bits) - 1)
         heads = np.flatnonzero(np.diff(visits, prepend=-1))
@@ -115,7 +115,7 @@ class VSKNN(Model):
         self._add_unsampled(found, similarity, latest, rows, items, places, counts)
         # One sort by (row, similarity falling, most recent first), then the first k of each row.
         row, session = np.divmod(found, width)
-        most = self.parameters.last * (self.parameters.last + 1) // 2
+        most = self.parameters.last_events * (self.parameters.last_events + 1) // 2
         order = np.argsort((row * (most + 1) + most - similarity) * width + session)
         row = row[order]
         starts = np.searchsorted(row, row)

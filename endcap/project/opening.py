@@ -14,9 +14,8 @@ from endcap.project.project import Project
 from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
 from endcap.spec.load import Loaded, load, load_documents
+from endcap.spec_renames import API_VERSION
 from endcap.store import open_store
-
-VERSION = "endcap/v1"
 
 
 def open_project(
@@ -112,9 +111,9 @@ def _gathered(problems: list[Problem]) -> Iterator[None]:
 
 def _of_documents(spec: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Any]) -> Loaded:
     """Both specs out of documents, in which frames stand for sources and what can only be one thing is filled in."""
-    shop = {"apiVersion": VERSION, "kind": "Shop", "name": "shop", **spec.get("shop", {})}
+    shop = {"apiVersion": API_VERSION, "kind": "Shop", "name": "shop", **spec.get("shop", {})}
     for table in frames:
         # Checked with the rest; the frames themselves take its place.
         shop[table] = {"sources": [{"path": "frame.parquet"}], **(shop.get(table) or {})}
-    about = {"apiVersion": VERSION, "kind": "Recommender", "name": shop["name"], "shop": shop["name"]}
+    about = {"apiVersion": API_VERSION, "kind": "Recommender", "name": shop["name"], "shop": shop["name"]}
     return load_documents({**about, **spec.get("recommender", {})}, shop)

@@ -29,6 +29,7 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
+from endcap.spec_renames import migrate_spec
 from endcap.store import opened, stamped
 from endcap.store.inside import inside
 
@@ -232,7 +233,7 @@ def recommender_of(folder: Path) -> Recommender:
     """The recommender of the package in a folder, which is not loaded. Raises IntegrityError."""
     with parts.whole(folder):
         document = parts.json_of(folder, SPEC)  # of bounded depth, as the check below needs it
-        return Recommender.model_validate_json(json.dumps(document))
+        return Recommender.model_validate_json(json.dumps(migrate_spec(document)))
 
 
 def specs_of(folder: Path) -> list[ModelSpec | PreprocessorSpec]:

@@ -105,4 +105,4 @@ def _loader(table: str, shop: Shop, limit: float, setting: str, progress: Progre
         engine(Path(place) / "spill", time_rule.zone) as connection,
         Quarantine(Path(place) / "bad.jsonl", limit, time_rule, setting=setting, kept=False) as quarantine,
     ):
-        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone), words=shop.events.missing)
+        yield Loader(table, connection, quarantine, progress, clock_of(time_rule.zone), words=shop.events.null_values)

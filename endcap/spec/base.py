@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args, overload
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from endcap.errors import ProblemCode, UserError
 
-ApiVersion = Literal["endcap/v1"]
-"""The version of spec files that this release reads."""
-(API_VERSION,) = get_args(ApiVersion)
 EARLIEST_MS = 631_152_000_000
 """1990-01-01 UTC in epoch ms: an earlier time of an event is a mistake of unit or of parsing."""
 _UNITS = {

@@ -14,9 +14,9 @@ class Batch(Strict):
 
     k: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Items for each customer."""
-    active: Duration | None = None
+    active_within: Duration | None = None
     """Only customers with an event in so long before the log's end; left out: every customer."""
-    partition: Annotated[int, Field(ge=1)] = 20_000
+    partition_size: Annotated[int, Field(ge=1)] = 20_000
     """Customers of each part that is written; a run that was broken off goes on after the last whole part."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that share the parts, through Ray where there is more than one."""

@@ -17,12 +17,14 @@ from endcap.errors import NotFoundError, Problem, SpecError
 from endcap.reading import is_file
 from endcap.redaction import redact, secret_in
 from endcap.secrets import variable
-from endcap.spec.base import ApiVersion, Name, Strict, suggest
+from endcap.spec.base import Name, Strict, suggest
 from endcap.spec.find import ENVIRONMENTS, SPECS
 from endcap.spec.layers import absolute
+from endcap.spec.migration import migrated
 from endcap.spec.problems import problems_of
 from endcap.spec.variables import expand, without_variables
 from endcap.spec.yaml_tree import Key, Node, listed, read, shown, spelled, without_nulls, yaml_names
+from endcap.spec_renames import ApiVersion
 
 FILE_VARIABLE = "ENDCAP_ENVIRONMENTS"
 """The environment variable that names another file."""
@@ -225,7 +227,8 @@ def _checked(file: Path) -> Node:
     """The document of a file in which nothing is wrong. Raises SpecError."""
     document, problems = read(file)
     if document is not None:
-        document = without_nulls(document)
+        document, outdated = migrated(without_nulls(document), "Environments")
+        problems += outdated
         problems += _secrets(document, ())
         # A value that looks like a secret is not shown in any other problem.
         secret = {problem.key for problem in problems}

@@ -47,9 +47,9 @@ class Condition(Strict):
 class Evidence(Strict):
     """What a verdict needs at least; with less the gate is undecided, and nothing is registered."""
 
-    sessions: Annotated[int, Field(ge=1)] = 100
+    min_sessions: Annotated[int, Field(ge=1)] = 100
     """Test sessions."""
-    half_width: Annotated[float, Field(gt=0.0)] = 0.1
+    max_half_width: Annotated[float, Field(gt=0.0)] = 0.1
     """Half the width of the interval that decides a condition, as a share of the other model's value (of the metric's
     own where there is no other). An interval that lies on one side of the limit decides at any width."""
 

@@ -94,7 +94,7 @@ class Retries(Strict):
     backoff: Duration = Field(default="30s", validate_default=True)
     """Before the first retry."""
     factor: Annotated[float, Field(ge=1.0)] = 2.0
-    most: Duration = Field(default="10m", validate_default=True)
+    max_backoff: Duration = Field(default="10m", validate_default=True)
     """Longest wait."""
 
 

@@ -7,18 +7,20 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from endcap.errors import Problem, ProblemCode
 from endcap.reading import is_file
-from endcap.spec.base import API_VERSION
+from endcap.spec.migration import migrated
 from endcap.spec.yaml_tree import Key, Node, listed, merged, parse, read, spelled, without_nulls, yaml_names
+from endcap.spec_renames import API_VERSION
 
 
 @dataclass
 class Layers:
     """What reading a spec gathers: the files that it is made of, and what is wrong."""
 
-    kind: str
+    kind: Literal["Recommender", "Shop"]
     files: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     right_kind: bool = True
@@ -47,6 +49,8 @@ class Layers:
             return None
         self.files.append(file)
         self._check_kind(node)
+        node, outdated = migrated(node, self.kind, is_part=True)
+        self.problems += outdated
         extends = node.value.pop("extends", None)
         if extends is None or extends.value is None:
             return node

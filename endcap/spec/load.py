@@ -23,6 +23,7 @@ from endcap.spec.base import UNKNOWN, Mistake, UnknownError, suggest, unhindered
 from endcap.spec.custom import check_own
 from endcap.spec.environments import find_file, names_of
 from endcap.spec.layers import Layers, Setting, absolute, applied, overlay_file, overlay_names, settings
+from endcap.spec.migration import migrated
 from endcap.spec.problems import Finding, examined, in_order, mistaken
 from endcap.spec.recommender import GivenSplit, Recommender
 from endcap.spec.shop import WITHOUT, EventFeature, EventSource, Shop
@@ -106,6 +107,8 @@ def _of_document(document: Mapping[str, Any], kind: Literal["Recommender", "Shop
         return _Read(None, [Problem(origin, "", found, allowed, code="too-large")])
     node, problems = parse(text, origin=origin)
     node = node if node is not None else Node({}, None, 0, origin)
+    node, outdated = migrated(node, kind)
+    problems += outdated
     return _Read((_with_paths if kind == "Shop" else _with_given_path)(node, problems), problems)
 
 
@@ -154,6 +157,8 @@ def _document(
         return None
     for setting in sets:
         document = applied(document, setting, layers.problems)
+    document, outdated = migrated(document, layers.kind)
+    layers.problems += outdated
     return (_with_paths if layers.kind == "Shop" else _with_given_path)(document, layers.problems)
 
 
@@ -226,21 +231,21 @@ def _with_value(node: Node, key: tuple[str, ...], value: Any) -> Node:
 
 def _with_given_path(document: Node, problems: list[Problem]) -> Node:
     """The recommender's document with the path of `evaluation.negatives` expanded and absolute."""
-    keys = ("evaluation", "negatives", "given")
+    keys = ("evaluation", "negatives", "path")
     if document.at(keys) is document.at(keys[:2]):
         return document
-    changed = _with_path(document.at(keys[:2]), ".".join(keys), problems, "given")
+    changed = _with_path(document.at(keys[:2]), ".".join(keys), problems)
     return _with_value(document, keys[:2], changed.value)
 
 
-def _with_path(source: Node, key: str, problems: list[Problem], name: str = "path") -> Node:
-    path = source.value.get(name) if isinstance(source.value, dict) else None
+def _with_path(source: Node, key: str, problems: list[Problem]) -> Node:
+    path = source.value.get("path") if isinstance(source.value, dict) else None
     if path is None or not isinstance(path.value, str) or not path.value:
         return source
     expanded = expand(path, key, problems)
     if not _ADDRESS.match(expanded):
         expanded = str(absolute(_folder(path) / Path(expanded).expanduser()))
-    return replace(source, value=source.value | {name: replace(path, value=expanded)})
+    return replace(source, value=source.value | {"path": replace(path, value=expanded)})
 
 
 def _disagreements(recommender: Recommender, shop: Shop, document: Node) -> list[Finding]:

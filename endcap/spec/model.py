@@ -41,12 +41,12 @@ class RecentPopularitySpec(Strict):
 class SequentialRulesSpec(Strict):
     """a -> b gains 1/gap for each b at most `steps` after a in a session; the rules of the session's last items rank.
 
-    `last: 1, norm: none` are the published rules (Ludewig and Jannach, 2018).
+    `last_events: 1, norm: none` are the published rules (Ludewig and Jannach, 2018).
     """
 
     name: Literal["sequential-rules"] = "sequential-rules"
     steps: Positive = 10
-    last: Positive = 5
+    last_events: Positive = 5
     """Of how many of the session's last events the rules are added up; an item that is repeated counts once."""
     decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
     """What the rules of each event weigh by those of the next one: the last event's 1, those before it 0.6, 0.36, …"""
@@ -55,7 +55,7 @@ class SequentialRulesSpec(Strict):
 
     space: ClassVar[Space] = {
         "steps": choice(2, 5, 10, 20),
-        "last": choice(1, 2, 3, 5, 10),
+        "last_events": choice(1, 2, 3, 5, 10),
         "decay": between(0.3, 1.0),
         "norm": choice("none", "sqrt"),
     }
@@ -70,7 +70,7 @@ class VSKNNSpec(Strict):
     """Most recent sessions looked at, for each distinct item of the session (m)."""
     neighbours: Positive = 100
     """Most similar sessions that vote (k)."""
-    last: Positive = 10
+    last_events: Positive = 10
     """How many of the session's last items count."""
     idf_weight: Annotated[float, Field(ge=0.0)] = 5.0
     """5 reproduces the published weighting (1 + 5 idf / 12)."""
@@ -78,7 +78,7 @@ class VSKNNSpec(Strict):
     space: ClassVar[Space] = {
         "sample": between(100, 5000, log=True, integer=True),
         "neighbours": between(50, 1500, log=True, integer=True),
-        "last": choice(2, 4, 6, 10, 20),
+        "last_events": choice(2, 4, 6, 10, 20),
         "idf_weight": choice(0.0, 1.0, 2.0, 5.0, 10.0),
     }
     starts: ClassVar[list[dict[str, Any]]] = []

@@ -25,7 +25,7 @@ class GRU4RecSpec(Strict):
     """Size of the hidden state and of the item embeddings."""
     output_embedding: Literal["shared", "separate"] = "shared"
     """Whether the table that items are scored by is the one that the session is read by."""
-    batch: Positive = 48
+    batch_size: Positive = 48
     """Sessions trained side by side."""
     negatives: Positive = 2048
     """Sampled items that each target competes with, beside the batch's other targets; as many as the catalogue has
@@ -47,7 +47,7 @@ class GRU4RecSpec(Strict):
     max_epochs: Positive = 20
     patience: Positive = 3
     """Epochs without a better validation next_ndcg@20 before training stops."""
-    max_events: Positive = 50
+    last_events: Positive = 50
     """Of a longer session the last events count when it is scored."""
     features: list[str] = []
     """Bucketed event-level features of the shop, each added as an embedding to the item's."""
@@ -57,7 +57,7 @@ class GRU4RecSpec(Strict):
     space: ClassVar[Space] = {
         "loss": choice("bpr-max", "cross-entropy"),
         "width": choice(64, 100, 192),
-        "batch": choice(32, 48, 96),
+        "batch_size": choice(32, 48, 96),
         "learning_rate": between(0.02, 0.2, log=True),
         "momentum": between(0.0, 0.5),
         "dropout_embedding": between(0.0, 0.7),
@@ -70,7 +70,7 @@ class GRU4RecSpec(Strict):
         {
             "loss": "cross-entropy",
             "width": 100,
-            "batch": 48,
+            "batch_size": 48,
             "learning_rate": 0.1,
             "momentum": 0.0,
             "dropout_embedding": 0.5,
@@ -81,7 +81,7 @@ class GRU4RecSpec(Strict):
         {
             "loss": "bpr-max",
             "width": 192,
-            "batch": 96,
+            "batch_size": 96,
             "learning_rate": 0.06,
             "momentum": 0.3,
             "dropout_embedding": 0.5,
@@ -93,7 +93,7 @@ class GRU4RecSpec(Strict):
         {
             "loss": "bpr-max",
             "width": 64,
-            "batch": 32,
+            "batch_size": 32,
             "learning_rate": 0.08,
             "momentum": 0.0,
             "dropout_embedding": 0.5,
@@ -112,9 +112,9 @@ class SASRecSpec(Strict):
     blocks: Positive = 1
     heads: Positive = 1
     """Divides the width."""
-    max_events: Positive = 50
+    last_events: Positive = 50
     """Of a longer session the last events count."""
-    batch: Positive = 128
+    batch_size: Positive = 128
     """Sessions a step, on average; short ones share a row."""
     negatives: Positive = 512
     """Items that every target of a step competes with."""
@@ -154,7 +154,7 @@ class NeuMFSpec(Strict):
     width: Positive = 32
     """Of each embedding."""
     layers: Annotated[list[Positive], Field(min_length=1)] = [64, 32, 16]
-    batch: Positive = 2048
+    batch_size: Positive = 2048
     """Pairs of customer and item a step, those of negatives included."""
     negatives: Positive = 8
     """Items drawn for each that the customer had, of which the customer has none."""

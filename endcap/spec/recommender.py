@@ -9,7 +9,6 @@ from pydantic import Field
 
 from endcap.spec.base import (
     UNKNOWN,
-    ApiVersion,
     Duration,
     Mistake,
     Name,
@@ -32,6 +31,7 @@ from endcap.spec.side_features import singled
 from endcap.spec.training import Training, training_mistakes
 from endcap.spec.tunable import mistakes_of
 from endcap.spec.yaml_tree import Key
+from endcap.spec_renames import ApiVersion
 
 Exclude = Literal["none", "last", "seen"]
 Protocol = Literal["every-prefix", "leave-one-out", "basket"]
@@ -80,7 +80,7 @@ class LeaveOneOutSplit(Strict):
 class SampledNegatives(Strict):
     """Each next item competes with items drawn uniformly out of those that its session and customer never met."""
 
-    sampled: Annotated[int, Field(ge=1, le=100_000)] = 99
+    count: Annotated[int, Field(ge=1, le=100_000)] = 99
     """Items of each draw; where fewer were never met, all of those."""
     draws: Annotated[int, Field(ge=1, le=100)] = 5
     """Figures are the mean over so many draws."""
@@ -89,7 +89,7 @@ class SampledNegatives(Strict):
 class GivenNegatives(Strict):
     """Each next item competes with the items that a file names for its customer, as some papers publish them."""
 
-    given: str
+    path: str
     """A file with a row for each customer and item, in a format that events may have: a path, from the spec's file on,
     or an address in a bucket."""
     customer: str = "customer"

@@ -34,7 +34,7 @@ class Search(Strict):
     nothing is searched."""
     time_budget: Duration = Field(default="30m", validate_default=True)
     """When it is used up, nothing more is tried."""
-    finish: Duration | None = None
+    overtime: Duration | None = None
     """How long, after the time budget, the model as the spec has it and its best rival may go on to their own ends;
     left out: as long as the time budget; 0s: not at all."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
@@ -50,9 +50,9 @@ class Search(Strict):
     """Parameters that stay as the model has them."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: of the sampled settings, those that fall behind others at the same epoch are stopped."""
-    grace: Annotated[int, Field(ge=1)] = 4
+    min_epochs: Annotated[int, Field(ge=1)] = 4
     """Epochs that a trial runs before it may be stopped."""
-    max_failed: Share = 0.5
+    max_failed_share: Share = 0.5
     """When a larger share of a model's trials has failed, its search ends: the step fails, or of a blend the member is
     left out, unless it has a trial that did not."""
     nice: Annotated[int, Field(ge=0, le=19)] = 0

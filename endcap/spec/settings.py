@@ -148,7 +148,7 @@ class ListSettings(Settings):
     """Of the recommend step."""
 
     k: Annotated[int, Of("batch.k")]
-    partition: Annotated[int, Of("batch.partition")]
+    partition: Annotated[int, Of("batch.partition_size")]
     batch: Annotated[Batch, Carried("who shares the work; the customers whom it chooses are in the key")]
 
 

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, ValidationInfo, field_validator
 
 from endcap.spec.base import (
-    ApiVersion,
     Duration,
     Mistake,
     Name,
@@ -28,6 +27,7 @@ from endcap.spec.condition import Conditions
 from endcap.spec.rules import Rules
 from endcap.spec.source import Source
 from endcap.spec.time_format import ALLOWED, wrong_formats
+from endcap.spec_renames import ApiVersion
 
 Layout = Literal[
     "columns",
@@ -161,9 +161,9 @@ class Events(Strict):
     returns: Conditions = {}
     """What takes an order back, such as `{quantity: {below: 0}, invoice: {prefix: C}}`: a row that fits one of these
     conditions is left out, and counted."""
-    missing: list[str] = list(MISSING)
+    null_values: list[str] = list(MISSING)
     """Words that stand for no value in the columns of session, customer, type and time."""
-    missing_items: list[str] = []
+    null_item_values: list[str] = []
     """The same for items. None by default, for such a word may be an item's id."""
     float_ids: Literal["refuse", "whole"] = "refuse"
     """Ids such as 123.0: bad rows, or (`whole`) read as 123. Ids such as 1.2E+08, which lost digits, are always bad."""

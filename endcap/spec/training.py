@@ -53,7 +53,7 @@ def training_mistakes(training: Training, model: ModelSpec, search: Search | Non
         allowed = f"1, or as the model {', '.join(SHARED)}, or a blend of it and models without epochs"
         yield Mistake(("workers",), f"{found} for {foreign[0]}", allowed, hint, code="conflict")
         return
-    own = [(_key("model.members." if label else "model.", label), one.batch) for label, one in shared.items()]
+    own = [(_key("model.members." if label else "model.", label), one.batch_size) for label, one in shared.items()]
     hint = "Give search.space such values of it, or list it in search.fixed."
     for batches, said in ((own, ""), (_searched(shared, model, search), hint)):
         for key, batch in batches:
@@ -68,15 +68,15 @@ def _searched(shared: Mapping[str, GRU4RecSpec], model: ModelSpec, search: Searc
         return
     own = domains(model, search)
     for label, member in shared.items():
-        domain = own.get(label, {}).get("batch")
+        domain = own.get(label, {}).get("batch_size")
         if domain is None:
             continue
         values = domain.values if isinstance(domain, Choice) else [int(domain.low), int(domain.low) + 1]
-        known = [start["batch"] for start in starts(label, member, search) if "batch" in start]
+        known = [start["batch_size"] for start in starts(label, member, search) if "batch_size" in start]
         # What is no number is a mistake of the domain, told there.
         for value in dict.fromkeys(value for value in [*values, *known] if isinstance(value, int)):
             yield _key("search.space.", label), int(value)
 
 
 def _key(above: str, label: str) -> str:
-    return f"{above}{label}.batch" if label else f"{above}batch"
+    return f"{above}{label}.batch_size" if label else f"{above}batch_size"

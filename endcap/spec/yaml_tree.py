@@ -220,13 +220,20 @@ class _Builder:
         self.problems.append(Problem(self.node(None, line).place, spelled(key), found, allowed, code=code))
 
 
+def compose(text: str) -> yaml.Node | None:
+    """PyYAML's nodes of a text, which know where each key and value begins and ends. Raises yaml.YAMLError and others
+    that `parse` reports."""
+    root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return root
+
+
 def parse(text: str, *, file: Path | None = None, origin: str = "") -> tuple[Node | None, list[Problem]]:
     """Text of one YAML document as a tree, and what is wrong with it as YAML. An empty document is None."""
     builder = _Builder(file, origin)
     try:
         if len(text) > MOST_TEXT:
             raise _TooLargeError(f"{len(text):,} characters", 1)
-        root = yaml.compose(text, Loader=_Loader)
+        root = compose(text)
         return (None if root is None else builder.build(root, (), root.start_mark.line + 1)), builder.problems
     except _TooLargeError as error:
         builder.wrong(error.line, (), error.found, _ALLOWED, code="too-large")

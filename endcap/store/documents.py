@@ -18,6 +18,7 @@ from typing import Any
 
 from endcap.errors import IntegrityError, UserError
 from endcap.reading import parse_json
+from endcap.spec_renames import migrate_facts, migrate_specs
 from endcap.store import shapes
 from endcap.store.base import Json, content_key
 
@@ -40,19 +41,20 @@ class Kind:
 KINDS = {
     # The list of an artifact's files; a package's `info.json`; a shop's rule data in the online store.
     "manifest": Kind(),
-    "package": Kind(),
+    "package": Kind(2, {1: migrate_facts}),
     "catalogue": Kind(),
     # Artifacts: the facts and the files of each.
+    # 2, here and of `package` and `specs`: specs of models and whole specs have the names of endcap/v2.
     "snapshots": Kind(),
     "datasets": Kind(),
     "fits": Kind(),
-    "trained": Kind(),
-    "recipes": Kind(),
-    "verdicts": Kind(),
+    "trained": Kind(2, {1: migrate_facts}),
+    "recipes": Kind(2, {1: migrate_facts}),
+    "verdicts": Kind(2, {1: migrate_facts}),
     "refitted": Kind(),
-    "packages": Kind(),
+    "packages": Kind(2, {1: migrate_facts}),
     "reports": Kind(),
-    "comparisons": Kind(),
+    "comparisons": Kind(2, {1: migrate_facts}),
     "descriptions": Kind(),
     "recommendations": Kind(),
     # Documents that are replaced.
@@ -61,7 +63,7 @@ KINDS = {
     "ingests": Kind(),
     "recipe-faults": Kind(),
     "runs": Kind(),
-    "specs": Kind(),
+    "specs": Kind(2, {1: migrate_specs}),
     "searches": Kind(),
     "places": Kind(),
 }

@@ -24,7 +24,14 @@ from tests.refusals import refused
 MODELS: dict[str, dict[str, Any]] = {
     "sessions": {"name": "sequential-rules"},
     "customers": {"name": "ease", "history": "customer", "regularisation": 1.0},
-    "features": {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 2, "features": ["place"]},
+    "features": {
+        "name": "gru4rec",
+        "width": 8,
+        "batch_size": 4,
+        "negatives": 4,
+        "max_epochs": 2,
+        "features": ["place"],
+    },
 }
 EXCLUDE = {"sessions": "seen", "customers": "last", "features": "none"}
 ALONE = {"min_session_events": 1}
@@ -168,7 +175,7 @@ def test_customers_that_a_file_names(little: Little, registry: Registered, tmp_p
 def test_only_customers_active_before_the_logs_end(little: Little, registry: Registered) -> None:
     # A session begins every 100 s, the last one's customer is c11.
     registry.versions["1"] = little.package
-    found = made(of("active", batch={"active": "250s"}), little.store)
+    found = made(of("active", batch={"active_within": "250s"}), little.store)
     assert sorted(rows(little.store, found.address)) == ["c10", "c11", "c9"]
     assert len(rows(little.store, made(of("active"), little.store).address)) == 12
 

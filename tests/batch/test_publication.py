@@ -108,7 +108,7 @@ def test_without_the_online_store_the_lists_stay_and_it_is_said_what_to_do(
 
 def files_of(folder: Path, spec: Recommender) -> Path:
     (folder / "shops").mkdir()
-    shop = {"apiVersion": "endcap/v1", "kind": "Shop", "name": "shop"}
+    shop = {"apiVersion": "endcap/v2", "kind": "Shop", "name": "shop"}
     columns = {"session": "session", "customer": "customer"}
     events = {"sources": [{"path": "events.csv"}], "columns": columns}
     (folder / "shops" / "shop.yaml").write_text(json.dumps({**shop, "events": events}))

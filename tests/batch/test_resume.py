@@ -70,8 +70,8 @@ def test_a_part_that_was_cut_short_is_made_anew(little: Little, registry: Regist
 def test_workers_share_the_parts_and_one_that_is_killed_has_its_part_made_by_another(
     little: Little, registry: Registered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = of("shared", SLOW, classes=[SLOW["class"]], batch={"workers": 2, "partition": 4})
-    alone = of("alone", SLOW, classes=[SLOW["class"]], batch={"partition": 4})
+    spec = of("shared", SLOW, classes=[SLOW["class"]], batch={"workers": 2, "partition_size": 4})
+    alone = of("alone", SLOW, classes=[SLOW["class"]], batch={"partition_size": 4})
     registry.versions["1"] = package(little.store, spec, little.dataset, "slow")
     expected = made(alone, little.store)
     lines, over = list[str](), threading.Event()

@@ -134,7 +134,7 @@ def _shop(kind: str, file: Path, rows: int) -> dict[str, Any]:
     path = file.with_name(file.name + suffix)
     write(path, log_blocks(rows, mixed=mixed))
     return {
-        "apiVersion": "endcap/v1",
+        "apiVersion": "endcap/v2",
         "kind": "Shop",
         "name": "bench",
         "events": {

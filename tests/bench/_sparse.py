@@ -11,7 +11,7 @@ CUSTOMERS, ITEMS, GROUPS, ACCESSORIES = 20_000, 12_000, 600, 3
 DAY = 86_400_000
 BEGINS = 1_700_000_000_000
 SHOP = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: sparse
 events:
@@ -20,7 +20,7 @@ events:
   time: {unit: ms}
 """
 RECOMMENDER = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: sparse
 shop: ./shop.yaml

@@ -10,7 +10,7 @@ from tests.bench._sparse import write_sparse_shop
 from tests.bench.models import DATA, SPECS, judged
 
 MODELS = "baselines=[{name: popularity}, {name: item-knn}, {name: sequential-rules}, {name: vsknn}]"
-PUBLISHED = ("model.name=sequential-rules", "model.last=1", "model.norm=none")
+PUBLISHED = ("model.name=sequential-rules", "model.last_events=1", "model.norm=none")
 """The challenger: sequential rules as published, of the last item alone."""
 SEARCHED = ("model.members=null", "search=null")
 OF_OVERLAY = "model.regularisation=null"

@@ -32,8 +32,8 @@ from endcap.store import Store, open_store
 
 ITEMS, WIDTH, K, EVENTS = 40_000, 128, 200, 10
 LOG = {"sources": [{"path": "none"}], "columns": {"session": "session", "customer": "customer"}}
-SHOP = {"apiVersion": "endcap/v1", "kind": "Shop", "name": "bench", "events": LOG}
-SPEC = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "bench", "shop": "bench", "exclude": "seen"}
+SHOP = {"apiVersion": "endcap/v2", "kind": "Shop", "name": "bench", "events": LOG}
+SPEC = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "bench", "shop": "bench", "exclude": "seen"}
 MODELS: dict[str, dict[str, Any]] = {
     "neumf (gmf)": {"name": "neumf", "variant": "gmf", "width": WIDTH},
     "gru4rec": {"name": "gru4rec", "width": WIDTH},

@@ -35,7 +35,7 @@ def _measured(name: str, test: Any, n_items: int) -> dict[str, Any]:
     from endcap.models import Fitting, make
     from endcap.spec.neural import GRU4RecSpec
 
-    model = make(GRU4RecSpec(width=WIDTH, max_epochs=1, batch=512, negatives=64))
+    model = make(GRU4RecSpec(width=WIDTH, max_epochs=1, batch_size=512, negatives=64))
     # What the weights are is of no matter here: one pass over a part of the sessions shapes them.
     model.fit(test.take(np.arange(min(1000, len(test)))), n_items, Fitting(seed=1))
     popularity, first_seen = ItemPopularity.of(test, n_items), np.zeros(n_items, dtype=np.int64)

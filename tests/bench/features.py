@@ -143,7 +143,7 @@ def build(folder: str, address: str, by: str) -> dict[str, Any]:
     features = [{"name": kind, "kind": kind} for kind in ("position", "gap", "hour")]
     shop = Shop.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Shop",
             "name": "bench",
             "events": {"sources": [{"path": "events.csv"}], "columns": columns},
@@ -212,7 +212,7 @@ def open_dataset(folder: str, address: str) -> dict[str, Any]:
     from endcap.store import open_store
 
     path = open_store(folder).fetch(address)
-    head = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "bench", "shop": "bench"}
+    head = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "bench", "shop": "bench"}
     recommender = Recommender.model_validate({**head, "model": {"name": "popularity"}})
     started, cpu = time.perf_counter(), time.process_time()
     view = open_view(path, recommender)

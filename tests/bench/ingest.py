@@ -70,7 +70,7 @@ def _run(rows: int, *, mixed: bool) -> dict[str, float]:
         folder = Path(name)
         write_log(folder / "log.csv", rows, mixed=mixed)
         shop = {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Shop",
             "name": "bench",
             "events": {

@@ -43,7 +43,7 @@ SECONDS = float(os.environ.get("ENDCAP_BENCH_SECONDS", "60"))
 ONLY = os.environ.get("ENDCAP_BENCH_ONLY", "")
 BODIES, CANDIDATES, LONGEST = 400, 200, 20
 NAME = "bench"
-GRU: dict[str, Any] = {"name": "gru4rec", "loss": "cross-entropy", "negatives": 256, "batch": 64, "max_epochs": 1}
+GRU: dict[str, Any] = {"name": "gru4rec", "loss": "cross-entropy", "negatives": 256, "batch_size": 64, "max_epochs": 1}
 WIDE, VSKNN, SASREC = {**GRU, "width": 224}, {"name": "vsknn"}, {"name": "sasrec", "width": 64, "max_epochs": 1}
 BLEND = {"name": "blend", "members": {"gru4rec": {**GRU, "width": 100}, "sasrec": SASREC, "vsknn": VSKNN}}
 
@@ -136,7 +136,7 @@ def _packaged(case: Case, store: Store) -> tuple[str, int]:
     ids = [f"p{number:08d}" for number in range(case.items)]
     spec = Recommender.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Recommender",
             "name": NAME,
             "shop": NAME,

@@ -28,7 +28,7 @@ from endcap.registry import register
 from endcap.spec import Recommender
 from endcap.store import open_store
 store, registry = open_store(sys.argv[1]), sys.argv[2]
-spec = {"apiVersion": "endcap/v1", "kind": "Recommender", "shop": "demo", "model": {"name": "popularity"}}
+spec = {"apiVersion": "endcap/v2", "kind": "Recommender", "shop": "demo", "model": {"name": "popularity"}}
 print("ready", flush=True)
 for line in sys.stdin:
     name, package, verdict = json.loads(line)

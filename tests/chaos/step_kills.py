@@ -29,7 +29,7 @@ LATER = "recipes"
 """What a run makes that meets a champion: the one after a kill in register or deploy does, the first one does not."""
 STEP_COMES = 120.0
 SHOP = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: corner
 events:
@@ -41,12 +41,12 @@ items:
 filters: {{min_item_events: 3}}
 """
 RECOMMENDER = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: corner
 shop: corner
 split: {by: time, test: 1d, validation: 1d}
-model: {name: gru4rec, width: 16, batch: 32, negatives: 32, max_epochs: 6, patience: 6}
+model: {name: gru4rec, width: 16, batch_size: 32, negatives: 32, max_epochs: 6, patience: 6}
 baselines: [{name: popularity}]
 evaluation: {bootstrap: 100}
 gate: [{metric: mrr@20, against: popularity, min: 0.0}]

@@ -18,18 +18,18 @@ from tests.cli.said import code_of, error_in
 from tests.events.shops import write_csv
 
 HOME = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: home
 shop: toys.yaml
-model: {name: vsknn, last: 4}
+model: {name: vsknn, last_events: 4}
 search: {trials: 3}
 split: {by: time, test: 0.2, validation: 0.2}
 evaluation: {cutoffs: [5], bootstrap: 100}
-gate: {evidence: {sessions: 1, half_width: 100}, conditions: [{metric: mrr@5, min: 2}]}
+gate: {evidence: {min_sessions: 1, max_half_width: 100}, conditions: [{metric: mrr@5, min: 2}]}
 """
 SHOP = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: toys
 events: {sources: [{path: in}], columns: {session: session, customer: customer, type: type}}
@@ -66,9 +66,9 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def section(text: str) -> Any:
-    """What a `--model` is, in a spec whose own model is vsknn with `last: 4`."""
+    """What a `--model` is, in a spec whose own model is vsknn with `last_events: 4`."""
     documents = {
-        "recommender": {"model": {"name": "vsknn", "last": 4}},
+        "recommender": {"model": {"name": "vsknn", "last_events": 4}},
         "shop": {"events": {"sources": [{"path": "x.csv"}], "columns": {"session": "s"}}},
     }
     project = endcap.open(documents, store="unused", progress=lambda line: None)
@@ -80,7 +80,7 @@ def section(text: str) -> Any:
     [
         ("vsknn", {"name": "vsknn"}),
         ("fast=vsknn", {"fast": {"name": "vsknn"}}),
-        ("vsknn,last=3,idf_weight=0.5", {"name": "vsknn", "last": 3, "idf_weight": 0.5}),
+        ("vsknn,last_events=3,idf_weight=0.5", {"name": "vsknn", "last_events": 3, "idf_weight": 0.5}),
         (
             "a b=gru4rec,features=[x, y],max_epochs=2",
             {"a b": {"name": "gru4rec", "features": ["x", "y"], "max_epochs": 2}},
@@ -105,15 +105,15 @@ def test_a_model_is_named_in_each_of_these_ways(
 
 def test_the_spec_s_own_model_may_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    changed = section("spec,sample=7,last=null")
-    assert (changed["sample"], changed["name"], "last" in changed) == (7, "vsknn", False)
+    changed = section("spec,sample=7,last_events=null")
+    assert (changed["sample"], changed["name"], "last_events" in changed) == (7, "vsknn", False)
 
 
 def test_commas_within_brackets_and_quotes_part_nothing() -> None:
     assert list(parts("a,b=[1,2],c='x,y',d={e: 1, f: (2, 3)}")) == ["a", "b=[1,2]", "c='x,y'", "d={e: 1, f: (2, 3)}"]
 
 
-@pytest.mark.parametrize("text", ["vsknn,last", "{last: 3}", "x={name: [}", "vsknn,last=[1"])
+@pytest.mark.parametrize("text", ["vsknn,last_events", "{last_events: 3}", "x={name: [}", "vsknn,last_events=[1"])
 def test_what_is_no_model_is_refused(spec: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("compare", spec, "--store", str(tmp_path / "store"), "--model", text)
     assert code_of(failed(capsys, *given)) == "cli.model-malformed"
@@ -132,11 +132,11 @@ def test_models_are_compared_and_nothing_is_registered(
 ) -> None:
     where = ("--store", str(tmp_path / "store"))
     overlay = tmp_path / "short.yaml"
-    overlay.write_text("model: {last: 2}\nsearch: null\n")
+    overlay.write_text("model: {last_events: 2}\nsearch: null\n")
     models = ("--model", "wide=spec,sample=50", "--model", f"short={overlay}", "--model", "sequential-rules")
     shown = said(capsys, "compare", spec, *models, *where)
-    assert "wide: vsknn last=4 sample=50" in shown
-    assert "short: vsknn last=2" in shown
+    assert "wide: vsknn last_events=4" in shown
+    assert "short: vsknn last_events=2" in shown
     assert "mrr@5 minus wide's" in shown
     assert fits(shown)
     told = json.loads(said(capsys, "compare", spec, *models, *where, "--json"))
@@ -162,7 +162,7 @@ def test_a_verdict_is_shown_and_nothing_is_registered_or_deployed(
     where = ("--set", "search=null", "--store", str(tmp_path / "store"))
     shown = said(capsys, "evaluate", spec, *where)
     assert "gate failed" in shown
-    assert "challenger: vsknn last=4" in shown
+    assert "challenger: vsknn last_events=4" in shown
     assert fits(shown)
     told = json.loads(said(capsys, "evaluate", spec, *where, "--json"))
     assert told["passed"] is False
@@ -198,10 +198,10 @@ def test_a_version_is_judged_by_its_package_or_by_its_recipe(
     assert later["metrics"]["challenger"] | {"p90_ms": 0} == later["metrics"]["champion"] | {"p90_ms": 0}
     seen = json.loads(said(capsys, *judged, "--logical-date", "2024-03-15"))
     assert seen["trained"] in store.list("recipes/home")
-    assert seen["models"]["challenger"] == {"name": "vsknn", "settings": {"last": 4}}
+    assert seen["models"]["challenger"] == {"name": "vsknn", "settings": {"last_events": 4}}
     assert Path(seen["report"]).is_file()
     assert [version.version for version in project.versions()] == [number]
-    assert "challenger: vsknn last=4" in said(capsys, *judged[:-1])
+    assert "challenger: vsknn last_events=4" in said(capsys, *judged[:-1])
     assert code_of(failed(capsys, "evaluate", "home/7", *where)) == "registry.version-not-found"
     assert code_of(failed(capsys, "evaluate", "home@challenger", *where)) == "project.no-such-alias"
     assert code_of(failed(capsys, "evaluate", "home/1", *where, "--set", "seed=1")) == "cli.option-not-here"

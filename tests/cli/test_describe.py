@@ -14,7 +14,7 @@ from tests.cli.said import code_of
 from tests.events.shops import ROWS, write_csv
 
 SHOP = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: toys
 events:
@@ -28,7 +28,7 @@ rules: {blacklist: {sources: [{path: black.csv}]}}
 def spec(tmp_path: Path) -> str:
     (tmp_path / "toys.yaml").write_text(SHOP)
     (tmp_path / "home.yaml").write_text(
-        "apiVersion: endcap/v1\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
+        "apiVersion: endcap/v2\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
     )
     write_csv(tmp_path / "in" / "day-1.csv", ROWS)
     (tmp_path / "in" / "day-2.csv.zip").write_bytes(b"PK")

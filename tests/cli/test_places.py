@@ -27,7 +27,7 @@ from tests.spec.test_load import specs, write
 __all__ = ["specs"]
 
 ENVIRONMENTS = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Environments
 environments:
   prod: {store: s3://shop/store, registry: http://mlflow, kfp: {host: http://kfp}, serving: {namespace: shop}}

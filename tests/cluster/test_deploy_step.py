@@ -64,7 +64,7 @@ def version(
         registry.add("shoes", draft.address, "approved", "a test", {})
         spec = Recommender.model_validate(
             {
-                "apiVersion": "endcap/v1",
+                "apiVersion": "endcap/v2",
                 "kind": "Recommender",
                 "name": "shoes",
                 "shop": "demo",

@@ -46,7 +46,7 @@ VALUES = [
     f"--set=tests.enabled=false,serving.runtime.enabled=true,online.secretName={SECRET}",
 ]
 SPEC = {
-    "apiVersion": "endcap/v1",
+    "apiVersion": "endcap/v2",
     "kind": "Recommender",
     "name": "shoes",
     "shop": "shop",
@@ -57,7 +57,7 @@ SPEC = {
     "pipeline": {"steps": {"recommend": {"secrets": [{"secret": SECRET, "key": KEY, "env": KEY}]}}},
 }
 SHOP = {
-    "apiVersion": "endcap/v1",
+    "apiVersion": "endcap/v2",
     "kind": "Shop",
     "name": "shop",
     "events": {

@@ -69,7 +69,7 @@ def namespace(control_plane: Cluster, request: pytest.FixtureRequest) -> Iterato
 
 
 def recommender(namespace: str, **cluster: Any) -> TrainSettings:
-    head = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "shoes"}
+    head = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "shoes", "shop": "shoes"}
     wanted = {"namespace": namespace, "image": "endcap:1", "workers": 2, "worker": {"gpu": {"count": 1}}, **cluster}
     found = Recommender.model_validate({**head, "model": {"name": "vsknn"}, "search": {"cluster": wanted}})
     return TrainSettings.of(found)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,12 @@ from endcap.spec import Recommender
 from endcap.spec.load import load
 from endcap.store import Store, content_key, open_store
 from endcap_serving.local.serve import serving
-from tests.compat.test_release import EXAMPLE, MADE_AT, dataset_of
+from tests.compat.test_release import MADE_AT, dataset_of, migrate, unpack
 from tests.refusals import refused
 from tests.store.mounts import read_only
 
 SPEC = {
-    "apiVersion": "endcap/v1",
+    "apiVersion": "endcap/v2",
     "kind": "Recommender",
     "name": "demo",
     "shop": "demo",
@@ -43,8 +42,8 @@ SPEC = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The shop's folder at its first place after its making."""
-    with tarfile.open(EXAMPLE) as archive:
-        archive.extractall(tmp_path / "first", filter="data")
+    unpack(tmp_path / "first")
+    migrate(tmp_path / "first")
     return tmp_path / "first"
 
 

@@ -17,6 +17,7 @@ import endcap
 from endcap.batch.recommend import ListRequest, recommend
 from endcap.cli.registry import command as registry_command
 from endcap.cli.run import print_comparison
+from endcap.cli.spec import command as spec_command
 from endcap.deploy import deploy, set_share
 from endcap.deploy.state import read_state
 from endcap.evaluation import judge
@@ -34,17 +35,31 @@ from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
 from endcap.store import Store, check_folder, open_store
 from endcap.training import fit_champion, refit, train
+from tests.refusals import misspelt
 
 EXAMPLE = Path(__file__).with_name("release-0.1.0.tar.xz")
 MADE_AT = "file:///tmp/shop/.endcap/store"
+
+
+def unpack(folder: Path) -> None:
+    with tarfile.open(EXAMPLE) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def migrate(folder: Path) -> str:
+    """The specs under this release's names, by the command; what is stored stays as it was."""
+    files = [str(file) for file in sorted(folder.rglob("*.yaml"))]
+    result = CliRunner().invoke(spec_command, ["migrate", *files])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shop's folder, to be read."""
     folder = tmp_path_factory.mktemp("shop")
-    with tarfile.open(EXAMPLE) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(folder)
+    migrate(folder)
     return folder
 
 
@@ -61,6 +76,18 @@ def store_of(folder: Path) -> Store:
 def versions(folder: Path, name: str) -> list[tuple[str, list[str], str]]:
     registered = open_registry(None, store_of(folder)).versions(name)
     return [(version.version, version.aliases, version.state) for version in registered]
+
+
+def test_specs_of_then_are_refused_with_the_new_names_until_they_are_migrated(tmp_path: Path) -> None:
+    unpack(tmp_path)
+    with misspelt(
+        ("apiVersion", "older-version"), ("model.batch", "renamed-key"), ("apiVersion", "older-version")
+    ) as no:
+        load(tmp_path / "next.yaml")
+    assert "model.batch_size" in str(no.value)
+    assert f"endcap spec migrate {tmp_path / 'next.yaml'}" in str(no.value)
+    assert "next.yaml:10: model.batch: batch -> batch_size" in migrate(tmp_path)
+    assert load(tmp_path / "next.yaml").recommender.model.name == "gru4rec"
 
 
 def test_specs_are_read(unpacked: Path) -> None:
@@ -172,7 +199,7 @@ def test_the_rule_data_and_the_lists_in_the_online_store_are_read(folder: Path) 
 
 def test_the_next_version_is_judged_against_the_champion_of_then(folder: Path) -> None:
     """It saw the test of now: its recipe is judged, which its package of then does not tell, but its training."""
-    sets = ["model.max_epochs=1", "gate.evidence.sessions=1", "gate.evidence.half_width=10"]
+    sets = ["model.max_epochs=1", "gate.evidence.min_sessions=1", "gate.evidence.max_half_width=10"]
     store, loaded = store_of(folder), load(folder / "next.yaml", sets=sets)
     open_registry(None, store).promote("next", "2")
     verdict, version = trained(loaded, store)

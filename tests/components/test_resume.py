@@ -32,7 +32,7 @@ LOG = " ".join(["abcab", "xyzxy"] * 9 + ["abcan", "xyzxn"])
 EPOCHS = 150
 """A second or more of training: the first is killed before."""
 SPEC = recommender(
-    model={"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": EPOCHS, "patience": EPOCHS},
+    model={"name": "gru4rec", "width": 8, "batch_size": 4, "negatives": 4, "max_epochs": EPOCHS, "patience": EPOCHS},
     split={"by": "time", "test": 0.1, "validation": 0.2},
     refit=False,
 )

@@ -18,7 +18,7 @@ NAMESPACE = "shop"
 def recommender(**kubernetes: Any) -> Recommender:
     return Recommender.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Recommender",
             "name": "shoes",
             "shop": "demo",

@@ -26,7 +26,7 @@ from endcap.store import Store, open_store
 ROOT = Path(__file__).parents[2]
 RECOMMENDER = Recommender.model_validate(
     {
-        "apiVersion": "endcap/v1",
+        "apiVersion": "endcap/v2",
         "kind": "Recommender",
         "name": "raced",
         "shop": "demo",

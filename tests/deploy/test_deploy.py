@@ -37,7 +37,7 @@ from tests.refusals import refused
 
 SHOES = Recommender.model_validate(
     {
-        "apiVersion": "endcap/v1",
+        "apiVersion": "endcap/v2",
         "kind": "Recommender",
         "name": "shoes",
         "shop": "demo",

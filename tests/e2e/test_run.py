@@ -23,7 +23,7 @@ from endcap.store import open_store
 pytestmark = pytest.mark.slow
 STEPS = ["ingest", "features", "train", "evaluate", "refit", "register", "deploy"]
 SHOP = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: corner
 events:
@@ -35,7 +35,7 @@ items:
 filters: {{min_item_events: 3}}
 """
 RECOMMENDER = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: corner
 shop: corner
@@ -186,7 +186,7 @@ def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) ->
     """In the store in which a run was killed: that hinders no later one."""
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
     before = registry.versions("corner")
-    failed = endcap(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last=3")
+    failed = endcap(folder, "run", "corner.yaml", "--set", "gate.0.min=0.99", "--set", "model.last_events=3")
     assert failed.returncode == 0, failed.stdout + failed.stderr
     assert "mrr@20" in failed.stdout
     assert "0.99" in failed.stdout
@@ -198,7 +198,9 @@ def test_a_failed_gate_registers_nothing_says_why_and_ends_well(folder: Path) ->
 def test_without_the_evidence_a_run_registers_nothing_and_has_an_exit_code_of_its_own(folder: Path) -> None:
     registry = open_registry(None, open_store(str(folder / ".endcap" / "store")))
     before = registry.versions("corner")
-    undecided = endcap(folder, "run", "corner.yaml", "--set", "gate.evidence.sessions=100000", "--set", "model.last=4")
+    undecided = endcap(
+        folder, "run", "corner.yaml", "--set", "gate.evidence.min_sessions=100000", "--set", "model.last_events=4"
+    )
     assert undecided.returncode == 3, undecided.stdout + undecided.stderr
     steps = [line.split()[1] for line in undecided.stdout.splitlines() if line.startswith("  ✓")]
     assert steps == STEPS[:4]

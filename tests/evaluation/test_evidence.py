@@ -52,8 +52,8 @@ def test_an_interval_about_the_limit_must_be_narrow_enough(
 ) -> None:
     outcome = decided({**condition, "bound": bound}, found)
     assert outcome.half_width == pytest.approx(share)
-    assert said(outcome, half_width=0.21) == []
-    (told,) = said(outcome, half_width=0.1)
+    assert said(outcome, max_half_width=0.21) == []
+    (told,) = said(outcome, max_half_width=0.1)
     # A width that is twice what is asked takes four times the sessions.
     assert re.findall(r"(\d[\d,]*) test sessions would do, there are (\d[\d,]*)", told) == [("4,000", "1,000")]
     assert "20 %" in told
@@ -77,14 +77,14 @@ def test_an_interval_on_one_side_of_the_limit_decides_at_any_width(
 ) -> None:
     outcome = decided(condition, found, other=0.001)
     assert outcome.passed == passed
-    assert said(outcome, half_width=0.001) == []
+    assert said(outcome, max_half_width=0.001) == []
 
 
 def test_a_value_of_nothing_has_no_share() -> None:
     outcome = decided(DIFFERENCE, Estimate(0.01, -0.01, 0.03), other=0.0)
     assert outcome.half_width == math.inf
     assert outcome.to_json()["half_width"] is None
-    (told,) = said(outcome, half_width=1000.0)
+    (told,) = said(outcome, max_half_width=1000.0)
     assert "test sessions would do" not in told
     assert compute_half_width("difference", Estimate(0.0, 0.0, 0.0), 0.0) == 0.0
     assert compute_half_width("ratio", Estimate(2.0, 1.0, math.inf), 0.1) == math.inf
@@ -114,4 +114,4 @@ def test_the_time_of_a_prediction_is_narrowed_by_no_session() -> None:
     (outcome,) = decide_conditions(
         [Condition(metric="p90_ms", max=10.0)], {"challenger": {"p90_ms": Estimate(9.0, 2.0, 30.0)}}, {}, []
     )
-    assert said(outcome, half_width=0.01) == []
+    assert said(outcome, max_half_width=0.01) == []

@@ -32,7 +32,7 @@ ALL_TIED = AfterLast(np.ones((5, 5)))
 
 def given(file: Path, text: str, **columns: str) -> GivenNegatives:
     file.write_text(text)
-    return GivenNegatives(given=str(file), **columns)
+    return GivenNegatives(path=str(file), **columns)
 
 
 def test_each_prediction_has_its_customer_s_items_less_what_it_asks_for(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_a_file_without_the_columns_says_which_there_are(tmp_path: Path) -> None
 def test_a_spec_names_the_file_beside_it_and_models_are_measured_so(store: Store, tmp_path: Path) -> None:
     (tmp_path / "negatives.csv").write_text("customer,item\nc1,b\nc2,a\n")
     (tmp_path / "shop.yaml").write_text(
-        "apiVersion: endcap/v1\nkind: Shop\nname: shop\nevents: {sources: [{path: x.csv}], columns: {session: s}}\n"
+        "apiVersion: endcap/v2\nkind: Shop\nname: shop\nevents: {sources: [{path: x.csv}], columns: {session: s}}\n"
     )
     (tmp_path / "test.yaml").write_text(
-        "apiVersion: endcap/v1\nkind: Recommender\nname: test\nshop: ./shop.yaml\nmodel: {name: popularity}\n"
-        "split: {by: leave-one-out}\nevaluation: {cutoffs: [1], negatives: {given: negatives.csv}}\n"
+        "apiVersion: endcap/v2\nkind: Recommender\nname: test\nshop: ./shop.yaml\nmodel: {name: popularity}\n"
+        "split: {by: leave-one-out}\nevaluation: {cutoffs: [1], negatives: {path: negatives.csv}}\n"
         "gate: []\n"
     )
     loaded = load(tmp_path / "test.yaml").recommender

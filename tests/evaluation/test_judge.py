@@ -32,7 +32,7 @@ GATE = [
 ]
 
 
-EVIDENCE = {"sessions": 1, "half_width": 10.0}
+EVIDENCE = {"min_sessions": 1, "max_half_width": 10.0}
 """These logs are toys."""
 
 
@@ -232,7 +232,7 @@ def test_a_gate_may_ask_for_quick_predictions(shop_store: Store) -> None:
 
 
 def test_leave_one_out_among_sampled_items_warns_of_both(shop_store: Store) -> None:
-    evaluation = {"cutoffs": [2, 5], "bootstrap": 200, "negatives": {"sampled": 3, "draws": 2}}
+    evaluation = {"cutoffs": [2, 5], "bootstrap": 200, "negatives": {"count": 3, "draws": 2}}
     sampled, data = spec(split={"by": "leave-one-out"}, evaluation=evaluation), log(shop_store)
     facts = shop_store.manifest(judge(sampled, data, train(sampled, data, shop_store), shop_store))["facts"]
     assert facts["protocol"] == "leave-one-out"

@@ -28,7 +28,7 @@ MODELS: list[dict[str, Any]] = [
     {"name": "recent-popularity", "window": "2d"},
     {"name": "vsknn", "sample": 20, "neighbours": 5},
     {"name": "ease"},
-    {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 2},
+    {"name": "gru4rec", "width": 8, "batch_size": 4, "negatives": 4, "max_epochs": 2},
 ]
 
 

@@ -138,7 +138,7 @@ def test_the_order_of_lines_at_one_time_changes_no_bit_of_a_figure(sampled: int 
     def bits(lines: list[Moments]) -> list[bytes]:
         test, keys = sessions_of(lines), {}
         if sampled is not None:
-            keys["negatives"] = SampledCandidates(test, test, ITEMS, SampledNegatives(sampled=sampled, draws=2), seed=1)
+            keys["negatives"] = SampledCandidates(test, test, ITEMS, SampledNegatives(count=sampled, draws=2), seed=1)
         found = figures(EvaluatedModel(model, exclude), test, first_seen=np.zeros(ITEMS, dtype=np.int64), **keys)
         divided = [value.tobytes() for value in found.segment_sums.values()]
         return [found.sums.tobytes(), found.weights.tobytes(), *divided]

@@ -29,7 +29,7 @@ def of_customers(sessions: Sessions, customers: list[int]) -> Sessions:
 def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> None:
     training = of_customers(Sessions.of([[0, 1], [3, 4], [2], [9]]), [7, -1, 7, 5])
     test = of_customers(Sessions.of([[5, 6, 5], [8, 9]]), [7, -1])
-    drawn = SampledCandidates(test, training, 20, SampledNegatives(sampled=8, draws=100), seed=1)
+    drawn = SampledCandidates(test, training, 20, SampledNegatives(count=8, draws=100), seed=1)
     wanted = every(test)
     found = drawn.of(wanted)
     assert found.shape == (100, 3, 8)
@@ -50,7 +50,7 @@ def test_draws_are_distinct_items_that_neither_session_nor_customer_met() -> Non
 
 def test_where_few_were_never_met_all_of_them_compete() -> None:
     test = Sessions.of([[0, 1, 2]])
-    found = SampledCandidates(test, test, 5, SampledNegatives(sampled=9, draws=1), seed=1).of(every(test))
+    found = SampledCandidates(test, test, 5, SampledNegatives(count=9, draws=1), seed=1).of(every(test))
     assert sorted(found[0, 0].tolist()) == [-1] * 7 + [3, 4]
 
 
@@ -73,7 +73,7 @@ def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
     rows += [event("s4", item, 9 * day + place, "c2") for place, item in enumerate("cd")]
     wanted = recommender(
         split={"by": "time", "test": "1d", "validation": "0s"},
-        evaluation={"negatives": {"sampled": sampled, "draws": 2}, "cutoffs": cutoffs},
+        evaluation={"negatives": {"count": sampled, "draws": 2}, "cutoffs": cutoffs},
         gate=[],
     )
     folder = dataset(store, rows)
@@ -85,7 +85,7 @@ def test_the_verdict_says_among_how_many_items_the_next_ones_were_ranked(
 
 def test_a_customer_s_other_test_sessions_are_met_too() -> None:
     training, test = (of_customers(Sessions.of(items), [7] * len(items)) for items in ([[0]], [[1, 2], [3, 4]]))
-    drawn = SampledCandidates(test, training, 7, SampledNegatives(sampled=9, draws=1), seed=1)
+    drawn = SampledCandidates(test, training, 7, SampledNegatives(count=9, draws=1), seed=1)
     assert sorted(drawn.of(every(test))[0, 0].tolist())[-2:] == [5, 6]
     assert drawn.sizes(every(test)).tolist() == [2, 2]
 
@@ -96,7 +96,7 @@ def test_figures_are_the_mean_over_draws_and_between_those_of_all_items_and_of_n
     popularity = ItemPopularity.of(test, 40)
 
     def means(sampled: int, draws: int) -> dict[str, float]:
-        negatives = SampledCandidates(test, test, 40, SampledNegatives(sampled=sampled, draws=draws), seed=1)
+        negatives = SampledCandidates(test, test, 40, SampledNegatives(count=sampled, draws=draws), seed=1)
         found = measure_model(EvaluatedModel(model), every(test), [5], popularity, negatives=negatives)
         assert found.predictions == int((test.lengths - 1).clip(0).sum())
         return dict(zip(found.names, found.sums.sum(axis=0) / found.weights.sum(axis=0)[found.weight_of], strict=True))
@@ -120,7 +120,7 @@ def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> N
     translation = VocabularyTranslation.between(["a", "b", "c", "d"], ["c", "a", "z"])
     competitor = EvaluatedModel(AfterLast(np.ones((3, 3))), translation=translation)
     test = Sessions.of([[0, 0], [0, 1]])
-    negatives = SampledCandidates(test, test, 4, SampledNegatives(sampled=4, draws=1), seed=1)
+    negatives = SampledCandidates(test, test, 4, SampledNegatives(count=4, draws=1), seed=1)
     (block,) = rank_predictions(competitor, every(test), 3, negatives=negatives)
     # First the target a against b, c, d; then b against c and d, where the model knows c alone.
     assert block.listed.tolist() == [[2, 0, -1], [2, -1, -1]]
@@ -129,7 +129,7 @@ def test_candidates_are_ranked_in_a_model_s_own_vocabulary_and_ties_by_it() -> N
 
 def test_blocks_draw_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     test, model = random_sessions(3, 30, 20), AfterLast(np.random.default_rng(1).random((20, 20)))
-    negatives = SampledCandidates(test, test, 20, SampledNegatives(sampled=5, draws=2), seed=1)
+    negatives = SampledCandidates(test, test, 20, SampledNegatives(count=5, draws=2), seed=1)
 
     def told() -> object:
         found = measure_model(

@@ -32,7 +32,7 @@ def make_shop(*sources: Any, events: dict[str, Any] | None = None, **more: Any) 
     declared = [source if isinstance(source, dict) else {"path": str(source)} for source in sources]
     return Shop.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Shop",
             "name": "test",
             "events": {"sources": declared, "columns": COLUMNS} | (events or {}),

@@ -446,7 +446,7 @@ def test_32_bit_floats_that_may_have_lost_digits_are_no_ids(tmp_path: Path, stor
     ],
 )
 def test_a_condition_that_cannot_be_meant_is_refused(condition: Any, at: str, code: Any) -> None:
-    head = {"apiVersion": "endcap/v1", "name": "shop"}
+    head = {"apiVersion": "endcap/v2", "name": "shop"}
     recommender = {**head, "kind": "Recommender", "shop": "shop", "model": {"name": "popularity"}}
     sources = [{"path": "a.csv", "where": {"price": condition}}]
     shop = {**head, "kind": "Shop", "events": {"columns": {"session": "s"}, "sources": sources}}

@@ -80,12 +80,12 @@ def snapshot(
 def shop(**keys: Any) -> Shop:
     """A shop with session and customer columns; keys beside these as in its YAML file."""
     events = {"sources": [{"path": "events.csv"}], "columns": {"session": "session", "customer": "customer"}}
-    return Shop.model_validate({"apiVersion": "endcap/v1", "kind": "Shop", "name": "shop", "events": events, **keys})
+    return Shop.model_validate({"apiVersion": "endcap/v2", "kind": "Shop", "name": "shop", "events": events, **keys})
 
 
 def recommender(**keys: Any) -> Recommender:
     """A popularity recommender of that shop."""
-    head = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "test", "shop": "shop"}
+    head = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "test", "shop": "shop"}
     return Recommender.model_validate({**head, "model": {"name": "popularity"}, **keys})
 
 

@@ -30,7 +30,7 @@ MODELS = {
     "ease": {"name": "ease", "history": "customer"},
     "item-knn": {"name": "item-knn", "history": "customer"},
     "gru4rec": {"name": "gru4rec", "width": 4, "max_epochs": 1},
-    "sasrec": {"name": "sasrec", "width": 4, "heads": 1, "blocks": 1, "max_events": 8, "max_epochs": 1},
+    "sasrec": {"name": "sasrec", "width": 4, "heads": 1, "blocks": 1, "last_events": 8, "max_epochs": 1},
     "neumf": {"name": "neumf", "width": 4, "layers": [4], "max_epochs": 1},
     "blend": {
         "name": "blend",
@@ -90,7 +90,7 @@ def _ask(ranker: Ranker) -> None:
 
 
 def _write(folder: Path, spec: dict[str, object]) -> Path:
-    about = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "demo", "shop": "demo"}
+    about = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "demo", "shop": "demo"}
     known = Recommender.model_validate({**about, "model": spec})
     model = make(known.model)
     sessions = Sessions.of([[first, (first + 1) % 12, (first + 5) % 12] for first in range(12)] * 3)

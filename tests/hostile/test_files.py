@@ -161,7 +161,7 @@ def test_json_without_measure_is_no_json(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["shop", "extends"])
 def test_a_name_that_no_file_can_have_is_the_name_of_none(key: str, tmp_path: Path) -> None:
-    keys: dict[str, Any] = {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "toys"}
+    keys: dict[str, Any] = {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "shoes", "shop": "toys"}
     keys |= {"model": {"name": "ease"}, key: "x" * 5000}
     (tmp_path / "shoes.yaml").write_text(json.dumps(keys))
     with pytest.raises(SpecError) as caught:

@@ -115,7 +115,7 @@ def ingested(path: str, store: Store) -> pa.Table:
     """The events that a shop's file finds there, none of them bad."""
     columns = {name: name for name in ("item", "time", "session", "customer", "type")}
     events = {"sources": [{"path": path}], "columns": columns, "max_bad_share": 0}
-    shop = Shop.model_validate({"apiVersion": "endcap/v1", "kind": "Shop", "name": "shop", "events": events})
+    shop = Shop.model_validate({"apiVersion": "endcap/v2", "kind": "Shop", "name": "shop", "events": events})
     files = sorted((Path(store.fetch(ingest(shop, store))) / "events").rglob("*.parquet"))
     return pa.concat_tables([pq.ParquetFile(file).read() for file in files])
 

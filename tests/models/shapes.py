@@ -21,20 +21,23 @@ from endcap.testing import N_ITEMS, checkerboard, fitted
 
 __all__ = ["N_ITEMS", "SMALL_GRU", "SMALL_NEUMF", "SMALL_SASREC", "SPECS", "checkerboard", "fitted"]
 
-SMALL_GRU = GRU4RecSpec(width=16, batch=16, negatives=8, max_epochs=6, dropout_embedding=0.1, dropout_hidden=0.1)
-SMALL_SASREC = SASRecSpec(width=16, blocks=1, batch=16, negatives=8, max_epochs=6, dropout=0.1, learning_rate=0.01)
-SMALL_NEUMF = NeuMFSpec(width=8, layers=[16, 8], batch=256, max_epochs=12, learning_rate=0.02)
+SMALL_GRU = GRU4RecSpec(width=16, batch_size=16, negatives=8, max_epochs=6, dropout_embedding=0.1, dropout_hidden=0.1)
+SMALL_SASREC = SASRecSpec(width=16, blocks=1, batch_size=16, negatives=8, max_epochs=6, dropout=0.1, learning_rate=0.01)
+SMALL_NEUMF = NeuMFSpec(width=8, layers=[16, 8], batch_size=256, max_epochs=12, learning_rate=0.02)
 SPECS: list[ModelSpec] = [
     PopularitySpec(),
     RecentPopularitySpec(window=timedelta(days=1)),
     SequentialRulesSpec(steps=3),
-    VSKNNSpec(sample=50, neighbours=20, last=5),
+    VSKNNSpec(sample=50, neighbours=20, last_events=5),
     EASESpec(regularisation=10.0),
     ItemKNNSpec(shrink=1.0),
     SMALL_NEUMF,
     SMALL_GRU,
     SMALL_SASREC,
     BlendSpec(
-        members={"rules": SequentialRulesSpec(steps=3), "neighbours": VSKNNSpec(sample=50, neighbours=20, last=5)}
+        members={
+            "rules": SequentialRulesSpec(steps=3),
+            "neighbours": VSKNNSpec(sample=50, neighbours=20, last_events=5),
+        }
     ),
 ]

@@ -17,7 +17,7 @@ from tests.models.shapes import fitted
 from tests.refusals import refused
 
 DAY = 86_400_000
-PUBLISHED = SequentialRulesSpec(steps=2, last=1, norm="none")
+PUBLISHED = SequentialRulesSpec(steps=2, last_events=1, norm="none")
 INF = np.inf
 
 
@@ -43,7 +43,7 @@ def test_sequential_rules_of_the_last_events_are_added_up(monkeypatch: pytest.Mo
     monkeypatch.setattr(sequential_rules, "_RUN_RULES", together)
     rng = np.random.default_rng(3)
     lists = [rng.integers(0, 12, size=rng.integers(1, 8)).tolist() for _ in range(60)]
-    spec = SequentialRulesSpec(steps=2, last=3, decay=0.5, norm="sqrt")
+    spec = SequentialRulesSpec(steps=2, last_events=3, decay=0.5, norm="sqrt")
     model = fitted(spec, Sessions.of(lists), 13)
     asked = [[1], [1, 2, 3], [4, 5, 6, 7], [8, 9, 8], [5, 5, 5, 5], [12, 3], []]
     expected = [_slow_rules(lists, session, spec, 13) for session in asked]
@@ -95,7 +95,7 @@ def test_vsknn_agrees_with_its_definition_told_slowly() -> None:
     rng = np.random.default_rng(5)
     lists = [rng.integers(0, 15, size=rng.integers(1, 7)).tolist() for _ in range(80)]
     times = [sorted(rng.integers(0, 40, size=len(items)).tolist()) for items in lists]
-    spec = VSKNNSpec(sample=6, neighbours=5, last=4)
+    spec = VSKNNSpec(sample=6, neighbours=5, last_events=4)
     model = fitted(spec, Sessions.of(lists, times), 15)
     asked = [rng.integers(0, 15, size=rng.integers(1, 9)).tolist() for _ in range(60)]
     expected = [_slow_vsknn(lists, times, session, spec, 15) for session in asked]

@@ -29,7 +29,7 @@ from endcap.spec.model import (
 from tests.models.shapes import N_ITEMS, SMALL_GRU, SMALL_NEUMF, SMALL_SASREC, checkerboard
 from tests.refusals import refused
 
-SPEC = BlendSpec(members={"rules": SequentialRulesSpec(steps=3, last=1, norm="none"), "all": PopularitySpec()})
+SPEC = BlendSpec(members={"rules": SequentialRulesSpec(steps=3, last_events=1, norm="none"), "all": PopularitySpec()})
 STATED = {
     "members": {"rules": {}, "all": {}},
     "weights": {"rules": 0.7, "all": 0.3},

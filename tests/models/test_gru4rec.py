@@ -122,7 +122,7 @@ def with_feature(items: list[list[int]], values: list[list[float]]) -> Sessions:
 def test_a_feature_of_the_event_counts() -> None:
     # Item 0 is followed by 1 in the morning (bucket 0) and by 2 in the evening (bucket 1).
     train = with_feature([[0, 1], [0, 2]] * 40, [[0, 0], [1, 1]] * 40)
-    model = GRU4Rec(GRU4RecSpec(width=8, batch=8, negatives=4, dropout_hidden=0.0, features=["hour"]))
+    model = GRU4Rec(GRU4RecSpec(width=8, batch_size=8, negatives=4, dropout_hidden=0.0, features=["hour"]))
     model.fit(train, 3, Fitting(settings={"epochs": 10}))
     asked = with_feature([[0], [0], [0]], [[0], [1], [9]])
     assert model.recommend(asked, 1).items[:, 0].tolist() == [1, 2, 2]
@@ -147,7 +147,7 @@ def test_items_without_training_events_are_never_recommended() -> None:
 def test_features_of_items_count() -> None:
     # Items 0 and 1 are followed by 4, items 2 and 3 by 5; item 3 has the category of item 2 and is hardly seen.
     train = Sessions.of([[0, 4], [1, 4], [2, 5]] * 40 + [[3, 3]])
-    spec = GRU4RecSpec(width=8, batch=8, negatives=4, dropout_hidden=0.0, item_features=["category"])
+    spec = GRU4RecSpec(width=8, batch_size=8, negatives=4, dropout_hidden=0.0, item_features=["category"])
     model = GRU4Rec(spec)
     categories = np.array([0, 0, 1, 1, -1, -1])
     model.fit(train, 6, Fitting(settings={"epochs": 10}, item_features={"category": categories}))

@@ -14,7 +14,7 @@ from endcap.spec.model import ModelSpec, SequentialRulesSpec, VSKNNSpec
 from endcap.spec.recommender import Exclude
 
 RSC15 = ("rsc15_100k/yoochoose-clicks-100k_train_full.txt.xz", "rsc15_100k/yoochoose-clicks-100k_test.txt.xz")
-RULES = SequentialRulesSpec(last=1, norm="none")
+RULES = SequentialRulesSpec(last_events=1, norm="none")
 SERENADE = ("serenade_example/train.txt.xz", "serenade_example/test.txt.xz")
 
 
@@ -62,7 +62,7 @@ def hit_rate_and_mrr(spec: ModelSpec, train: Sessions, test: Sessions, n_items: 
         pytest.param(RSC15, RULES, "none", 10_152, (0.6183, 0.3480), 0.003, id="rsc15-rules"),
         pytest.param(
             SERENADE,
-            VSKNNSpec(sample=1500, neighbours=288, last=4),
+            VSKNNSpec(sample=1500, neighbours=288, last_events=4),
             "last",
             931,
             (0.6638, 0.3419),

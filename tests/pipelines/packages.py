@@ -16,7 +16,7 @@ from endcap_pipelines.package import package
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 SPEC = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: toys
 shop: toys
@@ -24,14 +24,14 @@ model: {name: vsknn}
 pipeline:
 """
 SHOP = """
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: toys
 events:
-  sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
+  sources: [{simulation: {events: 2000, days: 4, items: 100, customers: 200}}]
   columns: {session: session, item: item, customer: customer}
 items:
-  sources: [{simulated: {events: 2000, days: 4, items: 100, customers: 200}}]
+  sources: [{simulation: {events: 2000, days: 4, items: 100, customers: 200}}]
   columns: {price: price}
 """
 

@@ -70,7 +70,7 @@ def spec(model: dict[str, Any] | None = None, **keys: Any) -> Recommender:
         "evaluation": {"cutoffs": [5, 20], "bootstrap": 100},
         "gate": [],
         "exclude": "seen",
-        "batch": {"k": 6, "partition": 40},
+        "batch": {"k": 6, "partition_size": 40},
     }
     return recommender(**{**defaults, **keys})
 

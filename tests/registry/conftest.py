@@ -15,7 +15,7 @@ from endcap.store import Store
 def recommender() -> Recommender:
     return Recommender.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Recommender",
             "name": "demo",
             "shop": "demo",

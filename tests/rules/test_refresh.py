@@ -20,7 +20,7 @@ from endcap.spec.rules import Rules
 from tests.events.shops import write_csv
 
 SHOP = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: toys
 events: {sources: [{path: events.csv}], columns: {session: sid}}
@@ -40,7 +40,7 @@ Refresh = Callable[..., Any]
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "toys.yaml").write_text(SHOP)
     (tmp_path / "home.yaml").write_text(
-        "apiVersion: endcap/v1\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
+        "apiVersion: endcap/v2\nkind: Recommender\nname: home\nshop: toys.yaml\nmodel: {name: popularity}\n"
     )
     write_csv(tmp_path / "items.csv", ["ball,outdoor,4", "kite,outdoor,0", "lego,indoor,9"], HEADER)
     write_csv(tmp_path / "black.csv", ["lego"], "item")

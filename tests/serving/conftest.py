@@ -65,7 +65,7 @@ def customer(index: int) -> str:
 def recommender(model: str) -> Recommender:
     parameters = {"name": model, **({"history": "customer"} if model in OF_CUSTOMERS else {})}
     return Recommender.model_validate(
-        {"apiVersion": "endcap/v1", "kind": "Recommender", "name": "shoes", "shop": "demo", "model": parameters}
+        {"apiVersion": "endcap/v2", "kind": "Recommender", "name": "shoes", "shop": "demo", "model": parameters}
     )
 
 

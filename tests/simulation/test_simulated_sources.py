@@ -10,14 +10,14 @@ from endcap.spec import Shop
 from endcap.store import Store
 from tests.refusals import mistaken
 
-SIMULATED = {"simulated": {"events": 2000, "days": 3, "items": 100, "customers": 200, "seed": 5}}
+SIMULATED = {"simulation": {"events": 2000, "days": 3, "items": 100, "customers": 200, "seed": 5}}
 
 
 def shop(**numbers: int) -> Shop:
     source = {"simulated": SIMULATED["simulated"] | numbers}
     return Shop.model_validate(
         {
-            "apiVersion": "endcap/v1",
+            "apiVersion": "endcap/v2",
             "kind": "Shop",
             "name": "simulated",
             "events": {"sources": [source], "columns": {"session": "session", "customer": "customer"}},

@@ -15,7 +15,7 @@ from tests.spec.test_load import specs, write
 __all__ = ["specs"]
 
 ENVIRONMENTS = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Environments
 environments:
   default: {store: here}
@@ -34,7 +34,7 @@ def file(specs: Path) -> Path:
 
 
 def problems(spec: Path, text: str) -> list[Problem]:
-    write(spec.parent / FILE, f"apiVersion: endcap/v1\nkind: Environments\n{text}")
+    write(spec.parent / FILE, f"apiVersion: endcap/v2\nkind: Environments\n{text}")
     with pytest.raises(SpecError) as raised:
         resolve(spec, "prod", variables={})
     return raised.value.problems

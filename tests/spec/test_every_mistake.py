@@ -24,7 +24,7 @@ from tests.spec.test_load import problems, specs, write
 __all__ = ["specs"]
 
 SHOP: dict[str, Any] = {
-    "apiVersion": "endcap/v1",
+    "apiVersion": "endcap/v2",
     "kind": "Shop",
     "name": "toys",
     "events": {
@@ -68,7 +68,7 @@ SHOP: dict[str, Any] = {
 }
 POD = {"cpu": 1, "memory": "1Gi", "gpu": {"count": 1}, "tolerations": [{"key": "k", "effect": "NoSchedule"}]}
 RECOMMENDER: dict[str, Any] = {
-    "apiVersion": "endcap/v1",
+    "apiVersion": "endcap/v2",
     "kind": "Recommender",
     "name": "home",
     "shop": "toys",
@@ -79,8 +79,8 @@ RECOMMENDER: dict[str, Any] = {
     "model": {
         "name": "blend",
         "members": {
-            "net": {"name": "gru4rec", "batch": 48, "width": 64, "features": ["gap"], "item_features": ["brand"]},
-            "near": {"name": "vsknn", "neighbours": 50, "last": 5},
+            "net": {"name": "gru4rec", "batch_size": 48, "width": 64, "features": ["gap"], "item_features": ["brand"]},
+            "near": {"name": "vsknn", "neighbours": 50, "last_events": 5},
         },
     },
     "search": {
@@ -88,9 +88,9 @@ RECOMMENDER: dict[str, Any] = {
         "time_budget": "5m",
         "concurrency": 2,
         "cpu": 1.0,
-        "space": {"net.batch": {"values": [32, 48]}, "near.last": {"low": 2, "high": 8, "integer": True}},
+        "space": {"net.batch_size": {"values": [32, 48]}, "near.last_events": {"low": 2, "high": 8, "integer": True}},
         "fixed": ["net.loss", "near.idf_weight"],
-        "grace": 2,
+        "min_epochs": 2,
         "cluster": {"workers": 2, "head": POD},
     },
     "training": {"workers": 2, "cpu": 1.0, "cluster": {"workers": 2, "image": "i"}},
@@ -103,13 +103,13 @@ RECOMMENDER: dict[str, Any] = {
     "exclude": "last",
     "evaluation": {
         "protocol": "every-prefix",
-        "negatives": {"sampled": 9, "draws": 2},
+        "negatives": {"count": 9, "draws": 2},
         "cutoffs": [5, 20],
         "bootstrap": 200,
         "confidence": 0.9,
     },
     "gate": {
-        "evidence": {"sessions": 50, "half_width": 0.2},
+        "evidence": {"min_sessions": 50, "max_half_width": 0.2},
         "conditions": [
             {"metric": "mrr@20", "against": "sasrec", "min": 0.0, "bound": "lower"},
             {"metric": "hr@5", "max": 0.9},
@@ -203,6 +203,7 @@ MEMBERS = (
 )
 NAMES = " ".join(f"baselines[{number}].name" for number in range(4))
 EVENT_FEATURES = " ".join(f"shop:features.events[{number}].name" for number in range(3))
+NEAR = "search.space.near.last_events"
 ATTRIBUTES = (
     "shop:items.sources[0].layout shop:items.columns.category shop:items.columns.price shop:items.categorical* "
     "shop:items.numeric*"
@@ -236,13 +237,13 @@ BETWEEN_KEYS = [
     wrong("recommender", "model/members/net/features/0", "nope", reads=f"{MEMBERS} {EVENT_FEATURES}"),
     wrong("recommender", "baselines/2/item_features/0", "nope", reads=f"baselines[2].name {ATTRIBUTES}"),
     wrong("recommender", "search/space/net.widht", {"values": [1]}, reads=MEMBERS),
-    wrong("recommender", "search/space/near.last/low", 0, reads=f"{MEMBERS} search.space.near.last.integer"),
-    wrong("recommender", "search/space/near.last/high", 1, reads="search.space.near.last.low"),
-    wrong("recommender", "search/space/net.batch/values/0", "many", reads=MEMBERS),
+    wrong("recommender", "search/space/near.last_events/low", 0, reads=f"{MEMBERS} {NEAR}.integer"),
+    wrong("recommender", "search/space/near.last_events/high", 1, reads=f"{NEAR}.low"),
+    wrong("recommender", "search/space/net.batch_size/values/0", "many", reads=MEMBERS),
     wrong("recommender", "search/fixed/0", "net.los", reads=MEMBERS),
-    wrong("recommender", "search/fixed/1", "near.last", reads="search.space search.space.near.last"),
+    wrong("recommender", "search/fixed/1", "near.last_events", reads="search.space search.space.near.last_events"),
     wrong("recommender", "search/address", "ray://x:1", "search.cluster"),
-    wrong("recommender", "training/workers", 5, reads=f"{MEMBERS} model.members.net.batch"),
+    wrong("recommender", "training/workers", 5, reads=f"{MEMBERS} model.members.net.batch_size"),
     wrong("recommender", "training/address", "ray://x:1", "training.cluster"),
     wrong("recommender", "baselines/1/name", "popularity", reads="baselines[0].name"),
     wrong("recommender", "split/by", "leave-one-out", "evaluation.protocol"),
@@ -353,7 +354,7 @@ def test_an_overlay_the_file_below_it_and_the_environments_hide_nothing_of_each_
     write(specs / "home" / "overlays" / "prod.yaml", "search: {trials: 0, fixed: [sampel]}\n")
     write(specs / "shops" / "toys" / "overlays" / "prod.yaml", "window: 3\n")
     write(specs / "shops" / "toys.yaml", SHOP_FILE + "rules: {stock: {}}\n")
-    write(specs / "environments.yaml", "apiVersion: endcap/v1\nkind: Environments\nenvironments: {prod: {stor: x}}\n")
+    write(specs / "environments.yaml", "apiVersion: endcap/v2\nkind: Environments\nenvironments: {prod: {stor: x}}\n")
     assert keys(Path("home.yaml"), "prod") == [
         "base.yaml sede",
         "base.yaml model.nieghbours",
@@ -387,7 +388,7 @@ def test_a_misspelt_kind_and_a_newer_version_hide_nothing_of_what_can_be_judged(
 ) -> None:
     monkeypatch.chdir(specs)
     write(specs / "shops" / "toys.yaml", SHOP_FILE.replace("kind: Shop", "kind: Shopp") + "windw: 1d\n")
-    write(specs / "home.yaml", RECOMMENDER_FILE.replace("endcap/v1", "endcap/v2") + "sede: 1\n")
+    write(specs / "home.yaml", RECOMMENDER_FILE.replace("endcap/v2", "endcap/v3") + "sede: 1\n")
     assert keys(Path("home.yaml")) == ["home.yaml apiVersion", "shops/toys.yaml kind", "shops/toys.yaml windw"]
 
 
@@ -413,7 +414,7 @@ def test_opening_a_project_names_the_mistakes_of_its_specs_and_its_places_at_onc
     write(specs / "home.yaml", RECOMMENDER_FILE + "sede: 1\n")
     write(
         specs / "environments.yaml",
-        "apiVersion: endcap/v1\nkind: Environments\nenvironments: {default: {online: 'redis://${ENDCAP_NOT_SET}'}}\n",
+        "apiVersion: endcap/v2\nkind: Environments\nenvironments: {default: {online: 'redis://${ENDCAP_NOT_SET}'}}\n",
     )
     with pytest.raises(SpecError) as caught:
         open_project(specs / "home.yaml")

@@ -18,7 +18,7 @@ from endcap.spec.neural import GRU4RecSpec
 SPECS = Path(__file__).parents[2] / "pipelines" / "specs"
 
 SHOP = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: toys
 events:
@@ -27,7 +27,7 @@ events:
   columns: {session: sid, item: sku}
 """
 RECOMMENDER = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Recommender
 name: home
 shop: toys
@@ -97,10 +97,10 @@ def test_layers_win_in_their_order(specs: Path) -> None:
 
 def test_maps_merge_lists_are_replaced_and_null_removes(specs: Path) -> None:
     write(specs / "base.yaml", RECOMMENDER + "baselines: [{name: popularity}, {name: vsknn}]\nseed: 7\n")
-    over = "extends: base.yaml\nmodel: {last: 3}\nbaselines: [{name: sequential-rules}]\nseed: null\ngate: []\n"
+    over = "extends: base.yaml\nmodel: {last_events: 3}\nbaselines: [{name: sequential-rules}]\nseed: null\ngate: []\n"
     write(specs / "home.yaml", over)
     spec = load(specs / "home.yaml").recommender
-    assert spec.model == VSKNNSpec(neighbours=50, last=3)
+    assert spec.model == VSKNNSpec(neighbours=50, last_events=3)
     assert [baseline.name for baseline in spec.baselines] == ["sequential-rules"]
     assert spec.seed == Recommender.model_fields["seed"].default
 
@@ -156,10 +156,10 @@ CONDITION = "{metric: hr@10, min: 0.1}"
 @pytest.mark.parametrize(
     ("gate", "over", "sets", "sessions", "least"),
     [
-        (f"[{CONDITION}]", "{evidence: {sessions: 7}}", [], 7, 0.1),
-        (f"{{evidence: {{sessions: 7}}, conditions: [{CONDITION}]}}", "[{metric: hr@5, min: 2}]", [], 7, 2.0),
-        (f"[{CONDITION}]", "[{metric: hr@5, min: 2}]", ["gate.evidence.sessions=7"], 7, 2.0),
-        (f"[{CONDITION}]", "{evidence: {half_width: 0.5}}", ["gate[0].min=3"], 100, 3.0),
+        (f"[{CONDITION}]", "{evidence: {min_sessions: 7}}", [], 7, 0.1),
+        (f"{{evidence: {{min_sessions: 7}}, conditions: [{CONDITION}]}}", "[{metric: hr@5, min: 2}]", [], 7, 2.0),
+        (f"[{CONDITION}]", "[{metric: hr@5, min: 2}]", ["gate.evidence.min_sessions=7"], 7, 2.0),
+        (f"[{CONDITION}]", "{evidence: {max_half_width: 0.5}}", ["gate[0].min=3"], 100, 3.0),
     ],
 )
 def test_an_overlay_changes_the_evidence_or_the_conditions_of_a_gate_in_either_form(
@@ -168,7 +168,7 @@ def test_an_overlay_changes_the_evidence_or_the_conditions_of_a_gate_in_either_f
     write(specs / "home.yaml", RECOMMENDER + f"gate: {gate}\n")
     write(specs / "home" / "overlays" / "prod.yaml", f"gate: {over}\n")
     made = load(specs / "home.yaml", env="prod", sets=sets).recommender.gate
-    assert (made.evidence.sessions, [one.min for one in made.conditions]) == (sessions, [least])
+    assert (made.evidence.min_sessions, [one.min for one in made.conditions]) == (sessions, [least])
 
 
 def test_set_changes_model_shop_and_the_shops_keys(specs: Path) -> None:
@@ -280,7 +280,7 @@ def test_the_example_overlay_loads() -> None:
     spec = load(SPECS / "demo.yaml", env="prod").recommender
     assert spec.approval == "person"
     assert isinstance(spec.model, GRU4RecSpec)
-    assert spec.model.batch == 512
+    assert spec.model.batch_size == 512
 
 
 def test_a_feature_of_types_names_those_that_the_shop_keeps(specs: Path) -> None:

@@ -11,7 +11,7 @@ from endcap.spec.load import load
 from tests.spec.test_load import RECOMMENDER, SHOP, load_shop, problems, write
 
 SHOP_WITH_MISTAKES = """\
-apiVersion: endcap/v1
+apiVersion: endcap/v2
 kind: Shop
 name: Toys & Co
 events:
@@ -49,7 +49,7 @@ EXPECTED: dict[tuple[str, str], tuple[str, str, str]] = {
     ("shops/toys.yaml:9", "events.time.zone"): ("unknown-name", "'Europe/Zurch'", "Europe/Zurich"),
     ("shops/toys.yaml:10", "events.max_bad_share"): ("not-allowed", "2", ""),
     ("shops/toys.yaml:11", "sessions.gap"): ("not-allowed", "30", ""),
-    ("home.yaml:1", "apiVersion"): ("not-allowed", "'endcap-v1'", "endcap/v1"),
+    ("home.yaml:1", "apiVersion"): ("not-allowed", "'endcap-v1'", "endcap/v2"),
     ("home.yaml:5", "sede"): ("unknown-key", "an unknown key", "seed"),
     ("home.yaml:6", "split.by"): ("not-allowed", "'tme'", "time"),
     ("home.yaml:7", "model.name"): ("not-allowed", "'gru4rek'", "gru4rec"),
@@ -92,9 +92,9 @@ def test_every_mistake_of_both_files_is_reported_at_once(tmp_path: Path, monkeyp
 
 
 def test_a_file_for_a_newer_endcap_is_refused_as_such(tmp_path: Path) -> None:
-    text = RECOMMENDER.replace("endcap/v1", "endcap/v2") + "unknown_yet: true\n"
+    text = RECOMMENDER.replace("endcap/v2", "endcap/v3") + "unknown_yet: true\n"
     (problem,) = recommender_problems(tmp_path, text)
-    assert (problem.key, problem.found, problem.allowed) == ("apiVersion", "'endcap/v2'", "endcap/v1")
+    assert (problem.key, problem.found, problem.allowed) == ("apiVersion", "'endcap/v3'", "endcap/v2")
     assert "newer Endcap" in problem.hint
 
 
@@ -178,7 +178,7 @@ def test_a_value_of_two_kinds_is_one_problem(tmp_path: Path, value: str) -> None
         ("gate: [{metric: mrr@20, against: vsknn, min: 0}]\n", "gate[0].against", "unknown-name"),
         ("gate: [{metric: mrr@7, min: 0}]\n", "gate[0].metric", "unknown-name"),
         ("gate: {conditions: [{metric: mrr@7, min: 0}]}\n", "gate.conditions[0].metric", "unknown-name"),
-        ("gate: {evidence: {sessions: 0}}\n", "gate.evidence.sessions", "not-allowed"),
+        ("gate: {evidence: {min_sessions: 0}}\n", "gate.evidence.min_sessions", "not-allowed"),
         ("gate: {condition: []}\n", "gate.condition", "unknown-key"),
         ("gate: [{metric: mrr@20}]\n", "gate[0]", "missing"),
         ("gate: [{metric: mrr@20, min: 0, max: 1}]\n", "gate[0]", "conflict"),
@@ -285,7 +285,7 @@ def test_rules_speak_of_attributes_of_their_kind_and_have_names_of_their_own(tmp
     rules = """\
 rules:
   stock: {attribute: brand}
-  blacklist: {sources: [{simulated: {}}]}
+  blacklist: {sources: [{simulation: {}}]}
   attributes:
     - {name: cheap, attribute: price, only: ["1"]}
     - {name: cheap, attribute: brnd, never: [x]}
@@ -293,12 +293,12 @@ rules:
     found = shop_problems(tmp_path, SHOP + items + rules)
     assert {problem.key: problem.code for problem in found} == {
         "rules.stock.attribute": "unknown-name",
-        "rules.blacklist.sources[0].simulated": "not-allowed",
+        "rules.blacklist.sources[0].simulation": "not-allowed",
         "rules.attributes[0].attribute": "unknown-name",
         "rules.attributes[1].name": "duplicate",
         "rules.attributes[1].attribute": "unknown-name",
     }
-    right = rules.replace("{simulated: {}}", "{path: b.csv}").replace(
+    right = rules.replace("{simulation: {}}", "{path: b.csv}").replace(
         "- {name: cheap, attribute: b", "- {name: c, attribute: b"
     )
     found = shop_problems(tmp_path, SHOP + items + right)

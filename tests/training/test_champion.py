@@ -29,7 +29,7 @@ from tests.features.logs import DAY, MONDAY, event, recommender, shop, snapshot
 
 ROOT = Path(__file__).parents[2]
 CONDITION = {"metric": "mrr@5", "against": "champion", "compare": "relative", "min": -0.05, "bound": "lower"}
-GATE = {"evidence": {"sessions": 1, "half_width": 10.0}, "conditions": [CONDITION]}
+GATE = {"evidence": {"min_sessions": 1, "max_half_width": 10.0}, "conditions": [CONDITION]}
 
 
 def noise(store: Store, *, seed: int = 1, days: int = 10) -> str:
@@ -131,7 +131,7 @@ def test_a_champion_that_has_not_seen_the_test_is_judged_as_it_is(shop_store: St
 
 def test_a_recipe_is_fitted_as_found_on_the_challengers_part(shop_store: Store) -> None:
     """The champion's own seed, exclusions and number of epochs; the challenger's split and vocabulary."""
-    neural = {"name": "gru4rec", "width": 8, "max_epochs": 3, "batch": 8}
+    neural = {"name": "gru4rec", "width": 8, "max_epochs": 3, "batch_size": 8}
     data = noise(shop_store)
     crowned(spec(model=neural, seed=3, exclude="seen"), data, shop_store)
     wanted = spec(**{**CHALLENGER, "split": {"by": "time", "test": "3d", "validation": "2d"}})
@@ -194,7 +194,7 @@ def test_the_recipe_of_an_older_training_means_what_it_did(shop_store: Store) ->
     (package,) = shop_store.list("packages/test")
     model = Recipe.of(package, spec(**CHALLENGER), shop_store).model
     assert isinstance(model, BlendSpec)
-    assert model.members["rules"] == SequentialRulesSpec(steps=5, last=1, decay=1.0, norm="none")
+    assert model.members["rules"] == SequentialRulesSpec(steps=5, last_events=1, decay=1.0, norm="none")
     assert model.members["knn"] == VSKNNSpec()
 
 
@@ -256,7 +256,7 @@ def test_a_registry_that_is_away_costs_the_challenger_nothing(
 
 def test_a_recipe_that_diverges_is_told_and_tried_again(shop_store: Store) -> None:
     data, wanted = noise(shop_store), spec(**CHALLENGER)
-    wild = {"name": "gru4rec", "width": 8, "batch": 8, "learning_rate": 1e30}
+    wild = {"name": "gru4rec", "width": 8, "batch_size": 8, "learning_rate": 1e30}
     published(shop_store, data, {"model": wild, "found": {"epochs": 2}})
     for _ in range(2):
         said: list[str] = []

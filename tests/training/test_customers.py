@@ -18,7 +18,7 @@ from tests.features.logs import event, recommender, shop, snapshot
 from tests.refusals import refused
 
 KNN = {"name": "item-knn", "history": "customer"}
-NEUMF = {"name": "neumf", "width": 4, "layers": [8], "batch": 16, "max_epochs": 2}
+NEUMF = {"name": "neumf", "width": 4, "layers": [8], "batch_size": 16, "max_epochs": 2}
 EASE = {"name": "ease", "history": "customer", "regularisation": 1.0}
 WORDS = ["abcab", "xyzxy"]
 

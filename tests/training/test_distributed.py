@@ -44,7 +44,8 @@ from tests.listening import on_loopback_alone
 from tests.refusals import mistaken, refused
 
 LOG = " ".join(["abcab", "xyzxy", "acb", "zyx"] * 40)
-GRU = {"name": "gru4rec", "width": 8, "batch": 8, "negatives": 4, "max_epochs": 40, "patience": 40}
+GRU = {"name": "gru4rec", "width": 8, "batch_size": 8, "negatives": 4, "max_epochs": 40, "patience": 40}
+RANGE = {"low": 30, "high": 60, "integer": True}
 SPLIT = {"by": "time", "test": 0.1, "validation": 0.2}
 
 
@@ -119,7 +120,7 @@ def test_after_each_step_all_workers_have_the_same_weights_and_only_rows_were_ex
     [
         ({"name": "vsknn"}, "2 workers for vsknn"),
         ({"name": "blend", "members": {"a": GRU, "b": {"name": "sasrec"}}}, "2 workers for sasrec"),
-        ({**GRU, "batch": 9}, "2 workers for model.batch, 9"),
+        ({**GRU, "batch_size": 9}, "2 workers for model.batch_size, 9"),
     ],
     ids=["no-steps", "blend", "batch"],
 )
@@ -133,14 +134,17 @@ def test_what_workers_cannot_share_is_refused_with_the_spec(model: dict[str, Any
 @pytest.mark.parametrize(
     ("search", "found"),
     [
-        ({}, "3 workers for search.space.batch, 32"),
-        ({"space": {"batch": {"low": 30, "high": 60, "integer": True}}}, "3 workers for search.space.batch, 31"),
-        ({"space": {"batch": {"values": [3, 9]}}}, None),
-        ({"fixed": ["batch"]}, None),
+        ({}, "3 workers for search.space.batch_size, 32"),
+        (
+            {"space": {"batch_size": {"low": 30, "high": 60, "integer": True}}},
+            "3 workers for search.space.batch_size, 31",
+        ),
+        ({"space": {"batch_size": {"values": [3, 9]}}}, None),
+        ({"fixed": ["batch_size"]}, None),
     ],
 )
 def test_a_search_finds_no_batch_that_workers_cannot_share(search: dict[str, Any], found: str | None) -> None:
-    document = {"model": {**GRU, "batch": 9}, "split": SPLIT, "training": {"workers": 3}, "search": search}
+    document = {"model": {**GRU, "batch_size": 9}, "split": SPLIT, "training": {"workers": 3}, "search": search}
     if found is None:
         recommender(**document)
         return

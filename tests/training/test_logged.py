@@ -23,7 +23,7 @@ from endcap.training import refit, train
 from tests.features.logs import sessions, shop, snapshot
 from tests.training.test_steps import GRU, LOG, TRAINER, of
 
-EVIDENCE = {"evidence": {"sessions": 1, "half_width": 100.0}, "conditions": []}
+EVIDENCE = {"evidence": {"min_sessions": 1, "max_half_width": 100.0}, "conditions": []}
 GATE: dict[str, Any] = {"gate": EVIDENCE, "evaluation": {"bootstrap": 100}}
 RULES = {"name": "sequential-rules"}
 
@@ -138,7 +138,7 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
     registry = Registry(default_uri(store))
     assert registry.client.get_run(run.info.run_id).data.tags["version"] == number
     assert registry.client.get_model_version("test", number).run_id == run.info.run_id
-    demanding = {"evidence": {"sessions": 100}, "conditions": [{"metric": "mrr@20", "min": 0.0}]}
+    demanding = {"evidence": {"min_sessions": 100}, "conditions": [{"metric": "mrr@20", "min": 0.0}]}
     # Another verdict on the same model is the same run's.
     other = of(RULES, baselines=[{"name": "recent-popularity"}], gate=demanding, evaluation={"bootstrap": 100})
     again = store.manifest(judge(other, dataset, trained, store))["facts"]

@@ -119,7 +119,7 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
 
 def test_trials_and_workers_prepare_as_the_step_does(shop_store: Store, tmp_path: Path) -> None:
     store = shop_store
-    recommender = spec({"name": "gru4rec", "width": 8, "batch": 8, "negatives": 4, "max_epochs": 2})
+    recommender = spec({"name": "gru4rec", "width": 8, "batch_size": 8, "negatives": 4, "max_epochs": 2})
     data = dataset(store)
     address = train(recommender, data, store)
     facts = store.manifest(address)["facts"]

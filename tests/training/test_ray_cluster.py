@@ -155,7 +155,7 @@ def test_a_second_request_to_end_does_not_leave_it() -> None:
 def test_other_machines_do_not_get_a_store_that_they_cannot_read(
     section: str, where: dict[str, Any], store: Store
 ) -> None:
-    model = {"name": "gru4rec", "width": 8, "batch": 8, "max_epochs": 1}
+    model = {"name": "gru4rec", "width": 8, "batch_size": 8, "max_epochs": 1}
     sections: dict[str, dict[str, Any]] = {"search": {}, "training": {"workers": 2}}
     sections[section] |= where
     spec = recommender(model=model, split=SPLIT, **sections)

@@ -36,7 +36,7 @@ def dataset(store: Store) -> str:
 
 
 def test_the_best_is_chosen_and_every_trial_told_and_logged_once(store: Store, dataset: str) -> None:
-    search = {"trials": 10, "max_failed": 1.0, "space": FAULTS, "time_budget": "4m"}
+    search = {"trials": 10, "max_failed_share": 1.0, "space": FAULTS, "time_budget": "4m"}
     spec, lines = sleeper(search, max_epochs=9, seconds=0.02, fault="dies-once"), list[str]()
     with on_loopback_alone():
         facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]
@@ -69,7 +69,7 @@ def test_the_best_is_chosen_and_every_trial_told_and_logged_once(store: Store, d
 
 
 def test_the_time_is_kept_by_trials_whose_epochs_are_long(store: Store, dataset: str) -> None:
-    search = {"trials": 50, "time_budget": "10s", "finish": "8s", "concurrency": 2, "scheduler": "none", "nice": 3}
+    search = {"trials": 50, "time_budget": "10s", "overtime": "8s", "concurrency": 2, "scheduler": "none", "nice": 3}
     spec = sleeper(search, max_epochs=16, seconds=1.5, says_nice=True)
     lines: list[str] = []
     facts = store.manifest(train(spec, dataset, store, progress=lines.append))["facts"]["search"]

@@ -80,7 +80,7 @@ def test_a_short_search_is_never_below_the_model_as_written(
     store: Store, dataset: str, threads: list[SearchJob], budget: str
 ) -> None:
     # As written it would reach 0.9; the best of two epochs is another.
-    spec = sleeper({"trials": 9, "time_budget": budget, "finish": "20s"}, x=0.8, max_epochs=12, seconds=0.15)
+    spec = sleeper({"trials": 9, "time_budget": budget, "overtime": "20s"}, x=0.8, max_epochs=12, seconds=0.15)
     lines: list[str] = []
     facts = searched(store, spec, dataset, lines)
     found = facts["search"]
@@ -106,7 +106,7 @@ def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its
 ) -> None:
     # At its end it is worth 0.9; or less than what a rival reached before its end.
     for x, wins in ((0.8, True), (-0.2, False)):
-        spec = sleeper({"trials": 9, "time_budget": "500ms", "finish": "400ms"}, x=x, max_epochs=30, seconds=0.1)
+        spec = sleeper({"trials": 9, "time_budget": "500ms", "overtime": "400ms"}, x=x, max_epochs=30, seconds=0.1)
         lines: list[str] = []
         facts = searched(store, spec, dataset, lines)
         found, own = facts["search"], facts["search"]["as_written"]
@@ -126,7 +126,7 @@ def test_where_the_time_to_finish_ends_too_the_model_as_written_is_fitted_to_its
 def test_without_time_to_finish_the_best_so_far_is_taken_and_what_ran_is_cut(
     store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
-    spec = sleeper({"trials": 9, "time_budget": "600ms", "finish": "0s"}, max_epochs=1000, seconds=0.05)
+    spec = sleeper({"trials": 9, "time_budget": "600ms", "overtime": "0s"}, max_epochs=1000, seconds=0.05)
     found = searched(store, spec, dataset)["search"]
     assert found["finished"] == []
     assert found["finish"] == {"limit": "0s", "seconds": 0}
@@ -139,13 +139,13 @@ def test_a_model_that_ends_no_epoch_in_its_time_is_fitted_as_written_in_the_time
 ) -> None:
     # In the second, it ends its first epoch after the time to finish, and goes on from there.
     for finish, epochs in (("20s", 2), ("100ms", 3)):
-        spec = sleeper({"trials": 9, "time_budget": "300ms", "finish": finish}, max_epochs=epochs, seconds=0.9)
+        spec = sleeper({"trials": 9, "time_budget": "300ms", "overtime": finish}, max_epochs=epochs, seconds=0.9)
         found = searched(store, spec, dataset)["search"]
         assert (found["as_written"]["state"], found["as_written"]["value"]) == ("complete", pytest.approx(0.4))
         assert found["trials"][0]["state"] == ("complete" if finish == "20s" else "cut")
     monkeypatch.setattr(searching, "_FIRST_EPOCH", 0.3)
     with refused(UserError, "search.time-over", limit="300ms", finish="200ms"):
-        train(sleeper({"trials": 9, "time_budget": "300ms", "finish": "200ms"}, seconds=NEVER), dataset, store)
+        train(sleeper({"trials": 9, "time_budget": "300ms", "overtime": "200ms"}, seconds=NEVER), dataset, store)
 
 
 def blend(search: dict[str, Any], **members: dict[str, Any]) -> Recommender:
@@ -161,7 +161,7 @@ def test_members_that_diverge_or_never_end_are_left_out_and_the_others_blended(
     store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "_FIRST_EPOCH", 0.3)
-    search = {"trials": 9, "time_budget": "2500ms", "finish": "2500ms"}
+    search = {"trials": 9, "time_budget": "2500ms", "overtime": "2500ms"}
     spec = blend(search, good={"seconds": 0.02}, broken={"fault": "diverges"}, endless={"seconds": NEVER})
     lines: list[str] = []
     facts = searched(store, spec, dataset, lines)
@@ -185,7 +185,7 @@ def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s
 ) -> None:
     # The start, x 0.5, is ahead when the time is up; what the member as written reaches at its end nobody knows then.
     spec = blend(
-        {"trials": 9, "time_budget": "1s", "finish": "500ms"}, slow={"x": 0.1, "seconds": 0.1, "max_epochs": 30}
+        {"trials": 9, "time_budget": "1s", "overtime": "500ms"}, slow={"x": 0.1, "seconds": 0.1, "max_epochs": 30}
     )
     facts = searched(store, spec, dataset)
     found = facts["search"]["members"]["slow"]
@@ -203,7 +203,7 @@ def test_a_member_that_did_not_come_to_its_end_as_written_goes_on_in_the_blend_s
 def test_too_many_failures_end_the_step_at_once_with_the_reasons(
     store: Store, dataset: str, threads: list[SearchJob]
 ) -> None:
-    spec = sleeper({"trials": 4, "time_budget": "4m", "max_failed": 0.25}, fault="diverges")
+    spec = sleeper({"trials": 4, "time_budget": "4m", "max_failed_share": 0.25}, fault="diverges")
     with refused(UserError, "search.too-many-failed", failed=2, limit=0.25) as caught:
         train(spec, dataset, store)
     assert "the loss of epoch 1 is nan" in caught.value.fields["reasons"]
@@ -222,7 +222,7 @@ def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset:
     parameters: dict[str, Any] = {"max_epochs": 3, "seconds": 0.02}
     first = searched(store, sleeper({"trials": 4, "time_budget": "20s"}, **parameters), dataset)["search"]
     assert (first["inherited"], len(threads)) == (0, 1)
-    more = {"trials": 6, "time_budget": "30s", "concurrency": 1, "nice": 3, "finish": "1s", "max_failed": 0.9}
+    more = {"trials": 6, "time_budget": "30s", "concurrency": 1, "nice": 3, "overtime": "1s", "max_failed_share": 0.9}
     second = searched(store, sleeper(more, **parameters), dataset)["search"]
     assert (second["inherited"], second["key"]) == (4, first["key"])
     assert [trial.get("inherited", False) for trial in second["trials"]] == [True] * 4 + [False] * 2
@@ -239,7 +239,7 @@ def test_trials_are_shared_by_searches_with_other_budgets(store: Store, dataset:
 def test_the_winner_of_a_search_is_not_fitted_from_nothing(
     store: Store, dataset: str, threads: list[SearchJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gru = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 3, "patience": 3}
+    gru = {"name": "gru4rec", "width": 8, "batch_size": 4, "negatives": 4, "max_epochs": 3, "patience": 3}
     rates = {"values": [0.05, 0.1]}
     fixed = [name for name in GRU4RecSpec.space if name != "learning_rate"]
     search = {"trials": 2, "time_budget": "1m"}
@@ -277,7 +277,7 @@ def agenda(model: dict[str, Any], clock: Clock, **changed: Any) -> tuple[Agenda,
     settings: dict[str, Any] = {
         "task": Task("", "", document, "test", "key", "", None),
         "seconds": 100.0,
-        "finish": 50.0,
+        "overtime": 50.0,
         "first_epoch": 120.0,
         "trials": 20,
         "known": [],

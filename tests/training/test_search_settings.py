@@ -69,7 +69,7 @@ def test_every_value_of_a_default_space_and_of_the_starts_is_allowed(name: str) 
             "not-allowed",
             "",
         ),
-        ({"space": {"last": {"values": [2, "many"]}}}, ("space", "last", "values", 1), "not-allowed", ""),
+        ({"space": {"last_events": {"values": [2, "many"]}}}, ("space", "last_events", "values", 1), "not-allowed", ""),
         ({"space": {"neighbours": {"low": 50, "high": 100}}}, ("space", "neighbours"), "not-allowed", "integer: true"),
         ({"fixed": ["width"]}, ("fixed", 0), "unknown-name", ""),
     ],
@@ -93,11 +93,11 @@ def test_a_class_of_one_s_own_is_checked_when_the_search_begins(store: Store) ->
 
 
 def test_members_of_a_blend_are_searched_by_their_labels_and_the_slow_ones_last() -> None:
-    search = Search.model_validate({"space": {"near.last": {"values": [3]}}, "fixed": ["own.loss"]})
+    search = Search.model_validate({"space": {"near.last_events": {"values": [3]}}, "fixed": ["own.loss"]})
     found = domains(MODELS.validate_python(BLEND), search)
     assert set(found) == {"own", "near"}
     assert "loss" not in found["own"]
-    assert found["near"]["last"].corners() == [3]
+    assert found["near"]["last_events"].corners() == [3]
     first, second = shares({label: members(MODELS.validate_python(BLEND))[label] for label in found}, 20)
     assert (first.label, first.trials, second.label, second.trials) == ("near", 5, "own", 15)
 
@@ -202,7 +202,7 @@ def test_validation_sessions_of_one_moment_are_none(store: Store) -> None:
     with refused(DataError, "search.no-validation", one_moment_sessions=1):
         train(recommender(model={"name": "vsknn"}, split=split, search={"trials": 3}), data, store)
     lines: list[str] = []
-    model = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 2}
+    model = {"name": "gru4rec", "width": 8, "batch_size": 4, "negatives": 4, "max_epochs": 2}
     trained = train(recommender(model=model, split=split), data, store, progress=lines.append)
     assert store.manifest(trained)["facts"]["found"] == {"epochs": 2}
     assert any("max_epochs" in line and "protocol" in line for line in lines)

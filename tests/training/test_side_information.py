@@ -19,7 +19,7 @@ from endcap.store import Store, open_store
 from endcap.training import refit, train
 from tests.features.logs import recommender, shop
 
-SIMULATED = {"simulated": {"events": 1200, "days": 4, "items": 60, "customers": 300, "seed": 3}}
+SIMULATED = {"simulation": {"events": 1200, "days": 4, "items": 60, "customers": 300, "seed": 3}}
 NAMES = {"columns": {"session": "session", "customer": "customer", "item": "item", "time": "time", "type": "type"}}
 FEATURES = [
     {"name": "act", "kind": "type", "types": ["view", "cart", "purchase"]},
@@ -27,8 +27,8 @@ FEATURES = [
     {"name": "hour", "kind": "hour"},
 ]
 GIVEN = {"features": ["act", "gap", "hour"], "item_features": ["category", "price", "brand"]}
-GRU = {"name": "gru4rec", "width": 8, "batch": 32, "negatives": 16, "max_epochs": 2, **GIVEN}
-SAS = {"name": "sasrec", "width": 8, "blocks": 1, "batch": 32, "negatives": 16, "max_epochs": 2, **GIVEN}
+GRU = {"name": "gru4rec", "width": 8, "batch_size": 32, "negatives": 16, "max_epochs": 2, **GIVEN}
+SAS = {"name": "sasrec", "width": 8, "blocks": 1, "batch_size": 32, "negatives": 16, "max_epochs": 2, **GIVEN}
 BLEND = {"name": "blend", "members": {"sas": SAS, "rules": {"name": "sequential-rules"}}}
 
 

@@ -25,7 +25,7 @@ from tests.refusals import refused
 
 # The last two of twenty sessions are the test; only there is an `n`.
 LOG = " ".join(["abcab", "xyzxy"] * 9 + ["abcan", "xyzxn"])
-GRU = {"name": "gru4rec", "width": 8, "batch": 4, "negatives": 4, "max_epochs": 4}
+GRU = {"name": "gru4rec", "width": 8, "batch_size": 4, "negatives": 4, "max_epochs": 4}
 SPLIT = {"by": "time", "test": 0.1, "validation": 0.2}
 
 

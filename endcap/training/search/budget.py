@@ -13,7 +13,7 @@ _RESERVE, _RESERVE_SHARE = 2.0, 0.03
 
 def finish_of(search: Search) -> timedelta:
     """How long trials may go on after the time budget."""
-    return search.time_budget if search.finish is None else search.finish
+    return search.time_budget if search.overtime is None else search.overtime
 
 
 class Budget:

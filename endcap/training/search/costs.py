@@ -67,7 +67,7 @@ def estimate(spec: SingleSpec, size: Size) -> Cost:
         return Cost(32.0 * events * min(spec.steps, 5), float(events * spec.steps + scoring))
     if isinstance(spec, GRU4RecSpec):
         tables = 1 if spec.output_embedding == "shared" else 2
-        rivals = min(items, spec.batch + spec.negatives)
+        rivals = min(items, spec.batch_size + spec.negatives)
         work = events * spec.width * (rivals + 6.0 * spec.width) + scoring * spec.width
         return Cost(4.0 * spec.width * (_COPIES * tables * items + 3 * rivals), work)
     if isinstance(spec, SASRecSpec):

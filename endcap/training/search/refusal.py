@@ -23,19 +23,20 @@ def reasons_of(part: Part) -> str:
 def refuse(label: str, part: Part, search: Search, record: Record) -> None:
     """Raise UserError where the trials do not make a search; what failed is then tried again by another attempt."""
     failed, tried = part.of("failed"), len(part.trials)
-    if part.best is not None and len(failed) <= search.max_failed * max(tried, 1):
+    if part.best is not None and len(failed) <= search.max_failed_share * max(tried, 1):
         return
     of = f" of {label}" if label else ""
     reasons, is_skipped = reasons_of(part), bool(part.of("skipped"))
     record.put_back_failures()
     if failed:
         raise UserError(
-            f"{len(failed)} of {tried} trials{of} failed, and search.max_failed allows {search.max_failed:.0%}: "
+            f"{len(failed)} of {tried} trials{of} failed, and search.max_failed_share allows "
+            f"{search.max_failed_share:.0%}: "
             f"{reasons}; correct the cause, or fix or narrow the parameters that bring it (search.fixed, search.space)",
             code="search.too-many-failed",
             failed=len(failed),
             trials=tried,
-            limit=search.max_failed,
+            limit=search.max_failed_share,
             reasons=reasons,
         )
     if is_skipped:

@@ -88,13 +88,13 @@ def search(
     tried again. To the block's end no other process searches the same. A blend's members are searched one after the
     other, those without epochs first, since what they leave of the time is the others'; one that cannot be used is left
     out. After the time of each, the model as the spec has it and its best rival go on from their checkpoints to their
-    own ends, for `search.finish` at most. The outcome is never below the model as the spec has it, on validation: where
-    that does not come to its end, it is what comes out, with the best trial as its `rival`, and whoever calls fits it
-    to its end (`settled`).
+    own ends, for `search.overtime` at most. The outcome is never below the model as the spec has it, on validation:
+    where that does not come to its end, it is what comes out, with the best trial as its `rival`, and whoever calls
+    fits it to its end (`settled`).
 
     Raises DataError without validation sessions; UserError where other machines cannot read the store, more than
-    `search.max_failed` of a model's trials failed, or none came to the end of an epoch in time; TransientError where
-    Ray went away.
+    `search.max_failed_share` of a model's trials failed, or none came to the end of an epoch in time; TransientError
+    where Ray went away.
     """
     if not is_searched(settings):
         yield Searched(settings.model, None)
@@ -219,7 +219,7 @@ class _Search:
                 first=self._first(own, part),
                 written=points[0],
                 spared=len(points),
-                most_failed=self._spec.max_failed * own.trials,
+                most_failed=self._spec.max_failed_share * own.trials,
                 concurrency=concurrency,
                 size=self._size,
                 memory=None if self._elsewhere else memory_limit(),

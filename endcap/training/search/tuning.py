@@ -225,7 +225,7 @@ def _scheduler(search: Search, job: SearchJob, agenda: Agenda) -> Any:
         time_attr="epoch",
         metric="best",
         mode="max",
-        grace_period=min(search.grace, most),
+        grace_period=min(search.min_epochs, most),
         reduction_factor=_REDUCTION,
         max_t=most + 1,
     )

@@ -1,0 +1,213 @@
+"""Specs of an earlier apiVersion: refused where they are loaded, rewritten by `endcap spec migrate`.
+
+A file is rewritten by its text: each old key is replaced where PyYAML says that it stands. So comments, order, quotes,
+indentation and line ends stay as they are, byte by byte. `endcap.spec_renames` lists what is renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from endcap.errors import Problem, SpecError, UserError
+from endcap.reading import is_file, read_bytes
+from endcap.spec.yaml_tree import MOST_TEXT, Node, compose, parse, read, shown, spelled
+from endcap.spec_renames import Change, Key, Kind, apply, find_changes, is_custom_model, kind_of
+
+
+def migrated(node: Node, kind: Kind, *, is_part: bool = False) -> tuple[Node, list[Problem]]:
+    """A document under this release's names, so that the rest of it can be checked, and a problem for each old name.
+
+    is_part: the document lies over or under another one, so that it may not say which model its search is of: what the
+    search calls parameters is left to a look at the whole.
+    """
+    custom = (lambda label: True) if is_part else None
+    changes = find_changes(node.plain(), kind, custom=custom)
+    if not changes:
+        return node, []
+    return _renamed(node, (), {change.key: change for change in changes}), [_problem(one, node) for one in changes]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A spec file and its text under this release's names.
+
+    Attributes
+    ----------
+    file
+        The file, as it was given.
+    text
+        What the file is to hold; the same as before where nothing changes.
+    changes
+        What changes, each with its line.
+    """
+
+    file: Path
+    text: str
+    changes: list[tuple[int, Change]]
+
+    def write(self) -> None:
+        """Replace the file's text. Raises UserError where the file cannot be written."""
+        try:
+            self.file.write_bytes(self.text.encode())
+        except OSError as error:
+            raise UserError(
+                f"{shown(self.file)} cannot be written: {error.strerror}; make it writable, or use --stdout",
+                code="spec.cannot-write",
+                file=str(self.file),
+            ) from error
+
+    def lines(self) -> list[str]:
+        """A line a change, for people: where, the old name, the new one."""
+        return [
+            f"{shown(self.file)}:{line}: {spelled(change.key)}: {change.old} -> {change.new}"
+            for line, change in self.changes
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The file and its changes as a document."""
+        changes = [
+            {"line": line, "key": spelled(change.key), "old": change.old, "new": change.new}
+            for line, change in self.changes
+        ]
+        return {"file": str(self.file), "changes": changes}
+
+
+def migrate_files(files: Sequence[Path]) -> list[Migration]:
+    """All of these files under this release's names; nothing is written. Raises SpecError with what is wrong in any."""
+    migrations, problems = [], []
+    for file in files:
+        try:
+            migrations.append(migrate_file(file))
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    return migrations
+
+
+def migrate_file(file: Path) -> Migration:
+    """A spec's file or overlay under this release's names; nothing is written.
+
+    Raises
+    ------
+    SpecError
+        The file cannot be read, is no YAML file of Endcap's, or has both an old key and the new one.
+    """
+    node, problems = read(file)
+    if node is None or problems:
+        raise SpecError(problems)
+    text, document = read_bytes(file, MOST_TEXT).decode(), node.plain()
+    said = document.get("kind")
+    kind = kind_of(document)
+    if said is not None and kind is None:
+        allowed = "Recommender, Shop or Environments"
+        raise SpecError([Problem(shown(file), "kind", repr(said), allowed, code="not-allowed")])
+    changes = [] if kind is None else find_changes(document, kind, custom=lambda label: _is_custom(file, label))
+    if twice := [change for change in changes if change.of == "key" and change.new in _map_of(node, change)]:
+        raise SpecError([_conflict(change, node) for change in twice])
+    new = _rewritten(text, changes)
+    after, _ = parse(new, file=file)
+    if after is None or after.plain() != apply(document, changes):
+        found = "a way of writing keys that cannot be rewritten"
+        raise SpecError([_by_hand(change, node, found) for change in changes])
+    return Migration(file, new, [(_node_of(node, change).line, change) for change in changes])
+
+
+def _is_custom(file: Path, label: str, depth: int = 0) -> bool:
+    """Whether the model that a file's search is of is a class of the user's own: by the file, or what it lies over."""
+    node, _ = read(file)
+    document = None if node is None else node.plain()
+    if not isinstance(document, dict) or depth > 8:
+        return False
+    if is_custom_model(document, label):
+        return True
+    extends = document.get("extends")
+    below = [file.parent / extends] if isinstance(extends, str) else []
+    if file.parent.name == "overlays":
+        below.append(file.parent.parent.parent / f"{file.parent.parent.name}.yaml")
+    return any(_is_custom(one, label, depth + 1) for one in below if is_file(one))
+
+
+def _rewritten(text: str, changes: Sequence[Change]) -> str:
+    root = compose(text)
+    places = {}
+    for change in changes:
+        scalar = None if root is None else _scalar(root, change)
+        if scalar is not None:
+            # An anchor or a tag may stand before it, quotes around it.
+            begin = text.rfind(change.old, scalar.start_mark.index, scalar.end_mark.index)
+            if begin >= 0:
+                places[begin] = change
+    for begin, change in sorted(places.items(), reverse=True):
+        text = text[:begin] + change.new + text[begin + len(change.old) :]
+    return text
+
+
+def _scalar(root: yaml.Node, change: Change) -> yaml.ScalarNode | None:
+    """The scalar of a key that is renamed, or of a value that changes."""
+    node: yaml.Node = root
+    for depth, part in enumerate(change.key):
+        if isinstance(node, yaml.SequenceNode):
+            node = node.value[int(part)]
+            continue
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        pair = next(((name, value) for name, value in node.value if name.value == part), None)
+        if pair is None:
+            return None
+        node = pair[0] if change.of == "key" and depth == len(change.key) - 1 else pair[1]
+    return node if isinstance(node, yaml.ScalarNode) else None
+
+
+def _renamed(node: Node, key: Key, changes: dict[Key, Change]) -> Node:
+    change = changes.get(key)
+    if change is not None and change.of == "value":
+        return replace(node, value=change.new)
+    if isinstance(node.value, list):
+        return replace(node, value=[_renamed(one, (*key, n), changes) for n, one in enumerate(node.value)])
+    if not isinstance(node.value, dict):
+        return node
+    value = {}
+    for name, child in node.value.items():
+        below = changes.get((*key, name))
+        value[below.new if below is not None and below.of == "key" else name] = _renamed(child, (*key, name), changes)
+    return replace(node, value=value)
+
+
+def _node_of(node: Node, change: Change) -> Node:
+    return node.at(change.key)
+
+
+def _map_of(node: Node, change: Change) -> dict[str, Node]:
+    """The map that has the key of a change."""
+    value = node.at(change.key[:-1]).value
+    return value if isinstance(value, dict) else {}
+
+
+def _problem(change: Change, document: Node) -> Problem:
+    node = _node_of(document, change)
+    hint = "" if node.file is None else f"Run `endcap spec migrate {shown(node.file)}`, which rewrites the file."
+    key = spelled(change.key)
+    if change.key == ("apiVersion",):
+        return Problem(node.place, key, repr(change.old), change.new, hint, code="older-version")
+    if change.of == "value":
+        found = f"{change.old!r}, a parameter's name in endcap/v1"
+        return Problem(node.place, key, found, repr(change.new), hint, code="renamed-key")
+    found, allowed = "a key of endcap/v1", f"{spelled(change.new_key)}, its name in endcap/v2"
+    return Problem(node.place, key, found, allowed, hint, code="renamed-key")
+
+
+def _conflict(change: Change, document: Node) -> Problem:
+    found = f"the old name of {spelled(change.new_key)}, which is there too"
+    return _by_hand(change, document, found)
+
+
+def _by_hand(change: Change, document: Node, found: str) -> Problem:
+    node = _node_of(document, change)
+    allowed = f"{spelled(change.new_key)} alone: correct it by hand"
+    return Problem(node.place, spelled(change.key), found, allowed, code="renamed-key")
