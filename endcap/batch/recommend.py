@@ -157,7 +157,7 @@ class _ListRun:
         package = load_contents(self.store.fetch(target.package, verify=True))
         plan = ListPlan.load(work, key)
         if plan is None:
-            allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed()
+            allowed = Rulebook(package.vocabulary, package.items, self.catalogue).allowed_mask()
             plan = ListPlan(self.now, self.who.customers, np.array(allowed))
             plan.save(work, key)
         vocabulary = pa.array(package.vocabulary.ids, pa.string())

@@ -109,11 +109,11 @@ def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
 
     Raises EndcapError: nothing was published.
     """
-    from endcap.description import newest_items
+    from endcap.description import read_newest_items
     from endcap.rules import publish_catalogue
-    from endcap.rules.changes import Changes
+    from endcap.rules.changes import CatalogueChanges
     from endcap.rules.read import read_catalogue
-    from endcap.rules.unmatched import rule_warnings, unmatched_rules
+    from endcap.rules.unmatched import count_unmatched_rules, find_rule_warnings
 
     before = _published(online)
     try:
@@ -124,9 +124,9 @@ def _refreshed(online: OnlineStore, shop: Shop, store: Store) -> dict[str, Any]:
     changed = publish_catalogue(online, catalogue)
     about = {"shop": shop.name, "version": catalogue.version, "made": catalogue.made, "changed": changed}
     # Whoever ranks goes by the log's ids. Where no log was described, by those of the item table.
-    unmatched = unmatched_rules(catalogue, newest_items(shop.name, store))
-    about |= {"unmatched": unmatched, "warnings": rule_warnings(unmatched)}
-    return {**about, **Changes.between(before, catalogue).to_json()}
+    unmatched = count_unmatched_rules(catalogue, read_newest_items(shop.name, store))
+    about |= {"unmatched": unmatched, "warnings": find_rule_warnings(unmatched)}
+    return {**about, **CatalogueChanges.between(before, catalogue).to_json()}
 
 
 def _published(online: OnlineStore) -> Catalogue | None:

@@ -122,7 +122,7 @@ def apply_rules(terms: GatewaySettings, ids: Collection[str], book: Rulebook) ->
     """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
     ids = list(ids)
     named = book.surfaces
-    masks = {surface: book.allowed(surface) for surface in (None, *named)}
+    masks = {surface: book.allowed_mask(surface) for surface in (None, *named)}
     everywhere = _take_first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
     known = set(ids)
     others = sorted({*book.catalogue.items["item"].to_pylist(), *book.catalogue.blacklist} - known)
@@ -134,12 +134,14 @@ def apply_rules(terms: GatewaySettings, ids: Collection[str], book: Rulebook) ->
         own = _take_first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
         if own != everywhere:
             listed.append((place, own))
-        if book.why(_NOBODYS, surface) is not None or (len(masks) > SURFACES and surface in named[SURFACES - 1 :]):
+        if book.find_rule(_NOBODYS, surface) is not None or (
+            len(masks) > SURFACES and surface in named[SURFACES - 1 :]
+        ):
             closed.append(place)
             continue
         forbidden[place] = [
             *(ids[item] for item in np.flatnonzero(~mask)),
-            *(item for item in others if book.why(item, surface) is not None),
+            *(item for item in others if book.find_rule(item, surface) is not None),
         ]
     total = sum(map(len, forbidden.values()))
     never = [

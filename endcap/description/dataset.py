@@ -30,17 +30,17 @@ def describe_dataset(folder: Path) -> Json:
         sessions = file.read(columns=["start", "end", "events"])
     lengths = sessions["events"].to_numpy()
     took = sessions["end"].to_numpy() - sessions["start"].to_numpy()
-    transitions, equal = _transitions(folder / "events.parquet")
+    transitions, equal = _count_transitions(folder / "events.parquet")
     return {
-        "lengths": {**_quantiles(lengths), "bands": _bands(lengths)},
-        "minutes": _quantiles(took / 60_000),
+        "lengths": {**_compute_quantiles(lengths), "bands": _count_bands(lengths)},
+        "minutes": _compute_quantiles(took / 60_000),
         "transitions": transitions,
         "equal_times": equal,
         "one_moment": int(np.count_nonzero((lengths > 1) & (took == 0))),
     }
 
 
-def _transitions(file: Path) -> tuple[int, int]:
+def _count_transitions(file: Path) -> tuple[int, int]:
     """Neighbours within a session, and those of one time; events lie by session and time."""
     pairs = equal = 0
     last: tuple[int, int] | None = None
@@ -56,7 +56,7 @@ def _transitions(file: Path) -> tuple[int, int]:
     return pairs, equal
 
 
-def _quantiles(values: NDArray[Any]) -> dict[str, float]:
+def _compute_quantiles(values: NDArray[Any]) -> dict[str, float]:
     if not len(values):
         return {}
     places = {name: min(len(values) - 1, math.floor(share * len(values))) for name, share in QUANTILES.items()}
@@ -66,7 +66,7 @@ def _quantiles(values: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def _bands(lengths: NDArray[Any]) -> Mapping[str, int]:
-    most = [events for events in LENGTHS.values() if events is not None]
-    counts = np.bincount(np.searchsorted(most, lengths), minlength=len(LENGTHS))
+def _count_bands(lengths: NDArray[Any]) -> Mapping[str, int]:
+    limits = [events for events in LENGTHS.values() if events is not None]
+    counts = np.bincount(np.searchsorted(limits, lengths), minlength=len(LENGTHS))
     return {name: int(count) for name, count in zip(LENGTHS, counts, strict=True)}

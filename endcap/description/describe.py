@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from endcap.description.dataset import describe_dataset
 from endcap.description.snapshot import describe_snapshot
-from endcap.description.warnings import warnings
+from endcap.description.warnings import find_warnings
 from endcap.errors import NotFoundError
 from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
-from endcap.rules.unmatched import unmatched_rules
+from endcap.rules.unmatched import count_unmatched_rules
 from endcap.sources.matching import alike, unmatched
 from endcap.store import Store, code_fingerprint, content_key, fingerprint
 from endcap.store.shapes import as_written
@@ -58,10 +58,10 @@ def describe(
             store=store.root,
         )
     with as_written("descriptions", dataset or snapshot):
-        return _described(snapshot, dataset, store, rules, left_out)
+        return _build(snapshot, dataset, store, rules, left_out)
 
 
-def _described(
+def _build(
     snapshot: str,
     dataset: str | None,
     store: Store,
@@ -69,74 +69,76 @@ def _described(
     left_out: Sequence[Mapping[str, Any]] | None,
 ) -> Json:
     facts = store.manifest(snapshot)["facts"]
-    noted = {} if dataset is None else store.manifest(dataset)["facts"]
-    kept = _kept(snapshot, dataset, store)
+    dataset_facts = {} if dataset is None else store.manifest(dataset)["facts"]
+    tables = _read_or_publish(snapshot, dataset, store)
     description: Json = {
         "snapshot": snapshot,
         "dataset": dataset,
         "shop": content_key(snapshot).split("/")[1],
-        "data": kept["data"],
-        "files": _files(facts) if left_out is None else _as_now(_files(facts), left_out),
-        "rows": _rows(facts, kept["data"]["events"]),
-        "sessions_by": noted.get("sessions_by"),
+        "data": tables["data"],
+        "files": _describe_sources(facts)
+        if left_out is None
+        else _replace_left_out(_describe_sources(facts), left_out),
+        "rows": _count_rows(facts, tables["data"]["events"]),
+        "sessions_by": dataset_facts.get("sessions_by"),
         **{name: facts[name] for name in ("times", "missing", "activity") if facts.get(name)},
     }
     if dataset is not None:
-        description["sessions"] = {**kept["sessions"], **_sessions(noted)}
-        description["identity"] = {name: noted[name] for name in IDENTITY if name in noted}
-        description["identity"]["warnings"] = noted.get("warnings", [])
+        description["sessions"] = {**tables["sessions"], **_describe_sessions(dataset_facts)}
+        description["identity"] = {name: dataset_facts[name] for name in IDENTITY if name in dataset_facts}
+        description["identity"]["warnings"] = dataset_facts.get("warnings", [])
     if dataset is not None and rules is not None:
-        description["rules"] = unmatched_rules(replace(rules, items=_item_table(dataset, store)))
-    description["warnings"] = warnings(description)
+        description["rules"] = count_unmatched_rules(replace(rules, items=_read_item_table(dataset, store)))
+    description["warnings"] = find_warnings(description)
     return description
 
 
-def newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
+def read_newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
     """Ids of the items that the shop's newest described dataset has; None where none was described."""
-    for address in reversed(store.list(_kind(shop))):
+    for address in reversed(store.list(_artifact_kind(shop))):
         if store.manifest(address)["facts"]["dataset"] is not None:
-            return _column(store.fetch(address) / FILE, "item")
+            return _read_column(store.fetch(address) / FILE, "item")
     return None
 
 
-def _kept(snapshot: str, dataset: str | None, store: Store) -> Json:
+def _read_or_publish(snapshot: str, dataset: str | None, store: Store) -> Json:
     """What the tables tell, which is read once."""
-    code = code_fingerprint(f"{__name__}:_read")
+    code = code_fingerprint(f"{__name__}:_read_tables")
     keys = [None if address is None else content_key(address) for address in (snapshot, dataset)]
-    kind, key = _kind(content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
+    kind, key = _artifact_kind(content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
     address = store.find(kind, key)
     if address is None:
         with store.publish(kind, key) as draft:
-            draft.facts |= {"snapshot": snapshot, "dataset": dataset, **_read(snapshot, dataset, store)}
+            draft.facts |= {"snapshot": snapshot, "dataset": dataset, **_read_tables(snapshot, dataset, store)}
             if dataset is not None:
-                ids = _column(store.fetch(dataset) / "items.parquet", "item")
+                ids = _read_column(store.fetch(dataset) / "items.parquet", "item")
                 pq.write_table(pa.table({"item": ids}), draft.path / FILE, compression="zstd")
         address = draft.address
     facts: Json = store.manifest(address)["facts"]
     return facts
 
 
-def _read(snapshot: str, dataset: str | None, store: Store) -> Json:
+def _read_tables(snapshot: str, dataset: str | None, store: Store) -> Json:
     tables: Json = {"data": describe_snapshot(store.fetch(snapshot))}
     if dataset is not None:
         tables["sessions"] = describe_dataset(store.fetch(dataset))
-        table, ids = store.fetch(snapshot) / CUSTOMERS, _column(store.fetch(dataset) / CUSTOMERS, "customer")
+        table, ids = store.fetch(snapshot) / CUSTOMERS, _read_column(store.fetch(dataset) / CUSTOMERS, "customer")
         tables["sessions"]["customers_alike"] = alike(ids)
         if table.is_file():
-            tables["sessions"]["customer_table"] = unmatched(ids, _column(table, "customer"))
+            tables["sessions"]["customer_table"] = unmatched(ids, _read_column(table, "customer"))
     return tables
 
 
-def _column(file: Path, name: str) -> pa.ChunkedArray:
+def _read_column(file: Path, name: str) -> pa.ChunkedArray:
     with pq.ParquetFile(file) as table:
         return table.read(columns=[name])[name]
 
 
-def _kind(shop: str) -> str:
+def _artifact_kind(shop: str) -> str:
     return f"descriptions/{shop}"
 
 
-def _files(facts: Mapping[str, Any]) -> list[Json]:
+def _describe_sources(facts: Mapping[str, Any]) -> list[Json]:
     """By source: `table`, `path`, how many `files` and `bytes`; names of files that were `skipped` or are `empty`."""
     sources = []
     for source in facts.get("sources", []):
@@ -148,19 +150,19 @@ def _files(facts: Mapping[str, Any]) -> list[Json]:
     return sources
 
 
-def _as_now(sources: list[Json], left_out: Sequence[Mapping[str, Any]]) -> list[Json]:
-    now = {(source["table"], source["path"]): source["files"] for source in left_out}
-    return [{**source, "skipped": now.get((source["table"], source["path"]), [])} for source in sources]
+def _replace_left_out(sources: list[Json], left_out: Sequence[Mapping[str, Any]]) -> list[Json]:
+    files = {(source["table"], source["path"]): source["files"] for source in left_out}
+    return [{**source, "skipped": files.get((source["table"], source["path"]), [])} for source in sources]
 
 
-def _rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
+def _count_rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
     """By table: rows `read`, `bad` and `left_out` by reason, `examples` of bad ones by reason, and `repeated`: rows
     that were dropped as duplicates, or replaced by a later row of the same id. None: the snapshot does not note it."""
-    noted = {name: facts.get(name, {}) for name in ("read", "bad", "left_out", "examples")}
+    noted_counts = {name: facts.get(name, {}) for name in ("read", "bad", "left_out", "examples")}
     rows = {}
     for name in ("events", *(name for name in ("items", "customers") if isinstance(facts.get(name), dict))):
-        bad, left_out = noted["bad"].get(name, {}), noted["left_out"].get(name, {})
-        good, read = events if name == "events" else facts[name]["rows"], noted["read"].get(name)
+        bad, left_out = noted_counts["bad"].get(name, {}), noted_counts["left_out"].get(name, {})
+        good, read = events if name == "events" else facts[name]["rows"], noted_counts["read"].get(name)
         repeated = facts.get("duplicates", 0) if name == "events" else None
         if read is not None and name != "events":
             repeated = read - sum(bad.values()) - good
@@ -168,30 +170,30 @@ def _rows(facts: Mapping[str, Any], events: int) -> dict[str, Json]:
             "read": None if read is None else read + sum(left_out.values()),
             "bad": bad,
             "left_out": left_out,
-            "examples": noted["examples"].get(name, {}),
+            "examples": noted_counts["examples"].get(name, {}),
             "repeated": repeated,
             "good": good,
         }
     return rows
 
 
-def _sessions(noted: Mapping[str, Any]) -> Json:
+def _describe_sessions(facts: Mapping[str, Any]) -> Json:
     """What the dataset's facts say of its sessions."""
-    after = {name: noted[name] for name in ("sessions", "events", "items", "customers")}
-    window = {"from": noted["from"], "until": noted["until"]}
-    before, dropped = noted.get("before_filters", {}), noted.get("dropped", {})
+    after = {name: facts[name] for name in ("sessions", "events", "items", "customers")}
+    window = {"from": facts["from"], "until": facts["until"]}
+    before, dropped = facts.get("before_filters", {}), facts.get("dropped", {})
     return {
         "after": after,
         "before_filters": before,
-        "single": noted.get("single_sessions"),
+        "single": facts.get("single_sessions"),
         "dropped": dropped,
-        "test": noted.get("test", {}),
-        "types": noted.get("event_types"),
+        "test": facts.get("test", {}),
+        "types": facts.get("event_types"),
         "window": window,
     }
 
 
-def _item_table(dataset: str, store: Store) -> pa.Table:
+def _read_item_table(dataset: str, store: Store) -> pa.Table:
     with pq.ParquetFile(store.fetch(dataset) / "items.parquet") as items:
         names = items.schema_arrow.names
         return items.read(columns=[name for name in names if name == "item" or name not in NOT_ATTRIBUTES])

@@ -38,18 +38,18 @@ def describe_snapshot(folder: Path) -> Json:
     """
     files = sorted((folder / "events").glob("*/*.parquet"))
     with tempfile.TemporaryDirectory(prefix="endcap-describe-") as spill, engine(Path(spill), "UTC") as connection:
-        listed = f"[{', '.join(text(str(file)) for file in files)}]"
-        connection.execute(f"CREATE VIEW events AS FROM read_parquet({listed}, hive_partitioning = false)")
-        times = _times(files)
+        paths = f"[{', '.join(text(str(file)) for file in files)}]"
+        connection.execute(f"CREATE VIEW events AS FROM read_parquet({paths}, hive_partitioning = false)")
+        times = _read_times(files)
         return {
             **times,
-            **_types(files, connection),
-            "day_only": _may_be_midnights(files, times) and _are_midnights(connection),
-            "items": _items(connection, folder / "items.parquet"),
+            **_count_types(files, connection),
+            "day_only": _could_be_midnights(files, times) and _are_midnights(connection),
+            "items": _describe_items(connection, folder / "items.parquet"),
         }
 
 
-def _times(files: list[Path]) -> Json:
+def _read_times(files: list[Path]) -> Json:
     """What the footers of the files tell without a look at the rows: one file is of one day."""
     days: Counter[int] = Counter()
     first, last, anonymous = [], [], 0
@@ -65,14 +65,14 @@ def _times(files: list[Path]) -> Json:
         "events": days.total(),
         "first": min(first, default=None),
         "last": max(last, default=None),
-        "days": {"first": _date(span[0]) if days else None, "events": [days[day] for day in span]},
+        "days": {"first": _format_date(span[0]) if days else None, "events": [days[day] for day in span]},
         "anonymous": anonymous,
     }
 
 
-def _types(files: list[Path], connection: Any) -> Json:
+def _count_types(files: list[Path], connection: Any) -> Json:
     counts = (
-        _one_type(files)
+        _read_single_type(files)
         or connection.execute(
             "SELECT coalesce(type, ''), count(*) AS n FROM events GROUP BY 1 ORDER BY n DESC, 1"
         ).fetchall()
@@ -80,7 +80,7 @@ def _types(files: list[Path], connection: Any) -> Json:
     return {"types": dict(counts[:MOST_TYPES]), "other_types": sum(count for _, count in counts[MOST_TYPES:])}
 
 
-def _one_type(files: list[Path]) -> list[tuple[str, int]] | None:
+def _read_single_type(files: list[Path]) -> list[tuple[str, int]] | None:
     """The type of all events and their number, where the footers of the files tell that they are of one."""
     columns = [(columns["type"], columns["time"].num_values) for file in files for columns in read_statistics(file)]
     rows = sum(count for _, count in columns)
@@ -93,7 +93,7 @@ def _one_type(files: list[Path]) -> list[tuple[str, int]] | None:
     return [(names.pop(), rows)] if len(names) == 1 and all(len(name) < _UNCUT for name in names) else None
 
 
-def _may_be_midnights(files: list[Path], times: Json) -> bool:
+def _could_be_midnights(files: list[Path], times: Json) -> bool:
     """What the footers tell of it, which spares most logs a look at all times."""
     ends = (
         end for file in files for columns in read_statistics(file) for end in (columns["time"].min, columns["time"].max)
@@ -103,33 +103,36 @@ def _may_be_midnights(files: list[Path], times: Json) -> bool:
 
 def _are_midnights(connection: Any) -> bool:
     """Whether all times are one time of the day, or two an hour apart, as summer time has it."""
-    (least, most, count) = connection.execute(
+    (earliest, latest, count) = connection.execute(
         f"SELECT min(time % {DAY}), max(time % {DAY}), count(DISTINCT time % {DAY}) FROM events"  # noqa: S608 (a number)
     ).fetchone()
-    return bool(count == 1 or (count == 2 and most - least in (DAY // 24, DAY - DAY // 24)))
+    return bool(count == 1 or (count == 2 and latest - earliest in (DAY // 24, DAY - DAY // 24)))
 
 
-def _items(connection: Any, table: Path) -> Json:
+def _describe_items(connection: Any, table: Path) -> Json:
     connection.execute("CREATE TEMP TABLE log AS SELECT item, count(*) AS events FROM events GROUP BY item")
     words = connection.execute(
         "SELECT item, events FROM log WHERE item IN (SELECT unnest(?)) ORDER BY events DESC, item", [list(MISSING)]
     ).fetchall()
     ((count,),) = connection.execute("SELECT count(*) FROM log").fetchall()
-    ids = _ids(connection, "log ORDER BY events DESC, item")
+    ids = _read_ids(connection, "log ORDER BY events DESC, item")
     items: Json = {"log": count, "words": dict(words), "alike": alike(ids), "table": None, "unused": None}
     if table.is_file():
         connection.execute(f"CREATE VIEW listed AS SELECT item FROM read_parquet({text(str(table))})")  # noqa: S608 (quoted)
-        listed = _ids(connection, "listed ORDER BY item")
-        (lost,) = connection.execute(
+        table_ids = _read_ids(connection, "listed ORDER BY item")
+        (unmatched_events,) = connection.execute(
             "SELECT coalesce(sum(events), 0) FROM log ANTI JOIN listed USING (item)"
         ).fetchone()
-        items |= {"table": {**unmatched(ids, listed), "events": int(lost)}, "unused": unmatched(listed, ids)}
+        items |= {
+            "table": {**unmatched(ids, table_ids), "events": int(unmatched_events)},
+            "unused": unmatched(table_ids, ids),
+        }
     return items
 
 
-def _ids(connection: Any, rows: str) -> pa.ChunkedArray:
+def _read_ids(connection: Any, rows: str) -> pa.ChunkedArray:
     return connection.sql(f"SELECT item FROM {rows}").to_arrow_table()["item"]  # noqa: S608 (our own names)
 
 
-def _date(day: int) -> str:
+def _format_date(day: int) -> str:
     return datetime.fromtimestamp(day * DAY // 1000, UTC).date().isoformat()

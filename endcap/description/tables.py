@@ -38,56 +38,70 @@ IDENTITY = {
 
 
 @dataclass(frozen=True)
-class Table:
+class DescriptionTable:
     """columns: their names. rows: numbers and texts."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
-def tables(description: Json) -> dict[str, Table]:
+def build_tables(description: Json) -> dict[str, DescriptionTable]:
     """The tables of a description by their captions; those that have nothing to say are left out."""
-    every = {
-        "The log": Table(["what", "value"], [[what, shown(value)] for what, value in _log(description)]),
-        "Files": Table(
-            ["table", "path", "files", "MB", "left out", "without a row"], list(_files(description["files"]))
+    candidates = {
+        "The log": DescriptionTable(
+            ["what", "value"], [[label, shown(value)] for label, value in _log_rows(description)]
         ),
-        "Rows": Table(["table", "read", "bad", "left out", "repeated", "kept"], list(_rows(description["rows"]))),
-        "Bad rows": Table(["table", "rows", "reason", "example", "where"], list(_bad(description["rows"]))),
-        "Rows left out": Table(["table", "rows", "why"], list(_left_out(description["rows"]))),
-        "Types": Table(["type", "events", "share"], list(_types(description["data"]))),
-        "Sessions": Table(["of a session", "mean", *_SPREAD.values()], list(_spread(description.get("sessions")))),
-        "Sessions by length": Table(["events", "sessions", "share"], list(_lengths(description.get("sessions")))),
-        "Filters": Table(["what", "events"], list(_filters(description.get("sessions")))),
-        "What matches": Table(["what", "ids", "without a match", "such as", "likely"], list(_matches(description))),
+        "Files": DescriptionTable(
+            ["table", "path", "files", "MB", "left out", "without a row"], list(_file_rows(description["files"]))
+        ),
+        "Rows": DescriptionTable(
+            ["table", "read", "bad", "left out", "repeated", "kept"], list(_row_counts(description["rows"]))
+        ),
+        "Bad rows": DescriptionTable(
+            ["table", "rows", "reason", "example", "where"], list(_bad_rows(description["rows"]))
+        ),
+        "Rows left out": DescriptionTable(["table", "rows", "why"], list(_left_out_rows(description["rows"]))),
+        "Types": DescriptionTable(["type", "events", "share"], list(_type_rows(description["data"]))),
+        "Sessions": DescriptionTable(
+            ["of a session", "mean", *_SPREAD.values()], list(_quantile_rows(description.get("sessions")))
+        ),
+        "Sessions by length": DescriptionTable(
+            ["events", "sessions", "share"], list(_length_rows(description.get("sessions")))
+        ),
+        "Filters": DescriptionTable(["what", "events"], list(_filter_rows(description.get("sessions")))),
+        "What matches": DescriptionTable(
+            ["what", "ids", "without a match", "such as", "likely"], list(_match_rows(description))
+        ),
     }
-    return {caption: _filled(table) for caption, table in every.items() if table.rows}
+    return {caption: _drop_empty_columns(table) for caption, table in candidates.items() if table.rows}
 
 
-def _filled(table: Table) -> Table:
+def _drop_empty_columns(table: DescriptionTable) -> DescriptionTable:
     """The table without columns that say nothing in any row."""
-    kept = [place for place in range(len(table.columns)) if any(row[place] not in ("", None) for row in table.rows)]
-    return Table([table.columns[place] for place in kept], [[row[place] for place in kept] for row in table.rows])
+    filled = [place for place in range(len(table.columns)) if any(row[place] not in ("", None) for row in table.rows)]
+    return DescriptionTable(
+        [table.columns[place] for place in filled], [[row[place] for place in filled] for row in table.rows]
+    )
 
 
-def moment(milliseconds: int | None) -> str:
+def format_time(milliseconds: int | None) -> str:
     """A time of epoch ms, UTC, to the second."""
     return "" if milliseconds is None else f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def share(part: int, whole: int) -> str:
+def format_share(part: int, whole: int) -> str:
     """A share in percent; what is not nothing is not shown as 0."""
     if not part or not whole:
         return "0%"
     return "<0.1%" if part / whole < 0.001 else f"{part / whole:.1%}"
 
 
-def _log(description: Json) -> Iterator[tuple[str, Any]]:
+def _log_rows(description: Json) -> Iterator[tuple[str, Any]]:
     data, sessions = description["data"], description.get("sessions")
     days = data["days"]["events"]
     yield "shop", description["shop"]
-    yield "first event", moment(data["first"])
-    yield "last event", moment(data["last"])
+    yield "first event", format_time(data["first"])
+    yield "last event", format_time(data["last"])
     yield "days", f"{len(days):,}, {days.count(0):,} of them without an event"
     yield "events", data["events"]
     if days:
@@ -95,19 +109,19 @@ def _log(description: Json) -> Iterator[tuple[str, Any]]:
     yield "items", data["items"]["log"]
     if sessions is not None:
         window = sessions["window"]
-        start = "the beginning" if window["from"] is None else moment(window["from"])
-        yield "window", f"from {start} to {moment(window['until'] - 1)}"
+        start = "the beginning" if window["from"] is None else format_time(window["from"])
+        yield "window", f"from {start} to {format_time(window['until'] - 1)}"
         yield "customers", sessions["after"]["customers"]
-    yield "events without customer", f"{data['anonymous']:,} ({share(data['anonymous'], data['events'])})"
+    yield "events without customer", f"{data['anonymous']:,} ({format_share(data['anonymous'], data['events'])})"
     if sessions is not None:
         equal, pairs = sessions["equal_times"], sessions["transitions"]
-        yield "neighbours in a session at one time", f"{equal:,} of {pairs:,} ({share(equal, pairs)})"
+        yield "neighbours in a session at one time", f"{equal:,} of {pairs:,} ({format_share(equal, pairs)})"
         if "one_moment" in sessions:  # descriptions of release 0.1.0 lack it
             alone, total = sessions["one_moment"], sessions["after"]["sessions"]
-            yield "sessions of several events at one time", f"{alone:,} of {total:,} ({share(alone, total)})"
+            yield "sessions of several events at one time", f"{alone:,} of {total:,} ({format_share(alone, total)})"
         before, single = sessions["before_filters"].get("sessions", 0), sessions["single"]
         if single is not None:
-            yield "sessions of one event", f"{single:,} of {before:,} ({share(single, before)})"
+            yield "sessions of one event", f"{single:,} of {before:,} ({format_share(single, before)})"
     yield from ((IDENTITY[name], count) for name, count in description.get("identity", {}).items() if name in IDENTITY)
     times = description.get("times", {})
     if times.get("ambiguous"):
@@ -120,58 +134,60 @@ def _log(description: Json) -> Iterator[tuple[str, Any]]:
         yield "other activity kept", f"{description['activity']['rows']:,} rows"
 
 
-def _files(sources: Sequence[Json]) -> Iterator[tuple[Any, ...]]:
+def _file_rows(sources: Sequence[Json]) -> Iterator[tuple[Any, ...]]:
     for source in sources:
-        empty, skipped = (_names(source[name]) for name in ("empty", "skipped"))
+        empty, skipped = (_name_files(source[name]) for name in ("empty", "skipped"))
         yield source["table"], source["path"], source["files"], f"{source['bytes'] / 1e6:,.1f}", skipped, empty
 
 
-def _names(files: Sequence[str]) -> str:
+def _name_files(files: Sequence[str]) -> str:
     names = ", ".join(PurePosixPath(name).name for name in files[:5])
     return f"{len(files):,}: {names}{', …' if len(files) > 5 else ''}" if files else ""
 
 
-def _rows(by_table: Json) -> Iterator[tuple[Any, ...]]:
+def _row_counts(by_table: Json) -> Iterator[tuple[Any, ...]]:
     for name, rows in by_table.items():
         counts = (sum(rows[kind].values()) for kind in ("bad", "left_out"))
         yield (name, rows["read"], *counts, rows["repeated"], rows["good"])
 
 
-def _bad(by_table: Json) -> Iterator[tuple[Any, ...]]:
+def _bad_rows(by_table: Json) -> Iterator[tuple[Any, ...]]:
     for name, rows in by_table.items():
-        for reason, count in _most(rows["bad"]):
+        for reason, count in _sort_by_count(rows["bad"]):
             example = rows["examples"].get(reason, {})
             place = f"{PurePosixPath(example['source']).name}, line {example['line']:,}" if example else ""
             value = example.get("value")
             yield name, count, reason, "" if value is None else str(value), place
 
 
-def _left_out(by_table: Json) -> Iterator[tuple[Any, ...]]:
+def _left_out_rows(by_table: Json) -> Iterator[tuple[Any, ...]]:
     for name, rows in by_table.items():
-        for reason, count in _most(rows["left_out"]):
+        for reason, count in _sort_by_count(rows["left_out"]):
             yield name, count, LEFT_OUT.get(reason, reason)
 
 
-def _types(data: Json) -> Iterator[tuple[str, int, str]]:
-    for name, count in _most(data["types"]):
-        yield name or "(none)", count, share(count, data["events"])
+def _type_rows(data: Json) -> Iterator[tuple[str, int, str]]:
+    for name, count in _sort_by_count(data["types"]):
+        yield name or "(none)", count, format_share(count, data["events"])
     if data["other_types"]:
-        yield "(all others)", data["other_types"], share(data["other_types"], data["events"])
+        yield "(all others)", data["other_types"], format_share(data["other_types"], data["events"])
 
 
-def _spread(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+def _quantile_rows(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
     for title, name in (("events", "lengths"), ("minutes", "minutes")) if sessions else ():
         if sessions and sessions[name]:
-            yield (title, *(f"{sessions[name][of]:,.10g}" for of in ("mean", *QUANTILES)))
+            yield (title, *(f"{sessions[name][quantile]:,.10g}" for quantile in ("mean", *QUANTILES)))
 
 
-def _lengths(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+def _length_rows(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
     if sessions is not None:
         bands = sessions["lengths"]["bands"]
-        yield from ((name, bands[name], share(bands[name], sum(bands.values()))) for name in LENGTHS if bands[name])
+        yield from (
+            (name, bands[name], format_share(bands[name], sum(bands.values()))) for name in LENGTHS if bands[name]
+        )
 
 
-def _filters(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
+def _filter_rows(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
     if sessions is not None:
         yield "before the filters", sessions["before_filters"].get("events")
         # A manifest keeps no order.
@@ -183,42 +199,44 @@ def _filters(sessions: Json | None) -> Iterator[tuple[Any, ...]]:
             yield "of the test part that was given", sessions["test"]["events"]
 
 
-def _matches(description: Json) -> Iterator[tuple[Any, ...]]:
+def _match_rows(description: Json) -> Iterator[tuple[Any, ...]]:
     items, rules = description["data"]["items"], description.get("rules") or {"attributes": {}}
     if items["table"] is not None:
-        lost = share(items["table"]["events"], description["data"]["events"])
-        yield _match(f"items of the log without a row in the item table ({lost} of the events)", items["table"])
-        yield _match("ids of the item table without an event", items["unused"])
+        share_lost = format_share(items["table"]["events"], description["data"]["events"])
+        yield _match_row(
+            f"items of the log without a row in the item table ({share_lost} of the events)", items["table"]
+        )
+        yield _match_row("ids of the item table without an event", items["unused"])
     sessions = description.get("sessions") or {}
     if sessions.get("customer_table"):
-        yield _match("customers without a row in the customer table", sessions["customer_table"])
+        yield _match_row("customers without a row in the customer table", sessions["customer_table"])
     if rules.get("blacklist"):
-        yield _match("ids of the blacklist that are no item of the log", rules["blacklist"])
+        yield _match_row("ids of the blacklist that are no item of the log", rules["blacklist"])
     for name, rule in rules["attributes"].items():
-        what = f"values of the rule {name} ({rule['attribute']}) that no item has; {rule['items']:,} items have one"
-        yield _match(what, rule["values"])
+        label = f"values of the rule {name} ({rule['attribute']}) that no item has; {rule['items']:,} items have one"
+        yield _match_row(label, rule["values"])
     if "stock" in rules:
         yield "items with a stock", rules["items"], rules["items"] - rules["stock"], "", ""
-    yield from _alike("items", items["alike"])
+    yield from _alike_rows("items", items["alike"])
     if sessions:
-        yield from _alike("customers", sessions["customers_alike"])
-    for word, events in _most(items["words"]):
+        yield from _alike_rows("customers", sessions["customers_alike"])
+    for word, events in _sort_by_count(items["words"]):
         yield f"items named by a word for nothing: {events:,} events", 1, 0, word, ""
 
 
-def _alike(kind: str, ways: Json) -> Iterator[tuple[Any, ...]]:
-    for way, same in ways.items():
-        example = " and ".join(map(repr, same["example"]))
-        yield f"{kind} that differ from others in {ALIKE[way][0]} alone", same["ids"], 0, example, ""
+def _alike_rows(kind: str, ways: Json) -> Iterator[tuple[Any, ...]]:
+    for way, group in ways.items():
+        example = " and ".join(map(repr, group["example"]))
+        yield f"{kind} that differ from others in {ALIKE[way][0]} alone", group["ids"], 0, example, ""
 
 
-def _match(what: str, matched: Json) -> tuple[Any, ...]:
+def _match_row(label: str, matched: Json) -> tuple[Any, ...]:
     likely = matched["likely"]
-    said = ""
+    explanation = ""
     if likely is not None:
-        said = f"{REASONS[likely['reason']][0]}: {' and '.join(likely['example'])}"
-    return what, matched["ids"], matched["missing"], ", ".join(matched["examples"]), said
+        explanation = f"{REASONS[likely['reason']][0]}: {' and '.join(likely['example'])}"
+    return label, matched["ids"], matched["missing"], ", ".join(matched["examples"]), explanation
 
 
-def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+def _sort_by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -119,7 +119,7 @@ class ShopRules:
         """What a model may not list. items: its own table, in the order of the vocabulary."""
         book = Rulebook(vocabulary, items, self.catalogue)
         to_own = vocabulary.indices(self.catalogue.items["item"].to_pylist())
-        return RuleMask(np.flatnonzero(~book.allowed()), self.owned, to_own)
+        return RuleMask(np.flatnonzero(~book.allowed_mask()), self.owned, to_own)
 
     def facts(self, view: View) -> dict[str, dict[str, int]]:
         """By rule, how many `items` of the view's vocabulary it takes away, and how many `targets`, which no model can
@@ -127,16 +127,16 @@ class ShopRules:
         book = Rulebook(view.vocabulary, view.items, self.catalogue)
         predictions = view.predictions("test")
         owners, targets = predictions.owner, predictions.targets
-        hit = book.counts(among=targets)
+        hit = book.count_removed(among=targets)
         if self.owned is not None:
             rows, items = self.on(view.vocabulary, view.items).owned_by(
                 predictions.sessions.customers, predictions.begun
             )
             # A pair of session and item as one number.
             pairs, size = rows * book.n_items + items, book.n_items
-            left = book.allowed()[targets]
+            left = book.allowed_mask()[targets]
             hit[OWNED_RULE] = int(np.isin(owners[left] * size + targets[left], pairs).sum())
-        return {"items": book.counts(), "targets": hit}
+        return {"items": book.count_removed(), "targets": hit}
 
 
 def read_shop_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catalogue | None:

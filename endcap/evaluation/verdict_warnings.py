@@ -11,7 +11,7 @@ from endcap.evaluation.protocol import EvaluationProtocol
 from endcap.evaluation.query_counts import warn_of_baskets, warn_of_equal_times, warn_of_one_moment
 from endcap.evaluation.rule_masks import ShopRules, warn_of_rules
 from endcap.features.view import View
-from endcap.rules.unmatched import rule_warnings, unmatched_rules
+from endcap.rules.unmatched import count_unmatched_rules, find_rule_warnings
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit
 from endcap.spec.settings import JudgeSettings
 
@@ -37,7 +37,7 @@ def collect_warnings(
     if house is not None:
         facts["rules"] = house.facts(view)
         warnings.append(warn_of_rules(facts["rules"], len(examination.predictions)))
-        warnings += [warning["text"] for warning in rule_warnings(unmatched_rules(house.catalogue))]
+        warnings += [warning["text"] for warning in find_rule_warnings(count_unmatched_rules(house.catalogue))]
     return facts, [warning for warning in warnings if warning]
 
 

@@ -120,7 +120,7 @@ class Project(Reading):
         >>> snapshot.bad
         {}
         """
-        from endcap.description.lines import ingest_line
+        from endcap.description.summaries import summarize_ingest
         from endcap.events import ingest
         from endcap.project.frames import with_frames
 
@@ -131,7 +131,7 @@ class Project(Reading):
             address = ingest(self.shop, self.store, progress=progress)
         facts = self._facts(address)
         files = [file for notice in self._notices["ingest"] for file in notice.fields["files"]]
-        summary = ingest_line(facts, files=len(files))
+        summary = summarize_ingest(facts, files=len(files))
         return Snapshot(self._made_now("snapshot", address), summary, facts, self.store)
 
     def features(self, snapshot: Input = None, *, until: datetime | str | None = None) -> Dataset:
@@ -159,7 +159,7 @@ class Project(Reading):
         True
         """
         from endcap.deploy import find_served_datasets
-        from endcap.description.lines import features_line
+        from endcap.description.summaries import summarize_features
         from endcap.features.retention import publish_dataset_rows
 
         taken = self._input("snapshot", snapshot)
@@ -171,7 +171,7 @@ class Project(Reading):
                 self.shop, address, self.store, progress, online=self._online, served=served
             )
         facts = self._facts(address)
-        summary = f"{features_line(facts, told)}{published}"
+        summary = f"{summarize_features(facts, told)}{published}"
         return Dataset(address, summary, facts, self.store)
 
     def describe(self, *, snapshot: Input = None, dataset: Input = None) -> Description:

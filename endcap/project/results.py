@@ -135,10 +135,10 @@ class Description:
         return [warning["text"] for warning in self.facts["warnings"]]
 
     def _tables(self) -> Mapping[str, Any]:
-        from endcap.description import tables
+        from endcap.description import build_tables
 
         with as_written("descriptions", str(self.facts.get("dataset") or self.facts.get("snapshot"))):
-            return tables(self.facts)
+            return build_tables(self.facts)
 
     def __str__(self) -> str:
         parts = ["\n".join(f"! {warning}" for warning in self.warnings)] if self.warnings else []

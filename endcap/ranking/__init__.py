@@ -2,7 +2,7 @@
 
 from endcap.ranking.answer import Answer
 from endcap.ranking.ranker import Ranker
-from endcap.ranking.request import Event, RankRequest
-from endcap.ranking.session import Known, Precomputed
+from endcap.ranking.request import RankRequest, RequestEvent
+from endcap.ranking.session import PrecomputedList, ShopperContext
 
-__all__ = ["Answer", "Event", "Known", "Precomputed", "RankRequest", "Ranker"]
+__all__ = ["Answer", "PrecomputedList", "RankRequest", "Ranker", "RequestEvent", "ShopperContext"]

@@ -1,4 +1,4 @@
-"""What a request is answered with."""
+"""The answer to a ranking request."""
 
 from __future__ import annotations
 
@@ -15,50 +15,65 @@ _SCORE, _FALLBACK, _NEXT = b'","score":', b'null,"fallback":true', b'},{"item":"
 
 @dataclass(frozen=True)
 class Answer:
-    """Item ids, best first. A score of None marks a fallback: an item that the model had no opinion on."""
+    """The items of one ranking, best first. A score of None marks a fallback, an item that the model did not score."""
 
     ids: list[str]
     scores: list[float | None]
-    """Fallbacks stand behind all others."""
+    """One score for each item. Fallbacks come last."""
     unknown: int = 0
-    """How many of the request's session items and candidates the model does not know."""
+    """The number of the request's session items and candidates that the model does not know."""
     removed: list[dict[str, Any]] | None = None
-    """What rules took away, where the request asked: ``{"item", "rule"}`` of candidates, else ``{"rule", "items"}``
-    with how many items the rule takes out of the catalogue."""
+    """What rules removed, if the request asks for an explanation. With candidates: ``{"item", "rule"}`` for each
+    removed one. Otherwise ``{"rule", "items"}`` with the number of items that the rule removes from the catalogue."""
     precomputed: bool = False
-    """Whether it is the customer's list of the last batch."""
+    """Whether the items are the customer's list of the last batch."""
     reason: str | None = None
-    """Why items of it are fallbacks (`endcap.reasons`); None where none is."""
+    """Why some items are fallbacks (`endcap.reasons`). None: no item is one."""
     written: bytes | None = field(default=None, repr=False, compare=False)
-    """The items as JSON (`write_items`), where that was made already."""
+    """The items as JSON (`write_items`), if they were written before."""
 
     def to_json(self) -> dict[str, Any]:
-        """``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n[, "fallback": {"reason", "items": n}][,
-        "removed": …][, "precomputed"]}``."""
-        read: dict[str, Any] = orjson.loads(self.to_bytes())
-        return read
+        """Return the answer as JSON values.
+
+        Returns
+        -------
+        dict
+            ``{"items": [{"item", "score"[, "fallback": true]}, …], "unknown": n[, "fallback": {"reason", "items": n}][,
+            "removed": …][, "precomputed"]}``.
+        """
+        content: dict[str, Any] = orjson.loads(self.to_bytes())
+        return content
 
     def to_bytes(self, extra: Mapping[str, Any] | None = None) -> bytes:
-        """`to_json`, and what `extra` has, as JSON."""
+        """Return `to_json`, extended by the keys of `extra`, as encoded JSON."""
         items = self.written
         if items is None:
             scores = [score for score in self.scores if score is not None]
             items = write_items(self.ids, np.array(scores, dtype=np.float32))
-        rest: dict[str, Any] = {"unknown": self.unknown}
+        fields: dict[str, Any] = {"unknown": self.unknown}
         if self.reason is not None:
-            rest["fallback"] = {"reason": self.reason, "items": self.scores.count(None)}
+            fields["fallback"] = {"reason": self.reason, "items": self.scores.count(None)}
         if self.removed is not None:
-            rest["removed"] = self.removed
+            fields["removed"] = self.removed
         if self.precomputed:
-            rest["precomputed"] = True
-        rest.update(extra or {})
-        return b'{"items":%b,%b' % (items, orjson.dumps(rest)[1:])
+            fields["precomputed"] = True
+        fields.update(extra or {})
+        return b'{"items":%b,%b' % (items, orjson.dumps(fields)[1:])
 
 
 def write_items(ids: Sequence[str], scores: NDArray[np.float32]) -> bytes:
-    """The items of an answer as JSON, those without a score as fallbacks. A score has the digits of a float32.
+    """Return the items of an answer as JSON.
 
-    Put together from pieces of two lists written at once: half the time of making dictionaries and writing these.
+    Parameters
+    ----------
+    ids
+        Item ids, best first.
+    scores
+        The scores of the first items. The other items are fallbacks. A score keeps the digits of a float32.
+
+    Notes
+    -----
+    The text is joined from two encoded lists. That takes half the time of encoding one dictionary for each item.
     """
     if not ids:
         return b"[]"

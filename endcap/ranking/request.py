@@ -1,7 +1,7 @@
 """A ranking request: one instance of the V1 protocol, checked before anything is scored.
 
-Checking is the event loop's work, so it is bounded: what is too long is refused before its elements are looked at, a
-list ends at its first mistake, and pydantic's core does the rest.
+The event loop checks requests, so the work is bounded: an oversized value is refused before its elements are checked,
+the check of a list stops at the first mistake, and pydantic's core does the rest.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from endcap import ids
 from endcap.errors import RequestError
-from endcap.ranking.refusal import (
-    nearest,
-    plain,
-    quoted,
-    refusal,
-    show,
-    spelled,
-    too_many,
-    unknown_key,
-    within,
+from endcap.ranking.request_errors import (
+    add_instance,
+    describe_value,
+    find_nearest,
+    join_names,
+    join_place,
+    quote_value,
+    too_many_error,
+    translate_error,
+    unknown_key_error,
 )
 from endcap.spec.base import EARLIEST_MS
 from endcap.spec.recommender import Serving
@@ -45,7 +45,7 @@ MAX_ATTRIBUTES = 16
 CATEGORY = "category"
 
 
-def _milliseconds(text: str) -> int:
+def _parse_time(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -59,7 +59,7 @@ def _milliseconds(text: str) -> int:
     return value
 
 
-def _in_order(events: list[Event]) -> list[Event]:
+def _check_order(events: list[RequestEvent]) -> list[RequestEvent]:
     times = [event.time for event in events if event.time is not None]
     if not times:
         return events
@@ -74,30 +74,30 @@ def _in_order(events: list[Event]) -> list[Event]:
     return events
 
 
-def _listed(value: Any) -> Any:
+def _wrap_text(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 Id = Annotated[str, Field(min_length=1, max_length=ids.LONGEST, pattern=ids.PATTERN)]
 Value = Annotated[str, Field(min_length=1, max_length=ids.LONGEST)]
-"""An attribute's name or value, which no rule of ids binds."""
+"""An attribute's name or value. The rule for ids does not apply to it."""
 IdList = Annotated[list[Id], Field(fail_fast=True)]
 _Number = Annotated[int, Field(ge=EARLIEST_MS)]
-_Text = Annotated[str, Field(max_length=ids.LONGEST), AfterValidator(_milliseconds)]
+_Text = Annotated[str, Field(max_length=ids.LONGEST), AfterValidator(_parse_time)]
 
 
 class _NumberOrText:
-    """An int that may be given as a text; pydantic's core looks at a number without a step of Python."""
+    """An integer that may be written as text. Pydantic's core checks a number without running Python code."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return handler.generate_schema(Annotated[_Number | _Text | None, Field(union_mode="left_to_right")])
 
 
-class _Part(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
-class Event(_Part):
+class RequestEvent(_RequestModel):
     item: Id
     time: Annotated[int | None, _NumberOrText()] = None
     """Epoch milliseconds; without times, events count as happening when the request arrives."""
@@ -105,18 +105,18 @@ class Event(_Part):
     """An event of a type that the shop does not train on is skipped; without a type it counts."""
 
 
-class RankRequest(_Part):
+class RankRequest(_RequestModel):
     """What is ranked for is said by exactly one of `items`, `events` and `item`; an empty session is a fresh shopper's.
 
     Or by none of them, where `session` or `customer` is given: the recent events are then the online store's.
     """
 
-    tells_owned: ClassVar[bool] = True
-    """Whether an explanation tells what the customer owns."""
+    explains_owned: ClassVar[bool] = True
+    """Whether an explanation says what the customer owns."""
 
     items: IdList | None = None
     """The session's item ids, oldest first."""
-    events: Annotated[list[Event], Field(fail_fast=True), AfterValidator(_in_order)] | None = None
+    events: Annotated[list[RequestEvent], Field(fail_fast=True), AfterValidator(_check_order)] | None = None
     """The session's events, oldest first, with times for all or for none."""
     item: Id | None = None
     """Ask for items related to this one; it is never in its own answer."""
@@ -133,7 +133,7 @@ class RankRequest(_Part):
             Annotated[
                 list[Value],
                 Field(min_length=1, fail_fast=True),
-                BeforeValidator(_listed, json_schema_input_type=Value | list[Value]),
+                BeforeValidator(_wrap_text, json_schema_input_type=Value | list[Value]),
             ],
         ]
         | None
@@ -153,76 +153,90 @@ class RankRequest(_Part):
     """The customer's list of the last batch will do, where it holds enough that may be shown."""
 
     @property
-    def leaves_events(self) -> bool:
-        """Whether the recent events of its session or customer are asked of the online store."""
+    def needs_stored_events(self) -> bool:
+        """Whether the session's recent events must come from the online store."""
         brings = self.items is not None or self.events is not None or self.item is not None
         return not brings and (self.session is not None or self.customer is not None)
 
     @property
     def filters(self) -> Mapping[str, list[str]]:
-        """Attributes and the values of each that are asked for, without `category`."""
+        """The attributes that the request filters by, with the accepted values; without `category`."""
         return self.filter or {}
 
 
 class DiscreetRequest(RankRequest):
-    """One whose explanation is the same whatever the customer owns."""
+    """A request whose explanation does not depend on what the customer owns."""
 
-    tells_owned: ClassVar[bool] = False
+    explains_owned: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, request: RankRequest) -> Self:
-        """The same, asked discreetly."""
+    def from_request(cls, request: RankRequest) -> Self:
+        """Return the same request with a discreet explanation."""
         return cls.model_construct(request.model_fields_set, **request.__dict__)
 
 
-_KEYS, _EVENT_KEYS = frozenset(RankRequest.model_fields), frozenset(Event.model_fields)
+_KEYS, _EVENT_KEYS = frozenset(RankRequest.model_fields), frozenset(RequestEvent.model_fields)
 _validate = RankRequest.__pydantic_validator__.validate_python
 
 
 def parse_instance(
     value: Any, number: int, limits: Serving, attributes: Mapping[str, Collection[str]] | None = None
 ) -> RankRequest:
-    """One checked request. `attributes`: the categorical attributes of the shop's items, and the values of each.
+    """Check one instance of the V1 protocol.
 
-    Raises RequestError, which names the instance, the key, what was found and what is allowed.
+    Parameters
+    ----------
+    value
+        The instance as JSON values.
+    number
+        Its position in the call, from 0.
+    limits
+        The recommender's limits.
+    attributes
+        The categorical attributes of the shop's items, with their values.
+
+    Raises
+    ------
+    RequestError
+        If the instance is invalid. The error names the instance, the key, what was found and what is allowed.
     """
     try:
         _check_sizes(value, limits)
         try:
             request: RankRequest = _validate(value)
         except ValidationError as error:
-            _refuse_unknown_keys(value.get("events"))
-            raise refusal(error) from None
+            _check_event_keys(value.get("events"))
+            raise translate_error(error) from None
         _check_session(request)
         if request.k is not None and not 1 <= request.k <= limits.max_k:
-            found = plain(request.k)
+            text = quote_value(request.k)
             raise RequestError(
-                f"k: found {found}; allowed: 1 to {limits.max_k:,}",
+                f"k: found {text}; allowed: 1 to {limits.max_k:,}",
                 code="request.out-of-range",
                 at="k",
-                found=found,
+                found=text,
                 least=1,
                 most=limits.max_k,
             )
         if request.category is not None:
             _check_values(CATEGORY, CATEGORY, [request.category], attributes or {})
         for name, values in request.filters.items():
-            _check_values(spelled(("filter", name)), name, values, attributes or {})
+            _check_values(join_place(("filter", name)), name, values, attributes or {})
     except RequestError as error:
-        raise within(error, number) from None
+        raise add_instance(error, number) from None
     return request
 
 
 def _check_sizes(value: Any, limits: Serving) -> None:
-    """Refuse what is too much before each element is looked at."""
+    """Refuse oversized values before their elements are checked."""
     if not isinstance(value, dict):
         allowed = "an object with one of items, events, item"
-        shown = show(value)
+        text = describe_value(value)
         raise RequestError(
-            f"found {shown}; allowed: {allowed}", code="request.wrong-type", at="request", found=shown, allowed=allowed
+            f"found {text}; allowed: {allowed}", code="request.wrong-type", at="request", found=text, allowed=allowed
         )
     if not value.keys() <= _KEYS:
-        raise unknown_key((), next(key for key in value if key not in _KEYS), RankRequest.model_fields)
+        raise unknown_key_error((), next(key for key in value if key not in _KEYS), RankRequest.model_fields)
     for key, limit in (
         ("items", limits.max_events),
         ("events", limits.max_events),
@@ -232,37 +246,37 @@ def _check_sizes(value: Any, limits: Serving) -> None:
         _check_size(key, value.get(key), limit)
     events = value.get("events")
     if isinstance(events, list) and any(len(event) > len(_EVENT_KEYS) for event in events if isinstance(event, dict)):
-        _refuse_unknown_keys(events)
-    wanted = value.get("filter")
-    if isinstance(wanted, dict):
-        if len(wanted) > MAX_ATTRIBUTES:
-            raise too_many("filter", "attributes", len(wanted), MAX_ATTRIBUTES)
-        for name, values in wanted.items():
-            _check_size(spelled(("filter", name)), values, limits.max_candidates)
+        _check_event_keys(events)
+    filters = value.get("filter")
+    if isinstance(filters, dict):
+        if len(filters) > MAX_ATTRIBUTES:
+            raise too_many_error("filter", "attributes", len(filters), MAX_ATTRIBUTES)
+        for name, values in filters.items():
+            _check_size(join_place(("filter", name)), values, limits.max_candidates)
 
 
 def _check_size(key: str, value: Any, limit: int) -> None:
     if isinstance(value, list) and len(value) > limit:
-        raise too_many(key, "entries", len(value), limit)
+        raise too_many_error(key, "entries", len(value), limit)
 
 
-def _refuse_unknown_keys(events: Any) -> None:
-    """The first of an event's unknown keys, of which there may be very many: pydantic would tell of each."""
+def _check_event_keys(events: Any) -> None:
+    """Refuse the first unknown key of an event. Pydantic would list all, and there may be very many."""
     for place, event in enumerate(events if isinstance(events, list) else ()):
         if isinstance(event, dict) and not event.keys() <= _EVENT_KEYS:
             unknown = next(key for key in event if key not in _EVENT_KEYS)
-            raise unknown_key(("events", place), unknown, Event.model_fields)
+            raise unknown_key_error(("events", place), unknown, RequestEvent.model_fields)
 
 
 def _check_session(request: RankRequest) -> None:
-    given = [key for key in ("items", "events", "item") if getattr(request, key) is not None]
-    if len(given) > 1 or not (given or request.session or request.customer):
+    keys = [key for key in ("items", "events", "item") if getattr(request, key) is not None]
+    if len(keys) > 1 or not (keys or request.session or request.customer):
         raise RequestError(
-            f"found {' and '.join(given) or 'none of items, events, item'}; allowed: exactly one of them "
+            f"found {' and '.join(keys) or 'none of items, events, item'}; allowed: exactly one of them "
             '("items": [] asks for a fresh shopper), or none with session or customer, whose recent events then count',
             code="request.not-one-session",
             at="request",
-            found=given,
+            found=keys,
             allowed=["items", "events", "item"],
         )
     if request.precomputed and request.customer is None:
@@ -273,38 +287,41 @@ def _check_session(request: RankRequest) -> None:
         )
 
 
-def _check_values(key: str, attribute: str, asked: list[str], attributes: Mapping[str, Collection[str]]) -> None:
+def _check_values(key: str, attribute: str, chosen: list[str], attributes: Mapping[str, Collection[str]]) -> None:
     if attribute not in attributes:
         if key == CATEGORY:
             raise RequestError(
-                f"category: found {show(asked[0])}; this shop's items have no category",
+                f"category: found {describe_value(chosen[0])}; this shop's items have no category",
                 code="request.unknown-attribute",
                 at=key,
                 found=CATEGORY,
                 count=len(attributes),
                 near=[],
             )
-        near = nearest(attribute, attributes, 5)
+        matches = find_nearest(attribute, attributes, 5)
         allowed = (
-            f"one of {len(attributes)}, nearest: {quoted(near)}" if near else "none, items have no attributes of texts"
+            f"one of {len(attributes)}, nearest: {join_names(matches)}"
+            if matches
+            else "none, items have no attributes of texts"
         )
         raise RequestError(
-            f"filter: the attribute {show(attribute)} is not known; allowed: {allowed}",
+            f"filter: the attribute {describe_value(attribute)} is not known; allowed: {allowed}",
             code="request.unknown-attribute",
             at="filter",
-            found=plain(attribute),
+            found=quote_value(attribute),
             count=len(attributes),
-            near=near,
+            near=matches,
         )
     values = attributes[attribute]
-    unknown = next((value for value in asked if value not in values), None)
+    unknown = next((value for value in chosen if value not in values), None)
     if unknown is not None:
-        near = nearest(unknown, values)
+        matches = find_nearest(unknown, values)
         raise RequestError(
-            f"{key}: {show(unknown)} is not known; allowed: one of {len(values):,}, nearest: {quoted(near)}",
+            f"{key}: {describe_value(unknown)} is not known; allowed: one of {len(values):,}, "
+            f"nearest: {join_names(matches)}",
             code="request.unknown-value",
             at=key,
-            found=plain(unknown),
+            found=quote_value(unknown),
             count=len(values),
-            near=near,
+            near=matches,
         )

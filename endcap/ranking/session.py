@@ -1,4 +1,4 @@
-"""The sessions of requests as arrays: what a model is asked about."""
+"""The sessions of requests as arrays, which models score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from endcap.features.sessions import Sessions, Types
 from endcap.online.base import RecentEvent
 from endcap.online.visits import Visits
-from endcap.ranking.request import Event, RankRequest
+from endcap.ranking.request import RankRequest, RequestEvent
 
 NOBODY = -1
 """The customer of a session whose customer is unknown."""
@@ -20,7 +20,7 @@ NOBODY = -1
 Evaluate = Callable[[Sessions], Mapping[str, NDArray[np.float32]]]
 
 
-class Ids(Protocol):
+class ItemIndex(Protocol):
     """What a ranker needs of a vocabulary: ids by index, most popular first, and back."""
 
     @property
@@ -34,117 +34,126 @@ class Ids(Protocol):
 
 
 @dataclass(frozen=True)
-class Precomputed:
-    """A customer's list of the last batch: item ids, best first, and scores; None of fallbacks, which come last."""
+class PrecomputedList:
+    """A customer's list of the last batch: item ids, best first, and scores. Fallbacks come last and have None."""
 
     items: Sequence[str]
     scores: Sequence[float | None]
 
 
 @dataclass(frozen=True)
-class Known:
+class ShopperContext:
     """What the online store knows of one request's shopper.
 
-    events: the recent ones of its session, else of its customer, oldest first; a request's own events count before
-    them. owned: the items that the customer has. listed: the customer's list, for `precomputed`. seen: whether anything
-    is known of the session or the customer, such as events that do not count. away: the store should have said, and did
-    not.
+    Parameters
+    ----------
+    events
+        Recent events of the session, else of the customer, oldest first. Events in the request take their place.
+    owned
+        Ids of the items that the customer owns.
+    stored_list
+        The customer's precomputed list, if the request accepts it.
+    is_known
+        Whether the store knows the session or the customer, even if only by events that do not count.
+    store_unavailable
+        Whether the store should have answered and did not.
     """
 
-    events: Sequence[Event | RecentEvent] = ()
+    events: Sequence[RequestEvent | RecentEvent] = ()
     owned: Collection[str] = ()
-    listed: Precomputed | None = None
-    seen: bool = False
-    away: bool = False
+    stored_list: PrecomputedList | None = None
+    is_known: bool = False
+    store_unavailable: bool = False
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Sessions of n requests, of the items that the model knows. ids: each session's items, unknown ones too."""
+class RequestSessions:
+    """The sessions of n requests. sessions: without unknown items. item_ids: all items of each session."""
 
     sessions: Sessions
-    ids: list[list[str]]
+    item_ids: list[list[str]]
 
-    def own(self, row: int) -> NDArray[np.int32]:
-        """The known items of a session, oldest first."""
+    def known_items(self, row: int) -> NDArray[np.int32]:
+        """Return the known items of a session, oldest first."""
         start, end = self.sessions.offsets[row : row + 2]
         return self.sessions.items[start:end]
 
-    def unknown(self, row: int) -> int:
-        """How many of its events are of items that the model does not know."""
-        return len(self.ids[row]) - len(self.own(row))
+    def count_unknown(self, row: int) -> int:
+        """Count a session's events whose item the model does not know."""
+        return len(self.item_ids[row]) - len(self.known_items(row))
 
 
-class Reader:
-    """Reads sessions out of requests, as the model's training read them out of the log."""
+class RequestReader:
+    """Read sessions from requests, as training read them from the log. Parameters are those of `Ranker`."""
 
     def __init__(
         self,
-        vocabulary: Ids,
+        vocabulary: ItemIndex,
         *,
         evaluate: Evaluate | None = None,
         event_types: Collection[str] | None = None,
         customers: Mapping[str, int] | None = None,
     ) -> None:
-        """See `Ranker`."""
         self._vocabulary = vocabulary
         self._evaluate = evaluate
         self._visits = Visits(None if event_types is None else frozenset(event_types))
         self._customers = customers or {}
 
-    def read(self, requests: Sequence[RankRequest], known: Sequence[Known], now: int) -> Asked:
-        """The requests' sessions. `now`: epoch ms, the time of events that carry none."""
+    def read(self, requests: Sequence[RankRequest], contexts: Sequence[ShopperContext], now: int) -> RequestSessions:
+        """Return the requests' sessions. now: the time of events that carry none, in epoch milliseconds."""
         ids: list[list[str]] = []
         flat: list[str] = []
         times: list[int] = []
-        kinds: list[str | None] = []
-        edges = [0]
-        for request, told in zip(requests, known, strict=True):
-            events = self._events(request, told)
+        types_of_events: list[str | None] = []
+        offsets = [0]
+        for request, context in zip(requests, contexts, strict=True):
+            events = self._select_events(request, context)
             if events is None:
-                own = request.items if request.items is not None else [request.item or ""]
-                times += [now] * len(own)
-                kinds += [None] * len(own)
+                items = request.items if request.items is not None else [request.item or ""]
+                times += [now] * len(items)
+                types_of_events += [None] * len(items)
             else:
-                own = [event.item for event in events]
+                items = [event.item for event in events]
                 times += [now if event.time is None else event.time for event in events]
-                kinds += [event.type for event in events]
-            ids.append(own)
-            flat += own
-            edges.append(len(flat))
+                types_of_events += [event.type for event in events]
+            ids.append(items)
+            flat += items
+            offsets.append(len(flat))
         customers = [self._customers.get(request.customer or "", NOBODY) for request in requests]
         sessions = Sessions(
             self._vocabulary.indices(flat),
             np.array(times, dtype=np.int64),
-            np.array(edges, dtype=np.int64),
+            np.array(offsets, dtype=np.int64),
             np.array(customers, dtype=np.int32),
-            types=None if self._evaluate is None else Types.of(kinds),
+            types=None if self._evaluate is None else Types.of(types_of_events),
         )
-        sessions = _known_only(sessions)
+        sessions = _drop_unknown_items(sessions)
         if self._evaluate is not None:
             sessions = replace(sessions, features=self._evaluate(sessions))
-        return Asked(sessions, ids)
+        return RequestSessions(sessions, ids)
 
-    def _events(self, request: RankRequest, known: Known) -> Sequence[Event | RecentEvent] | None:
-        """A session's events that count; None where it is of items alone."""
+    def _select_events(
+        self, request: RankRequest, context: ShopperContext
+    ) -> Sequence[RequestEvent | RecentEvent] | None:
+        """Return a session's events that count. None: the session has items alone."""
         if request.items is not None or request.item is not None:
             return None
-        events = known.events if request.events is None else request.events
+        events = context.events if request.events is None else request.events
         return self._visits.counting(events)
 
 
-def _known_only(sessions: Sessions) -> Sessions:
-    """Without the events of unknown items."""
-    there = sessions.items >= 0
-    if np.count_nonzero(there) == len(there):
+def _drop_unknown_items(sessions: Sessions) -> Sessions:
+    """Return the sessions without events of unknown items."""
+    is_known = sessions.items >= 0
+    if np.count_nonzero(is_known) == len(is_known):
         return sessions
     # How many known items stand before each place.
-    before = np.concatenate([[0], np.cumsum(there)])
-    types = None if sessions.types is None else sessions.types[there]
+    before = np.concatenate([[0], np.cumsum(is_known)])
+    types = None if sessions.types is None else sessions.types[is_known]
     return replace(
         sessions,
-        items=sessions.items[there],
-        times=sessions.times[there],
+        items=sessions.items[is_known],
+        times=sessions.times[is_known],
         offsets=before[sessions.offsets],
         types=types,
     )

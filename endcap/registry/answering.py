@@ -9,7 +9,7 @@ from typing import Any
 
 from endcap.errors import IntegrityError, OnlineStoreError
 from endcap.online import OnlineStore, open_online
-from endcap.ranking import Answer, Known, Ranker
+from endcap.ranking import Answer, Ranker, ShopperContext
 from endcap.registry.online_features import lookups, shop_of, without_store
 from endcap.registry.package import Package
 from endcap.rules import fetch_catalogue
@@ -25,7 +25,7 @@ class Answered:
 
     answer: Answer
     ranker: Ranker
-    known: Known
+    known: ShopperContext
     away: str = ""
 
 
@@ -41,7 +41,7 @@ def answer_now(
         ranker = package.ranker
         request = ranker.parse(instance)
         (known,), (degraded,) = without_store([request], owned=_owned(ranker))
-        (answer,) = ranker.rank([request], now=now, known=[known])
+        (answer,) = ranker.rank([request], now=now, contexts=[known])
         return Answered(answer, ranker, known, "none" if degraded else "")
     store = open_online(online, shop=shop_of(package), timeout=PATIENCE)
     lookup = lookups(store, package, version or "0", PATIENCE)
@@ -49,7 +49,7 @@ def answer_now(
         ranker = _by_todays_rules(package.ranker, store)
         request = ranker.parse(instance)
         (known,), (degraded,) = lookup.known([request], owned=_owned(ranker))
-        (answer,) = ranker.rank([request], now=now, known=[known])
+        (answer,) = ranker.rank([request], now=now, contexts=[known])
         return Answered(answer, ranker, known, lookup.error if degraded else "")
     finally:
         lookup.close()

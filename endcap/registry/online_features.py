@@ -10,11 +10,11 @@ import orjson
 from endcap.online import Guarded, OnlineStore, Visits
 from endcap.online.guard import Observe, PassedOver
 from endcap.online.names import feature_table
-from endcap.ranking import Known, Precomputed, RankRequest
+from endcap.ranking import PrecomputedList, RankRequest, ShopperContext
 from endcap.registry.package import Package
 
 _SCORES = (float, int, type(None))
-_NOTHING, _AWAY = Known(), Known(away=True)
+_NOTHING, _AWAY = ShopperContext(), ShopperContext(store_unavailable=True)
 
 
 class Lookups:
@@ -31,7 +31,7 @@ class Lookups:
         """Of the last time that the store did not answer."""
         return self._store.error
 
-    def known(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[Known], list[bool]]:
+    def known(self, requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
         """What is known for each request, and whether the store should have said and did not.
 
         owned: whether the shop's rules ask what a customer has.
@@ -45,17 +45,17 @@ class Lookups:
         degraded = [
             (found.degraded and ask) or number in found.unreadable or number in away for number, ask in enumerate(asks)
         ]
-        known = [Known(*told) for told in zip(found.events, has, listed, found.seen, degraded, strict=True)]
+        known = [ShopperContext(*told) for told in zip(found.events, has, listed, found.seen, degraded, strict=True)]
         return known, degraded
 
     def close(self) -> None:
         """Let go of threads and of the store's connections."""
         self._store.close()
 
-    def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[Precomputed | None], set[int]]:
+    def _listed(self, requests: Sequence[RankRequest]) -> tuple[list[PrecomputedList | None], set[int]]:
         """The batch's list for each request that will do with it, and the requests whose list could not be read."""
         wanted = {place: one.customer for place, one in enumerate(requests) if one.precomputed and one.customer}
-        lists: list[Precomputed | None] = [None] * len(requests)
+        lists: list[PrecomputedList | None] = [None] * len(requests)
         if not wanted:
             return lists, set()
         customers = list(dict.fromkeys(wanted.values()))
@@ -71,7 +71,7 @@ class Lookups:
         return lists, away
 
 
-def without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[Known], list[bool]]:
+def without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
     """`Lookups.known` where there is no store: what a request leaves to one is missing."""
     degraded = [asks_store(request, owned=owned) for request in requests]
     return [_AWAY if lacking else _NOTHING for lacking in degraded], degraded
@@ -84,10 +84,10 @@ def asks_store(request: RankRequest, *, owned: bool) -> bool:
 
 def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
     """Whether a request needs recent events, or what its customer owns. owned: whether the shop's rules ask that."""
-    return request.leaves_events or (owned and request.customer is not None)
+    return request.needs_stored_events or (owned and request.customer is not None)
 
 
-def _list_of(row: bytes | None) -> Precomputed | None:
+def _list_of(row: bytes | None) -> PrecomputedList | None:
     """Raises ValueError, TypeError or KeyError where the row is no list."""
     if row is None:
         return None
@@ -97,7 +97,7 @@ def _list_of(row: bytes | None) -> Precomputed | None:
         raise TypeError("no lists of items and scores")
     if not all(type(item) is str for item in items) or not all(type(score) in _SCORES for score in scores):
         raise TypeError("no items with scores")
-    return Precomputed(items, scores)
+    return PrecomputedList(items, scores)
 
 
 def lookups(

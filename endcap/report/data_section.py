@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from endcap.description import tables
+from endcap.description import build_tables
 from endcap.description.dataset import LENGTHS
 from endcap.report.chart import Chart, Figure, ReportTable, Section, build_axis, build_layout, escape_label
 from endcap.report.facts import Json, ReportFacts
@@ -22,7 +22,7 @@ def build_data_section(facts: ReportFacts) -> Section:
         return Section("data", "Data", missing="The data of this verdict lie no more in the store.")
     every = {
         caption: ReportTable(table.columns, [[cell(value) for value in row] for row in table.rows])
-        for caption, table in tables(description).items()
+        for caption, table in build_tables(description).items()
     }
     warnings = {"What to look at": ReportTable(["warning"], [[warning["text"]] for warning in description["warnings"]])}
     open_tables = {caption: table for caption, table in every.items() if caption not in FOLDED}

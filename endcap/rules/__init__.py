@@ -5,6 +5,6 @@
 
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.publish import fetch_catalogue, publish_catalogue
-from endcap.rules.rulebook import Ids, Rulebook
+from endcap.rules.rulebook import ItemLookup, Rulebook
 
-__all__ = ["Catalogue", "Ids", "Rulebook", "fetch_catalogue", "publish_catalogue"]
+__all__ = ["Catalogue", "ItemLookup", "Rulebook", "fetch_catalogue", "publish_catalogue"]

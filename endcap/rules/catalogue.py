@@ -38,7 +38,7 @@ class Catalogue:
     def version(self) -> str:
         """The fingerprint of what stands in it: neither of when it was read nor of where from."""
         digest = hashlib.sha256()
-        with pa.ipc.new_stream(_Hashed(digest), self.items.schema.remove_metadata()) as writer:
+        with pa.ipc.new_stream(_HashingFile(digest), self.items.schema.remove_metadata()) as writer:
             writer.write_table(self.items.replace_schema_metadata(None).combine_chunks())
         rules = self.rules.model_dump(mode="json", exclude={"blacklist": {"sources"}})
         return fingerprint(rules, sorted(self.blacklist), digest.hexdigest())
@@ -48,33 +48,33 @@ class Catalogue:
         return {"made": self.made, "rules": self.rules.model_dump(mode="json"), "blacklist": sorted(self.blacklist)}
 
     @classmethod
-    def from_json(cls, written: Mapping[str, Any]) -> Self:
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
         """What `to_json` gave, without items. Raises ValueError, KeyError or TypeError."""
-        rules = Rules.model_validate_json(json.dumps(written["rules"]))
-        return cls(rules, blacklist=_ids(written["blacklist"]), made=_moment(written["made"]))
+        rules = Rules.model_validate_json(json.dumps(document["rules"]))
+        return cls(rules, blacklist=_check_ids(document["blacklist"]), made=_check_time(document["made"]))
 
     def to_bytes(self) -> bytes:
         """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
-        about = stamped(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
-        items = self.items.replace_schema_metadata({"endcap": json.dumps(about)})
+        description = stamped(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
+        items = self.items.replace_schema_metadata({"endcap": json.dumps(description)})
         sink = pa.BufferOutputStream()
         for table in (items, pa.table({"item": pa.array(sorted(self.blacklist), pa.string())})):
             with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
                 writer.write_table(table)
-        written: bytes = sink.getvalue().to_pybytes()
-        return written
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
 
     @classmethod
-    def from_bytes(cls, written: bytes) -> Self:
+    def from_bytes(cls, content: bytes) -> Self:
         """What `to_bytes` wrote. Raises IntegrityError where it is damaged or of another format."""
-        source = pa.BufferReader(written)
+        source = pa.BufferReader(content)
         try:
             items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
-            about = opened(CATALOGUE, parse_json(items.schema.metadata[b"endcap"]), "its description")
-            rules = Rules.model_validate_json(json.dumps(about["rules"]))
-            listed = _ids(blacklist["item"].to_pylist())
-            _ids(items["item"].to_pylist())
-            return cls(rules, items.replace_schema_metadata(None), listed, _moment(about["made"]))
+            description = opened(CATALOGUE, parse_json(items.schema.metadata[b"endcap"]), "its description")
+            rules = Rules.model_validate_json(json.dumps(description["rules"]))
+            blacklisted = _check_ids(blacklist["item"].to_pylist())
+            _check_ids(items["item"].to_pylist())
+            return cls(rules, items.replace_schema_metadata(None), blacklisted, _check_time(description["made"]))
         except (
             pa.ArrowException,
             OSError,
@@ -93,19 +93,19 @@ class Catalogue:
             ) from error
 
 
-def _ids(given: object) -> frozenset[str]:
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+def _check_ids(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ValueError("a list of ids that are texts is expected")
-    return frozenset(given)
+    return frozenset(value)
 
 
-def _moment(given: object) -> int:
-    if isinstance(given, bool) or not isinstance(given, int):
-        raise ValueError(f"{given!r:.50} is no time in epoch milliseconds")
-    return given
+def _check_time(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r:.50} is no time in epoch milliseconds")
+    return value
 
 
-class _Hashed:
+class _HashingFile:
     """A file that keeps nothing but the hash of what is written to it."""
 
     def __init__(self, digest: hashlib._Hash) -> None:

@@ -14,7 +14,7 @@ from endcap.rules.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
-class Change:
+class CountChange:
     """How many there are now, and how many came and went."""
 
     now: int
@@ -22,32 +22,32 @@ class Change:
     went: int
 
     @classmethod
-    def between(cls, before: Set[str], after: Set[str]) -> Change:
+    def between(cls, before: Set[str], after: Set[str]) -> CountChange:
         return cls(len(after), len(after - before), len(before - after))
 
 
 @dataclass(frozen=True)
-class Changes:
+class CatalogueChanges:
     """items: those of the item table. other_values: how many of them stayed and have another price, stock, category …
     out_of_stock: by the rule, none without one. rules: whether the rules themselves are others."""
 
-    items: Change
+    items: CountChange
     other_values: int
-    blacklisted: Change
-    out_of_stock: Change
+    blacklisted: CountChange
+    out_of_stock: CountChange
     rules: bool
 
     @classmethod
-    def between(cls, before: Catalogue | None, after: Catalogue) -> Changes:
+    def between(cls, before: Catalogue | None, after: Catalogue) -> CatalogueChanges:
         """before: None where nothing was published."""
         old = before or Catalogue(after.rules)
         stayed = pc.is_in(after.items["item"], value_set=old.items["item"].combine_chunks())
         count = pc.sum(stayed).as_py() or 0
         return cls(
-            Change(len(after.items), len(after.items) - count, len(old.items) - count),
-            _other_values(old.items, after.items.filter(stayed)),
-            Change.between(old.blacklist, after.blacklist),
-            Change.between(_out_of_stock(old), _out_of_stock(after)),
+            CountChange(len(after.items), len(after.items) - count, len(old.items) - count),
+            _count_changed_values(old.items, after.items.filter(stayed)),
+            CountChange.between(old.blacklist, after.blacklist),
+            CountChange.between(_find_out_of_stock(old), _find_out_of_stock(after)),
             old.rules != after.rules,
         )
 
@@ -55,23 +55,23 @@ class Changes:
         return asdict(self)
 
 
-def _out_of_stock(catalogue: Catalogue) -> Set[str]:
+def _find_out_of_stock(catalogue: Catalogue) -> Set[str]:
     rule, items = catalogue.rules.stock, catalogue.items
     if rule is None or rule.attribute not in items.column_names:
         return frozenset()
     return frozenset(items["item"].filter(pc.less(items[rule.attribute], rule.at_least)).to_pylist())
 
 
-def _other_values(before: pa.Table, after: pa.Table) -> int:
+def _count_changed_values(before: pa.Table, after: pa.Table) -> int:
     """How many items have a value that differs. after: its items are all in `before`."""
     old = before.take(pc.index_in(after["item"], value_set=before["item"].combine_chunks()))
     differs = np.zeros(len(after), dtype=bool)
     for name in {*before.column_names, *after.column_names} - {"item"}:
-        one, other = (
+        old_value, new_value = (
             table[name].cast(pa.string()) if name in table.column_names else pa.nulls(len(after), pa.string())
             for table in (old, after)
         )
-        unequal = pc.fill_null(pc.not_equal(one, other), True)  # but where both say nothing
-        both_silent = pc.and_(pc.is_null(one), pc.is_null(other))
+        unequal = pc.fill_null(pc.not_equal(old_value, new_value), True)  # but where both say nothing
+        both_silent = pc.and_(pc.is_null(old_value), pc.is_null(new_value))
         differs |= pc.and_not(unequal, both_silent).to_numpy()
     return int(differs.sum())

@@ -26,13 +26,13 @@ def publish_catalogue(store: OnlineStore, catalogue: Catalogue) -> bool:
     if changed:
         store.write(CATALOGUE, version, {CATALOGUE: catalogue.to_bytes()})
         store.publish(CATALOGUE, version)
-    made = json.dumps({"version": version, "made": catalogue.made}).encode()
-    store.write(MADE, f"{catalogue.made}-{version}", {MADE: made})
+    reading = json.dumps({"version": version, "made": catalogue.made}).encode()
+    store.write(MADE, f"{catalogue.made}-{version}", {MADE: reading})
     store.publish(MADE, f"{catalogue.made}-{version}")
     return changed
 
 
-def fetch_catalogue(store: OnlineStore, have: Catalogue | None = None) -> Catalogue | None:
+def fetch_catalogue(store: OnlineStore, cached: Catalogue | None = None) -> Catalogue | None:
     """What is published, or None. `have`: what was fetched before; the same content is not read again, and comes back
     with the new `made`: the same object where that is no other either.
 
@@ -41,20 +41,20 @@ def fetch_catalogue(store: OnlineStore, have: Catalogue | None = None) -> Catalo
     version = store.published(CATALOGUE)
     if version is None:
         return None
-    found = have
-    if found is None or found.version != version:
+    catalogue = cached
+    if catalogue is None or catalogue.version != version:
         (row,) = store.rows(CATALOGUE, [CATALOGUE], version)
         if row is None:  # another was published meanwhile, twice
-            return have
-        found = _named(Catalogue.from_bytes(row), version)
-    (told,) = store.rows(MADE, [MADE])
-    about = json.loads(told) if told else {}
-    if about.get("version") != found.version or about["made"] == found.made:
-        return found
-    return _named(replace(found, made=about["made"]), version)
+            return cached
+        catalogue = _with_version(Catalogue.from_bytes(row), version)
+    (reading,) = store.rows(MADE, [MADE])
+    details = json.loads(reading) if reading else {}
+    if details.get("version") != catalogue.version or details["made"] == catalogue.made:
+        return catalogue
+    return _with_version(replace(catalogue, made=details["made"]), version)
 
 
-def _named(catalogue: Catalogue, version: str) -> Catalogue:
+def _with_version(catalogue: Catalogue, version: str) -> Catalogue:
     """The catalogue with the version that it was published by: another release may count another for its content,
     and whoever looks for a new one must not read it again each time."""
     catalogue.__dict__["version"] = version

@@ -35,13 +35,13 @@ def read_catalogue(shop: Shop, progress: Progress = lambda line: None) -> Catalo
     Bad rows of the item table are left out, and told, up to the shop's `events.max_bad_share`; a blacklist has none.
     Raises DataError, with file, line and reason, where there are mistakes; StorageError.
     """
-    made = int(time.time() * 1000)
+    now = int(time.time() * 1000)
     blacklist = read_blacklist(shop, progress)
     if shop.items is None:
-        return Catalogue(shop.rules, blacklist=blacklist, made=made)
-    with simulated_files(shop, progress) as written:
-        assert written.items is not None
-        return Catalogue(shop.rules, _items(written, written.items, made, progress), blacklist, made)
+        return Catalogue(shop.rules, blacklist=blacklist, made=now)
+    with simulated_files(shop, progress) as with_files:
+        assert with_files.items is not None
+        return Catalogue(shop.rules, _read_items(with_files, with_files.items, now, progress), blacklist, now)
 
 
 def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue | None:
@@ -56,19 +56,19 @@ def read_rules(shop: Shop, progress: Progress = lambda line: None) -> Catalogue 
 
 def read_blacklist(shop: Shop, progress: Progress = lambda line: None) -> frozenset[str]:
     """The ids that the blacklist's sources hold, none without a blacklist. Raises DataError, StorageError."""
-    listed = shop.rules.blacklist
-    if listed is None:
+    blacklist = shop.rules.blacklist
+    if blacklist is None:
         return frozenset()
-    found: set[str] = set()
-    with _loader("blacklist", shop, 0.0, "rules.blacklist", progress) as loader:
-        for rows in _listed(listed, loader, shop.events.float_ids == "whole"):
-            found.update(rows["item"].to_pylist())
-    return frozenset(found)
+    items: set[str] = set()
+    with _open_loader("blacklist", shop, 0.0, "rules.blacklist", progress) as loader:
+        for rows in _read_list(blacklist, loader, shop.events.float_ids == "whole"):
+            items.update(rows["item"].to_pylist())
+    return frozenset(items)
 
 
-def _listed(blacklist: Blacklist, loader: Loader, whole: bool) -> Iterator[pa.Table]:
-    wanted = list_columns(blacklist.column, "rules.blacklist.column")
-    plan_of = functools.partial(list_plan, blacklist.column, whole=whole)
+def _read_list(blacklist: Blacklist, loader: Loader, whole_ids: bool) -> Iterator[pa.Table]:
+    columns = list_columns(blacklist.column, "rules.blacklist.column")
+    plan_of = functools.partial(list_plan, blacklist.column, whole=whole_ids)
     for source in blacklist.sources:
         files = find_files(source, loader.progress).files
         # A list may have come to be empty; a file without even its header is one that is being written.
@@ -79,26 +79,26 @@ def _listed(blacklist: Blacklist, loader: Loader, whole: bool) -> Iterator[pa.Ta
                 code="rules.blacklist-without-header",
                 path=headless[0],
             )
-        yield from loader.load(source, files, wanted, plan_of)
+        yield from loader.load(source, files, columns, plan_of)
     loader.quarantine.check(loader.table, end=True)
 
 
-def _items(shop: Shop, items: Items, now: int, progress: Progress) -> pa.Table:
-    with _loader("items", shop, shop.events.max_bad_share, "events.max_bad_share", progress) as loader:
+def _read_items(shop: Shop, items: Items, now: int, progress: Progress) -> pa.Table:
+    with _open_loader("items", shop, shop.events.max_bad_share, "events.max_bad_share", progress) as loader:
         sources = [completed(source) for source in items.sources]
         files = [(source, find_files(source, progress).files) for source in sources]
         folder = loader.quarantine.file.parent
         write_table(items, files, folder, loader, now, whole=shop.events.float_ids == "whole")
-        bad = loader.quarantine.bad.get("items")
-        if bad:
-            told = ", ".join(f"{count:,} because {reason}" for reason, count in bad.most_common())
-            progress(f"rows of the item table that are left out: {told}")
+        reasons = loader.quarantine.bad.get("items")
+        if reasons:
+            counts = ", ".join(f"{count:,} because {reason}" for reason, count in reasons.most_common())
+            progress(f"rows of the item table that are left out: {counts}")
         # Without this, folders above the file that are named like `a=b` would become columns.
         return pq.read_table(folder / "items.parquet", columns=["item", *items.attributes], partitioning=None)
 
 
 @contextmanager
-def _loader(table: str, shop: Shop, limit: float, setting: str, progress: Progress) -> Iterator[Loader]:
+def _open_loader(table: str, shop: Shop, limit: float, setting: str, progress: Progress) -> Iterator[Loader]:
     time_rule = shop.events.time
     with (
         tempfile.TemporaryDirectory(prefix="endcap-rules-") as place,

@@ -19,7 +19,7 @@ UNKNOWN = -1
 Bools = NDArray[np.bool_]
 
 
-class Ids(Protocol):
+class ItemLookup(Protocol):
     """What is needed of a vocabulary: ids by index, and back."""
 
     @property
@@ -43,127 +43,129 @@ class Rulebook:
     What is asked for is worked out once and kept; `prepare` does all of that beforehand.
     """
 
-    def __init__(self, vocabulary: Ids, items: pa.Table, told: Catalogue | Rules) -> None:
+    def __init__(self, vocabulary: ItemLookup, items: pa.Table, catalogue: Catalogue | Rules) -> None:
         """items: the package's own table, a row an item in vocabulary order. told: the rules alone have no blacklist,
         and know of stock and attributes what the package's table says."""
-        self.catalogue = told if isinstance(told, Catalogue) else Catalogue(told)
+        self.catalogue = catalogue if isinstance(catalogue, Catalogue) else Catalogue(catalogue)
         self.rules = self.catalogue.rules
         self.n_items = len(vocabulary.ids)
         self._vocabulary = vocabulary
         self._items = items
-        self._rows, self._new, self._news = _matched(vocabulary, self.catalogue.items)
-        self._attributes: dict[str, _Attribute] = {}
-        self._taken: dict[tuple[int, ...], NDArray[np.uint16]] = {}
+        self._rows, self._new, self._new_rows = _match_items(vocabulary, self.catalogue.items)
+        self._attributes: dict[str, _AttributeIndex] = {}
+        self._codes_by_rules: dict[tuple[int, ...], NDArray[np.uint16]] = {}
         self._allowed: dict[tuple[int, ...], Bools] = {}
         self._names = ["", BLACKLIST, STOCK, *(rule.name for rule in self.rules.attributes)]
         self.surfaces = sorted({surface for rule in self.rules.attributes for surface in rule.surfaces or ()})
         """Those that rules name."""
-        self._holdings = {surface: _holding(self.rules, surface) for surface in (None, *self.surfaces)}
+        self._rules_by_surface = {surface: _number_rules(self.rules, surface) for surface in (None, *self.surfaces)}
 
     @property
     def attributes(self) -> Mapping[str, Collection[str]]:
         """The categorical attributes that a request may name, and the values of each; worked out as they are read."""
-        return _Values(self, self._categorical())
+        return _AttributeValues(self, self._categorical())
 
-    def allowed(self, surface: str | None = None) -> Bools:
+    def allowed_mask(self, surface: str | None = None) -> Bools:
         """Whether each item of the vocabulary may be shown there, bool [n_items], read-only."""
-        key = self._holding(surface)
-        found = self._allowed.get(key)
-        if found is None:
-            found = self._codes(key)[: self.n_items] == 0
-            found.setflags(write=False)
-            self._allowed[key] = found
-        return found
+        key = self._rules_at(surface)
+        mask = self._allowed.get(key)
+        if mask is None:
+            mask = self._codes(key)[: self.n_items] == 0
+            mask.setflags(write=False)
+            self._allowed[key] = mask
+        return mask
 
-    def why(self, item: str, surface: str | None = None) -> str | None:
+    def find_rule(self, item: str, surface: str | None = None) -> str | None:
         """The name of the first rule that takes the item away there: `blacklist`, `stock` or an attribute rule's.
 
         None where it may be shown. Also of items outside the vocabulary.
         """
         if item in self.catalogue.blacklist:
             return BLACKLIST
-        place, holding = self._place(item), self._holding(surface)
+        place, rule_numbers = self._place(item), self._rules_at(surface)
         if place != UNKNOWN:
-            return self._names[self._codes(holding)[place]] or None
-        rules = (self.rules.attributes[number] for number in holding)
+            return self._names[self._codes(rule_numbers)[place]] or None
+        rules = (self.rules.attributes[number] for number in rule_numbers)
         return next((rule.name for rule in rules if rule.only is not None), None)
 
-    def counts(self, surface: str | None = None, among: NDArray[np.integer[Any]] | None = None) -> dict[str, int]:
+    def count_removed(
+        self, surface: str | None = None, among: NDArray[np.integer[Any]] | None = None
+    ) -> dict[str, int]:
         """How many items of the vocabulary each rule takes away there; an item counts with the first that does.
 
         among: vocabulary indices; only these items count.
         """
-        codes = self._codes(self._holding(surface))
-        found = np.bincount(codes[: self.n_items] if among is None else codes[among], minlength=len(self._names))
-        return {name: int(n) for name, n in zip(self._names[1:], found[1:], strict=True) if n}
+        codes = self._codes(self._rules_at(surface))
+        counts = np.bincount(codes[: self.n_items] if among is None else codes[among], minlength=len(self._names))
+        return {name: int(n) for name, n in zip(self._names[1:], counts[1:], strict=True) if n}
 
-    def where(self, attribute: str, values: Collection[str]) -> NDArray[np.int64]:
+    def find_items(self, attribute: str, values: Collection[str]) -> NDArray[np.int64]:
         """The vocabulary's items with one of the values, ascending, int64; values that no item has give none.
 
         Raises KeyError where `attributes` has no such name.
         """
-        found = self._attribute(attribute).places(values)
-        return found[found < self.n_items] if len(self._new) else found
+        places = self._attribute(attribute).places(values)
+        return places[places < self.n_items] if len(self._new) else places
 
-    def has(self, item: str, attribute: str, values: Collection[str]) -> bool:
+    def has_value(self, item: str, attribute: str, values: Collection[str]) -> bool:
         """Whether an item, of the vocabulary or not, is known to have one of the values. Raises KeyError as `where`."""
-        about, place = self._attribute(attribute), self._place(item)
-        return place != UNKNOWN and int(about.codes[place]) in {about.numbers.get(value) for value in values}
+        values_of, place = self._attribute(attribute), self._place(item)
+        return place != UNKNOWN and int(values_of.codes[place]) in {values_of.numbers.get(value) for value in values}
 
     def prepare(self) -> None:
         """Work out what any request may need: the items of every value, and what each surface allows."""
         for name in self.attributes:
             self._attribute(name)
-        for surface in self._holdings:
-            self.allowed(surface)
+        for surface in self._rules_by_surface:
+            self.allowed_mask(surface)
 
     def _place(self, item: str) -> int:
         """Of the vocabulary's items the index, of the catalogue's others a number after those, else -1."""
         index = self._vocabulary.index(item)
         return index if index >= 0 else self._new.get(item, UNKNOWN)
 
-    def _holding(self, surface: str | None) -> tuple[int, ...]:
+    def _rules_at(self, surface: str | None) -> tuple[int, ...]:
         """The numbers of the attribute rules that hold there. As keys they are few, whatever surfaces are asked for."""
-        return self._holdings.get(surface, self._holdings[None])
+        return self._rules_by_surface.get(surface, self._rules_by_surface[None])
 
-    def _codes(self, holding: tuple[int, ...]) -> NDArray[np.uint16]:
+    def _codes(self, rule_numbers: tuple[int, ...]) -> NDArray[np.uint16]:
         """The number (in `_names`) of the first rule that takes each place away, 0 for none: uint16 [places]."""
-        taken = self._taken.get(holding)
-        if taken is None:
-            taken = np.zeros(self.n_items + len(self._new), dtype=np.uint16)
+        codes = self._codes_by_rules.get(rule_numbers)
+        if codes is None:
+            codes = np.zeros(self.n_items + len(self._new), dtype=np.uint16)
             # The last rule first, so that the first one's number stays.
-            for number in reversed(holding):
-                taken[self._against(self.rules.attributes[number])] = number + 3
+            for number in reversed(rule_numbers):
+                codes[self._find_removed(self.rules.attributes[number])] = number + 3
             if self.rules.stock is not None:
-                taken[self._numbers(self.rules.stock.attribute) < self.rules.stock.at_least] = 2
-            listed = np.array([self._place(item) for item in self.catalogue.blacklist], dtype=np.int64)
-            taken[listed[listed != UNKNOWN]] = 1
-            taken.setflags(write=False)
-            self._taken[holding] = taken
-        return taken
+                codes[self._numbers(self.rules.stock.attribute) < self.rules.stock.at_least] = 2
+            blacklisted = np.array([self._place(item) for item in self.catalogue.blacklist], dtype=np.int64)
+            codes[blacklisted[blacklisted != UNKNOWN]] = 1
+            codes.setflags(write=False)
+            self._codes_by_rules[rule_numbers] = codes
+        return codes
 
-    def _against(self, rule: AttributeRule) -> NDArray[np.int64] | Bools:
+    def _find_removed(self, rule: AttributeRule) -> NDArray[np.int64] | Bools:
         """The places that an attribute rule takes away."""
-        named = rule.attribute in self._categorical()
+        has_attribute = rule.attribute in self._categorical()
         if rule.never is not None:
-            return self._attribute(rule.attribute).places(rule.never) if named else np.array([], dtype=np.int64)
-        others = np.ones(self.n_items + len(self._new), dtype=bool)
-        if named:
-            others[self._attribute(rule.attribute).places(rule.only or [])] = False
-        return others
+            return self._attribute(rule.attribute).places(rule.never) if has_attribute else np.array([], dtype=np.int64)
+        removed = np.ones(self.n_items + len(self._new), dtype=bool)
+        if has_attribute:
+            removed[self._attribute(rule.attribute).places(rule.only or [])] = False
+        return removed
 
     def _categorical(self) -> list[str]:
         tables = (self.catalogue.items, self._items)
         kinds = {name: table.schema.field(name).type for table in reversed(tables) for name in table.column_names}
         return [name for name, kind in kinds.items() if pa.types.is_string(kind) and name not in NOT_ATTRIBUTES]
 
-    def _attribute(self, name: str) -> _Attribute:
-        found = self._attributes.get(name)
-        if found is None:
+    def _attribute(self, name: str) -> _AttributeIndex:
+        index = self._attributes.get(name)
+        if index is None:
             if name not in self._categorical():
                 raise KeyError(name)
-            found = self._attributes[name] = _Attribute.of(self._column(name, pa.string()))
-        return found
+            index = self._attributes[name] = _AttributeIndex.of(self._column(name, pa.string()))
+        return index
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
         """A numeric attribute of all places, NaN where it is not said."""
@@ -173,21 +175,21 @@ class Rulebook:
 
     def _column(self, name: str, kind: pa.DataType) -> pa.Array:
         """An attribute of all places: the catalogue's, of items or attributes that it does not hold the package's."""
-        own, told = (
+        packaged, catalogued = (
             table[name].combine_chunks().cast(kind, safe=False) if name in table.column_names else None
             for table in (self._items, self.catalogue.items)
         )
-        if told is None:
-            column = pa.nulls(self.n_items, kind) if own is None else own
+        if catalogued is None:
+            column = pa.nulls(self.n_items, kind) if packaged is None else packaged
             return pa.concat_arrays([column, pa.nulls(len(self._new), kind)])
-        column = told.take(self._rows)
-        if own is not None:
-            column = pc.if_else(self._rows.is_null(), own, column)
-        return pa.concat_arrays([column, told.take(self._news)])
+        column = catalogued.take(self._rows)
+        if packaged is not None:
+            column = pc.if_else(self._rows.is_null(), packaged, column)
+        return pa.concat_arrays([column, catalogued.take(self._new_rows)])
 
 
 @dataclass(frozen=True)
-class _Attribute:
+class _AttributeIndex:
     """numbers: each value's number. codes: each place's, -1 for none. order: places by code, those of code c at
     edges[c]:edges[c + 1], ascending."""
 
@@ -197,7 +199,7 @@ class _Attribute:
     edges: NDArray[np.int64]
 
     @classmethod
-    def of(cls, column: pa.Array) -> _Attribute:
+    def of(cls, column: pa.Array) -> _AttributeIndex:
         encoded = column.dictionary_encode()
         codes = encoded.indices.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int32)
         order = np.argsort(codes, kind="stable").astype(np.int32)
@@ -207,14 +209,14 @@ class _Attribute:
 
     def places(self, values: Collection[str]) -> NDArray[np.int64]:
         """The places with one of the values, ascending."""
-        known = sorted({number for value in values if (number := self.numbers.get(value)) is not None})
-        found = [self.order[self.edges[number] : self.edges[number + 1]] for number in known]
-        if len(found) == 1:
-            return found[0].astype(np.int64)
-        return np.sort(np.concatenate([*found, np.array([], dtype=np.int32)]).astype(np.int64))
+        numbers = sorted({number for value in values if (number := self.numbers.get(value)) is not None})
+        pieces = [self.order[self.edges[number] : self.edges[number + 1]] for number in numbers]
+        if len(pieces) == 1:
+            return pieces[0].astype(np.int64)
+        return np.sort(np.concatenate([*pieces, np.array([], dtype=np.int32)]).astype(np.int64))
 
 
-class _Values(Mapping[str, Collection[str]]):
+class _AttributeValues(Mapping[str, Collection[str]]):
     """Attributes and their values, each read when it is asked for."""
 
     def __init__(self, book: Rulebook, names: list[str]) -> None:
@@ -233,18 +235,18 @@ class _Values(Mapping[str, Collection[str]]):
         return len(self._names)
 
 
-def _holding(rules: Rules, surface: str | None) -> tuple[int, ...]:
+def _number_rules(rules: Rules, surface: str | None) -> tuple[int, ...]:
     numbered = enumerate(rules.attributes)
     return tuple(number for number, rule in numbered if rule.surfaces is None or surface in rule.surfaces)
 
 
-def _matched(vocabulary: Ids, items: pa.Table) -> tuple[pa.Array, dict[str, int], pa.Array]:
+def _match_items(vocabulary: ItemLookup, items: pa.Table) -> tuple[pa.Array, dict[str, int], pa.Array]:
     """The catalogue's row of each item of the vocabulary (null: none), and the places and rows of its other items."""
-    ids, listed = pa.array(vocabulary.ids, pa.string()), items["item"].combine_chunks()
-    index = pc.index_in(listed, value_set=ids).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
-    known, new = np.flatnonzero(index != UNKNOWN), np.flatnonzero(index == UNKNOWN)
+    ids, catalogued = pa.array(vocabulary.ids, pa.string()), items["item"].combine_chunks()
+    index = pc.index_in(catalogued, value_set=ids).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+    matching, new = np.flatnonzero(index != UNKNOWN), np.flatnonzero(index == UNKNOWN)
     rows = np.full(len(ids), UNKNOWN, dtype=np.int64)
-    rows[index[known]] = known
-    names = listed.take(pa.array(new)).to_pylist()
+    rows[index[matching]] = matching
+    names = catalogued.take(pa.array(new)).to_pylist()
     places = {item: len(ids) + number for number, item in enumerate(names)}
     return pa.array(rows, mask=rows == UNKNOWN), places, pa.array(new)

@@ -14,7 +14,7 @@ from endcap.sources.matching import explained, in_words, unmatched
 Json = dict[str, Any]
 
 
-def unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
+def count_unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
     """What of the rules meets an item and what does not, as plain JSON values.
 
     ids: of the items that can be recommended, each once; None: those of the catalogue's item table.
@@ -24,55 +24,55 @@ def unmatched_rules(catalogue: Catalogue, ids: pa.Array | None = None) -> Json:
     items have one of its values; `stock`: how many items say it, where there is such a rule.
     """
     rules, table = catalogue.rules, catalogue.items
-    known = table["item"] if ids is None else ids
+    items = table["item"] if ids is None else ids
     if ids is not None:
-        table = table.filter(pc.is_in(table["item"], value_set=_flat(ids)))
-    counts: Json = {"items": len(known), "attributes": {}}
+        table = table.filter(pc.is_in(table["item"], value_set=_flatten(ids)))
+    counts: Json = {"items": len(items), "attributes": {}}
     if ids is not None and catalogue.items.num_rows:
         counts["table"] = unmatched(catalogue.items["item"], ids)
     if rules.blacklist is not None:
-        counts["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), known)
+        counts["blacklist"] = unmatched(pa.array(sorted(catalogue.blacklist), pa.string()), items)
     for rule in rules.attributes:
-        column = _column(table, rule.attribute, pa.string())
-        named = pa.array(list(dict.fromkeys(rule.only if rule.only is not None else rule.never or [])), pa.string())
+        column = _read_column(table, rule.attribute, pa.string())
+        values = pa.array(list(dict.fromkeys(rule.only if rule.only is not None else rule.never or [])), pa.string())
         counts["attributes"][rule.name] = {
             "attribute": rule.attribute,
             "allows": rule.only is not None,
-            "values": unmatched(named, pc.unique(column).drop_null()),
-            "items": pc.sum(pc.is_in(column, value_set=named)).as_py() or 0,
+            "values": unmatched(values, pc.unique(column).drop_null()),
+            "items": pc.sum(pc.is_in(column, value_set=values)).as_py() or 0,
         }
     if rules.stock is not None:
-        counts["stock"] = len(table) - _column(table, rules.stock.attribute, pa.float64()).null_count
+        counts["stock"] = len(table) - _read_column(table, rules.stock.attribute, pa.float64()).null_count
     return counts
 
 
-def rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
+def find_rule_warnings(counts: Mapping[str, Any]) -> list[Json]:
     """What of `unmatched_rules` a person should look at: `name`, numbers, and a sentence (`text`)."""
     warnings = []
-    listed = counts.get("blacklist")
-    missing = 0 if listed is None else listed["missing"]
-    if listed is not None and missing and counts["items"] and (missing == listed["ids"] or explained(listed)):
-        warnings.append({"name": "blacklist_unmatched", **listed, "text": _of_blacklist(listed)})
+    blacklist = counts.get("blacklist")
+    missing = 0 if blacklist is None else blacklist["missing"]
+    if blacklist is not None and missing and counts["items"] and (missing == blacklist["ids"] or explained(blacklist)):
+        warnings.append({"name": "blacklist_unmatched", **blacklist, "text": _blacklist_text(blacklist)})
     table = counts.get("table")
     if table is not None and table["missing"] == table["ids"] and counts["items"]:
         text = f"no id of the item table is an item of the log{in_words(table)}. Write its ids as the log has them"
         warnings.append({"name": "item_table_unmatched", **table, "text": text})
     for name, rule in counts["attributes"].items():
         if counts["items"] and not rule["items"]:
-            warnings.append({"name": "rule_unmatched", "rule": name, **rule, "text": _of_rule(name, rule)})
+            warnings.append({"name": "rule_unmatched", "rule": name, **rule, "text": _rule_text(name, rule)})
     if counts["items"] and counts.get("stock") == 0:
         text = "rules.stock takes nothing away: no item has a stock"
         warnings.append({"name": "stock_unmatched", "text": text})
     return warnings
 
 
-def _of_blacklist(listed: Json) -> str:
-    ids, missing = listed["ids"], listed["missing"]
-    which = f"{missing:,} of its {ids:,} ids match no item" if missing < ids else "none of its ids matches an item"
-    return f"the blacklist: {which}{in_words(listed)}; what it should bar is shown. Write its ids as the log has them"
+def _blacklist_text(counts: Json) -> str:
+    ids, missing = counts["ids"], counts["missing"]
+    summary = f"{missing:,} of its {ids:,} ids match no item" if missing < ids else "none of its ids matches an item"
+    return f"the blacklist: {summary}{in_words(counts)}; what it should bar is shown. Write its ids as the log has them"
 
 
-def _of_rule(name: str, rule: Json) -> str:
+def _rule_text(name: str, rule: Json) -> str:
     values, examples = rule["values"], ", ".join(map(repr, rule["values"]["examples"]))
     effect = "allows nothing" if rule["allows"] else "takes nothing away"
     return (
@@ -81,9 +81,9 @@ def _of_rule(name: str, rule: Json) -> str:
     )
 
 
-def _column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
-    return _flat(table[name]).cast(kind, safe=False) if name in table.column_names else pa.nulls(len(table), kind)
+def _read_column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    return _flatten(table[name]).cast(kind, safe=False) if name in table.column_names else pa.nulls(len(table), kind)
 
 
-def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+def _flatten(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

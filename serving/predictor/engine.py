@@ -102,7 +102,7 @@ class Engine:
         owned = _asks_owned(ranker)
         ask = self._lookups.known if self._lookups is not None else without_store
         known, degraded = ask(requests, owned=owned)
-        answers = ranker.rank(requests, known=known)
+        answers = ranker.rank(requests, contexts=known)
         if self._lookups is not None and self._lookups.error and any(degraded):
             away = OnlineStoreError(self._lookups.error, code="predictor.without-online-store")
             self._without_store(**error_fields(away))

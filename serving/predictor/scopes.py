@@ -46,4 +46,4 @@ def permit_explanations(
         )
     if OWNED in allowed:
         return requests
-    return [DiscreetRequest.of(request) if request.explain else request for request in requests]
+    return [DiscreetRequest.from_request(request) if request.explain else request for request in requests]

@@ -13,7 +13,7 @@ from endcap.cli.main import main
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError, OnlineStoreError
 from endcap.online import OnlineStore, open_online
-from endcap.ranking import Known, Precomputed
+from endcap.ranking import PrecomputedList, ShopperContext
 from endcap.registry.package import load_package
 from endcap.spec import Recommender
 from tests.batch.conftest import Little
@@ -75,8 +75,8 @@ def test_a_request_for_the_published_list_has_its_answer_with_fallbacks_marked(
     assert None in listed["scores"]
     ranker = load_package(store.fetch(registry.versions["1"])).ranker
     request = ranker.parse({"customer": "c0", "precomputed": True, "k": 6})
-    known = Known(listed=Precomputed(listed["items"], listed["scores"]))
-    answer = ranker.rank([request], known=[known])[0].to_json()
+    known = ShopperContext(stored_list=PrecomputedList(listed["items"], listed["scores"]))
+    answer = ranker.rank([request], contexts=[known])[0].to_json()
     assert answer["precomputed"]
     assert answer["items"] == [
         {"item": item, "score": score, **({"fallback": True} if score is None else {})}

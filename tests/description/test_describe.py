@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endcap.description import describe, newest_items, tables
+from endcap.description import build_tables, describe, read_newest_items
 from endcap.errors import NotFoundError
 from endcap.events import ingest
 from endcap.features import build
@@ -85,12 +85,12 @@ def test_a_log_is_told_by_its_numbers(store: Store, tmp_path: Path) -> None:
 
 def test_a_description_is_read_once_and_names_the_items_that_can_be_recommended(store: Store, tmp_path: Path) -> None:
     made = Made(store, tmp_path, LOG)
-    assert newest_items("test", store) is None
+    assert read_newest_items("test", store) is None
     first = made.told()
     (kept,) = store.list("descriptions/test")
     assert made.told() == first
     assert store.list("descriptions/test") == [kept]
-    items = newest_items("test", store)
+    items = read_newest_items("test", store)
     assert items is not None
     assert sorted(items.to_pylist()) == ["NULL", "i1", "i2", "i3"]
 
@@ -219,7 +219,7 @@ def test_ids_that_differ_in_blanks_or_capitals_alone_are_noticed(
         assert [(same["ids"], sorted(same["example"])) for same in ways.values()] == [
             (2, sorted(ids[name])) for warning in warnings if warning == name
         ]
-    rows = [row for table in tables(told).values() for row in table.rows if "alone" in str(row[0])]
+    rows = [row for table in build_tables(told).values() for row in table.rows if "alone" in str(row[0])]
     assert len(rows) == len(warnings)
 
 
@@ -265,7 +265,7 @@ def test_what_steps_note_is_told_and_what_older_ones_do_not_is_left_out(store: S
     told = describe(newer, None, store)
     assert told["rows"]["events"]["left_out"] == {"other_types": 4, "returns": 2}
     assert warned(told)[:2] == ["items_named_missing", "bad_rows"]
-    shown = tables(told)
+    shown = build_tables(told)
     assert ["events", 3, "time is no ISO 8601 time", "12/31", "log.csv, line 7"] in shown["Bad rows"].rows
     assert [row[:2] for row in shown["Rows left out"].rows] == [["events", 4], ["events", 2]]
     assert {"5", "1", "9", "11 rows"} <= {value for _, value in shown["The log"].rows}

@@ -302,7 +302,7 @@ def test_a_verdict_says_what_the_rules_took_and_hands_them_to_the_package(shop_s
     other = judge(wanted, data, trained, shop_store, shop=chosen)
     assert other != verdict
     packed = steps.refit(wanted, data, trained, other, shop_store)
-    assert load_package(shop_store.fetch(packed)).ranker.rulebook.why("d") == "blacklist"
+    assert load_package(shop_store.fetch(packed)).ranker.rulebook.find_rule("d") == "blacklist"
     unruled = judge(wanted, data, trained, shop_store)
     assert not (shop_store.fetch(steps.refit(wanted, data, trained, unruled, shop_store)) / RULES).exists()
 

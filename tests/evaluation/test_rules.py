@@ -16,7 +16,7 @@ from endcap.evaluation.rule_masks import Ownership, ShopRules
 from endcap.features.queries import Baskets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary
-from endcap.ranking import Known, Ranker
+from endcap.ranking import Ranker, ShopperContext
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.rules import Rules
 from tests.evaluation.conftest import AfterLast, every, last
@@ -111,5 +111,5 @@ def test_a_ranking_lists_what_was_judged(folder: Path) -> None:
     )
     ranker = Ranker(FALLING, vocabulary, table, rulebook=Rulebook(vocabulary, table, rules.catalogue))
     requests = [ranker.parse({"items": ["d", "c"][:length], "k": 4}) for length in (1, 2) * 2]
-    answers = ranker.rank(requests, known=[Known(owned={"b"})] * 2 + [Known()] * 2)
+    answers = ranker.rank(requests, contexts=[ShopperContext(owned={"b"})] * 2 + [ShopperContext()] * 2)
     assert [answer.ids for answer in answers] == [["abcd"[item] for item in row if item >= 0] for row in block.listed]

@@ -17,7 +17,7 @@ from endcap.features import build
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import Guarded, OnlineStore, Visits, open_online
 from endcap.ranking.request import RankRequest
-from endcap.ranking.session import Known, Reader
+from endcap.ranking.session import RequestReader, ShopperContext
 from endcap.store import Store
 from endcap_serving.intake.following import EVENTS, Follower, Keeping
 from tests.events.shops import make_shop
@@ -80,7 +80,7 @@ class Shop:
         self._follower = Follower(store, Keeping())
         self._follower.start()
         self._guarded = Guarded(store, visits=visits, timeout=10)
-        self._reader = Reader(Vocabulary(list(ITEMS)), event_types=visits.types)
+        self._reader = RequestReader(Vocabulary(list(ITEMS)), event_types=visits.types)
 
     def tell(self, row: Row) -> None:
         self._follower.offer(EVENTS, [row])
@@ -90,7 +90,7 @@ class Shop:
     def sees(self, customer: str | None, session: str | None) -> list[Place]:
         """The session that a model is asked about."""
         (events,) = self._guarded.look_up([customer], [session], 1000).events
-        asked = self._reader.read([RankRequest(customer=customer, session=session)], [Known(events)], 0)
+        asked = self._reader.read([RankRequest(customer=customer, session=session)], [ShopperContext(events)], 0)
         return list(zip(asked.ids[0], asked.sessions.times.tolist(), strict=True))
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endcap.features.vocabulary import Vocabulary
-from endcap.ranking import Answer, Known, Precomputed, Ranker, RankRequest
+from endcap.ranking import Answer, PrecomputedList, Ranker, RankRequest, ShopperContext
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.recommender import Exclude
 from endcap.spec.rules import Rules
@@ -73,10 +73,10 @@ sessions = st.one_of(
     st.builds(lambda items: {"items": items}, some_ids), st.builds(lambda item: {"item": item}, st.sampled_from(IDS))
 )
 requests = st.builds(lambda rest, session: RankRequest(**rest, **session), asked, sessions)
-known = st.builds(lambda owned: Known(owned=owned), some_ids)
+known = st.builds(lambda owned: ShopperContext(owned=owned), some_ids)
 
 
-def why_not(request: RankRequest, told: Known, exclude: Exclude, item: str) -> str | None:
+def why_not(request: RankRequest, told: ShopperContext, exclude: Exclude, item: str) -> str | None:
     """The first rule that takes an item away."""
     session = [request.item] if request.item is not None else request.items or []
     own = {"none": [], "last": session[-1:], "seen": session}[exclude]
@@ -91,7 +91,7 @@ def why_not(request: RankRequest, told: Known, exclude: Exclude, item: str) -> s
     return "owned" if item in told.owned else "session" if item in own else None
 
 
-def plain(request: RankRequest, told: Known, exclude: Exclude) -> tuple[list[str], list[float | None]]:
+def plain(request: RankRequest, told: ShopperContext, exclude: Exclude) -> tuple[list[str], list[float | None]]:
     def fits(item: str) -> bool:
         values = {"category": CATEGORIES.get(item), "brand": BRANDS.get(item)}
         return (
@@ -115,8 +115,8 @@ def plain(request: RankRequest, told: Known, exclude: Exclude) -> tuple[list[str
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(requests, known), min_size=1, max_size=4), st.sampled_from(EXCLUDES))
-def test_an_answer_is_what_plain_python_says(batch: list[tuple[RankRequest, Known]], exclude: Exclude) -> None:
-    answers = RANKERS[exclude].rank([request for request, _ in batch], known=[told for _, told in batch])
+def test_an_answer_is_what_plain_python_says(batch: list[tuple[RankRequest, ShopperContext]], exclude: Exclude) -> None:
+    answers = RANKERS[exclude].rank([request for request, _ in batch], contexts=[told for _, told in batch])
     for (request, told), answer in zip(batch, answers, strict=True):
         assert (answer.ids, answer.scores) == plain(request, told, exclude)
         if request.explain and request.candidates:
@@ -126,8 +126,8 @@ def test_an_answer_is_what_plain_python_says(batch: list[tuple[RankRequest, Know
         assert _alone(request, told, exclude) == answer
 
 
-def _alone(request: RankRequest, told: Known, exclude: Exclude) -> Answer:
-    (answer,) = RANKERS[exclude].rank([request], known=[told])
+def _alone(request: RankRequest, told: ShopperContext, exclude: Exclude) -> Answer:
+    (answer,) = RANKERS[exclude].rank([request], contexts=[told])
     return answer
 
 
@@ -137,13 +137,13 @@ def test_a_batchs_list_is_cut_by_the_same_rules(
     request: RankRequest, order: list[str], length: int, exclude: Exclude
 ) -> None:
     """A list that scores as the ranker would is as good as asking it: what may be shown is the same."""
-    listed = Precomputed(order[:length], np.linspace(1, 0, length).tolist())
+    listed = PrecomputedList(order[:length], np.linspace(1, 0, length).tolist())
     wanted = request.model_copy(update={"precomputed": True, "customer": "c"})
-    (answer,) = RANKERS[exclude].rank([wanted], known=[Known(listed=listed)])
+    (answer,) = RANKERS[exclude].rank([wanted], contexts=[ShopperContext(stored_list=listed)])
     everything = request.model_copy(update={"k": 30})
-    may_be_shown = set(plain(everything, Known(), exclude)[0])
+    may_be_shown = set(plain(everything, ShopperContext(), exclude)[0])
     kept = [item for item in listed.items if item in may_be_shown and item in IDS][: request.k or 20]
     if len(kept) == (request.k or 20):
         assert (answer.ids, answer.precomputed) == (kept, True)
     else:
-        assert (answer.ids, answer.precomputed) == (plain(request, Known(), exclude)[0], False)
+        assert (answer.ids, answer.precomputed) == (plain(request, ShopperContext(), exclude)[0], False)

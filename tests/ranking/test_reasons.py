@@ -10,7 +10,7 @@ import pytest
 
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import RecentEvent
-from endcap.ranking import Known, Precomputed, Ranker
+from endcap.ranking import PrecomputedList, Ranker, ShopperContext
 from endcap.reasons import REASONS
 from endcap_serving.openapi import document
 from tests.ranking.fixed import FixedScores
@@ -18,37 +18,40 @@ from tests.ranking.fixed import FixedScores
 IDS = ["a", "b", "c", "d"]
 NONE = -np.inf
 TABLE = [[1, 2, 3, 4], [NONE, NONE, 3, NONE], [1, 2, 3, 4], [NONE, NONE, NONE, NONE]]
-AWAY = Known(away=True)
+AWAY = ShopperContext(store_unavailable=True)
 
-CASES: dict[str, list[tuple[dict[str, Any], Known]]] = {
+CASES: dict[str, list[tuple[dict[str, Any], ShopperContext]]] = {
     "no-history": [
-        ({"items": []}, Known()),
+        ({"items": []}, ShopperContext()),
         ({"items": [], "customer": "ann"}, AWAY),
-        ({"events": [{"item": "a", "type": "wish"}]}, Known()),
-        ({"customer": "ann"}, Known(seen=True)),
-        ({"customer": "ann"}, Known([RecentEvent("a", 1, "wish")], seen=True)),
+        ({"events": [{"item": "a", "type": "wish"}]}, ShopperContext()),
+        ({"customer": "ann"}, ShopperContext(is_known=True)),
+        ({"customer": "ann"}, ShopperContext([RecentEvent("a", 1, "wish")], is_known=True)),
     ],
-    "unknown-customer": [({"customer": "ann"}, Known()), ({"customer": "ann", "session": "s"}, Known())],
-    "unknown-session": [({"session": "s"}, Known())],
+    "unknown-customer": [
+        ({"customer": "ann"}, ShopperContext()),
+        ({"customer": "ann", "session": "s"}, ShopperContext()),
+    ],
+    "unknown-session": [({"session": "s"}, ShopperContext())],
     "unknown-items": [
-        ({"items": ["?"]}, Known()),
-        ({"item": "?"}, Known()),
-        ({"customer": "ann"}, Known([RecentEvent("?", 1)], seen=True)),
+        ({"items": ["?"]}, ShopperContext()),
+        ({"item": "?"}, ShopperContext()),
+        ({"customer": "ann"}, ShopperContext([RecentEvent("?", 1)], is_known=True)),
     ],
     "online-store-away": [({"customer": "ann"}, AWAY), ({"session": "s", "candidates": ["a", "?"]}, AWAY)],
     "few-scores": [
-        ({"items": ["b"]}, Known()),
-        ({"items": ["d"]}, Known()),
-        ({"items": ["b"], "candidates": ["a", "c", "?"]}, Known()),
+        ({"items": ["b"]}, ShopperContext()),
+        ({"items": ["d"]}, ShopperContext()),
+        ({"items": ["b"], "candidates": ["a", "c", "?"]}, ShopperContext()),
     ],
     "unknown-candidates": [
-        ({"items": ["a"], "candidates": ["b", "?"]}, Known()),
-        ({"items": [], "candidates": ["?"]}, Known()),
+        ({"items": ["a"], "candidates": ["b", "?"]}, ShopperContext()),
+        ({"items": [], "candidates": ["?"]}, ShopperContext()),
     ],
     "list-filled": [
         (
             {"customer": "ann", "precomputed": True, "k": 2},
-            Known(listed=Precomputed(["c", "a"], [1.0, None]), seen=True),
+            ShopperContext(stored_list=PrecomputedList(["c", "a"], [1.0, None]), is_known=True),
         )
     ],
 }
@@ -57,9 +60,9 @@ CASES: dict[str, list[tuple[dict[str, Any], Known]]] = {
 @pytest.mark.parametrize(
     ("reason", "request_", "known"), [(reason, *case) for reason, cases in CASES.items() for case in cases]
 )
-def test_an_answer_with_fallbacks_says_why(reason: str, request_: dict[str, Any], known: Known) -> None:
+def test_an_answer_with_fallbacks_says_why(reason: str, request_: dict[str, Any], known: ShopperContext) -> None:
     ranker = Ranker(FixedScores(TABLE), Vocabulary(IDS), pa.table({"item": IDS}), event_types=["view"])
-    (answer,) = ranker.rank([ranker.parse({"k": 4, **request_})], known=[known])
+    (answer,) = ranker.rank([ranker.parse({"k": 4, **request_})], contexts=[known])
     written = answer.to_json()
     assert written["fallback"] == {"reason": reason, "items": sum("fallback" in item for item in written["items"])}
 
@@ -67,16 +70,16 @@ def test_an_answer_with_fallbacks_says_why(reason: str, request_: dict[str, Any]
 @pytest.mark.parametrize(
     ("request_", "known"),
     [
-        ({"items": ["a"]}, Known()),
-        ({"items": ["b"], "k": 1}, Known()),
-        ({"customer": "ann"}, Known([RecentEvent("a", 1)], seen=True)),
+        ({"items": ["a"]}, ShopperContext()),
+        ({"items": ["b"], "k": 1}, ShopperContext()),
+        ({"customer": "ann"}, ShopperContext([RecentEvent("a", 1)], is_known=True)),
         # Nothing may be listed: there is no fallback either.
-        ({"items": [], "exclude": IDS}, Known()),
+        ({"items": [], "exclude": IDS}, ShopperContext()),
     ],
 )
-def test_an_answer_without_fallbacks_says_nothing(request_: dict[str, Any], known: Known) -> None:
+def test_an_answer_without_fallbacks_says_nothing(request_: dict[str, Any], known: ShopperContext) -> None:
     ranker = Ranker(FixedScores(TABLE), Vocabulary(IDS), pa.table({"item": IDS}))
-    (answer,) = ranker.rank([ranker.parse({"k": 4, **request_})], known=[known])
+    (answer,) = ranker.rank([ranker.parse({"k": 4, **request_})], contexts=[known])
     assert (answer.reason, "fallback" in answer.to_json()) == (None, False)
 
 

@@ -33,9 +33,9 @@ def test_a_session_is_items_or_events_or_one_item() -> None:
 
 @pytest.mark.parametrize("named", [{"customer": "c"}, {"session": "s"}, {"customer": "c", "session": "s"}])
 def test_a_request_without_events_leaves_them_to_the_online_store(named: dict[str, str]) -> None:
-    assert parse(named).leaves_events
+    assert parse(named).needs_stored_events
     for brought in ({"items": []}, {"events": []}, {"item": "a"}):
-        assert not parse({**named, **brought}).leaves_events
+        assert not parse({**named, **brought}).needs_stored_events
 
 
 def test_odd_characters_in_ids_are_kept() -> None:

@@ -11,7 +11,7 @@ import pytest
 from endcap.errors import RequestError
 from endcap.features.vocabulary import Vocabulary
 from endcap.online import RecentEvent
-from endcap.ranking import Answer, Known, Precomputed, Ranker, RankRequest
+from endcap.ranking import Answer, PrecomputedList, Ranker, RankRequest, ShopperContext
 from endcap.ranking.request import DiscreetRequest
 from endcap.rules import Catalogue
 from endcap.spec.rules import Rules
@@ -39,10 +39,10 @@ BARE = Ranker(FixedScores([[8, 7, 6, 5, 4, 3, 2, 1]] * 8), Vocabulary(IDS), PACK
 RULED = BARE.with_catalogue(CATALOGUE)
 
 
-def ask(known: Known | None = None, **instance: Any) -> Answer:
+def ask(known: ShopperContext | None = None, **instance: Any) -> Answer:
     """What a shopper who looked at `a` is answered."""
     request = RULED.parse({"items": ["a"], **instance})
-    return RULED.rank([request], known=[known or Known()])[0]
+    return RULED.rank([request], contexts=[known or ShopperContext()])[0]
 
 
 def test_what_rules_forbid_is_never_listed_asked_for_or_not() -> None:
@@ -53,8 +53,8 @@ def test_what_rules_forbid_is_never_listed_asked_for_or_not() -> None:
 
 
 def test_what_a_customer_has_is_never_listed() -> None:
-    assert ask(Known(owned={"a", "d", "?"})).ids == ["c", "e", "f", "g"]
-    assert ask(Known(owned={"g"}), candidates=["g", "e", "f"]).ids == ["e", "f"]
+    assert ask(ShopperContext(owned={"a", "d", "?"})).ids == ["c", "e", "f", "g"]
+    assert ask(ShopperContext(owned={"g"}), candidates=["g", "e", "f"]).ids == ["e", "f"]
 
 
 def test_candidates_that_the_model_does_not_know_are_under_the_rules_and_filters_too() -> None:
@@ -62,7 +62,7 @@ def test_candidates_that_the_model_does_not_know_are_under_the_rules_and_filters
     assert ask(candidates=candidates).ids == ["g", "new", "unheard of"]
     assert ask(candidates=candidates, filter={"brand": "Fen"}).ids == ["new"]
     assert ask(candidates=candidates, surface="fen").ids == ["new"]
-    assert ask(Known(owned=["new"]), candidates=candidates).ids == ["g", "unheard of"]
+    assert ask(ShopperContext(owned=["new"]), candidates=candidates).ids == ["g", "unheard of"]
 
 
 def test_filters_hold_together_and_take_any_of_their_values() -> None:
@@ -80,7 +80,9 @@ def test_an_attribute_or_value_that_no_item_has_is_refused_with_those_that_are_n
 
 
 def test_on_request_the_answer_tells_what_was_removed_and_by_which_rule() -> None:
-    told = ask(Known(owned=["g"]), candidates=["g", "h", "b", "sold out", "c", "e"], surface="fen", explain=True)
+    told = ask(
+        ShopperContext(owned=["g"]), candidates=["g", "h", "b", "sold out", "c", "e"], surface="fen", explain=True
+    )
     assert told.ids == ["c"]
     assert told.removed == [
         {"item": "g", "rule": "fen-only"},
@@ -89,13 +91,13 @@ def test_on_request_the_answer_tells_what_was_removed_and_by_which_rule() -> Non
         {"item": "sold out", "rule": "stock"},
         {"item": "e", "rule": "fen-only"},
     ]
-    assert ask(Known(owned=["g"]), candidates=["g"], explain=True).removed == [{"item": "g", "rule": "owned"}]
+    assert ask(ShopperContext(owned=["g"]), candidates=["g"], explain=True).removed == [{"item": "g", "rule": "owned"}]
     assert ask(candidates=["c"], explain=True).removed == []
     assert ask(candidates=["b"]).removed is None
 
 
 def test_of_the_whole_catalogue_it_tells_how_many_each_rule_removed() -> None:
-    owned = Known(owned=["g", "h", "?"])
+    owned = ShopperContext(owned=["g", "h", "?"])
     whole = [{"rule": "blacklist", "items": 1}, {"rule": "stock", "items": 1}, {"rule": "owned", "items": 1}]
     assert ask(owned, explain=True).removed == whole
     assert ask(owned, explain=True, filter={"brand": "Orn"}).removed == whole[1:]
@@ -103,8 +105,11 @@ def test_of_the_whole_catalogue_it_tells_how_many_each_rule_removed() -> None:
 
 def test_to_who_may_not_know_an_explanation_is_the_same_whatever_the_customer_owns() -> None:
     for asked in ({}, {"candidates": ["g", "a", "h", "b", "c"]}, {"filter": {"brand": "Orn"}}):
-        request = DiscreetRequest.of(RULED.parse({"items": ["a"], "explain": True, **asked}))
-        told = [RULED.rank([request], known=[Known(owned=owned)])[0].removed for owned in ([], ["g"], ["a", "h", "c"])]
+        request = DiscreetRequest.from_request(RULED.parse({"items": ["a"], "explain": True, **asked}))
+        told = [
+            RULED.rank([request], contexts=[ShopperContext(owned=owned)])[0].removed
+            for owned in ([], ["g"], ["a", "h", "c"])
+        ]
         assert told == [told[0]] * 3
         assert told[0] is not None
 
@@ -123,14 +128,16 @@ def test_recent_events_of_the_online_store_are_the_session_of_a_request_that_bri
     ranker = Ranker(FixedScores(table), Vocabulary(IDS), PACKAGE, event_types=["view"])
     events = [RecentEvent("c", 5, "view"), RecentEvent("d", 6, "wish")]
     for request, first in (({"customer": "x"}, "e"), ({"session": "x"}, "e"), ({"customer": "x", "items": []}, "a")):
-        (answer,) = ranker.rank([ranker.parse(request)], known=[Known(events)])
+        (answer,) = ranker.rank([ranker.parse(request)], contexts=[ShopperContext(events)])
         assert answer.ids[0] == first
     (stranger,) = ranker.rank([ranker.parse({"customer": "x"})], now=7)
     assert stranger.scores == [None] * 8
 
 
 def test_a_batchs_list_is_taken_where_enough_of_it_may_be_shown() -> None:
-    listed = Known(listed=Precomputed(["h", "g", "b", "f", "a"], [0.9, 0.8, 0.7, 0.6, 0.5]), owned=["f"])
+    listed = ShopperContext(
+        stored_list=PrecomputedList(["h", "g", "b", "f", "a"], [0.9, 0.8, 0.7, 0.6, 0.5]), owned=["f"]
+    )
     answer = ask(listed, customer="x", precomputed=True, k=2)
     assert (answer.ids, answer.precomputed) == (["g", "a"], True)
     assert answer.scores == pytest.approx([0.8, 0.5])
@@ -138,8 +145,8 @@ def test_a_batchs_list_is_taken_where_enough_of_it_may_be_shown() -> None:
     for other in ({"k": 3}, {"k": 2, "candidates": ["a", "c"]}, {"k": 2, "precomputed": False}):
         ranked = ask(listed, **{"customer": "x", "precomputed": True, **other})
         assert (ranked.ids[0], ranked.precomputed) == ("a", False)
-    assert ask(Known(), customer="x", precomputed=True, k=1).ids == ["a"]
-    filled = Known(listed=Precomputed(["g", "b", "c"], [0.8, None, None]))
+    assert ask(ShopperContext(), customer="x", precomputed=True, k=1).ids == ["a"]
+    filled = ShopperContext(stored_list=PrecomputedList(["g", "b", "c"], [0.8, None, None]))
     assert ask(filled, customer="x", precomputed=True, k=2).to_json()["items"] == [
         {"item": "g", "score": pytest.approx(0.8)},
         {"item": "c", "score": None, "fallback": True},

@@ -49,64 +49,64 @@ def book(**changes: object) -> Rulebook:
 
 def test_each_rule_takes_its_items_away_and_is_named():
     rules = book()
-    assert rules.allowed().tolist() == [True, False, True, True, False]
-    assert rules.allowed("home").tolist() == [True, False, False, True, False]
-    assert rules.allowed("camping").tolist() == [True, False, False, False, False]
-    assert {item: rules.why(item) for item in IDS} == {
+    assert rules.allowed_mask().tolist() == [True, False, True, True, False]
+    assert rules.allowed_mask("home").tolist() == [True, False, False, True, False]
+    assert rules.allowed_mask("camping").tolist() == [True, False, False, False, False]
+    assert {item: rules.find_rule(item) for item in IDS} == {
         "tent": None,
         "stove": "stock",
         "knife": None,  # its stock is not said
         "lamp": None,  # the catalogue does not hold it: it stays
         "rope": "blacklist",
     }
-    assert rules.why("knife", "home") == "no-blades-at-home"
-    assert rules.why("lamp", "camping") == "camping-page"
-    assert rules.counts("home") == {"blacklist": 1, "stock": 1, "no-blades-at-home": 1}
-    assert rules.counts("home", np.array([0, 2])) == {"no-blades-at-home": 1}
+    assert rules.find_rule("knife", "home") == "no-blades-at-home"
+    assert rules.find_rule("lamp", "camping") == "camping-page"
+    assert rules.count_removed("home") == {"blacklist": 1, "stock": 1, "no-blades-at-home": 1}
+    assert rules.count_removed("home", np.array([0, 2])) == {"no-blades-at-home": 1}
 
 
 def test_items_outside_the_vocabulary_are_judged_by_the_catalogue():
     rules = book()
-    assert [rules.why(item) for item in ("axe", "torch", "gone", "never-heard-of")] == [
+    assert [rules.find_rule(item) for item in ("axe", "torch", "gone", "never-heard-of")] == [
         None,
         "stock",
         "blacklist",
         None,
     ]
-    assert rules.why("axe", "home") == "no-blades-at-home"
-    assert rules.why("never-heard-of", "camping") == "camping-page"
-    assert rules.why("never-heard-of", "home") is None
-    assert rules.has("axe", "category", ["blade", "light"])
-    assert not rules.has("never-heard-of", "category", ["blade"])
+    assert rules.find_rule("axe", "home") == "no-blades-at-home"
+    assert rules.find_rule("never-heard-of", "camping") == "camping-page"
+    assert rules.find_rule("never-heard-of", "home") is None
+    assert rules.has_value("axe", "category", ["blade", "light"])
+    assert not rules.has_value("never-heard-of", "category", ["blade"])
 
 
 def test_items_are_found_by_the_values_that_they_have_now():
     rules = book()
-    assert rules.where("category", ["camp"]).tolist() == [1]
-    assert rules.where("category", ["shelter", "blade", "light"]).tolist() == [0, 2, 3]
-    assert rules.where("category", ["no such"]).tolist() == []
-    assert rules.where("brand", ["Orn", "Orn"]).tolist() == [1, 2]  # only the package knows brands
+    assert rules.find_items("category", ["camp"]).tolist() == [1]
+    assert rules.find_items("category", ["shelter", "blade", "light"]).tolist() == [0, 2, 3]
+    assert rules.find_items("category", ["no such"]).tolist() == []
+    assert rules.find_items("brand", ["Orn", "Orn"]).tolist() == [1, 2]  # only the package knows brands
     assert {name: set(values) for name, values in rules.attributes.items()} == {
         "category": {"camp", "blade", "light", "shelter"},
         "brand": {"Fen", "Orn"},
     }
     for name in ("stock", "title", "colour"):
         with pytest.raises(KeyError):
-            rules.where(name, ["x"])
+            rules.find_items(name, ["x"])
 
 
 def test_rules_alone_know_what_the_package_knows():
     rules = Rulebook(Vocabulary(IDS), PACKAGE, RULES)
-    assert rules.allowed().tolist() == [True, True, True, True, False]
-    assert rules.allowed("home").tolist() == [True, True, False, True, False]
-    assert Rulebook(Vocabulary(IDS), PACKAGE, Rules()).allowed().all()
+    assert rules.allowed_mask().tolist() == [True, True, True, True, False]
+    assert rules.allowed_mask("home").tolist() == [True, True, False, True, False]
+    assert Rulebook(Vocabulary(IDS), PACKAGE, Rules()).allowed_mask().all()
 
 
 def test_surfaces_that_no_rule_names_share_one_mask_that_nobody_can_write_to():
     rules = book()
-    assert rules.allowed("a") is rules.allowed("b") is rules.allowed(None)
+    assert rules.allowed_mask("a") is rules.allowed_mask("b") is rules.allowed_mask(None)
     with pytest.raises(ValueError, match="read-only"):
-        rules.allowed()[0] = False
+        rules.allowed_mask()[0] = False
 
 
 def test_a_catalogue_comes_back_from_its_bytes_and_is_known_by_its_content():

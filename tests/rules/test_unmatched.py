@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from endcap.rules import Catalogue
-from endcap.rules.unmatched import rule_warnings, unmatched_rules
+from endcap.rules.unmatched import count_unmatched_rules, find_rule_warnings
 from endcap.spec.rules import Rules
 
 ITEMS = pa.table(
@@ -31,9 +31,9 @@ def rule(**says: Any) -> dict[str, Any]:
     ],
 )
 def test_values_that_no_item_has(rules: dict[str, Any], missing: int, items: int, warnings: list[str]) -> None:
-    told = unmatched_rules(Catalogue(Rules.model_validate(rules), ITEMS))
+    told = count_unmatched_rules(Catalogue(Rules.model_validate(rules), ITEMS))
     assert (told["attributes"]["one"]["values"]["missing"], told["attributes"]["one"]["items"]) == (missing, items)
-    assert [warning["name"] for warning in rule_warnings(told)] == warnings
+    assert [warning["name"] for warning in find_rule_warnings(told)] == warnings
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_the_items_that_can_be_recommended_count(
     rules = Rules.model_validate({**rule(never=["Food"]), "stock": {}})
     black = rules.model_copy(update={"blacklist": Rules.model_validate(BLACKLIST).blacklist})
     known = None if ids is None else pa.array(ids, pa.string())
-    told = unmatched_rules(Catalogue(black, ITEMS, frozenset({"a"})), known)
+    told = count_unmatched_rules(Catalogue(black, ITEMS, frozenset({"a"})), known)
     assert (told.get("table", {}).get("missing"), told["stock"]) == (table, stock)
-    assert [warning["name"] for warning in rule_warnings(told)] == warnings
+    assert [warning["name"] for warning in find_rule_warnings(told)] == warnings
 
 
 BLACKLIST = {"blacklist": {"sources": [{"path": "black.csv"}]}}

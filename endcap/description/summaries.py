@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.description.tables import DROPPED, share
+from endcap.description.tables import DROPPED, format_share
 
 Json = Mapping[str, Any]
 SHOWN_EQUAL = 0.001
 """The share of neighbours at equal times from which the line says it."""
 
 
-def ingest_line(facts: Json, *, files: int) -> str:
+def summarize_ingest(facts: Json, *, files: int) -> str:
     """On a snapshot, by its facts. files: of the sources that were left out."""
     bad = sum(n for counts in facts.get("bad", {}).values() for n in counts.values())
     left_out = sum(map(Counter, facts.get("left_out", {}).values()), Counter[str]())
@@ -25,7 +25,7 @@ def ingest_line(facts: Json, *, files: int) -> str:
     return ", ".join(parts)
 
 
-def features_line(facts: Json, description: Json | None) -> str:
+def summarize_features(facts: Json, description: Json | None) -> str:
     """On a dataset, by its facts and the description of its data (None: it could not be made)."""
     line = f"{facts['sessions']:,} sessions, {facts['events']:,} events, {facts['items']:,} items"
     if description is None:
@@ -35,16 +35,16 @@ def features_line(facts: Json, description: Json | None) -> str:
         parts.append(
             f"{items['table']['missing']:,} of {items['table']['ids']:,} items without a row in the item table"
         )
-    listed = (description.get("rules") or {}).get("blacklist")
-    if listed and listed["missing"]:
-        parts.append(f"{listed['missing']:,} of {listed['ids']:,} blacklisted ids match no item")
+    blacklist = (description.get("rules") or {}).get("blacklist")
+    if blacklist and blacklist["missing"]:
+        parts.append(f"{blacklist['missing']:,} of {blacklist['ids']:,} blacklisted ids match no item")
     data, dropped = description["data"], {name: n for name, n in description["sessions"]["dropped"].items() if n}
     if dropped:
         counts = ", ".join(f"{DROPPED.get(name, name)} {n:,}" for name, n in dropped.items())
         parts.append(f"{sum(dropped.values()):,} events dropped ({counts})")
     equal, pairs = (description["sessions"][name] for name in ("equal_times", "transitions"))
     if equal >= SHOWN_EQUAL * pairs > 0:
-        parts.append(f"{share(equal, pairs)} of neighbours at equal times")
+        parts.append(f"{format_share(equal, pairs)} of neighbours at equal times")
     if data["anonymous"] and data["anonymous"] < data["events"]:
         parts.append(f"{data['anonymous'] / data['events']:.1%} of the events without customer")
     return "; ".join([line, *parts])
