@@ -78,7 +78,7 @@ def _item_warnings(data: Mapping[str, Any]) -> Iterator[Json]:
     if words:
         names = ", ".join(f"{name!r} ({count:,} events)" for name, count in words.items())
         text = f"items are named like words for nothing: {names}. Name such words in events.null_item_values"
-        yield _warning("items_named_missing", text, words=words)
+        yield _make_warning("items_named_missing", text, words=words)
 
 
 def _alike_warnings(kind: str, count: int, ways: Mapping[str, Json]) -> Iterator[Json]:
