@@ -26,14 +26,14 @@ def custom(
     image: str = "",
 ):
     """Call `function` with those of the run's addresses that it names, and with `arguments`."""
-    from endcap.registry import registry_url
+    from endcap.registry import resolve_registry_url
     from endcap_components.lifecycle import run_step
     from endcap_components.user_function import call_function
 
     with run_step(name, store, run=run, created=created, image=image) as reporter:
         made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
         made |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
-        given = {"shop": shop, "recommender": recommender, "store": store, "registry": registry_url(registry)}
+        given = {"shop": shop, "recommender": recommender, "store": store, "registry": resolve_registry_url(registry)}
         given |= {key: address for key, address in made.items() if address}
         result = call_function(function, given, arguments)
         reporter.done("" if result is None else str(result))

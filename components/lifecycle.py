@@ -22,9 +22,19 @@ from endcap import devices
 from endcap.errors import EndcapError
 from endcap.outlets import redact_outlets, traceback_of
 from endcap.progress import Notice
-from endcap.runs import RUN_FOLDER, Done, Event, Failed, Fault, Progress, Started, StepRecord, current_run
+from endcap.runs import (
+    RUN_FOLDER,
+    Fault,
+    RunEvent,
+    StepEnd,
+    StepFailure,
+    StepProgress,
+    StepRecord,
+    StepStart,
+    find_current_run,
+)
 from endcap.runs.code import IMAGE
-from endcap.runs.start import now
+from endcap.runs.start import format_now
 from endcap.steps import STEPS
 from endcap.waiting import heard_by
 from endcap_components.reuse import current_check
@@ -45,7 +55,7 @@ class StepReporter:
         The run's name.
     """
 
-    def __init__(self, name: str, run: str, send: Callable[[Event], None], record: StepRecord) -> None:
+    def __init__(self, name: str, run: str, send: Callable[[RunEvent], None], record: StepRecord) -> None:
         self.name = name
         self.run = run
         self._send = send
@@ -54,7 +64,7 @@ class StepReporter:
 
     def progress(self, line: str) -> None:
         print(line, flush=True)
-        self._send(Progress(self.name, line))
+        self._send(StepProgress(self.name, line))
 
     def done(self, result: str, summary: str = "", **facts: str) -> str:
         """Report the step's end.
@@ -76,15 +86,17 @@ class StepReporter:
         print(f"{result} {summary}".rstrip(), flush=True)
         seconds, reused = self.seconds(), self._record.is_older(result)
         more: dict[str, object] = {**facts, **({"reused": True} if reused else {})}
-        self._record.write(state="done", ended=now(), result=result, summary=summary, seconds=seconds, **more)
-        self._send(Done(self.name, result, summary, seconds, reused))
+        self._record.write(state="done", ended=format_now(), result=result, summary=summary, seconds=seconds, **more)
+        self._send(StepEnd(self.name, result, summary, seconds, reused))
         return result
 
     def failed(self, fault: Fault) -> None:
         """Report why the step fails."""
         seconds = self.seconds()
-        self._record.write(state="failed", ended=now(), cause=fault.message, error=fault.to_json(), seconds=seconds)
-        self._send(Failed(self.name, fault, seconds))
+        self._record.write(
+            state="failed", ended=format_now(), cause=fault.message, error=fault.to_json(), seconds=seconds
+        )
+        self._send(StepFailure(self.name, fault, seconds))
 
     def seconds(self) -> float:
         return time.monotonic() - self._begun
@@ -119,10 +131,10 @@ def run_step(
     EndcapError
         The run's deadline has passed (`run.deadline-passed`).
     """
-    folder, run = os.environ.get(RUN_FOLDER), current_run(run)
+    folder, run = os.environ.get(RUN_FOLDER), find_current_run(run)
     if (check := current_check()) is not None:  # in the runner's process, which may be a user's own
         check.record = StepRecord(store, run, name, held=True)
-        check.events.append(Started(name))
+        check.events.append(StepStart(name))
         yield StepReporter(name, run, check.events.append, check.record)
         return
     redact_outlets()
@@ -131,7 +143,7 @@ def run_step(
     record = StepRecord(store, run, name)
     send = _redirect_output(name, Path(folder)) if folder else lambda event: None
     reporter = StepReporter(name, run, send, record)
-    send(Started(name))
+    send(StepStart(name))
     if trigger is not None and not folder:  # the local runner has recorded the start itself
         record.begin_run(trigger)
     watch: threading.Timer | None = None
@@ -155,7 +167,7 @@ def run_step(
 
 def _warn_of_lacking_gpus(reporter: StepReporter) -> None:
     """Before any work. Raises EndcapError where the pod was given GPUs, sees none, and its spec allows no CPU."""
-    _, lack = devices.check()
+    _, lack = devices.check_gpus()
     if lack is not None:
         reporter.progress(Notice(lack.words, **lack.fields))
 
@@ -206,7 +218,7 @@ def _schedule_end(end: datetime, reporter: StepReporter) -> threading.Timer:
     return timer
 
 
-def _redirect_output(name: str, folder: Path) -> Callable[[Event], None]:
+def _redirect_output(name: str, folder: Path) -> Callable[[RunEvent], None]:
     """Send the process's output to the step's log; what is returned still speaks to the runner."""
     runner = os.fdopen(os.dup(1), "w", buffering=1)
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -217,7 +229,7 @@ def _redirect_output(name: str, folder: Path) -> Callable[[Event], None]:
     os.close(log)
     threading.Thread(target=_end_with_runner, args=(runner.fileno(),), daemon=True).start()
 
-    def send(event: Event) -> None:
+    def send(event: RunEvent) -> None:
         with contextlib.suppress(BrokenPipeError):  # the runner has ended, and this process is about to end too
             runner.write(MARK + json.dumps(event.to_json()) + "\n")
 

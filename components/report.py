@@ -20,7 +20,7 @@ def report(
 
     pipeline, recommender, shop, logical_date: what the run was of; its first step knows only part of it.
     """
-    from endcap.runs import Fault, current_run, end_run, keep_specs
+    from endcap.runs import Fault, end_run, find_current_run, keep_specs
     from endcap.runs.start import Start
     from endcap.store import open_store
 
@@ -28,7 +28,7 @@ def report(
     names = {kind: document.get("name", "") for kind, document in documents.items()}
     of = Start(pipeline=pipeline, **names, spec=keep_specs(opened, documents), logical_date=logical_date)
     error = Fault(status.error_message, code="kfp.run-failed") if status.error_message else None
-    document = end_run(opened, current_run(run), status.state, steps, error, of=of)
+    document = end_run(opened, find_current_run(run), status.state, steps, error, of=of)
     print(f"run {document['run']} {document['state']}", flush=True)
     if document["state"] == "failed":
         print(f"step {document['step'] or '(unknown)'} failed: {document['cause']}", flush=True)

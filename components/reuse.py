@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from endcap.runs import Event, StepRecord
-from endcap.store.looking import only_look
+from endcap.runs import RunEvent, StepRecord
+from endcap.store.read_only import forbid_writes
 
 _CURRENT: ContextVar[ReuseCheck | None] = ContextVar("current", default=None)
 
@@ -25,7 +25,7 @@ class ReuseCheck:
         The step's record, which is not stored yet. None before the step has begun.
     """
 
-    events: list[Event] = field(default_factory=list)
+    events: list[RunEvent] = field(default_factory=list)
     record: StepRecord | None = None
 
 
@@ -51,7 +51,7 @@ def check_reuse() -> Iterator[ReuseCheck]:
     check = ReuseCheck()
     token = _CURRENT.set(check)
     try:
-        with only_look():
+        with forbid_writes():
             yield check
     finally:
         _CURRENT.reset(token)

@@ -11,7 +11,7 @@ from typing import Any
 from kfp_server_api import V2beta1Run
 
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
-from endcap.runs import Done, Event, Failed, Run, Silent, Started, StepRun
+from endcap.runs import Run, RunEvent, RunSilence, StepEnd, StepFailure, StepRun, StepStart
 from endcap.secrets import KFP, clean, cleaned
 from endcap.spec.load import Loaded
 from endcap_pipelines.kfp_address import check_host
@@ -143,7 +143,7 @@ class KfpServer:
             found = self._look(run, listen)
             for step, now in find_task_states(found, steps).items():
                 if told.get(step) is None:
-                    listen(Started(step))
+                    listen(StepStart(step))
                     told[step] = "started"
                 if told[step] == "started" and (event := make_end_event(step, now, said(step))):
                     told[step] = event.kind
@@ -152,8 +152,8 @@ class KfpServer:
                 for step in steps:
                     own = said(step) if step not in told else None
                     if own and own.state == "done":  # a task that KFP does not list
-                        listen(Done(step, own.result, own.summary, own.seconds, own.reused))
-                return _check_end(found, Failed.kind in told.values(), listen, recorded)
+                        listen(StepEnd(step, own.result, own.summary, own.seconds, own.reused))
+                return _check_end(found, StepFailure.kind in told.values(), listen, recorded)
             if deadline is not None and found.created_at and datetime.now(UTC) > found.created_at + deadline + GRACE:
                 self.end(run)
                 raise EndcapError(
@@ -179,7 +179,7 @@ class KfpServer:
                         goes_on=True,
                     ) from None
                 if not shown:
-                    listen(Silent(f"{error}; the run goes on, asking again for {self.patience:.0f} s"))
+                    listen(RunSilence(f"{error}; the run goes on, asking again for {self.patience:.0f} s"))
                 shown = True
             except NotFoundError:
                 raise
@@ -226,7 +226,7 @@ class KfpServer:
 
 
 def _check_end(
-    run: V2beta1Run, told: bool, listen: Callable[[Event], None], recorded: Callable[[], Run | None]
+    run: V2beta1Run, told: bool, listen: Callable[[RunEvent], None], recorded: Callable[[], Run | None]
 ) -> None:
     """Raise EndcapError unless the run ended well."""
     if run.state == "CANCELED":
@@ -236,6 +236,6 @@ def _check_end(
     record = recorded()  # it knows of failures that KFP's list of tasks does not show
     fault = record.fault if record else None
     if not told and record and record.failed_step and fault:
-        listen(Failed(record.failed_step, fault))
+        listen(StepFailure(record.failed_step, fault))
     message = (run.error.message if run.error else "") or (fault.message if fault else "KFP tells no cause")
     raise EndcapError(f"the run failed: {message}", code="kfp.run-failed", run=run.run_id)

@@ -16,11 +16,11 @@ import urllib3
 
 from endcap.causes import causes, tls_trouble
 from endcap.errors import EndcapError, NotFoundError, TransientError, UserError
-from endcap.runs import Event, Silent
+from endcap.runs import RunEvent, RunSilence
 from endcap_pipelines.kfp_client import UnexpectedPageError
 
 _Answer = TypeVar("_Answer")
-Listen = Callable[[Event], None]
+Listen = Callable[[RunEvent], None]
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts where KFP is busy or away."""
 RENEW = "give a valid token (--kfp-token, or KFP_EXISTING_TOKEN)"
@@ -68,7 +68,7 @@ def call_with_retries(
         except TransientError as error:
             if error.code in unless:
                 raise
-            listen(Silent(f"{error}; asking again in {pause:.0f} s"))
+            listen(RunSilence(f"{error}; asking again in {pause:.0f} s"))
         time.sleep(pause)
     return call_kfp(what, call, *arguments)
 

@@ -62,7 +62,7 @@ def _resources(task: PipelineTask, step: Pod) -> None:
         task.set_memory_limit(_memory(memory_limit))
     if step.gpu is not None and step.gpu.count:
         task.set_accelerator_type(step.gpu.resource).set_accelerator_limit(step.gpu.count)
-        for variable, value in devices.variables(step.gpu).items():
+        for variable, value in devices.make_gpu_variables(step.gpu).items():
             task.set_env_variable(variable, value)
 
 

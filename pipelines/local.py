@@ -19,15 +19,15 @@ from endcap.processes import inherited
 from endcap.registry import REGISTRY
 from endcap.runs import (
     RUN_FOLDER,
-    Absent,
-    Event,
     Fault,
+    RunEvent,
     Start,
+    StepAbsence,
     begin_run,
     close_run,
     end_run,
-    event_from_json,
     keep_specs,
+    parse_event,
 )
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
@@ -42,7 +42,7 @@ def run(
     pipeline: str,
     arguments: dict[str, Any],
     folder: Path,
-    listen: Callable[[Event], None],
+    listen: Callable[[RunEvent], None],
     *,
     start: Start | None = None,
 ) -> None:
@@ -60,7 +60,7 @@ def run(
     steps = order(pipeline, settings)
     for name in steps:
         if name not in STEPS and settings.steps[name].function is None:
-            listen(Absent(name, "a container runs in a cluster only"))
+            listen(StepAbsence(name, "a container runs in a cluster only"))
     arguments, by_variables = _without_secrets(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     started = start or Start.of(loaded, pipeline, logical_date=arguments.get("logical_date", ""))
@@ -118,7 +118,7 @@ def _recorded(store_url: str, run: str, steps: Sequence[str], start: Start, spec
 class _Splitter(io.TextIOBase):
     """Marked lines to a listener, all others to a file."""
 
-    def __init__(self, listen: Callable[[Event], None], rest: io.TextIOBase) -> None:
+    def __init__(self, listen: Callable[[RunEvent], None], rest: io.TextIOBase) -> None:
         self._listen = listen
         self._rest = rest
         self._shown = sys.stdout
@@ -130,7 +130,7 @@ class _Splitter(io.TextIOBase):
         for line in lines:
             if line.lstrip().startswith(MARK):
                 with contextlib.redirect_stdout(self._shown):
-                    self._listen(event_from_json(json.loads(line.lstrip().removeprefix(MARK))))
+                    self._listen(parse_event(json.loads(line.lstrip().removeprefix(MARK))))
             else:
                 self._rest.write(line + "\n")
         return len(text)

@@ -17,9 +17,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from endcap.runs import Done
+from endcap.runs import StepEnd
 from endcap.steps import STEPS
-from endcap.store.looking import Unmade
+from endcap.store.read_only import WriteAttempt
 from endcap_components import load_component
 from endcap_components.lifecycle import MARK
 from endcap_components.reuse import ReuseCheck, check_reuse
@@ -63,9 +63,9 @@ def _find(step: str, given: str, folder: Path) -> bool:
     try:
         with check_reuse() as look, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _own_modules():
             Executor(json.loads(given), component).execute()
-    except (Unmade, Exception, SystemExit):  # of a failure the step's process tells, in the step's log
+    except (WriteAttempt, Exception, SystemExit):  # of a failure the step's process tells, in the step's log
         return False
-    if look.record is None or not any(isinstance(event, Done) for event in look.events):
+    if look.record is None or not any(isinstance(event, StepEnd) for event in look.events):
         return False
     with (folder / f"{step}.log").open("a") as log:
         log.write(textwrap.dedent(said.getvalue()))  # KFP has print indent each line

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from kfp_server_api import V2beta1PipelineTaskDetail, V2beta1Run
 
-from endcap.runs import Done, Failed, Fault, StepRun
-from endcap.runs.record import KILLED
+from endcap.runs import Fault, StepEnd, StepFailure, StepRun
+from endcap.runs.record import KILLED_FAULT
 from endcap.steps import title
 
 
@@ -63,18 +63,18 @@ def _family(
     return family
 
 
-def make_end_event(step: str, now: TaskState, said: StepRun | None) -> Done | Failed | None:
+def make_end_event(step: str, now: TaskState, said: StepRun | None) -> StepEnd | StepFailure | None:
     """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
     if now.state in ("SUCCEEDED", "SKIPPED"):
         if said is None:
-            return Done(step, seconds=now.seconds)
-        return Done(step, said.result, said.summary, now.seconds, said.reused)
+            return StepEnd(step, seconds=now.seconds)
+        return StepEnd(step, said.result, said.summary, now.seconds, said.reused)
     if now.state != "FAILED":
         return None
     fault = said.fault if said else None
     if fault is None:
-        fault = Fault(now.error, code="kfp.step-failed", fields={"step": step}) if now.error else KILLED
+        fault = Fault(now.error, code="kfp.step-failed", fields={"step": step}) if now.error else KILLED_FAULT
     if now.pods:
         pod = now.pods[-1]
         fault = replace(fault, message=f"{fault.message} (pod {pod})", fields={**fault.fields, "pod": pod})
-    return Failed(step, fault, now.seconds)
+    return StepFailure(step, fault, now.seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from endcap.registry.versions import Registry, default_uri
+from endcap.registry.versions import Registry, get_default_uri
 from endcap.store import Store, open_store
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shop_store(store: Store, empty_registry: Path) -> Store:
     """A store with an empty registry."""
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    shutil.copy(empty_registry, get_default_uri(store).removeprefix("sqlite:///"))
     return store
 
 

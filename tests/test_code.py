@@ -21,8 +21,8 @@ from endcap.features.dataset import build
 from endcap.registry.recipe import Recipe
 from endcap.steps import RECIPE, STEPS
 from endcap.store import Store
-from endcap.store.closure import Closure, Source, closure
-from endcap.store.code import CUT, installed
+from endcap.store.code import EXCLUDED_CODE, read_installed_source
+from endcap.store.code_closure import CodeClosure, ModuleSource, find_closure
 from endcap.training import refit, train
 from endcap.training.recipes import fit_recipe
 from tests.batch.given import Registered
@@ -113,8 +113,8 @@ LEAVES = {
         "endcap.evaluation.metrics:compute_metrics",
         "endcap.features.dataset:build",
         "endcap.ranking.ranker:Ranker",
-        "endcap.registry.figures:log_verdict",
-        "endcap.registry.live_run:LiveRun",
+        "endcap.registry.verdict_log:log_verdict",
+        "endcap.registry.training_log:TrainingLog",
         "endcap.training.recipes:fit_champion",
         "endcap.training.refit:refit",
         "endcap.training.train:describe",
@@ -152,15 +152,17 @@ STARTERS = ("import_module", "__import__", "Popen", "run_module", "run_path", "P
 
 
 @functools.cache
-def of(step: str, change: str = "") -> Closure:
+def of(step: str, change: str = "") -> CodeClosure:
     """What a step's entry reaches, where a definition is another."""
     module, _, name = change.partition(":")
 
-    def read(at: str) -> Source | None:
-        source = installed(at)
-        return Source(changed(source.text, name), source.package) if source is not None and at == module else source
+    def read(at: str) -> ModuleSource | None:
+        source = read_installed_source(at)
+        return (
+            ModuleSource(changed(source.text, name), source.package) if source is not None and at == module else source
+        )
 
-    return closure([ENTRIES[step]], read, CUT)
+    return find_closure([ENTRIES[step]], read, EXCLUDED_CODE)
 
 
 def changed(text: bytes, name: str) -> bytes:
@@ -194,9 +196,9 @@ def test_a_steps_key_stays_where_others_change(step: str, change: str) -> None:
 
 
 def test_every_cut_is_of_code_that_is_there() -> None:
-    for cut in CUT:
+    for cut in EXCLUDED_CODE:
         module, _, name = cut.partition(":")
-        source = installed(module)
+        source = read_installed_source(module)
         assert source is not None, cut
         assert not name or any(name in part.binds for part in source.module.parts), cut
 
@@ -204,7 +206,7 @@ def test_every_cut_is_of_code_that_is_there() -> None:
 def test_no_step_starts_what_its_key_does_not_see() -> None:
     starting = set()
     for module in set.union(*(of(step).modules for step in ENTRIES)):
-        source = installed(module)
+        source = read_installed_source(module)
         assert source is not None
         uses = {use.rpartition(".")[2] for part in source.module.parts for use in part.uses}
         if uses & set(STARTERS):
@@ -302,8 +304,8 @@ def is_cut(frame: FrameType) -> bool:
     module = str(frame.f_globals.get("__name__", ""))
     names = module.split(".")
     above = {".".join(names[:count]) for count in range(1, len(names) + 1)}
-    if not above.isdisjoint(CUT) or f"{module}:{frame.f_code.co_qualname.partition('.')[0]}" in CUT:
+    if not above.isdisjoint(EXCLUDED_CODE) or f"{module}:{frame.f_code.co_qualname.partition('.')[0]}" in EXCLUDED_CODE:
         return True
     # Pydantic's own frame, which calls a spec's checks.
     kind = frame.f_locals.get("cls") if names[0] == "pydantic" else None
-    return isinstance(kind, type) and f"{kind.__module__}:{kind.__qualname__}" in CUT
+    return isinstance(kind, type) and f"{kind.__module__}:{kind.__qualname__}" in EXCLUDED_CODE

@@ -22,13 +22,13 @@ from endcap.addresses import split_server
 from endcap.cli.main import COMMANDS, main
 from endcap.cli.reachable import check_addresses
 from endcap.errors import TransientError, UserError
-from endcap.online import online_url, open_online
+from endcap.online import open_online, resolve_online_url
 from endcap.outlets import redact_outlets
-from endcap.registry import check_address, open_registry, registry_url
+from endcap.registry import check_address, open_registry, resolve_registry_url
 from endcap.secrets import AWS, KFP, MLFLOW, clean
 from endcap.spec.environments import VARIABLES, resolve
 from endcap.store import open_store
-from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, from_environment
+from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, read_s3_settings
 from endcap.waiting import impatient
 from endcap_pipelines.kfp import connect as connect_to_kfp
 from tests.online.servers import RedisServer
@@ -49,23 +49,23 @@ BUCKET: Any = SimpleNamespace(root="s3://shop/store")
 def test_what_a_file_leaves_around_a_secret_is_no_part_of_it(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ENDCAP_ONLINE", "ENDCAP_REGISTRY", "PASSWORD"):
         monkeypatch.setenv(name, f"{around}redis://:{PLANTED}@h{around}")
-    assert online_url() == registry_url() == f"redis://:{PLANTED}@h"
+    assert resolve_online_url() == resolve_registry_url() == f"redis://:{PLANTED}@h"
     places = resolve(None)
     assert places.online == places.registry == f"redis://:{PLANTED}@h"
-    settings = from_environment({name: f"{around}{value}{around}" for name, value in S3.items()})
+    settings = read_s3_settings({name: f"{around}{value}{around}" for name, value in S3.items()})
     assert (settings.endpoint, settings.access_key, settings.secret_key) == ("http://127.0.0.1:1", "key", PLANTED)
 
 
 def test_a_line_break_inside_is_refused_by_the_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_ONLINE", f"redis://:{PLANTED}\n{PLANTED}@h")
-    for call in (online_url, lambda: resolve(None)):
+    for call in (resolve_online_url, lambda: resolve(None)):
         error = error_of(call)
         assert (error.code, error.fields) == ("secrets.control-character", {"variable": "ENDCAP_ONLINE"})
     monkeypatch.setenv(
         "MLFLOW_TRACKING_TOKEN", f"{PLANTED}\x00{PLANTED}" if os.name == "nt" else f"{PLANTED}\t{PLANTED}"
     )
     assert error_of(lambda: clean(MLFLOW)).fields["variable"] == "MLFLOW_TRACKING_TOKEN"
-    error = error_of(lambda: from_environment({**S3, "AWS_SECRET_ACCESS_KEY": f"{PLANTED}\n{PLANTED}"}))
+    error = error_of(lambda: read_s3_settings({**S3, "AWS_SECRET_ACCESS_KEY": f"{PLANTED}\n{PLANTED}"}))
     assert error.fields["variable"] == "AWS_SECRET_ACCESS_KEY"
 
 
@@ -208,7 +208,7 @@ def test_a_store_says_what_is_wrong_and_shows_no_key(
 ) -> None:
     for name, value in (S3 | wrong).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("endcap.store.bucket.WAITS", ())
+    monkeypatch.setattr("endcap.store.bucket.RETRY_WAITS", ())
     assert error_of(lambda: open_store("s3://bucket/x").find("a", "b")).code == code
 
 

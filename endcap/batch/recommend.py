@@ -25,12 +25,12 @@ from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.models.custom import own_code
-from endcap.registry.package import load_contents, specs_of
+from endcap.registry.package import load_contents, read_model_specs
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.settings import ListSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -146,9 +146,14 @@ class _ListRun:
         return VersionLists(target.version, address, self.store.manifest(address)["facts"])
 
     def _key(self, target: Target) -> str:
-        made_of = [content_key(target.package), target.version, content_key(self.dataset), self.catalogue.version]
-        specs = specs_of(self.store.fetch(target.package))
-        code = code_fingerprint(STEPS["recommend"].entry, *own_code(*specs))
+        made_of = [
+            get_content_key(target.package),
+            target.version,
+            get_content_key(self.dataset),
+            self.catalogue.version,
+        ]
+        specs = read_model_specs(self.store.fetch(target.package))
+        code = fingerprint_code(STEPS["recommend"].entry, *own_code(*specs))
         return fingerprint(made_of, self.settings.key(), self.who.fingerprint, code)
 
     def _make(self, target: Target, key: str, work: Path) -> str:

@@ -23,7 +23,7 @@ from endcap.cli.options import (
 )
 from endcap.errors import UserError
 from endcap.online import NONE
-from endcap.project.contestants import SPEC, contestants
+from endcap.project.contestants import SPEC_MODEL, make_contestants
 from endcap.spec.base import parse_date
 from endcap.spec.load import load
 from endcap.tables import text_table
@@ -84,7 +84,7 @@ def command(
             return open_project(load(spec, env=overlay.removeprefix(ENVIRONMENT), sets=sets), **places)
         return open_project(load(spec, env=env, sets=sets, overlays=[overlay]), **places)
 
-    compared = contestants(project, [one.model(project, laid) for one in _given(models)])
+    compared = make_contestants(project, [one.model(project, laid) for one in _given(models)])
     steps.run("ingest", project.ingest)
     dataset = steps.run("features", partial(project.features, until=logical_date or None))
     for label, one in compared.items():
@@ -109,4 +109,4 @@ def _given(models: tuple[str, ...]) -> list[Given]:
             code="cli.option-missing",
             options=["--model"],
         )
-    return given if len(given) > 1 or given[0].source == SPEC else [Given.of(SPEC), *given]
+    return given if len(given) > 1 or given[0].source == SPEC_MODEL else [Given.of(SPEC_MODEL), *given]

@@ -22,7 +22,7 @@ from endcap.cli.run import run_pipeline
 from endcap.errors import EndcapError, UserError
 from endcap.spec.base import parse_date
 from endcap.spec.find import SHIPPED
-from endcap.store import open_store, storage_errors
+from endcap.store import open_store, report_storage_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,7 +119,7 @@ def _make_anew(folder: Path) -> None:
             code="cli.folder-not-empty",
             folder=str(folder),
         )
-    with storage_errors(folder):
+    with report_storage_errors(folder):
         shutil.rmtree(folder / "events", ignore_errors=True)
         shutil.rmtree(folder / "store", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)

@@ -92,9 +92,9 @@ class LivingShop:
 
     def _online(self, timeout: float) -> OnlineStore:
         """The one that predictors and intake use too."""
-        from endcap.online import online_url, open_online
+        from endcap.online import open_online, resolve_online_url
 
-        address = online_url(store_root=self.store.root)
+        address = resolve_online_url(store_root=self.store.root)
         if address is None:
             raise EndcapError(
                 "the demo needs an online store, and ENDCAP_ONLINE says none; unset it", code="cli.no-online-store"

@@ -152,9 +152,9 @@ def _spec(state: Deployment, store: Store) -> Recommender:
 
 
 def _spec_of(package: str, store: Store) -> Recommender:
-    from endcap.registry.package import recommender_of
+    from endcap.registry.package import read_recommender
 
-    return recommender_of(store.fetch(package))
+    return read_recommender(store.fetch(package))
 
 
 def _render(state: Deployment, store: Store, folder: Path) -> str:

@@ -11,9 +11,9 @@ import click
 
 from endcap.errors import EndcapError, RunInterruptedError
 from endcap.progress import Notice
-from endcap.runs import Absent, Done, Event, Failed, Progress, Silent, Started
-from endcap.runs.record import KILLED
-from endcap.runs.text import took_text
+from endcap.runs import RunEvent, RunSilence, StepAbsence, StepEnd, StepFailure, StepProgress, StepStart
+from endcap.runs.record import KILLED_FAULT
+from endcap.runs.text import format_step_seconds
 
 SAY_EVERY = 10.0
 """Seconds between two lines of a step's progress in a log file or a pipe."""
@@ -57,25 +57,25 @@ class Display:
         """
         self._run = run
         self.results: dict[str, str] = {}
-        self.done: list[Done] = []
+        self.done: list[StepEnd] = []
         self._where = where
         self._again = again
         self._here = here
         self._verbose = verbose
         self._live = sys.stdout.isatty() and not verbose
         self._running: list[str] = []
-        self._failed: Failed | None = None
+        self._failed: StepFailure | None = None
         self._absent: dict[str, str] = {}
         self._begun = time.monotonic()
         self._said: dict[str, _Said] = {}
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: RunEvent) -> None:
         match event:
-            case Started(step):
+            case StepStart(step):
                 self._running.append(step)
                 self._begun = time.monotonic()
                 self._show(f"  … {', '.join(self._running)}")
-            case Progress(step, line):
+            case StepProgress(step, line):
                 if line.startswith(Notice.MARK):
                     self._clear()
                     text = line.removeprefix(Notice.MARK)
@@ -86,37 +86,37 @@ class Display:
                     self._show(f"  … {step:<9} {line}")
                 elif text := self._said.setdefault(step, _Said()).next(line):
                     click.echo(f"  … {step:<9} {text}")
-            case Done(step, result, summary, seconds, reused):
+            case StepEnd(step, result, summary, seconds, reused):
                 if step in self._running:
                     self._running.remove(step)
                 self.results[step] = result
                 self.done.append(event)
                 if text := self._said.pop(step, _Said()).last():
                     click.echo(f"  … {step:<9} {text}")
-                self._line("✓", "green", step, took_text(seconds, reused), summary or result)
-            case Failed():
+                self._line("✓", "green", step, format_step_seconds(seconds, reused), summary or result)
+            case StepFailure():
                 self._failed = event
-            case Absent(step, reason):
+            case StepAbsence(step, reason):
                 self._absent[step] = reason
-            case Silent(reason):
+            case RunSilence(reason):
                 self._clear()
                 click.echo(f"  {click.style('!', fg='yellow')} {reason}")
 
     def failed(self, step: str) -> None:
         """A step of this process has failed; its error is told by whoever catches it."""
-        self._line("⨯", "red", step, took_text(time.monotonic() - self._begun), "failed")
+        self._line("⨯", "red", step, format_step_seconds(time.monotonic() - self._begun), "failed")
 
     def failure(self, error: EndcapError) -> EndcapError:
         """The error of a run that stopped: step, cause, where to look, and the command that goes on."""
         self._clear()
         failed = self._failed
         if failed is None and self._running and self._here:
-            failed = Failed(self._running[0], KILLED, time.monotonic() - self._begun)
+            failed = StepFailure(self._running[0], KILLED_FAULT, time.monotonic() - self._begun)
         if failed is None:
             message = f"{error}\n{self._where(None)}\n  again: {self._again}"
             return EndcapError(message, code=error.code, **{**error.fields, "run": self._run})
         step, fault = failed.step, failed.fault
-        self._line("⨯", "red", step, took_text(failed.seconds), "failed")
+        self._line("⨯", "red", step, format_step_seconds(failed.seconds), "failed")
         message = f"step {step} failed: {fault.message}\n{self._where(step)}\n  again: {self._again}"
         return EndcapError(message, code=fault.code, **{**fault.fields, "run": self._run, "step": step})
 
@@ -128,7 +128,7 @@ class Display:
         self._clear()
         step = self._running[0] if self._running else None
         if step is not None:
-            self._line("⨯", "red", step, took_text(time.monotonic() - self._begun), "interrupted")
+            self._line("⨯", "red", step, format_step_seconds(time.monotonic() - self._begun), "interrupted")
         kept = [f"finished steps are kept ({', '.join(self.results)})"] if self.results else ["no step had ended"]
         kept += [left[step]] if step is not None and step in left else []
         lines = [f"interrupted{f' in step {step}' if step else ''}: {'; '.join(kept)}", self._where(step)]

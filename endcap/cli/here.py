@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from endcap.cli.display import Display
-from endcap.runs import Done, Event, Progress, Started
-from endcap.runs.record import made_before
+from endcap.runs import RunEvent, StepEnd, StepProgress, StepStart
+from endcap.runs.record import existed_before
 from endcap.store import Store
 
 
@@ -41,12 +41,12 @@ class Steps:
 
     def progress(self, line: str) -> None:
         """Take a line of the step that runs."""
-        self._hear(Progress(self._step, line))
+        self._hear(StepProgress(self._step, line))
 
     def run(self, step: str, make: Callable[[], Made]) -> Made:
         """Run a step; its line is shown when it ends. Raises what the step raises."""
         self._step, begun, started = step, time.monotonic(), datetime.now(UTC)
-        self._hear(Started(step))
+        self._hear(StepStart(step))
         try:
             made = make()
         except KeyboardInterrupt:
@@ -56,11 +56,11 @@ class Steps:
             with self._aside():
                 self._display.failed(step)
             raise
-        seconds, reused = time.monotonic() - begun, made_before(made.store, made.address, started)
-        self._hear(Done(step, made.address, made.summary, seconds, reused))
+        seconds, reused = time.monotonic() - begun, existed_before(made.store, made.address, started)
+        self._hear(StepEnd(step, made.address, made.summary, seconds, reused))
         return made
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, event: RunEvent) -> None:
         with self._aside():
             self._display.hear(event)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from endcap.errors import EndcapError
 from endcap.runs import list_runs
 from endcap.steps import STEPS
-from endcap.store import Store, content_key
-from endcap.store.shapes import as_written
+from endcap.store import Store, get_content_key
+from endcap.store.schemas import report_malformed
 from endcap.tables import text_table
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class Figures:
             manifest = store.manifest(verdict)
         except EndcapError:  # in another store, or no longer there
             return None
-        with as_written("verdicts", verdict):
+        with report_malformed("verdicts", verdict):
             return cls._of_facts(verdict, manifest)
 
     @classmethod
     def _of_facts(cls, verdict: str, manifest: Json) -> Figures:
         from endcap.evaluation.verdict_text import describe_verdict, read_decision
-        from endcap.project.figures import deepest
+        from endcap.project.metric_tables import find_deepest_cutoff
         from endcap.spec.naming import description
 
         facts = manifest["facts"]
@@ -64,7 +64,7 @@ class Figures:
             read_decision(facts),
             model,
             metrics,
-            deepest(facts) if metrics else 0,
+            find_deepest_cutoff(facts) if metrics else 0,
             describe_verdict(facts),
             judged,
         )
@@ -112,9 +112,9 @@ class Judged:
 def judged(recommender: str, registry: Registry | None, store: Store) -> Judged:
     """What was judged of one recommender. registry: None where there is none."""
     versions = registry.versions(recommender) if registry else []
-    registered = {content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
+    registered = {get_content_key(version.tags["verdict"]) for version in versions if version.tags.get("verdict")}
     addresses = store.list(STEPS["evaluate"].folder(recommender))
-    others = [Figures.of(address, store) for address in addresses if content_key(address) not in registered]
+    others = [Figures.of(address, store) for address in addresses if get_content_key(address) not in registered]
     return Judged(
         recommender,
         [(version, _figures(version, store)) for version in versions],

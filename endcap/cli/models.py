@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import UserError
-from endcap.project.contestants import SPEC
+from endcap.project.contestants import SPEC_MODEL
 from endcap.spec.yaml_tree import parse
 
 if TYPE_CHECKING:
     from endcap.project import Project
 
 ENVIRONMENT = "env:"
-FORMS = f"NAME, NAME,KEY=VALUE,…, a mapping {{name: NAME, …}}, {SPEC}, FILE.yaml or {ENVIRONMENT}NAME"
+FORMS = f"NAME, NAME,KEY=VALUE,…, a mapping {{name: NAME, …}}, {SPEC_MODEL}, FILE.yaml or {ENVIRONMENT}NAME"
 """What a model may be."""
 _LABELLED = re.compile(r"([^=,:{}]+)=(.+)", re.DOTALL)
 _SETTING = re.compile(r"\s*([A-Za-z_][\w-]*(?:\.[\w-]+)*)\s*=(.*)", re.DOTALL)
@@ -52,10 +52,10 @@ class Given:
                 raise self._wrong("a mapping without a model's `name`")
             return section
         name, *settings = parts(self.source)
-        if name == SPEC and not settings:
-            return SPEC
+        if name == SPEC_MODEL and not settings:
+            return SPEC_MODEL
         own = project.recommender.model.model_dump(mode="json", exclude_none=True)
-        section = dict(own) if name == SPEC else {"name": name.strip()}
+        section = dict(own) if name == SPEC_MODEL else {"name": name.strip()}
         for setting in settings:
             matched = _SETTING.fullmatch(setting)
             if matched is None:

@@ -11,7 +11,7 @@ import click
 
 from endcap.cli.completion import complete_env, complete_spec
 from endcap.errors import NotFoundError, UserError
-from endcap.online import NONE, online_url, open_online
+from endcap.online import NONE, open_online, resolve_online_url
 from endcap.spec.environments import VARIABLES, Places, resolve
 from endcap.spec.find import ENVIRONMENTS, SPECS, find_spec
 
@@ -163,7 +163,7 @@ def surplus_options(names: Iterable[str], why: str) -> UserError:
 
 def online_meant(given: str, store_root: str) -> str:
     """The online store's address (see `online_url`), or `none`. Raises UserError where what is given is no address."""
-    address = online_url(given, store_root)
+    address = resolve_online_url(given, store_root)
     if address is None:
         return NONE
     open_online(address, shop="any").close()

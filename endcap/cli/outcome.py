@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from endcap.cli.options import print_json
-from endcap.runs import Done
+from endcap.runs import StepEnd
 from endcap.spec.load import Loaded
 from endcap.store import Store
 
@@ -32,7 +32,7 @@ class Outcome:
     page: str = ""
     logs: str = ""
     seconds: float = 0.0
-    done: list[Done] = field(default_factory=list)
+    done: list[StepEnd] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
 
     def result(self, step: str) -> str | None:

@@ -131,13 +131,13 @@ def _titles_here(recommender: str, store_url: str) -> Products:
 def _of_package(
     recommender: str, instance: dict[str, Any], version: str | None, store: Store, registry: str, online: str
 ) -> _Shown:
-    from endcap.online import online_url
-    from endcap.registry.answering import answer_now
+    from endcap.online import resolve_online_url
+    from endcap.registry.direct_answers import answer_directly
     from endcap.registry.package import load_package
 
     chosen = choose_version(recommender, version, store, registry)
     package = load_package(store.fetch(chosen.package, verify=True))
-    answered = answer_now(package, instance, online=online_url(online, store.root), version=chosen.version)
+    answered = answer_directly(package, instance, online=resolve_online_url(online, store.root), version=chosen.version)
     brings = {"items", "item"} & instance.keys()
     session = instance.get("items", []) if brings else [event.item for event in answered.known.events]
     answer = {**answered.answer.to_json(), "model_version": chosen.version, "variant": chosen.variant}

@@ -192,9 +192,9 @@ def _make(
 def _roll_back(loaded: Loaded, store: Store, registry: str, online: str, version: str) -> list[str]:
     """What was done, a line a version."""
     from endcap.batch import PATIENCE, find_served_versions, roll_back
-    from endcap.online import online_url, open_online
+    from endcap.online import open_online, resolve_online_url
 
-    address = online_url(online, store.root)
+    address = resolve_online_url(online, store.root)
     if address is None:
         raise UserError(
             "no online store is named, in which lists could be rolled back; give --online or ENDCAP_ONLINE",

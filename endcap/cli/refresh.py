@@ -82,9 +82,9 @@ def _shop(spec: Path, env: str | None, sets: tuple[str, ...]) -> Shop:
 
 
 def _opened(store_url: str, given: str, shop: Shop) -> OnlineStore:
-    from endcap.online import online_url, open_online
+    from endcap.online import open_online, resolve_online_url
 
-    url = online_url(given, open_store(store_url).root)
+    url = resolve_online_url(given, open_store(store_url).root)
     if url is None or url == "none":
         raise UserError(
             "in which online store? Give --online redis://HOST:PORT, or a --store that is a folder",

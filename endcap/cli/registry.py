@@ -11,7 +11,7 @@ from endcap.cli.completion import complete_recommender, complete_version
 from endcap.cli.judged import Judged, judged, names, reasons
 from endcap.cli.options import json_option, place_env_option, print_json, registry_option, store_option
 from endcap.cli.stores import existing_registry, existing_store
-from endcap.runs.start import user
+from endcap.runs.start import get_user
 from endcap.spec.base import suggest
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from endcap.store import Store
 
 
-by_option = click.option("--by", default=user, show_default="you", help="Who decides.")
+by_option = click.option("--by", default=get_user, show_default="you", help="Who decides.")
 why_option = click.option("--why", required=True, help="The reason, kept with the version.")
 
 

@@ -29,8 +29,8 @@ from endcap.cli.options import (
 )
 from endcap.cli.outcome import Outcome, documented, note
 from endcap.errors import EndcapError, UserError
-from endcap.project.figures import metric_table
-from endcap.project.running import LocalRun
+from endcap.project.local_run import LocalRun
+from endcap.project.metric_tables import build_metric_table
 from endcap.redaction import redact
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.base import parse_date
@@ -229,7 +229,7 @@ def print_comparison(facts: dict[str, Any]) -> None:
     from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence
 
     click.echo(f"Judged on {describe_queries(facts)}:")
-    for line in text_table(*metric_table(facts)).splitlines():
+    for line in text_table(*build_metric_table(facts)).splitlines():
         click.echo(f"  {line}")
     if told := explain_recipe(facts):
         click.echo(f"  {told}")

@@ -17,7 +17,7 @@ from endcap.cli.reachable import check_addresses, check_sources
 from endcap.cli.run import STOPPED, print_comparison, stopped_by
 from endcap.errors import EndcapError, UserError
 from endcap.redaction import HIDDEN
-from endcap.runs import Event, Run, Silent, Start, StepRun, find_run, find_step, run_name
+from endcap.runs import Run, RunEvent, RunSilence, Start, StepRun, find_run, find_step, make_run_name
 from endcap.runs.start import COMMAND_LINE
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
@@ -87,7 +87,7 @@ def run_on_kfp(
     name = loaded.recommender.name
     run = follow
     if run is None:
-        title = run_name(name)
+        title = make_run_name(name)
         date = arguments.get("logical_date", "")
         start = Start.of(loaded, pipeline, how=COMMAND_LINE, why=why, logical_date=date, page=server.page(""))
         arguments["trigger"] = start.to_text()
@@ -125,7 +125,7 @@ def _follow(
         server.follow(run, steps, display.hear, deadline=settings.deadline, said=record.step, recorded=record.whole)
     except EndcapError as error:
         if error.fields.get("goes_on"):  # the same command would start a second run
-            display.hear(Silent("the run is followed no more"))
+            display.hear(RunSilence("the run is followed no more"))
             raise EndcapError(f"{error}\n{_goes_on(spec, run)}", code=error.code, **error.fields) from None
         if isinstance(error, UserError):
             raise
@@ -219,6 +219,6 @@ def _without_secrets(again: str) -> str:
     return again
 
 
-def _show_waiting(event: Event) -> None:
-    if isinstance(event, Silent):
+def _show_waiting(event: RunEvent) -> None:
+    if isinstance(event, RunSilence):
         click.echo(f"  {click.style('!', fg='yellow')} {event.reason}", err=True)

@@ -15,10 +15,10 @@ from endcap.cli.options import json_option, place_env_option, print_json, store_
 from endcap.cli.stores import existing_store
 from endcap.errors import NotFoundError
 from endcap.runs import find_run, list_runs, read_run, read_specs
-from endcap.runs.logs import follow as follow_logs
-from endcap.runs.logs import log_files
+from endcap.runs.logs import list_log_files
+from endcap.runs.logs import tail_logs as follow_logs
 from endcap.runs.record import RUNNING
-from endcap.runs.text import table
+from endcap.runs.text import format_runs
 
 if TYPE_CHECKING:
     from endcap.runs import Run
@@ -59,7 +59,7 @@ def list_command(recommender: str | None, limit: int, store_url: str, as_json: b
     if as_json:
         print_json([run.to_json() for run in runs])
     elif runs:
-        click.echo(table(runs))
+        click.echo(format_runs(runs))
     else:
         click.echo(f"no runs{f' of {recommender}' if recommender else ''} in {store_url}; `endcap run SPEC` makes one")
 
@@ -94,7 +94,7 @@ def logs(run: str, step: str, follow: bool, store_url: str) -> None:
         return
 
     def files() -> list[Path]:
-        return log_files(store, run, step)
+        return list_log_files(store, run, step)
 
     if follow:
         _print(store, run, files)

@@ -60,7 +60,7 @@ def command(
     A change of the desired state is followed while it runs. Ctrl-C ends every process. The online store is a file in
     the store, where that is a folder and no other is named.
     """
-    from endcap.project.running import naming_online
+    from endcap.project.local_run import share_online_address
 
     store = existing_store(store_url)
     meant = online_meant(online, store.root)
@@ -69,7 +69,7 @@ def command(
     def show(event: Any) -> None:
         click.echo(json.dumps(event.to_json()) if as_json else str(event))
 
-    with naming_online(meant):
+    with share_online_address(meant):
         given = {"access": access, "origins": origins, "host_names": host_names, "rate": rate}
         serve(store, recommender, host=host, port=port, listener=show, shoppers=log_shoppers, **given)
     if not as_json:

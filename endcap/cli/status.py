@@ -14,7 +14,7 @@ from endcap.cli.stores import existing_store
 from endcap.deploy import Deployment, Target, find_state, list_deployed
 from endcap.errors import EndcapError
 from endcap.runs import Run, list_runs
-from endcap.runs.text import short, time_text
+from endcap.runs.text import format_time, shorten
 from endcap.store import Store
 from endcap.tables import text_table
 
@@ -148,7 +148,7 @@ def _text(status: Status) -> str:
         needs = "a person's approval" if version.state == "pending" else "its deployment"
         lines.append(f"  waiting   version {version.version} waits for {needs}")
     if run := status.last_run:
-        lines.append(f"  last run  {run.name} {run.state}, {time_text(run.started)}  {short(run.gave)}".rstrip())
+        lines.append(f"  last run  {run.name} {run.state}, {format_time(run.started)}  {shorten(run.gave)}".rstrip())
     return "\n".join(lines)
 
 
@@ -159,5 +159,5 @@ def _row(one: Served, status: Status) -> tuple[str, ...]:
 
 
 def _times(served: Served, status: Status) -> str:
-    since = f"since {time_text(served.since)}" if served.since else f"since before {time_text(status.changed)}"
-    return f"{since}, {f'data before {time_text(served.until)}' if served.until else 'data unknown'}"
+    since = f"since {format_time(served.since)}" if served.since else f"since before {format_time(status.changed)}"
+    return f"{since}, {f'data before {format_time(served.until)}' if served.until else 'data unknown'}"

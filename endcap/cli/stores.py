@@ -25,12 +25,12 @@ def existing_store(url: str) -> Store:
 
 def existing_registry(registry: str, store: Store) -> Registry:
     """The registry at an address, or the store's own. Raises NotFoundError where there is none; it is not made."""
-    from endcap.registry import default_uri, find_registry
+    from endcap.registry import find_registry, get_default_uri
 
     known = find_registry(registry, store)
     if known is None:
         if not registry:
-            default_uri(store)  # says that a bucket has none
+            get_default_uri(store)  # says that a bucket has none
         place = registry or f"the store {store.root}"
         raise NotFoundError(
             f"there is no registry at {place}, and none was made; `endcap run SPEC` makes one with the first version",

@@ -13,7 +13,7 @@ from typing import Any
 
 from endcap.deploy.state import Deployment, Target
 from endcap.deploy.transitions import read_target
-from endcap.store import content_key
+from endcap.store import get_content_key
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ def keep_served_addresses(
 
 
 def _is_moved_package(address: str, package: str) -> bool:
-    return address != package and content_key(address) == content_key(package)
+    return address != package and get_content_key(address) == get_content_key(package)
 
 
 def _list_served_targets(service: Json) -> list[Target]:

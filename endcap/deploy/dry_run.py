@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from endcap.store import Store
 from endcap.store.base import Hold
-from endcap.store.resolution import unless_damaged
+from endcap.store.resolution import read_unless_damaged
 
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ class _DryRunStore:
         self._written[name] = document
 
     def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
-        self._written[name] = change(unless_damaged(partial(self.read_document, name), repair=repair))
+        self._written[name] = change(read_unless_damaged(partial(self.read_document, name), repair=repair))
         return self._written[name]
 
     @contextlib.contextmanager

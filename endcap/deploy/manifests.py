@@ -342,7 +342,7 @@ def _model(serving: Serving, pod: Pod, target: Target, name: str = NAMED) -> Jso
         **({"image": serving.image} if serving.image else {}),
         "env": [
             {"name": name, "value": value}
-            for name, value in {"ENDCAP_VERSION": target.version, **devices.variables(pod.gpu)}.items()
+            for name, value in {"ENDCAP_VERSION": target.version, **devices.make_gpu_variables(pod.gpu)}.items()
         ],
         "startupProbe": make_start_up_probe(serving.starts_within.total_seconds(), name),
         "resources": make_resources(pod),

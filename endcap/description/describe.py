@@ -18,8 +18,8 @@ from endcap.features.item_attributes import NOT_ATTRIBUTES
 from endcap.rules.catalogue import Catalogue
 from endcap.rules.unmatched import count_unmatched_rules
 from endcap.sources.matching import alike, unmatched
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.store.shapes import as_written
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
+from endcap.store.schemas import report_malformed
 
 Json = dict[str, Any]
 FILE = "items.parquet"
@@ -57,7 +57,7 @@ def describe(
             dataset=dataset,
             store=store.root,
         )
-    with as_written("descriptions", dataset or snapshot):
+    with report_malformed("descriptions", dataset or snapshot):
         return _build(snapshot, dataset, store, rules, left_out)
 
 
@@ -74,7 +74,7 @@ def _build(
     description: Json = {
         "snapshot": snapshot,
         "dataset": dataset,
-        "shop": content_key(snapshot).split("/")[1],
+        "shop": get_content_key(snapshot).split("/")[1],
         "data": tables["data"],
         "files": _describe_sources(facts)
         if left_out is None
@@ -103,9 +103,9 @@ def read_newest_items(shop: str, store: Store) -> pa.ChunkedArray | None:
 
 def _read_or_publish(snapshot: str, dataset: str | None, store: Store) -> Json:
     """What the tables tell, which is read once."""
-    code = code_fingerprint(f"{__name__}:_read_tables")
-    keys = [None if address is None else content_key(address) for address in (snapshot, dataset)]
-    kind, key = _artifact_kind(content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
+    code = fingerprint_code(f"{__name__}:_read_tables")
+    keys = [None if address is None else get_content_key(address) for address in (snapshot, dataset)]
+    kind, key = _artifact_kind(get_content_key(snapshot).split("/")[1]), fingerprint("description", *keys, code)
     address = store.find(kind, key)
     if address is None:
         with store.publish(kind, key) as draft:

@@ -4,20 +4,20 @@ A pod learns by an environment variable that it was given GPUs (`request`). Befo
 own look for them (`probe`), and says what is wrong (`causes`).
 """
 
-from endcap.devices.check import Lack, check, fell_back, require
-from endcap.devices.probe import Probe, probe
-from endcap.devices.request import VARIABLE, Request, requested, variables
+from endcap.devices.check import GpuShortage, check_gpus, is_on_cpu, require_gpus
+from endcap.devices.probe import GpuProbe, probe_gpus
+from endcap.devices.request import GPU_VARIABLE, GpuRequest, make_gpu_variables, read_gpu_request
 
 __all__ = [
-    "VARIABLE",
-    "Lack",
-    "Probe",
-    "Request",
-    "check",
-    "fell_back",
-    "probe",
+    "GPU_VARIABLE",
+    "GpuProbe",
+    "GpuRequest",
+    "GpuShortage",
+    "check_gpus",
+    "is_on_cpu",
+    "make_gpu_variables",
+    "probe_gpus",
+    "read_gpu_request",
     "request",
-    "requested",
-    "require",
-    "variables",
+    "require_gpus",
 ]

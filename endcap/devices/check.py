@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.devices.causes import cause_of
-from endcap.devices.probe import Probe, probe
-from endcap.devices.request import Request, requested
+from endcap.devices.diagnosis import diagnose
+from endcap.devices.probe import GpuProbe, probe_gpus
+from endcap.devices.request import GpuRequest, read_gpu_request
 from endcap.errors import ClusterError
 
 ON_CPU = "ENDCAP_ON_CPU"
@@ -16,7 +16,7 @@ ON_CPU = "ENDCAP_ON_CPU"
 
 
 @dataclass(frozen=True)
-class Lack:
+class GpuShortage:
     """What is missing where the spec allows a CPU. fields: as the error's. on_cpu: no GPU can be used."""
 
     words: str
@@ -24,29 +24,29 @@ class Lack:
     on_cpu: bool
 
 
-def check() -> tuple[Request | None, Lack | None]:
+def check_gpus() -> tuple[GpuRequest | None, GpuShortage | None]:
     """Look whether this pod sees the GPUs that it was given: what it was given, and what is missing of it.
 
     Where it was given none, nothing is looked at. Where it sees none and the spec allows a CPU, they are hidden from
     this process, so that it computes without. Raises ClusterError where it does not allow it, UserError where the
     variable is malformed.
     """
-    request = requested()
+    request = read_gpu_request()
     if request is None:
         return None, None
-    lack = require(request, probe())
+    lack = require_gpus(request, probe_gpus())
     if lack is not None and lack.on_cpu:
         # One that is there and cannot compute would be chosen else.
         os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": "", ON_CPU: "1"}
     return request, lack
 
 
-def require(request: Request, seen: Probe, where: str = "") -> Lack | None:
+def require_gpus(request: GpuRequest, seen: GpuProbe, where: str = "") -> GpuShortage | None:
     """What is missing, where the request allows a CPU; None where nothing is. Raises ClusterError where it does not.
 
     where: the machine, in a few words, if it is not this one.
     """
-    cause = cause_of(seen, request)
+    cause = diagnose(seen, request)
     if cause is None:
         return None
     number = len(seen.devices)
@@ -64,7 +64,9 @@ def require(request: Request, seen: Probe, where: str = "") -> Lack | None:
     if request.fallback == "cpu":
         on_cpu = not number or bool(seen.broken)
         instead = "on the CPU" if on_cpu else f"with {number}"
-        return Lack(f"{words}. It goes on {instead}, as gpu.fallback allows. Remedy: {cause.remedy}", fields, on_cpu)
+        return GpuShortage(
+            f"{words}. It goes on {instead}, as gpu.fallback allows. Remedy: {cause.remedy}", fields, on_cpu
+        )
     raise ClusterError(
         f"{words}. Remedy: {cause.remedy}. Where a CPU will do, set gpu.fallback to cpu in the spec",
         code="gpu.not-seen",
@@ -72,6 +74,6 @@ def require(request: Request, seen: Probe, where: str = "") -> Lack | None:
     )
 
 
-def fell_back() -> bool:
+def is_on_cpu() -> bool:
     """Whether a `check` in this process, or in one that started it, found no GPU, and the spec allows a CPU."""
     return bool(os.environ.get(ON_CPU))

@@ -24,7 +24,7 @@ _LONGEST = 600
 
 
 @dataclass(frozen=True)
-class Probe:
+class GpuProbe:
     """What was seen. torch: its version. cuda, hip: the CUDA or ROCm that it was built for, None: not for it. devices:
     names of those that can compute. driver: whether NVIDIA's driver library can be loaded. files: device files of GPUs.
     hidden: values of variables that choose GPUs, where they are set. error: why torch has no GPU, in its own words.
@@ -45,7 +45,7 @@ class Probe:
 _CHOOSING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
-def probe(patience: float = _PATIENCE) -> Probe:
+def probe_gpus(patience: float = _PATIENCE) -> GpuProbe:
     """Look for GPUs as this process would see them. Takes the seconds in which torch is imported."""
     process = subprocess.Popen([sys.executable, "-c", _MAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -53,16 +53,20 @@ def probe(patience: float = _PATIENCE) -> Probe:
     except subprocess.TimeoutExpired:
         # Not waited for: what hangs in a driver cannot be killed.
         process.kill()
-        return Probe(silent=True, driver=_has_driver(), files=_files(), hidden=_hidden())
+        return GpuProbe(
+            silent=True, driver=_has_driver(), files=_list_device_files(), hidden=_read_choosing_variables()
+        )
     with contextlib.suppress(IndexError, ValueError):
         document = json.loads(out.splitlines()[-1])
         lists = {name: tuple(document[name]) for name in ("devices", "files")}
-        return Probe(**{**document, **lists})
+        return GpuProbe(**{**document, **lists})
     said = err.strip().splitlines()
     error = f"the process that looked for GPUs ended with status {process.returncode}" + (
         f": {said[-1]}" if said else ""
     )
-    return Probe(error=error[:_LONGEST], driver=_has_driver(), files=_files(), hidden=_hidden())
+    return GpuProbe(
+        error=error[:_LONGEST], driver=_has_driver(), files=_list_device_files(), hidden=_read_choosing_variables()
+    )
 
 
 def main() -> None:
@@ -73,7 +77,7 @@ def main() -> None:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as refused:  # torch raises whatever its build or the driver make of it
-        error = _line(refused)
+        error = _shorten_error(refused)
     for number in range(0 if error else torch.cuda.device_count()):
         try:
             if torch.ones(8, device=f"cuda:{number}").add(1).sum().item() != 16.0:
@@ -81,22 +85,22 @@ def main() -> None:
                 continue
             devices.append(torch.cuda.get_device_name(number))
         except Exception as refused:
-            broken.append(_line(refused))
-    seen = Probe(
+            broken.append(_shorten_error(refused))
+    seen = GpuProbe(
         torch=torch.__version__,
         cuda=torch.version.cuda,
         hip=torch.version.hip,
         devices=tuple(devices),
         driver=_has_driver(),
-        files=_files(),
-        hidden=_hidden(),
+        files=_list_device_files(),
+        hidden=_read_choosing_variables(),
         error=error,
         broken="; ".join(dict.fromkeys(broken))[:_LONGEST],
     )
     print(json.dumps(asdict(seen)), flush=True)
 
 
-def _line(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [repr(error)]
     return lines[0][:_LONGEST]
 
@@ -109,10 +113,10 @@ def _has_driver() -> bool:
     return True
 
 
-def _files() -> tuple[str, ...]:
+def _list_device_files() -> tuple[str, ...]:
     patterns = ("nvidia[0-9]*", "nvidia-caps/nvidia-cap[0-9]*", "dxg", "kfd", "dri/renderD*")
     return tuple(sorted(str(file) for pattern in patterns for file in Path("/dev").glob(pattern)))
 
 
-def _hidden() -> dict[str, str]:
+def _read_choosing_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in _CHOOSING if name in os.environ}

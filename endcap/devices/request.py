@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 
 from endcap.errors import UserError
 
-VARIABLE = "ENDCAP_GPU"
+GPU_VARIABLE = "ENDCAP_GPU"
 """JSON with the fields of `Request`. Where it is unset no GPU was given, and one that is there may be used."""
-Fallback = Literal["none", "cpu"]
+GpuFallback = Literal["none", "cpu"]
 
 
-class Given(Protocol):
+class GpuSettings(Protocol):
     """A spec's `gpu`."""
 
     @property
@@ -25,17 +25,17 @@ class Given(Protocol):
     def resource(self) -> str: ...
 
     @property
-    def fallback(self) -> Fallback: ...
+    def fallback(self) -> GpuFallback: ...
 
 
 @dataclass(frozen=True)
-class Request:
+class GpuRequest:
     """GPUs of a pod. count: at least 1. resource: as nodes offer it, such as nvidia.com/gpu. fallback: what is done
     where none is seen, `none`: it stops; `cpu`: it warns and goes on."""
 
     count: int
     resource: str = "nvidia.com/gpu"
-    fallback: Fallback = "none"
+    fallback: GpuFallback = "none"
 
     def __str__(self) -> str:
         return f"{self.count} {self.resource}"
@@ -52,30 +52,30 @@ class Request:
         return self.resource in ("nvidia.com/gpu", "amd.com/gpu")
 
 
-def variables(gpu: Given | None) -> dict[str, str]:
+def make_gpu_variables(gpu: GpuSettings | None) -> dict[str, str]:
     """The environment of a pod with this `gpu` in its spec. A count of 0 is said too: a canary would else have the
     stable's."""
     if gpu is None:
         return {}
-    return {VARIABLE: json.dumps(asdict(Request(gpu.count, gpu.resource, gpu.fallback)))}
+    return {GPU_VARIABLE: json.dumps(asdict(GpuRequest(gpu.count, gpu.resource, gpu.fallback)))}
 
 
-def requested(environment: Mapping[str, str] = os.environ) -> Request | None:
+def read_gpu_request(environment: Mapping[str, str] = os.environ) -> GpuRequest | None:
     """What this pod was given; None: no GPU. Raises UserError where the variable cannot be read."""
-    text = environment.get(VARIABLE, "")
+    text = environment.get(GPU_VARIABLE, "")
     if not text:
         return None
     try:
-        request = Request(**json.loads(text))
+        request = GpuRequest(**json.loads(text))
         if not (type(request.count) is int and type(request.resource) is str and request.fallback in ("none", "cpu")):
             raise ValueError(text)
     except (TypeError, ValueError) as error:
-        example = json.dumps(asdict(Request(1)))
+        example = json.dumps(asdict(GpuRequest(1)))
         raise UserError(
-            f"the environment variable {VARIABLE} is {text!r}; allowed: JSON such as {example}. Unset it where no GPU "
-            "is needed",
+            f"the environment variable {GPU_VARIABLE} is {text!r}; allowed: JSON such as {example}. Unset the "
+            "variable if the pod needs no GPU",
             code="gpu.request-malformed",
-            variable=VARIABLE,
+            variable=GPU_VARIABLE,
             value=text,
         ) from error
     return request if request.count > 0 else None

@@ -27,7 +27,7 @@ from endcap.spec.model import ModelSpec
 from endcap.spec.naming import named
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -73,8 +73,8 @@ def compare(
     files = digest_given_files(common.evaluation) + ([] if known is None else [known.version])
     own = {path for one in settings for path in own_code(one.model, *one.preprocessing, *one.baselines)}
     asked = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
-    trained = [[one.label, content_key(one.trained)] for one in contestants]
-    key = fingerprint(asked, content_key(dataset), trained, code_fingerprint(ENTRY, *sorted(own)), *files)
+    trained = [[one.label, get_content_key(one.trained)] for one in contestants]
+    key = fingerprint(asked, get_content_key(dataset), trained, fingerprint_code(ENTRY, *sorted(own)), *files)
     found = store.find(_build_kind(common.name), key)
     if found is not None:
         return found

@@ -36,7 +36,7 @@ from endcap.rules import Catalogue
 from endcap.spec.settings import JudgeSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -69,10 +69,10 @@ def judge(
     kind = STEPS["evaluate"].folder(settings.name)
     registry = open_registry(registry_uri, store)
     own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
-    code = code_fingerprint(STEPS["evaluate"].entry, *own)
+    code = fingerprint_code(STEPS["evaluate"].entry, *own)
     known = read_shop_rules(shop, progress)
     files = digest_given_files(settings.evaluation) + ([] if known is None else [known.version])
-    question = fingerprint(settings.key(), content_key(dataset), content_key(trained), code, *files)
+    question = fingerprint(settings.key(), get_content_key(dataset), get_content_key(trained), code, *files)
     version = registry.champion(settings.name)
     if version is not None and (earlier := _verdict_of(version, question, store)):
         return earlier
@@ -85,7 +85,7 @@ def judge(
         facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
-        if content_key(trained).startswith(STEPS["train"].kind):  # what is no training has no run
+        if get_content_key(trained).startswith(STEPS["train"].kind):  # what is no training has no run
             judged = store.manifest(trained)
             draft.facts["mlflow_run"] = log_verdict(settings, judged, draft.facts, store, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
@@ -180,7 +180,7 @@ def _facts(
 
 def _verdict_of(version: Version, question: str, store: Store) -> str | None:
     """The verdict that a version came from, if it answered the same question."""
-    kind, _, key = content_key(version.tags.get("verdict", "")).rpartition("/")
+    kind, _, key = get_content_key(version.tags.get("verdict", "")).rpartition("/")
     address = store.find(kind, key) if kind else None
     if address is None or store.manifest(address)["facts"].get("question") != question:
         return None

@@ -19,11 +19,18 @@ from endcap.models import load, make
 from endcap.models.custom import own_code
 from endcap.models.fit import fitted, tried
 from endcap.registry import Version
-from endcap.registry.package import Contents, is_package, load_contents, read_info, recommender_of, specs_of
-from endcap.registry.recipe import FAULTS, Recipe, kind
+from endcap.registry.package import (
+    PackageContents,
+    is_package,
+    load_contents,
+    read_info,
+    read_model_specs,
+    read_recommender,
+)
+from endcap.registry.recipe import FAULTS, Recipe, get_recipe_kind
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import JudgeSettings
-from endcap.store import Store, code_fingerprint, content_key
+from endcap.store import Store, fingerprint_code, get_content_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Exclude, Recommender
@@ -53,7 +60,7 @@ class Champion:
             key = Recipe.of(version.package, recommender, store).key(dataset)
         except UserError as error:
             return cls(version, None, str(error))
-        address = store.find(kind(recommender.name), key)
+        address = store.find(get_recipe_kind(recommender.name), key)
         if address is not None:
             return cls(version, address)
         fault = store.read_document(f"{FAULTS}/{key}")
@@ -62,11 +69,15 @@ class Champion:
     def key(self, store: Store) -> list[str]:
         """What it is to a verdict: its package, the code of its model where that is a user's own, and its recipe."""
         try:
-            own = own_code(*specs_of(store.fetch(self.version.package)))
+            own = own_code(*read_model_specs(store.fetch(self.version.package)))
         except UserError as error:  # a class of its own is gone: it will not be judged
-            return [content_key(self.version.package), str(error)]
-        code = [code_fingerprint(*own)] if own else []
-        return [content_key(self.version.package), *code, content_key(self.recipe) if self.recipe else self.missing]
+            return [get_content_key(self.version.package), str(error)]
+        code = [fingerprint_code(*own)] if own else []
+        return [
+            get_content_key(self.version.package),
+            *code,
+            get_content_key(self.recipe) if self.recipe else self.missing,
+        ]
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,7 @@ def load_champion(
         if champion.recipe is None:
             reason = f"{reach}; its recipe would be judged, but {champion.missing}"
             return JudgedChampion(champion, None, None, reason)
-        own = recommender_of(folder)
+        own = read_recommender(folder)
         competitor = _fitted_on(view, store.fetch(champion.recipe, verify=True), own.classes, own.exclude)
         barred = None if house is None else house.on(view.vocabulary, view.items)
         return JudgedChampion(champion, replace(competitor, barred=barred), "recipe", str(reach))
@@ -128,12 +139,12 @@ def load_champion(
         return JudgedChampion(champion, None, None, str(error))
 
 
-def _barred(package: Contents, view: View, dataset: Path, house: ShopRules | None) -> EvaluatedModel:
+def _barred(package: PackageContents, view: View, dataset: Path, house: ShopRules | None) -> EvaluatedModel:
     barred = None if house is None else house.on(package.vocabulary, package.items)
     return replace(_packaged(package, view, dataset), barred=barred)
 
 
-def _packaged(package: Contents, view: View, dataset: Path) -> EvaluatedModel:
+def _packaged(package: PackageContents, view: View, dataset: Path) -> EvaluatedModel:
     translation = VocabularyTranslation.between(view.vocabulary.ids, package.vocabulary.ids)
     customers = None
     if package.customers:

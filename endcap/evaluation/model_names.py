@@ -7,8 +7,8 @@ from typing import Any
 from endcap.errors import UserError
 from endcap.evaluation.gate import CHALLENGER, CHAMPION
 from endcap.evaluation.judged_models import JudgedChampion
-from endcap.registry.package import is_package, recommender_of
-from endcap.registry.recipe import noted
+from endcap.registry.package import is_package, read_recommender
+from endcap.registry.recipe import read_recipe_facts
 from endcap.spec.naming import named
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
@@ -35,6 +35,6 @@ def read_model(address: str, store: Store) -> Json:
     if not is_package(folder):
         return dict(store.manifest(address)["facts"]["model"])
     try:
-        return dict(noted(address, store)["model"])
+        return dict(read_recipe_facts(address, store)["model"])
     except UserError:  # of an earlier release, without its training
-        return recommender_of(folder).model.model_dump(mode="json")
+        return read_recommender(folder).model.model_dump(mode="json")

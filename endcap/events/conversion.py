@@ -23,7 +23,7 @@ from endcap.sources.load import Loader, Progress
 from endcap.sources.quarantine import Quarantine
 from endcap.spec.shop import Events, EventSource, Layout, Sessions, Shop
 from endcap.spec_renames import API_VERSION
-from endcap.store import storage_errors
+from endcap.store import report_storage_errors
 
 TEXT = pa.schema([(name, pa.string()) for name in ("session", "customer", "item", "time", "type")])
 TYPED = TEXT.set(3, pa.field("time", pa.timestamp("ms", tz="UTC")))
@@ -66,7 +66,7 @@ def convert(
     )
     found = find_files(event_source)
     partial, bad_rows = (target.with_name(target.name + suffix) for suffix in (".partial", ".quarantine.jsonl"))
-    with storage_errors(target), ExitStack() as stack:
+    with report_storage_errors(target), ExitStack() as stack:
         target.parent.mkdir(parents=True, exist_ok=True)
         stack.callback(partial.unlink, missing_ok=True)
         spill = stack.enter_context(TemporaryDirectory(dir=target.parent, prefix=".spill-"))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError, UserError
-from endcap.store import storage_errors
+from endcap.store import report_storage_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def write_table(data: Any, path: str | Path) -> int:
     with _arrow_errors():
         schema, batches = _stream(data)
         with (
-            storage_errors(target),
+            report_storage_errors(target),
             _replacing(target) as draft,
             pq.ParquetWriter(draft, schema, compression="zstd") as to,
         ):

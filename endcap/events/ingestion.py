@@ -22,7 +22,7 @@ from endcap.sources.write_table import write_table
 from endcap.spec.shop import Shop
 from endcap.spec.source import Source
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, fingerprint, storage_errors
+from endcap.store import Store, fingerprint, fingerprint_code, report_storage_errors
 
 TABLES = ("events", "items", "customers")
 
@@ -64,7 +64,7 @@ def _ingest(shop: Shop, store: Store, progress: Progress) -> str:
     work, key = f"ingests/{shop.name}", _input_key(shop, inputs)
     if known := _known(store, shop, key):
         return known
-    with store.workspace(work, key, progress) as folder, storage_errors(folder):
+    with store.workspace(work, key, progress) as folder, report_storage_errors(folder):
         known = _known(store, shop, key)  # another run of the same input may have ended while this one waited
         if known:
             return known
@@ -119,7 +119,7 @@ def _input_key(shop: Shop, inputs: list[Input]) -> str:
         "sessions": shop.sessions.by,
         "types": shop.kept_types,
     }
-    return fingerprint("ingest", shop.name, files, declared, code_fingerprint(STEPS["ingest"].entry))
+    return fingerprint("ingest", shop.name, files, declared, fingerprint_code(STEPS["ingest"].entry))
 
 
 def _known(store: Store, shop: Shop, key: str) -> str | None:
@@ -148,7 +148,7 @@ def _run(shop: Shop, inputs: list[Input], staging: Path, bad_rows: Path, store: 
     # Bad rows are of the snapshot too, if not of its content: it says how many were set aside, and keeps them. Of those
     # that rules leave out it says how many they are.
     left_out = {table: dict(counts) for table, counts in quarantine.left_out.items()}
-    code = code_fingerprint(STEPS["ingest"].entry)
+    code = fingerprint_code(STEPS["ingest"].entry)
     kind, key = STEPS["ingest"].folder(shop.name), fingerprint("snapshot", content, quarantine.digest, left_out, code)
     found = store.find(kind, key)
     if found:

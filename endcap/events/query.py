@@ -18,7 +18,7 @@ from endcap.errors import NotFoundError, UserError
 from endcap.sources.engine import engine
 from endcap.sources.sql import text
 from endcap.steps import STEPS
-from endcap.store import Store, content_key
+from endcap.store import Store, get_content_key
 
 _PLAIN = "SELECT * FROM read_parquet({files}, hive_partitioning = false)"
 _BY_DAY = "SELECT * FROM read_parquet({files}, hive_partitioning = true)"
@@ -174,7 +174,7 @@ def addresses(
 ) -> tuple[str | None, str | None]:
     """The snapshot and the dataset that `query` would read; either may be None. Takes and raises what `query` does."""
     by_kind = {
-        content_key(one.address).split("/")[0]: one.address for one in _artifacts(store, shop, snapshot, dataset)
+        get_content_key(one.address).split("/")[0]: one.address for one in _artifacts(store, shop, snapshot, dataset)
     }
     return by_kind.get(_SNAPSHOTS), by_kind.get(_DATASETS)
 
@@ -193,7 +193,7 @@ def _artifacts(store: Store, shop: str | None, snapshot: str | None, dataset: st
         raise UserError("of which data? Give a shop, a snapshot or a dataset", code="query.no-data")
     of_dataset = None if dataset is None else _artifact(store, dataset, _DATASETS)
     if snapshot is None and of_dataset is not None:
-        snapshot = f"{store.root}/{content_key(of_dataset.facts['snapshot'])}"
+        snapshot = f"{store.root}/{get_content_key(of_dataset.facts['snapshot'])}"
         of_snapshot = _artifact(store, snapshot, _SNAPSHOTS) if _is_there(store, snapshot) else None
     else:
         of_snapshot = _newest(store, shop, _SNAPSHOTS) if snapshot is None else _artifact(store, snapshot, _SNAPSHOTS)
@@ -215,14 +215,14 @@ def _newest(store: Store, shop: str | None, kind: str, made_of: str | None = Non
     """The newest artifact of a shop; made_of: of those that were made of this snapshot."""
     for address in reversed(store.list(f"{kind}/{shop}")):
         artifact = _artifact(store, address, kind)
-        if made_of is None or content_key(artifact.facts["snapshot"]) == content_key(made_of):
+        if made_of is None or get_content_key(artifact.facts["snapshot"]) == get_content_key(made_of):
             return artifact
     return None
 
 
 def _artifact(store: Store, address: str, kind: str) -> _Artifact:
     address = address.rstrip("/")
-    if content_key(address).split("/")[0] != kind:
+    if get_content_key(address).split("/")[0] != kind:
         raise UserError(
             f"{address} is not the address of one of the {kind}, such as {store.root}/{kind}/SHOP/KEY",
             code="query.wrong-artifact",
@@ -236,12 +236,12 @@ def _artifact(store: Store, address: str, kind: str) -> _Artifact:
 
 
 def _is_there(store: Store, address: str) -> bool:
-    kind, shop, key = content_key(address).split("/")
+    kind, shop, key = get_content_key(address).split("/")
     return store.find(f"{kind}/{shop}", key) is not None
 
 
 def _shop_of(address: str | None) -> str | None:
-    return None if address is None else content_key(address).split("/")[1]
+    return None if address is None else get_content_key(address).split("/")[1]
 
 
 def _check(sql: str) -> None:

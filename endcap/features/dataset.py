@@ -25,7 +25,7 @@ from endcap.features.window import MILLISECOND, build_nothing_left_error, select
 from endcap.spec.settings import FeatureSettings
 from endcap.spec.shop import Shop
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
 Json = dict[str, Any]
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ def build(
     settings = FeatureSettings.of(shop)
     kind = STEPS["features"].folder(settings.name)
     end = None if until is None else to_milliseconds(until)
-    key = fingerprint(content_key(snapshot), settings.key(), end, code_fingerprint(STEPS["features"].entry))
+    key = fingerprint(get_content_key(snapshot), settings.key(), end, fingerprint_code(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found is not None:

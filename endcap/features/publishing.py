@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from endcap.errors import NotFoundError
 from endcap.features.ownership import OWNED_FILE
 from endcap.features.view import read_declared_features
-from endcap.online import OnlineStore, feature_table
+from endcap.online import OnlineStore, name_feature_table
 from endcap.spec.rules import Owned
 
 VERSION = "rows"
@@ -55,7 +55,7 @@ Row = tuple[str, bytes]
 def renew_features(key: str, online: OnlineStore, *, owned: Owned | None = None, by_gap: bool = False) -> bool:
     """Whether the rows of a dataset are published, as `publish_features` would; they are kept for KEEP from now on."""
     versions = {"items": VERSION, "customers": _customers_version(_owned_ms(owned), by_gap=by_gap)}
-    return all(_renewed(feature_table(name, key), version, online) for name, version in versions.items())
+    return all(_renewed(name_feature_table(name, key), version, online) for name, version in versions.items())
 
 
 def publish_features(
@@ -80,7 +80,7 @@ def publish_features(
     customers = _customers(dataset, items.ids, for_ms, by_gap=by_gap)
     version = _customers_version(for_ms, by_gap=by_gap)
     tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
-    return {name: _publish(feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
+    return {name: _publish(name_feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
 def _owned_ms(owned: Owned | None) -> int | None:

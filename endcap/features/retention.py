@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from endcap.errors import EndcapError, OnlineStoreError
 from endcap.features.publishing import Progress, publish_features, renew_features
-from endcap.online import OnlineStore, default_online, online_url, open_online
+from endcap.online import OnlineStore, get_default_online_url, open_online, resolve_online_url
 from endcap.spec.shop import Shop
-from endcap.store import Store, content_key
+from endcap.store import Store, get_content_key
 
 MOST_BY_DEFAULT = 1_000_000
 """Customers of a dataset whose rows are written where no online store is named: about a minute, and 1 GB of disk."""
@@ -36,16 +36,16 @@ def publish_dataset_rows(
     rows, which the next run publishes, and not the run: models can be trained without it, and predictors rank by what
     requests carry. So does a dataset of more than MOST_BY_DEFAULT customers, where no store is named for it.
     """
-    url = online_url(online, store.root)
+    url = resolve_online_url(online, store.root)
     if url is None:
         return ""
-    most = MOST_BY_DEFAULT if url == default_online(store.root) else None
+    most = MOST_BY_DEFAULT if url == get_default_online_url(store.root) else None
     outcome, begun = PublishedRows(), time.monotonic()
     try:
         with open_online(url, shop=shop.name, timeout=PATIENCE) as opened:
             outcome = _publish_dataset(shop, dataset, store, opened, most, progress)
             for older in served:
-                if content_key(older) != content_key(dataset):
+                if get_content_key(older) != get_content_key(dataset):
                     _publish_served(shop, older, store, opened, most, progress)
     except OnlineStoreError as error:
         progress(f"the rows are not published, the next run tries it again: {error}")

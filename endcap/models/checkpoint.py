@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.store import CHECKPOINT, storage_errors
+from endcap.store import CHECKPOINT, report_storage_errors
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,7 +31,7 @@ def write(workspace: Path, fit: str, state: Mapping[str, Any], groups: Mapping[s
     }
     data = save(arrays, metadata={"fit": fit, "state": json.dumps(state)})
     draft = workspace / f"{CHECKPOINT}.draft"
-    with storage_errors(workspace):
+    with report_storage_errors(workspace):
         with draft.open("wb") as handle:
             handle.write(data)
             handle.flush()

@@ -8,7 +8,7 @@ from endcap.models.files import description as description
 from endcap.spec.custom import find_class, own, own_class, parameters_of
 from endcap.spec.model import CustomSpec, ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
-from endcap.store.code import installed
+from endcap.store.code import read_installed_source
 
 
 def model_class(path: str) -> type[Model]:
@@ -48,7 +48,7 @@ def own_code(*specs: ModelSpec | PreprocessorSpec) -> list[str]:
 def _home(path: str) -> str:
     find_class(path)
     module = path.partition(":")[0]
-    if installed(module) is not None:
+    if read_installed_source(module) is not None:
         return module
     raise UserError(
         f"{path}: its module has no source file here, so that a change of it could not be seen",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from endcap.spec.neural import NeuMFSpec, SASRecSpec
-from endcap.store.inside import fault_of
+from endcap.store.safe_paths import find_name_fault
 
 Arrays = Mapping[str, NDArray[Any]]
 Json = Mapping[str, Any]
@@ -181,7 +181,7 @@ def _sasrec(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
 def _blend(description: Json, arrays: Arrays, n: int) -> dict[str, Array]:
     weights, scales = dict(description["weights"]), dict(description["scales"])
     for label, weight in weights.items():
-        if fault := fault_of(label) or ("names a folder in a folder" if "/" in label else ""):
+        if fault := find_name_fault(label) or ("names a folder in a folder" if "/" in label else ""):
             raise WrongError(f"the member {label!r:.100} {fault}")
         _number(weight, f"the weight of {label}")
     for label, scale in scales.items():

@@ -5,9 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.online.base import NO_ITEM, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted, unreadable
-from endcap.online.guard import Guarded, LookUp, Rows
-from endcap.online.names import CUSTOMERS, OWNED, customer_owner, feature_table, owners_of, session_owner
+from endcap.online.base import (
+    NO_ITEM,
+    KeyFault,
+    OnlineQuery,
+    OnlineResult,
+    OnlineStore,
+    RecentEvent,
+    TableKeys,
+    make_unreadable_error,
+)
+from endcap.online.guarded_store import GuardedRows, GuardedStore, ShopperData
+from endcap.online.key_names import (
+    CUSTOMERS,
+    OWNED,
+    list_owners,
+    name_customer_owner,
+    name_feature_table,
+    name_session_owner,
+)
 from endcap.online.visits import Visits
 from endcap.secrets import variable
 
@@ -23,24 +39,24 @@ __all__ = [
     "NO_ITEM",
     "ONLINE",
     "OWNED",
-    "Fault",
-    "Found",
-    "Guarded",
-    "Keys",
-    "LookUp",
+    "GuardedRows",
+    "GuardedStore",
+    "KeyFault",
+    "OnlineQuery",
+    "OnlineResult",
     "OnlineStore",
     "RecentEvent",
-    "Rows",
+    "ShopperData",
+    "TableKeys",
     "Visits",
-    "Wanted",
-    "customer_owner",
-    "default_online",
-    "feature_table",
-    "online_url",
+    "get_default_online_url",
+    "list_owners",
+    "make_unreadable_error",
+    "name_customer_owner",
+    "name_feature_table",
+    "name_session_owner",
     "open_online",
-    "owners_of",
-    "session_owner",
-    "unreadable",
+    "resolve_online_url",
 ]
 
 
@@ -70,7 +86,7 @@ def open_online(url: str, *, shop: str, timeout: float = 0.05) -> OnlineStore:
     )
 
 
-def default_online(store_root: str) -> str | None:
+def get_default_online_url(store_root: str) -> str | None:
     """The laptop's online store: a file in the store's folder. None for a bucket."""
     scheme, separator, place = store_root.partition("://")
     if not separator:
@@ -78,10 +94,10 @@ def default_online(store_root: str) -> str | None:
     return f"sqlite://{Path(place).resolve() / FILE}" if scheme == "file" else None
 
 
-def online_url(given: str = "", store_root: str = "") -> str | None:
+def resolve_online_url(given: str = "", store_root: str = "") -> str | None:
     """Which online store is meant: the one given (`--online`), else the environment's, else the store's default.
 
     None where that is `none`, or there is none.
     """
-    found = given or variable(ONLINE) or (default_online(store_root) if store_root else None)
+    found = given or variable(ONLINE) or (get_default_online_url(store_root) if store_root else None)
     return None if found == NONE else found

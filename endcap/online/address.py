@@ -23,43 +23,43 @@ CERTIFICATES = "ENDCAP_ONLINE_SECRET"
 _SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError("a number, such as 0")
     return int(text)
 
 
-def _switch(text: str) -> bool:
+def _parse_switch(text: str) -> bool:
     if text.lower() not in _SWITCH:
         raise ValueError("true or false")
     return _SWITCH[text.lower()]
 
 
-def _file(text: str) -> str:
+def _check_file(text: str) -> str:
     if not Path(text).is_file():
         raise ValueError("a file that is there")
     return text
 
 
-def _demand(text: str) -> str:
+def _check_demand(text: str) -> str:
     if text not in ("none", "optional", "required"):
         raise ValueError("none, optional or required")
     return text
 
 
 _OPTIONS: dict[str, Callable[[str], Any]] = {
-    "db": _number,
+    "db": _parse_number,
     "username": str,
     "password": str,
     "client_name": str,
 }
 """What any address may say after its ?."""
 _TLS: dict[str, Callable[[str], Any]] = {
-    "ssl_cert_reqs": _demand,
-    "ssl_check_hostname": _switch,
-    "ssl_ca_certs": _file,
-    "ssl_certfile": _file,
-    "ssl_keyfile": _file,
+    "ssl_cert_reqs": _check_demand,
+    "ssl_check_hostname": _parse_switch,
+    "ssl_ca_certs": _check_file,
+    "ssl_certfile": _check_file,
+    "ssl_keyfile": _check_file,
     "ssl_password": str,
 }
 """What one of `rediss` may say besides."""
@@ -85,30 +85,32 @@ def parse_address(url: str) -> ServerAddress:
     try:
         parts = split_server(url)
     except ValueError as error:
-        raise _malformed(f"{scheme}://{HIDDEN}", str(error)) from None
+        raise _make_malformed_error(f"{scheme}://{HIDDEN}", str(error)) from None
     host, port = unquote(parts.hostname or "localhost"), parts.port or PORT
     # Brackets keep the numbers of IPv6 apart from the port.
     shown = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     if parts.fragment:
-        raise _malformed(shown, "a # after the host")
+        raise _make_malformed_error(shown, "a # after the host")
     allowed = {**_OPTIONS, **(_TLS if scheme == "rediss" else {})}
     said = {"username": parts.username, "password": parts.password}
     options: dict[str, Any] = {name: unquote(value) for name, value in said.items() if value}
     if database := parts.path.strip("/"):
-        options["db"] = _checked(shown, "the data base", database, _number)
+        options["db"] = _parse_option(shown, "the data base", database, _parse_number)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in allowed:
             why = "; Endcap sets the times of connections itself" if "time" in name or "retry" in name else ""
-            raise _malformed(shown, f"the unknown option {name}{why}; options are {', '.join(allowed)}", option=name)
+            raise _make_malformed_error(
+                shown, f"the unknown option {name}{why}; options are {', '.join(allowed)}", option=name
+            )
         if name in options:
-            raise _malformed(shown, f"{name} twice", option=name)
-        options[name] = _checked(shown, name, value, allowed[name])
+            raise _make_malformed_error(shown, f"{name} twice", option=name)
+        options[name] = _parse_option(shown, name, value, allowed[name])
     if scheme == "rediss":
-        options = {**_certificates(), **options}
+        options = {**_find_certificates(), **options}
     return ServerAddress(scheme == "rediss", host, port, options, shown)
 
 
-def _certificates() -> dict[str, str]:
+def _find_certificates() -> dict[str, str]:
     """Files that a pod is given: of a Secret of the store's own, else by keys of the object store's."""
     names = {"ssl_ca_certs": "ca.crt", "ssl_certfile": "tls.crt", "ssl_keyfile": "tls.key"}
     own = {option: mounted(key, folder=CERTIFICATES) for option, key in names.items()}
@@ -119,14 +121,14 @@ def _certificates() -> dict[str, str]:
     return {option: file for option, file in own.items() if file}
 
 
-def _checked(shown: str, name: str, value: str, read: Callable[[str], Any]) -> Any:
+def _parse_option(shown: str, name: str, value: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(value)
     except ValueError as error:
-        raise _malformed(shown, f"a wrong value of {name}; it must be {error}", option=name) from None
+        raise _make_malformed_error(shown, f"a wrong value of {name}; it must be {error}", option=name) from None
 
 
-def _malformed(shown: str, what: str, **fields: str) -> UserError:
+def _make_malformed_error(shown: str, what: str, **fields: str) -> UserError:
     return UserError(
         f"online store {shown}: found {what}. Allowed: redis://HOST:PORT/DB or rediss://HOST:PORT/DB (with TLS), "
         "USER:PASSWORD and @ before the host where there are such",

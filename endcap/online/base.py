@@ -31,7 +31,7 @@ class RecentEvent(NamedTuple):
     type: str | None = None
 
 
-class Keys(NamedTuple):
+class TableKeys(NamedTuple):
     """Rows of a table. version: None for the published one."""
 
     table: str
@@ -40,7 +40,7 @@ class Keys(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OnlineQuery:
     """What one reading is to find.
 
     events: owners, whose last `most` events are wanted. sets: names of sets, each with owners.
@@ -49,17 +49,17 @@ class Wanted:
     events: Sequence[str] = ()
     most: int = 0
     sets: Sequence[tuple[str, Sequence[str]]] = ()
-    rows: Sequence[Keys] = ()
+    rows: Sequence[TableKeys] = ()
 
 
-Fault = Literal["wrong-type", "unreadable"]
+KeyFault = Literal["wrong-type", "unreadable"]
 """Why a key is passed over: it holds something of another type, or what no writer of ours has written."""
 EVENTS = "events"
 """Stands in the place of a set's or table's name where events are meant."""
 
 
 @dataclass(frozen=True)
-class Found:
+class OnlineResult:
     """What a reading found: all in the order in which it was wanted.
 
     faults: why a key was passed over, by where it was wanted (EVENTS, a set or a table) and by its owner or key.
@@ -69,13 +69,13 @@ class Found:
     events: list[list[RecentEvent]] = field(default_factory=list)
     sets: list[list[set[str]]] = field(default_factory=list)
     rows: list[list[bytes | None]] = field(default_factory=list)
-    faults: Mapping[tuple[str, str], Fault] = field(default_factory=dict)
+    faults: Mapping[tuple[str, str], KeyFault] = field(default_factory=dict)
 
 
 class OnlineStore(ABC):
     """Of one shop: names and keys of different shops do not meet.
 
-    Owners of events and sets are named by `endcap.online.names`. A *table* is a map from keys to bytes that is
+    Owners of events and sets are named by `endcap.online.key_names`. A *table* is a map from keys to bytes that is
     written whole under a version and then published in one step: who reads what is published sees the old version or
     the new one, never a mixture. The version before it is kept, for going back; older ones are dropped.
     Safe to use from several threads, and opening does not connect: a store that is down is met by the first call.
@@ -91,13 +91,13 @@ class OnlineStore(ABC):
     # All reading: one call, one round trip
 
     @abstractmethod
-    def read(self, wanted: Wanted) -> Found:
+    def read(self, wanted: OnlineQuery) -> OnlineResult:
         """Recent events, sets and rows together, in one round trip and as of one moment."""
 
     # Recent events
 
     @abstractmethod
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
         """Add each owner's events, in any order; what an owner has is forgotten `keep` after the last addition.
 
         An event that is there already (item, time and type) is not added again. Returns the owners that were passed
@@ -106,14 +106,14 @@ class OnlineStore(ABC):
 
     def recent(self, owners: Sequence[str], most: int) -> list[list[RecentEvent]]:
         """The last `most` events of each owner, oldest first by time; of unknown owners none."""
-        return _whole(self.read(Wanted(events=owners, most=most))).events
+        return _require_readable(self.read(OnlineQuery(events=owners, most=most))).events
 
     # Sets with expiry, such as what a customer bought
 
     @abstractmethod
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> Mapping[str, Fault]:
+    ) -> Mapping[str, KeyFault]:
         """Add members to each owner's set `name`; each is forgotten after `keep` (None: never).
 
         A member that is there already is forgotten at the later of both times. most: members of each set that are kept
@@ -122,7 +122,7 @@ class OnlineStore(ABC):
 
     def members(self, name: str, owners: Sequence[str]) -> list[set[str]]:
         """The members of each owner's set that are not forgotten yet."""
-        return _whole(self.read(Wanted(sets=[(name, owners)]))).sets[0]
+        return _require_readable(self.read(OnlineQuery(sets=[(name, owners)]))).sets[0]
 
     # Tables, published by version
 
@@ -156,7 +156,7 @@ class OnlineStore(ABC):
 
         A version that is named is read as it is, half-written too.
         """
-        return _whole(self.read(Wanted(rows=[Keys(table, keys, version)]))).rows[0]
+        return _require_readable(self.read(OnlineQuery(rows=[TableKeys(table, keys, version)]))).rows[0]
 
     @abstractmethod
     def drop(self, table: str, version: str) -> None:
@@ -184,14 +184,14 @@ class OnlineStore(ABC):
 # What both stores share
 
 
-def _whole(found: Found) -> Found:
+def _require_readable(found: OnlineResult) -> OnlineResult:
     """The same. Raises OnlineStoreError where a key was passed over."""
     for (where, name), fault in found.faults.items():
-        raise unreadable(where, name, fault)
+        raise make_unreadable_error(where, name, fault)
     return found
 
 
-def unreadable(where: str, key: str, fault: Fault) -> OnlineStoreError:
+def make_unreadable_error(where: str, key: str, fault: KeyFault) -> OnlineStoreError:
     """That a key holds something else. where: EVENTS, a set or a table; key: the owner, or the row's key."""
     return OnlineStoreError(
         f"online store: what it holds of {where} under {key} is {fault}; remove it, so that it is made again",
@@ -202,7 +202,7 @@ def unreadable(where: str, key: str, fault: Fault) -> OnlineStoreError:
     )
 
 
-def read_events(value: Any) -> list[RecentEvent]:
+def parse_events(value: Any) -> list[RecentEvent]:
     """Events out of a list that `packed` made the elements of. Raises ValueError where something else is among them."""
     if type(value) is not list:
         raise ValueError("no list of events")
@@ -212,18 +212,18 @@ def read_events(value: Any) -> list[RecentEvent]:
         raise ValueError("no events") from None
     # Types are looked at a column at a time, which costs a fifth of a look at each event.
     items, times, kinds = zip(*events, strict=True) if events else ((), (), ())
-    if not (_types(items) <= {str} and _types(times) <= {int} and _types(kinds) <= {str, type(None)}):
+    if not (_parse_types(items) <= {str} and _parse_types(times) <= {int} and _parse_types(kinds) <= {str, type(None)}):
         raise ValueError("no events")
     return events
 
 
-def _types(values: Iterable[object]) -> set[type]:
+def _parse_types(values: Iterable[object]) -> set[type]:
     return set(map(type, values))
 
 
-def read_members(value: Any) -> set[str]:
+def parse_members(value: Any) -> set[str]:
     """A set's members. Raises ValueError where something else is among them."""
-    if type(value) is not list or not _types(value) <= {str}:
+    if type(value) is not list or not _parse_types(value) <= {str}:
         raise ValueError("no list of texts")
     return set(value)
 
@@ -231,7 +231,7 @@ def read_members(value: Any) -> set[str]:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,250}")
 
 
-def checked(name: str) -> str:
+def check_key_name(name: str) -> str:
     """A table's, a version's or a set's name, which is part of keys. Raises ValueError where it could be mistaken."""
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -240,7 +240,7 @@ def checked(name: str) -> str:
     return name
 
 
-def packed(event: RecentEvent) -> bytes:
+def encode_event(event: RecentEvent) -> bytes:
     """An event as a JSON list: equal events are equal bytes, and a list of them is made by commas.
 
     ``[item, time]`` or ``[item, time, type]``, with ``""`` for the item of an event that is about none.
@@ -248,12 +248,12 @@ def packed(event: RecentEvent) -> bytes:
     return orjson.dumps(event[:2] if event.type is None else event[:])
 
 
-def milliseconds(keep: timedelta) -> int:
+def to_milliseconds(keep: timedelta) -> int:
     """At least one: what is kept for no time at all is forgotten at once, not for ever."""
     return max(1, keep // timedelta(milliseconds=1))
 
 
-def nothing_written(table: str, version: str, versions: Sequence[str]) -> NotFoundError:
+def make_nothing_written_error(table: str, version: str, versions: Sequence[str]) -> NotFoundError:
     """That a version cannot be published. versions: the table's."""
     there = ", ".join(versions) or "none"
     return NotFoundError(

@@ -44,25 +44,25 @@ from endcap.errors import OnlineStoreError
 from endcap.online.address import parse_address
 from endcap.online.base import (
     EVENTS,
-    Fault,
-    Found,
+    KeyFault,
+    OnlineQuery,
+    OnlineResult,
     OnlineStore,
     RecentEvent,
-    Wanted,
-    checked,
-    milliseconds,
-    nothing_written,
-    packed,
-    read_events,
-    read_members,
+    check_key_name,
+    encode_event,
+    make_nothing_written_error,
+    parse_events,
+    parse_members,
+    to_milliseconds,
 )
 from endcap.online.scripts import ADD, APPEND, DROP, PUBLISH, READ, VERSIONS, WRITE
 
 BUCKETS = 1024
-AT_ONCE = 500
+MAX_BATCH_ITEMS = 500
 """Owners or rows that one script takes on: a few milliseconds of the server's one thread."""
-AT_ONCE_BYTES = 4_000_000
-NEVER = 100 * 365 * 24 * 3_600_000
+MAX_BATCH_BYTES = 4_000_000
+NEVER_MS = 100 * 365 * 24 * 3_600_000
 """A member that is never forgotten is kept for a hundred years: so the oldest of too many are known."""
 _NOT_ALLOWED = ("NOPERM", "ACL failure in script", "The user executing the script can't")
 """Within a script the refusal of a command is an error of the script."""
@@ -74,7 +74,7 @@ class RedisStore(OnlineStore):
     """See the module. Connections are kept and shared by threads; one that broke is opened anew by the next call."""
 
     def __init__(self, url: str, shop: str, timeout: float) -> None:
-        self._prefix = f"endcap:{checked(shop)}:"
+        self._prefix = f"endcap:{check_key_name(shop)}:"
         address = parse_address(url)
         # No tries again: whoever serves has no time for them, and whoever writes tries the whole again.
         self._redis = Redis(
@@ -94,74 +94,80 @@ class RedisStore(OnlineStore):
         texts = (READ, APPEND, ADD, WRITE, PUBLISH, VERSIONS, DROP)
         self._scripts = {text: self._redis.register_script(text) for text in texts}
 
-    def read(self, wanted: Wanted) -> Found:
+    def read(self, wanted: OnlineQuery) -> OnlineResult:
         events = [self._key("e", owner) for owner in wanted.events]
-        sets = [self._key("s", checked(name), owner) for name, owners in wanted.sets for owner in owners]
+        sets = [self._key("s", check_key_name(name), owner) for name, owners in wanted.sets for owner in owners]
         arguments: list[Any] = [wanted.most, len(events), len(sets), 0]
         for asked in wanted.rows:
-            arguments += [checked(asked.table), checked(asked.version) if asked.version else "", len(asked.keys)]
+            arguments += [
+                check_key_name(asked.table),
+                check_key_name(asked.version) if asked.version else "",
+                len(asked.keys),
+            ]
             for key in asked.keys:
-                arguments += [_bucket(key), key]
+                arguments += [_get_bucket(key), key]
         if not (events or sets or any(asked.keys for asked in wanted.rows)):
-            return Found([], [[] for _ in wanted.sets], [[] for _ in wanted.rows])
+            return OnlineResult([], [[] for _ in wanted.sets], [[] for _ in wanted.rows])
         histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
         try:
-            parts = _together(histories, len(events)), _together(members, len(sets))
+            parts = _parse_joined_lists(histories, len(events)), _parse_joined_lists(members, len(sets))
         except ValueError:
             # A key holds what is no JSON, or more than it looks like: now each owner's apart.
             arguments[3] = 1
             histories, members, rows, bad = self._run(READ, [*events, *sets], arguments)
-            parts = _apart(histories), _apart(members)
-        places = _places(wanted)
-        faults: dict[tuple[str, str], Fault] = {places[number - 1]: "wrong-type" for number in bad}
-        read = _each(parts[0], read_events, places, faults)
-        found_sets = iter(_each(parts[1], read_members, places[len(events) :], faults))
+            parts = _parse_separate_lists(histories), _parse_separate_lists(members)
+        places = _list_places(wanted)
+        faults: dict[tuple[str, str], KeyFault] = {places[number - 1]: "wrong-type" for number in bad}
+        read = _read_each(parts[0], parse_events, places, faults)
+        found_sets = iter(_read_each(parts[1], parse_members, places[len(events) :], faults))
         found_rows = iter(rows)
-        return Found(
+        return OnlineResult(
             read,
             [list(islice(found_sets, len(owners))) for _, owners in wanted.sets],
             [list(islice(found_rows, len(asked.keys))) for asked in wanted.rows],
             faults,
         )
 
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
-        passed: dict[str, Fault] = {}
-        for part in _parts(((owner, some) for owner, some in events.items() if some), lambda one: 64 * len(one[1])):
-            arguments: list[Any] = [milliseconds(keep), self.MOST_EVENTS]
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
+        passed: dict[str, KeyFault] = {}
+        for part in _split_parts(
+            ((owner, some) for owner, some in events.items() if some), lambda one: 64 * len(one[1])
+        ):
+            arguments: list[Any] = [to_milliseconds(keep), self.MOST_EVENTS]
             for _, some in part:
                 arguments.append(len(some))
                 for event in some:
-                    arguments += [event.time, packed(event)]
+                    arguments += [event.time, encode_event(event)]
             bad = self._run(APPEND, [self._key("e", owner) for owner, _ in part], arguments)
             passed |= {part[number - 1][0]: "wrong-type" for number in bad}
         return passed
 
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> Mapping[str, Fault]:
-        passed: dict[str, Fault] = {}
+    ) -> Mapping[str, KeyFault]:
+        passed: dict[str, KeyFault] = {}
         listed = ((owner, list(some)) for owner, some in members.items())
-        for part in _parts(((owner, some) for owner, some in listed if some), lambda one: 32 * len(one[1])):
-            arguments: list[Any] = [NEVER if keep is None else milliseconds(keep), most or self.MOST_MEMBERS]
+        for part in _split_parts(((owner, some) for owner, some in listed if some), lambda one: 32 * len(one[1])):
+            arguments: list[Any] = [NEVER_MS if keep is None else to_milliseconds(keep), most or self.MOST_MEMBERS]
             for _, some in part:
                 arguments += [len(some), *map(orjson.dumps, some)]
-            bad = self._run(ADD, [self._key("s", checked(name), owner) for owner, _ in part], arguments)
+            bad = self._run(ADD, [self._key("s", check_key_name(name), owner) for owner, _ in part], arguments)
             passed |= {part[number - 1][0]: "wrong-type" for number in bad}
         return passed
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
-        head = [version, milliseconds(self.UNPUBLISHED), 0 if keep is None else milliseconds(keep)]
-        keys = [self._key("t", checked(table)), self._key("v", table, checked(version))]
+        head = [version, to_milliseconds(self.UNPUBLISHED), 0 if keep is None else to_milliseconds(keep)]
+        keys = [self._key("t", check_key_name(table)), self._key("v", table, check_key_name(version))]
         # Without rows too: a version may be empty.
-        for part in _parts(rows.items(), lambda row: len(row[1])) if rows else [[]]:
-            values = [value for key, row in part for value in (_bucket(key), key, row)]
+        for part in _split_parts(rows.items(), lambda row: len(row[1])) if rows else [[]]:
+            values = [value for key, row in part for value in (_get_bucket(key), key, row)]
             if not self._run(WRITE, keys, [*head, *values]):
                 return False
         return True
 
     def publish(self, table: str, version: str) -> None:
-        if not self._run(PUBLISH, self._table(table), [checked(version), BUCKETS]):
-            raise nothing_written(table, version, self.versions(table))
+        if not self._run(PUBLISH, self._table(table), [check_key_name(version), BUCKETS]):
+            raise make_nothing_written_error(table, version, self.versions(table))
 
     def published(self, table: str) -> str | None:
         return self._versions(table)[0]
@@ -174,7 +180,7 @@ class RedisStore(OnlineStore):
         return [version.decode() if version else None for version in self._run(VERSIONS, self._table(table), [])]
 
     def drop(self, table: str, version: str) -> None:
-        self._run(DROP, self._table(table), [checked(version), BUCKETS])
+        self._run(DROP, self._table(table), [check_key_name(version), BUCKETS])
 
     def ping(self) -> None:
         with self._errors():
@@ -187,7 +193,7 @@ class RedisStore(OnlineStore):
         return self._prefix + ":".join(parts)
 
     def _table(self, table: str) -> list[str]:
-        return [self._key("t", checked(table)), self._key("v", table) + ":"]
+        return [self._key("t", check_key_name(table)), self._key("v", table) + ":"]
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         with self._errors():
@@ -201,10 +207,10 @@ class RedisStore(OnlineStore):
             if isinstance(error, ReadOnlyError):
                 # The server was the primary when it was connected to; who connects anew is led to the one that is now.
                 self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise _refused(self._where, error) from error
+            raise _translate_error(self._where, error) from error
 
 
-def _refused(where: str, error: Exception) -> OnlineStoreError:
+def _translate_error(where: str, error: Exception) -> OnlineStoreError:
     """What a server's or the client's error means, and what to do."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, OutOfMemoryError) or "OOM" in text:
@@ -237,7 +243,7 @@ def _refused(where: str, error: Exception) -> OnlineStoreError:
     return OnlineStoreError(f"online store {where}: {text}", code="online.unavailable", store=where, reason=text)
 
 
-def _places(wanted: Wanted) -> list[tuple[str, str]]:
+def _list_places(wanted: OnlineQuery) -> list[tuple[str, str]]:
     """Where and under which name each thing is wanted, in the order of the script's numbers."""
     return [
         *((EVENTS, owner) for owner in wanted.events),
@@ -246,7 +252,7 @@ def _places(wanted: Wanted) -> list[tuple[str, str]]:
     ]
 
 
-def _together(text: bytes, count: int) -> list[Any]:
+def _parse_joined_lists(text: bytes, count: int) -> list[Any]:
     """The lists of so many owners. Raises ValueError where they are more: what one holds reads as two."""
     lists: list[Any] = orjson.loads(text)
     if len(lists) != count:
@@ -254,7 +260,7 @@ def _together(text: bytes, count: int) -> list[Any]:
     return lists
 
 
-def _apart(texts: Sequence[bytes]) -> list[Any]:
+def _parse_separate_lists(texts: Sequence[bytes]) -> list[Any]:
     """Each owner's list; None where it is no JSON."""
     lists: list[Any] = []
     for text in texts:
@@ -265,11 +271,11 @@ def _apart(texts: Sequence[bytes]) -> list[Any]:
     return lists
 
 
-def _each(
+def _read_each(
     lists: Sequence[Any],
     read: Callable[[Any], Read],
     places: Sequence[tuple[str, str]],
-    faults: dict[tuple[str, str], Fault],
+    faults: dict[tuple[str, str], KeyFault],
 ) -> list[Read]:
     """What is read of each list; nothing where that cannot be, which is noted among the faults."""
     readings = []
@@ -282,18 +288,18 @@ def _each(
     return readings
 
 
-def _bucket(key: str) -> int:
+def _get_bucket(key: str) -> int:
     return zlib.crc32(key.encode()) % BUCKETS
 
 
-def _parts(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+def _split_parts(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
     """The items in parts of at most AT_ONCE, which a part goes over in bytes by one item at most."""
     part: list[Item] = []
     bytes_ = 0
     for item in items:
         part.append(item)
         bytes_ += size(item)
-        if len(part) >= AT_ONCE or bytes_ >= AT_ONCE_BYTES:
+        if len(part) >= MAX_BATCH_ITEMS or bytes_ >= MAX_BATCH_BYTES:
             yield part
             part, bytes_ = [], 0
     if part:

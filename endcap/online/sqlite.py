@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -23,25 +24,25 @@ import orjson
 from endcap.errors import OnlineStoreError
 from endcap.online.base import (
     EVENTS,
-    Fault,
-    Found,
-    Keys,
+    KeyFault,
+    OnlineQuery,
+    OnlineResult,
     OnlineStore,
     RecentEvent,
-    Wanted,
-    checked,
-    milliseconds,
-    nothing_written,
-    packed,
-    read_events,
-    read_members,
+    TableKeys,
+    check_key_name,
+    encode_event,
+    make_nothing_written_error,
+    parse_events,
+    parse_members,
+    to_milliseconds,
 )
 
 LAYOUT = 1
 """Raised where the tables below change."""
-OPENING = 5.0
+OPENING_SECONDS = 5.0
 """Seconds that the first to open a file may take to lay it out, and the others wait for that."""
-AT_ONCE = 1000
+MAX_BATCH_ITEMS = 1000
 """Rows that one transaction writes or deletes: another writer waits for no more than those."""
 PURGED = 100
 """Owners and members that are looked through for forgotten ones with each addition."""
@@ -97,28 +98,28 @@ class SQLiteStore(OnlineStore):
     """See the module. timeout: seconds that a writer waits for another, readers but while the file is laid out."""
 
     def __init__(self, file: Path, shop: str, timeout: float) -> None:
-        self._file, self._shop, self._timeout = file, checked(shop), timeout
+        self._file, self._shop, self._timeout = file, check_key_name(shop), timeout
         self._idle: deque[sqlite3.Connection] = deque()
         self._process = os.getpid()
 
-    def read(self, wanted: Wanted) -> Found:
-        now = _now()
-        faults: dict[tuple[str, str], Fault] = {}
+    def read(self, wanted: OnlineQuery) -> OnlineResult:
+        now = _get_epoch_ms()
+        faults: dict[tuple[str, str], KeyFault] = {}
         # One transaction reads as of one moment: a version's name and its rows too.
         with self._connection() as db, _transaction(db, "DEFERRED"):
-            return Found(
+            return OnlineResult(
                 [
-                    _or_none(lambda: self._recent(db, owner, wanted.most, now), list, (EVENTS, owner), faults)  # noqa: B023
+                    _read_or_default(partial(self._recent, db, owner, wanted.most, now), list, (EVENTS, owner), faults)
                     for owner in wanted.events
                 ],
                 [
                     [
-                        _or_none(lambda: self._members(db, checked(name), owner, now), set, (name, owner), faults)  # noqa: B023
+                        _read_or_default(partial(self._members, db, name, owner, now), set, (name, owner), faults)
                         for owner in owners
                     ]
-                    for name, owners in wanted.sets
+                    for name, owners in ((check_key_name(name), owners) for name, owners in wanted.sets)
                 ],
-                [self._rows(db, asked, now) for asked in wanted.rows],
+                [self._rows(db, keys, now) for keys in wanted.rows],
                 faults,
             )
 
@@ -128,19 +129,19 @@ class SQLiteStore(OnlineStore):
         if db.execute("SELECT 1 FROM owners WHERE owner = ? AND until > ?", (name, now)).fetchone() is None:
             return []
         found = [event for (event,) in db.execute(SOME_EVENTS, (name, max(most, 0)))]
-        return read_events([orjson.loads(event) for event in reversed(found)])
+        return parse_events([orjson.loads(event) for event in reversed(found)])
 
     def _members(self, db: sqlite3.Connection, name: str, owner: str, now: int) -> set[str]:
         """Raises ValueError where a member is no text."""
         read = "SELECT CAST(member AS BLOB) FROM members WHERE owner = ? AND until > ?"
         found = db.execute(read, (self._name(name, owner), now))
-        return read_members([member.decode() for (member,) in found])
+        return parse_members([member.decode() for (member,) in found])
 
-    def _rows(self, db: sqlite3.Connection, asked: Keys, now: int) -> list[bytes | None]:
-        which, value = ("place", PUBLISHED) if asked.version is None else ("version", checked(asked.version))
+    def _rows(self, db: sqlite3.Connection, asked: TableKeys, now: int) -> list[bytes | None]:
+        which, value = ("place", PUBLISHED) if asked.version is None else ("version", check_key_name(asked.version))
         version = db.execute(
             f"SELECT id FROM versions WHERE name = ? AND {which} = ? AND until > ?",  # noqa: S608 (one of two words)
-            (self._name(checked(asked.table)), value, now),
+            (self._name(check_key_name(asked.table)), value, now),
         ).fetchone()
         if version is None:
             return [None for _ in asked.keys]
@@ -149,26 +150,28 @@ class SQLiteStore(OnlineStore):
         )
         return [row[0] if row else None for row in (found.fetchone() for found in rows)]
 
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
-        now = _now()
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
+        now = _get_epoch_ms()
         owners = [self._name(owner) for owner, some in events.items() if some]
-        rows = [(self._name(owner), event.time, packed(event)) for owner, some in events.items() for event in some]
+        rows = [
+            (self._name(owner), event.time, encode_event(event)) for owner, some in events.items() for event in some
+        ]
         with self._writing() as db:
             old = db.execute("SELECT owner FROM owners WHERE until <= ? LIMIT ?", (now, PURGED)).fetchall()
             db.executemany(FORGET_EVENTS, [(owner, now) for owner in [*owners, *(owner for (owner,) in old)]])
             db.executemany("DELETE FROM owners WHERE owner = ?", old)
             db.executemany("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", rows)
             db.executemany(TRIM_EVENTS, [(owner, self.MOST_EVENTS) for owner in owners])
-            until = now + milliseconds(keep)
+            until = now + to_milliseconds(keep)
             db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?)", [(owner, until) for owner in owners])
         return {}
 
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> Mapping[str, Fault]:
-        now = _now()
-        until = NEVER if keep is None else now + milliseconds(keep)
-        owners = [self._name(checked(name), owner) for owner in members]
+    ) -> Mapping[str, KeyFault]:
+        now = _get_epoch_ms()
+        until = NEVER if keep is None else now + to_milliseconds(keep)
+        owners = [self._name(check_key_name(name), owner) for owner in members]
         rows = [(owner, one, until) for owner, some in zip(owners, members.values(), strict=True) for one in some]
         with self._writing() as db:
             db.execute(FORGET_MEMBERS, (now, PURGED + len(rows)))
@@ -177,26 +180,26 @@ class SQLiteStore(OnlineStore):
         return {}
 
     def write(self, table: str, version: str, rows: Mapping[str, bytes], keep: timedelta | None = None) -> bool:
-        name, left = self._name(checked(table)), iter(rows.items())
-        kept = None if keep is None else milliseconds(keep)
-        part = list(islice(left, AT_ONCE))
+        name, left = self._name(check_key_name(table)), iter(rows.items())
+        kept = None if keep is None else to_milliseconds(keep)
+        part = list(islice(left, MAX_BATCH_ITEMS))
         while True:  # once without rows too: a version may be empty
             with self._writing() as db:
-                now = _now()
-                db.execute(DROP + "name = ? AND version = ? AND until <= ?", (name, checked(version), now))
-                db.execute(UNPUBLISHED_VERSION, (name, version, kept, now + milliseconds(self.UNPUBLISHED)))
+                now = _get_epoch_ms()
+                db.execute(DROP + "name = ? AND version = ? AND until <= ?", (name, check_key_name(version), now))
+                db.execute(UNPUBLISHED_VERSION, (name, version, kept, now + to_milliseconds(self.UNPUBLISHED)))
                 found = "SELECT id FROM versions WHERE name = ? AND version = ? AND place = ?"
                 number = db.execute(found, (name, version, UNPUBLISHED)).fetchone()
                 if number is None:
                     return False
                 values = [(*number, key, row) for key, row in part]
                 db.executemany("INSERT OR REPLACE INTO table_rows VALUES (?, ?, ?)", values)
-            part = list(islice(left, AT_ONCE))
+            part = list(islice(left, MAX_BATCH_ITEMS))
             if not part:
                 return True
 
     def publish(self, table: str, version: str) -> None:
-        name, now = self._name(checked(table)), _now()
+        name, now = self._name(check_key_name(table)), _get_epoch_ms()
         with self._writing() as db:
             found = db.execute(
                 "SELECT id, place, keep FROM versions WHERE name = ? AND version = ? AND until > ?",
@@ -209,7 +212,7 @@ class SQLiteStore(OnlineStore):
                 until = NEVER if keep is None else now + keep
                 db.execute("UPDATE versions SET place = ?, until = ? WHERE id = ?", (PUBLISHED, until, number))
         if found is None:
-            raise nothing_written(table, version, self.versions(table))
+            raise make_nothing_written_error(table, version, self.versions(table))
         self._sweep()
 
     def _make_room(self, db: sqlite3.Connection, name: str, number: int) -> None:
@@ -229,23 +232,25 @@ class SQLiteStore(OnlineStore):
     def _versions(self, table: str) -> list[tuple[str, int]]:
         found = "SELECT version, place FROM versions WHERE name = ? AND place < ? AND until > ? ORDER BY place, version"
         with self._connection() as db:
-            return db.execute(found, (self._name(checked(table)), DROPPED, _now())).fetchall()
+            return db.execute(found, (self._name(check_key_name(table)), DROPPED, _get_epoch_ms())).fetchall()
 
     def drop(self, table: str, version: str) -> None:
         with self._writing() as db:
-            db.execute(DROP + "name = ? AND version = ?", (self._name(checked(table)), checked(version)))
+            db.execute(DROP + "name = ? AND version = ?", (self._name(check_key_name(table)), check_key_name(version)))
         self._sweep()
 
     def _sweep(self) -> None:
         """Delete what is dropped or forgotten of tables, a part a transaction, so that other writers get in."""
         with self._connection() as db:
-            old = db.execute("SELECT id FROM versions WHERE place = ? OR until <= ?", (DROPPED, _now())).fetchall()
+            old = db.execute(
+                "SELECT id FROM versions WHERE place = ? OR until <= ?", (DROPPED, _get_epoch_ms())
+            ).fetchall()
         for number in old:
-            deleted = AT_ONCE
-            while deleted == AT_ONCE:
+            deleted = MAX_BATCH_ITEMS
+            while deleted == MAX_BATCH_ITEMS:
                 with self._writing() as db:
-                    deleted = db.execute(SOME_ROWS, (*number, AT_ONCE)).rowcount
-                    if deleted < AT_ONCE:
+                    deleted = db.execute(SOME_ROWS, (*number, MAX_BATCH_ITEMS)).rowcount
+                    if deleted < MAX_BATCH_ITEMS:
                         db.execute("DELETE FROM versions WHERE id = ?", number)
 
     def ping(self) -> None:
@@ -283,11 +288,11 @@ class SQLiteStore(OnlineStore):
                 raise
             self._idle.append(db)
         except (sqlite3.Error, OSError) as error:
-            raise _refused(self._file, error) from error
+            raise _translate_error(self._file, error) from error
 
     def _open(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._file, timeout=OPENING, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self._file, timeout=OPENING_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             _lay_out(db, self._file)
             db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine may cost the last second, never the file
@@ -331,8 +336,11 @@ def _transaction(db: sqlite3.Connection, kind: str) -> Iterator[None]:
     db.execute("COMMIT")
 
 
-def _or_none(
-    read: Callable[[], Read], nothing: Callable[[], Read], place: tuple[str, str], faults: dict[tuple[str, str], Fault]
+def _read_or_default(
+    read: Callable[[], Read],
+    nothing: Callable[[], Read],
+    place: tuple[str, str],
+    faults: dict[tuple[str, str], KeyFault],
 ) -> Read:
     """What is read; nothing where it cannot be, which is noted among the faults."""
     try:
@@ -342,7 +350,7 @@ def _or_none(
         return nothing()
 
 
-def _refused(file: Path, error: Exception) -> OnlineStoreError:
+def _translate_error(file: Path, error: Exception) -> OnlineStoreError:
     text, store = str(error) or type(error).__name__, str(file)
     name = str(getattr(error, "sqlite_errorname", ""))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -354,5 +362,5 @@ def _refused(file: Path, error: Exception) -> OnlineStoreError:
     return OnlineStoreError(f"online store {store}: {text}", code="online.unavailable", store=store, reason=text)
 
 
-def _now() -> int:
+def _get_epoch_ms() -> int:
     return time.time_ns() // 1_000_000

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from endcap.online.base import NO_ITEM
 
 
-class Seen(Protocol):
+class VisitEvent(Protocol):
     """An event that may count."""
 
     @property
@@ -19,7 +19,7 @@ class Seen(Protocol):
     def type(self) -> str | None: ...
 
 
-class Timed(Seen, Protocol):
+class TimedEvent(VisitEvent, Protocol):
     """An event whose time is known."""
 
     @property
@@ -27,10 +27,10 @@ class Timed(Seen, Protocol):
         """Epoch ms."""
 
 
-BESIDE = 4
+READ_FACTOR = 4
 """Events for each that counts: of most shops' logs more than a quarter are views."""
-AnEvent = TypeVar("AnEvent", bound=Seen)
-ATimedEvent = TypeVar("ATimedEvent", bound=Timed)
+VisitEventT = TypeVar("VisitEventT", bound=VisitEvent)
+TimedEventT = TypeVar("TimedEventT", bound=TimedEvent)
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Visits:
     types: Collection[str] | None = None
     gap: int | None = None
 
-    def counting(self, events: Sequence[AnEvent]) -> Sequence[AnEvent]:
+    def counting(self, events: Sequence[VisitEventT]) -> Sequence[VisitEventT]:
         """Those that a session has; the others are activity beside."""
         types = self.types
         if types is None:
             return [event for event in events if event.item != NO_ITEM]
         return [event for event in events if event.item != NO_ITEM and (event.type is None or event.type in types)]
 
-    def last(self, events: Sequence[ATimedEvent]) -> Sequence[ATimedEvent]:
+    def last(self, events: Sequence[TimedEventT]) -> Sequence[TimedEventT]:
         """The events of the last session in all that a customer did, oldest first: what a dataset of now would have.
 
         The visit of the last event that counts, though it be long ago: a visit of other activity alone is no session,
@@ -70,8 +70,8 @@ class Visits:
 
     def reads(self, most: int) -> int:
         """How many of an owner's last events to read, so that `most` that count are among them as a rule."""
-        return most if self.types is None and self.gap is None else BESIDE * most
+        return most if self.types is None and self.gap is None else READ_FACTOR * most
 
-    def short(self, events: Sequence[AnEvent], most: int) -> bool:
+    def short(self, events: Sequence[VisitEventT], most: int) -> bool:
         """Whether an owner of whom so many events were read may have some before that count too."""
         return most < self.reads(most) <= len(events) and len(self.counting(events)) < most

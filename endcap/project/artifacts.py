@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from endcap.errors import NotFoundError
-from endcap.project.figures import metric_rows, metric_table
+from endcap.project.metric_tables import build_metric_rows, build_metric_table
 from endcap.store import Store
 from endcap.tables import html_table, text_table
 
@@ -74,11 +74,14 @@ class Artifact:
         return [("address", self.address)]
 
     def __str__(self) -> str:
-        lines = [f"{self.title}: {self.summary}", *(f"  {name:<12} {_shown(value)}" for name, value in self.rows())]
+        lines = [
+            f"{self.title}: {self.summary}",
+            *(f"  {name:<12} {_format_value(value)}" for name, value in self.rows()),
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [(name, _shown(value)) for name, value in self.rows()]
+        rows = [(name, _format_value(value)) for name, value in self.rows()]
         return html_table(["", ""], rows, caption=f"{self.title}: {self.summary}")
 
 
@@ -146,8 +149,8 @@ class Snapshot(Tables):
         reasons = {f"bad {table}: {reason}": n for table, counts in self.bad.items() for reason, n in counts.items()}
         return [
             ("events", self.facts["events"]),
-            ("from", moment_text(self.facts["first"])),
-            ("to", moment_text(self.facts["last"])),
+            ("from", format_moment(self.facts["first"])),
+            ("to", format_moment(self.facts["last"])),
             *rules.items(),
             *reasons.items(),
             ("address", self.address),
@@ -161,7 +164,7 @@ class Dataset(Tables):
 
     def rows(self) -> list[tuple[str, Any]]:
         names = ("sessions", "events", "items", "customers")
-        dates = [("from", moment_text(self.facts["from"])), ("until", moment_text(self.facts["until"]))]
+        dates = [("from", format_moment(self.facts["from"])), ("until", format_moment(self.facts["until"]))]
         return [*((name, self.facts[name]) for name in names), *dates, ("address", self.address)]
 
 
@@ -243,7 +246,7 @@ class Verdict(Artifact, Tabular):
         """A row a model: its name, its metrics, and the interval of each metric as `<metric>_lower`, `_upper`."""
         import pyarrow as pa
 
-        return pa.Table.from_pylist(metric_rows(self.facts))
+        return pa.Table.from_pylist(build_metric_rows(self.facts))
 
     def __str__(self) -> str:
         from endcap.evaluation.headline import describe_queries
@@ -253,7 +256,7 @@ class Verdict(Artifact, Tabular):
         conditions += [f"  ? {one}" for one in list_missing_evidence(self.facts)]
         warnings = [f"  ! {warning}" for warning in self.facts["warnings"]]
         judged = describe_queries(self.facts)
-        table = text_table(*metric_table(self.facts))
+        table = text_table(*build_metric_table(self.facts))
         notes = [f"  {told}" for told in [explain_recipe(self.facts)] if told]
         return "\n".join([f"{self.title}: {self.summary}", *conditions, judged, table, *notes, *warnings])
 
@@ -261,7 +264,7 @@ class Verdict(Artifact, Tabular):
         from endcap.evaluation.verdict_text import explain_recipe
 
         notes = [told for told in (explain_recipe(self.facts), *self.facts["warnings"]) if told]
-        return html_table(*metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
+        return html_table(*build_metric_table(self.facts), caption=f"{self.title}: {self.summary}", notes=notes)
 
 
 class Package(Artifact):
@@ -274,12 +277,12 @@ class Package(Artifact):
         return [*((name, self.facts[name]) for name in names), ("address", self.address)]
 
 
-def moment_text(milliseconds: int | None) -> str:
+def format_moment(milliseconds: int | None) -> str:
     """A time of epoch ms, to the minute; None: where a window has no beginning."""
     if milliseconds is None:
         return "the log's beginning"
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, Self
 from endcap.errors import UserError
 from endcap.progress import Notice
 from endcap.project.artifacts import Artifact
-from endcap.project.bars import Progress, bar
+from endcap.project.progress_bar import Progress, show_progress
 from endcap.spec import Recommender, Shop
 from endcap.steps import STEPS
 from endcap.store import Store
 from endcap.waiting import heard_by
 
 if TYPE_CHECKING:
-    from endcap.registry.package import Package as LoadedPackage
+    from endcap.registry.package import LoadedPackage as LoadedPackage
 
 Input = Artifact | str | None
 """What an earlier step made: its object, its address, or None for what this project made last."""
 _MAKERS = {step.makes: step.name for step in STEPS.values() if step.makes}
 
 
-class Base:
+class ProjectBase:
     """Specs, places, and the addresses of what was made last. See `Project`."""
 
     def __init__(
@@ -62,11 +62,11 @@ class Base:
         A step that takes a registry and is given an empty one uses ENDCAP_REGISTRY's, by which an address with
         credentials comes; without that, the store's own.
         """
-        from endcap.registry.address import registry_url
+        from endcap.registry.address import resolve_registry_url
         from endcap.store import open_store
 
         if "registry" in others:
-            others["registry"] = registry_url(others["registry"])
+            others["registry"] = resolve_registry_url(others["registry"])
         return cls(
             open_store(store),
             recommender=Recommender.model_validate(recommender) if recommender else None,
@@ -116,7 +116,7 @@ class Base:
     def _following(self, step: str) -> Iterator[Progress]:
         """What takes the step's lines; its notices are kept."""
         notices = self._notices[step] = []
-        with bar(step) if self._progress is None else nullcontext(self._progress) as progress:
+        with show_progress(step) if self._progress is None else nullcontext(self._progress) as progress:
 
             def hear(line: str) -> None:
                 if isinstance(line, Notice):

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError
 from endcap.project.artifacts import Artifact, Tabular
-from endcap.project.figures import MAIN, best_of, comparison_table, deepest, metric_rows
+from endcap.project.metric_tables import (
+    MAIN_METRIC,
+    build_comparison_table,
+    build_metric_rows,
+    find_best,
+    find_deepest_cutoff,
+)
 from endcap.tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ class Comparison(Artifact, Tabular):
     @property
     def best(self) -> str:
         """The label of the model with the highest MRR at the deepest cutoff."""
-        return best_of(self.facts, f"{MAIN}@{deepest(self.facts)}", self.labels)
+        return find_best(self.facts, f"{MAIN_METRIC}@{find_deepest_cutoff(self.facts)}", self.labels)
 
     @property
     def trained(self) -> dict[str, str]:
@@ -72,7 +78,7 @@ class Comparison(Artifact, Tabular):
         `_upper`, and the difference from the first model as `<metric>_difference`, `…_difference_lower`, `…_upper`."""
         import pyarrow as pa
 
-        rows = metric_rows(self.facts)
+        rows = build_metric_rows(self.facts)
         for row in rows:
             for metric, numbers in self.differences.get(row["model"], {}).items():
                 ends = (f"{metric}_difference{end}" for end in ("", "_lower", "_upper"))
@@ -82,7 +88,7 @@ class Comparison(Artifact, Tabular):
 
     def table(self) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Columns and rows of the printed form."""
-        return comparison_table(self.facts)
+        return build_comparison_table(self.facts)
 
     def __str__(self) -> str:
         warnings = (f"! {warning}" for warning in self.warnings)

@@ -12,13 +12,13 @@ from endcap.spec.naming import description, named
 if TYPE_CHECKING:
     from endcap.project.project import Project
 
-SPEC = "spec"
+SPEC_MODEL = "spec"
 """Stands for the spec's own model, as it is."""
-LONGEST = 60
+MAX_LABEL_LETTERS = 60
 """Letters of a label."""
 
 
-def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
+def make_contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
     """A project for each model, by its label.
 
     models: each a model's name, its section of a spec, `spec`, or a project; or a mapping of such by labels. What has
@@ -26,9 +26,9 @@ def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
     wrong or given twice, and where a project asks or learns something else than this one; SpecError.
     """
     found: dict[str, Project] = {}
-    for label, model in _each(models):
-        one = _project(project, model, label or str(model.get("name") if isinstance(model, Mapping) else model))
-        name = _free(found, _names(model, one)) if label is None else label
+    for label, model in _iterate_models(models):
+        one = _make_project(project, model, label or str(model.get("name") if isinstance(model, Mapping) else model))
+        name = _choose_label(found, _list_names(model, one)) if label is None else label
         _check_label(name, found)
         found[name] = one
     from endcap.evaluation.comparability import refuse_unequal
@@ -38,7 +38,7 @@ def contestants(project: Project, models: Sequence[Any]) -> dict[str, Project]:
     return found
 
 
-def _each(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
+def _iterate_models(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
     for model in models:
         if isinstance(model, Mapping) and "name" not in model:
             yield from model.items()
@@ -46,21 +46,21 @@ def _each(models: Sequence[Any]) -> Iterator[tuple[str | None, Any]]:
             yield None, model
 
 
-def _project(project: Project, model: Any, told: str) -> Project:
+def _make_project(project: Project, model: Any, told: str) -> Project:
     """The project that trains a model. told: what the model is called where it is wrong."""
     if not isinstance(model, str | Mapping):
         other: Project = model
         return other
-    if model == SPEC:
+    if model == SPEC_MODEL:
         return project
     section = {"name": model} if isinstance(model, str) else dict(model)
     try:
-        return _as_written(project, section)
+        return _replace_model(project, section)
     except SpecError as error:
         raise SpecError([dataclasses.replace(one, file=told) for one in error.problems]) from error
 
 
-def _as_written(project: Project, section: Mapping[str, Any]) -> Project:
+def _replace_model(project: Project, section: Mapping[str, Any]) -> Project:
     """Without the spec's search, which is of its own model; by one process where workers cannot share this one."""
     try:
         return project.replace(model=section, search=None)
@@ -70,15 +70,15 @@ def _as_written(project: Project, section: Mapping[str, Any]) -> Project:
         return project.replace(model=section, search=None, training=None)
 
 
-def _names(model: Any, project: Project) -> list[str]:
+def _list_names(model: Any, project: Project) -> list[str]:
     """What a model may be called, the shortest first."""
-    if model == SPEC:
-        return [SPEC]
+    if model == SPEC_MODEL:
+        return [SPEC_MODEL]
     spec = project.recommender.model
     return [named(spec)["name"], description(named(spec))]
 
 
-def _free(taken: Mapping[str, Any], names: Sequence[str]) -> str:
+def _choose_label(taken: Mapping[str, Any], names: Sequence[str]) -> str:
     label = next((name for name in names if name not in taken), None)
     number = 2
     while label is None:
@@ -89,11 +89,12 @@ def _free(taken: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _check_label(label: str, taken: Mapping[str, Any]) -> None:
     wrong = "is given twice" if label in taken else ""
-    if not label.strip() or len(label) > LONGEST or "/" in label or not label.isprintable():
+    if not label.strip() or len(label) > MAX_LABEL_LETTERS or "/" in label or not label.isprintable():
         wrong = "cannot be a label"
     if wrong:
         raise UserError(
-            f"{label!r} {wrong}; allowed: a label of its own for each model, of up to {LONGEST} letters, without /",
+            f"{label!r} {wrong}; allowed: a different label for each model, of up to {MAX_LABEL_LETTERS} letters, "
+            "without /",
             code="project.label-invalid",
             label=label,
             known=list(taken),

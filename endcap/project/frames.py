@@ -12,7 +12,7 @@ from endcap.spec import Shop
 from endcap.store import Store
 
 
-def with_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
+def use_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
     """The shop with these tables (`events`, `items`, `customers`) as its sources, in place of its files.
 
     Each is written once into the store, named by its content. Raises UserError where the shop's spec has no such
@@ -37,10 +37,10 @@ def with_frames(shop: Shop, frames: Mapping[str, Any], store: Store) -> Shop:
 
 def put_frame(frame: Any, shop: str, table: str, store: Store) -> str:
     """Write a frame that stands for a shop's table into the store; returns its address."""
-    return put(store, frame, f"frames/{shop}/{table}")
+    return put_data(store, frame, f"frames/{shop}/{table}")
 
 
-def put(store: Store, data: Any, name: str) -> str:
+def put_data(store: Store, data: Any, name: str) -> str:
     """Upload a file, a folder or a frame into the store as `name`; returns its address."""
     from endcap.events.frames import write_table
     from endcap.store.files import put as put_file

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.progress import Notice
 from endcap.project.artifacts import Dataset, Package, Snapshot, Trained, Verdict
-from endcap.project.bars import Progress
 from endcap.project.base import Input
 from endcap.project.comparison import Comparison
-from endcap.project.reading import Reading
+from endcap.project.progress_bar import Progress
+from endcap.project.read_methods import ReadMethods
 from endcap.project.results import Deployed, Description, Lists, PipelineRun, Registered
 from endcap.spec.base import parse_date
 from endcap.steps import STEPS, parameters_of
 
 if TYPE_CHECKING:
-    from endcap.runs import Event
+    from endcap.runs import RunEvent
 
 
-class Project(Reading):
+class Project(ReadMethods):
     """A recommender with its shop, a store and a registry. `endcap.open` makes it.
 
     Each method runs one step and gives a small object on what the step made. What was made before from the same data,
@@ -122,11 +122,11 @@ class Project(Reading):
         """
         from endcap.description.summaries import summarize_ingest
         from endcap.events import ingest
-        from endcap.project.frames import with_frames
+        from endcap.project.frames import use_frames
 
         frames = {"events": events, "items": items, "customers": customers}
         if any(frame is not None for frame in frames.values()):
-            self._shop = with_frames(self.shop, frames, self.store)
+            self._shop = use_frames(self.shop, frames, self.store)
         with self._following("ingest") as progress:
             address = ingest(self.shop, self.store, progress=progress)
         facts = self._facts(address)
@@ -362,11 +362,11 @@ class Project(Reading):
         """
         from endcap.evaluation.compare import ComparedModel, compare
         from endcap.evaluation.headline import describe_queries
-        from endcap.project.contestants import SPEC, contestants
+        from endcap.project.contestants import SPEC_MODEL, make_contestants
         from endcap.report import publish_comparison_report
 
         taken, every = self._input("dataset", dataset), [*models, *([labelled] if labelled else [])]
-        projects = contestants(self, every or [SPEC])
+        projects = make_contestants(self, every or [SPEC_MODEL])
         made = [ComparedModel(label, one.recommender, one.train(taken).address) for label, one in projects.items()]
         with self._following("compare") as progress:
             address = compare(made, taken, self.store, shop=self._shop, progress=progress)
@@ -416,7 +416,7 @@ class Project(Reading):
         >>> version.version.state
         'approved'
         """
-        from endcap.registry import describe, open_registry, register
+        from endcap.registry import describe_version, open_registry, register
 
         taken, registry = self._input("package", package), self.registry or None
         name = self.recommender.name
@@ -425,7 +425,7 @@ class Project(Reading):
             version = register(self.recommender, taken, judged, self.store, registry, run=self._run, progress=progress)
         self._made_now("version", version)
         registered = open_registry(registry, self.store).version(name, version)
-        return Registered(registered, describe(name, version, self.store, registry))
+        return Registered(registered, describe_version(name, version, self.store, registry))
 
     def deploy(self, version: Registered | str | None = None, *, namespace: str = "") -> Deployed:
         """Write that a version should serve: the champion to everyone, a challenger to the canary's share.
@@ -491,7 +491,7 @@ class Project(Reading):
         ['customer', 'items', 'scores', 'model_version', 'made']
         """
         from endcap.batch import PATIENCE, ListRequest, describe_lists, publish_lists, recommend
-        from endcap.online import online_url, open_online
+        from endcap.online import open_online, resolve_online_url
 
         taken = self._input("dataset", dataset)
         wanted = ListRequest(dataset=taken, version=version or None, customers=customers or None)
@@ -499,7 +499,7 @@ class Project(Reading):
             made = recommend(
                 self.recommender, self.shop, self.store, self.registry or None, wanted=wanted, progress=progress
             )
-            address = online_url(self._online, self.store.root) if publish else None
+            address = resolve_online_url(self._online, self.store.root) if publish else None
             if address is None:
                 progress("no online store: the lists are not published")
             else:
@@ -537,9 +537,9 @@ class Project(Reading):
         >>> ran.run.state
         'succeeded'
         """
-        from endcap.project.running import LocalRun
-        from endcap.runs import Done, Failed, read_run
-        from endcap.runs import Progress as Said
+        from endcap.project.local_run import LocalRun
+        from endcap.runs import StepEnd, StepFailure, read_run
+        from endcap.runs import StepProgress as Said
         from endcap.spec.load import Loaded
 
         date = until.isoformat() if isinstance(until, datetime) else until or ""
@@ -548,16 +548,16 @@ class Project(Reading):
         given = {"logical_date": date, **online, **parameters}
         local = LocalRun.of(loaded, pipeline, self.store, registry=self.registry, online_store=self._online, **given)
         results: dict[str, str] = {}
-        faults: list[Failed] = []
+        faults: list[StepFailure] = []
         with self._following(pipeline) as progress:
 
-            def listen(event: Event) -> None:
+            def listen(event: RunEvent) -> None:
                 if isinstance(event, Said):
                     progress(f"{event.step}: {event.line}")
-                elif isinstance(event, Done):
+                elif isinstance(event, StepEnd):
                     results[event.step] = event.result
                     progress(f"{event.step}: {event.summary}")
-                elif isinstance(event, Failed):
+                elif isinstance(event, StepFailure):
                     faults.append(event)
 
             try:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from endcap.project.artifacts import Json, Tabular, moment_text
+from endcap.project.artifacts import Json, Tabular, format_moment
 from endcap.runs import Run
-from endcap.runs.text import duration, time_text
+from endcap.runs.text import format_duration, format_time
 from endcap.store import Store
-from endcap.store.shapes import as_written
+from endcap.store.schemas import report_malformed
 from endcap.tables import html_table, text_table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Versions(list["Version"], Tabular):
                 one.version,
                 one.state,
                 ", ".join(one.aliases),
-                moment_text(one.created),
+                format_moment(one.created),
                 one.tags.get("dataset", ""),
                 one.why,
             )
@@ -137,7 +137,7 @@ class Description:
     def _tables(self) -> Mapping[str, Any]:
         from endcap.description import build_tables
 
-        with as_written("descriptions", str(self.facts.get("dataset") or self.facts.get("snapshot"))):
+        with report_malformed("descriptions", str(self.facts.get("dataset") or self.facts.get("snapshot"))):
             return build_tables(self.facts)
 
     def __str__(self) -> str:
@@ -164,8 +164,8 @@ class Runs(list[Run], Tabular):
                 run.name,
                 run.pipeline,
                 run.state,
-                time_text(run.started),
-                "" if run.seconds is None else duration(run.seconds),
+                format_time(run.started),
+                "" if run.seconds is None else format_duration(run.seconds),
                 run.by,
                 run.gave,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError
-from endcap.project.bars import Progress
+from endcap.project.progress_bar import Progress
 from endcap.project.project import Project
 from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
@@ -51,13 +51,13 @@ def open_version(
     that is not recorded that of the spec of the recommender's name. Raises NotFoundError where there is no such
     version, or nothing tells its shop; IntegrityError for a package that is damaged.
     """
-    from endcap.registry.package import recommender_of
+    from endcap.registry.package import read_recommender
 
     places = resolve(None, None, {"store": store, "registry": registry, "online": online})
     opened = open_store(places.store, create=False)
-    version = _version(named, opened, places.registry)
-    recommender = recommender_of(opened.fetch(version.package, verify=True))
-    shop = _shop(version, opened, spec)
+    version = _find_version(named, opened, places.registry)
+    recommender = read_recommender(opened.fetch(version.package, verify=True))
+    shop = _find_shop(version, opened, spec)
     project = Project(
         opened,
         recommender=recommender,
@@ -69,7 +69,7 @@ def open_version(
     return project, version
 
 
-def _version(named: NamedVersion, store: Store, registry_uri: str) -> Version:
+def _find_version(named: NamedVersion, store: Store, registry_uri: str) -> Version:
     from endcap.registry import open_registry
 
     registry = open_registry(registry_uri or None, store)
@@ -89,7 +89,7 @@ def _version(named: NamedVersion, store: Store, registry_uri: str) -> Version:
     return version
 
 
-def _shop(version: Version, store: Store, spec: Path | None) -> Shop:
+def _find_shop(version: Version, store: Store, spec: Path | None) -> Shop:
     from endcap.runs import find_run, read_specs
 
     if spec is not None:

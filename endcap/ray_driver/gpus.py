@@ -18,13 +18,13 @@ NO_GPUS = {"CUDA_VISIBLE_DEVICES": ""}
 """Variables of a worker that is to see no GPU."""
 _PATIENCE = 180.0
 """Seconds for all machines. A machine whose GPUs other work has is not checked: trials wait for them, too."""
-_OF_RAY = devices.Request(1, resource="GPU")
+_OF_RAY = devices.GpuRequest(1, resource="GPU")
 """The request of a machine on which no spec of Endcap's made the pod."""
 
 
 def is_without_gpus(spec: Search | Training) -> bool:
     """Whether Ray runs on this machine, and the step sees none of the GPUs that it was given and may go on."""
-    return spec.address is None and spec.cluster is None and devices.fell_back()
+    return spec.address is None and spec.cluster is None and devices.is_on_cpu()
 
 
 def drop_missing_gpus(settings: TrainSettings) -> TrainSettings:
@@ -71,8 +71,8 @@ def check_gpus(ray: Any, share: float) -> dict[str, Any]:
 def _look_for_gpus(count: int) -> dict[str, Any]:
     """Runs on each machine, in a worker that Ray shows its GPUs."""
     try:
-        request = dataclasses.replace(devices.requested() or _OF_RAY, count=count)
-        lack = devices.require(request, devices.probe(), where=f" on {socket.gethostname()}")
+        request = dataclasses.replace(devices.read_gpu_request() or _OF_RAY, count=count)
+        lack = devices.require_gpus(request, devices.probe_gpus(), where=f" on {socket.gethostname()}")
     except EndcapError as error:
         return {"error": describe(error)}
     return {} if lack is None else {"lack": {"words": lack.words, "fields": lack.fields}}

@@ -159,7 +159,7 @@ def _build_pod(pod: Pod, image: str, secret: str, environment: Mapping[str, str]
     requests = {"cpu": cpu, "memory": memory}
     if pod.gpu is not None and pod.gpu.count:
         limits[pod.gpu.resource] = requests[pod.gpu.resource] = str(pod.gpu.count)
-    gpus = devices.variables(pod.gpu)
+    gpus = devices.make_gpu_variables(pod.gpu)
     keys: list[Json] = [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
         for key in SECRET_KEYS

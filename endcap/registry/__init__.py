@@ -1,9 +1,9 @@
 """Packages, and the versions made of them."""
 
-from endcap.registry.address import REGISTRY, check_address, registry_url
-from endcap.registry.figures import log_verdict
-from endcap.registry.register import describe, register
-from endcap.registry.versions import Registry, Version, check_registry, default_uri, find_registry, open_registry
+from endcap.registry.address import REGISTRY, check_address, resolve_registry_url
+from endcap.registry.register import describe_version, register
+from endcap.registry.verdict_log import log_verdict
+from endcap.registry.versions import Registry, Version, check_registry, find_registry, get_default_uri, open_registry
 
 __all__ = [
     "REGISTRY",
@@ -11,11 +11,11 @@ __all__ = [
     "Version",
     "check_address",
     "check_registry",
-    "default_uri",
-    "describe",
+    "describe_version",
     "find_registry",
+    "get_default_uri",
     "log_verdict",
     "open_registry",
     "register",
-    "registry_url",
+    "resolve_registry_url",
 ]

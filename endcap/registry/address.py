@@ -19,7 +19,7 @@ _SQLITE = ("timeout", "isolation_level", "detect_types", "check_same_thread", "c
 _EXAMPLES = "http://mlflow:5000, sqlite:////folder/mlflow.db or postgresql://HOST/DATABASE"
 
 
-def registry_url(given: str = "") -> str:
+def resolve_registry_url(given: str = "") -> str:
     """Which registry a step is to use: the one given, else the environment's; empty: the store's own."""
     return given or variable(REGISTRY)
 
@@ -32,21 +32,21 @@ def check_address(uri: str) -> None:
     scheme, separator, _ = uri.partition("://")
     base, _, driver = scheme.partition("+")
     if base in SERVERS and not driver and separator:
-        _parts(uri)
+        _check_server(uri)
     elif base in DATABASES and separator:
         _check_database(uri)
-    elif base not in _plugins():
+    elif base not in _list_plugin_schemes():
         shown = f"{scheme}://{HIDDEN}" if separator else HIDDEN if "@" in uri else uri
-        raise _malformed(shown, "it is none of a server or a data base")
+        raise _make_malformed_error(shown, "it is none of a server or a data base")
 
 
-def _parts(uri: str) -> None:
+def _check_server(uri: str) -> None:
     try:
         parts = split_server(uri)
     except ValueError as error:
-        raise _malformed(f"{uri.partition('://')[0]}://{HIDDEN}", f"found {error}") from None
+        raise _make_malformed_error(f"{uri.partition('://')[0]}://{HIDDEN}", f"found {error}") from None
     if not parts.hostname and parts.scheme in SERVERS:
-        raise _malformed(uri, "found no host")
+        raise _make_malformed_error(uri, "found no host")
 
 
 def _check_database(uri: str) -> None:
@@ -54,22 +54,22 @@ def _check_database(uri: str) -> None:
 
     scheme = uri.partition("://")[0]
     if not scheme.startswith("sqlite"):
-        _parts(uri)
+        _check_server(uri)
     try:
         url = make_url(uri)
         dialect: Any = url.get_dialect()()
         driver = dialect.import_dbapi()
     except exc.NoSuchModuleError:
-        raise _no_driver(scheme, scheme.partition("+")[2] or scheme) from None
+        raise _make_driver_error(scheme, scheme.partition("+")[2] or scheme) from None
     except ImportError as error:
-        raise _no_driver(scheme, error.name or str(error)) from None
+        raise _make_driver_error(scheme, error.name or str(error)) from None
     except (exc.ArgumentError, ValueError):  # their texts quote the address
-        raise _malformed(f"{scheme}://{HIDDEN}", "it cannot be read") from None
+        raise _make_malformed_error(f"{scheme}://{HIDDEN}", "it cannot be read") from None
     shown = uri.partition("?")[0]
     unknown = sorted(set(url.query) - set(_SQLITE))
     # SQLAlchemy passes over them, with `uri` it hands them to SQLite.
     if scheme.startswith("sqlite") and "uri" not in url.query and unknown:
-        raise _malformed(
+        raise _make_malformed_error(
             shown, f"found the unknown option {unknown[0]}; options are {', '.join(_SQLITE)}", option=unknown[0]
         )
     try:
@@ -77,19 +77,19 @@ def _check_database(uri: str) -> None:
         if driver.__name__ == "psycopg":
             driver.conninfo.make_conninfo("", **options)
     except (exc.ArgumentError, TypeError, ValueError):
-        raise _malformed(shown, "found a wrong value of an option") from None
+        raise _make_malformed_error(shown, "found a wrong value of an option") from None
     except driver.Error as error:
-        raise _malformed(shown, str(error).strip()) from None
+        raise _make_malformed_error(shown, str(error).strip()) from None
 
 
-def _plugins() -> set[str]:
+def _list_plugin_schemes() -> set[str]:
     """Schemes that MLflow has from elsewhere."""
     return {"databricks", "databricks-uc"} | {
         plugin.name for plugin in entry_points(group="mlflow.model_registry_store")
     }
 
 
-def _malformed(shown: str, what: str, **fields: str) -> UserError:
+def _make_malformed_error(shown: str, what: str, **fields: str) -> UserError:
     return UserError(
         f"registry {shown}: {what}. Allowed: an address such as {_EXAMPLES}",
         code="registry.address-malformed",
@@ -98,7 +98,7 @@ def _malformed(shown: str, what: str, **fields: str) -> UserError:
     )
 
 
-def _no_driver(scheme: str, module: str) -> UserError:
+def _make_driver_error(scheme: str, module: str) -> UserError:
     hint = "postgresql:// takes the one that Endcap brings" if scheme.startswith("postgresql") else "install it"
     return UserError(
         f"registry {scheme}://{HIDDEN}: its driver {module} is not installed here; {hint}. Allowed: an address such as "

@@ -9,7 +9,7 @@ from endcap.errors import TransientError
 from endcap.store.base import Hold
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-LOOKS = (0.1, 1.0)
+ALIAS_WAITS = (0.1, 1.0)
 """Seconds before an alias is set once more that another version has, although it was set."""
 
 
@@ -31,7 +31,7 @@ def set_alias(client: Any, name: str, alias: str, version: str, hold: Hold) -> N
 
     Raises TransientError where another version has the alias each time, or the decision is another process's by now.
     """
-    for pause in (*LOOKS, None):
+    for pause in (*ALIAS_WAITS, None):
         hold.check()
         client.set_registered_model_alias(name, alias, version)
         there = read_aliases(client, name).get(alias)

@@ -17,15 +17,15 @@ from urllib.parse import unquote
 
 from endcap.errors import StorageError, TransientError
 from endcap.registry.address import check_address
-from endcap.registry.failures import THERE, failure_of
+from endcap.registry.failures import RESOURCE_EXISTS, classify_failure
 from endcap.secrets import AWS, MLFLOW, clean, mounted
-from endcap.store import contention
+from endcap.store import locks
 from endcap.waiting import Patience, Waiting, watched
 
 SQLITE = "sqlite:///"
 PATIENCE = Patience(total=60.0, first=1.0, most=8.0)
 """With trouble that may pass."""
-LOOKS = (1.0, 3.0)
+LOOKUP_WAITS = (1.0, 3.0)
 """Seconds before somebody looks again for what was made, where the answer to the making was lost."""
 _ONCE = frozenset({"create_experiment", "create_model_version", "create_run", "delete_run"})
 """Calls that make or end something: the same twice is not the same as once. All others may be sent again."""
@@ -52,7 +52,7 @@ class AnswerLostError(TransientError):
     """Something was to be made, and whether it is there now is not known."""
 
 
-def connect(uri: str) -> Any:
+def connect_mlflow(uri: str) -> Any:
     """An MLflow client of the registry at `uri`, whose calls raise Endcap's errors: at once where trouble lasts, after
     `PATIENCE` where it might have passed."""
     check_address(uri)
@@ -64,24 +64,24 @@ def connect(uri: str) -> Any:
             os.environ.pop(name, None)
             if file := mounted(key):
                 os.environ[name] = file
-    return _Patient(_ask(lambda: _client(uri), uri), uri)
+    return _RetryingClient(_call_with_retries(lambda: _make_client(uri), uri), uri)
 
 
-def looking_again(look: Callable[[], T]) -> T:
+def retry_lookup(look: Callable[[], T]) -> T:
     """Call what looks for a thing and makes it where it is not there; once more where the answer to that was lost, or
     another process made it meanwhile. Raises AnswerLostError where the answer is lost each time.
     """
-    for pause in LOOKS:
+    for pause in LOOKUP_WAITS:
         try:
             return look()
         except Exception as error:
-            if not isinstance(error, AnswerLostError) and getattr(error, "error_code", "") != THERE:
+            if not isinstance(error, AnswerLostError) and getattr(error, "error_code", "") != RESOURCE_EXISTS:
                 raise
         time.sleep(pause)
     return look()
 
 
-class _Patient:
+class _RetryingClient:
     """An MLflow client that asks again, and whose failures are Endcap's errors."""
 
     def __init__(self, client: Any, uri: str) -> None:
@@ -91,12 +91,12 @@ class _Patient:
         method = getattr(self._client, name)
 
         def call(*words: Any, **keys: Any) -> Any:
-            return _ask(lambda: method(*words, **keys), self._uri, once=name in _ONCE)
+            return _call_with_retries(lambda: method(*words, **keys), self._uri, once=name in _ONCE)
 
         return call
 
 
-def _ask(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
+def _call_with_retries(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
     """once: ask again only where the last attempt certainly did nothing."""
     what = f"the registry {uri}"
     waiting = Waiting(what, PATIENCE)
@@ -105,7 +105,7 @@ def _ask(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
             with watched(what):
                 result = call()
         except Exception as error:
-            failure = failure_of(error, uri)
+            failure = classify_failure(error, uri)
             if failure is None:
                 raise
             if failure.passing and once and not failure.undone:
@@ -123,7 +123,7 @@ def _ask(call: Callable[[], T], uri: str, *, once: bool = False) -> T:
             return result
 
 
-def _client(uri: str) -> Any:
+def _make_client(uri: str) -> Any:
     """An MLflow client whose data base exists and is whole."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -134,8 +134,8 @@ def _client(uri: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It prints the trace of each error of a data base, which is raised as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    with locked(uri):
-        file = sqlite_file(uri)
+    with lock_registry(uri):
+        file = find_sqlite_file(uri)
         if file is not None and not file.exists():
             # The first tables come by many migrations: a kill between them must not leave half a data base.
             draft = file.with_name(f".{file.name}.draft")
@@ -143,11 +143,11 @@ def _client(uri: str) -> Any:
             MlflowClient(tracking_uri=f"{SQLITE}{draft}").search_experiments(max_results=1)
             draft.replace(file)
         else:
-            _reach(uri)
+            _probe_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _reach(uri: str) -> None:
+def _probe_database(uri: str) -> None:
     """Ask a data base for anything. MLflow would try ten times, for 100 s, whatever is wrong."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _DATABASES:
@@ -164,12 +164,12 @@ def _reach(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(uri: str) -> Iterator[None]:
+def lock_registry(uri: str) -> Iterator[None]:
     """One process at a time at a SQLite registry; a server looks after itself, and what can only be read needs none.
 
     Raises TransientError where another process has it for five minutes.
     """
-    file = sqlite_file(uri)
+    file = find_sqlite_file(uri)
     if file is None:
         yield
         return
@@ -178,7 +178,7 @@ def locked(uri: str) -> Iterator[None]:
         try:
             with watched(f"another process that has {what}"):
                 lock = file.with_name(f".{file.name}.lock")
-                held.enter_context(contention.locked(lock, what, patience=contention.HELD))
+                held.enter_context(locks.lock_file(lock, what, patience=locks.HOLD_PATIENCE))
         except StorageError as error:
             cause = error.__cause__
             if not isinstance(cause, OSError) or cause.errno != errno.EROFS or not file.exists():
@@ -186,7 +186,7 @@ def locked(uri: str) -> Iterator[None]:
         yield
 
 
-def sqlite_file(uri: str) -> Path | None:
+def find_sqlite_file(uri: str) -> Path | None:
     if not uri.startswith(SQLITE):
         return None
     # What SQLAlchemy makes of it: options after ?, and letters by their numbers.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from endcap.causes import causes
 from endcap.errors import EndcapError, TransientError, UserError
 
-MISSING, THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
+RESOURCE_MISSING, RESOURCE_EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 """MLflow's codes of what callers ask by trying."""
 _CLIENTS = ("alembic", "mlflow", "psycopg", "pymysql", "requests", "sqlalchemy", "sqlite3", "urllib3")
 
@@ -37,35 +37,35 @@ class Failure:
     limit: float | None = None
 
 
-def failure_of(error: Exception, uri: str) -> Failure | None:
+def classify_failure(error: Exception, uri: str) -> Failure | None:
     """What an error of MLflow's client, or of one below it, means; None where it is another's, or the caller's to read.
 
     uri: the registry's address.
     """
-    from endcap.registry.database_failures import database_failure
-    from endcap.registry.server_failures import answer_failure, transport_failure
+    from endcap.registry.database_failures import classify_database_error
+    from endcap.registry.server_failures import classify_answer, classify_transport_error
 
     code = str(getattr(error, "error_code", ""))
     chain = list(causes(error))
-    foreign = any(_module(cause) in _CLIENTS for cause in chain)
-    if code in (MISSING, THERE) or isinstance(error, EndcapError) or not foreign:
+    foreign = any(_get_module(cause) in _CLIENTS for cause in chain)
+    if code in (RESOURCE_MISSING, RESOURCE_EXISTS) or isinstance(error, EndcapError) or not foreign:
         return None
-    known = answer_failure(error, uri) or transport_failure(chain, uri) or database_failure(chain, uri)
+    known = classify_answer(error, uri) or classify_transport_error(chain, uri) or classify_database_error(chain, uri)
     if known is not None:
         return known
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-        return Failure(refusal(error, uri))
-    return Failure(trouble(str(error), uri))
+        return Failure(make_refusal_error(error, uri))
+    return Failure(make_server_error(str(error), uri))
 
 
-def refusal(error: Exception, uri: str) -> EndcapError:
+def make_refusal_error(error: Exception, uri: str) -> EndcapError:
     """The registry takes no such value."""
     return UserError(
         f"the registry {uri} refuses this: {error}", code="registry.refuses", registry=uri, reason=str(error)
     )
 
 
-def trouble(reason: str, uri: str) -> EndcapError:
+def make_server_error(reason: str, uri: str) -> EndcapError:
     """The registry answers, and fails."""
     return TransientError(
         f"the registry {uri} fails: {reason}; look at it, then run again",
@@ -75,5 +75,5 @@ def trouble(reason: str, uri: str) -> EndcapError:
     )
 
 
-def _module(error: BaseException) -> str:
+def _get_module(error: BaseException) -> str:
     return type(error).__module__.partition(".")[0]

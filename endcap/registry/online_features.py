@@ -7,20 +7,20 @@ from pathlib import PurePath
 
 import orjson
 
-from endcap.online import Guarded, OnlineStore, Visits
-from endcap.online.guard import Observe, PassedOver
-from endcap.online.names import feature_table
+from endcap.online import GuardedStore, OnlineStore, Visits
+from endcap.online.guarded_store import FaultObserver, ReadObserver
+from endcap.online.key_names import name_feature_table
 from endcap.ranking import PrecomputedList, RankRequest, ShopperContext
-from endcap.registry.package import Package
+from endcap.registry.package import LoadedPackage
 
 _SCORES = (float, int, type(None))
 _NOTHING, _AWAY = ShopperContext(), ShopperContext(store_unavailable=True)
 
 
-class Lookups:
+class OnlineFeatures:
     """Asks for what requests leave to the store, and for nothing where they leave nothing."""
 
-    def __init__(self, store: Guarded, lists: str, most: int) -> None:
+    def __init__(self, store: GuardedStore, lists: str, most: int) -> None:
         """lists: the table of the lists that a batch made with the version that is served. most: recent events."""
         self._store = store
         self._lists = lists
@@ -36,7 +36,7 @@ class Lookups:
 
         owned: whether the shop's rules ask what a customer has.
         """
-        asks = [leaves_to_store(request, owned=owned) for request in requests]
+        asks = [needs_shopper_data(request, owned=owned) for request in requests]
         customers = [request.customer if ask else None for request, ask in zip(requests, asks, strict=True)]
         sessions = [request.session if ask else None for request, ask in zip(requests, asks, strict=True)]
         found = self._store.look_up(customers, sessions, self._most)
@@ -64,30 +64,30 @@ class Lookups:
         away = set(wanted) if found.degraded else {at for at, one in wanted.items() if one in found.unreadable}
         for place, customer in wanted.items():
             try:
-                lists[place] = _list_of(rows[customer])
+                lists[place] = _parse_list(rows[customer])
             except (ValueError, TypeError, KeyError):
                 away.add(place)
                 self._store.pass_over(self._lists, customer)
         return lists, away
 
 
-def without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
+def answer_without_store(requests: Sequence[RankRequest], *, owned: bool) -> tuple[list[ShopperContext], list[bool]]:
     """`Lookups.known` where there is no store: what a request leaves to one is missing."""
-    degraded = [asks_store(request, owned=owned) for request in requests]
+    degraded = [needs_store(request, owned=owned) for request in requests]
     return [_AWAY if lacking else _NOTHING for lacking in degraded], degraded
 
 
-def asks_store(request: RankRequest, *, owned: bool) -> bool:
+def needs_store(request: RankRequest, *, owned: bool) -> bool:
     """Whether anything of a ranking comes from the store, a list of the batch's too. owned: see `leaves_to_store`."""
-    return request.precomputed or leaves_to_store(request, owned=owned)
+    return request.precomputed or needs_shopper_data(request, owned=owned)
 
 
-def leaves_to_store(request: RankRequest, *, owned: bool) -> bool:
+def needs_shopper_data(request: RankRequest, *, owned: bool) -> bool:
     """Whether a request needs recent events, or what its customer owns. owned: whether the shop's rules ask that."""
     return request.needs_stored_events or (owned and request.customer is not None)
 
 
-def _list_of(row: bytes | None) -> PrecomputedList | None:
+def _parse_list(row: bytes | None) -> PrecomputedList | None:
     """Raises ValueError, TypeError or KeyError where the row is no list."""
     if row is None:
         return None
@@ -100,24 +100,28 @@ def _list_of(row: bytes | None) -> PrecomputedList | None:
     return PrecomputedList(items, scores)
 
 
-def lookups(
+def open_online_features(
     store: OnlineStore,
-    package: Package,
+    package: LoadedPackage,
     version: str,
     timeout: float,
-    observe: Observe = lambda outcome, seconds: None,
-    passed_over: PassedOver = lambda where, key, fault: None,
-) -> Lookups:
+    observe: ReadObserver = lambda outcome, seconds: None,
+    passed_over: FaultObserver = lambda where, key, fault: None,
+) -> OnlineFeatures:
     """Of what a package's recommender may be asked. timeout: seconds that the store may take for a batch. observe,
     passed_over: see `Guarded`."""
     dataset = package.info.get("dataset")
-    history = feature_table("customers", dataset) if dataset else None
+    history = name_feature_table("customers", dataset) if dataset else None
     visits = Visits(package.event_types, package.session_gap)
-    guarded = Guarded(store, timeout=timeout, history=history, visits=visits, observe=observe, passed_over=passed_over)
-    return Lookups(guarded, f"lists/{package.recommender.name}/{version}", package.recommender.serving.recent_events)
+    guarded = GuardedStore(
+        store, timeout=timeout, history=history, visits=visits, observe=observe, passed_over=passed_over
+    )
+    return OnlineFeatures(
+        guarded, f"lists/{package.recommender.name}/{version}", package.recommender.serving.recent_events
+    )
 
 
-def shop_of(package: Package) -> str:
+def get_shop_name(package: LoadedPackage) -> str:
     """The shop's name, under which the online store keeps what is its own: its datasets lie under it too."""
     dataset = str(package.info.get("dataset") or "").split("/")
     return dataset[-2] if len(dataset) > 1 else PurePath(package.recommender.shop).stem

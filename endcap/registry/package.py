@@ -23,15 +23,15 @@ from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.ranking import Ranker
 from endcap.ranking.session import Evaluate
-from endcap.registry import parts
+from endcap.registry import package_files
 from endcap.rules import Catalogue, Rulebook
 from endcap.spec.model import ModelSpec
 from endcap.spec.preprocessing import PreprocessorSpec
 from endcap.spec.recommender import Recommender
 from endcap.spec.shop import EventFeature
 from endcap.spec_renames import migrate_spec
-from endcap.store import opened, stamped
-from endcap.store.inside import inside
+from endcap.store import open_document, stamp_document
+from endcap.store.safe_paths import join_safely
 
 MODEL, VOCABULARY, ITEMS, CUSTOMERS = "model", "vocabulary.json", "items.parquet", "customers.parquet"
 SPEC, FEATURES, INFO, EXAMPLE = "spec.json", "features.json", "info.json", "example.json"
@@ -51,7 +51,7 @@ SCORE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Contents:
+class PackageContents:
     """What a package holds. features: the event features that a model of the package may use. event_types: those it was
     trained on, None: all. session_gap: ms without activity that end a customer's session, None: sessions are not cut
     so, or the package is older than this was noted. info: where it comes from. environment: the versions that made it.
@@ -74,11 +74,11 @@ class Contents:
     @property
     def evaluate(self) -> Evaluate | None:
         """Evaluates the features that the model uses on sessions; None: it uses none."""
-        return _evaluate(self.recommender, self.features)
+        return _make_evaluate(self.recommender, self.features)
 
 
 @dataclass(frozen=True)
-class Package(Contents):
+class LoadedPackage(PackageContents):
     """A package that answers requests."""
 
     ranker: Ranker
@@ -87,20 +87,20 @@ class Package(Contents):
         """Rank the example request again. Raises IntegrityError where the answer is not the one of its writing."""
         written = self.example["answer"]
         try:
-            answer: Any = _answer(self.ranker, self.example["request"])
-            found, expected = _scores(answer), _scores(written)
-        except (RequestError, *parts.UNFIT) as error:  # files that do not fit each other
+            answer: Any = _rank_request(self.ranker, self.example["request"])
+            found, expected = _list_scores(answer), _list_scores(written)
+        except (RequestError, *package_files.DAMAGE_ERRORS) as error:  # files that do not fit each other
             answer, found, expected = f"{type(error).__name__}: {error}", [], [0.0]
         same = len(found) == len(expected)
         if not same or not np.allclose(found, expected, rtol=SCORE_TOLERANCE, atol=SCORE_TOLERANCE):
             raise IntegrityError(
                 f"the package's example request is answered with {answer}, at its writing with {written}; "
-                f"it was written with {self.environment}, this is {environment()}",
+                f"it was written with {self.environment}, this is {describe_environment()}",
                 code="registry.example-differs",
                 found=answer,
                 expected=written,
                 written_with=self.environment,
-                environment=environment(),
+                environment=describe_environment(),
             )
 
 
@@ -132,7 +132,7 @@ def write_package(
     """
     if items.column("item").to_pylist() != list(vocabulary.ids):
         raise ValueError("the item table is not in the order of the vocabulary")
-    known = _known_customers(model, customers)
+    known = _index_customers(model, customers)
     (folder / MODEL).mkdir()
     model.save(folder / MODEL)
     vocabulary.save(folder / VOCABULARY)
@@ -140,24 +140,26 @@ def write_package(
     if known:
         pq.write_table(pa.table({"customer": customers}), folder / CUSTOMERS)
     if house_rules is not None:
-        _write(folder / RULES, house_rules.to_json())
+        _write_json(folder / RULES, house_rules.to_json())
     (folder / SPEC).write_text(recommender.model_dump_json(indent=1) + "\n")
     declared = [feature.model_dump(mode="json") for feature in shop_features]
     types = None if event_types is None else list(event_types)
-    _write(folder / FEATURES, {"events": declared, "event_types": types, "session_gap_ms": session_gap})
-    _write(folder / ENVIRONMENT, environment())
+    _write_json(folder / FEATURES, {"events": declared, "event_types": types, "session_gap_ms": session_gap})
+    _write_json(folder / ENVIRONMENT, describe_environment())
     about = {"name": recommender.name, "items": len(items), "fitted_until": fitted_until}
-    _write(folder / INFO, stamped(PACKAGE, {**about, **({} if recipe is None else {"recipe": recipe}), **lineage}))
-    ranker = _ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
+    _write_json(
+        folder / INFO, stamp_document(PACKAGE, {**about, **({} if recipe is None else {"recipe": recipe}), **lineage})
+    )
+    ranker = _make_ranker(model, vocabulary, items, recommender, shop_features, event_types, known, house_rules)
     asks: dict[str, Any] = {"customer": next(iter(known))} if known else {}
-    _write(folder / EXAMPLE, _example(ranker, {"k": min(5, recommender.serving.max_k), **asks}))
+    _write_json(folder / EXAMPLE, _make_example(ranker, {"k": min(5, recommender.serving.max_k), **asks}))
 
 
-def load_package(folder: Path) -> Package:
+def load_package(folder: Path) -> LoadedPackage:
     """The package in a folder, ready to answer. Raises what `load_contents` does."""
     contents = load_contents(folder)
-    with parts.whole(folder):
-        ranker = _ranker(
+    with package_files.report_damage(folder):
+        ranker = _make_ranker(
             contents.model,
             contents.vocabulary,
             contents.items,
@@ -167,10 +169,10 @@ def load_package(folder: Path) -> Package:
             contents.customers,
             contents.house_rules,
         )
-    return Package(**vars(contents), ranker=ranker)
+    return LoadedPackage(**vars(contents), ranker=ranker)
 
 
-def load_contents(folder: Path) -> Contents:
+def load_contents(folder: Path) -> PackageContents:
     """What the package in a folder holds, for steps that ask its model and rank by it in their own way.
 
     Runs no code from it. Raises IntegrityError where it is damaged, UserError where it is of another format. A model of
@@ -178,18 +180,18 @@ def load_contents(folder: Path) -> Contents:
     UserError says what to do.
     """
     info = read_info(folder)
-    recommender = recommender_of(folder)
-    with parts.whole(folder):
-        features = parts.json_of(folder, FEATURES, parts.DECLARED)
+    recommender = read_recommender(folder)
+    with package_files.report_damage(folder):
+        features = package_files.read_json_file(folder, FEATURES, package_files.FEATURES_ADAPTER)
         declared = _DECLARATIONS.validate_python(features["events"])
-        made_with = parts.json_of(folder, ENVIRONMENT, parts.ENVIRONMENT)
-        example = parts.json_of(folder, EXAMPLE, parts.EXAMPLE)
-        vocabulary = parts.vocabulary_of(folder, VOCABULARY)
-        items = parts.table_of(folder, ITEMS, "item")
-        parts.check_order(items, vocabulary.ids)
-        ids = parts.table_of(folder, CUSTOMERS, "customer")["customer"] if _has(folder, CUSTOMERS) else None
-        house_rules = Catalogue.from_json(parts.json_of(folder, RULES)) if _has(folder, RULES) else None
-    model = load(inside(folder, MODEL, str(folder)), recommender.classes)
+        made_with = package_files.read_json_file(folder, ENVIRONMENT, package_files.ENVIRONMENT_ADAPTER)
+        example = package_files.read_json_file(folder, EXAMPLE, package_files.EXAMPLE_ADAPTER)
+        vocabulary = package_files.read_vocabulary(folder, VOCABULARY)
+        items = package_files.read_table(folder, ITEMS, "item")
+        package_files.check_order(items, vocabulary.ids)
+        ids = package_files.read_table(folder, CUSTOMERS, "customer")["customer"] if _has(folder, CUSTOMERS) else None
+        house_rules = Catalogue.from_json(package_files.read_json_file(folder, RULES)) if _has(folder, RULES) else None
+    model = load(join_safely(folder, MODEL, str(folder)), recommender.classes)
     if not model.n_items == len(items) == len(vocabulary.ids):
         raise IntegrityError(
             f"{folder}: model, item table and vocabulary have {model.n_items}, {len(items)} and "
@@ -200,7 +202,7 @@ def load_contents(folder: Path) -> Contents:
             items={"model": model.n_items, "table": len(items), "vocabulary": len(vocabulary.ids)},
         )
     try:
-        customers = _known_customers(model, ids)
+        customers = _index_customers(model, ids)
     except ValueError as error:
         raise IntegrityError(
             f"{folder}: {error}; register another version",
@@ -208,7 +210,7 @@ def load_contents(folder: Path) -> Contents:
             path=str(folder),
             reason=str(error),
         ) from error
-    return Contents(
+    return PackageContents(
         model=model,
         vocabulary=vocabulary,
         items=items,
@@ -229,32 +231,32 @@ def is_package(folder: Path) -> bool:
     return (folder / INFO).is_file()
 
 
-def recommender_of(folder: Path) -> Recommender:
+def read_recommender(folder: Path) -> Recommender:
     """The recommender of the package in a folder, which is not loaded. Raises IntegrityError."""
-    with parts.whole(folder):
-        document = parts.json_of(folder, SPEC)  # of bounded depth, as the check below needs it
+    with package_files.report_damage(folder):
+        document = package_files.read_json_file(folder, SPEC)  # of bounded depth, as the check below needs it
         return Recommender.model_validate_json(json.dumps(migrate_spec(document)))
 
 
-def specs_of(folder: Path) -> list[ModelSpec | PreprocessorSpec]:
+def read_model_specs(folder: Path) -> list[ModelSpec | PreprocessorSpec]:
     """The specs of the model and of the preprocessors of the package in a folder, which is not loaded.
 
     Raises IntegrityError.
     """
-    recommender = recommender_of(folder)
+    recommender = read_recommender(folder)
     return [recommender.model, *recommender.preprocessing]
 
 
 def read_info(folder: Path) -> dict[str, Any]:
     """Where the package in a folder comes from. Read before anything else, which in another format may be missing or
     mean something else. Raises IntegrityError, UserError where it is of another format."""
-    with parts.whole(folder):
-        info = parts.json_of(folder, INFO)
+    with package_files.report_damage(folder):
+        info = package_files.read_json_file(folder, INFO)
         # Release 0.1.0 said it there alone.
-        written_by = parts.json_of(folder, ENVIRONMENT, parts.ENVIRONMENT).get("endcap")
-    about = opened(PACKAGE, info, str(folder), written_by=written_by)
-    with parts.whole(folder):
-        parts.ABOUT.validate_python(about, strict=True)
+        written_by = package_files.read_json_file(folder, ENVIRONMENT, package_files.ENVIRONMENT_ADAPTER).get("endcap")
+    about = open_document(PACKAGE, info, str(folder), written_by=written_by)
+    with package_files.report_damage(folder):
+        package_files.INFO_ADAPTER.validate_python(about, strict=True)
     return about
 
 
@@ -262,7 +264,7 @@ def _has(folder: Path, name: str) -> bool:
     return os.path.lexists(folder / name)
 
 
-def environment() -> dict[str, str]:
+def describe_environment() -> dict[str, str]:
     """The versions that a model's numbers may depend on, and in a pod the image that has them."""
     versions = {"python": platform.python_version()}
     for name in ("endcap", "torch", "numpy"):
@@ -274,7 +276,7 @@ def environment() -> dict[str, str]:
     return {**versions, "image": image} if image else versions
 
 
-def _ranker(
+def _make_ranker(
     model: Model,
     vocabulary: Vocabulary,
     items: pa.Table,
@@ -290,20 +292,20 @@ def _ranker(
         items,
         exclude=recommender.exclude,
         serving=recommender.serving,
-        evaluate=_evaluate(recommender, declared),
+        evaluate=_make_evaluate(recommender, declared),
         event_types=event_types,
         customers=customers,
         rulebook=Rulebook(vocabulary, items, house_rules) if house_rules is not None else None,
     )
 
 
-def _evaluate(recommender: Recommender, declared: Sequence[EventFeature]) -> Evaluate | None:
+def _make_evaluate(recommender: Recommender, declared: Sequence[EventFeature]) -> Evaluate | None:
     # A preprocessor may read any feature.
     used = list(declared) if recommender.preprocessing else select_model_features(recommender, declared)
     return partial(compute_features, used) if used else None
 
 
-def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> dict[str, int]:
+def _index_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> dict[str, int]:
     """The model's index of each customer that it knows, by id; ids: in the order of its `known_customers`."""
     known = model.known_customers
     if len(known) != (0 if ids is None else len(ids)):
@@ -311,7 +313,7 @@ def _known_customers(model: Model, ids: pa.Array | pa.ChunkedArray | None) -> di
     return {} if ids is None else dict(zip(ids.to_pylist(), known.tolist(), strict=True))
 
 
-def _example(ranker: Ranker, asks: Mapping[str, Any]) -> dict[str, Any]:
+def _make_example(ranker: Ranker, asks: Mapping[str, Any]) -> dict[str, Any]:
     """A request of two popular items and its answer: the first pair that the model has an opinion on, of a few.
 
     Preprocessing may leave nothing of the most popular ones, and then the answer would say nothing of the model.
@@ -321,19 +323,19 @@ def _example(ranker: Ranker, asks: Mapping[str, Any]) -> dict[str, Any]:
         pair = ranker.vocabulary.ids[first : first + 2]
         events = [{"item": item, "time": EXAMPLE_TIME + 60_000 * step} for step, item in enumerate(pair)]
         request = {"events": events, **asks}
-        examples.append({"request": request, "answer": _answer(ranker, request)})
+        examples.append({"request": request, "answer": _rank_request(ranker, request)})
         if any(item["score"] is not None for item in examples[-1]["answer"]["items"]):
             return examples[-1]
     return examples[0]
 
 
-def _answer(ranker: Ranker, request: Any) -> dict[str, Any]:
+def _rank_request(ranker: Ranker, request: Any) -> dict[str, Any]:
     return ranker.rank([ranker.parse(request)])[0].to_json()
 
 
-def _scores(answer: Mapping[str, Any]) -> list[float]:
+def _list_scores(answer: Mapping[str, Any]) -> list[float]:
     return [-1.0 if item["score"] is None else float(item["score"]) for item in answer["items"]]
 
 
-def _write(file: Path, content: Any) -> None:
+def _write_json(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

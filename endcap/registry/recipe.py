@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from endcap.errors import NotFoundError, UserError
 from endcap.models.custom import own_code
 from endcap.models.sequential_rules import PUBLISHED, SequentialRules
-from endcap.registry.package import read_info, recommender_of
+from endcap.registry.package import read_info, read_recommender
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings
 from endcap.spec.training import training_mistakes
 from endcap.steps import RECIPE
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
 
 if TYPE_CHECKING:
     from endcap.spec.recommender import Recommender
@@ -33,12 +33,12 @@ _OWN = ("classes", "seed", "preprocessing", "exclude", "refit")
 """Settings of a fit that a recipe has of its own; the others say what is trained on, and where."""
 
 
-def kind(name: str) -> str:
+def get_recipe_kind(name: str) -> str:
     """Where the fitted recipes of a recommender's champions lie in a store."""
     return f"recipes/{name}"
 
 
-def recipe_facts(trained: Mapping[str, Any]) -> Json:
+def select_recipe_facts(trained: Mapping[str, Any]) -> Json:
     """What a package notes of its recipe, out of the facts of the trained model that it was made of."""
     return {"model": trained["model"], "found": trained["found"]}
 
@@ -61,7 +61,7 @@ class Recipe:
         """Raises UserError where the package does not tell its recipe, nor the trained model that it was made of, or
         where the recipe is wrong, such as of a class that is not listed; and what reading a package raises."""
         folder = store.fetch(package)
-        own, facts = recommender_of(folder), noted(package, store)
+        own, facts = read_recommender(folder), read_recipe_facts(package, store)
         document = FitSettings.of(recommender).model_dump(mode="json", by_alias=True)
         of_own = own.model_dump(mode="json", by_alias=True)
         document |= {name: of_own[name] for name in _OWN} | {"model": facts["model"], "baselines": []}
@@ -87,11 +87,11 @@ class Recipe:
     def key(self, dataset: str) -> str:
         """Of the fitted recipe, on the training part of a dataset. Raises UserError where a class is not here."""
         own = own_code(self.model, *self.settings.preprocessing)
-        made_of = [content_key(self.package), content_key(dataset)]
-        return fingerprint(made_of, self.settings.key(), dict(self.found), code_fingerprint(RECIPE, *own))
+        made_of = [get_content_key(self.package), get_content_key(dataset)]
+        return fingerprint(made_of, self.settings.key(), dict(self.found), fingerprint_code(RECIPE, *own))
 
 
-def noted(package: str, store: Store) -> Json:
+def read_recipe_facts(package: str, store: Store) -> Json:
     """The model's spec and what was found, from the package, or where an older one does not tell from its training.
 
     Raises UserError where neither tells.
@@ -102,8 +102,8 @@ def noted(package: str, store: Store) -> Json:
     trained = info.get("trained", "")
     try:
         if trained:
-            recipe = recipe_facts(store.manifest(trained)["facts"])
-            return recipe | {"model": _as_fitted(recipe["model"])}
+            recipe = select_recipe_facts(store.manifest(trained)["facts"])
+            return recipe | {"model": _restore_defaults(recipe["model"])}
     except NotFoundError:
         pass
     raise UserError(
@@ -115,8 +115,8 @@ def noted(package: str, store: Store) -> Json:
     )
 
 
-def _as_fitted(model: Json) -> Json:
+def _restore_defaults(model: Json) -> Json:
     """A model as release 0.1.0 fitted it: keys that came later have the values of what it did."""
     if members := model.get("members"):
-        return model | {"members": {label: _as_fitted(member) for label, member in members.items()}}
+        return model | {"members": {label: _restore_defaults(member) for label, member in members.items()}}
     return {**PUBLISHED, **model} if model["name"] == SequentialRules.name else model

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 
 from endcap.errors import UserError
-from endcap.registry.figures import link_version
 from endcap.registry.package import IMAGE
-from endcap.registry.versions import DIGEST, open_registry
-from endcap.runs.code import commit
+from endcap.registry.verdict_log import link_version
+from endcap.registry.versions import DIGEST_TAG, open_registry
+from endcap.runs.code import find_commit
 from endcap.spec.recommender import Recommender
-from endcap.store import Store, digest_of, fingerprint
+from endcap.store import Store, digest_manifest, fingerprint
 
 IMAGES = ("image", "train_image", "refit_image")
 """Tags that name what a version was registered, trained and refitted in."""
@@ -59,9 +59,9 @@ def register(
         "dataset": facts["dataset"],
         "snapshot": facts.get("snapshot", ""),
         "spec": fingerprint(recommender.model_dump(mode="json")),
-        "commit": commit(),
-        **_images(package, store),
-        DIGEST: digest_of(store.manifest(package)),
+        "commit": find_commit(),
+        **_list_images(package, store),
+        DIGEST_TAG: digest_manifest(store.manifest(package)),
         "run": run,
         "verdict": verdict,
     }
@@ -83,7 +83,7 @@ def register(
     return version.version
 
 
-def describe(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
+def describe_version(name: str, version: str, store: Store, registry_uri: str | None = None) -> str:
     """One line on a version: its state, who decided, its aliases."""
     one = open_registry(registry_uri, store).version(name, version)
     if one.state == "pending":
@@ -92,7 +92,7 @@ def describe(name: str, version: str, store: Store, registry_uri: str | None = N
     return f"{name} version {version}, {one.state} by {one.by}{aliases}"
 
 
-def _images(package: str, store: Store) -> dict[str, str]:
+def _list_images(package: str, store: Store) -> dict[str, str]:
     """The image of each step that made a version; empty where a model was made outside of images."""
     made_of = store.manifest(package)["facts"]
 

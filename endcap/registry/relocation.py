@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
-from endcap.registry.connection import locked, sqlite_file
+from endcap.registry.connection import find_sqlite_file, lock_registry
 
 ARTIFACTS = "mlflow-artifacts"
 """The folder beside the file."""
 _COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
 
 
-def artifacts_of(uri: str) -> str | None:
+def get_artifact_folder(uri: str) -> str | None:
     """Where a registry keeps what runs leave, as a ``file://`` address; None where its server says."""
-    file = sqlite_file(uri)
+    file = find_sqlite_file(uri)
     return None if file is None else file.with_name(ARTIFACTS).as_uri()
 
 
@@ -28,24 +28,24 @@ def relocate(uri: str) -> None:
     What lies in another folder than one of that name was put there by others, and stays. Where the file cannot be
     written, nothing can be logged either, and all stays as it is.
     """
-    file, here = sqlite_file(uri), artifacts_of(uri)
+    file, here = find_sqlite_file(uri), get_artifact_folder(uri)
     if file is None or here is None:
         return
     # Columns of MLflow's own tables, the same since 1.0; where a later release has others, they stay as they are.
     with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(file, timeout=60)) as base:
-        if _moved(base, here):
-            with locked(uri), base:
-                for before in _moved(base, here):
-                    _replace(base, before, here)
+        if _list_former_folders(base, here):
+            with lock_registry(uri), base:
+                for before in _list_former_folders(base, here):
+                    _replace_folder(base, before, here)
 
 
-def _moved(base: sqlite3.Connection, here: str) -> list[str]:
+def _list_former_folders(base: sqlite3.Connection, here: str) -> list[str]:
     """The folders of that name elsewhere."""
     question = "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE ?"
     return [folder for (folder,) in base.execute(question, (f"file://%/{ARTIFACTS}",)) if folder != here]
 
 
-def _replace(base: sqlite3.Connection, before: str, here: str) -> None:
+def _replace_folder(base: sqlite3.Connection, before: str, here: str) -> None:
     for table, column in _COLUMNS:
         base.execute(
             f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608 (names of our own)

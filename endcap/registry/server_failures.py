@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from endcap.causes import causes, page_title, tls_trouble
 from endcap.errors import EndcapError, TransientError, UserError
-from endcap.registry.failures import Failure, refusal, trouble
+from endcap.registry.failures import Failure, make_refusal_error, make_server_error
 
 LOGIN = ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
 CERTIFICATES = ["MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"]
@@ -25,16 +25,16 @@ _REPEATED = re.compile(r"too many (\d+) error responses")
 _TUNNEL = re.compile(r"Tunnel connection failed: (4\d\d)")
 
 
-def answer_failure(error: Exception, uri: str) -> Failure | None:
+def classify_answer(error: Exception, uri: str) -> Failure | None:
     """What an answer that MLflow's client does not take means; None where there was none."""
-    answer = _answer(error)
+    answer = _find_response(error)
     if answer is None:
         return None
     status, body = answer.status_code, " ".join(answer.text.split())[:300]
     title = page_title(answer.text, answer.headers.get("content-type", ""))
     where = {"registry": uri, "status": status}
     # MLflow says by a code what it refuses; what stands before it knows none.
-    own = _json(answer).get("error_code", "ENDPOINT_NOT_FOUND") != "ENDPOINT_NOT_FOUND"
+    own = _parse_json(answer).get("error_code", "ENDPOINT_NOT_FOUND") != "ENDPOINT_NOT_FOUND"
     if _INVALID_HOST in body:
         host = urlsplit(uri).netloc.rpartition("@")[2]
         error = UserError(
@@ -56,7 +56,7 @@ def answer_failure(error: Exception, uri: str) -> Failure | None:
         )
         return Failure(error)
     if status == 407:
-        return Failure(_by_proxy(uri, status))
+        return Failure(_make_proxy_error(uri, status))
     if 300 <= status < 400 or (title is not None and status < 300):
         shown = f" ({title})" if title else ""
         via = f" after a redirect to {answer.url.partition('?')[0]}" if answer.history else ""
@@ -89,11 +89,11 @@ def answer_failure(error: Exception, uri: str) -> Failure | None:
         )
         return Failure(error)
     if status >= 500:
-        return _of_status(status, uri, f"{status}: {title or error}")
-    return Failure(refusal(error, uri))
+        return _classify_status(status, uri, f"{status}: {title or error}")
+    return Failure(make_refusal_error(error, uri))
 
 
-def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | None:
+def classify_transport_error(chain: Sequence[BaseException], uri: str) -> Failure | None:
     """What it means that no answer came over HTTP; None where the error is of another kind."""
     import requests
     from urllib3 import exceptions
@@ -102,15 +102,15 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
     if not any(isinstance(cause, kinds) for cause in chain):
         # requests raises OSError where a file of certificates is not there.
         if missing := next((str(cause) for cause in chain if "TLS CA certificate bundle" in str(cause)), None):
-            return _no_certificates(missing, uri)
+            return _make_certificates_failure(missing, uri)
         return None
     text = " ".join(str(cause) for cause in chain)
     if "TLS CA certificate bundle" in text:
-        return _no_certificates(text[:300], uri)
+        return _make_certificates_failure(text[:300], uri)
     if tunnel := _TUNNEL.search(text):
-        return Failure(_by_proxy(uri, int(tunnel[1])))
+        return Failure(_make_proxy_error(uri, int(tunnel[1])))
     if (reason := tls_trouble(chain[0])) is not None:
-        return no_tls(reason, uri)
+        return make_tls_failure(reason, uri)
     # A connection that ends without an answer is of this class too, and may pass.
     strange = [
         cause for cause in chain if isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, OSError)
@@ -125,16 +125,18 @@ def transport_failure(chain: Sequence[BaseException], uri: str) -> Failure | Non
         )
         return Failure(error)
     if repeated := _REPEATED.search(text):
-        return _of_status(int(repeated[1]), uri, f"it answers {repeated[1]}")
+        return _classify_status(int(repeated[1]), uri, f"it answers {repeated[1]}")
     if any(isinstance(cause, exceptions.NameResolutionError) for cause in chain):
-        return unknown_host(uri)
+        return make_unknown_host_failure(uri)
     never_sent = any(
         isinstance(cause, exceptions.NewConnectionError | exceptions.ConnectTimeoutError) for cause in chain
     )
-    return Failure(unreachable(reason := _reason(chain), uri), passing=True, undone=never_sent, reason=reason)
+    return Failure(
+        make_unreachable_error(reason := _find_reason(chain), uri), passing=True, undone=never_sent, reason=reason
+    )
 
 
-def no_tls(reason: str, uri: str) -> Failure:
+def make_tls_failure(reason: str, uri: str) -> Failure:
     """No connection can be made that one could trust."""
     error = UserError(
         f"no TLS with the registry {uri} ({reason}): name the file of its certificate authority by {CERTIFICATES[0]} "
@@ -147,7 +149,7 @@ def no_tls(reason: str, uri: str) -> Failure:
     return Failure(error)
 
 
-def unknown_host(uri: str) -> Failure:
+def make_unknown_host_failure(uri: str) -> Failure:
     """No host has the name in the address."""
     host = urlsplit(uri).hostname or ""
     error = TransientError(
@@ -159,7 +161,7 @@ def unknown_host(uri: str) -> Failure:
     return Failure(error, passing=True, undone=True, reason=f"no host is known as {host}", limit=HOST_LIMIT)
 
 
-def unreachable(reason: str, uri: str) -> EndcapError:
+def make_unreachable_error(reason: str, uri: str) -> EndcapError:
     """Nothing answers at the address."""
     return TransientError(
         f"the registry {uri} does not answer ({reason}): see whether it runs and whether its address is right, then "
@@ -170,13 +172,13 @@ def unreachable(reason: str, uri: str) -> EndcapError:
     )
 
 
-def _of_status(status: int, uri: str, words: str) -> Failure:
+def _classify_status(status: int, uri: str, words: str) -> Failure:
     # 501 and 505 say that the server will never do it. One that is busy (429, 503) has done nothing.
     passing, undone = status not in (501, 505), status in (429, 503)
-    return Failure(trouble(words, uri), passing=passing, undone=undone, reason=f"it answers {status}")
+    return Failure(make_server_error(words, uri), passing=passing, undone=undone, reason=f"it answers {status}")
 
 
-def _by_proxy(uri: str, status: int) -> EndcapError:
+def _make_proxy_error(uri: str, status: int) -> EndcapError:
     return UserError(
         f"the proxy on the way to the registry {uri} refuses ({status}): add the registry's host to NO_PROXY, or "
         "correct HTTPS_PROXY and its login",
@@ -187,7 +189,7 @@ def _by_proxy(uri: str, status: int) -> EndcapError:
     )
 
 
-def _no_certificates(reason: str, uri: str) -> Failure:
+def _make_certificates_failure(reason: str, uri: str) -> Failure:
     error = UserError(
         f"the file of certificates for the registry {uri} cannot be read ({reason}): correct "
         f"{CERTIFICATES[0]} or {CERTIFICATES[1]}",
@@ -199,7 +201,7 @@ def _no_certificates(reason: str, uri: str) -> Failure:
     return Failure(error)
 
 
-def _answer(error: Exception) -> Any:
+def _find_response(error: Exception) -> Any:
     """The HTTP answer that an error is about, or None. MLflow's errors hold none; the frames that raised them do."""
     import requests
 
@@ -213,7 +215,7 @@ def _answer(error: Exception) -> Any:
     return None
 
 
-def _json(answer: Any) -> dict[str, Any]:
+def _parse_json(answer: Any) -> dict[str, Any]:
     try:
         document = answer.json()
     except ValueError:
@@ -221,7 +223,7 @@ def _json(answer: Any) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _reason(chain: Sequence[BaseException]) -> str:
+def _find_reason(chain: Sequence[BaseException]) -> str:
     """The innermost reason that says anything, in a few words."""
     system = [cause.strerror for cause in chain if isinstance(cause, OSError) and cause.strerror]
     late = [cause for cause in chain if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from endcap.registry.versions import Registry
-from endcap.runs.code import present_code
+from endcap.runs.code import describe_code
 from endcap.spec.settings import ViewSettings
 
 MAX_BATCH = 1000
@@ -21,7 +21,7 @@ MAX_BATCH = 1000
 MAX_PARAMETERS = 100
 MAX_VALUE = 6000
 """MLflow's limits on parameters in one call, and on the letters of one."""
-TRAINED = "trained"
+TRAINED_TAG = "trained"
 """The tag that a run is found by: the trained model, without the place of the store."""
 VALIDATION = "validation_next_ndcg_at_20"
 Json = Mapping[str, Any]
@@ -29,7 +29,7 @@ Values = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingFacts:
     """What a run is of. trained: the trained model's kind and key. dataset: an address. data: the dataset's facts,
     empty where it is no more. counts: of the view (`View.counts`)."""
 
@@ -44,7 +44,7 @@ class Training:
         """The recommender, the model and the date that the data go up to."""
         model = self.settings.model
         name = getattr(model, "path", model.name).rpartition(":")[2]
-        return " ".join(filter(None, (self.settings.name, name, _day(self.data.get("until")))))
+        return " ".join(filter(None, (self.settings.name, name, _format_day(self.data.get("until")))))
 
     def parameters(self) -> dict[str, Any]:
         """Split, seed, shop, the dates of the parts and their numbers of sessions."""
@@ -58,10 +58,10 @@ class Training:
             "protocol": settings.protocol,
             "exclude": settings.exclude,
             "preprocessing": [step.path for step in settings.preprocessing],
-            "data_from": _moment(self.data.get("from")),
-            "validation_from": _moment(begins.get("validation")),
-            "test_from": _moment(begins.get("test")),
-            "data_until": _moment(self.data.get("until")),
+            "data_from": _format_moment(self.data.get("from")),
+            "validation_from": _format_moment(begins.get("validation")),
+            "test_from": _format_moment(begins.get("test")),
+            "data_until": _format_moment(self.data.get("until")),
         }
         sizes = {f"{part}_sessions": counts.get(part, {}).get("sessions") for part in ("train", "validation")}
         return {**named, **sizes, "training_sessions": counts.get("training", {}).get("sessions")}
@@ -69,20 +69,20 @@ class Training:
     def tags(self) -> dict[str, str]:
         """What the run is found by, where its data lie, and the code that trains."""
         lineage = {"dataset": self.dataset, "snapshot": self.data.get("snapshot", "")}
-        code = {name: value for name, value in present_code().items() if name != "version"}
-        named = {"part": "training", TRAINED: self.trained, **lineage, **code}
+        code = {name: value for name, value in describe_code().items() if name != "version"}
+        named = {"part": "training", TRAINED_TAG: self.trained, **lineage, **code}
         return {name: value for name, value in named.items() if value}
 
 
 class TrainingRun:
     """The run of a training, made or found when it is first needed. Its methods raise UserError and TransientError."""
 
-    def __init__(self, registry: Registry, training: Training, begun: int) -> None:
+    def __init__(self, registry: Registry, training: TrainingFacts, begun: int) -> None:
         """begun: when the training began, epoch ms; a run that is there keeps its own beginning."""
         self._client, self._training = registry.client, training
         self._known: dict[str, set[int]] = {}
         """Steps of metrics that an earlier attempt wrote."""
-        where = f"tags.{TRAINED} = '{training.trained}' and tags.part = 'training'"
+        where = f"tags.{TRAINED_TAG} = '{training.trained}' and tags.part = 'training'"
         run, self.new = registry.run(
             registry.experiment(training.settings.name),
             where,
@@ -110,9 +110,9 @@ class TrainingRun:
         """
         from mlflow.entities import Param
 
-        named = {metric_name(name): str(value)[:MAX_VALUE] for name, value in flat(parameters)}
+        named = {make_metric_name(name): str(value)[:MAX_VALUE] for name, value in flatten(parameters)}
         fresh = {name: value for name, value in named.items() if name not in self._parameters}
-        for some in _batches([Param(*one) for one in fresh.items()], MAX_PARAMETERS):
+        for some in _split_batches([Param(*one) for one in fresh.items()], MAX_PARAMETERS):
             self._client.log_batch(self.id, params=some)
         changed = {name: value for name, value in named.items() if self._parameters.get(name, value) != value}
         self._parameters |= fresh
@@ -130,8 +130,8 @@ class TrainingRun:
             name="/".join(kind.split("/")[-2:]),
             digest=digest,
             source_type=scheme,
-            source=_json({"uri": address}),
-            profile=_json(profile),
+            source=_encode_json({"uri": address}),
+            profile=_encode_json(profile),
         )
         tags = [InputTag("mlflow.data.context", context)]
         self._client.log_inputs(self.id, [DatasetInput(dataset, tags)])
@@ -146,7 +146,7 @@ class TrainingRun:
             for name, value in row.items():
                 if name != "epoch" and step not in self._steps(name):
                     fresh[name, step] = Metric(name, value, moment, step)
-        for some in _batches(list(fresh.values()), MAX_BATCH):
+        for some in _split_batches(list(fresh.values()), MAX_BATCH):
             self._client.log_batch(self.id, metrics=some)
         for name, step in fresh:
             self._steps(name).add(step)
@@ -156,7 +156,7 @@ class TrainingRun:
         from mlflow.entities import Metric
 
         fresh = [Metric(name, one, moment, 0) for name, one in values.items() if self._values.get(name) != one]
-        for some in _batches(fresh, MAX_BATCH):
+        for some in _split_batches(fresh, MAX_BATCH):
             self._client.log_batch(self.id, metrics=some)
         self._values |= values
 
@@ -170,7 +170,7 @@ class TrainingRun:
         """Write what the trained model's facts have and the run lacks, and end it. ended: epoch ms."""
         self.describe(facts.get("model") or {})
         self.describe({"found": facts.get("found") or {}})
-        self.rows([(epoch_metrics(row), ended) for row in facts.get("history", [])])
+        self.rows([(name_epoch_metrics(row), ended) for row in facts.get("history", [])])
         if "seconds" in facts:
             self.figures({"training_seconds": float(facts["seconds"])}, ended)
         if device := facts.get("device"):
@@ -192,54 +192,54 @@ class TrainingRun:
         return self._known[metric]
 
 
-def epoch_metrics(row: Mapping[str, float], fit: str = "train") -> Values:
+def name_epoch_metrics(row: Mapping[str, float], fit: str = "train") -> Values:
     """A row of a fit's history as MLflow's metrics, its `epoch` as it is: the loss as `train_loss`.
 
     Of a blend's member each stands below the member's label: `gru4rec/train_loss`. fit: which fit it is of.
     """
-    return {name if name == "epoch" else _epoch_metric(name, fit): value for name, value in row.items()}
+    return {name if name == "epoch" else _name_epoch_metric(name, fit): value for name, value in row.items()}
 
 
-def _epoch_metric(name: str, fit: str) -> str:
+def _name_epoch_metric(name: str, fit: str) -> str:
     member, slash, quantity = name.rpartition("/")
-    return metric_name(f"{member}{slash}{VALIDATION if quantity == 'validation' else f'{fit}_{quantity}'}")
+    return make_metric_name(f"{member}{slash}{VALIDATION if quantity == 'validation' else f'{fit}_{quantity}'}")
 
 
-def metric_name(metric: str) -> str:
+def make_metric_name(metric: str) -> str:
     """As MLflow allows it: letters, digits and _-.:/ and spaces; `mrr@20` becomes `mrr_at_20`."""
     return re.sub(r"[^/\w.\- :]", "_", metric.replace("@", "_at_"))
 
 
-def flat(values: Json, above: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Json, above: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested mappings by their paths; none and empty ones are left out."""
     for name, value in values.items():
         path = f"{above}{name}"
         if isinstance(value, Mapping):
-            yield from flat(value, f"{path}.")
+            yield from flatten(value, f"{path}.")
         elif value not in (None, "", []):
             yield path, value
 
 
-def milliseconds(moment: datetime) -> int:
+def to_epoch_ms(moment: datetime) -> int:
     """Epoch milliseconds."""
     return round(moment.timestamp() * 1000)
 
 
-def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _split_batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _json(value: Json) -> str:
+def _encode_json(value: Json) -> str:
     import json
 
     return json.dumps(value)
 
 
-def _moment(milliseconds: int | None) -> str | None:
+def _format_moment(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _day(milliseconds: int | None) -> str:
-    return "" if milliseconds is None else (_moment(milliseconds) or "")[:10]
+def _format_day(milliseconds: int | None) -> str:
+    return "" if milliseconds is None else (_format_moment(milliseconds) or "")[:10]

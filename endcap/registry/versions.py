@@ -15,23 +15,23 @@ from typing import Any, Literal
 
 from endcap.errors import IntegrityError, NotFoundError, TransientError, UserError
 from endcap.registry.aliases import CHALLENGER, CHAMPION, drop_alias, read_aliases, set_alias
-from endcap.registry.connection import SQLITE, connect, locked, looking_again, sqlite_file
-from endcap.registry.deciding import deciding
-from endcap.registry.relocation import artifacts_of, relocate
+from endcap.registry.connection import SQLITE, connect_mlflow, find_sqlite_file, lock_registry, retry_lookup
+from endcap.registry.decision_hold import hold_decision
+from endcap.registry.relocation import get_artifact_folder, relocate
 from endcap.store import Store
 from endcap.store.base import Hold
 from endcap.waiting import impatient, watched
 
-State = Literal["pending", "approved", "rejected"]
-_SETTLED = "settled"
+VersionState = Literal["pending", "approved", "rejected"]
+_SETTLED_TAG = "settled"
 """Tag of a version whose aliases were set once: repeating its registration leaves later decisions alone."""
-DIGEST = "package_digest"
+DIGEST_TAG = "package_digest"
 """Tag of a version: what its package's files are known by, wherever they lie."""
-_ADDRESSES = ("dataset", "snapshot", "verdict")
+_ADDRESS_TAGS = ("dataset", "snapshot", "verdict")
 """Tags that are addresses in the store."""
 
 
-def default_uri(store: Store) -> str:
+def get_default_uri(store: Store) -> str:
     """The registry of a store in a local folder: a SQLite file in it.
 
     Raises UserError where the store is no folder, or its path has letters that mean something else in an address.
@@ -66,7 +66,7 @@ def open_registry(uri: str | None, store: Store) -> Registry:
             registry=uri,
             store=store.root,
         )
-    return Registry(uri or default_uri(store), store)
+    return Registry(uri or get_default_uri(store), store)
 
 
 def check_registry(uri: str | None, store: Store) -> None:
@@ -84,7 +84,7 @@ def find_registry(uri: str | None, store: Store) -> Registry | None:
     """The registry at `uri`, or the store's own, or None where neither is there yet; none is made."""
     if not uri and not store.root.startswith("file://"):
         return None
-    file = sqlite_file(uri or default_uri(store))
+    file = find_sqlite_file(uri or get_default_uri(store))
     return open_registry(uri, store) if file is None or file.exists() else None
 
 
@@ -98,7 +98,7 @@ class Version:
     name: str
     version: str
     package: str
-    state: State
+    state: VersionState
     by: str
     when: str
     why: str
@@ -118,9 +118,9 @@ class Registry:
         self.uri = uri
         self._store = store
         # A store's own data base moves with it.
-        file = sqlite_file(uri)
+        file = find_sqlite_file(uri)
         self._own = store is not None and file is not None and store.root == f"file://{file.parent}"
-        self.client: Any = connect(uri)
+        self.client: Any = connect_mlflow(uri)
         relocate(uri)
 
     def names(self) -> list[str]:
@@ -166,7 +166,7 @@ class Registry:
         return self._by_alias(name, CHALLENGER)
 
     def add(
-        self, name: str, package: str, state: State, why: str, tags: Mapping[str, str], run_id: str | None = None
+        self, name: str, package: str, state: VersionState, why: str, tags: Mapping[str, str], run_id: str | None = None
     ) -> Version:
         """Make a version of a package, or find the one that was made of it before, where the store was moved since too.
 
@@ -177,17 +177,17 @@ class Registry:
         def find_or_make() -> str:
             known = [one for one in self.versions(name) if one.package == package]
             if known:
-                if DIGEST in tags and DIGEST not in known[0].tags:  # of a release before
-                    self.client.set_model_version_tag(name, known[0].version, DIGEST, tags[DIGEST])
+                if DIGEST_TAG in tags and DIGEST_TAG not in known[0].tags:  # of a release before
+                    self.client.set_model_version_tag(name, known[0].version, DIGEST_TAG, tags[DIGEST_TAG])
                 return known[0].version
             self._create_name(name)
-            decided = {"state": state, "decided_by": "gate", "decided_when": _now(), "decided_why": why}
+            decided = {"state": state, "decided_by": "gate", "decided_when": _format_now(), "decided_why": why}
             all_tags = {**{key: value for key, value in tags.items() if value}, **decided}
             return str(self.client.create_model_version(name, package, run_id, tags=all_tags).version)
 
         with self.deciding(name) as hold:
             hold.check()
-            version = looking_again(find_or_make)
+            version = retry_lookup(find_or_make)
             self._settle(name, version, hold)
             return self.version(name, version)
 
@@ -227,8 +227,8 @@ class Registry:
             return self.version(name, version)
 
     def deciding(self, name: str) -> contextlib.AbstractContextManager[Hold]:
-        """Have the decisions on a recommender to oneself; see `endcap.registry.deciding`."""
-        return deciding(name, self._store, self.uri)
+        """Have the decisions on a recommender to oneself; see `endcap.registry.decision_hold`."""
+        return hold_decision(name, self._store, self.uri)
 
     def experiment(self, name: str) -> str:
         """The id of the MLflow experiment of a recommender's runs; made where there is none."""
@@ -238,10 +238,10 @@ class Registry:
             if found is not None:
                 return str(found.experiment_id)
             # Otherwise MLflow would put `mlruns` into the current folder.
-            return str(self.client.create_experiment(name, artifact_location=artifacts_of(self.uri)))
+            return str(self.client.create_experiment(name, artifact_location=get_artifact_folder(self.uri)))
 
         with self._alone():
-            return looking_again(find_or_make)
+            return retry_lookup(find_or_make)
 
     def run(self, experiment: str, where: str, **new: Any) -> tuple[Any, bool]:
         """The run of an experiment that a filter finds, or a new one, and whether it is new. new: of `create_run`."""
@@ -251,12 +251,12 @@ class Registry:
             return (found[0], False) if found else (self.client.create_run(experiment, **new), True)
 
         with self._alone():
-            return looking_again(find_or_make)
+            return retry_lookup(find_or_make)
 
-    def _decide(self, name: str, version: str, state: State, by: str, why: str, hold: Hold) -> Version:
+    def _decide(self, name: str, version: str, state: VersionState, by: str, why: str, hold: Hold) -> Version:
         one = self.version(name, version)
         # The state comes last: what is approved has its reasons, wherever this ends.
-        decision = {"decided_by": by, "decided_when": _now(), "decided_why": why, "state": state}
+        decision = {"decided_by": by, "decided_when": _format_now(), "decided_why": why, "state": state}
         hold.check()
         for key, value in decision.items():
             self.client.set_model_version_tag(name, one.version, key, value)
@@ -268,11 +268,11 @@ class Registry:
     def _settle(self, name: str, version: str, hold: Hold) -> None:
         """Give a version that was just approved its alias, once."""
         one = self.version(name, version)
-        if one.state != "approved" or _SETTLED in one.tags:
+        if one.state != "approved" or _SETTLED_TAG in one.tags:
             return
         alias = CHALLENGER if self.champion(name) else CHAMPION
         set_alias(self.client, name, alias, one.version, hold)
-        self.client.set_model_version_tag(name, one.version, _SETTLED, "yes")
+        self.client.set_model_version_tag(name, one.version, _SETTLED_TAG, "yes")
 
     def _by_alias(self, name: str, alias: str) -> Version | None:
         found = read_aliases(self.client, name).get(alias)
@@ -290,9 +290,9 @@ class Registry:
     def _version(self, one: Any, aliases: Mapping[str, str]) -> Version:
         tags = dict(one.tags)
         version = str(one.version)
-        package = self._package(one.source, tags.get(DIGEST, ""))
+        package = self._package(one.source, tags.get(DIGEST_TAG, ""))
         if package != one.source and self._store is not None:
-            tags |= self._store.translate({name: tags[name] for name in _ADDRESSES if name in tags})
+            tags |= self._store.translate({name: tags[name] for name in _ADDRESS_TAGS if name in tags})
         return Version(
             name=one.name,
             version=version,
@@ -315,8 +315,8 @@ class Registry:
         return source
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        return locked(self.uri)
+        return lock_registry(self.uri)
 
 
-def _now() -> str:
+def _format_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

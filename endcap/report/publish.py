@@ -14,8 +14,8 @@ from endcap.registry.package import RULES
 from endcap.report.facts import Json, ReportFacts
 from endcap.report.page import ASSETS, read_asset, render
 from endcap.rules import Catalogue
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.store.shapes import as_written
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
+from endcap.store.schemas import report_malformed
 
 REPORT_FILE = "report.html"
 ENTRY = "endcap.report.publish:publish_report"
@@ -41,7 +41,7 @@ def publish_report(
     with store.publish(_kind(recommender), _key(verdict)) as draft:
         facts = gather_facts(recommender, verdict, store)
         file = draft.path / REPORT_FILE
-        with as_written("verdicts", verdict):
+        with report_malformed("verdicts", verdict):
             file.write_text(render(facts), encoding="utf-8")
         draft.facts["verdict"] = verdict
         if run := facts.verdict.get("mlflow_run"):
@@ -67,7 +67,7 @@ def publish_comparison_report(
     progress("writing the report")
     with store.publish(_kind(recommender), _key(comparison, COMPARISON_ENTRY)) as draft:
         manifest, folder = store.manifest(comparison), store.fetch(comparison)
-        with as_written("comparisons", comparison):
+        with report_malformed("comparisons", comparison):
             trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
             report = read_json(folder / REPORT)
             data = _data(manifest["facts"], folder, store)
@@ -89,7 +89,7 @@ def locate_report(address: str) -> str:
 
 def gather_facts(recommender: str, verdict: str, store: Store) -> ReportFacts:
     """What the steps noted of a verdict, of the model that it is on, and of the data of both."""
-    with as_written("verdicts", verdict):
+    with report_malformed("verdicts", verdict):
         manifest = store.manifest(verdict)
         trained = store.manifest(manifest["facts"]["trained"])
         report = read_json(store.fetch(verdict) / REPORT)
@@ -115,4 +115,6 @@ def _kind(recommender: str) -> str:
 def _key(shown: str, entry: str = ENTRY) -> str:
     from plotly import __version__
 
-    return fingerprint(content_key(shown), code_fingerprint(entry), [read_asset(name) for name in ASSETS], __version__)
+    return fingerprint(
+        get_content_key(shown), fingerprint_code(entry), [read_asset(name) for name in ASSETS], __version__
+    )

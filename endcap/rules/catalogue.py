@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from endcap.errors import IntegrityError, UserError
 from endcap.reading import parse_json
 from endcap.spec.rules import Rules
-from endcap.store import fingerprint, opened, stamped
+from endcap.store import fingerprint, open_document, stamp_document
 
 CATALOGUE = "catalogue"
 """The kind of the published rule data."""
@@ -55,7 +55,7 @@ class Catalogue:
 
     def to_bytes(self) -> bytes:
         """Two Arrow streams compressed by zstd, the items and the blacklist; the rest is the first one's metadata."""
-        description = stamped(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
+        description = stamp_document(CATALOGUE, {"made": self.made, "rules": self.rules.model_dump(mode="json")})
         items = self.items.replace_schema_metadata({"endcap": json.dumps(description)})
         sink = pa.BufferOutputStream()
         for table in (items, pa.table({"item": pa.array(sorted(self.blacklist), pa.string())})):
@@ -70,7 +70,7 @@ class Catalogue:
         source = pa.BufferReader(content)
         try:
             items, blacklist = (pa.ipc.open_stream(source).read_all() for _ in range(2))
-            description = opened(CATALOGUE, parse_json(items.schema.metadata[b"endcap"]), "its description")
+            description = open_document(CATALOGUE, parse_json(items.schema.metadata[b"endcap"]), "its description")
             rules = Rules.model_validate_json(json.dumps(description["rules"]))
             blacklisted = _check_ids(blacklist["item"].to_pylist())
             _check_ids(items["item"].to_pylist())

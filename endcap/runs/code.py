@@ -14,12 +14,12 @@ IMAGE = "ENDCAP_IMAGE"
 """The image that this runs in; a pipeline sets it on every task."""
 
 
-def present_code() -> dict[str, str]:
+def describe_code() -> dict[str, str]:
     """`version`, `commit` and `image`; what is not known is empty."""
-    return {"version": __version__, "commit": commit(), "image": os.environ.get(IMAGE, "")}
+    return {"version": __version__, "commit": find_commit(), "image": os.environ.get(IMAGE, "")}
 
 
-def commit() -> str:
+def find_commit() -> str:
     """The commit of the image, or of the checkout that this runs in, with `-dirty` where files differ; else empty."""
     if known := os.environ.get(COMMIT):
         return known

@@ -24,7 +24,7 @@ class _Event:
 
 
 @dataclass(frozen=True)
-class Started(_Event):
+class StepStart(_Event):
     """A step has begun."""
 
     kind: ClassVar[str] = "started"
@@ -32,7 +32,7 @@ class Started(_Event):
 
 
 @dataclass(frozen=True)
-class Progress(_Event):
+class StepProgress(_Event):
     """A step says how far it is."""
 
     kind: ClassVar[str] = "progress"
@@ -41,7 +41,7 @@ class Progress(_Event):
 
 
 @dataclass(frozen=True)
-class Done(_Event):
+class StepEnd(_Event):
     """A step has ended well. result: an address, or a value such as a version. seconds: that the step took. reused:
     the result was there before the step began, and was not made again."""
 
@@ -54,7 +54,7 @@ class Done(_Event):
 
 
 @dataclass(frozen=True)
-class Failed(_Event):
+class StepFailure(_Event):
     """A step has failed. seconds: until it did."""
 
     kind: ClassVar[str] = "failed"
@@ -64,7 +64,7 @@ class Failed(_Event):
 
 
 @dataclass(frozen=True)
-class Absent(_Event):
+class StepAbsence(_Event):
     """A step of the spec that this place cannot run."""
 
     kind: ClassVar[str] = "absent"
@@ -73,21 +73,23 @@ class Absent(_Event):
 
 
 @dataclass(frozen=True)
-class Silent(_Event):
+class RunSilence(_Event):
     """Nothing is known of the run for a while; it may well go on."""
 
     kind: ClassVar[str] = "silent"
     reason: str
 
 
-Event: TypeAlias = Started | Progress | Done | Failed | Absent | Silent
-_KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Started, Progress, Done, Failed, Absent, Silent)}
+RunEvent: TypeAlias = StepStart | StepProgress | StepEnd | StepFailure | StepAbsence | RunSilence
+_KINDS: dict[str, type[RunEvent]] = {
+    kind.kind: kind for kind in (StepStart, StepProgress, StepEnd, StepFailure, StepAbsence, RunSilence)
+}
 
 
-def event_from_json(document: Mapping[str, Any]) -> Event:
+def parse_event(document: Mapping[str, Any]) -> RunEvent:
     """The event that `to_json` wrote. Raises KeyError for an unknown kind."""
     values = dict(document)
     kind = _KINDS[values.pop("event")]
-    if kind is Failed:
+    if kind is StepFailure:
         values["fault"] = Fault.from_json(values["fault"])
     return kind(**values)

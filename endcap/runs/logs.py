@@ -9,26 +9,26 @@ from pathlib import Path
 
 from endcap.errors import NotFoundError
 from endcap.store import Store
-from endcap.store.inside import fault_of, stays_inside
+from endcap.store.safe_paths import find_name_fault, stays_inside
 
-LOOK = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two looks at a log that grows."""
 
 
-def logs_folder(store: Store) -> Path:
+def find_logs_folder(store: Store) -> Path:
     """Where runs on this machine keep their logs: in the store, or below the current folder where that is a bucket."""
     scheme, _, place = store.root.partition("://")
     return Path(place) / "runs" if scheme == "file" else Path(".endcap/runs").resolve()
 
 
-def log_files(store: Store, run: str, step: str = "") -> list[Path]:
+def list_log_files(store: Store, run: str, step: str = "") -> list[Path]:
     """The logs of a run's steps in the order of their last lines, or of one step. Raises NotFoundError."""
-    folder = logs_folder(store) / run
-    named = not any("/" in name or fault_of(name) for name in (run, *([step] if step else [])))
-    logs = sorted(_logs(folder, step), key=_last) if named else []
+    folder = find_logs_folder(store) / run
+    named = not any("/" in name or find_name_fault(name) for name in (run, *([step] if step else [])))
+    logs = sorted(_list_step_logs(folder, step), key=_get_sort_key) if named else []
     if not logs:
         of = f"step {step!r} of " if step else ""
-        there = ", ".join(file.stem for file in sorted(_logs(folder), key=_last)) if named else ""
+        there = ", ".join(file.stem for file in sorted(_list_step_logs(folder), key=_get_sort_key)) if named else ""
         raise NotFoundError(
             f"no log of {of}the run {run!r} in {folder}; steps with logs: {there or 'none'}",
             code="run.no-log",
@@ -39,7 +39,7 @@ def log_files(store: Store, run: str, step: str = "") -> list[Path]:
     return logs
 
 
-def follow(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str]]:
+def tail_logs(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterator[tuple[Path, str]]:
     """Each line of the logs with its file, those to come too, until the run has `ended`."""
     read: dict[Path, int] = {}
     while True:
@@ -54,15 +54,15 @@ def follow(find: Callable[[], list[Path]], ended: Callable[[], bool]) -> Iterato
                     yield file, line.decode(errors="replace").rstrip("\n")
         if over:
             return
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
-def _logs(folder: Path, step: str = "") -> list[Path]:
+def _list_step_logs(folder: Path, step: str = "") -> list[Path]:
     """Logs of the steps, those of them that are files within the folder."""
     files = folder.glob(f"{glob.escape(step) if step else '*'}.log")
     return [file for file in files if file.is_file() and stays_inside(folder, file)]
 
 
-def _last(file: Path) -> tuple[bool, int]:
+def _get_sort_key(file: Path) -> tuple[bool, int]:
     """KFP's own log comes last."""
     return file.stem == "kfp", file.stat().st_mtime_ns

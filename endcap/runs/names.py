@@ -13,18 +13,18 @@ RUN_FOLDER = "ENDCAP_RUN_FOLDER"
 _NAME = re.compile(r"(?P<recommender>.+)-(?P<at>\d{8}T\d{6})-[0-9a-f]{4}")
 
 
-def run_name(recommender: str) -> str:
+def make_run_name(recommender: str) -> str:
     """A name that no other run has: the recommender, the time (UTC) and four random digits."""
     return f"{recommender}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
-def current_run(given: str = "") -> str:
+def find_current_run(given: str = "") -> str:
     """The run that this step is of: the local runner's folder names it, else what is `given`, KFP's id."""
     folder = os.environ.get(RUN_FOLDER)
     return Path(folder).name if folder else given
 
 
-def parts_of(name: str) -> tuple[str, str]:
+def split_run_name(name: str) -> tuple[str, str]:
     """Recommender and time (ISO, UTC) that a run's name tells; both empty where it is no name of ours."""
     match = _NAME.fullmatch(name)
     if match is None:

@@ -12,13 +12,13 @@ from typing import Any
 from endcap.errors import NotFoundError
 from endcap.processes import alive
 from endcap.runs.fault import Fault
-from endcap.runs.names import parts_of
-from endcap.runs.record import FAILED, KILLED, RUNNING, step_document
+from endcap.runs.names import split_run_name
+from endcap.runs.record import FAILED, KILLED_FAULT, RUNNING, read_step_document
 from endcap.store import Store
-from endcap.store.inside import fault_of
+from endcap.store.safe_paths import find_name_fault
 
 Json = dict[str, Any]
-READS = 16
+PARALLEL_READS = 16
 """Documents that are read at once."""
 KILLED_STATE = "killed"
 """State of a run whose process is gone and could not say how it ended."""
@@ -38,13 +38,13 @@ class StepRun:
 
     @property
     def begun(self) -> datetime | None:
-        return _moment(self.document.get("begun"))
+        return _parse_moment(self.document.get("begun"))
 
     @property
     def seconds(self) -> float:
         """That the step took, or has taken so far."""
         known = self.document.get("seconds")
-        return float(known) if known is not None else _since(self.begun)
+        return float(known) if known is not None else _count_seconds_since(self.begun)
 
     @property
     def result(self) -> str:
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def recommender(self) -> str:
-        return str(self.document.get("recommender") or parts_of(self.name)[0])
+        return str(self.document.get("recommender") or split_run_name(self.name)[0])
 
     @property
     def shop(self) -> str:
@@ -121,19 +121,19 @@ class Run:
     @property
     def started(self) -> datetime | None:
         """UTC."""
-        at = _moment(self._started("at")) or _moment(parts_of(self.name)[1])
+        at = _parse_moment(self._started("at")) or _parse_moment(split_run_name(self.name)[1])
         return at or min((step.begun for step in self.steps if step.begun), default=None)
 
     @property
     def ended(self) -> datetime | None:
-        return _moment(self.document.get("ended"))
+        return _parse_moment(self.document.get("ended"))
 
     @property
     def seconds(self) -> float | None:
         """From start to end; of a running run until now; None where that is not known."""
         if self.started is None or self.state == KILLED_STATE:
             return None
-        return (self.ended - self.started).total_seconds() if self.ended else _since(self.started)
+        return (self.ended - self.started).total_seconds() if self.ended else _count_seconds_since(self.started)
 
     @property
     def logical_date(self) -> str:
@@ -143,7 +143,7 @@ class Run:
     def fault(self) -> Fault | None:
         """Why the run failed."""
         if self.state == KILLED_STATE:
-            return KILLED
+            return KILLED_FAULT
         return Fault.from_document(self.document)
 
     @property
@@ -188,9 +188,9 @@ class Run:
         }
 
     def __str__(self) -> str:
-        from endcap.runs.text import describe
+        from endcap.runs.text import describe_run
 
-        return describe(self)
+        return describe_run(self)
 
     def _started(self, key: str) -> str:
         return str(self.document.get("started", {}).get(key, ""))
@@ -202,7 +202,7 @@ def list_runs(store: Store, recommender: str | None = None, *, limit: int = 20) 
     One small document a run is read, and no more runs than are needed.
     """
     runs: list[Run] = []
-    for run in _runs(store):
+    for run in _iterate_runs(store):
         if recommender is None or run.recommender == recommender:
             runs.append(run)
         if len(runs) == limit:
@@ -227,19 +227,19 @@ def read_run(store: Store, name: str) -> Run:
 
 def find_run(store: Store, name: str) -> Run | None:
     """A run with all that its steps have said so far, or None."""
-    if "/" in name or fault_of(name):
+    if "/" in name or find_name_fault(name):
         return None
     document = store.read_document(f"runs/{name}")
     names = [path.rpartition("/")[2] for path in store.list_documents(f"runs/{name}")]
-    said = {step: own for step in names if (own := step_document(store, name, step))}
+    said = {step: own for step in names if (own := read_step_document(store, name, step))}
     if document is None and not said:
         return None
-    return _run(name, document or {}, said)
+    return _make_run(name, document or {}, said)
 
 
 def find_step(store: Store, run: str, step: str) -> StepRun | None:
     """What a step said last of itself, or None."""
-    document = step_document(store, run, step)
+    document = read_step_document(store, run, step)
     return None if document is None else StepRun(step, document)
 
 
@@ -249,23 +249,23 @@ def read_specs(store: Store, run: Run) -> Json | None:
     return store.read_document(f"specs/{fingerprint}") if fingerprint else None
 
 
-def _runs(store: Store) -> Iterator[Run]:
+def _iterate_runs(store: Store) -> Iterator[Run]:
     """All runs, last changed first; they are read as they are needed."""
     names = store.list_documents("runs")
-    with ThreadPoolExecutor(READS) as pool:
-        for first in range(0, len(names), READS):
-            batch = names[first : first + READS]
+    with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        for first in range(0, len(names), PARALLEL_READS):
+            batch = names[first : first + PARALLEL_READS]
             for path, document in zip(batch, pool.map(store.read_document, batch), strict=True):
                 if document is not None:
-                    yield _run(path.removeprefix("runs/"), document, document.get("steps", {}))
+                    yield _make_run(path.removeprefix("runs/"), document, document.get("steps", {}))
 
 
-def _run(name: str, document: Mapping[str, Any], said: Mapping[str, Json]) -> Run:
+def _make_run(name: str, document: Mapping[str, Any], said: Mapping[str, Json]) -> Run:
     steps = [StepRun(step, one) for step, one in said.items()]
     return Run(name, document, sorted(steps, key=lambda step: str(step.document.get("begun", ""))))
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_moment(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:
@@ -273,5 +273,5 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _since(begun: datetime | None) -> float:
+def _count_seconds_since(begun: datetime | None) -> float:
     return 0.0 if begun is None else (datetime.now(UTC) - begun).total_seconds()

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import EndcapError
-from endcap.runs.code import present_code
+from endcap.runs.code import describe_code
 from endcap.runs.fault import Fault
-from endcap.runs.start import Start, now, plain_specs, spec_fingerprint
+from endcap.runs.start import Start, fingerprint_specs, format_now, normalise_specs
 from endcap.steps import STEPS
 from endcap.store import Store, open_store
 
 Json = dict[str, Any]
 RUNNING, SUCCEEDED, FAILED, CANCELED = "running", "succeeded", "failed", "canceled"
-KILLED = Fault(
+KILLED_FAULT = Fault(
     "its process was ended from outside (out of memory, evicted, past its deadline, or killed)", code="step.killed"
 )
-NOT_STARTED = Fault("a step's pod did not start; the pod's events tell why", code="step.not-started")
+NOT_STARTED_FAULT = Fault("a step's pod did not start; the pod's events tell why", code="step.not-started")
 _STATES = {"COMPLETE": SUCCEEDED, "SUCCEEDED": SUCCEEDED, "CACHED": SUCCEEDED, "CANCELED": CANCELED}
 """KFP's states of a run that has ended in our words; any other one is a failure."""
 _STATES |= {state: state for state in (SUCCEEDED, CANCELED)}
@@ -41,8 +41,8 @@ def begin_run(store: Store, run: str, start: Start, *, here: bool = False) -> Js
 
     here: the run ends with this process, so that whoever reads can tell whether it was killed.
     """
-    start = replace(start, at=start.at or now())
-    document: Json = {"run": run, "state": RUNNING, **start.to_document(), "code": present_code()}
+    start = replace(start, at=start.at or format_now())
+    document: Json = {"run": run, "state": RUNNING, **start.to_document(), "code": describe_code()}
     if here:
         document["process"] = {"host": socket.gethostname(), "pid": os.getpid()}
     if start.page:
@@ -58,17 +58,17 @@ def end_run(
     state: ours, or as KFP's final status has it. error: what is known beside the steps' own words. of: what the run
     is of, where its start could not know.
     """
-    said = {step: own for step in steps if (own := step_document(store, run, step))}
-    ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": now(), "steps": said}
+    said = {step: own for step in steps if (own := read_step_document(store, run, step))}
+    ended: Json = {"run": run, "state": _STATES.get(state, FAILED), "ended": format_now(), "steps": said}
     if ended["state"] == FAILED:
-        step, fault = _failure(said, error)
+        step, fault = _find_failure(said, error)
         ended |= {"step": step, "cause": fault.message, "error": fault.to_json()}
 
     def completed(before: Json | None) -> Json:
         known = {**Start().to_document(), **(before or {})}
         for key in ("step", "cause", "error"):  # of an end that this one replaces
             known.pop(key, None)
-        return {**known, **({} if of is None else _completing(known, of)), **ended}
+        return {**known, **({} if of is None else _select_new_facts(known, of)), **ended}
 
     return store.update_document(f"runs/{run}", completed)
 
@@ -81,18 +81,18 @@ def close_run(store: Store, run: str, state: str, steps: Sequence[str], error: F
 
 def keep_specs(store: Store, documents: Mapping[str, Any]) -> str:
     """Keep resolved specs under their fingerprint, and return that."""
-    fingerprint = spec_fingerprint(documents)
+    fingerprint = fingerprint_specs(documents)
     if store.read_document(f"specs/{fingerprint}") is None:
-        store.write_document(f"specs/{fingerprint}", plain_specs(documents))
+        store.write_document(f"specs/{fingerprint}", normalise_specs(documents))
     return fingerprint
 
 
-def step_document(store: Store, run: str, step: str) -> Json | None:
+def read_step_document(store: Store, run: str, step: str) -> Json | None:
     """What a step said last of itself."""
     return store.read_document(f"runs/{run}/{step}")
 
 
-def made_before(store: Store, address: str, moment: datetime) -> bool:
+def existed_before(store: Store, address: str, moment: datetime) -> bool:
     """Whether an artifact was there before a moment (with a zone); False where nothing tells."""
     try:
         created = str(store.manifest(address)["created"])
@@ -107,7 +107,7 @@ class StepRecord:
     def __init__(self, store: str, run: str, step: str, *, held: bool = False) -> None:
         """held: nothing is kept before `keep`."""
         self._store, self._run, self._step, self._held = store, run, step, held
-        self._document: Json = {"step": step, "state": RUNNING, "begun": now(), **_pod()}
+        self._document: Json = {"step": step, "state": RUNNING, "begun": format_now(), **_describe_pod()}
 
     def write(self, **facts: Any) -> None:
         """Put the facts into the document."""
@@ -123,7 +123,7 @@ class StepRecord:
         """Whether the step's result is an artifact that was there before the step began."""
         if not self._store or self._step not in STEPS or not STEPS[self._step].kind:
             return False
-        return made_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
+        return existed_before(open_store(self._store), result, datetime.fromisoformat(self._document["begun"]))
 
     def begin_run(self, trigger: str) -> None:
         """Write the run's document: on KFP its first step does. trigger: see `Start.from_text`."""
@@ -133,7 +133,7 @@ class StepRecord:
         """When the run's first step began, as far as the store knows."""
         if not (self._store and self._run):
             return None
-        document = step_document(open_store(self._store), self._run, next(iter(STEPS)))
+        document = read_step_document(open_store(self._store), self._run, next(iter(STEPS)))
         return document["begun"] if document else None
 
     def _kept(self, write: Callable[[Store], object]) -> None:
@@ -145,7 +145,7 @@ class StepRecord:
             print(f"the record of this run is not kept: {error}", file=sys.stderr)
 
 
-def _completing(known: Json, of: Start) -> Json:
+def _select_new_facts(known: Json, of: Start) -> Json:
     """What `of` tells beyond the facts that are known. A pipeline of the shop alone does not know the recommender."""
     told = of.to_document()
     facts = {key: told[key] for key in ("pipeline", "recommender", "shop") if told[key]}
@@ -157,16 +157,16 @@ def _completing(known: Json, of: Start) -> Json:
     return facts
 
 
-def _failure(said: Mapping[str, Json], error: Fault | None) -> tuple[str | None, Fault]:
+def _find_failure(said: Mapping[str, Json], error: Fault | None) -> tuple[str | None, Fault]:
     """The step that failed, and why. KFP's own status names neither."""
     for state in (FAILED, RUNNING):
         for step, document in said.items():
             if document["state"] == state:
-                return step, Fault.from_document(document) or KILLED
-    return None, error or NOT_STARTED
+                return step, Fault.from_document(document) or KILLED_FAULT
+    return None, error or NOT_STARTED_FAULT
 
 
-def _pod() -> Json:
+def _describe_pod() -> Json:
     """Where a pod's log is found; nothing outside of pods."""
     if not _NAMESPACE.is_file():
         return {}

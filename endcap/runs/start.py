@@ -75,14 +75,14 @@ class Start:
 
         folder = loaded.files[-1].parent if loaded.files else None
         return cls(
-            by=user(),
+            by=get_user(),
             how=how or (NOTEBOOK if "ipykernel" in sys.modules else PYTHON),
             why=why,
-            at=now(),
+            at=format_now(),
             pipeline=pipeline,
             recommender=loaded.recommender.name,
             shop=loaded.shop.name,
-            spec=spec_fingerprint(resolved(loaded)),
+            spec=fingerprint_specs(resolved(loaded)),
             files=tuple(os.path.relpath(file, folder) for file in loaded.files),
             logical_date=logical_date,
             page=page,
@@ -117,26 +117,26 @@ class Start:
         }
 
 
-def spec_fingerprint(documents: Mapping[str, Any]) -> str:
+def fingerprint_specs(documents: Mapping[str, Any]) -> str:
     """The fingerprint of resolved specs, as `endcap.spec.load.resolved` makes them."""
-    return fingerprint(plain_specs(documents))
+    return fingerprint(normalise_specs(documents))
 
 
-def plain_specs(documents: Mapping[str, Any]) -> Json:
+def normalise_specs(documents: Mapping[str, Any]) -> Json:
     """Resolved specs, as far as they are there, the same whether or not they went through KFP: it makes every number
     of a parameter a float."""
-    return {kind: _plain(documents[kind]) for kind in ("recommender", "shop") if documents.get(kind)}
+    return {kind: _normalise(documents[kind]) for kind in ("recommender", "shop") if documents.get(kind)}
 
 
-def _plain(value: Any) -> Any:
+def _normalise(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _normalise(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_normalise(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def user() -> str:
+def get_user() -> str:
     """Who runs this process. A container's user has a number, often no name."""
     try:
         return getpass.getuser()
@@ -144,6 +144,6 @@ def user() -> str:
         return str(os.getuid())
 
 
-def now() -> str:
+def format_now() -> str:
     """The time, ISO in UTC to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

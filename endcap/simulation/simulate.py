@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from endcap.errors import UserError
 from endcap.simulation.market import NEUTRAL, Floats, Ints, Market, Trends, Truth
 from endcap.simulation.products import LEVELS, Catalogue, make_catalogue
-from endcap.store import storage_errors
+from endcap.store import report_storage_errors
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 _DAY = 86_400_000
@@ -141,7 +141,7 @@ def write(
     present = range(int((moments[0] - first) // _DAY), end_day)
     wanted = [day for day in present if days is None or day in days]
     files = []
-    with storage_errors(folder):
+    with report_storage_errors(folder):
         (folder / "events").mkdir(parents=True, exist_ok=True)
         for day in wanted:
             begin, end = np.searchsorted(moments, [first + day * _DAY, first + (day + 1) * _DAY])

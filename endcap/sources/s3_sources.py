@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endcap.errors import DataError, NotFoundError
-from endcap.store import fingerprint, storage_errors
-from endcap.store.cache import alone, cache_folder
+from endcap.store import fingerprint, report_storage_errors
+from endcap.store.cache import find_cache_folder, lock_copy
 
 if TYPE_CHECKING:
     from endcap.store.bucket import Bucket
@@ -57,9 +57,9 @@ def find_objects(place: str) -> tuple[list[Remote], bool]:
 
 def fetch_objects(objects: Sequence[Remote], progress: Callable[[str], None]) -> list[Path]:
     """A copy of each on this machine. Raises DataError where one was replaced meanwhile, StorageError."""
-    from endcap.store.bucket import parallel
+    from endcap.store.bucket import run_parallel
 
-    folder = cache_folder() / "sources"
+    folder = find_cache_folder() / "sources"
     if not objects:
         return []
     bucket, _ = _opened(objects[0].address)
@@ -68,7 +68,7 @@ def fetch_objects(objects: Sequence[Remote], progress: Callable[[str], None]) ->
     if missing:
         size = sum(one.bytes for one in missing) / 1e6
         progress(f"fetching {len(missing)} objects of {bucket.address()}, {size:,.1f} MB")
-    for _ in parallel(lambda one: _fetch(bucket, one, copies[one]), missing):
+    for _ in run_parallel(lambda one: _fetch(bucket, one, copies[one]), missing):
         pass
     return list(copies.values())
 
@@ -90,10 +90,10 @@ def _opened(address: str) -> tuple[Bucket, str]:
     # The client costs half a second to import.
     from endcap.store.bucket import Bucket
     from endcap.store.s3 import split_address
-    from endcap.store.s3_settings import from_environment
+    from endcap.store.s3_settings import read_s3_settings
 
     name, path = split_address(address)
-    return Bucket(name, from_environment()), path
+    return Bucket(name, read_s3_settings()), path
 
 
 def _hidden(path: str) -> bool:
@@ -106,7 +106,7 @@ def _whole(copy: Path, one: Remote) -> bool:
 
 def _fetch(bucket: Bucket, one: Remote, copy: Path) -> None:
     part = copy.with_name(f"{copy.name}.part")
-    with storage_errors(f"{copy.parent} (for {one.address})"), alone(copy):
+    with report_storage_errors(f"{copy.parent} (for {one.address})"), lock_copy(copy):
         if _whole(copy, one):  # another process was quicker
             return
         try:

@@ -3,28 +3,28 @@
 from pathlib import Path
 
 from endcap.errors import UserError
-from endcap.store.base import CHECKPOINT, Draft, Store, content_key
-from endcap.store.code import code_fingerprint
-from endcap.store.contents import check_folder, digest_of, storage_errors
-from endcap.store.documents import opened, release, stamped
+from endcap.store.artifact_files import check_artifact, digest_manifest, report_storage_errors
+from endcap.store.base import CHECKPOINT, Draft, Store, get_content_key
+from endcap.store.code import fingerprint_code
+from endcap.store.documents import get_release, open_document, stamp_document
 from endcap.store.fingerprint import fingerprint
 from endcap.store.folder import FolderStore
-from endcap.store.looking import Readable, looking
+from endcap.store.read_only import ReadOnlyStore, is_read_only
 
 __all__ = [
     "CHECKPOINT",
     "Draft",
     "Store",
-    "check_folder",
-    "code_fingerprint",
-    "content_key",
-    "digest_of",
+    "check_artifact",
+    "digest_manifest",
     "fingerprint",
+    "fingerprint_code",
+    "get_content_key",
+    "get_release",
+    "open_document",
     "open_store",
-    "opened",
-    "release",
-    "stamped",
-    "storage_errors",
+    "report_storage_errors",
+    "stamp_document",
 ]
 
 
@@ -35,7 +35,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
     UserError where the address, or what the environment says of the S3 server, is wrong; StorageError.
     """
     store = _opened(url, create)
-    return Readable(store) if looking() else store
+    return ReadOnlyStore(store) if is_read_only() else store
 
 
 def _opened(url: str, create: bool) -> Store:
@@ -48,10 +48,10 @@ def _opened(url: str, create: bool) -> Store:
         # The client costs half a second to import.
         from endcap.store.bucket import Bucket
         from endcap.store.s3 import S3Store, split_address
-        from endcap.store.s3_settings import from_environment
+        from endcap.store.s3_settings import read_s3_settings
 
         bucket, prefix = split_address(url)
-        return S3Store(Bucket(bucket, from_environment()), prefix)
+        return S3Store(Bucket(bucket, read_s3_settings()), prefix)
     raise UserError(
         f"store {url!r}: scheme {scheme!r} is not known; allowed: a folder's path, file:///… or s3://bucket/prefix",
         code="store.scheme-unknown",

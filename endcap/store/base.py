@@ -34,12 +34,12 @@ class Hold(Protocol):
         """
 
 
-def content_key(address: str) -> str:
+def get_content_key(address: str) -> str:
     """What an artifact is known by in any store: kind and key, without the place of the store."""
     return "/".join(address.rstrip("/").split("/")[-3:])
 
 
-def parts_of(address: str) -> tuple[str, str, str] | None:
+def split_artifact_address(address: str) -> tuple[str, str, str] | None:
     """The two parts of the kind, and the key, of an artifact's address; None where it is too short to be one."""
     scheme, separator, place = address.partition("://")
     parts = (place if separator else scheme).rstrip("/").split("/")

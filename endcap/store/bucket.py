@@ -26,24 +26,33 @@ from minio.error import ServerError
 
 from endcap.causes import page_title
 from endcap.errors import NotFoundError, UserError
-from endcap.store.s3_errors import CONDITION, FOREIGN, NOT_CAPABLE, PageError, code_of, in_short, in_words, may_pass
+from endcap.store.s3_errors import (
+    CONDITION,
+    FOREIGN,
+    NOT_CAPABLE,
+    StorePageError,
+    get_error_code,
+    is_transient,
+    summarise_error,
+    translate_error,
+)
 from endcap.store.s3_settings import ENDPOINTS, S3Settings
 from endcap.waiting import Patience, Waiting
 
 T = TypeVar("T")
 S = TypeVar("S")
-WAITS = (0.5, 1.5, 4.0)
+RETRY_WAITS = (0.5, 1.5, 4.0)
 """Seconds before an operation is tried again, give or take a half; within each, a request is sent up to three times."""
-FILES, PARTS = 4, 3
+PARALLEL_FILES, PARALLEL_PARTS = 4, 3
 """Objects that are written or read at once, and parts of each."""
-REQUESTS = 16
+PARALLEL_REQUESTS = 16
 """Requests of few bytes that are under way at once."""
-PART = 8 << 20
-MOST_PARTS = 10_000
-_PIECE = 1 << 20
-_SECOND_LOOK = 0.1
+PART_BYTES = 8 << 20
+MAX_PARTS = 10_000
+_PIECE_BYTES = 1 << 20
+_REREAD_SECONDS = 0.1
 """Seconds between two looks at an object whose etag is not its bytes' checksum."""
-_TORN = 10.0
+_TORN_SECONDS = 10.0
 """Seconds after which an etag that does not fit its bytes is none of their checksum."""
 _SHA256, _WRITER = "sha256", "writer"
 """Notes that lie beside an object."""
@@ -79,7 +88,7 @@ class Bucket:
                 session_token=settings.session_token,
                 secure=settings.secure,
                 region=settings.region,
-                http_client=_transport(settings),
+                http_client=_make_transport(settings),
             )
         except ValueError as error:  # of a host that it does not like
             raise UserError(
@@ -105,7 +114,7 @@ class Bucket:
         the new etag, and busy ones for longer. An etag is mostly the bytes' MD5: of a server where it was so before, it
         is looked at until it is so again. Of another server it counts when two looks find both the same.
         """
-        before, end = None, time.monotonic() + _TORN
+        before, end = None, time.monotonic() + _TORN_SECONDS
         while True:
             found = self._or_none("read", name, lambda: self._get(name))
             if found is None or self._fits(found[0], found[1].etag):
@@ -115,7 +124,7 @@ class Bucket:
             if not self._checksums and before == (found[0], found[1].etag):
                 return found
             before = found[0], found[1].etag
-            time.sleep(_SECOND_LOOK)
+            time.sleep(_REREAD_SECONDS)
 
     def _fits(self, content: bytes, etag: str) -> bool:
         """Whether an etag is the checksum of the bytes."""
@@ -129,7 +138,7 @@ class Bucket:
 
         def head() -> Blob:
             found = self._client.stat_object(self.name, name)
-            return _blob(name, found.metadata or {}, bytes_=found.size)
+            return _parse_blob(name, found.metadata or {}, bytes_=found.size)
 
         return self._or_none("look at", name, head)
 
@@ -151,11 +160,11 @@ class Bucket:
         try:
             return self._ask("write", name, lambda: put(condition), expected=CONDITION | NOT_CAPABLE)
         except FOREIGN as error:
-            if code_of(error) in CONDITION:
+            if get_error_code(error) in CONDITION:
                 return None
             if condition:
                 return self._ask("write", name, lambda: put({}))
-            raise in_words(error, "write", self.address(name), self.settings) from error
+            raise translate_error(error, "write", self.address(name), self.settings) from error
         except NotFoundError:
             return None  # the one that it was to go over is gone
 
@@ -171,8 +180,8 @@ class Bucket:
                 handle,
                 size,
                 metadata={_SHA256: sha256},
-                part_size=max(PART, -(-size // MOST_PARTS)),
-                num_parallel_uploads=PARTS,
+                part_size=max(PART_BYTES, -(-size // MAX_PARTS)),
+                num_parallel_uploads=PARALLEL_PARTS,
             )
 
         self._ask("write", name, put)
@@ -191,7 +200,7 @@ class Bucket:
                 if held and response.status != 206:
                     file.unlink()  # the server knows no ranges and sends all of it
                 with file.open("ab") as handle:
-                    for piece in response.stream(_PIECE):
+                    for piece in response.stream(_PIECE_BYTES):
                         handle.write(piece)
             finally:
                 response.close()
@@ -200,7 +209,7 @@ class Bucket:
         try:
             self._ask("read", name, get, expected={*CONDITION, "InvalidRange"})
         except FOREIGN as error:
-            if code_of(error) in CONDITION:
+            if get_error_code(error) in CONDITION:
                 address = self.address(name)
                 raise NotFoundError(
                     f"{address} was replaced meanwhile", code="store.object-replaced", address=address
@@ -243,13 +252,15 @@ class Bucket:
             left = self._ask("remove", "", together, expected=NOT_CAPABLE | {"AccessDenied"}) if listed[1:] else listed
         except FOREIGN:
             left = listed  # not every server removes several at once
-        for _ in parallel(lambda name: self._ask("remove", name, lambda: self._remove(name)), left, REQUESTS):
+        for _ in run_parallel(
+            lambda name: self._ask("remove", name, lambda: self._remove(name)), left, PARALLEL_REQUESTS
+        ):
             pass
 
     def _get(self, name: str) -> tuple[bytes, Blob]:
         response = self._client.get_object(self.name, name)
         try:
-            return response.read(), _blob(name, response.headers)
+            return response.read(), _parse_blob(name, response.headers)
         finally:
             response.close()
             response.release_conn()
@@ -266,22 +277,22 @@ class Bucket:
     def _ask(self, doing: str, name: str, call: Callable[[], T], expected: Iterable[str] = ()) -> T:
         """Call until it goes well, or fails for good. expected: codes whose error the caller understands itself."""
         waiting = Waiting(f"the store at {self.settings.endpoint}", Patience(total=math.inf))  # WAITS end it
-        for wait in (*WAITS, None):
+        for wait in (*RETRY_WAITS, None):
             try:
                 result = call()
             except FOREIGN as error:
-                if code_of(error) in set(expected):
+                if get_error_code(error) in set(expected):
                     raise
                 after = wait and wait * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
-                if after is None or not may_pass(error) or not waiting.again(in_short(error), after=after):
-                    raise in_words(error, doing, self.address(name), self.settings) from error
+                if after is None or not is_transient(error) or not waiting.again(summarise_error(error), after=after):
+                    raise translate_error(error, doing, self.address(name), self.settings) from error
             else:
                 waiting.over()
                 return result
         raise AssertionError("the last wait is None")
 
 
-def parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = FILES) -> Iterator[T]:
+def run_parallel(call: Callable[[S], T], arguments: Iterable[S], workers: int = PARALLEL_FILES) -> Iterator[T]:
     """Results in the arguments' order. After a first failure nothing more is begun, and that failure is raised."""
     with ThreadPoolExecutor(workers, thread_name_prefix="s3") as pool:
         futures = [pool.submit(call, argument) for argument in arguments]
@@ -301,15 +312,15 @@ class _Transport(urllib3.PoolManager):
         if "html" in answer.headers.get("content-type", "") and "etag" not in answer.headers and answer.status < 500:
             title = page_title(answer.data.decode(errors="replace"))
             if title is not None or (method == "HEAD" and answer.status < 300):
-                raise PageError(answer.status, title or "")
+                raise StorePageError(answer.status, title or "")
         return answer
 
 
-def _transport(settings: S3Settings) -> urllib3.PoolManager:
+def _make_transport(settings: S3Settings) -> urllib3.PoolManager:
     # Connections beyond the pool's size are closed after use, which it would warn of each time.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     return _Transport(
-        maxsize=REQUESTS,
+        maxsize=PARALLEL_REQUESTS,
         timeout=urllib3.Timeout(connect=5, read=60),
         cert_reqs="CERT_REQUIRED",
         ca_certs=settings.ca or certifi.where(),
@@ -324,8 +335,8 @@ def _transport(settings: S3Settings) -> urllib3.PoolManager:
     )
 
 
-def _blob(name: str, headers: Mapping[str, Any], bytes_: int | None = None) -> Blob:
-    changed, now = (_time(headers.get(header)) for header in ("last-modified", "date"))
+def _parse_blob(name: str, headers: Mapping[str, Any], bytes_: int | None = None) -> Blob:
+    changed, now = (_parse_time(headers.get(header)) for header in ("last-modified", "date"))
     return Blob(
         name,
         int(headers.get("content-length", 0)) if bytes_ is None else bytes_,
@@ -337,7 +348,7 @@ def _blob(name: str, headers: Mapping[str, Any], bytes_: int | None = None) -> B
     )
 
 
-def _time(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     try:
         return parsedate_to_datetime(text) if text else None
     except ValueError:

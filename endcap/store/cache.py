@@ -10,38 +10,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from endcap.errors import StorageError
-from endcap.store.contents import storage_errors
+from endcap.store.artifact_files import report_storage_errors
 
-VARIABLE = "ENDCAP_CACHE"
+CACHE_VARIABLE = "ENDCAP_CACHE"
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """The folder named by ENDCAP_CACHE; else the user's cache; else, as in a pod without a home, the temp folder's.
 
     Raises StorageError where it cannot be written.
     """
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(CACHE_VARIABLE)
     if given:
         folder = Path(given).expanduser().resolve()
-        with storage_errors(f"{folder} ({VARIABLE})"):
+        with report_storage_errors(f"{folder} ({CACHE_VARIABLE})"):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
     home = os.environ.get("XDG_CACHE_HOME") or (os.environ["HOME"] + "/.cache" if os.environ.get("HOME") else None)
     candidates = [Path(home) / "endcap"] if home else []
     candidates.append(Path(tempfile.gettempdir()) / f"endcap-{os.getuid()}")
     for folder in candidates:
-        if _ours(folder):
+        if _is_private(folder):
             return folder
     raise StorageError(
-        f"none of {', '.join(map(str, candidates))} can be written; name a folder by {VARIABLE}",
+        f"none of {', '.join(map(str, candidates))} can be written; name a folder by {CACHE_VARIABLE}",
         code="store.no-cache",
         folders=[str(folder) for folder in candidates],
-        variable=VARIABLE,
+        variable=CACHE_VARIABLE,
     )
 
 
 @contextlib.contextmanager
-def alone(copy: Path) -> Iterator[None]:
+def lock_copy(copy: Path) -> Iterator[None]:
     """One process of this machine at a time writes to a copy, which is a file or a folder."""
     lock = copy.with_name(f".{copy.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def alone(copy: Path) -> Iterator[None]:
         yield
 
 
-def _ours(folder: Path) -> bool:
+def _is_private(folder: Path) -> bool:
     """Whether the folder is there, or could be made, for this user alone: others must not put files into it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from endcap.errors import EndcapError
 from endcap.store import syntax
-from endcap.store.cache import cache_folder
-from endcap.store.closure import Closure, Source, closure
+from endcap.store.cache import find_cache_folder
+from endcap.store.code_closure import CodeClosure, ModuleSource, find_closure
 from endcap.store.fingerprint import fingerprint
-from endcap.store.syntax import Module, parse
+from endcap.store.syntax import ParsedModule, parse_module
 
-CUT = {
+EXCLUDED_CODE = {
     "endcap.cluster": "asks a cluster for pods",
     "endcap.cpus": "says how much may run at once",
     "endcap.deploy": "says which versions serve; the address of each one's package is in the key",
@@ -31,9 +31,9 @@ CUT = {
     "endcap.processes": "says whether a process lives",
     "endcap.progress": "words for people",
     "endcap.reading": "gives the bytes of a file as they are",
-    "endcap.registry.aside": "writes into MLflow, while others work",
-    "endcap.registry.figures": "writes into MLflow",
-    "endcap.registry.live_run": "writes into MLflow",
+    "endcap.registry.background_writer": "writes into MLflow, while others work",
+    "endcap.registry.verdict_log": "writes into MLflow",
+    "endcap.registry.training_log": "writes into MLflow",
     "endcap.registry.register": "writes into MLflow",
     "endcap.registry.training_runs": "names what MLflow is told",
     "endcap.registry.versions": "says which version is the champion; its package's address is in the key",
@@ -64,17 +64,17 @@ LIBRARIES = {
 
 
 @functools.cache
-def code_fingerprint(*entries: str) -> str:
+def fingerprint_code(*entries: str) -> str:
     """Fingerprint of the code that entries reach, and of the libraries that this code uses.
 
     An entry is a module, or a definition in one: ``endcap.training.train:train``. Raises
     ModuleNotFoundError where an entry has no source here.
     """
-    found = closure(entries, installed, CUT)
-    return fingerprint(found.digest(), _versions(found))
+    found = find_closure(entries, read_installed_source, EXCLUDED_CODE)
+    return fingerprint(found.digest(), _list_library_versions(found))
 
 
-def installed(name: str) -> Source | None:
+def read_installed_source(name: str) -> ModuleSource | None:
     """A module's source as it is installed here. Nothing of it is run."""
     top, *below = name.split(".")
     try:
@@ -84,31 +84,31 @@ def installed(name: str) -> Source | None:
     if spec is None:
         return None
     if not below and spec.submodule_search_locations is None:
-        return _file(Path(spec.origin or ""), package=False)
+        return _read_source_file(Path(spec.origin or ""), package=False)
     for location in spec.submodule_search_locations or ():
         place = Path(location, *below)
-        source = _file(place / "__init__.py", package=True)
+        source = _read_source_file(place / "__init__.py", package=True)
         if source is None and below:
-            source = _file(place.with_suffix(".py"), package=False)
+            source = _read_source_file(place.with_suffix(".py"), package=False)
         if source is not None:
             return source
     return None
 
 
-def _file(file: Path, *, package: bool) -> Source | None:
+def _read_source_file(file: Path, *, package: bool) -> ModuleSource | None:
     if file.suffix != ".py" or not file.is_file():
         return None
-    library = any(file.is_relative_to(place) for place in _library_folders())
-    return Source(file.read_bytes(), package, library, _parsed)
+    library = any(file.is_relative_to(place) for place in _list_library_folders())
+    return ModuleSource(file.read_bytes(), package, library, _parse_cached)
 
 
 @functools.cache
-def _library_folders() -> tuple[str, ...]:
+def _list_library_folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def _versions(found: Closure) -> list[tuple[str, str]]:
+def _list_library_versions(found: CodeClosure) -> list[tuple[str, str]]:
     """Of the libraries that count, and are installed: major.minor."""
     versions = []
     for name in sorted(found.libraries & set(LIBRARIES) | found.foreign):
@@ -118,13 +118,13 @@ def _versions(found: Closure) -> list[tuple[str, str]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(text: bytes) -> Module:
+def _parse_cached(text: bytes) -> ParsedModule:
     """A module's parts: parsing all that a step needs takes half a second, so what was once parsed is kept."""
-    kept = _kept(hashlib.sha256(_reader() + text).hexdigest())
+    kept = _find_cached_parts(hashlib.sha256(_fingerprint_parser() + text).hexdigest())
     if kept is not None:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            return Module.from_json(json.loads(kept.read_bytes()))
-    module = parse(text)
+            return ParsedModule.from_json(json.loads(kept.read_bytes()))
+    module = parse_module(text)
     if kept is not None:
         with contextlib.suppress(OSError):
             kept.parent.mkdir(exist_ok=True)
@@ -134,16 +134,16 @@ def _parsed(text: bytes) -> Module:
     return module
 
 
-def _kept(digest: str) -> Path | None:
+def _find_cached_parts(digest: str) -> Path | None:
     """Where the parts of a text are kept on this machine; None: nowhere."""
     try:
-        return cache_folder() / "code" / f"{digest}.json"
+        return find_cache_folder() / "code" / f"{digest}.json"
     except EndcapError:
         return None
 
 
 @functools.cache
-def _reader() -> bytes:
+def _fingerprint_parser() -> bytes:
     """What a kept module was taken apart by: the parts of another reader are not those of this one."""
     python = ".".join(map(str, sys.version_info[:2]))
     return hashlib.sha256(python.encode() + Path(syntax.__file__).read_bytes()).digest()

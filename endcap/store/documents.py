@@ -19,14 +19,14 @@ from typing import Any
 from endcap.errors import IntegrityError, UserError
 from endcap.reading import parse_json
 from endcap.spec_renames import migrate_facts, migrate_specs
-from endcap.store import shapes
-from endcap.store.base import Json, content_key
+from endcap.store import schemas
+from endcap.store.base import Json, get_content_key
 
 FORMAT, WRITTEN_BY = "format", "written_by"
 
 
 @dataclass(frozen=True)
-class Kind:
+class DocumentKind:
     """What this release knows of one kind of documents."""
 
     version: int = 1
@@ -40,48 +40,48 @@ class Kind:
 
 KINDS = {
     # The list of an artifact's files; a package's `info.json`; a shop's rule data in the online store.
-    "manifest": Kind(),
-    "package": Kind(2, {1: migrate_facts}),
-    "catalogue": Kind(),
+    "manifest": DocumentKind(),
+    "package": DocumentKind(2, {1: migrate_facts}),
+    "catalogue": DocumentKind(),
     # Artifacts: the facts and the files of each.
     # 2, here and of `package` and `specs`: specs of models and whole specs have the names of endcap/v2.
-    "snapshots": Kind(),
-    "datasets": Kind(),
-    "fits": Kind(),
-    "trained": Kind(2, {1: migrate_facts}),
-    "recipes": Kind(2, {1: migrate_facts}),
-    "verdicts": Kind(2, {1: migrate_facts}),
-    "refitted": Kind(),
-    "packages": Kind(2, {1: migrate_facts}),
-    "reports": Kind(),
-    "comparisons": Kind(2, {1: migrate_facts}),
-    "descriptions": Kind(),
-    "recommendations": Kind(),
+    "snapshots": DocumentKind(),
+    "datasets": DocumentKind(),
+    "fits": DocumentKind(),
+    "trained": DocumentKind(2, {1: migrate_facts}),
+    "recipes": DocumentKind(2, {1: migrate_facts}),
+    "verdicts": DocumentKind(2, {1: migrate_facts}),
+    "refitted": DocumentKind(),
+    "packages": DocumentKind(2, {1: migrate_facts}),
+    "reports": DocumentKind(),
+    "comparisons": DocumentKind(2, {1: migrate_facts}),
+    "descriptions": DocumentKind(),
+    "recommendations": DocumentKind(),
     # Documents that are replaced.
     # 2: since when each version is served. Readers of version 1 know no other keys.
-    "deployments": Kind(2, {1: dict}, decides=True),
-    "ingests": Kind(),
-    "recipe-faults": Kind(),
-    "runs": Kind(),
-    "specs": Kind(2, {1: migrate_specs}),
-    "searches": Kind(),
-    "places": Kind(),
+    "deployments": DocumentKind(2, {1: dict}, decides=True),
+    "ingests": DocumentKind(),
+    "recipe-faults": DocumentKind(),
+    "runs": DocumentKind(),
+    "specs": DocumentKind(2, {1: migrate_specs}),
+    "searches": DocumentKind(),
+    "places": DocumentKind(),
 }
 """A kind that is not listed, such as of a step of one's own, has its first version."""
 
 
-def kind_of(name: str) -> str:
+def get_kind(name: str) -> str:
     """The kind of what lies under a document's name, or under kind and key of an artifact."""
     return name.partition("/")[0]
 
 
-def stamped(kind: str, document: Json) -> Json:
+def stamp_document(kind: str, document: Json) -> Json:
     """The document with its version and the release that writes it."""
-    stamp = {FORMAT: _known(kind).version, WRITTEN_BY: release()}
+    stamp = {FORMAT: _get_document_kind(kind).version, WRITTEN_BY: get_release()}
     return {**stamp, **document, **stamp}
 
 
-def opened(kind: str, document: Json, where: str, *, written_by: str | None = None) -> Json:
+def open_document(kind: str, document: Json, where: str, *, written_by: str | None = None) -> Json:
     """The document as this release's version of its kind, without `format` and `written_by`.
 
     Parameters
@@ -98,16 +98,16 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
         than this release reads. Fields: `kind`, `found`, `known`, `written_by`, `where`.
     IntegrityError
         With the code ``store.no-document`` where it is no map, ``store.wrong-type`` where it is not of its kind's shape
-        (`endcap.store.shapes`), ``store.name-unsafe`` where a manifest's names lead elsewhere.
+        (`endcap.store.schemas`), ``store.name-unsafe`` where a manifest's names lead elsewhere.
     """
     if not isinstance(document, dict):
         raise IntegrityError(f"{where} is no JSON object", code="store.no-document", kind=kind, where=where)
-    known, written = _known(kind), version_of(document)
+    known, written = _get_document_kind(kind), read_format(document)
     writer = document.get(WRITTEN_BY, written_by)
     fields = {"kind": kind, "found": written, "known": known.version, "written_by": writer, "where": where}
     cause = (
         f"{where} has format {written!r} of {kind}, written by Endcap {writer or '(unknown)'}; "
-        f"this is Endcap {release()}, whose format is {known.version}"
+        f"this is Endcap {get_release()}, whose format is {known.version}"
     )
     if isinstance(written, bool) or not isinstance(written, int) or written > known.version:
         raise UserError(f"{cause}: install a newer Endcap here, or make it anew", code="store.newer-format", **fields)
@@ -118,53 +118,53 @@ def opened(kind: str, document: Json, where: str, *, written_by: str | None = No
                 f"{cause}: use the Endcap that wrote it, or make it anew", code="store.older-format", **fields
             )
         content = known.upgrades[number](content)
-    shapes.check(kind, content, where)
+    schemas.check_schema(kind, content, where)
     return content
 
 
-def parsed(name: str, content: bytes, where: str) -> Json:
+def parse_document(name: str, content: bytes, where: str) -> Json:
     """A document out of the bytes that lie under its name. Raises as `opened`."""
     try:
         document = parse_json(content)
     except ValueError as error:
-        raise unreadable(name, where, error) from None
-    return opened(kind_of(name), document, where)
+        raise make_unreadable_document_error(name, where, error) from None
+    return open_document(get_kind(name), document, where)
 
 
-def unreadable(name: str, where: str, error: Exception) -> IntegrityError:
+def make_unreadable_document_error(name: str, where: str, error: Exception) -> IntegrityError:
     """The error of a document that is there and tells nothing."""
     return IntegrityError(
         f"{where} is no JSON object ({error}); delete it, or write it again",
         code="store.no-document",
-        kind=kind_of(name),
+        kind=get_kind(name),
         where=where,
     )
 
 
-def opened_manifest(manifest: Json, where: str) -> Json:
+def open_manifest(manifest: Json, where: str) -> Json:
     """An artifact's manifest, and the facts in it, which are a document of the artifact's kind. Raises as `opened`."""
-    content = opened("manifest", manifest, where)
-    content["facts"] = opened(kind_of(content_key(content["address"])), content["facts"], where)
+    content = open_document("manifest", manifest, where)
+    content["facts"] = open_document(get_kind(get_content_key(content["address"])), content["facts"], where)
     return content
 
 
-def version_of(document: Json) -> Any:
+def read_format(document: Json) -> Any:
     """The version that a document was written in; a number, unless a newer release writes something else."""
     return document.get(FORMAT, 1)
 
 
-def decides(kind: str) -> bool:
+def is_decisive(kind: str) -> bool:
     """Whether a change of such a document must not be lost."""
-    return _known(kind).decides
+    return _get_document_kind(kind).decides
 
 
-def _known(kind: str) -> Kind:
+def _get_document_kind(kind: str) -> DocumentKind:
     """What this release knows of a kind."""
-    return KINDS.get(kind, Kind())
+    return KINDS.get(kind, DocumentKind())
 
 
 @functools.cache
-def release() -> str:
+def get_release() -> str:
     """This release of Endcap."""
     try:
         return version("endcap")

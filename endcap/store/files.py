@@ -14,19 +14,29 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from endcap.errors import NotFoundError, UserError
-from endcap.store.areas import AREA, FILE, StoredFile, check_name, open_area
+from endcap.store.artifact_files import report_storage_errors
 from endcap.store.base import MANIFEST, Store
-from endcap.store.contents import storage_errors
-from endcap.store.transfer import PIECE, Meter, Progress, copy, deliver, sizes, walk
+from endcap.store.data_area import DATA_FOLDER, FILE, StoredFile, check_file_name, open_data_area
+from endcap.store.transfer import (
+    PIECE_BYTES,
+    Meter,
+    TransferProgress,
+    copy_file,
+    deliver,
+    list_regular_files,
+    sum_sizes,
+)
 
-__all__ = ["Progress", "StoredFile", "get", "list_files", "put"]
+__all__ = ["StoredFile", "TransferProgress", "get", "list_files", "put"]
 
 
-def _silent(done: int, total: int) -> None:
+def _ignore_progress(done: int, total: int) -> None:
     pass
 
 
-def put(store: Store, source: str | Path | bytes | BinaryIO, name: str, progress: Progress = _silent) -> str:
+def put(
+    store: Store, source: str | Path | bytes | BinaryIO, name: str, progress: TransferProgress = _ignore_progress
+) -> str:
     """Copy a file, a folder or bytes into the store; what has the name already is replaced.
 
     Parameters
@@ -61,8 +71,8 @@ def put(store: Store, source: str | Path | bytes | BinaryIO, name: str, progress
     >>> [file.name for file in list_files(store, "logs/")]
     ['logs/empty.csv']
     """
-    check_name(name)
-    area = open_area(store.root)
+    check_file_name(name)
+    area = open_data_area(store.root)
     area.check_free(name)
     with area.draft() as folder, _local_files(source, folder / "spooled") as files:
         total = sum(path.stat().st_size for path in files.values())
@@ -70,7 +80,7 @@ def put(store: Store, source: str | Path | bytes | BinaryIO, name: str, progress
     return area.address(name)
 
 
-def get(store: Store, address: str, to: str | Path, progress: Progress = _silent) -> Path:
+def get(store: Store, address: str, to: str | Path, progress: TransferProgress = _ignore_progress) -> Path:
     """Copy a file or folder of the store, or a whole artifact, to this machine.
 
     Parameters
@@ -99,26 +109,26 @@ def get(store: Store, address: str, to: str | Path, progress: Progress = _silent
         The artifact is damaged; the disk or the object store refused.
     """
     target = Path(to).expanduser()
-    place = _place(store, address)
-    check_name(place, hidden=True)
-    if not place.startswith(f"{AREA}/"):
+    place = _find_place(store, address)
+    check_file_name(place, hidden=True)
+    if not place.startswith(f"{DATA_FOLDER}/"):
         whole = f"{store.root}/{place}"
         folder, manifest = store.fetch(whole), store.manifest(whole)
         files: dict[str, Any] = {name: folder / name for name in (*manifest["files"], MANIFEST)}
-        return deliver(files, place, target, copy, Meter(progress, sizes(files)))
-    name = place.removeprefix(f"{AREA}/")
-    check_name(name)
-    return open_area(store.root).read(name, target, progress)
+        return deliver(files, place, target, copy_file, Meter(progress, sum_sizes(files)))
+    name = place.removeprefix(f"{DATA_FOLDER}/")
+    check_file_name(name)
+    return open_data_area(store.root).read(name, target, progress)
 
 
 def list_files(store: Store, prefix: str = "") -> list[StoredFile]:
     """The files of the store whose names begin with `prefix`, by name."""
     if prefix:
-        check_name(prefix.rstrip("/"))
-    return sorted(open_area(store.root).files(prefix), key=lambda file: file.name)
+        check_file_name(prefix.rstrip("/"))
+    return sorted(open_data_area(store.root).files(prefix), key=lambda file: file.name)
 
 
-def _place(store: Store, address: str) -> str:
+def _find_place(store: Store, address: str) -> str:
     """The path in the store of a name or an address. Raises NotFoundError where it is another store's."""
     for root in (store.root, store.root.removeprefix(FILE)):
         if address.startswith(f"{root}/"):
@@ -132,7 +142,7 @@ def _place(store: Store, address: str) -> str:
             address=address,
             store=store.root,
         )
-    return f"{AREA}/{address.rstrip('/')}"
+    return f"{DATA_FOLDER}/{address.rstrip('/')}"
 
 
 @contextlib.contextmanager
@@ -140,14 +150,14 @@ def _local_files(source: str | Path | bytes | BinaryIO, spool: Path) -> Iterator
     """The files of a source by their paths below it; one file has the path ``""``. Raises UserError."""
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
-        files = {"": path} if path.is_file() else walk(path) if path.is_dir() else {}
+        files = {"": path} if path.is_file() else list_regular_files(path) if path.is_dir() else {}
         if not files:
             why = "is an empty folder" if path.is_dir() else "is no file or folder of this machine"
             raise UserError(f"{path} {why}; there is nothing to put", code="store.source-invalid", source=str(path))
     elif isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
-        with storage_errors(spool), spool.open("wb") as handle:
+        with report_storage_errors(spool), spool.open("wb") as handle:
             if hasattr(source, "read"):
-                shutil.copyfileobj(source, handle, PIECE)
+                shutil.copyfileobj(source, handle, PIECE_BYTES)
             else:
                 handle.write(source)
         files = {"": spool}

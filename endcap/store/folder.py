@@ -10,30 +10,36 @@ from pathlib import Path
 
 from endcap.errors import NotFoundError
 from endcap.reading import IrregularFileError, read_bytes
-from endcap.store import contention
-from endcap.store.base import MANIFEST, Draft, Hold, Json
-from endcap.store.contention import locked
-from endcap.store.contents import (
-    check_folder,
-    manifest_elsewhere,
-    manifest_of,
-    parsed_manifest,
-    scratch,
-    storage_errors,
+from endcap.store import locks
+from endcap.store.artifact_files import (
+    build_manifest,
+    check_artifact,
+    make_scratch_folder,
+    make_unreadable_manifest_error,
+    parse_foreign_manifest,
+    parse_manifest,
+    report_storage_errors,
     sync_folder,
-    unreadable_manifest,
     write_durably,
 )
-from endcap.store.documents import kind_of, opened_manifest, parsed, stamped, unreadable
-from endcap.store.inside import inside
-from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
-from endcap.store.shapes import noted
+from endcap.store.base import MANIFEST, Draft, Hold, Json
+from endcap.store.documents import (
+    get_kind,
+    make_unreadable_document_error,
+    open_manifest,
+    parse_document,
+    stamp_document,
+)
+from endcap.store.locks import lock_file
+from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
+from endcap.store.safe_paths import join_safely
+from endcap.store.schemas import wrap_facts
 from endcap.waiting import watched
 
 FILE = "file://"
 
 
-class FolderStore(Relocatable):
+class FolderStore(RelocatableStore):
     """See `Store`. An artifact is written beside its place and renamed into it, its manifest last."""
 
     def __init__(self, root: Path, *, create: bool = True) -> None:
@@ -42,7 +48,7 @@ class FolderStore(Relocatable):
         self._resolver = Resolver(self)
         if not create and not self.path.is_dir():
             raise NotFoundError(f"there is no store at {self.path}", code="store.absent", store=self.root)
-        with storage_errors(self.path):
+        with report_storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def find(self, kind: str, key: str) -> str | None:
@@ -52,17 +58,17 @@ class FolderStore(Relocatable):
     @contextlib.contextmanager
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
         place = self._inside(f"{kind}/{key}")
-        with storage_errors(place), scratch(self.path / ".drafts") as folder:
+        with report_storage_errors(place), make_scratch_folder(self.path / ".drafts") as folder:
             draft = Draft(folder, self._address(place))
             yield draft
             self._resolver.note()
-            write_durably(folder / MANIFEST, manifest_of(draft))
+            write_durably(folder / MANIFEST, build_manifest(draft))
             self._move_into_place(folder, place)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         here = self.resolve(address)
         folder = self._folder(here)
-        check_folder(folder, self.manifest(here), name=here, verify=verify)
+        check_artifact(folder, self.manifest(here), name=here, verify=verify)
         return folder
 
     def manifest(self, address: str) -> Json:
@@ -72,27 +78,27 @@ class FolderStore(Relocatable):
             raise NotFoundError(
                 f"nothing is stored under {here}; `endcap run` makes it", code="store.not-found", address=here
             )
-        content = self.translate(opened_manifest(manifest, here))
-        return {**content, "address": here, "facts": noted(content["facts"], here)}
+        content = self.translate(open_manifest(manifest, here))
+        return {**content, "address": here, "facts": wrap_facts(content["facts"], here)}
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
         lock = self._inside(f".work/{kind}/{key}.lock")
-        with locked(lock, str(lock), blocked=lambda: progress("another process does the same work; waiting for it")):
+        with lock_file(lock, str(lock), blocked=lambda: progress("another process does the same work; waiting for it")):
             folder = self.work_folder(kind, key)
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
 
     def work_folder(self, kind: str, key: str) -> Path:
         folder = self._inside(f".work/{kind}/{key}")
-        with storage_errors(folder):
+        with report_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def list(self, kind: str) -> list[str]:
         addresses = [self._address(file.parent) for file in self._inside(kind).glob(f"*/{MANIFEST}")]
         manifests = [(_read_manifest(self._folder(address), address), address) for address in addresses]
-        return [address for manifest, address in sorted(manifests, key=_age) if manifest is not None]
+        return [address for manifest, address in sorted(manifests, key=_get_creation_time) if manifest is not None]
 
     def read_document(self, name: str) -> Json | None:
         return self.translate(self._read(name))
@@ -111,8 +117,8 @@ class FolderStore(Relocatable):
         with contextlib.ExitStack() as held:
             with watched(f"another process that has {what}"):
                 lock = self._inside(f".work/holds/{name}.lock")
-                held.enter_context(locked(lock, what, patience=contention.HELD))
-            yield _Locked()
+                held.enter_context(lock_file(lock, what, patience=locks.HOLD_PATIENCE))
+            yield _FolderHold()
 
     def inside(self, address: str) -> str | None:
         if "://" in address.removeprefix(FILE):
@@ -127,9 +133,9 @@ class FolderStore(Relocatable):
         return _read_manifest(self._inside(path), f"{self.root}/{path}")
 
     def at(self, address: str) -> Json | None:
-        return read_elsewhere(address)
+        return read_foreign_manifest(address)
 
-    def places(self) -> Entries:
+    def places(self) -> PlaceEntries:
         return list((self._read(PLACES) or {}).get(PLACES, ()))
 
     def _read(self, name: str) -> Json | None:
@@ -139,21 +145,21 @@ class FolderStore(Relocatable):
         except FileNotFoundError:
             return None
         except (IrregularFileError, ValueError) as error:
-            raise unreadable(name, where, error) from None
-        return parsed(name, content, where)
+            raise make_unreadable_document_error(name, where, error) from None
+        return parse_document(name, content, where)
 
     def _write(self, name: str, document: Json) -> None:
         file = self._inside(f"{name}.json")
-        with storage_errors(file), scratch(self.path / ".drafts") as folder:
-            write_durably(folder / MANIFEST, stamped(kind_of(name), document))
+        with report_storage_errors(file), make_scratch_folder(self.path / ".drafts") as folder:
+            write_durably(folder / MANIFEST, stamp_document(get_kind(name), document))
             file.parent.mkdir(parents=True, exist_ok=True)
             (folder / MANIFEST).replace(file)
             sync_folder(file.parent)
 
     def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         lock = self._inside(f".work/documents/{name}.lock")
-        with locked(lock, f"{name} in {self.root}", patience=contention.PATIENCE):
-            before = unless_damaged(lambda: self._read(name), repair=repair)
+        with lock_file(lock, f"{name} in {self.root}", patience=locks.CHANGE_PATIENCE):
+            before = read_unless_damaged(lambda: self._read(name), repair=repair)
             document = change(before)
             if document is not before:
                 self._write(name, document)
@@ -164,7 +170,7 @@ class FolderStore(Relocatable):
 
     def _inside(self, name: str) -> Path:
         """The place of what the store keeps under a name, which may come from anywhere. Raises IntegrityError."""
-        return inside(self.path, name, self.root)
+        return join_safely(self.path, name, self.root)
 
     def _folder(self, here: str) -> Path:
         """The folder of an address in this store."""
@@ -180,31 +186,31 @@ class FolderStore(Relocatable):
         sync_folder(place.parent)
 
 
-class _Locked:
+class _FolderHold:
     """A lock is its process's until that ends."""
 
     def check(self) -> None:
         pass
 
 
-def read_elsewhere(address: str) -> Json | None:
+def read_foreign_manifest(address: str) -> Json | None:
     """The manifest of an artifact in a folder of this machine that is another store's; None where it cannot be read."""
     try:
         content = read_bytes(Path(address.removeprefix(FILE)) / MANIFEST) if address.startswith(FILE) else None
     except (OSError, ValueError):
         return None
-    return None if content is None else manifest_elsewhere(content, address)
+    return None if content is None else parse_foreign_manifest(content, address)
 
 
 def _read_manifest(folder: Path, address: str) -> Json | None:
     try:
-        content = read_bytes(inside(folder, MANIFEST, address))
+        content = read_bytes(join_safely(folder, MANIFEST, address))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (IrregularFileError, ValueError) as error:
-        raise unreadable_manifest(address, f"its manifest cannot be read ({error})") from None
-    return parsed_manifest(content, address)
+        raise make_unreadable_manifest_error(address, f"its manifest cannot be read ({error})") from None
+    return parse_manifest(content, address)
 
 
-def _age(artifact: tuple[Json | None, str]) -> str:
+def _get_creation_time(artifact: tuple[Json | None, str]) -> str:
     return "" if artifact[0] is None else str(artifact[0].get("created", ""))

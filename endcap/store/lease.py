@@ -11,14 +11,14 @@ from datetime import timedelta
 
 from endcap.errors import EndcapError, TransientError
 from endcap.reading import parse_json
-from endcap.store import contention
+from endcap.store import locks
 from endcap.store.base import Json
 from endcap.store.bucket import Blob, Bucket
-from endcap.store.contention import Turns, this_process
+from endcap.store.locks import Retries, describe_this_process
 
-LASTS = 30.0
+LEASE_SECONDS = 30.0
 """Seconds without a sign of life after which a holder counts as dead."""
-_LOOK = 1.0
+_POLL_SECONDS = 1.0
 
 
 class Lease:
@@ -30,7 +30,7 @@ class Lease:
     """
 
     def __init__(self, bucket: Bucket, name: str) -> None:
-        self._bucket, self._name, self._lasts = bucket, name, timedelta(seconds=LASTS)
+        self._bucket, self._name, self._lasts = bucket, name, timedelta(seconds=LEASE_SECONDS)
         self.token = uuid.uuid4().hex
         self.generation = 0
         self.lost = threading.Event()
@@ -48,12 +48,12 @@ class Lease:
             if holder and holder != told:
                 told = holder
                 progress(f"another process does the same work ({holder}); waiting for it")
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         self._thread.start()
 
     def take_turns(self, what: str) -> None:
         """Return when it is this one's. what: it as the subject of an error. Raises TransientError after `HELD` s."""
-        turns = Turns(what, contention.HELD, most=_LOOK)
+        turns = Retries(what, locks.HOLD_PATIENCE, most=_POLL_SECONDS)
         while not self._taken():
             turns.wait(self._holder)
         self._thread.start()
@@ -86,7 +86,7 @@ class Lease:
             self.generation = 1
             self._bucket.write(self._name, self._content(), absent=True)
         else:
-            content, blob = _parse(found[0]), found[1]
+            content, blob = _parse_lease(found[0]), found[1]
             if not self._free(content, blob):
                 return False
             self.generation = int(content["generation"]) + 1
@@ -103,14 +103,14 @@ class Lease:
 
     def _mine(self) -> bool:
         found = self._bucket.read(self._name)
-        if found is None or _parse(found[0])["token"] != self.token:
+        if found is None or _parse_lease(found[0])["token"] != self.token:
             return False
         self._etag = found[1].etag
         return True
 
     def _holder(self) -> str:
         found = self._bucket.read(self._name)
-        return str(_parse(found[0])["holder"]) if found else ""
+        return str(_parse_lease(found[0])["holder"]) if found else ""
 
     def _keep(self) -> None:
         while not self._ended.wait(self._lasts.total_seconds() / 3):
@@ -134,11 +134,11 @@ class Lease:
         # Another content each time: an etag is mostly a checksum, and must not come back.
         sign = uuid.uuid4().hex
         document = {"token": self.token, "generation": self.generation, "free": free, "sign": sign}
-        document["holder"] = this_process()
+        document["holder"] = describe_this_process()
         return json.dumps(document).encode()
 
 
-def _parse(content: bytes) -> Json:
+def _parse_lease(content: bytes) -> Json:
     try:
         parsed: Json = {"token": "", "generation": 0, "holder": "unknown", "free": False, **parse_json(content)}
         return {**parsed, "generation": int(parsed["generation"])}

@@ -11,18 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError
+from endcap.store.artifact_files import hash_file
 from endcap.store.base import CHECKPOINT
-from endcap.store.bucket import Blob, Bucket, parallel
-from endcap.store.contents import sha256
-from endcap.store.inside import fault_of, stays_inside
+from endcap.store.bucket import Blob, Bucket, run_parallel
 from endcap.store.lease import Lease
+from endcap.store.safe_paths import find_name_fault, stays_inside
 
-LOOK = 1.0
+POLL_SECONDS = 1.0
 """Seconds between two looks for checkpoints that were replaced."""
-_Version = tuple[int, int, int]
+_FileVersion = tuple[int, int, int]
 
 
-class Mirror:
+class CheckpointMirror:
     """Objects ``<name>/<generation>-<token>/<path of the checkpoint>``.
 
     Each holder of the lease writes below a prefix of its own, so that one whose lease was lost, and who does not know
@@ -32,7 +32,7 @@ class Mirror:
     def __init__(self, bucket: Bucket, name: str, folder: Path, lease: Lease, progress: Callable[[str], None]) -> None:
         self._bucket, self._name, self._folder, self._lease, self._tell = bucket, f"{name}/", folder, lease, progress
         self._own = f"{self._name}{lease.generation:08d}-{lease.token}/"
-        self._kept: dict[str, _Version] = {}
+        self._kept: dict[str, _FileVersion] = {}
         self._old: list[str] = []
         self._failing = False
         self._alone = threading.Lock()
@@ -76,12 +76,12 @@ class Mirror:
             if path not in newest or generation > newest[path][0]:
                 newest[path] = (generation, blob)
             self._old.append(blob.name)
-        for line in parallel(self._fetch, [(path, blob) for path, (_, blob) in newest.items()]):
+        for line in run_parallel(self._fetch, [(path, blob) for path, (_, blob) in newest.items()]):
             self._tell(line)
 
     def _may_be_restored(self, path: str) -> bool:
         """Whether the rest of an object's name is that of a checkpoint in the workspace: others may write there too."""
-        named = path.rpartition("/")[2] == CHECKPOINT and not fault_of(path)
+        named = path.rpartition("/")[2] == CHECKPOINT and not find_name_fault(path)
         return named and stays_inside(self._folder, self._folder / path)
 
     def _fetch(self, what: tuple[str, Blob]) -> str:
@@ -92,14 +92,14 @@ class Mirror:
         noted = self._bucket.stat(blob.name)
         with contextlib.suppress(NotFoundError):  # an earlier holder that has ended meanwhile has removed it
             self._bucket.download(blob.name, draft)
-        if noted is None or not draft.exists() or (noted.sha256 and noted.sha256 != sha256(draft)):
+        if noted is None or not draft.exists() or (noted.sha256 and noted.sha256 != hash_file(draft)):
             draft.unlink(missing_ok=True)
             return f"{self._bucket.address(blob.name)} is gone or damaged: what it held is done anew"
         draft.replace(target)
         return f"{path} was kept by an earlier process; going on from it"
 
     def _watch(self) -> None:
-        while not self._ended.wait(LOOK):
+        while not self._ended.wait(POLL_SECONDS):
             self._keep()
 
     def _keep(self) -> None:

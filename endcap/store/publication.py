@@ -36,15 +36,15 @@ from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.reading import parse_json
+from endcap.store.artifact_files import encode_document
 from endcap.store.base import MANIFEST, Json
-from endcap.store.bucket import REQUESTS, Blob, Bucket, parallel
-from endcap.store.contents import document_bytes
-from endcap.store.documents import opened
+from endcap.store.bucket import PARALLEL_REQUESTS, Blob, Bucket, run_parallel
+from endcap.store.documents import open_document
 
-ABANDONED = timedelta(days=1)
+ABANDONED_AFTER = timedelta(days=1)
 _CHOICE = "choice.json"
 _DRAFT = re.compile(r"[0-9a-f]{32}")
-_OF_A_WRITER = re.compile(rf"(.*?/)({re.escape(_CHOICE)}$|[0-9a-f]{{32}}/)")
+_WRITER_PREFIX = re.compile(rf"(.*?/)({re.escape(_CHOICE)}$|[0-9a-f]{{32}}/)")
 
 
 class Publication:
@@ -69,7 +69,7 @@ class Publication:
         carried_out: Json | None = None
         while not self._whole():
             if choice == carried_out:
-                self._bucket.write(self._manifest, document_bytes(choice["manifest"]), absent=True)
+                self._bucket.write(self._manifest, encode_document(choice["manifest"]), absent=True)
                 break
             try:
                 self._copy(choice)
@@ -81,7 +81,7 @@ class Publication:
         for one in (own, choice):
             self._bucket.remove(f"{self._drafts}{one['draft']}/{name}" for name in one["manifest"]["files"])
         there = self._bucket.read(self._manifest)
-        return there is not None and there[0] == document_bytes(manifest)
+        return there is not None and there[0] == encode_document(manifest)
 
     def _whole(self) -> bool:
         return self._bucket.stat(self._manifest) is not None
@@ -91,14 +91,14 @@ class Publication:
             with (folder / name).open("rb") as handle:
                 self._bucket.upload(f"{self._drafts}{self._own}/{name}", handle, manifest["files"][name]["sha256"])
 
-        _all(parallel(upload, manifest["files"]))
+        _run_all(run_parallel(upload, manifest["files"]))
 
     def _choose(self, own: Json, *, replaced: str | None = None) -> tuple[Json, str]:
         """The choice that stands, and its etag; it is `own` where there was none, or one of the etag `replaced`."""
         if replaced:
-            self._bucket.write(self._choice, document_bytes(own), etag=replaced)
+            self._bucket.write(self._choice, encode_document(own), etag=replaced)
         while True:
-            self._bucket.write(self._choice, document_bytes(own), absent=True)
+            self._bucket.write(self._choice, encode_document(own), absent=True)
             found = self._bucket.read(self._choice)
             if found is not None:
                 return self._checked(found[0]), found[1].etag
@@ -117,7 +117,7 @@ class Publication:
                 file=_CHOICE,
                 fault="unreadable",
             ) from None
-        opened("manifest", manifest, where)
+        open_document("manifest", manifest, where)
         if not isinstance(draft, str) or not _DRAFT.fullmatch(draft):
             raise IntegrityError(
                 f"{where} names a draft that no writer has; delete it and run again",
@@ -132,7 +132,9 @@ class Publication:
         """Have the chosen draft's files copied. Raises NotFoundError where the draft is not there (any more)."""
         described: dict[str, Any] = choice["manifest"]["files"]
         draft = f"{self._drafts}{choice['draft']}/"
-        _all(parallel(lambda name: self._bucket.copy(draft + name, self._place + name), described, REQUESTS))
+        _run_all(
+            run_parallel(lambda name: self._bucket.copy(draft + name, self._place + name), described, PARALLEL_REQUESTS)
+        )
         sizes = {blob.name.removeprefix(self._place): blob.bytes for blob in self._bucket.list(self._place)}
         for name in described:
             if sizes.get(name) != described[name]["bytes"]:
@@ -156,7 +158,7 @@ class Publication:
         """Remove what killed writers left."""
         groups: dict[str, list[Blob]] = {}
         for blob in self._bucket.list(f"{self._root}.drafts/"):
-            if of := _OF_A_WRITER.match(blob.name):
+            if of := _WRITER_PREFIX.match(blob.name):
                 groups.setdefault(of[1], []).append(blob)
         for group, blobs in groups.items():
             if self._abandoned(blobs):
@@ -166,13 +168,13 @@ class Publication:
 
     def _abandoned(self, blobs: list[Blob]) -> bool:
         newest = max(blobs, key=lambda blob: blob.changed or datetime.now(UTC))
-        if newest.changed is None or datetime.now(UTC) - newest.changed < ABANDONED:
+        if newest.changed is None or datetime.now(UTC) - newest.changed < ABANDONED_AFTER:
             return False
         # This machine's clock may be wrong; the server's own tells for sure.
         asked = self._bucket.stat(newest.name)
-        return asked is not None and asked.age is not None and asked.age > ABANDONED
+        return asked is not None and asked.age is not None and asked.age > ABANDONED_AFTER
 
 
-def _all(results: Any) -> None:
+def _run_all(results: Any) -> None:
     for _ in results:
         pass

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from endcap.errors import IntegrityError, NotFoundError
-from endcap.store.base import Json, content_key, parts_of
-from endcap.store.contents import digest_of
-from endcap.store.documents import opened
+from endcap.store.artifact_files import digest_manifest
+from endcap.store.base import Json, get_content_key, split_artifact_address
+from endcap.store.documents import open_document
 
 PLACES = "places"
 """The document that lists where the store has lain, each place with the time since when it was written there."""
-SCHEMES = ("file://", "s3://")
+ADDRESS_SCHEMES = ("file://", "s3://")
 T = TypeVar("T")
-Entries = list[Json]
+PlaceEntries = list[Json]
 
 
-class Shelf(Protocol):
+class ArtifactLookup(Protocol):
     """What is asked of the store itself. A path is `<kind>/<key>`, below the store's root."""
 
     root: str
@@ -41,17 +41,17 @@ class Shelf(Protocol):
     def at(self, address: str) -> Json | None:
         """The manifest of an artifact of another store as it was written; None where that cannot be read now."""
 
-    def places(self) -> Entries:
+    def places(self) -> PlaceEntries:
         """The entries of PLACES, oldest first; none where there is no such document."""
 
-    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+    def change_places(self, change: Callable[[PlaceEntries], PlaceEntries]) -> None:
         """Replace the entries of PLACES."""
 
 
 class Resolver:
     """Turns every address into a path of this store."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: ArtifactLookup) -> None:
         self._shelf = shelf
         self._known: dict[str, str] = {}
         """Addresses of elsewhere, and the paths that they were proven to name."""
@@ -71,24 +71,24 @@ class Resolver:
         Raises NotFoundError where nothing says that the artifact here is the one at the address, IntegrityError where
         it is another one.
         """
-        address = whole(address)
+        address = normalise_address(address)
         here = self._shelf.inside(address)
         if here is None and _is_bare(address):
-            here = content_key(address)
+            here = get_content_key(address)
         if here is not None:
             return here
         return ("" if digest else self._known.get(address, "")) or self._proven(address, digest)
 
     def lies_at(self, address: str) -> bool:
         """Whether an artifact of this store can be read at an address too: here, or elsewhere with the same files."""
-        address = whole(address)
+        address = normalise_address(address)
         if (path := self._shelf.inside(address)) is not None:
             return self._shelf.stored(path) is not None
-        path, theirs = _place(address), self._shelf.at(address)
+        path, theirs = _find_path(address), self._shelf.at(address)
         own = None if path is None or theirs is None else self._shelf.stored(path)
         if path is None or own is None or theirs is None:
             return False
-        return digest_of(opened("manifest", own, f"{self._shelf.root}/{path}")) == digest_of(theirs)
+        return digest_manifest(open_document("manifest", own, f"{self._shelf.root}/{path}")) == digest_manifest(theirs)
 
     def translated(self, value: T) -> T:
         """A value out of this store's documents: addresses of its artifacts as they are now, where it lay elsewhere."""
@@ -96,7 +96,7 @@ class Resolver:
             return {key: self.translated(one) for key, one in value.items()}  # type: ignore[return-value]
         if isinstance(value, list):
             return [self.translated(one) for one in value]  # type: ignore[return-value]
-        return self._here(value) if isinstance(value, str) and value.startswith(SCHEMES) else value  # type: ignore[return-value]
+        return self._here(value) if isinstance(value, str) and value.startswith(ADDRESS_SCHEMES) else value  # type: ignore[return-value]
 
     def note(self) -> None:
         """Remember that this store is written to at this place, before addresses of it are."""
@@ -122,21 +122,21 @@ class Resolver:
                 return f"{root}/{address.removeprefix(f'{former}/')}"
         # A place that no release noted which knows of places: what is named has to be here.
         if address not in self._own:
-            path = _place(address)
+            path = _find_path(address)
             if path is None or self._shelf.stored(path) is None:
                 return address
             self._own[address] = path
         return f"{root}/{self._own[address]}"
 
     def _proven(self, address: str, digest: str) -> str:
-        path = _place(address)
+        path = _find_path(address)
         manifest = None if path is None else self._shelf.stored(path)
         if path is None or manifest is None:
-            raise _elsewhere(address, self._shelf.root)
-        manifest = opened("manifest", manifest, f"{self._shelf.root}/{path}")
+            raise _make_elsewhere_error(address, self._shelf.root)
+        manifest = open_document("manifest", manifest, f"{self._shelf.root}/{path}")
         theirs = None if digest else self._shelf.at(address)
-        wanted = digest or (digest_of(theirs) if theirs else "")
-        if wanted and wanted != digest_of(manifest):
+        wanted = digest or (digest_manifest(theirs) if theirs else "")
+        if wanted and wanted != digest_manifest(manifest):
             here = f"{self._shelf.root}/{path}"
             raise IntegrityError(
                 f"{address} is another artifact than {here}: both have the same inputs, and their files differ. "
@@ -146,8 +146,8 @@ class Resolver:
                 here=here,
                 store=self._shelf.root,
             )
-        if not wanted and manifest["address"] not in _names(address) and not self._held_at(address, manifest):
-            raise _elsewhere(address, self._shelf.root, path)
+        if not wanted and manifest["address"] not in _list_spellings(address) and not self._held_at(address, manifest):
+            raise _make_elsewhere_error(address, self._shelf.root, path)
         if not digest:
             self._known[address] = path
         return path
@@ -156,11 +156,14 @@ class Resolver:
         """Whether this store held an artifact while it lay where the address says: it was made before the store was
         written at another place after that."""
         entries, made = self._shelf.places(), datetime.fromisoformat(manifest["created"])
-        roots = {root_of(name) for name in _names(address)}
-        return any(entry["root"] in roots and made < left for entry, left in zip(entries, _left(entries), strict=True))
+        roots = {get_root(name) for name in _list_spellings(address)}
+        return any(
+            entry["root"] in roots and made < left
+            for entry, left in zip(entries, _list_departures(entries), strict=True)
+        )
 
 
-class Relocatable:
+class RelocatableStore:
     """What stores do alike by their resolver. See `Store` and `Shelf`."""
 
     root: str
@@ -186,7 +189,7 @@ class Relocatable:
 
         return self.translate(self._update(name, changed, repair=repair))
 
-    def change_places(self, change: Callable[[Entries], Entries]) -> None:
+    def change_places(self, change: Callable[[PlaceEntries], PlaceEntries]) -> None:
         self._update(PLACES, lambda before: {PLACES: change((before or {}).get(PLACES, []))})
 
     def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
@@ -194,7 +197,7 @@ class Relocatable:
         raise NotImplementedError
 
 
-def unless_damaged(read: Callable[[], Json | None], *, repair: bool) -> Json | None:
+def read_unless_damaged(read: Callable[[], Json | None], *, repair: bool) -> Json | None:
     """What `read` reads; None in the place of what is damaged, where that is to be replaced."""
     try:
         return read()
@@ -204,35 +207,35 @@ def unless_damaged(read: Callable[[], Json | None], *, repair: bool) -> Json | N
         return None
 
 
-def whole(address: str) -> str:
+def normalise_address(address: str) -> str:
     """An address as it is compared: a path as a ``file://`` address, without a slash at its end."""
     address = address.rstrip("/") or address
     return f"file://{address}" if address.startswith("/") else address
 
 
-def root_of(address: str) -> str:
+def get_root(address: str) -> str:
     """The root of the store in an artifact's address."""
-    return address.removesuffix(f"/{content_key(address)}")
+    return address.removesuffix(f"/{get_content_key(address)}")
 
 
-def _place(address: str) -> str | None:
+def _find_path(address: str) -> str | None:
     """The path in its store of what an address names; None where it names no artifact."""
-    parts = parts_of(address)
+    parts = split_artifact_address(address)
     return None if parts is None else "/".join(parts)
 
 
 def _is_bare(address: str) -> bool:
-    return "://" not in address and address.count("/") == 2 and _place(f"/{address}") is not None
+    return "://" not in address and address.count("/") == 2 and _find_path(f"/{address}") is not None
 
 
-def _names(address: str) -> set[str]:
+def _list_spellings(address: str) -> set[str]:
     """An address, and the same without the links in its path."""
     if not address.startswith("file://"):
         return {address}
     return {address, f"file://{Path(address.removeprefix('file://')).resolve()}"}
 
 
-def _left(entries: Entries) -> Iterator[datetime]:
+def _list_departures(entries: PlaceEntries) -> Iterator[datetime]:
     """Until when the store lay at each place."""
     for entry in entries[1:]:
         yield datetime.fromisoformat(entry["since"])
@@ -240,7 +243,7 @@ def _left(entries: Entries) -> Iterator[datetime]:
         yield datetime.max.replace(tzinfo=UTC)
 
 
-def _elsewhere(address: str, root: str, path: str = "") -> NotFoundError:
+def _make_elsewhere_error(address: str, root: str, path: str = "") -> NotFoundError:
     also = f"; {path} is here, but nothing shows that it is the same: name it by that, if it is" if path else ""
     return NotFoundError(
         f"{address} does not lie in this store ({root}){also}",

@@ -13,37 +13,37 @@ from pathlib import Path
 
 from endcap.errors import EndcapError, NotFoundError, UserError
 from endcap.redaction import HIDDEN
-from endcap.store import contention
-from endcap.store.base import MANIFEST, Draft, Hold, Json
-from endcap.store.bucket import REQUESTS, Bucket, parallel
-from endcap.store.cache import cache_folder
-from endcap.store.conditions import PROBE, Conditions
-from endcap.store.contention import Turns
-from endcap.store.contents import (
-    document_bytes,
-    manifest_elsewhere,
-    manifest_of,
-    parsed_manifest,
-    scratch,
-    storage_errors,
+from endcap.store import locks
+from endcap.store.artifact_files import (
+    build_manifest,
+    encode_document,
+    make_scratch_folder,
+    parse_foreign_manifest,
+    parse_manifest,
+    report_storage_errors,
 )
-from endcap.store.copies import Copies
-from endcap.store.documents import decides, kind_of, opened_manifest, parsed, stamped
+from endcap.store.base import MANIFEST, Draft, Hold, Json
+from endcap.store.bucket import PARALLEL_REQUESTS, Bucket, run_parallel
+from endcap.store.cache import find_cache_folder
+from endcap.store.conditional_writes import PROBE, ConditionalWrites
+from endcap.store.documents import get_kind, is_decisive, open_manifest, parse_document, stamp_document
 from endcap.store.fingerprint import fingerprint
-from endcap.store.folder import read_elsewhere
-from endcap.store.inside import check_name, fault_of, inside
+from endcap.store.folder import read_foreign_manifest
 from endcap.store.lease import Lease
-from endcap.store.mirror import Mirror
+from endcap.store.local_copies import LocalCopies
+from endcap.store.locks import Retries
+from endcap.store.mirror import CheckpointMirror
 from endcap.store.publication import Publication
-from endcap.store.resolution import PLACES, Entries, Relocatable, Resolver, unless_damaged
-from endcap.store.shapes import noted
+from endcap.store.resolution import PLACES, PlaceEntries, RelocatableStore, Resolver, read_unless_damaged
+from endcap.store.safe_paths import check_name, find_name_fault, join_safely
+from endcap.store.schemas import wrap_facts
 from endcap.waiting import watched
 
 S3 = "s3://"
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class S3Store(Relocatable):
+class S3Store(RelocatableStore):
     """See `Store`. How artifacts appear whole: `Publication`; how unfinished work is kept: `Lease` and `Mirror`.
 
     What is fetched is kept on this machine (`cache_folder`), each file under the address of its artifact.
@@ -55,9 +55,9 @@ class S3Store(Relocatable):
         self.root = bucket.address(prefix)
         self._resolver = Resolver(self)
         bucket.check(f"{self._prefix}.endcap")
-        self._local = cache_folder() / fingerprint(bucket.settings.endpoint, self.root)
-        self._copies = Copies(bucket, self._local, self._name)
-        self._conditions = Conditions(bucket, self._name(PROBE))
+        self._local = find_cache_folder() / fingerprint(bucket.settings.endpoint, self.root)
+        self._copies = LocalCopies(bucket, self._local, self._name)
+        self._conditions = ConditionalWrites(bucket, self._name(PROBE))
 
     def find(self, kind: str, key: str) -> str | None:
         found = self._bucket.stat(self._name(f"{kind}/{key}/{MANIFEST}"))
@@ -67,25 +67,28 @@ class S3Store(Relocatable):
     def publish(self, kind: str, key: str) -> Iterator[Draft]:
         check_name(f"{kind}/{key}", self.root)
         address = f"{self.root}/{kind}/{key}"
-        with storage_errors(f"{self._local} (for {address})"), scratch(self._local / ".drafts") as folder:
+        with (
+            report_storage_errors(f"{self._local} (for {address})"),
+            make_scratch_folder(self._local / ".drafts") as folder,
+        ):
             draft = Draft(folder, address)
             yield draft
             self._resolver.note()
-            manifest = manifest_of(draft)
+            manifest = build_manifest(draft)
             if Publication(self._bucket, self._prefix, f"{kind}/{key}").publish(folder, manifest):
                 self._copies.keep(f"{kind}/{key}", folder, manifest)
 
     def fetch(self, address: str, *, verify: bool = False) -> Path:
         path = self._resolver.path(address)
         manifest = self._manifest(path)
-        opened_manifest(manifest, f"{self.root}/{path}")
+        open_manifest(manifest, f"{self.root}/{path}")
         return self._copies.fetch(path, manifest, f"{self.root}/{path}", verify=verify)
 
     def manifest(self, address: str) -> Json:
         path = self._resolver.path(address)
         here = f"{self.root}/{path}"
-        content = self.translate(opened_manifest(self._manifest(path), here))
-        return {**content, "address": here, "facts": noted(content["facts"], here)}
+        content = self.translate(open_manifest(self._manifest(path), here))
+        return {**content, "address": here, "facts": wrap_facts(content["facts"], here)}
 
     def _manifest(self, path: str) -> Json:
         manifest = self.stored(path)
@@ -102,22 +105,22 @@ class S3Store(Relocatable):
         lease = Lease(self._bucket, f"{name}.lease")
         with contextlib.ExitStack() as held:
             lease.take(progress)
-            held.callback(_suppressed, lease.give_back)
+            held.callback(_run_suppressed, lease.give_back)
             # A folder of its own: what an earlier process left here may be older than what another machine has kept.
-            folder = held.enter_context(scratch(self._local / ".work" / ".workspaces"))
-            mirror = Mirror(self._bucket, name, folder, lease, progress)
-            held.enter_context(_ended_by_sigterm())
+            folder = held.enter_context(make_scratch_folder(self._local / ".work" / ".workspaces"))
+            mirror = CheckpointMirror(self._bucket, name, folder, lease, progress)
+            held.enter_context(_exit_on_sigterm())
             mirror.start()
             try:
                 yield folder
             except BaseException:
-                _suppressed(mirror.end)
+                _run_suppressed(mirror.end)
                 raise
-            _suppressed(mirror.clear)
+            _run_suppressed(mirror.clear)
 
     def work_folder(self, kind: str, key: str) -> Path:
-        folder = inside(self._local, f".work/{kind}/{key}", self.root)
-        with storage_errors(folder):
+        folder = join_safely(self._local, f".work/{kind}/{key}", self.root)
+        with report_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -127,8 +130,10 @@ class S3Store(Relocatable):
         names = [folder + MANIFEST for folder in folders]
         addresses = [self._bucket.address(folder.rstrip("/")) for folder in folders]
         found = [
-            (str(parsed_manifest(content[0], address).get("created", "")), address)
-            for address, content in zip(addresses, parallel(self._bucket.read, names, REQUESTS), strict=True)
+            (str(parse_manifest(content[0], address).get("created", "")), address)
+            for address, content in zip(
+                addresses, run_parallel(self._bucket.read, names, PARALLEL_REQUESTS), strict=True
+            )
             if content is not None
         ]
         return [address for _, address in sorted(found)]
@@ -139,12 +144,12 @@ class S3Store(Relocatable):
 
     def list_documents(self, folder: str) -> Sequence[str]:
         blobs = self._bucket.list(self._name(f"{folder}/"), recursive=False)
-        files = [(blob.changed or _NEVER, blob.name) for blob in blobs if blob.name.endswith(".json")]
+        files = [(blob.changed or _LONG_AGO, blob.name) for blob in blobs if blob.name.endswith(".json")]
         return [name.removeprefix(self._prefix).removesuffix(".json") for _, name in sorted(files, reverse=True)]
 
     def write_document(self, name: str, document: Json) -> None:
         self._resolver.note()
-        self._bucket.write(self._name(f"{name}.json"), document_bytes(stamped(kind_of(name), document)))
+        self._bucket.write(self._name(f"{name}.json"), encode_document(stamp_document(get_kind(name), document)))
 
     @contextlib.contextmanager
     def hold(self, name: str) -> Iterator[Hold]:
@@ -154,21 +159,23 @@ class S3Store(Relocatable):
         with contextlib.ExitStack() as held:
             with watched(f"another process that has {what}"):
                 lease.take_turns(what)
-            held.callback(_suppressed, lease.give_back)
+            held.callback(_run_suppressed, lease.give_back)
             yield lease
 
     def _update(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
         object_, what = self._name(f"{name}.json"), f"{name} in {self.root}"
-        if decides(kind_of(name)):
+        if is_decisive(get_kind(name)):
             self._conditions.require(what)
-        turns = Turns(what, contention.PATIENCE)
+        turns = Retries(what, locks.CHANGE_PATIENCE)
         while True:
             stored = self._bucket.read(object_)
-            before = None if stored is None else unless_damaged(partial(self._opened, name, stored[0]), repair=repair)
+            before = (
+                None if stored is None else read_unless_damaged(partial(self._opened, name, stored[0]), repair=repair)
+            )
             document = change(before)
             if document is before:
                 return document
-            writer, content = uuid.uuid4().hex, document_bytes(stamped(kind_of(name), document))
+            writer, content = uuid.uuid4().hex, encode_document(stamp_document(get_kind(name), document))
             etag = "" if stored is None else stored[1].etag
             if self._bucket.write(object_, content, absent=not etag, etag=etag, writer=writer) is not None:
                 return document
@@ -180,29 +187,29 @@ class S3Store(Relocatable):
 
     def inside(self, address: str) -> str | None:
         path = address.removeprefix(f"{self.root}/")
-        return path if address.startswith(f"{self.root}/") and not fault_of(path) else None
+        return path if address.startswith(f"{self.root}/") and not find_name_fault(path) else None
 
     def stored(self, path: str) -> Json | None:
         found = self._bucket.read(self._name(f"{path}/{MANIFEST}"))
-        return None if found is None else parsed_manifest(found[0], f"{self.root}/{path}")
+        return None if found is None else parse_manifest(found[0], f"{self.root}/{path}")
 
     def at(self, address: str) -> Json | None:
         if not address.startswith(S3):
-            return read_elsewhere(address)
+            return read_foreign_manifest(address)
         # It may be in a bucket that is gone, or of others, or on another server.
         with contextlib.suppress(EndcapError):
             name, path = split_address(address)
             bucket = self._bucket if name == self._bucket.name else Bucket(name, self._bucket.settings)
             found = bucket.read(f"{path}/{MANIFEST}")
-            return None if found is None else manifest_elsewhere(found[0], address)
+            return None if found is None else parse_foreign_manifest(found[0], address)
         return None
 
-    def places(self) -> Entries:
+    def places(self) -> PlaceEntries:
         found = self._bucket.read(self._name(f"{PLACES}.json"))
         return [] if found is None else list(self._opened(PLACES, found[0]).get(PLACES, ()))
 
     def _opened(self, name: str, content: bytes) -> Json:
-        return parsed(name, content, f"{name} in {self.root}")
+        return parse_document(name, content, f"{name} in {self.root}")
 
     def _name(self, path: str) -> str:
         check_name(path.rstrip("/"), self.root)
@@ -230,14 +237,14 @@ def split_address(address: str) -> tuple[str, str]:
     return bucket, path.strip("/")
 
 
-def _suppressed(end: Callable[[], None]) -> None:
+def _run_suppressed(end: Callable[[], None]) -> None:
     """Tidy up without hiding how the work itself ended."""
     with contextlib.suppress(EndcapError):
         end()
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _exit_on_sigterm() -> Iterator[None]:
     """Have SIGTERM, by which a pod is evicted, end the work as an error does, unless it is dealt with already."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield

@@ -10,7 +10,7 @@ from endcap.errors import EndcapError, NotFoundError, StorageError, TransientErr
 from endcap.store.s3_settings import CAS, ENDPOINTS, REGIONS, SECRET, S3Settings
 
 
-class PageError(http.HTTPError):
+class StorePageError(http.HTTPError):
     """A page for people answered in the place of an S3 server."""
 
     def __init__(self, status: int, title: str) -> None:
@@ -23,7 +23,7 @@ FOREIGN = (S3Error, ServerError, InvalidResponseError, http.HTTPError)
 ABSENT = {"NoSuchKey", "NoSuchObject"}
 CONDITION = {"PreconditionFailed"}
 NOT_CAPABLE = {"NotImplemented", "MethodNotAllowed"}
-_PASSING = {
+_TRANSIENT = {
     "InternalError",
     "ServiceUnavailable",
     "SlowDown",
@@ -53,33 +53,37 @@ _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "Redirect", "Ill
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "XMinioAdminBucketQuotaExceeded"}
 
 
-def code_of(error: BaseException) -> str:
+def get_error_code(error: BaseException) -> str:
     if isinstance(error, S3Error):
         return str(error.code)
-    return "PreconditionFailed" if _status(error) == 412 else ""
+    return "PreconditionFailed" if _get_status(error) == 412 else ""
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same again may go well in a while."""
     if isinstance(error, http.HTTPError):
-        reason = _reason(error)
+        reason = _get_reason(error)
         if isinstance(reason, http.SSLError):
             return tls_trouble(reason) is None
-        return not isinstance(reason, http.NameResolutionError | http.LocationParseError | PageError)
-    status = _status(error)
-    return code_of(error) in _PASSING or status == 429 or (status >= 500 and status not in (501, 507))
+        return not isinstance(reason, http.NameResolutionError | http.LocationParseError | StorePageError)
+    status = _get_status(error)
+    return get_error_code(error) in _TRANSIENT or status == 429 or (status >= 500 and status not in (501, 507))
 
 
-def in_short(error: BaseException) -> str:
+def summarise_error(error: BaseException) -> str:
     """Why a request failed, for a line about waiting."""
-    return str(_reason(error)) if isinstance(error, http.HTTPError) else code_of(error) or f"HTTP {_status(error)}"
+    return (
+        str(_get_reason(error))
+        if isinstance(error, http.HTTPError)
+        else get_error_code(error) or f"HTTP {_get_status(error)}"
+    )
 
 
-def in_words(error: BaseException, doing: str, address: str, settings: S3Settings) -> EndcapError:
+def translate_error(error: BaseException, doing: str, address: str, settings: S3Settings) -> EndcapError:
     """The error as one of Endcap's. doing: the verb, such as ``read``; address: of the object or bucket."""
     if isinstance(error, http.HTTPError):
-        return _unreachable(error, doing, address, settings)
-    code, status = code_of(error), _status(error)
+        return _translate_connection_error(error, doing, address, settings)
+    code, status = get_error_code(error), _get_status(error)
     keys = f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret {SECRET})"
     bucket = "/".join(address.split("/")[:3])
     answer, where = code or f"HTTP {status}", {"address": address, "endpoint": settings.endpoint, "doing": doing}
@@ -134,7 +138,7 @@ def in_words(error: BaseException, doing: str, address: str, settings: S3Setting
             key=settings.access_key,
             **where,
         )
-    if may_pass(error):
+    if is_transient(error):
         return TransientError(
             f"cannot {doing} {address}: {settings.endpoint} fails again and again ({answer}); look at it, then run "
             "again",
@@ -151,8 +155,8 @@ def in_words(error: BaseException, doing: str, address: str, settings: S3Setting
     )
 
 
-def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Settings) -> EndcapError:
-    reason = _reason(error)
+def _translate_connection_error(error: http.HTTPError, doing: str, address: str, settings: S3Settings) -> EndcapError:
+    reason = _get_reason(error)
     where = {"address": address, "endpoint": settings.endpoint, "doing": doing}
     if isinstance(reason, http.NameResolutionError | http.LocationParseError):
         return UserError(
@@ -162,7 +166,7 @@ def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Se
             variable=ENDPOINTS[0],
             **where,
         )
-    if isinstance(reason, PageError):
+    if isinstance(reason, StorePageError):
         return UserError(
             f"cannot {doing} {address}: at {settings.endpoint} a page for people answers ({reason}), as a login does, "
             f"and no S3 server; correct {ENDPOINTS[0]}, or name an address behind the login",
@@ -191,11 +195,11 @@ def _unreachable(error: http.HTTPError, doing: str, address: str, settings: S3Se
     )
 
 
-def _reason(error: http.HTTPError) -> BaseException:
+def _get_reason(error: http.HTTPError) -> BaseException:
     return error.reason if isinstance(error, http.MaxRetryError) and error.reason else error
 
 
-def _status(error: BaseException) -> int:
+def _get_status(error: BaseException) -> int:
     if isinstance(error, ServerError):
         return int(error.status_code)
     if isinstance(error, S3Error):

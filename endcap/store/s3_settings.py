@@ -63,9 +63,9 @@ class S3Settings:
         return f"{'https' if self.secure else 'http'}://{self.host}"
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings:
+def read_s3_settings(environment: Mapping[str, str] | None = None) -> S3Settings:
     """The settings that the environment holds. Raises UserError that names every variable that is missing or wrong."""
-    endpoint = first(ENDPOINTS[:-1], environment) or _kserves_endpoint(environment)
+    endpoint = first(ENDPOINTS[:-1], environment) or _read_kserve_endpoint(environment)
     keys = {name: variable(name, environment) for name in AWS}
     missing = [] if endpoint else [ENDPOINTS[0]]
     missing += [name for name in AWS[:2] if not keys[name]]
@@ -79,7 +79,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
             variables=missing,
             secret=SECRET,
         )
-    host, secure = _endpoint(endpoint)
+    host, secure = _parse_endpoint(endpoint)
     region = first(REGIONS, environment) or (None if "amazonaws." in host else "us-east-1")
     _check_signed(keys, region)
     conditions = variable(CONDITIONS, environment)
@@ -99,7 +99,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> S3Settings
         session_token=keys[AWS[2]] or None,
         # Servers other than Amazon's answer to this region unless told otherwise; asking would take a right of its own.
         region=region,
-        ca=_certificates(environment),
+        ca=_find_certificates(environment),
         alone=conditions == "none",
     )
 
@@ -122,7 +122,7 @@ def _check_signed(keys: Mapping[str, str], region: str | None) -> None:
         )
 
 
-def _certificates(environment: Mapping[str, str] | None) -> str | None:
+def _find_certificates(environment: Mapping[str, str] | None) -> str | None:
     """The file of certificates. Raises UserError where it is none."""
     own = variable(CAS[0], environment) or mounted(CA_KEY, environment)
     file = own or first(CAS[1:], environment)
@@ -149,13 +149,13 @@ def _certificates(environment: Mapping[str, str] | None) -> str | None:
     return file
 
 
-def _kserves_endpoint(environment: Mapping[str, str] | None) -> str:
+def _read_kserve_endpoint(environment: Mapping[str, str] | None) -> str:
     endpoint = variable(ENDPOINTS[-1], environment)
     plain = endpoint and "://" not in endpoint and variable("S3_USE_HTTPS", environment) == "0"
     return f"http://{endpoint}" if plain else endpoint
 
 
-def _endpoint(given: str) -> tuple[str, bool]:
+def _parse_endpoint(given: str) -> tuple[str, bool]:
     """Host with port, and whether it is spoken to by TLS: http:// switches that off."""
     allowed = "host, host:port, http://host:port or https://host:port"
     try:

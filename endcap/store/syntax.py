@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-Target = tuple[int, str, str]
+ImportTarget = tuple[int, str, str]
 """What an import names: its level (of `from .` and the like), its module, and the name in it; an empty name: the
 module itself."""
 
@@ -25,7 +25,7 @@ _DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Part:
+class CodePart:
     """A statement of a module's top level.
 
     binds: names that it defines; none: it counts whenever anything of the module does. digest: of what it says. uses:
@@ -36,51 +36,51 @@ class Part:
     digest: str
     binds: list[str] = field(default_factory=list)
     uses: list[str] = field(default_factory=list)
-    imports: dict[str, list[Target]] = field(default_factory=dict)
+    imports: dict[str, list[ImportTarget]] = field(default_factory=dict)
     strings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Module:
+class ParsedModule:
     """imports: by name, those of the module's top level. parts: its other statements."""
 
-    imports: dict[str, list[Target]]
-    parts: list[Part]
+    imports: dict[str, list[ImportTarget]]
+    parts: list[CodePart]
 
     def to_json(self) -> dict[str, Any]:
         """As `from_json` takes it."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Module:
+    def from_json(cls, document: dict[str, Any]) -> ParsedModule:
         """What `to_json` wrote."""
-        return cls(_targets(document["imports"]), [_part(one) for one in document["parts"]])
+        return cls(_parse_targets(document["imports"]), [_parse_part(one) for one in document["parts"]])
 
 
-def parse(text: str | bytes) -> Module:
+def parse_module(text: str | bytes) -> ParsedModule:
     """Take a module's text apart. Raises SyntaxError."""
-    imports: dict[str, list[Target]] = {}
+    imports: dict[str, list[ImportTarget]] = {}
     statements: list[ast.stmt] = []
-    for statement in _unchecked(ast.parse(text).body):
+    for statement in _skip_type_checking(ast.parse(text).body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            _bind(statement, imports)
+            _record_import(statement, imports)
         elif not _is_text(statement):
             statements.append(statement)
     errors = {name for name, targets in imports.items() if any(target[1] == _ERRORS for target in targets)}
     parts = []
     for statement in statements:
-        reader = _Reader(errors)
+        reader = _PartReader(errors)
         reader.read(statement)
         # What stands under an `if`, a `try` or the like is bound there, and counts like any other effect.
-        bound = _bound(statement)
+        bound = _list_bound_names(statement)
         if not isinstance(statement, (*_FUNCTIONS, ast.ClassDef, ast.Assign, ast.AnnAssign)):
             imports.update({name: [*imports.get(name, []), *targets] for name, targets in reader.imports.items()})
             bound = []
         parts.append(reader.part(bound))
-    return Module(imports, parts)
+    return ParsedModule(imports, parts)
 
 
-class _Reader:
+class _PartReader:
     """Writes a statement's syntax down, and what it names on the way."""
 
     def __init__(self, errors: set[str]) -> None:
@@ -88,20 +88,20 @@ class _Reader:
         self._said: list[str] = []
         self._uses: dict[str, None] = {}
         self._strings: dict[str, None] = {}
-        self.imports: dict[str, list[Target]] = {}
+        self.imports: dict[str, list[ImportTarget]] = {}
 
-    def part(self, binds: list[str]) -> Part:
+    def part(self, binds: list[str]) -> CodePart:
         digest = hashlib.sha256("".join(self._said).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
-        return Part(digest, binds, list(self._uses), self.imports, list(self._strings))
+        return CodePart(digest, binds, list(self._uses), self.imports, list(self._strings))
 
     def read(self, node: ast.AST, *, in_class: bool = False) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            _bind(node, self.imports)
+            _record_import(node, self.imports)
             self._said.append(f"({ast.unparse(node)})")
             return
         if isinstance(node, ast.Name):
             self._uses[node.id] = None
-        elif isinstance(node, ast.Attribute) and (chain := _chain(node)):
+        elif isinstance(node, ast.Attribute) and (chain := _join_chain(node)):
             self._uses[chain] = None
             self._said.append(f"({chain})")
             return
@@ -114,7 +114,7 @@ class _Reader:
             node = ast.Raise(error)  # its words, and what they are made of, are in no output
         elif isinstance(node, ast.arg) and node.annotation is not None:
             # The text of a type says nothing, but the methods of what is handed in are called.
-            self._uses |= dict.fromkeys(_chains(node.annotation))
+            self._uses |= dict.fromkeys(_find_chains(node.annotation))
         self._said.append(f"({type(node).__name__}")
         for name, value in ast.iter_fields(node):
             if value is None or value == [] or self._is_hint(node, name, in_class):
@@ -122,7 +122,7 @@ class _Reader:
             self._said.append(f" {name}")
             if isinstance(value, list):
                 inside = isinstance(node, ast.ClassDef) and name == "body"
-                for one in _unchecked(value) if name in ("body", "orelse") else value:
+                for one in _skip_type_checking(value) if name in ("body", "orelse") else value:
                     if not (isinstance(one, ast.AST) and _is_text(one)):
                         self._value(one, inside)
             else:
@@ -149,10 +149,10 @@ class _Reader:
         return None
 
 
-def _unchecked(body: list[Any]) -> Iterator[Any]:
+def _skip_type_checking(body: list[Any]) -> Iterator[Any]:
     """A body's statements, without those that only a type checker sees."""
     for statement in body:
-        if isinstance(statement, ast.If) and _chain(statement.test).endswith("TYPE_CHECKING"):
+        if isinstance(statement, ast.If) and _join_chain(statement.test).endswith("TYPE_CHECKING"):
             yield from statement.orelse
         else:
             yield statement
@@ -163,7 +163,7 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _chain(node: ast.AST) -> str:
+def _join_chain(node: ast.AST) -> str:
     """`a.b.c` of a name and its attributes; empty: something else."""
     names = []
     while isinstance(node, ast.Attribute):
@@ -172,16 +172,16 @@ def _chain(node: ast.AST) -> str:
     return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
-def _chains(node: ast.AST) -> Iterator[str]:
+def _find_chains(node: ast.AST) -> Iterator[str]:
     """All names in an expression, each with its attributes."""
-    if chain := _chain(node):
+    if chain := _join_chain(node):
         yield chain
     else:
         for inner in ast.iter_child_nodes(node):
-            yield from _chains(inner)
+            yield from _find_chains(inner)
 
 
-def _bound(statement: ast.stmt) -> list[str]:
+def _list_bound_names(statement: ast.stmt) -> list[str]:
     """Names that a definition or a plain assignment binds; none where it does anything else."""
     if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
         return [statement.name]
@@ -195,7 +195,7 @@ def _bound(statement: ast.stmt) -> list[str]:
     return names
 
 
-def _bind(statement: ast.Import | ast.ImportFrom, imports: dict[str, list[Target]]) -> None:
+def _record_import(statement: ast.Import | ast.ImportFrom, imports: dict[str, list[ImportTarget]]) -> None:
     for alias in statement.names:
         if isinstance(statement, ast.ImportFrom):
             name, target = alias.asname or alias.name, (statement.level, statement.module or "", alias.name)
@@ -206,9 +206,9 @@ def _bind(statement: ast.Import | ast.ImportFrom, imports: dict[str, list[Target
         imports.setdefault(name, []).append(target)
 
 
-def _targets(imports: dict[str, list[Any]]) -> dict[str, list[Target]]:
+def _parse_targets(imports: dict[str, list[Any]]) -> dict[str, list[ImportTarget]]:
     return {name: [(level, module, of) for level, module, of in targets] for name, targets in imports.items()}
 
 
-def _part(document: dict[str, Any]) -> Part:
-    return Part(**{**document, "imports": _targets(document["imports"])})
+def _parse_part(document: dict[str, Any]) -> CodePart:
+    return CodePart(**{**document, "imports": _parse_targets(document["imports"])})

@@ -12,18 +12,18 @@ from typing import Any, BinaryIO
 
 from endcap.errors import UserError
 from endcap.reading import irregular, open_regular
-from endcap.store.contents import storage_errors
-from endcap.store.inside import inside
+from endcap.store.artifact_files import report_storage_errors
+from endcap.store.safe_paths import join_safely
 
-PIECE = 1 << 20
-Progress = Callable[[int, int], None]
+PIECE_BYTES = 1 << 20
+TransferProgress = Callable[[int, int], None]
 """Called with the bytes that are done, and with those in all."""
 
 
 class Meter:
     """Counts the bytes of several files, from several threads."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: TransferProgress, total: int) -> None:
         self._progress, self._total, self._done, self._lock = progress, total, 0, threading.Lock()
 
     def add(self, count: int) -> None:
@@ -32,7 +32,7 @@ class Meter:
             self._progress(self._done, self._total)
 
 
-class Measured:
+class MeteredReader:
     """An open file whose reads are counted; after a retry they are counted from where it was set to."""
 
     def __init__(self, handle: BinaryIO, meter: Meter) -> None:
@@ -48,7 +48,7 @@ class Measured:
         return self._handle.seek(position)
 
 
-def walk(folder: Path) -> dict[str, Path]:
+def list_regular_files(folder: Path) -> dict[str, Path]:
     """All files below a folder by their paths. Raises UserError for a link to a folder, which could have no end, and
     for what is no regular file."""
     files = {}
@@ -62,7 +62,7 @@ def walk(folder: Path) -> dict[str, Path]:
             )
         for name in names:
             path = Path(parent) / name
-            if kind := _irregular(path):
+            if kind := _describe_irregular(path):
                 raise UserError(
                     f"{path} is {kind}; only files can be copied: take it out of the folder",
                     code="store.source-invalid",
@@ -72,21 +72,21 @@ def walk(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def _irregular(path: Path) -> str:
+def _describe_irregular(path: Path) -> str:
     try:
         return irregular(path)
     except FileNotFoundError:
         return "a link to nothing"
 
 
-def sizes(files: Mapping[str, Path]) -> int:
+def sum_sizes(files: Mapping[str, Path]) -> int:
     return sum(path.stat().st_size for path in files.values())
 
 
-def copy(source: Path, target: Path, meter: Meter) -> None:
+def copy_file(source: Path, target: Path, meter: Meter) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_regular(source) as reading, target.open("wb") as writing:
-        while piece := reading.read(PIECE):
+        while piece := reading.read(PIECE_BYTES):
             writing.write(piece)
             meter.add(len(piece))
         writing.flush()
@@ -106,10 +106,10 @@ def deliver(
             target=str(target),
         )
     draft = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex}")
-    with storage_errors(target):
+    with report_storage_errors(target):
         try:
             for path, source in files.items():
-                fetch(source, inside(draft, path, name) if path else draft, meter)
+                fetch(source, join_safely(draft, path, name) if path else draft, meter)
             draft.replace(target)
         finally:
             if draft.is_dir():

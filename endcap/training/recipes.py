@@ -12,8 +12,8 @@ from endcap.evaluation.leakage import Leakage
 from endcap.models import Model, make
 from endcap.models.fit import view_of
 from endcap.registry import Version, find_registry
-from endcap.registry.package import environment, read_info
-from endcap.registry.recipe import FAULTS, Recipe, kind
+from endcap.registry.package import describe_environment, read_info
+from endcap.registry.recipe import FAULTS, Recipe, get_recipe_kind
 from endcap.spec.settings import FitSettings
 from endcap.store import Store
 from endcap.training.train import MODEL, VOCABULARY, Progress, fits
@@ -56,7 +56,7 @@ def fit_champion(
     except EndcapError as error:  # the evaluate step meets it too
         _warn(version, error, progress)
         return None
-    place = kind(recommender.name)
+    place = get_recipe_kind(recommender.name)
     with store.workspace(place, key, progress) as work:
         found = store.find(place, key)
         if found is not None:
@@ -85,7 +85,7 @@ def fit_version(
     if not Leakage.of(view, read_info(store.fetch(version.package)).get("fitted_until")).seen:
         return version.package
     recipe = Recipe.of(version.package, recommender, store)
-    place, key = kind(recommender.name), recipe.key(dataset)
+    place, key = get_recipe_kind(recommender.name), recipe.key(dataset)
     with store.workspace(place, key, progress) as work:
         fitted = store.find(place, key)
         return fitted or fit_recipe(recipe, version.version, dataset, store, key, work, progress) or version.package
@@ -102,7 +102,7 @@ def fit_recipe(
         return None
     progress(f"fitting the recipe of version {version}: {reach}")
     model = _fitted(recipe, view, dataset, store, key, work, progress)
-    with store.publish(kind(recipe.settings.name), key) as draft:
+    with store.publish(get_recipe_kind(recipe.settings.name), key) as draft:
         (draft.path / MODEL).mkdir()
         model.save(draft.path / MODEL)
         view.vocabulary.save(draft.path / VOCABULARY)
@@ -112,7 +112,7 @@ def fit_recipe(
             "model": recipe.model.model_dump(mode="json"),
             "found": dict(recipe.found),
             "seconds": round(time.monotonic() - begun, 3),
-            "environment": environment(),
+            "environment": describe_environment(),
         }
     return draft.address
 

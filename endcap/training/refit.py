@@ -18,14 +18,14 @@ from endcap.models.device import device_of
 from endcap.models.fit import Everything, fitted, last_of, part_of, view_of
 from endcap.models.preprocessed import bare
 from endcap.reading import read_json
-from endcap.registry.package import RULES, environment, write_package
-from endcap.registry.recipe import recipe_facts
+from endcap.registry.package import RULES, describe_environment, write_package
+from endcap.registry.recipe import select_recipe_facts
 from endcap.rules import Catalogue
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import RefitSettings
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.store.shapes import as_written
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
+from endcap.store.schemas import report_malformed
 from endcap.training.distributed import Workers
 from endcap.training.train import MODEL, VOCABULARY, Progress, facts_of
 
@@ -70,8 +70,8 @@ def refit(
     settings = RefitSettings.of(recommender)
     winner = _winner(settings, dataset, trained, store, progress)
     kind = STEPS["refit"].folder(settings.name)
-    inputs = [content_key(address) for address in (dataset, trained, winner)]
-    code = code_fingerprint(STEPS["refit"].entry, *_own_code(settings))
+    inputs = [get_content_key(address) for address in (dataset, trained, winner)]
+    code = fingerprint_code(STEPS["refit"].entry, *_own_code(settings))
     rules = house_rules(store, verdict)
     key = fingerprint(inputs, recommender.model_dump(mode="json"), code, *([] if rules is None else [rules.version]))
     found = store.find(kind, key)
@@ -87,15 +87,15 @@ def refit(
 def house_rules(store: Store, verdict: str) -> Catalogue | None:
     """The shop's rules that a verdict was found by, with the blacklist, without items; None where the shop has none."""
     file = store.fetch(verdict) / RULES
-    with as_written("verdicts", verdict):
+    with report_malformed("verdicts", verdict):
         return Catalogue.from_json(read_json(file)) if file.exists() else None
 
 
 def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, progress: Progress) -> str:
     """The address of the model to pack, its vocabulary and its items: fitted on all data, or the judged one itself."""
     kind = f"refitted/{settings.name}"
-    inputs = [content_key(address) for address in (dataset, trained)]
-    key = fingerprint(inputs, settings.key(), code_fingerprint(FIT, *_own_code(settings)))
+    inputs = [get_content_key(address) for address in (dataset, trained)]
+    key = fingerprint(inputs, settings.key(), fingerprint_code(FIT, *_own_code(settings)))
     with store.workspace(kind, key, progress) as work:
         found = store.find(kind, key)
         if found:
@@ -109,7 +109,11 @@ def _winner(settings: RefitSettings, dataset: str, trained: str, store: Store, p
             pq.write_table(winner.items, draft.path / ITEMS)
             customers = read_customer_ids(store.fetch(dataset), winner.model.known_customers)
             pq.write_table(pa.table({"customer": customers}), draft.path / CUSTOMERS)
-            draft.facts |= {"environment": environment(), "fitted_until": winner.until, "device": winner.device}
+            draft.facts |= {
+                "environment": describe_environment(),
+                "fitted_until": winner.until,
+                "device": winner.device,
+            }
     return draft.address
 
 
@@ -187,6 +191,6 @@ def _write(
         session_gap=made_of.get("session_gap_ms"),
         fitted_until=facts_of(store, winner)["fitted_until"],
         house_rules=rules,
-        recipe=recipe_facts(facts_of(store, sources["trained"])),
+        recipe=select_recipe_facts(facts_of(store, sources["trained"])),
         lineage={**sources, "snapshot": made_of["snapshot"]},
     )

@@ -16,13 +16,13 @@ from endcap.models import FitReport, make
 from endcap.models.custom import own_code
 from endcap.models.device import device_of
 from endcap.models.fit import Learned, fitted, part_of, tried, view_of
-from endcap.registry.live_run import logged
-from endcap.registry.package import environment
+from endcap.registry.package import describe_environment
+from endcap.registry.training_log import log_training
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import FitSettings, TrainSettings
 from endcap.steps import STEPS
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.store.shapes import as_written
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
+from endcap.store.schemas import report_malformed
 from endcap.training.distributed import Workers
 from endcap.training.distributed.job import Part
 from endcap.training.search import Searched, search, settled
@@ -61,8 +61,8 @@ def train(
     `training.workers` the fits, not the search's, are shared by that many processes.
     """
     settings = TrainSettings.of(recommender)
-    code = code_fingerprint(STEPS["train"].entry, *own_code(settings.model, *settings.preprocessing))
-    key = fingerprint(content_key(dataset), settings.key(), code)
+    code = fingerprint_code(STEPS["train"].entry, *own_code(settings.model, *settings.preprocessing))
+    key = fingerprint(get_content_key(dataset), settings.key(), code)
     with store.workspace(kind(settings.name), key, progress) as work:
         return store.find(kind(settings.name), key) or _make(settings, dataset, store, key, work, registry, progress)
 
@@ -79,7 +79,7 @@ def _make(
     begun = time.monotonic()
     view = view_of(store.fetch(dataset), settings)
     made = f"{kind(settings.name)}/{key}"
-    with logged(settings, made, dataset, view.counts, store, registry, progress) as run:
+    with log_training(settings, made, dataset, view.counts, store, registry, progress) as run:
         search_ = functools.partial(search, registry_uri=registry, above=run.id, progress=progress)
         with (
             search_(settings, dataset, store, view, key=key, tried=work / TRIED) as searched,
@@ -104,7 +104,7 @@ def _make(
                     "n_items": len(view.vocabulary),
                     "counts": view.counts,
                     "seconds": round(time.monotonic() - begun, 3),
-                    "environment": environment(),
+                    "environment": describe_environment(),
                     "device": learned.device,
                 }
                 run.end(draft.facts)
@@ -195,7 +195,7 @@ def _learn(settings: TrainSettings, searched: Searched, view: View, fit: Fit, pr
 
 def describe(facts: Mapping[str, Any]) -> str:
     """One line on a trained model's facts: what was fitted, and what a search found. Raises IntegrityError."""
-    with as_written("trained", "the trained model"):
+    with report_malformed("trained", "the trained model"):
         return _described(facts)
 
 

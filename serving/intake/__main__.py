@@ -116,9 +116,9 @@ def settings(given: argparse.Namespace) -> Any:
 
 def online(given: argparse.Namespace) -> OnlineStore | None:
     """The online store, if one is named. Raises UserError where the address is none of a store's."""
-    from endcap.online import online_url, open_online
+    from endcap.online import open_online, resolve_online_url
 
-    address = online_url(given.online)
+    address = resolve_online_url(given.online)
     if address is None:
         return None
     if not given.shop:

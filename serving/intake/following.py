@@ -22,13 +22,13 @@ from endcap.online import (
     CUSTOMERS,
     NO_ITEM,
     OWNED,
-    Fault,
+    KeyFault,
     OnlineStore,
     RecentEvent,
-    customer_owner,
-    owners_of,
-    session_owner,
-    unreadable,
+    list_owners,
+    make_unreadable_error,
+    name_customer_owner,
+    name_session_owner,
 )
 from endcap_serving.intake import metrics
 from endcap_serving.intake.records import NAMES
@@ -159,7 +159,7 @@ class Follower:
 
     def _tell(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> None:
         told = self._sorted_by_owner(group)
-        passed: dict[str, Fault] = {}
+        passed: dict[str, KeyFault] = {}
         if told.customers:
             passed |= self._store.add(CUSTOMERS, told.customers, self._keeping.events, MOST_CUSTOMERS)
         if told.events:
@@ -169,7 +169,7 @@ class Follower:
         # The same again would be passed over again; what it said is in the segments all the same.
         for owner, fault in passed.items():
             metrics.ONLINE_UNREADABLE.labels(fault).inc()
-            self._unreadable(**error_fields(unreadable("events or sets", owner, fault)))
+            self._unreadable(**error_fields(make_unreadable_error("events or sets", owner, fault)))
 
     def _sorted_by_owner(self, group: Sequence[tuple[float, int, dict[str, Any]]]) -> _Told:
         told = _Told()
@@ -184,10 +184,10 @@ class Follower:
                 # It keeps a customer's visit alive. A session that is named is not cut, nor made somebody's by it.
                 session = None
             if record["time"] >= forgotten:
-                for owner in owners_of(session, customer):
+                for owner in list_owners(session, customer):
                     told.events[owner] += [RecentEvent(item, record["time"], type_) for item in items]
                 if session is not None and customer is not None:
-                    told.customers[session_owner(session, None)].add(customer)
+                    told.customers[name_session_owner(session, None)].add(customer)
             if customer is not None and (kind == ORDERS or type_ in self._keeping.owned_types):
-                told.owned[customer_owner(customer)].update(item for item in items if item != NO_ITEM)
+                told.owned[name_customer_owner(customer)].update(item for item in items if item != NO_ITEM)
         return told

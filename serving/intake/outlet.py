@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.store.contents import sync_folder
+from endcap.store.artifact_files import sync_folder
 
 
 class Outlet(Protocol):
@@ -49,10 +49,10 @@ class BucketOutlet:
         # The client costs half a second to import.
         from endcap.store.bucket import Bucket
         from endcap.store.s3 import split_address
-        from endcap.store.s3_settings import from_environment
+        from endcap.store.s3_settings import read_s3_settings
 
         name, prefix = split_address(address)
-        self._bucket, self._prefix = Bucket(name, from_environment()), f"{prefix}/" if prefix else ""
+        self._bucket, self._prefix = Bucket(name, read_s3_settings()), f"{prefix}/" if prefix else ""
         self._draft = staging / ".sending.parquet"
         # Of a process that was killed as it sent.
         self._draft.unlink(missing_ok=True)

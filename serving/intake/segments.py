@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from endcap.store.contents import sync_folder
+from endcap.store.artifact_files import sync_folder
 
 HEADER = struct.Struct("<8sQI")
 FRAME = struct.Struct("<4sB3sIII")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path, PurePath
 
 from endcap.errors import EndcapError
-from endcap.online import NONE, ONLINE, online_url
+from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap.registry.package import INFO, SPEC
 from endcap.store import Store
 from endcap_serving.gateway.routes import Upstream
@@ -35,7 +35,7 @@ class IntakeProcess:
             "--port": str(self.upstream.port),
         }
         # Its address may hold a password, and everybody may read a command line.
-        self._online = {ONLINE: online_url(store_root=store.root) or NONE}
+        self._online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self._log = folder / "intake.log"
         self._listener = listener
         self._failures = 0

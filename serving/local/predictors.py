@@ -12,7 +12,7 @@ from pathlib import Path
 
 from endcap.deploy.state import Target
 from endcap.errors import EndcapError
-from endcap.online import NONE, ONLINE, online_url
+from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap.store import Store
 from endcap_serving.errors import as_own
 from endcap_serving.gateway.routes import Upstream
@@ -57,7 +57,7 @@ class Predictor:
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-m", "endcap_serving.predictor", *words]
         # Its address may hold a password, and everybody may read a command line.
-        online = {ONLINE: online_url(store_root=store.root) or NONE}
+        online = {ONLINE: resolve_online_url(store_root=store.root) or NONE}
         self.process = Process(name, command, folder / f"{name}.log", online)
         live = over_http(f"http://127.0.0.1:{self.upstream.port}/v2/health/live")
         self.pulse = Pulse(name, self.process.pid, live)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from endcap.processes import alive
-from endcap.store import Store, storage_errors
+from endcap.store import Store, report_storage_errors
 
 KEPT_RUNS = 5
 _RUN = re.compile(r"\d{8}T\d{6}-\d+-.+")
@@ -25,7 +25,7 @@ def run_folder(store: Store, recommender: str) -> Path:
         if not alive(int(old.name.split("-")[1])):
             shutil.rmtree(old, ignore_errors=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    with storage_errors(runs):
+    with report_storage_errors(runs):
         return Path(tempfile.mkdtemp(prefix=f"{now}-{os.getpid()}-", dir=runs))
 
 

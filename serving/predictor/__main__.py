@@ -68,23 +68,23 @@ def _listener(host: str, port: int, fd: int | None) -> socket.socket:
 def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.socket | None = None) -> None:
     """Load the package, and serve it until a signal. Raises EndcapError where it must not serve."""
     from endcap.models.device import device_of
-    from endcap.registry.package import environment, load_package
-    from endcap.store import check_folder
+    from endcap.registry.package import describe_environment, load_package
+    from endcap.store import check_artifact
     from endcap_serving.predictor.versions import mismatches
 
     # Before torch looks for GPUs: it does so once.
-    request, lack = devices.check()
+    request, lack = devices.check_gpus()
     if lack is not None:
         log.warning("GPUs that the pod was given are not seen", extra={"warning": lack.words, "fields": lack.fields})
     # Before the package is read, which takes longer to be found wrong.
     tls = server_tls(given)
     # Whoever brought the package here may not have looked: a changed file must not serve.
-    check_folder(given.package)
+    check_artifact(given.package)
     package = load_package(given.package)
     # Only some models are of torch; loading one has imported it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(given.threads)
-    differs = mismatches(package.environment, environment())
+    differs = mismatches(package.environment, describe_environment())
     if differs:
         told = {name: {"made_with": made, "here": here} for name, (made, here) in differs.items()}
         log.warning("the package was made with other versions", extra=told)
@@ -95,7 +95,7 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     # Proof that it answers as it did when it was judged.
     package.check()
     # After the package, because KServe's import takes seconds that a damaged package need not wait for.
-    from endcap.registry.online_features import lookups, shop_of
+    from endcap.registry.online_features import get_shop_name, open_online_features
     from endcap_serving.predictor.engine import Engine, ServedVersion, UnreadableKeys
     from endcap_serving.predictor.metrics import Metrics
     from endcap_serving.predictor.refresh import Refresh
@@ -106,15 +106,17 @@ def serve(given: argparse.Namespace, listener: socket.socket, secure: socket.soc
     if request is not None:
         metrics.lacks_gpus(request, lack)
     metrics.serves(given.model_name, given.version, given.variant, differs)
-    store = open_online(given.online, shop=shop_of(package), timeout=given.online_timeout) if given.online else None
+    store = (
+        open_online(given.online, shop=get_shop_name(package), timeout=given.online_timeout) if given.online else None
+    )
     told = (metrics.asked_store, UnreadableKeys(metrics))
-    found = lookups(store, package, given.version, given.online_timeout, *told) if store else None
+    found = open_online_features(store, package, given.version, given.online_timeout, *told) if store else None
     served = ServedVersion(given.model_name, given.version, given.variant, differs, given.scope_from)
     engine = Engine(served, package.ranker, metrics, found)
     refresh = None
     if store is not None:
         # A catalogue is megabytes, and nobody waits for it.
-        patient = open_online(given.online, shop=shop_of(package), timeout=PATIENCE)
+        patient = open_online(given.online, shop=get_shop_name(package), timeout=PATIENCE)
         refresh = Refresh(patient, [engine], metrics, given.refresh)
         refresh.start()
     wire = Sockets(listener, secure, tls, plain=given.plain == "all")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from endcap.errors import OnlineStoreError
-from endcap.online import Fault, unreadable
+from endcap.online import KeyFault, make_unreadable_error
 from endcap.ranking import Answer, Ranker, RankRequest
-from endcap.registry.online_features import Lookups, asks_store, without_store
+from endcap.registry.online_features import OnlineFeatures, answer_without_store, needs_store
 from endcap_serving.json_log import error_fields
 from endcap_serving.log_limiter import LogLimiter
 from endcap_serving.predictor.admission import Admission
@@ -52,15 +52,17 @@ class UnreadableKeys:
             log, logging.ERROR, "a key of the online store cannot be read; its shopper does without"
         )
 
-    def __call__(self, where: str, key: str, fault: Fault) -> None:
+    def __call__(self, where: str, key: str, fault: KeyFault) -> None:
         self._metrics.unreadable(fault)
-        self._seldom(**error_fields(unreadable(where, key, fault)))
+        self._seldom(**error_fields(make_unreadable_error(where, key, fault)))
 
 
 class Engine:
     """Ranks for one recommender. `ranker` may be replaced at any time: each batch is ranked by one of them."""
 
-    def __init__(self, served: ServedVersion, ranker: Ranker, metrics: Metrics, lookups: Lookups | None = None) -> None:
+    def __init__(
+        self, served: ServedVersion, ranker: Ranker, metrics: Metrics, lookups: OnlineFeatures | None = None
+    ) -> None:
         """lookups: what asks the online store; None where there is none."""
         self.served = served
         self.ranker = ranker
@@ -94,13 +96,13 @@ class Engine:
 
     def _waits(self, request: RankRequest) -> bool:
         """Whether a request is ranked only when the online store has answered."""
-        return self._lookups is not None and asks_store(request, owned=_asks_owned(self.ranker))
+        return self._lookups is not None and needs_store(request, owned=_asks_owned(self.ranker))
 
     def _rank(self, requests: list[RankRequest]) -> list[RankedAnswer]:
         """On the event loop, or where a request waits for the online store on the ranking thread; one at a time."""
         ranker = self.ranker
         owned = _asks_owned(ranker)
-        ask = self._lookups.known if self._lookups is not None else without_store
+        ask = self._lookups.known if self._lookups is not None else answer_without_store
         known, degraded = ask(requests, owned=owned)
         answers = ranker.rank(requests, contexts=known)
         if self._lookups is not None and self._lookups.error and any(degraded):

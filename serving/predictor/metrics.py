@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from endcap.devices import Lack, Request
+from endcap.devices import GpuRequest, GpuShortage
 from endcap_serving.predictor.surfaces import NO_SURFACE, Surfaces
 
 SECONDS = [
@@ -130,7 +130,7 @@ class Metrics:
         for library, (made_with, here) in mismatches.items():
             self._mismatch.labels(library, made_with, here).set(1)
 
-    def lacks_gpus(self, request: Request, lack: Lack | None) -> None:
+    def lacks_gpus(self, request: GpuRequest, lack: GpuShortage | None) -> None:
         """request: what the pod was given. lack: what it does not see of that."""
         missing = 0 if lack is None else request.count - lack.fields["seen"]
         self._gpus.labels(request.resource, "" if lack is None else lack.fields["cause"]).set(missing)

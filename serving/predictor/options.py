@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from endcap.cpus import cpu_limit
-from endcap.online import NONE, ONLINE, online_url
+from endcap.online import NONE, ONLINE, resolve_online_url
 from endcap_serving.names import VARIANTS
 from endcap_serving.predictor.scopes import NOBODY, SCOPE_FROM
 from endcap_serving.tls import add_options
@@ -58,7 +58,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"variant: found {given.variant!r}; allowed: {', '.join(VARIANTS)}")
     if given.scope_from not in SCOPE_FROM:
         parser.error(f"scope-from: found {given.scope_from!r}; allowed: {', '.join(SCOPE_FROM)}")
-    given.online = online_url(given.online) or ""
+    given.online = resolve_online_url(given.online) or ""
     given.threads = given.threads or max(1, cpu_limit() // given.workers)
     return given
 

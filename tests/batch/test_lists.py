@@ -14,7 +14,7 @@ from endcap.deploy.state import CanaryTarget, Deployment, Target, write_state
 from endcap.errors import DataError, NotFoundError, UserError
 from endcap.features import build
 from endcap.registry.package import load_package
-from endcap.store import Store, code_fingerprint, open_store
+from endcap.store import Store, fingerprint_code, open_store
 from tests.batch import stand_ins
 from tests.batch.conftest import Little
 from tests.batch.given import NOW, Registered, kept, log, made, of, package, rows
@@ -229,5 +229,5 @@ def test_the_code_of_a_packages_own_class_counts_whatever_the_spec_names_since(
     first = made(spec, store, dataset=dataset)
     assert made(spec, store, dataset=dataset) == first
     file.write_text(source.replace("np.abs(last", "-np.abs(last"))
-    code_fingerprint.cache_clear()
+    fingerprint_code.cache_clear()
     assert made(spec, store, dataset=dataset).address != first.address

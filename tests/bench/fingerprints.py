@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 from endcap.steps import STEPS
-from endcap.store.closure import Source, closure
-from endcap.store.code import CUT, code_fingerprint
-from endcap.store.syntax import Module, parse
+from endcap.store.code import EXCLUDED_CODE, fingerprint_code
+from endcap.store.code_closure import ModuleSource, find_closure
+from endcap.store.syntax import ParsedModule, parse_module
 
 LAST, COUNT, MOST = "edb8b79", 100, 2.0
 ENTRIES = {name: step.entry for name, step in STEPS.items() if step.entry}
@@ -110,31 +110,31 @@ def measure() -> list[dict[str, Any]]:
 def _keys(commit: str) -> dict[str, str]:
     read = _reader(commit)
     return {
-        name: closure([entry], read, {*CUT, *_LISTS, *THEN.get(name, ())}).digest()
+        name: find_closure([entry], read, {*EXCLUDED_CODE, *_LISTS, *THEN.get(name, ())}).digest()
         if read(entry.partition(":")[0])
         else ""
         for name, entry in ENTRIES.items()
     }
 
 
-def _reader(commit: str) -> Callable[[str], Source | None]:
+def _reader(commit: str) -> Callable[[str], ModuleSource | None]:
     """Modules as a commit has them."""
     lines = (line.split("\t") for line in _git("ls-tree", "-r", commit, "endcap").splitlines())
     objects = {path: told.split()[2] for told, path in lines if path.endswith(".py")}
 
-    def read(name: str) -> Source | None:
+    def read(name: str) -> ModuleSource | None:
         place = name.replace(".", "/")
         for path, package in ((f"{place}/__init__.py", True), (f"{place}.py", False)):
             if path in objects:
-                return Source(objects[path].encode(), package, parse=_parsed)
+                return ModuleSource(objects[path].encode(), package, parse=_parsed)
         return None
 
     return read
 
 
 @functools.cache
-def _parsed(name: bytes) -> Module:
-    return parse(_git("cat-file", "blob", name.decode()))
+def _parsed(name: bytes) -> ParsedModule:
+    return parse_module(_git("cat-file", "blob", name.decode()))
 
 
 def _git(*arguments: str) -> str:
@@ -145,9 +145,9 @@ def _time() -> list[dict[str, Any]]:
     """Of the largest closure, whose modules were parsed before."""
     took = []
     for _ in range(5):
-        code_fingerprint.cache_clear()
+        fingerprint_code.cache_clear()
         begun = time.process_time()
-        code_fingerprint(ENTRIES["train"])
+        fingerprint_code(ENTRIES["train"])
         took.append(time.process_time() - begun)
     return [
         {

@@ -17,7 +17,7 @@ import httpx
 
 from endcap.errors import OnlineStoreError
 from endcap.online import RecentEvent, open_online
-from endcap.online.names import session_owner
+from endcap.online.key_names import name_session_owner
 from tests.chaos.attack import Attack, Seen, Stage, wait_until
 from tests.chaos.intake_kills import temporary
 from tests.chaos.redis_breaking import ONE_BAD_KEY, Faults
@@ -143,7 +143,7 @@ class Scene:
         session = f"after-{number}"
         self._tell(f"{session}-{time.time_ns()}", session)
         with contextlib.suppress(OnlineStoreError), open_online(self._server.url, shop="demo", timeout=5) as store:
-            return bool(store.recent([session_owner(session, None)], 1)[0])
+            return bool(store.recent([name_session_owner(session, None)], 1)[0])
         return False
 
 

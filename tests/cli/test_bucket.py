@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from endcap.cli.main import main
-from endcap.registry import default_uri
-from endcap.runs.logs import logs_folder
+from endcap.registry import get_default_uri
+from endcap.runs.logs import find_logs_folder
 from endcap.store import open_store
 from tests.store.servers import S3Place, moto
 
@@ -28,8 +28,8 @@ def test_a_run_says_at_once_that_a_bucket_holds_no_registry(
 
 def test_logs_of_runs_lie_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = open_store(str(tmp_path / "store"))
-    assert logs_folder(folder) == tmp_path / "store" / "runs"
-    assert default_uri(folder) == f"sqlite:///{tmp_path}/store/mlflow.db"
+    assert find_logs_folder(folder) == tmp_path / "store" / "runs"
+    assert get_default_uri(folder) == f"sqlite:///{tmp_path}/store/mlflow.db"
     monkeypatch.chdir(tmp_path)
     with moto() as server:
-        assert logs_folder(S3Place(server, tmp_path, monkeypatch).elsewhere()) == tmp_path / ".endcap" / "runs"
+        assert find_logs_folder(S3Place(server, tmp_path, monkeypatch).elsewhere()) == tmp_path / ".endcap" / "runs"

@@ -12,7 +12,7 @@ import pytest
 import endcap
 from endcap.cli.main import main
 from endcap.cli.models import Given, parts
-from endcap.registry.versions import default_uri
+from endcap.registry.versions import get_default_uri
 from endcap.store import open_store
 from tests.cli.said import code_of, error_in
 from tests.events.shops import write_csv
@@ -48,7 +48,7 @@ def spec(tmp_path: Path, empty_registry: Path) -> str:
     ]
     write_csv(tmp_path / "in" / "log.csv", rows)
     store = open_store(str(tmp_path / "store"))
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    shutil.copy(empty_registry, get_default_uri(store).removeprefix("sqlite:///"))
     return str(tmp_path / "home.yaml")
 
 

@@ -11,9 +11,9 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from endcap.cli.main import endcap, main
-from endcap.registry import Registry, default_uri
+from endcap.registry import Registry, get_default_uri
 from endcap.runs import Start, begin_run
-from endcap.runs.logs import logs_folder
+from endcap.runs.logs import find_logs_folder
 from endcap.store import Store, open_store
 from tests.cli.said import code_of
 
@@ -40,14 +40,14 @@ def lived_in(tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPat
     """A folder with a store: two versions of toys, and a run."""
     monkeypatch.chdir(tmp_path)
     store = open_store(".endcap/store")
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
-    registry = Registry(default_uri(store))
+    shutil.copy(empty_registry, get_default_uri(store).removeprefix("sqlite:///"))
+    registry = Registry(get_default_uri(store))
     for number in (1, 2):
         with store.publish("packages/toys", f"p{number}") as draft:
             draft.path.joinpath("x").touch()
         registry.add("toys", f"packages/toys/p{number}", "approved", "", {})
     begin_run(store, "toys-7", Start(recommender="toys"))
-    logs = logs_folder(store) / "toys-7"
+    logs = find_logs_folder(store) / "toys-7"
     logs.mkdir()
     (logs / "train.log").touch()
     return store

@@ -20,8 +20,8 @@ from endcap.cli.options import (
     spec_argument,
     store_option,
 )
-from endcap.online import default_online, online_url
-from endcap.project.running import naming_online
+from endcap.online import get_default_online_url, resolve_online_url
+from endcap.project.local_run import share_online_address
 from tests.spec.test_load import specs, write
 
 __all__ = ["specs"]
@@ -100,8 +100,8 @@ def test_spec_show_says_where_each_place_comes_from(specs: Path, capsys: pytest.
 def test_processes_are_told_which_online_store_is_meant_and_that_none_is(tmp_path: Path) -> None:
     """A process that is told nothing takes the store's default one."""
     root = f"file://{tmp_path}"
-    told = {"none": None, "": default_online(root), "redis://here": "redis://here"}
+    told = {"none": None, "": get_default_online_url(root), "redis://here": "redis://here"}
     for given, expected in told.items():
-        with naming_online(online_meant(given, root)):
-            assert online_url(store_root=root) == expected
-    assert online_url(store_root="s3://bucket/store") is None
+        with share_online_address(online_meant(given, root)):
+            assert resolve_online_url(store_root=root) == expected
+    assert resolve_online_url(store_root="s3://bucket/store") is None

@@ -15,7 +15,7 @@ import pytest
 from endcap.cli import display as module
 from endcap.cli.display import Display
 from endcap.cli.main import main
-from endcap.runs import Done, Progress, Started, list_runs
+from endcap.runs import StepEnd, StepProgress, StepStart, list_runs
 from endcap.store import open_store
 from tests.cli.said import error_in
 from tests.pipelines.packages import spec_file
@@ -85,15 +85,15 @@ def test_in_a_log_file_a_steps_lines_come_now_and_then_with_the_first_and_the_la
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     display = Display(run="r", verbose=False, where=lambda step: "", again="")
-    display.hear(Started("train"))
+    display.hear(StepStart("train"))
     for epoch in range(1, 37):
-        display.hear(Progress("train", f"epoch {epoch}/36"))
+        display.hear(StepProgress("train", f"epoch {epoch}/36"))
         clock[0] += 1.0
-    display.hear(Done("train", "file:///x", "fitted", 36.0))
-    display.hear(Started("refit"))
-    display.hear(Progress("refit", "fitting"))
-    display.hear(Progress("refit", "epoch 1/1"))
-    display.hear(Done("refit", "file:///y", "packed", 1.0))
+    display.hear(StepEnd("train", "file:///x", "fitted", 36.0))
+    display.hear(StepStart("refit"))
+    display.hear(StepProgress("refit", "fitting"))
+    display.hear(StepProgress("refit", "epoch 1/1"))
+    display.hear(StepEnd("refit", "file:///y", "packed", 1.0))
     shown = capsys.readouterr().out
     assert "\r" not in shown
     assert [line.split()[2:] for line in shown.splitlines() if "…" in line] == [

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.cli.main import main
 from endcap.runs import Fault, Start, begin_run, end_run
-from endcap.runs.logs import logs_folder
+from endcap.runs.logs import find_logs_folder
 from endcap.store import Store
 from tests.cli.said import error_in
 
@@ -64,7 +64,7 @@ def test_a_run_is_shown_with_start_steps_and_end(kept: Store, capsys: pytest.Cap
 
 
 def test_logs_are_printed_of_all_steps_or_of_one(kept: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = logs_folder(kept) / "t-1"
+    folder = find_logs_folder(kept) / "t-1"
     folder.mkdir(exist_ok=True)
     (folder / "ingest.log").write_text("reading\n")
     (folder / "train.log").write_text("epoch 1\n")

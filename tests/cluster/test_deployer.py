@@ -20,7 +20,7 @@ from endcap.deploy.ownership import delete_objects
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import Mode, read_variants
 from endcap.errors import ClusterError, UserError
-from endcap.registry import Registry, default_uri
+from endcap.registry import Registry, get_default_uri
 from endcap.spec import Recommender
 from endcap.store import open_store
 from tests.cluster.given import Cluster
@@ -352,7 +352,7 @@ def test_the_pipelines_deploy_step_runs_with_the_right_to_inference_services_onl
     prepare(cluster, namespace)
     monkeypatch.setenv("KUBECONFIG", str(_account(cluster, namespace, tmp_path, ["get", "list", "watch"])))
     store = open_store(str(tmp_path / "store"))
-    registry = Registry(default_uri(store))
+    registry = Registry(get_default_uri(store))
     for version in "12":
         registry.add("shoes", f"s3://endcap/packages/shoes/{version}", "approved", "a test", {})
     document = recommender(mode="Standard", **SMALL).model_dump(mode="json")

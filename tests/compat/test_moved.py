@@ -18,13 +18,13 @@ from endcap.cli.status import command as status_command
 from endcap.client import Client
 from endcap.deploy import deploy, read_state, set_share
 from endcap.errors import IntegrityError
-from endcap.registry import Registry, default_uri, open_registry, register
-from endcap.registry.versions import DIGEST
+from endcap.registry import Registry, get_default_uri, open_registry, register
+from endcap.registry.versions import DIGEST_TAG
 from endcap.report import find_report, publish_report
 from endcap.runs import list_runs
 from endcap.spec import Recommender
 from endcap.spec.load import load
-from endcap.store import Store, content_key, open_store
+from endcap.store import Store, get_content_key, open_store
 from endcap_serving.local.serve import serving
 from tests.compat.test_release import MADE_AT, dataset_of, migrate, unpack
 from tests.refusals import refused
@@ -74,7 +74,7 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     state = set_share("next", 0.5, first)
     assert addresses(first.read_document("deployments/next")) == {one.package for one in known}
     # What a release before wrote after it was moved: both addresses, and no list of places.
-    old, packages = MADE_AT, [content_key(one.package) for one in known]
+    old, packages = MADE_AT, [get_content_key(one.package) for one in known]
     (folder / ".endcap" / "store" / "places.json").unlink()
     folder.rename(tmp_path / "second")
     second = store_in(tmp_path / "second")
@@ -95,7 +95,7 @@ def test_a_moved_store_goes_on(folder: Path, tmp_path: Path) -> None:
     verdict = registry.version("next", "2").tags["verdict"]
     assert register(spec, f"{old}/{packages[1]}", verdict, second) == "2"
     assert len(registry.versions("next")) == len(known)
-    assert DIGEST in registry.version("next", "2").tags
+    assert DIGEST_TAG in registry.version("next", "2").tags
     dataset = dataset_of(second, second.list("recommendations/next")[0])
     lines: list[str] = []
     publish_report("next", verdict, second, progress=lines.append)
@@ -154,4 +154,4 @@ def test_versions_of_two_copies_in_one_registry(store: Store, empty_registry: Pa
         copied.fetch(packages(copied)[1])
     shutil.rmtree(store.root.removeprefix("file://"))
     assert packages(open_store(str(copy))) == [f"{copied.root}/packages/demo/k1", theirs, ours]
-    assert default_uri(copied) != uri
+    assert get_default_uri(copied) != uri

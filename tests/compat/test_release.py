@@ -26,14 +26,14 @@ from endcap.events import ingest
 from endcap.features import build
 from endcap.online import open_online
 from endcap.registry import open_registry, register
-from endcap.registry.online_features import shop_of
+from endcap.registry.online_features import get_shop_name
 from endcap.registry.package import load_package
 from endcap.report import render
 from endcap.report.publish import gather_facts
 from endcap.rules import fetch_catalogue
 from endcap.runs import list_runs
 from endcap.spec.load import Loaded, load
-from endcap.store import Store, check_folder, open_store
+from endcap.store import Store, check_artifact, open_store
 from endcap.training import fit_champion, refit, train
 from tests.refusals import misspelt
 
@@ -108,11 +108,11 @@ def test_versions_are_listed_with_their_aliases_and_packages_answer(unpacked: Pa
             assert registered.startswith(MADE_AT)
             assert version.package == store.resolve(registered)
             place = store.fetch(version.package, verify=True)
-            check_folder(place)  # as a predictor does with a copy that something else made
+            check_artifact(place)  # as a predictor does with a copy that something else made
             package = load_package(place)
             package.check()
             assert package.recommender.name == name
-            assert shop_of(package) == "corner"
+            assert get_shop_name(package) == "corner"
             written = package.example["answer"]["items"]
             answer = package.ranker.rank([package.ranker.parse(package.example["request"])])[0]
             assert answer.ids == [item["item"] for item in written]

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from endcap.features import build
-from endcap.runs.record import step_document
+from endcap.runs.record import read_step_document
 from endcap.store import Store
 from tests.features.logs import recommender, sessions, shop, snapshot
 from tests.store.servers import S3Place, Server, moto
@@ -36,7 +36,7 @@ SPEC = recommender(
     split={"by": "time", "test": 0.1, "validation": 0.2},
     refit=False,
 )
-SHORT_WAITS = "from endcap.store import lease, mirror\nlease.LASTS, mirror.LOOK = 3.0, 0.1\n"
+SHORT_WAITS = "from endcap.store import lease, mirror\nlease.LEASE_SECONDS, mirror.POLL_SECONDS = 3.0, 0.1\n"
 """A dead holder is waited for so long instead of half a minute, and a checkpoint is looked for so often."""
 
 
@@ -63,7 +63,7 @@ def test_a_killed_train_step_goes_on_on_another_node_to_the_same_model(
         epochs = re.findall(r"^epoch (\d+)/", second.said(), re.MULTILINE)
         assert (int(epochs[0]), int(epochs[-1])) == (int(gone_on[1]) + 1, EPOCHS)
         assert learnt(store, trained) == learnt(whole.elsewhere(), at_once.result())
-    said = step_document(store, "a-run", "train")
+    said = read_step_document(store, "a-run", "train")
     assert said is not None
     assert (said["state"], said["result"]) == ("done", trained)
     assert place.left() == set()

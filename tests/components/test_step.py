@@ -12,7 +12,7 @@ import pytest
 from endcap.errors import EndcapError
 from endcap.runs import Start, read_run
 from endcap.runs.code import IMAGE
-from endcap.runs.record import end_run, step_document
+from endcap.runs.record import end_run, read_step_document
 from endcap.store import Store
 from endcap_components.lifecycle import DEADLINE, run_step
 
@@ -36,7 +36,7 @@ def test_a_step_leaves_its_result_or_its_cause_and_the_report_gathers_them(store
         current.done("s3://b/snapshots/x", "7 events")
     with pytest.raises(EndcapError), run_step("features", store.root, run="r"):
         raise EndcapError("no session is left", code="features.no-session", shop="toys")
-    said = step_document(store, "r", "ingest")
+    said = read_step_document(store, "r", "ingest")
     assert said is not None
     assert (said["state"], said["result"], said["summary"], said["image"]) == (
         "done",
@@ -109,7 +109,7 @@ def test_a_running_step_ends_at_the_runs_deadline_and_says_so(store: Store) -> N
         timeout=40,
     )
     assert ended.returncode == 1
-    said = step_document(store, "r", "train")
+    said = read_step_document(store, "r", "train")
     assert said is not None
     assert (said["state"], said["error"]["code"]) == ("failed", "run.deadline-passed")
 

@@ -27,7 +27,7 @@ from endcap.deploy import (
 from endcap.deploy.gateway_settings import LONGEST, POPULAR, GatewaySettings, make_settings
 from endcap.errors import EndcapError, IntegrityError, NotFoundError, UserError
 from endcap.features.vocabulary import Vocabulary
-from endcap.registry import Registry, default_uri
+from endcap.registry import Registry, get_default_uri
 from endcap.registry.package import ITEMS, RULES, VOCABULARY
 from endcap.rules import Catalogue
 from endcap.spec import Recommender
@@ -51,7 +51,7 @@ SHOES = Recommender.model_validate(
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """shoes: 1 champion, 2 and 3 approved, 4 pending, 5 rejected."""
-    registry = Registry(default_uri(open_store(str(tmp_path_factory.mktemp("registry")))))
+    registry = Registry(get_default_uri(open_store(str(tmp_path_factory.mktemp("registry")))))
     for version in range(1, 6):
         state = "pending" if version >= 4 else "approved"
         registry.add("shoes", f"packages/shoes/{version}", state, "a test", {})

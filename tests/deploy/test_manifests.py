@@ -21,7 +21,7 @@ from endcap.deploy.manifests import (
 from endcap.deploy.overlays import OVERLAYS, render_overlays
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, settings_from_annotations, settings_to_annotations
-from endcap.devices import VARIABLE, Request, requested
+from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request
 from endcap.errors import UserError
 from tests.deploy.given import recommender, target
 from tests.refusals import refused
@@ -46,7 +46,7 @@ def test_a_predictor_gets_what_the_spec_says() -> None:
     )
     model = made["model"]
     assert model["storageUri"] == "s3://endcap/packages/shoes/7"
-    assert requested(environment(model)) == Request(2)
+    assert read_gpu_request(environment(model)) == GpuRequest(2)
     assert environment(render_predictor(recommender(), "Standard", target("7"))["model"]) == {"ENDCAP_VERSION": "7"}
     assert model["resources"]["requests"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
     assert model["resources"]["limits"] == model["resources"]["requests"]
@@ -98,8 +98,8 @@ def test_a_canary_has_a_pod_of_its_own_and_a_share_of_the_replicas() -> None:
     model = entry["predictor"]["model"]
     assert model["resources"]["limits"]["nvidia.com/gpu"] == "0"
     # Said, since KServe lays it over the stable's.
-    assert VARIABLE in environment(model)
-    assert requested(environment(model)) is None
+    assert GPU_VARIABLE in environment(model)
+    assert read_gpu_request(environment(model)) is None
     assert "maxReplicas" not in entry["predictor"]
 
 

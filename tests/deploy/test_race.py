@@ -10,7 +10,7 @@ import pytest
 
 from endcap.deploy import CanaryTarget, Deployment, Target, deploy, find_state
 from endcap.deploy.state import write_state
-from endcap.registry import Registry, default_uri
+from endcap.registry import Registry, get_default_uri
 from endcap.store import Store, open_store
 from tests.deploy.race import RECOMMENDER, losses, race
 from tests.store.servers import S3Place, Server, moto
@@ -55,7 +55,7 @@ def test_none_of_400_changes_at_once_is_lost_in_a_folder(store: Store) -> None:
 
 
 def test_deployments_among_the_changes_are_lost_no_more_than_these(shop_store: Store) -> None:
-    registry = Registry(default_uri(shop_store), shop_store)
+    registry = Registry(get_default_uri(shop_store), shop_store)
     for version in range(1, 6):
         registry.add(RECOMMENDER.name, f"packages/raced/{version}", "approved", "a race", {})
     before = deploy(RECOMMENDER, "2", shop_store)

@@ -21,7 +21,7 @@ from endcap.deploy.manifests import (
 from endcap.deploy.ownership import delete_objects, describe_object, find_objects
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_variants
-from endcap.devices import variables
+from endcap.devices import make_gpu_variables
 from endcap.errors import ClusterError, UserError
 from endcap.spec import Recommender
 from endcap.spec.kubernetes import Gpu
@@ -49,7 +49,7 @@ def test_it_runs_as_the_stable_version_does_in_one_pod_and_under_the_recommender
     for key in ("modelFormat", "runtime", "storageUri", "resources"):
         assert made["model"][key] == stable["model"][key]
     environment = {one["name"]: one["value"] for one in made["model"]["env"]}
-    assert environment == {"ENDCAP_VERSION": "3", "ENDCAP_VARIANT": "shadow", **variables(Gpu())}
+    assert environment == {"ENDCAP_VERSION": "3", "ENDCAP_VARIANT": "shadow", **make_gpu_variables(Gpu())}
     for probe in ("startupProbe", "readinessProbe"):
         assert made["model"][probe]["httpGet"]["path"] == "/v2/models/shoes/ready"
     # As KServe joins them, behind the runtime's own.

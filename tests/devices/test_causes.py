@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from endcap.devices.causes import cause_of
-from endcap.devices.probe import Probe
-from endcap.devices.request import Request
+from endcap.devices.diagnosis import diagnose
+from endcap.devices.probe import GpuProbe
+from endcap.devices.request import GpuRequest
 
 CUDA: dict[str, Any] = {"torch": "2.13.0+cu130", "cuda": "13.0"}
 ROCM: dict[str, Any] = {"torch": "2.13.0+rocm7", "hip": "7.0"}
@@ -51,6 +51,6 @@ H100 = "NVIDIA H100 80GB HBM3"
 def test_the_cause_is_told_from_what_was_seen(
     seen: dict[str, Any], resource: str, count: int, cause: str | None
 ) -> None:
-    told = cause_of(Probe(**seen), Request(count, resource))
+    told = diagnose(GpuProbe(**seen), GpuRequest(count, resource))
     assert (told and told.name) == cause
     assert told is None or (told.words and told.remedy)

@@ -14,7 +14,7 @@ import torch
 
 from endcap import devices
 from endcap.devices.check import ON_CPU
-from endcap.devices.probe import probe
+from endcap.devices.probe import probe_gpus
 from endcap.errors import ClusterError, UserError
 from endcap.models import make
 from endcap.models.device import device_of
@@ -34,29 +34,29 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine w
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a fallback sets is forgotten after the test."""
-    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", ON_CPU, devices.VARIABLE):
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", ON_CPU, devices.GPU_VARIABLE):
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)
 
 
 def given(monkeypatch: pytest.MonkeyPatch, **gpu: Any) -> None:
     """This pod's spec has such a `gpu`."""
-    for name, value in devices.variables(Gpu(**gpu)).items():
+    for name, value in devices.make_gpu_variables(Gpu(**gpu)).items():
         monkeypatch.setenv(name, value)
 
 
 def test_a_pod_that_was_given_none_looks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
-    assert devices.check() == (None, None)
+    assert devices.check_gpus() == (None, None)
     given(monkeypatch, count=0)
-    assert devices.check() == (None, None)
+    assert devices.check_gpus() == (None, None)
 
 
 @pytest.mark.parametrize("text", ["1", "[]", '{"count": "1"}', '{"gpus": 1}', "nvidia.com/gpu"])
 def test_what_cannot_be_read_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(devices.VARIABLE, text)
+    monkeypatch.setenv(devices.GPU_VARIABLE, text)
     with refused(UserError, "gpu.request-malformed", value=text):
-        devices.check()
+        devices.check_gpus()
 
 
 @NO_GPU
@@ -101,7 +101,7 @@ def test_a_driver_that_ends_or_blocks_whoever_asks_ends_no_step(
     for script, silent, error in (("kill -SEGV $$", False, "status -11"), ("exec sleep 60", True, "")):
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o700)
-        seen = probe(patience=1.0)
+        seen = probe_gpus(patience=1.0)
         assert (seen.silent, error in seen.error) == (silent, True)
 
 
@@ -127,8 +127,8 @@ def test_a_gpu_that_ray_counts_and_torch_does_not_see_ends_the_search_before_its
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_that_is_there_is_seen_and_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, count=1)
-    request, lack = devices.check()
+    request, lack = devices.check_gpus()
     assert request is not None
     assert lack is None
-    assert len(probe().devices) == torch.cuda.device_count()
+    assert len(probe_gpus().devices) == torch.cuda.device_count()
     assert device_of(make(GRU4RecSpec(name="gru4rec"))).startswith("cuda: ")

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from endcap.online import feature_table, open_online
+from endcap.online import name_feature_table, open_online
 from endcap.registry.versions import open_registry
 from endcap.store import open_store
 
@@ -158,7 +158,7 @@ def test_a_datasets_rows_are_published_in_the_stores_online_store_and_in_one_tha
     items = pq.read_table(manifest.parent / "items.parquet", partitioning=None)["item"].to_pylist()
     for place in (folder / ".endcap" / "store", folder):
         with open_online(f"sqlite://{place}/online.sqlite", shop="corner") as online:
-            assert all(online.rows(feature_table("items", manifest.parent.name), items))
+            assert all(online.rows(name_feature_table("items", manifest.parent.name), items))
 
 
 @pytest.fixture(scope="module")

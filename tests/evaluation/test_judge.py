@@ -16,7 +16,7 @@ from endcap.evaluation import describe_verdict, judge
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, make
-from endcap.registry import Registry, default_uri, register
+from endcap.registry import Registry, get_default_uri, register
 from endcap.registry.package import RULES, load_package, write_package
 from endcap.spec import Recommender, Shop
 from endcap.spec.gate import Gate
@@ -103,7 +103,7 @@ def test_a_better_model_passes_and_its_verdict_is_found_again(shop_store: Store)
     assert describe_verdict(facts).startswith("gate passed: mrr@5 minus popularity's")
     rows = json.loads((shop_store.fetch(verdict) / "report.json").read_text())["table"]
     assert {row["model"] for row in rows} == {"challenger", "popularity"}
-    assert Registry(default_uri(shop_store)).client.get_run(facts["mlflow_run"]).data.metrics["mrr_at_5"] == 1.0
+    assert Registry(get_default_uri(shop_store)).client.get_run(facts["mlflow_run"]).data.metrics["mrr_at_5"] == 1.0
     assert judge(spec(), data, trained, shop_store) == verdict
     assert len(shop_store.list("verdicts/test")) == 1
 
@@ -156,7 +156,7 @@ def test_three_test_sessions_decide_nothing(shop_store: Store) -> None:
     (missing,) = facts["evidence"]["lacking"]
     assert numbers(missing) == ["3", "100"]
     assert describe_verdict(facts).startswith("gate undecided: the test has 3 sessions")
-    run = Registry(default_uri(shop_store)).client.get_run(facts["mlflow_run"])
+    run = Registry(get_default_uri(shop_store)).client.get_run(facts["mlflow_run"])
     assert run.data.tags["gate"] == "undecided"
     assert run.data.tags["verdict"].startswith("undecided: the test has 3 sessions")
 

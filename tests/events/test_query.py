@@ -15,7 +15,7 @@ from endcap.errors import NotFoundError, UserError
 from endcap.events import ingest
 from endcap.events.query import query, tables
 from endcap.features import build
-from endcap.store import Store, content_key, open_store
+from endcap.store import Store, get_content_key, open_store
 from tests.events.shops import ROWS, make_shop, write_csv
 from tests.store.servers import S3Place, Server, moto
 
@@ -93,7 +93,7 @@ def test_a_clock_and_a_zone_are_those_of_utc(made: Made) -> None:
 
 def test_the_artifacts_that_are_named_belong_together(made: Made, tmp_path: Path) -> None:
     store = open_store(str(shutil.copytree(made.store.root.removeprefix("file://"), tmp_path / "store")))
-    older = Made(store, *(f"{store.root}/{content_key(address)}" for address in (made.snapshot, made.dataset)))
+    older = Made(store, *(f"{store.root}/{get_content_key(address)}" for address in (made.snapshot, made.dataset)))
     newer = make(store, tmp_path, ROWS[:2])
     count = "select (select count(*) from events), (select count(*) from session_events)"
     assert values(older, count) == [(2, 2)]

@@ -14,7 +14,7 @@ import pytest
 
 import endcap.features.keyed_log
 from endcap.features.engine import open_engine
-from endcap.online.names import session_id
+from endcap.online.key_names import make_session_id
 from endcap.sources.values.ids import as_id
 from endcap.store import Store
 from tests.features.logs import MONDAY, dataset, event, shop, snapshot, table, words
@@ -96,7 +96,7 @@ def test_an_id_reads_as_one_session_and_customer_only(store: Store) -> None:
     pairs = [(session, customer) for session in ODD for customer in [*ODD, None]]
     folder = dataset(store, [event(session, "a", 0, customer) for session, customer in pairs], shop(**ALL))
     ids = [row["id"] for row in table(folder, "sessions")]
-    assert sorted(ids) == sorted(session_id(*pair) for pair in pairs)
+    assert sorted(ids) == sorted(make_session_id(*pair) for pair in pairs)
     assert len(set(ids)) == len(pairs)
 
 
@@ -107,7 +107,7 @@ def test_ids_of_several_columns_are_written_alike(tmp_path: Path) -> None:
     with open_engine(tmp_path) as engine:
         sql = f"SELECT {as_id(['first', 'second'])} FROM read_parquet('{tmp_path / 'p'}')"
         found = [id_ for (id_,) in engine.backend.raw_sql(sql).fetchall()]
-    assert found == [session_id(session, customer) for customer, session in pairs]
+    assert found == [make_session_id(session, customer) for customer, session in pairs]
 
 
 def in_words(rows: Sequence[dict[str, Any]], least: dict[str, int]) -> dict[str, str]:
@@ -119,7 +119,7 @@ def in_words(rows: Sequence[dict[str, Any]], least: dict[str, int]) -> dict[str,
     for row in sorted(rows, key=lambda one: one["time"]):  # stable: equal times stay in the reading order
         known = customers[row["session"]] - {None}
         owner = row["customer"] or (min(known) if len(known) == 1 else None)
-        kept.append((session_id(row["session"], owner), row["item"], owner))
+        kept.append((make_session_id(row["session"], owner), row["item"], owner))
     while True:
         times = [Counter(row[place] for row in kept) for place in range(3)]
         times[2][None] = least["customer"]

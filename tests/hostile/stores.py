@@ -15,11 +15,11 @@ from endcap.deploy.state import describe, find_state, list_deployed
 from endcap.description.describe import describe as describe_data
 from endcap.errors import EndcapError
 from endcap.evaluation.model_names import read_model
-from endcap.registry.recipe import noted
+from endcap.registry.recipe import read_recipe_facts
 from endcap.report.publish import publish_report
 from endcap.runs import list_runs, read_run
 from endcap.runs.read import read_specs
-from endcap.runs.text import table
+from endcap.runs.text import format_runs
 from endcap.store import Store, open_store
 from endcap.training.search.record import Part
 from endcap.training.search.shared import inherit
@@ -94,7 +94,7 @@ def readers(store: Store, spoilt: str = "", *, whole: bool = True) -> Iterator[C
         for name in list_deployed(store):
             yield lambda name=name: describe(find_state(name, store))
     if whole or spoilt in ("runs", "specs"):
-        yield lambda: table(list_runs(store))
+        yield lambda: format_runs(list_runs(store))
         for path in store.list_documents("runs"):
             yield lambda path=path: _read_run(store, path.removeprefix("runs/"))
     yield lambda: inherit(store, "next", "k", {"": Part()})
@@ -126,6 +126,6 @@ def _read_artifact(store: Store, kind: str, address: str, *, written: bool) -> N
             if written:
                 publish_report("next", address, store)
         case "packages":
-            noted(address, store)
+            read_recipe_facts(address, store)
         case "datasets":
             describe_data(facts["snapshot"], address, store)

@@ -13,10 +13,10 @@ import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, UserError
 from endcap.runs import read_run
-from endcap.runs.logs import log_files
+from endcap.runs.logs import list_log_files
 from endcap.store import CHECKPOINT, Store, open_store
 from endcap.store.files import get, put
-from endcap.store.inside import fault_of, inside
+from endcap.store.safe_paths import find_name_fault, join_safely
 from tests.refusals import refused
 from tests.store.servers import S3Place, Server, moto
 
@@ -67,9 +67,9 @@ def everything(folder: Path) -> set[str]:
     ],
 )
 def test_what_is_no_relative_path_is_no_name(name: Any, tmp_path: Path) -> None:
-    assert fault_of(name)
+    assert find_name_fault(name)
     with refused(IntegrityError, "store.name-unsafe", of="that"):
-        inside(tmp_path, name, "that")
+        join_safely(tmp_path, name, "that")
 
 
 def test_names_stay_inside_where_links_are_followed(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_names_stay_inside_where_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
     (tmp_path / "in" / "near").symlink_to("deep")
     (tmp_path / "in" / "circle").symlink_to("circle")
-    assert inside(tmp_path / "in", "near/x", "") == tmp_path / "in" / "near" / "x"
+    assert join_safely(tmp_path / "in", "near/x", "") == tmp_path / "in" / "near" / "x"
     for name in ("link", "link/x", "circle/x"):
         with refused(IntegrityError, "store.leads-out", name=name):
-            inside(tmp_path / "in", name, "")
+            join_safely(tmp_path / "in", name, "")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_a_user_calls_a_run_or_a_step_reads_no_other_file(tmp_path: Path) -
             read_run(store, run)
     for run, step in (("../..", "x"), ("r", "../../../x"), ("r", "train"), ("r", "")):
         with refused(NotFoundError, "run.no-log"):
-            log_files(store, run, step)
+            list_log_files(store, run, step)
 
 
 def test_a_users_files_go_in_and_out_of_a_store_under_their_names_alone(place: S3Place, tmp_path: Path) -> None:

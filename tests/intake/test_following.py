@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from endcap.errors import OnlineStoreError
-from endcap.online import Fault, OnlineStore, RecentEvent, open_online
+from endcap.online import KeyFault, OnlineStore, RecentEvent, open_online
 from endcap.online.sqlite import SQLiteStore
 from endcap_serving.intake import following, metrics
 from endcap_serving.intake.following import EVENTS, ORDERS, Follower, Keeping
@@ -23,14 +23,14 @@ class Flaky(SQLiteStore):
 
     away = True
 
-    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, Fault]:
+    def append(self, events: Mapping[str, Sequence[RecentEvent]], keep: timedelta) -> Mapping[str, KeyFault]:
         if self.away:
             raise OnlineStoreError("it is away", code="online.unavailable")
         return super().append(events, keep)
 
     def add(
         self, name: str, members: Mapping[str, Iterable[str]], keep: timedelta | None, most: int | None = None
-    ) -> Mapping[str, Fault]:
+    ) -> Mapping[str, KeyFault]:
         if self.away:
             raise OnlineStoreError("it is away", code="online.unavailable")
         return super().add(name, members, keep, most)

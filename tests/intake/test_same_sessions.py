@@ -15,7 +15,7 @@ import pytest
 from endcap.events import ingest
 from endcap.features import build
 from endcap.features.vocabulary import Vocabulary
-from endcap.online import Guarded, OnlineStore, Visits, open_online
+from endcap.online import GuardedStore, OnlineStore, Visits, open_online
 from endcap.ranking.request import RankRequest
 from endcap.ranking.session import RequestReader, ShopperContext
 from endcap.store import Store
@@ -79,7 +79,7 @@ class Shop:
     def __init__(self, store: OnlineStore, visits: Visits) -> None:
         self._follower = Follower(store, Keeping())
         self._follower.start()
-        self._guarded = Guarded(store, visits=visits, timeout=10)
+        self._guarded = GuardedStore(store, visits=visits, timeout=10)
         self._reader = RequestReader(Vocabulary(list(ITEMS)), event_types=visits.types)
 
     def tell(self, row: Row) -> None:

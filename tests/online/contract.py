@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from endcap.errors import NotFoundError
-from endcap.online import Keys, OnlineStore, RecentEvent, Wanted
+from endcap.online import OnlineQuery, OnlineStore, RecentEvent, TableKeys
 from tests.refusals import refused
 
 DAY = timedelta(days=1)
@@ -211,18 +211,23 @@ class OnlineContract:
     # All together
 
     def test_one_reading_finds_everything(self, store: OnlineStore) -> None:
-        assert store.read(Wanted()).rows == []
+        assert store.read(OnlineQuery()).rows == []
         store.append({"customer:1": [RecentEvent("a", 1)]}, DAY)
         store.add("owned", {"customer:1": ["b"]}, None)
         for table in ("lists", "items"):
             store.write(table, "v1", {"1": table.encode()})
         store.publish("items", "v1")
         found = store.read(
-            Wanted(
+            OnlineQuery(
                 events=["session:1", "customer:1"],
                 most=5,
                 sets=[("owned", ["customer:1", "customer:2"]), ("other", ["customer:1"])],
-                rows=[Keys("items", ["0", "1"]), Keys("lists", ["1"]), Keys("lists", ["1"], "v1"), Keys("items", [])],
+                rows=[
+                    TableKeys("items", ["0", "1"]),
+                    TableKeys("lists", ["1"]),
+                    TableKeys("lists", ["1"], "v1"),
+                    TableKeys("items", []),
+                ],
             )
         )
         assert found.events == [[], [RecentEvent("a", 1)]]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import OnlineStoreError, UserError
-from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, online_url, open_online
+from endcap.online import ONLINE, GuardedStore, OnlineStore, RecentEvent, open_online, resolve_online_url
 from tests.cluster.certificates import Authority
 from tests.online.servers import RedisServer, SlowProxy
 from tests.refusals import refused
@@ -98,7 +98,7 @@ def test_a_store_that_is_down_says_so_at_once_and_is_used_again_when_it_is_back(
 
 def test_a_guarded_store_goes_on_while_a_server_is_killed_and_back(server: RedisServer) -> None:
     with open_online(server.url, shop="shop", timeout=1) as store:
-        guarded = Guarded(store, timeout=1, rest=0.1)
+        guarded = GuardedStore(store, timeout=1, rest=0.1)
         store.append(EVENTS, DAY)
         assert guarded.look_up(["1"], [None], 5).events == [EVENTS["customer:1"]]
         server.stop()
@@ -135,7 +135,7 @@ def test_a_slow_server_costs_a_call_no_more_than_its_time(proxy: SlowProxy) -> N
 def test_an_answer_that_comes_byte_by_byte_costs_a_ranking_no_more_than_its_time(proxy: SlowProxy) -> None:
     with open_online(proxy.url, shop="shop", timeout=0.1) as store:
         store.append(EVENTS, DAY)
-        guarded = Guarded(store, timeout=0.1)
+        guarded = GuardedStore(store, timeout=0.1)
         proxy.drip = 0.05  # every byte comes in time, and the whole answer would take seconds
         begun = time.monotonic()
         assert guarded.look_up(["1"], [None], 5).degraded
@@ -271,13 +271,13 @@ def test_a_cluster_is_said_to_be_not_supported(tmp_path: Path) -> None:
 def test_a_folder_has_a_store_of_its_own_and_a_bucket_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ONLINE, raising=False)
     folder, default = f"file://{tmp_path}/store", f"sqlite://{tmp_path}/store/online.sqlite"
-    assert [online_url(store_root=root) for root in (folder, f"{tmp_path}/store")] == [default] * 2
-    assert online_url(store_root="s3://bucket/prefix") is None
-    assert online_url() is None
+    assert [resolve_online_url(store_root=root) for root in (folder, f"{tmp_path}/store")] == [default] * 2
+    assert resolve_online_url(store_root="s3://bucket/prefix") is None
+    assert resolve_online_url() is None
     monkeypatch.setenv(ONLINE, "redis://there")
-    assert online_url(store_root=folder) == "redis://there"
-    assert online_url("redis://here", folder) == "redis://here"
-    assert online_url("none", folder) is None
+    assert resolve_online_url(store_root=folder) == "redis://there"
+    assert resolve_online_url("redis://here", folder) == "redis://here"
+    assert resolve_online_url("none", folder) is None
 
 
 def test_a_certificate_that_is_not_trusted_is_told(tmp_path: Path) -> None:

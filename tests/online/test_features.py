@@ -16,7 +16,15 @@ from endcap.errors import OnlineStoreError
 from endcap.features import build, retention
 from endcap.features.publishing import publish_features
 from endcap.features.retention import publish_dataset_rows
-from endcap.online import ONLINE, Guarded, OnlineStore, RecentEvent, default_online, feature_table, open_online
+from endcap.online import (
+    ONLINE,
+    GuardedStore,
+    OnlineStore,
+    RecentEvent,
+    get_default_online_url,
+    name_feature_table,
+    open_online,
+)
 from endcap.spec.rules import Owned
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, event, shop, snapshot
@@ -44,7 +52,7 @@ OWNED_FOR = {"a": 6, "b": 4}
 
 @pytest.fixture
 def online(store: Store) -> Iterator[OnlineStore]:
-    url = default_online(store.root)
+    url = get_default_online_url(store.root)
     assert url is not None
     with open_online(url, shop="shop", timeout=5) as opened:
         yield opened
@@ -56,7 +64,7 @@ def dataset(store: Store) -> Path:
 
 
 def row(online: OnlineStore, of: str, key: str, id_: str) -> Any:
-    (found,) = online.rows(feature_table(of, key), [id_])
+    (found,) = online.rows(name_feature_table(of, key), [id_])
     return found and orjson.loads(found)
 
 
@@ -115,7 +123,7 @@ def test_where_sessions_are_cut_by_gaps_a_customers_last_one_is_published(
     publish_features(store.fetch(address), key, online)
     assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["a", "b", "c", "d"]
     # Such rows are of an Endcap that knew no better.
-    publish_dataset_rows(its, address, store, online=str(default_online(store.root)))
+    publish_dataset_rows(its, address, store, online=str(get_default_online_url(store.root)))
     assert [item for item, _ in row(online, "customers", key, "ann")["recent"]] == ["b", "c", "d"]
     monkeypatch.setattr(publishing, "HISTORY", 2)
     publish_features(store.fetch(address), "short", online, by_gap=True)
@@ -148,7 +156,7 @@ def test_a_predictor_finds_a_customers_history_where_nothing_more_recent_is_ther
     dataset: Path, online: OnlineStore
 ) -> None:
     publish_features(dataset, "k1", online)
-    guarded = Guarded(online, history=feature_table("customers", "datasets/shop/k1"), timeout=5)
+    guarded = GuardedStore(online, history=name_feature_table("customers", "datasets/shop/k1"), timeout=5)
     found = guarded.look_up(["ann", "zoe"], [None, None], 2)
     assert found.events == [[RecentEvent("c", MONDAY + DAY, "view"), RecentEvent("a", MONDAY + DAY, "view")], []]
     online.append({"customer:ann": [RecentEvent("d", MONDAY)]}, timedelta(days=1))
@@ -162,7 +170,7 @@ def test_what_was_bought_is_owned_for_as_long_as_the_rule_says(store: Store, onl
     rows += [{**rows[0], "item": item, "time": now - days * DAY, "type": "buy"} for item, days in OWNED_FOR.items()]
     selling = shop(events={"sources": [{"path": "e.csv"}], "columns": COLUMNS, "types": ["view"]}, rules=OWNING)
     folder = store.fetch(build(selling, snapshot(store, rows), store))
-    guarded = Guarded(online, history=feature_table("customers", "k1"), timeout=5)
+    guarded = GuardedStore(online, history=name_feature_table("customers", "k1"), timeout=5)
     for keep, owned in ((None, {"a", "b"}), ("5d", {"b"})):
         rule = Owned.model_validate({"types": ["buy"], "keep": keep})
         assert publish_features(folder, "k1", online, owned=rule)["customers"] == 2
@@ -207,7 +215,7 @@ def test_what_serves_stays_published_and_what_is_lost_is_published_again(
     monkeypatch.setattr(retention, "publish_features", None)
     assert publish_dataset_rows(TYPED, newest, store, served=[served]) == "; rows in the online store"
     monkeypatch.undo()
-    online.drop(feature_table("customers", served), publishing.VERSION)
+    online.drop(name_feature_table("customers", served), publishing.VERSION)
     publish_dataset_rows(TYPED, newest, store, served=[served])
     assert row(online, "customers", served, "ann")["events"] == 2
 

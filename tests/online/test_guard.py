@@ -15,18 +15,18 @@ from endcap.errors import OnlineStoreError
 from endcap.online import (
     CUSTOMERS,
     OWNED,
-    Found,
-    Guarded,
-    LookUp,
+    GuardedRows,
+    GuardedStore,
+    OnlineQuery,
+    OnlineResult,
     OnlineStore,
     RecentEvent,
-    Rows,
-    Wanted,
+    ShopperData,
     open_online,
 )
 
 DAY = timedelta(days=1)
-AWAY = LookUp([[], []], [set(), set()], True, [False, False])
+AWAY = ShopperData([[], []], [set(), set()], True, [False, False])
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ class Fault:
 
     error: Exception | None
 
-    def __call__(self, wanted: Wanted) -> Found:
+    def __call__(self, wanted: OnlineQuery) -> OnlineResult:
         self.calls += 1
         time.sleep(self.seconds)
         if self.error is not None:
@@ -58,8 +58,8 @@ def fault(store: OnlineStore, monkeypatch: pytest.MonkeyPatch) -> Fault:
     return Fault(store, monkeypatch)
 
 
-def guarded(store: OnlineStore, **keys: Any) -> Guarded:
-    return Guarded(store, **{"timeout": 1.0, "rest": 0.2, **keys})
+def guarded(store: OnlineStore, **keys: Any) -> GuardedStore:
+    return GuardedStore(store, **{"timeout": 1.0, "rest": 0.2, **keys})
 
 
 def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fault: Fault) -> None:
@@ -69,7 +69,7 @@ def test_a_session_comes_before_its_customer_and_both_own(store: OnlineStore, fa
     store.add(OWNED, {"customer:1": ["x"], "customer:2": ["y"], "session:2|s": ["z"], "session:|s": ["n"]}, None)
     found = guarded(store).look_up(["1", "2", "2", None, "9", None], [None, None, "s", "s", "t", None], 1)
     a, b, c, d = ([RecentEvent(item, 2)] for item in "abcd")
-    assert found == LookUp(
+    assert found == ShopperData(
         [a, b, c, d, [], []],
         [{"x"}, {"y"}, {"y", "z"}, {"n"}, set(), set()],
         False,
@@ -103,14 +103,14 @@ def test_a_customers_session_has_nobodys_events_where_no_other_customer_has_its_
 
 def test_requests_that_name_nobody_ask_nothing(store: OnlineStore, fault: Fault) -> None:
     fault.error = OnlineStoreError("down", code="online.unavailable")
-    assert guarded(store).look_up([None], [None], 5) == LookUp([[]], [set()], False, [False])
+    assert guarded(store).look_up([None], [None], 5) == ShopperData([[]], [set()], False, [False])
     assert fault.calls == 0
 
 
 def test_what_is_no_text_is_nobodys_id_and_no_failure(store: OnlineStore, fault: Fault) -> None:
     store.append({"session:|1": [RecentEvent("a", 1)]}, DAY)
     found = guarded(store, history="features/customers/k").look_up(["\ud800", "\ud800"], ["1", None], 5)
-    assert found == LookUp([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False])
+    assert found == ShopperData([[RecentEvent("a", 1)], []], [set(), set()], False, [True, False])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_after_a_failure_the_store_is_left_alone_for_a_while(
     asked = guarded(store, observe=lambda outcome, seconds: seen.append(outcome))
     fault.error = error
     assert [asked.look_up(["1", "2"], [None, None], 5) for _ in range(3)] == [AWAY] * 3
-    assert asked.rows("lists", ["1"]) == Rows([None], True)
+    assert asked.rows("lists", ["1"]) == GuardedRows([None], True)
     assert (fault.calls, seen) == (1, ["failed", "skipped", "skipped", "skipped"])
     assert asked.degraded
     assert asked.error == str(error)
@@ -167,4 +167,4 @@ def test_rows_are_those_of_the_published_version(store: OnlineStore) -> None:
     store.write("lists", "v1", {"1": b"one"})
     store.publish("lists", "v1")
     store.write("lists", "v2", {"1": b"two"})
-    assert guarded(store).rows("lists", ["2", "1"]) == Rows([None, b"one"], False)
+    assert guarded(store).rows("lists", ["2", "1"]) == GuardedRows([None, b"one"], False)

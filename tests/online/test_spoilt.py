@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from endcap.errors import OnlineStoreError
-from endcap.online import CUSTOMERS, OWNED, Guarded, Keys, OnlineStore, RecentEvent, Wanted, open_online
+from endcap.online import CUSTOMERS, OWNED, GuardedStore, OnlineQuery, OnlineStore, RecentEvent, TableKeys, open_online
 from endcap_serving.intake import metrics
 from endcap_serving.intake.following import EVENTS, Follower, Keeping
 from tests.intake.servers import eventually
@@ -93,7 +93,7 @@ SPOILT = {
 def test_one_customer_does_without_and_the_others_have_theirs(store: OnlineStore, server: redis.Redis, spoil) -> None:
     told: list[str] = []
     outcomes: list[str] = []
-    guarded = Guarded(
+    guarded = GuardedStore(
         store,
         timeout=5,
         history=HISTORY,
@@ -136,7 +136,7 @@ def test_a_writer_passes_over_a_key_of_another_type_and_writes_the_others(
     given = {f"customer:{number}": [later] for number in (1, 2, 3)}
     assert store.append(given, DAY) == {"customer:2": "wrong-type"}
     assert store.add(OWNED, {owner: ["y"] for owner in given}, None) == {"customer:2": "wrong-type"}
-    found = store.read(Wanted(["customer:1", "customer:3"], 9, [(OWNED, ["customer:1", "customer:3"])]))
+    found = store.read(OnlineQuery(["customer:1", "customer:3"], 9, [(OWNED, ["customer:1", "customer:3"])]))
     assert found.events == [[EVENT, later]] * 2
     assert found.sets == [[{"x", "y"}] * 2]
     follower = Follower(store, Keeping())
@@ -170,7 +170,7 @@ def test_what_the_whole_server_refuses_is_the_stores_failure_by_name(tmp_path: P
         with refused(OnlineStoreError, "online.not-allowed"):
             store.append({"customer:1": [EVENT]}, DAY)
         client.execute_command("ACL", "SETUSER", "default", "+@all")
-        guarded = Guarded(store, timeout=5, rest=5)
+        guarded = GuardedStore(store, timeout=5, rest=5)
         client.execute_command("ACL", "SETUSER", "default", "-zrange")
         assert guarded.look_up(["1"], [None], 1).degraded
         client.execute_command("ACL", "SETUSER", "default", "+@all")
@@ -190,9 +190,11 @@ def test_a_file_that_was_spoilt_costs_its_owner_alone(tmp_path: Path) -> None:
             db.execute("UPDATE members SET member = ? WHERE owner = 'shop:owned:customer:2'", (b"\xff\xfe",))
             db.execute("UPDATE events SET event = '[1,2]' WHERE owner = 'shop:customer:3'")
         told: list[str] = []
-        guarded = Guarded(store, timeout=5, passed_over=lambda where, key, fault: told.append(key))
+        guarded = GuardedStore(store, timeout=5, passed_over=lambda where, key, fault: told.append(key))
         found = guarded.look_up(["0", "1", "2", "3"], [None] * 4, 5)
         assert (found.degraded, set(found.unreadable)) == (False, {1, 2, 3})
         assert (found.events[0], found.owned[0]) == ([EVENT], {"x"})
         assert sorted(told) == owners[1:]
-        assert store.read(Wanted(rows=[Keys("lists", ["1"])], sets=[(CUSTOMERS, ["session:|s"])])).faults == {}
+        assert (
+            store.read(OnlineQuery(rows=[TableKeys("lists", ["1"])], sets=[(CUSTOMERS, ["session:|s"])])).faults == {}
+        )

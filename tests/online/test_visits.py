@@ -10,7 +10,17 @@ from unittest.mock import Mock
 import orjson
 import pytest
 
-from endcap.online import CUSTOMERS, OWNED, Guarded, LookUp, OnlineStore, RecentEvent, Visits, Wanted, open_online
+from endcap.online import (
+    CUSTOMERS,
+    OWNED,
+    GuardedStore,
+    OnlineQuery,
+    OnlineStore,
+    RecentEvent,
+    ShopperData,
+    Visits,
+    open_online,
+)
 
 DAY = timedelta(days=1)
 GAP = 30
@@ -63,19 +73,21 @@ def test_what_does_not_count_takes_no_place_of_what_does(
 ) -> None:
     beside = " ".join(f"s{time}" for time in range(20, 900, 10))
     store.append({"customer:1": did(f"a0 b10 c15 {beside}"), "session:1|s": did(f"d0 {beside}")}, DAY)
-    found = Guarded(store, visits=visits, timeout=5).look_up(["1", "1", "1"], [None, "s", "t"], 2).events
+    found = GuardedStore(store, visits=visits, timeout=5).look_up(["1", "1", "1"], [None, "s", "t"], 2).events
     assert ["".join(event.item for event in one) for one in found] == ["bc", "d", "bc"]
-    first = store.read(Wanted(["customer:1"], 8, [(OWNED, ["customer:1"]), (CUSTOMERS, [])]))
+    first = store.read(OnlineQuery(["customer:1"], 8, [(OWNED, ["customer:1"]), (CUSTOMERS, [])]))
     asked = Mock(side_effect=[first, OSError])
     monkeypatch.setattr(store, "read", asked)
-    assert Guarded(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == LookUp([[]], [set()], True, [True])
+    assert GuardedStore(store, visits=visits, timeout=5).look_up(["1"], [None], 2) == ShopperData(
+        [[]], [set()], True, [True]
+    )
     assert asked.call_count == 2
 
 
 def test_a_named_session_is_not_cut_its_customers_events_are(store: OnlineStore) -> None:
     store.append({"customer:1": did("a0 b10 c900 d910"), "session:1|s": did("a0 b10 c900 d910")}, DAY)
     store.append({"session:1|idle": did("s0 s10")}, DAY)
-    found = Guarded(store, visits=VIEWS, timeout=5).look_up(["1", "1", "1"], ["s", None, "idle"], 9).events
+    found = GuardedStore(store, visits=VIEWS, timeout=5).look_up(["1", "1", "1"], ["s", None, "idle"], 9).events
     assert ["".join(event.item for event in one) for one in found] == ["abcd", "cd", "cd"]
 
 
@@ -84,7 +96,7 @@ def test_where_nothing_recent_counts_the_dataset_s_last_visit_does(store: Online
     store.write("features/customers/k", "v", rows)
     store.publish("features/customers/k", "v")
     store.append({"customer:1": did("s0 s10")}, DAY)
-    guarded = Guarded(store, visits=VIEWS, history="features/customers/k", timeout=5)
+    guarded = GuardedStore(store, visits=VIEWS, history="features/customers/k", timeout=5)
     found = guarded.look_up(["1", "2", "2"], [None, None, "s"], 9).events
     # As it is: the dataset knows what kept that visit alive.
     assert ["".join(event.item for event in one) for one in found] == ["hi"] * 3

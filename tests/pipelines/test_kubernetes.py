@@ -8,9 +8,9 @@ from pathlib import Path
 import certifi
 import pytest
 
-from endcap.devices import VARIABLE, Request, requested
+from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request
 from endcap.spec.kubernetes import SPOT
-from endcap.store.s3_settings import from_environment
+from endcap.store.s3_settings import read_s3_settings
 from tests.pipelines.packages import ROOT, Json, compiled, container, steps
 
 MINE = "registry.example/mine:2"
@@ -49,8 +49,8 @@ def test_a_step_gets_its_resources_and_the_defaults_where_it_says_nothing(packag
     accelerator = train["accelerator"]
     assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("nvidia.com/gpu", "2")
     environment = {one["name"]: one["value"] for one in container(package, "train")["env"]}
-    assert requested(environment) == Request(2, "nvidia.com/gpu", "cpu")
-    assert VARIABLE not in {one["name"] for one in container(package, "ingest")["env"]}
+    assert read_gpu_request(environment) == GpuRequest(2, "nvidia.com/gpu", "cpu")
+    assert GPU_VARIABLE not in {one["name"] for one in container(package, "ingest")["env"]}
     ingest = container(package, "ingest")["resources"]
     assert (ingest["resourceCpuRequest"], ingest["resourceMemoryRequest"]) == ("500m", "2Gi")
     assert ingest["resourceMemoryLimit"] == "2Gi"
@@ -90,10 +90,10 @@ def test_a_step_reads_the_store_by_the_manifests_secret_too_and_its_certificates
         assert environment["ENDCAP_S3_SECRET"] == mount["mountPath"]
         keys = {one["envVar"]: one["secretKey"] for one in task["secretAsEnv"][0]["keyToEnv"]}
         environment |= {variable: secret[key] for variable, key in keys.items() if key in secret}
-        settings = from_environment(environment)
+        settings = read_s3_settings(environment)
         assert (settings.endpoint, settings.region, settings.ca) == ("http://s3.example.com", "us-east-1", None)
         shutil.copy(certifi.where(), tmp_path / "ca.crt")
-        settings = from_environment(environment | {"ENDCAP_S3_SECRET": str(tmp_path)})
+        settings = read_s3_settings(environment | {"ENDCAP_S3_SECRET": str(tmp_path)})
         assert settings.ca == str(tmp_path / "ca.crt")
 
 

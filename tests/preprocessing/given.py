@@ -8,7 +8,7 @@ import numpy as np
 
 from endcap.features import build
 from endcap.features.sessions import Sessions
-from endcap.registry.package import Package
+from endcap.registry.package import LoadedPackage
 from endcap.spec import Recommender, Shop
 from endcap.store import Store
 from tests.features.logs import event, recommender, shop, snapshot
@@ -75,7 +75,7 @@ def spec(model: dict[str, Any] | None = None, **keys: Any) -> Recommender:
     return recommender(**{**defaults, **keys})
 
 
-def request(package: Package, session: Sessions, ids: list[str]) -> dict[str, Any]:
+def request(package: LoadedPackage, session: Sessions, ids: list[str]) -> dict[str, Any]:
     """A session as a shop's front end would send it."""
     events = [
         {"item": package.vocabulary.ids[item], "time": int(moment), **({} if kind is None else {"type": kind})}

@@ -13,10 +13,10 @@ import pytest
 
 import endcap
 from endcap import client, errors, progress
-from endcap.project import opening, reading
+from endcap.project import open_project, read_methods
 from endcap.project import project as steps
 
-MODULES: list[ModuleType] = [client, errors, progress, opening, reading, steps]
+MODULES: list[ModuleType] = [client, errors, progress, open_project, read_methods, steps]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
 SERVED = {"endcap.client.Client", "endcap.client.AsyncClient"}
 

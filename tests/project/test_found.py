@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import endcap
-from endcap.runs import Done
+from endcap.runs import StepEnd
 from endcap.store import open_store
-from endcap.store.looking import Unmade
+from endcap.store.read_only import WriteAttempt
 from endcap_components.features import features
 from endcap_components.ingest import ingest
 from endcap_components.refit import refit
@@ -36,19 +36,19 @@ def test_each_step_finds_what_it_made_and_makes_nothing(judged: endcap.Project, 
     for component, name, given in calls:
         with check_reuse() as look:
             assert component.python_func(store=store, **given) == made[name]
-        assert [event.reused for event in look.events if isinstance(event, Done)] == [True]
+        assert [event.reused for event in look.events if isinstance(event, StepEnd)] == [True]
     other = {**recommender, "seed": recommender["seed"] + 1}
     for component, given in (
         (ingest, {"shop": {**shop, "name": "another"}}),
         (train, {"recommender": other, "dataset": made["dataset"]}),
         (refit, {"recommender": other, "verdict": made["verdict"]}),
     ):
-        with pytest.raises(Unmade), check_reuse():
+        with pytest.raises(WriteAttempt), check_reuse():
             component.python_func(store=store, **given)
     assert files(folder) == before
 
 
 def test_the_look_ends_with_its_block(tmp_path: Path) -> None:
-    with pytest.raises(Unmade), check_reuse():
+    with pytest.raises(WriteAttempt), check_reuse():
         open_store(str(tmp_path)).write_document("runs/x", {})
     open_store(str(tmp_path)).write_document("runs/x", {"run": "x"})

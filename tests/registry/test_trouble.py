@@ -20,7 +20,7 @@ from endcap.cli.main import main
 from endcap.errors import EndcapError, IntegrityError, TransientError, UserError
 from endcap.features import build
 from endcap.progress import Notice
-from endcap.registry import Registry, connection, default_uri
+from endcap.registry import Registry, connection, get_default_uri
 from endcap.store import Store
 from endcap.training import train
 from endcap.waiting import Patience, heard_by
@@ -59,7 +59,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
     """A second and a half, each wait of which is shown."""
     short = Patience(total=1.5, first=0.05, most=0.2, silent=0.0)
     monkeypatch.setattr(connection, "PATIENCE", short)
-    monkeypatch.setattr(connection, "LOOKS", (0.0,))
+    monkeypatch.setattr(connection, "LOOKUP_WAITS", (0.0,))
     return short
 
 
@@ -288,11 +288,11 @@ def test_what_sqlite_says_is_told_with_its_remedy(shop_store: Store, tmp_path: P
     (tmp_path / "other.db").write_bytes(b"no data base" * 100)
     with refused(IntegrityError, "registry.damaged"):
         Registry(f"sqlite:///{tmp_path}/other.db")
-    file = Path(default_uri(shop_store).removeprefix("sqlite:///"))
+    file = Path(get_default_uri(shop_store).removeprefix("sqlite:///"))
     with sqlite3.connect(file) as database:
         database.execute("UPDATE alembic_version SET version_num = 'cafe00000000'")
     with refused(UserError, "registry.other-schema"):
-        Registry(default_uri(shop_store)).names()
+        Registry(get_default_uri(shop_store)).names()
 
 
 @pytest.mark.parametrize(

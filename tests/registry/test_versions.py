@@ -13,7 +13,7 @@ from endcap.cli.registry import list_versions
 from endcap.errors import NotFoundError, UserError
 from endcap.features import build
 from endcap.progress import Notice
-from endcap.registry import Registry, default_uri, describe, find_registry, open_registry, register
+from endcap.registry import Registry, describe_version, find_registry, get_default_uri, open_registry, register
 from endcap.spec import Recommender
 from endcap.store import Store, open_store
 from endcap.training import refit, train
@@ -34,7 +34,7 @@ def by_person(recommender: Recommender) -> Recommender:
 
 
 def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Store, recommender: Recommender) -> None:
-    registry = Registry(default_uri(shop_store))
+    registry = Registry(get_default_uri(shop_store))
     assert registry.versions("demo") == []
     assert registry.champion("demo") is None
     assert [add(shop_store, recommender, key) for key in ("one", "two", "three")] == ["1", "2", "3"]
@@ -47,12 +47,12 @@ def test_the_first_version_becomes_champion_the_next_challenger(shop_store: Stor
     expected = {"dataset": "file:///d", "snapshot": "file:///s", "run": "run-1", "verdict": judged(shop_store)}
     assert expected.items() <= dict(champion.tags).items()
     assert len(champion.tags["spec"]) == 20
-    assert describe("demo", "1", shop_store) == "demo version 1, approved by gate, champion"
+    assert describe_version("demo", "1", shop_store) == "demo version 1, approved by gate, champion"
 
 
 def test_all_recommenders_are_listed_a_line_a_version(shop_store: Store, recommender: Recommender) -> None:
     assert CliRunner().invoke(list_versions, ["--store", shop_store.root, "--json"]).output == "[]\n"
-    registry = Registry(default_uri(shop_store))
+    registry = Registry(get_default_uri(shop_store))
     for name in ("toys", "shoes", "toys"):
         registry.add(name, f"packages/{name}/{len(registry.versions(name))}", "approved", "a test", {})
     assert registry.names() == ["shoes", "toys"]
@@ -79,7 +79,7 @@ def test_a_version_is_listed_with_its_figures_beside_the_tries_that_came_to_noth
 def test_a_registry_that_is_not_there_is_not_made(store: Store, shop_store: Store, tmp_path: Path) -> None:
     found = find_registry(None, shop_store)
     assert found is not None
-    assert found.uri == default_uri(shop_store)
+    assert found.uri == get_default_uri(shop_store)
     empty = open_store(str(tmp_path / "empty"))
     assert find_registry(None, empty) is None
     assert list((tmp_path / "empty").iterdir()) == []
@@ -92,7 +92,7 @@ def test_the_image_is_in_the_lineage(
     monkeypatch.setenv("ENDCAP_IMAGE", image)
     monkeypatch.setenv("ENDCAP_COMMIT", "c0ffee")
     add(shop_store, recommender, "one")
-    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
     assert (version.tags["image"], version.tags["commit"]) == (image, "c0ffee")
     assert "train_image" not in version.tags
     listed = CliRunner().invoke(list_versions, ["demo", "--store", shop_store.root])
@@ -115,7 +115,7 @@ def test_the_images_that_trained_and_refitted_are_in_the_lineage_of_a_later_regi
     assert refit(recommender, dataset, train(recommender, dataset, shop_store), verdict, shop_store) == package
     said: list[str] = []
     register(recommender, package, verdict, shop_store, progress=said.append)
-    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
     images = {name: version.tags[name] for name in ("train_image", "refit_image", "image")}
     assert images == {
         "train_image": "registry.example.com/gpu:7",
@@ -130,7 +130,7 @@ def test_the_images_that_trained_and_refitted_are_in_the_lineage_of_a_later_regi
 def test_the_same_package_is_the_same_version_and_later_decisions_stand(
     shop_store: Store, recommender: Recommender
 ) -> None:
-    registry = Registry(default_uri(shop_store))
+    registry = Registry(get_default_uri(shop_store))
     for key in ("one", "two", "three"):
         add(shop_store, recommender, key)
     registry.promote("demo", "3")
@@ -143,7 +143,7 @@ def test_a_failed_gate_registers_nothing_and_says_why(shop_store: Store, recomme
     failed = ["mrr@20 0.3 is at least 0.2"]
     with refused(UserError, "registry.gate-failed", package=package, conditions=failed):
         register(recommender, package, judged(shop_store, passed=False), shop_store)
-    assert Registry(default_uri(shop_store)).versions("demo") == []
+    assert Registry(get_default_uri(shop_store)).versions("demo") == []
 
 
 def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
@@ -153,15 +153,15 @@ def test_what_is_undecided_is_not_registered_and_what_is_missing_is_said(
     verdict = judged(shop_store, lacking=["the test has 3 sessions"])
     with refused(UserError, "registry.gate-undecided", package=package, lacking=["the test has 3 sessions"]):
         register(recommender, package, verdict, shop_store)
-    assert Registry(default_uri(shop_store)).versions("demo") == []
+    assert Registry(get_default_uri(shop_store)).versions("demo") == []
 
 
 def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender: Recommender) -> None:
-    registry = Registry(default_uri(shop_store))
+    registry = Registry(get_default_uri(shop_store))
     for key in ("one", "two", "three"):
         add(shop_store, by_person(recommender), key)
     assert [(one.state, one.aliases) for one in registry.versions("demo")] == [("pending", [])] * 3
-    assert "endcap registry approve demo 1" in describe("demo", "1", shop_store)
+    assert "endcap registry approve demo 1" in describe_version("demo", "1", shop_store)
     with refused(UserError, "registry.not-approved", recommender="demo", version="1", found="pending"):
         registry.promote("demo", "1")
     approved = registry.approve("demo", "1", by="ada", why="looks right")
@@ -177,7 +177,7 @@ def test_a_person_approves_or_rejects_what_waits(shop_store: Store, recommender:
 
 
 def test_promoting_a_challenger_leaves_no_challenger(shop_store: Store, recommender: Recommender) -> None:
-    registry = Registry(default_uri(shop_store))
+    registry = Registry(get_default_uri(shop_store))
     for key in ("one", "two"):
         add(shop_store, recommender, key)
     assert registry.promote("demo", "2").aliases == ["champion"]
@@ -207,7 +207,7 @@ def test_a_kill_before_or_after_the_acknowledgement_is_made_good(
     ended = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert register(recommender, package, verdict, shop_store) == "1"
-    (version,) = Registry(default_uri(shop_store)).versions("demo")
+    (version,) = Registry(get_default_uri(shop_store)).versions("demo")
     assert version.aliases == ["champion"]
 
 
@@ -240,7 +240,7 @@ def test_two_first_uses_at_once_do_not_disturb_each_other(store: Store, recommen
     assert sorted(out.strip() for out, _ in ended) == ["1", "2"]
     told = [line for _, err in ended for line in err.splitlines()]
     assert [line for line in told if not line.startswith(Notice.MARK)] == []
-    aliases = [version.aliases for version in Registry(default_uri(store)).versions("demo")]
+    aliases = [version.aliases for version in Registry(get_default_uri(store)).versions("demo")]
     assert aliases == [["champion"], ["challenger"]]
 
 
@@ -252,9 +252,9 @@ def test_a_server_that_cannot_hold_a_folders_addresses_is_refused_unasked(store:
 @pytest.mark.parametrize(("name", "letter"), [("what?", "?"), ("100%25", "%")])
 def test_a_store_whose_path_no_registrys_address_can_hold_is_refused(tmp_path: Path, name: str, letter: str) -> None:
     with refused(UserError, "registry.folder-name", store=str(tmp_path / name), found=letter):
-        default_uri(open_store(str(tmp_path / name)))
+        get_default_uri(open_store(str(tmp_path / name)))
 
 
 def test_a_name_that_no_recommender_can_have_is_refused(shop_store: Store) -> None:
-    with refused(UserError, "registry.refuses", registry=default_uri(shop_store)):
-        Registry(default_uri(shop_store)).versions("it's")
+    with refused(UserError, "registry.refuses", registry=get_default_uri(shop_store)):
+        Registry(get_default_uri(shop_store)).versions("it's")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from endcap.evaluation import judge
-from endcap.registry import Registry, default_uri
+from endcap.registry import Registry, get_default_uri
 from endcap.report import REPORT_FILE, find_report, gather_facts, publish_report
 from endcap.store import FolderStore, Store
 from tests.evaluation.test_judge import log, spec, train
@@ -29,7 +29,7 @@ def test_a_report_is_made_once_and_lies_in_the_verdicts_mlflow_run(judged: tuple
     text = (store.fetch(address) / REPORT_FILE).read_text()
     assert "All 2 conditions of the gate hold." in text
     run = store.manifest(verdict)["facts"]["mlflow_run"]
-    copy = Registry(default_uri(store)).client.download_artifacts(run, REPORT_FILE, str(tmp_path))
+    copy = Registry(get_default_uri(store)).client.download_artifacts(run, REPORT_FILE, str(tmp_path))
     assert Path(copy).read_text() == text
 
 
@@ -50,7 +50,7 @@ def test_samples_are_sessions_of_the_test_beside_the_best_baseline(judged: tuple
 
 def test_a_registry_that_takes_no_file_is_a_warning(judged: tuple[Store, str]) -> None:
     store, verdict = judged
-    artifacts = Path(default_uri(store).removeprefix("sqlite:///")).with_name("mlflow-artifacts")
+    artifacts = Path(get_default_uri(store).removeprefix("sqlite:///")).with_name("mlflow-artifacts")
     shutil.rmtree(artifacts, ignore_errors=True)
     artifacts.write_text("a file where the folder should be")
     said: list[str] = []

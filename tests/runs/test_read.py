@@ -11,8 +11,8 @@ import pytest
 
 from endcap.errors import NotFoundError
 from endcap.runs import Start, begin_run, end_run, list_runs, read_run
-from endcap.runs.logs import follow, log_files, logs_folder
-from endcap.runs.text import duration
+from endcap.runs.logs import find_logs_folder, list_log_files, tail_logs
+from endcap.runs.text import format_duration
 from endcap.store import Store
 from tests.store.proxy import proxy
 from tests.store.servers import S3Place, moto
@@ -96,15 +96,15 @@ def test_of_many_runs_in_a_bucket_only_those_that_are_asked_for_are_read(place: 
 
 
 def test_logs_lie_in_the_stores_folder_a_file_a_step(store: Store, tmp_path: Path) -> None:
-    folder = logs_folder(store) / "r"
+    folder = find_logs_folder(store) / "r"
     assert folder == tmp_path / "store" / "runs" / "r"
     folder.mkdir(parents=True)
     for name in ("kfp", "ingest", "train"):
         (folder / f"{name}.log").write_text(f"{name}\n")
-    assert [file.stem for file in log_files(store, "r")] == ["ingest", "train", "kfp"]
-    assert [file.stem for file in log_files(store, "r", "train")] == ["train"]
+    assert [file.stem for file in list_log_files(store, "r")] == ["ingest", "train", "kfp"]
+    assert [file.stem for file in list_log_files(store, "r", "train")] == ["train"]
     with pytest.raises(NotFoundError) as refused:
-        log_files(store, "r", "deploy")
+        list_log_files(store, "r", "deploy")
     assert (refused.value.code, refused.value.fields["step"]) == ("run.no-log", "deploy")
 
 
@@ -116,7 +116,7 @@ def test_logs_are_followed_to_the_runs_end(store: Store, tmp_path: Path) -> None
     first = threading.Event()
 
     def read() -> None:
-        files = follow(lambda: sorted(tmp_path.glob("*.log")), lambda: read_run(store, "r").state != "running")
+        files = tail_logs(lambda: sorted(tmp_path.glob("*.log")), lambda: read_run(store, "r").state != "running")
         for file, line in files:
             lines.append((file.stem, line))
             first.set()
@@ -136,7 +136,7 @@ def test_logs_are_followed_to_the_runs_end(store: Store, tmp_path: Path) -> None
     ("seconds", "text"), [(7.25, "7.2 s"), (192.0, "3 min 12 s"), (7500.0, "2 h 5 min"), (59.96, "60.0 s")]
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_the_whole_document_is_in_the_json(store: Store) -> None:

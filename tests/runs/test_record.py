@@ -11,27 +11,27 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.runs import (
-    Absent,
-    Done,
-    Event,
-    Failed,
     Fault,
-    Progress,
-    Silent,
+    RunEvent,
+    RunSilence,
     Start,
-    Started,
+    StepAbsence,
+    StepEnd,
+    StepFailure,
+    StepProgress,
     StepRecord,
+    StepStart,
     begin_run,
     close_run,
     end_run,
-    event_from_json,
     find_run,
     keep_specs,
+    make_run_name,
+    parse_event,
     read_run,
     read_specs,
-    run_name,
 )
-from endcap.runs.names import parts_of
+from endcap.runs.names import split_run_name
 from endcap.spec.find import find_spec
 from endcap.spec.load import load, resolved
 from endcap.store import Store
@@ -42,16 +42,16 @@ FAULT = Fault("no session is left", code="features.no-session", fields={"shop": 
 @pytest.mark.parametrize(
     "event",
     [
-        Started("train"),
-        Progress("train", "epoch 1/3"),
-        Done("train", "file:///trained/x", "3 epochs", 1.5),
-        Failed("train", FAULT, 0.5),
-        Absent("weigh", "a container runs in a cluster only"),
-        Silent("KFP does not answer"),
+        StepStart("train"),
+        StepProgress("train", "epoch 1/3"),
+        StepEnd("train", "file:///trained/x", "3 epochs", 1.5),
+        StepFailure("train", FAULT, 0.5),
+        StepAbsence("weigh", "a container runs in a cluster only"),
+        RunSilence("KFP does not answer"),
     ],
 )
-def test_events_pass_through_json(event: Event) -> None:
-    assert event_from_json(json.loads(json.dumps(event.to_json()))) == event
+def test_events_pass_through_json(event: RunEvent) -> None:
+    assert parse_event(json.loads(json.dumps(event.to_json()))) == event
 
 
 def test_a_fault_keeps_code_and_fields_and_what_json_cannot_hold_as_text() -> None:
@@ -65,12 +65,12 @@ def test_a_fault_keeps_code_and_fields_and_what_json_cannot_hold_as_text() -> No
 
 
 def test_a_runs_name_tells_recommender_and_time() -> None:
-    name = run_name("my-shop")
-    recommender, at = parts_of(name)
+    name = make_run_name("my-shop")
+    recommender, at = split_run_name(name)
     assert recommender == "my-shop"
     assert at.endswith("+00:00")
-    assert name != run_name("my-shop")
-    assert parts_of("8d6b0f6e-2f0c-4c39-9b1e-94b6c2d7e7a5") == ("", "")
+    assert name != make_run_name("my-shop")
+    assert split_run_name("8d6b0f6e-2f0c-4c39-9b1e-94b6c2d7e7a5") == ("", "")
 
 
 def test_a_start_is_known_before_the_first_step_and_stays_to_the_end(store: Store) -> None:

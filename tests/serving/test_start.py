@@ -125,11 +125,11 @@ def test_a_predictor_that_was_given_a_gpu_and_sees_none_stops_or_warns(
     missing = {"resource": "nvidia.com/gpu", "requested": 1, "seen": 0, "cause": "no-driver"}
     ended = tmp_path / "termination-log"
     ended.touch()
-    line = refused(folder, ended, **devices.variables(Gpu()))
+    line = refused(folder, ended, **devices.make_gpu_variables(Gpu()))
     assert line["code"] == "gpu.not-seen"
     assert missing.items() <= line["fields"].items()
     assert "[gpu.not-seen]" in ended.read_text()
-    for name, value in devices.variables(Gpu(fallback="cpu")).items():
+    for name, value in devices.make_gpu_variables(Gpu(fallback="cpu")).items():
         monkeypatch.setenv(name, value)
     port, log = free_port(), tmp_path / "log"
     options = ["--model_name=shoes", "--version=1", f"--package={folder}", f"--port={port}"]

@@ -32,7 +32,7 @@ def place(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3
 
 @pytest.fixture
 def way(place: S3Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    monkeypatch.setattr(bucket, "WAITS", (0.01,))
+    monkeypatch.setattr(bucket, "RETRY_WAITS", (0.01,))
     with proxy(place.server.endpoint) as state:
         monkeypatch.setenv("ENDCAP_S3_ENDPOINT", state.endpoint)
         monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "cache"))

@@ -14,7 +14,7 @@ import pytest
 
 import endcap
 from endcap.errors import SpecError
-from endcap.project.opening import open_project
+from endcap.project.factory import open_project
 from endcap.spec.load import load, load_documents
 from endcap.spec.yaml_tree import Key, spelled
 from tests.spec.test_load import RECOMMENDER as RECOMMENDER_FILE

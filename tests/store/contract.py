@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError, UserError
-from endcap.store import CHECKPOINT, Store, contention, digest_of, open_store, stamped
+from endcap.store import CHECKPOINT, Store, digest_manifest, locks, open_store, stamp_document
 from endcap.store.base import Json
 from tests.refusals import refused
 
@@ -194,7 +194,7 @@ class StoreContract:
 
     def test_a_digest_tells_which_artifact_is_meant(self, store: Store) -> None:
         address, elsewhere = put(store, "k1"), "s3://no-such-bucket/things/a/k1"
-        digest = digest_of(store.manifest(address))
+        digest = digest_manifest(store.manifest(address))
         assert store.resolve(elsewhere, digest=digest) == address
         with refused(IntegrityError, "store.another-artifact", address=elsewhere, here=address):
             store.resolve(elsewhere, digest="another")
@@ -202,7 +202,7 @@ class StoreContract:
     @pytest.mark.parametrize("newer", ["manifest", "things"])
     def test_an_artifact_of_a_newer_release_is_refused(self, store: Store, place: Place, newer: str) -> None:
         address = put(store, "k1")
-        manifest = stamped("manifest", store.manifest(address))
+        manifest = stamp_document("manifest", store.manifest(address))
         (manifest if newer == "manifest" else manifest["facts"]).update(format=2, written_by="9.9")
         place.damage(address, "manifest.json", json.dumps(manifest).encode())
         for read in (store.manifest, store.fetch, place.elsewhere().fetch):
@@ -302,9 +302,9 @@ class StoreContract:
     def test_who_waits_too_long_for_a_name_is_told(
         self, store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(contention, "HELD", 0.2)
+        monkeypatch.setattr(locks, "HOLD_PATIENCE", 0.2)
         with store.hold("decisions/shop"):
-            expected = {"what": f"decisions/shop in {store.root}", "holder": contention.this_process()}
+            expected = {"what": f"decisions/shop in {store.root}", "holder": locks.describe_this_process()}
             with refused(TransientError, "store.contended", **expected), place.elsewhere().hold("decisions/shop"):
                 pass
 

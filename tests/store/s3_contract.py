@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from endcap.errors import EndcapError, IntegrityError, StorageError, TransientError, UserError
-from endcap.store import CHECKPOINT, Store, bucket, contention, lease, open_store
+from endcap.store import CHECKPOINT, Store, bucket, lease, locks, open_store
 from endcap.store.base import Json
 from endcap.store.bucket import Bucket
 from endcap.store.s3 import S3Store
-from endcap.store.s3_settings import from_environment
+from endcap.store.s3_settings import read_s3_settings
 from tests.refusals import refused
 from tests.store.contract import StoreContract, put
 from tests.store.killed import NAME, counted, killed_writers
@@ -77,7 +77,7 @@ class Mortal(Bucket):
 
 def mortal(place: S3Place, at: int, then: Callable[[], None]) -> Store:
     place.elsewhere()
-    found = Mortal(place.bucket, from_environment())
+    found = Mortal(place.bucket, read_s3_settings())
     found.at, found.then = at, then
     return S3Store(found, "stores/one")
 
@@ -92,7 +92,7 @@ class S3Contract(StoreContract):
     @pytest.fixture
     def way(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         """A bad way to the server; waits are short."""
-        monkeypatch.setattr(bucket, "WAITS", (0.01, 0.02, 0.03))
+        monkeypatch.setattr(bucket, "RETRY_WAITS", (0.01, 0.02, 0.03))
         with proxy(place.server.endpoint) as state:
             yield state
 
@@ -149,7 +149,7 @@ class S3Contract(StoreContract):
     def test_a_document_that_others_change_all_the_time_is_given_up(
         self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(contention, "PATIENCE", 0.3)
+        monkeypatch.setattr(locks, "CHANGE_PATIENCE", 0.3)
         other, numbers = place.elsewhere(), itertools.count()
 
         def late(before: Json | None) -> Json:
@@ -163,7 +163,7 @@ class S3Contract(StoreContract):
     def test_a_holder_that_was_stopped_for_long_does_not_go_on(
         self, store: Store, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lease, "LASTS", 2.0)
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
         monkeypatch.setattr(lease.Lease, "_keep", lambda self: None)  # it is stopped: it gives no sign of life
         with store.hold("decisions/shop") as stopped, place.elsewhere().hold("decisions/shop") as hold:
             hold.check()
@@ -216,7 +216,7 @@ class S3Contract(StoreContract):
         assert store.find("things/a", "k1") is None
 
     def test_a_wrong_way_to_the_server_is_said_at_once(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bucket, "WAITS", ())
+        monkeypatch.setattr(bucket, "RETRY_WAITS", ())
         with refused(UserError, "store.bucket-not-found", bucket="s3://endcap-none"):
             open_store("s3://endcap-none/store")
         with refused(UserError, "store.host-unknown", host="no-such-host.invalid", variable="ENDCAP_S3_ENDPOINT"):
@@ -305,7 +305,7 @@ class S3Contract(StoreContract):
         place.put(f"stores/one/{draft}", b"x")
         publish(place.elsewhere(), "one", "k1")
         assert place.left() == {draft}
-        monkeypatch.setattr(publication, "ABANDONED", timedelta(seconds=1))
+        monkeypatch.setattr(publication, "ABANDONED_AFTER", timedelta(seconds=1))
         # A server tells its time in whole seconds, and some only once in a while: not sooner, and soon enough.
         deadline, key = time.monotonic() + 20, 2
         while place.left() and time.monotonic() < deadline:
@@ -413,11 +413,11 @@ class S3Contract(StoreContract):
         assert [put(store, key) for key in ("k3", "k1", "k2")] == store.list("things/a")
 
     def test_work_that_is_killed_goes_on_elsewhere(self, place: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lease, "LASTS", 3.0)
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 3.0)
         script = (
             "import sys, numpy as np; from endcap.store import lease, open_store\n"
             "from endcap.models import checkpoint\n"
-            "lease.LASTS = 3.0\n"
+            "lease.LEASE_SECONDS = 3.0\n"
             "with open_store(sys.argv[1]).workspace('trained/a', 'k') as work:\n"
             "    (work / 'search').mkdir()\n"
             "    for epoch in (1, 2):\n"
@@ -461,12 +461,12 @@ class S3Contract(StoreContract):
         begun = time.monotonic()
         with place.elsewhere().workspace("trained/a", "k") as work:
             assert (work / CHECKPOINT).read_text() == "last"
-        assert time.monotonic() - begun < lease.LASTS / 2  # it was given back
+        assert time.monotonic() - begun < lease.LEASE_SECONDS / 2  # it was given back
 
     def test_a_holder_whose_lease_was_lost_does_not_write_over_the_next_ones_checkpoint(
         self, place: S3Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lease, "LASTS", 2.0)
+        monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
         frozen = threading.Event()
         keep = lease.Lease._keep
 

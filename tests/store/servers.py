@@ -19,7 +19,7 @@ from minio.commonconfig import CopySource
 from minio.error import S3Error
 
 from endcap.store import Store, open_store
-from endcap.store.conditions import PROBE
+from endcap.store.conditional_writes import PROBE
 
 _numbers = itertools.count(1)
 

@@ -8,8 +8,8 @@ from textwrap import dedent
 import pytest
 
 from endcap.store import code
-from endcap.store.closure import Closure, Source, closure
-from endcap.store.code import code_fingerprint
+from endcap.store.code import fingerprint_code
+from endcap.store.code_closure import CodeClosure, ModuleSource, find_closure
 
 Files = dict[str, str]
 STEP = {
@@ -27,12 +27,12 @@ STEP = {
 }
 
 
-def reached(files: Files, entry: str = "endcap.step:step", cut: tuple[str, ...] = ()) -> Closure:
-    def read(name: str) -> Source | None:
+def reached(files: Files, entry: str = "endcap.step:step", cut: tuple[str, ...] = ()) -> CodeClosure:
+    def read(name: str) -> ModuleSource | None:
         package = any(other.startswith(f"{name}.") for other in files)
-        return Source(dedent(files[name]).encode(), package) if name in files else None
+        return ModuleSource(dedent(files[name]).encode(), package) if name in files else None
 
-    return closure([entry], read, cut)
+    return find_closure([entry], read, cut)
 
 
 def digest(files: Files) -> str:
@@ -157,8 +157,8 @@ def test_a_users_modules_come_whole_with_those_beside_them(tmp_path: Path, monke
     (tmp_path / "acme_tools.py").write_text("C = 1")
 
     def key() -> str:
-        code_fingerprint.cache_clear()
-        return code_fingerprint("acme_shop.markov")
+        fingerprint_code.cache_clear()
+        return fingerprint_code("acme_shop.markov")
 
     first = key()
     for file, counts in (("sums.py", True), ("../acme_tools.py", True), ("__init__.py", True), ("plots.py", False)):
@@ -176,16 +176,16 @@ def test_a_users_modules_come_whole_with_those_beside_them(tmp_path: Path, monke
 
 def test_an_entry_without_source_is_refused() -> None:
     with pytest.raises(ModuleNotFoundError):
-        code_fingerprint("no_such_module_here")
+        fingerprint_code("no_such_module_here")
 
 
 def test_what_is_kept_of_a_text_is_what_parsing_it_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path))
     digests = []
     for _ in range(3):
-        code._parsed.cache_clear()
-        code_fingerprint.cache_clear()
-        digests.append(code_fingerprint("endcap.features.dataset:build"))
+        code._parse_cached.cache_clear()
+        fingerprint_code.cache_clear()
+        digests.append(fingerprint_code("endcap.features.dataset:build"))
         files = sorted((tmp_path / "code").iterdir())
         assert files
         if len(digests) == 2:

@@ -8,8 +8,8 @@ import pytest
 
 from endcap.errors import IntegrityError, UserError
 from endcap.steps import STEPS
-from endcap.store import documents, opened, release, stamped
-from endcap.store.documents import KINDS, Json, Kind
+from endcap.store import documents, get_release, open_document, stamp_document
+from endcap.store.documents import KINDS, DocumentKind, Json
 from tests.refusals import refused
 
 GUIDE = Path(__file__).parents[2] / "docs" / "storage.md"
@@ -24,35 +24,35 @@ def percent(before: Json) -> Json:
 
 
 def test_a_document_comes_back_without_its_stamp() -> None:
-    written = stamped("runs", {"state": "done"})
-    assert written == {"format": 1, "written_by": release(), "state": "done"}
-    assert opened("runs", written, "runs/r") == {"state": "done"}
+    written = stamp_document("runs", {"state": "done"})
+    assert written == {"format": 1, "written_by": get_release(), "state": "done"}
+    assert open_document("runs", written, "runs/r") == {"state": "done"}
 
 
 def test_one_without_a_version_has_the_first() -> None:
-    assert opened("runs", {"state": "done"}, "runs/r") == {"state": "done"}
+    assert open_document("runs", {"state": "done"}, "runs/r") == {"state": "done"}
 
 
 def test_an_older_one_is_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(documents.KINDS, "deployments", Kind(3, {1: rename, 2: percent}))
-    assert opened("deployments", {"share": 0.25}, "d") == {"percent": 25}
-    assert opened("deployments", {"format": 2, "part": 0.5}, "d") == {"percent": 50}
-    assert stamped("deployments", {"percent": 50})["format"] == 3
+    monkeypatch.setitem(documents.KINDS, "deployments", DocumentKind(3, {1: rename, 2: percent}))
+    assert open_document("deployments", {"share": 0.25}, "d") == {"percent": 25}
+    assert open_document("deployments", {"format": 2, "part": 0.5}, "d") == {"percent": 50}
+    assert stamp_document("deployments", {"percent": 50})["format"] == 3
 
 
 @pytest.mark.parametrize(
     ("version", "code"), [(1, "store.older-format"), (4, "store.newer-format"), ("3.1", "store.newer-format")]
 )
 def test_what_this_release_cannot_read_is_refused(monkeypatch: pytest.MonkeyPatch, version: object, code: str) -> None:
-    monkeypatch.setitem(documents.KINDS, "deployments", Kind(3, {2: percent}))
+    monkeypatch.setitem(documents.KINDS, "deployments", DocumentKind(3, {2: percent}))
     expected = {"kind": "deployments", "found": version, "known": 3, "written_by": "0.5", "where": "d"}
     with refused(UserError, code, **expected):
-        opened("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
+        open_document("deployments", {"format": version, "share": 0.25}, "d", written_by="0.5")
 
 
 def test_what_is_no_map_is_no_document() -> None:
     with refused(IntegrityError, "store.no-document", kind="runs", where="runs/r"):
-        opened("runs", [], "runs/r")  # type: ignore[arg-type]
+        open_document("runs", [], "runs/r")  # type: ignore[arg-type]
 
 
 def test_every_kind_of_artifact_that_a_step_makes_has_a_version() -> None:

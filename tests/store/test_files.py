@@ -12,7 +12,7 @@ import pytest
 from endcap.errors import EndcapError, NotFoundError, StorageError, UserError
 from endcap.events import ingest
 from endcap.store import Store, open_store
-from endcap.store.bucket import PART
+from endcap.store.bucket import PART_BYTES
 from endcap.store.files import get, list_files, put
 from tests.events.shops import HEADER, ROWS, STORED, make_shop, stored
 from tests.store.contract import put as put_artifact
@@ -86,7 +86,7 @@ def test_an_artifact_comes_back_with_its_manifest(store: Store, tmp_path: Path) 
 
 
 def test_progress_counts_every_byte_of_a_file_of_several_parts(store: Store, tmp_path: Path) -> None:
-    size = 2 * PART + 1
+    size = 2 * PART_BYTES + 1
     seen: list[tuple[int, int]] = []
     put(store, bytes(size), "big.bin", lambda done, total: seen.append((done, total)))
     assert seen[-1] == (size, size)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from endcap.errors import IntegrityError, NotFoundError, StorageError, TransientError
-from endcap.store import Store, check_folder, contention, open_store
+from endcap.store import Store, check_artifact, locks, open_store
 from endcap.store.base import Json
 from tests.refusals import refused
 from tests.store.contract import StoreContract, put
@@ -100,19 +100,19 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_copy_that_something_else_made_is_checked_by_the_manifest_in_it(store: Store) -> None:
     folder = store.fetch(put(store, "k1"))
-    check_folder(folder)
+    check_artifact(folder)
     (folder / "sub" / "file.txt").write_text("jello")
     with refused(IntegrityError, "store.damaged", file="sub/file.txt", fault="changed"):
-        check_folder(folder)
+        check_artifact(folder)
     (folder / "manifest.json").unlink()
     with refused(IntegrityError, "store.damaged", address=str(folder), file="manifest.json", fault="unreadable"):
-        check_folder(folder)
+        check_artifact(folder)
 
 
 def test_a_document_whose_holder_hangs_is_waited_for_no_longer_than_is_said(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contention, "PATIENCE", 0.2)
+    monkeypatch.setattr(locks, "CHANGE_PATIENCE", 0.2)
 
     def hang(before: Json | None) -> Json:
         with refused(TransientError, "store.contended", what=f"deployments/shop in {store.root}"):

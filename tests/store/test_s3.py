@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from endcap.errors import StorageError, UserError
-from endcap.store.conditions import PROBE
+from endcap.store.conditional_writes import PROBE
 from tests.refusals import refused
 from tests.store.proxy import Proxy
 from tests.store.s3_contract import S3Contract

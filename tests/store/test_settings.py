@@ -8,9 +8,9 @@ import pytest
 
 from endcap.errors import StorageError, UserError
 from endcap.store import open_store
-from endcap.store.cache import cache_folder
+from endcap.store.cache import find_cache_folder
 from endcap.store.s3 import split_address
-from endcap.store.s3_settings import from_environment
+from endcap.store.s3_settings import read_s3_settings
 from tests.refusals import refused
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}
@@ -28,7 +28,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hidden"}
     ],
 )
 def test_an_endpoint_is_a_host_or_an_address(given: dict[str, str], endpoint: str, region: str | None) -> None:
-    settings = from_environment(KEYS | given)
+    settings = read_s3_settings(KEYS | given)
     assert (settings.endpoint, settings.region) == (endpoint, region)
     assert "hidden" not in repr(settings)
 
@@ -40,7 +40,7 @@ def test_what_is_missing_is_said_all_at_once(monkeypatch: pytest.MonkeyPatch) ->
     with refused(UserError, "store.settings-missing", variables=names, secret="endcap-store"):
         open_store("s3://shop/store")
     with refused(UserError, "store.settings-missing", variables=["AWS_SECRET_ACCESS_KEY"]):
-        from_environment({"ENDCAP_S3_ENDPOINT": "a", "AWS_ACCESS_KEY_ID": "key"})
+        read_s3_settings({"ENDCAP_S3_ENDPOINT": "a", "AWS_ACCESS_KEY_ID": "key"})
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_what_is_missing_is_said_all_at_once(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_wrong_endpoint_is_refused(endpoint: str) -> None:
     shown = endpoint.replace("http://me:you@", "…@")
     with refused(UserError, "store.endpoint-malformed", variable="ENDCAP_S3_ENDPOINT", found=shown):
-        from_environment(KEYS | {"ENDCAP_S3_ENDPOINT": endpoint})
+        read_s3_settings(KEYS | {"ENDCAP_S3_ENDPOINT": endpoint})
 
 
 def test_certificates_that_are_no_file_are_refused(tmp_path: Path) -> None:
     with refused(UserError, "store.certificates-not-found", variable="ENDCAP_S3_CA", found="/none"):
-        from_environment(KEYS | {"ENDCAP_S3_ENDPOINT": "a", "ENDCAP_S3_CA": "/none"})
+        read_s3_settings(KEYS | {"ENDCAP_S3_ENDPOINT": "a", "ENDCAP_S3_CA": "/none"})
 
 
 def test_an_address_names_a_bucket_and_maybe_a_prefix() -> None:
@@ -67,17 +67,17 @@ def test_an_address_names_a_bucket_and_maybe_a_prefix() -> None:
 
 def test_copies_lie_where_it_is_said_or_where_one_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENDCAP_CACHE", str(tmp_path / "said"))
-    assert cache_folder() == tmp_path / "said"
+    assert find_cache_folder() == tmp_path / "said"
     monkeypatch.delenv("ENDCAP_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home" / ".cache" / "endcap"
+    assert find_cache_folder() == tmp_path / "home" / ".cache" / "endcap"
     # As in a pod: a home that cannot be written, or none.
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temp"))
     for home in (str(tmp_path / "file"), ""):
         monkeypatch.setenv("HOME", home)
-        assert cache_folder().parent == tmp_path / "temp"
+        assert find_cache_folder().parent == tmp_path / "temp"
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
     with refused(StorageError, "store.no-cache", variable="ENDCAP_CACHE"):
-        cache_folder()
+        find_cache_folder()

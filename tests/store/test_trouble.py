@@ -14,7 +14,7 @@ from endcap.progress import Notice
 from endcap.secrets import MOUNT
 from endcap.store import bucket
 from endcap.store.bucket import Bucket
-from endcap.store.s3_settings import from_environment
+from endcap.store.s3_settings import read_s3_settings
 from endcap.waiting import heard_by, show
 from tests.cluster.certificates import Authority
 from tests.refusals import refused
@@ -45,7 +45,7 @@ def way(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 def test_a_login_in_the_servers_place_is_no_object_and_takes_none(way: Proxy, call: str, redirects: bool) -> None:
     way.faults.append(Fault(".* /login" if redirects else ".*", "answer", 9, status=200, body=LOGIN, headers=PAGE))
     way.faults.append(Fault(".*", "answer", 9, status=302, body="", headers={"location": "/login"}))
-    there = Bucket("shop", from_environment())
+    there = Bucket("shop", read_s3_settings())
     calls = {
         "read": lambda: there.read("x"),
         "write": lambda: there.write("x", b"1"),
@@ -62,8 +62,8 @@ def test_a_server_that_is_busy_is_waited_for_and_that_is_shown(
 ) -> None:
     place = S3Place(Server(server), tmp_path, monkeypatch)
     monkeypatch.setenv("ENDCAP_S3_ENDPOINT", way.endpoint)
-    monkeypatch.setattr(bucket, "WAITS", (1.0,))
-    there, shown = Bucket(place.bucket, from_environment()), list[str]()
+    monkeypatch.setattr(bucket, "RETRY_WAITS", (1.0,))
+    there, shown = Bucket(place.bucket, read_s3_settings()), list[str]()
     # Each attempt of ours is three of the client's.
     way.faults.append(Fault("PUT .*", "answer", 3, status=503))
     with heard_by(shown.append):
@@ -83,10 +83,10 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(
     with proxy(server, (pair.certificate, pair.key)) as secure:
         monkeypatch.setenv("ENDCAP_S3_ENDPOINT", secure.endpoint)
         with refused(UserError, "store.no-tls", endpoint=secure.endpoint):
-            Bucket("shop", from_environment()).read("x")
+            Bucket("shop", read_s3_settings()).read("x")
         # Of the mounted Secret, as a step's pod has it.
         monkeypatch.setenv(MOUNT, str(tmp_path))
-        Bucket(place.bucket, from_environment()).write("x", b"1")
+        Bucket(place.bucket, read_s3_settings()).write("x", b"1")
     assert place.client.get_object(place.bucket, "x").read() == b"1"
     assert time.monotonic() - begun < 5
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from endcap.registry.versions import default_uri
+from endcap.registry.versions import get_default_uri
 from endcap.store import Store
 
 
 @pytest.fixture
 def store(store: Store, empty_registry: Path) -> Store:
-    shutil.copy(empty_registry, default_uri(store).removeprefix("sqlite:///"))
+    shutil.copy(empty_registry, get_default_uri(store).removeprefix("sqlite:///"))
     return store

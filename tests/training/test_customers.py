@@ -10,7 +10,7 @@ import pytest
 from endcap.errors import IntegrityError
 from endcap.features import build
 from endcap.features.view import read_customer_ids, read_refit_sessions
-from endcap.registry.package import Package, load_package
+from endcap.registry.package import LoadedPackage, load_package
 from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training import refit, train
@@ -39,7 +39,7 @@ def of(model: dict[str, Any]) -> Recommender:
     return recommender(model=model, split={"by": "time", "test": 0.2, "validation": 0.2})
 
 
-def packed(spec: Recommender, dataset: str, store: Store) -> Package:
+def packed(spec: Recommender, dataset: str, store: Store) -> LoadedPackage:
     with store.publish("verdicts/test", spec.model.name) as draft:
         draft.facts["passed"] = True
     address = refit(spec, dataset, train(spec, dataset, store), draft.address, store)
@@ -48,7 +48,7 @@ def packed(spec: Recommender, dataset: str, store: Store) -> Package:
     return package
 
 
-def ask(package: Package, **request: Any) -> list[tuple[str, float | None]]:
+def ask(package: LoadedPackage, **request: Any) -> list[tuple[str, float | None]]:
     answer = package.ranker.rank([package.ranker.parse({"k": 3, **request})])[0]
     return list(zip(answer.ids, answer.scores, strict=True))
 

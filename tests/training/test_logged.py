@@ -15,10 +15,10 @@ import pytest
 from endcap.evaluation import judge
 from endcap.features import build
 from endcap.progress import Notice
-from endcap.registry import Registry, default_uri, register
-from endcap.registry.live_run import log_missing
+from endcap.registry import Registry, get_default_uri, register
+from endcap.registry.training_log import log_missing
 from endcap.spec.settings import JudgeSettings
-from endcap.store import Store, content_key
+from endcap.store import Store, get_content_key
 from endcap.training import refit, train
 from tests.features.logs import sessions, shop, snapshot
 from tests.training.test_steps import GRU, LOG, TRAINER, of
@@ -34,12 +34,12 @@ def dataset(store: Store) -> str:
 
 
 def runs(store: Store, uri: str = "") -> list[Any]:
-    registry = Registry(uri or default_uri(store))
+    registry = Registry(uri or get_default_uri(store))
     return list(registry.client.search_runs([registry.experiment("test")]))
 
 
 def series(store: Store, run: Any, metric: str) -> list[tuple[int, float]]:
-    rows = Registry(default_uri(store)).client.get_metric_history(run.info.run_id, metric)
+    rows = Registry(get_default_uri(store)).client.get_metric_history(run.info.run_id, metric)
     return sorted((row.step, row.value) for row in rows)
 
 
@@ -57,7 +57,7 @@ def test_a_training_is_one_run_with_its_epochs_data_and_duration(store: Store, d
     assert run.info.status == "FINISHED"
     assert 1000 * begun - 1 <= run.info.start_time < run.info.end_time <= 1000 * ended + 1
     assert run.info.run_name == "test gru4rec 2024-06-03"
-    assert run.data.tags["trained"] == content_key(trained)
+    assert run.data.tags["trained"] == get_content_key(trained)
     assert series(store, run, "train_loss") == of_facts(store, trained, "loss")
     (validation,) = [name for name in run.data.metrics if name.startswith("validation_")]
     assert series(store, run, validation) == of_facts(store, trained, "validation")
@@ -135,7 +135,7 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
     assert run.data.metrics["popularity/mrr_at_20"] == metrics["popularity"]["mrr@20"]
     assert run.data.metrics["test_predictions"] == facts["predictions"]
     number = register(spec, refit(spec, dataset, trained, verdict, store), verdict, store)
-    registry = Registry(default_uri(store))
+    registry = Registry(get_default_uri(store))
     assert registry.client.get_run(run.info.run_id).data.tags["version"] == number
     assert registry.client.get_model_version("test", number).run_id == run.info.run_id
     demanding = {"evidence": {"min_sessions": 100}, "conditions": [{"metric": "mrr@20", "min": 0.0}]}
@@ -151,7 +151,7 @@ def test_a_verdict_adds_its_figures_and_the_version_and_the_run_name_each_other(
 
 def test_a_setting_that_a_later_attempt_chose_anew_is_told_beside_the_first(store: Store, dataset: str) -> None:
     train(of(RULES), dataset, store)
-    registry = Registry(default_uri(store))
+    registry = Registry(get_default_uri(store))
     (run,) = runs(store)
     manifest = store.manifest(store.list("trained/test")[0])
     settings = JudgeSettings.of(of(RULES))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from endcap.devices import Request, requested
+from endcap.devices import GpuRequest, read_gpu_request
 from endcap.errors import UserError
 from endcap.ray_driver import cluster, kuberay
 from endcap.ray_driver.child import _count_workers
@@ -133,7 +133,7 @@ def test_its_workers_learn_what_they_were_given_and_come_by_it() -> None:
     groups = kuberay.build_ray_cluster(spec, wanted(spec), "0" * 20, None, HOUR, {})["spec"]
     pods = [group["template"]["spec"] for group in (groups["headGroupSpec"], *groups["workerGroupSpecs"])]
     said = [{one["name"]: one.get("value", "") for one in pod["containers"][0]["env"]} for pod in pods]
-    assert [requested(environment) for environment in said] == [None, Request(2, fallback="cpu")]
+    assert [read_gpu_request(environment) for environment in said] == [None, GpuRequest(2, fallback="cpu")]
     assert [pod.get("runtimeClassName") for pod in pods] == [None, "nvidia"]
 
 

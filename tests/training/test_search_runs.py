@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from endcap.ray_driver.failures import describe_loss
-from endcap.registry.versions import Registry, default_uri
+from endcap.registry.versions import Registry, get_default_uri
 from endcap.spec import Recommender
 from endcap.store import Store
 from endcap.training.search.mlflow_runs import Runs
@@ -42,7 +42,7 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
         return runs
 
     def states() -> list[tuple[str, str, str]]:
-        client = Registry(default_uri(store)).client
+        client = Registry(get_default_uri(store)).client
         experiment = client.get_experiment_by_name("test").experiment_id
         found = [(run.data.tags, run.info.status) for run in client.search_runs([experiment])]
         return sorted((tags["part"], tags.get("trial", ""), status) for tags, status in found)
@@ -56,13 +56,13 @@ def test_each_search_has_runs_of_its_own_that_tell_its_last_attempt(
     record.parts[""].trials[2].state, record.parts[""].trials[2].value = "complete", 0.1
     first = begun(record).end(record)
     assert states() == [("search", "", "FINISHED"), ("trial", "1", "FINISHED"), ("trial", "2", "FINISHED")]
-    run = Registry(default_uri(store)).client.get_run(first)
+    run = Registry(get_default_uri(store)).client.get_run(first)
     assert (run.data.metrics["best"], run.data.metrics["as_written"]) == (0.2, 0.2)
     anew = Record(tmp_path / "two", "key", [""])
     anew.parts[""].trials = {1: Trial(1, {"last": 3}, "complete", 0.5)}
     second = begun(anew).end(anew)
     assert second != first
-    assert Registry(default_uri(store)).client.get_run(second).data.metrics["best"] == 0.5
+    assert Registry(get_default_uri(store)).client.get_run(second).data.metrics["best"] == 0.5
     assert len(states()) == 5
 
 

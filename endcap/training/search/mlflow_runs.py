@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from endcap.errors import EndcapError
-from endcap.registry.aside import Aside
-from endcap.registry.training_runs import MAX_BATCH, epoch_metrics
+from endcap.registry.background_writer import BackgroundWriter
+from endcap.registry.training_runs import MAX_BATCH, name_epoch_metrics
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.settings import TrainSettings
 from endcap.store import Store
@@ -43,7 +43,7 @@ class Runs:
         self._experiment = self._parent = ""
         self._written: set[tuple[str, int, int]] = set()
         """Label, number and attempt."""
-        self._aside = Aside("trials", progress)
+        self._aside = BackgroundWriter("trials", progress)
 
     def begin(self) -> None:
         """Make or find the search's run, and the trials that are written."""
@@ -154,7 +154,7 @@ class Runs:
         metrics.append(Metric("seconds", trial.seconds, now, 0))
         for row in trial.history:
             step = int(row.get("epoch", 0))
-            metrics += [Metric(name, value, now, step) for name, value in epoch_metrics(row).items()]
+            metrics += [Metric(name, value, now, step) for name, value in name_epoch_metrics(row).items()]
         client.log_batch(run_id, params=[Param(name, str(value)) for name, value in trial.parameters.items()])
         for batch in (metrics[start : start + MAX_BATCH] for start in range(0, len(metrics), MAX_BATCH)):
             client.log_batch(run_id, metrics=batch)

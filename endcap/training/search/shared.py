@@ -13,8 +13,8 @@ from typing import Any
 from endcap.models.custom import own_code
 from endcap.spec.search import Search
 from endcap.spec.settings import TrainSettings, ViewSettings
-from endcap.store import Store, code_fingerprint, content_key, fingerprint
-from endcap.store.shapes import as_written
+from endcap.store import Store, fingerprint, fingerprint_code, get_content_key
+from endcap.store.schemas import report_malformed
 from endcap.training.search.record import Part, Trial
 
 KIND = "searches"
@@ -27,14 +27,14 @@ BUDGET = {"trials", "time_budget", "finish", "concurrency", "cpu", "nice", "max_
 def shared_key(settings: TrainSettings, dataset: str) -> str:
     """What the outcomes of a search's trials depend on."""
     search = (settings.search or Search()).model_dump(mode="json", exclude=BUDGET)
-    code = code_fingerprint(*TRIALS, *own_code(settings.model, *settings.preprocessing))
-    return fingerprint(content_key(dataset), ViewSettings.of(settings).key(), search, code)
+    code = fingerprint_code(*TRIALS, *own_code(settings.model, *settings.preprocessing))
+    return fingerprint(get_content_key(dataset), ViewSettings.of(settings).key(), search, code)
 
 
 def inherit(store: Store, name: str, key: str, parts: Mapping[str, Part]) -> None:
     """Give the parts of a new search what earlier ones tried. name: of the recommender."""
     document = store.read_document(_document(name, key)) or {}
-    with as_written(KIND, _document(name, key)):
+    with report_malformed(KIND, _document(name, key)):
         for label, trials in document.get("members", {}).items():
             if label in parts:
                 parts[label].inherit(Trial(**one) for one in trials)

@@ -9,29 +9,29 @@ from pathlib import Path
 
 from endcap.store.base import Draft, Hold, Json, Store, T
 
-_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
+_READ_ONLY: ContextVar[bool] = ContextVar("looking", default=False)
 
 
-class Unmade(BaseException):
+class WriteAttempt(BaseException):
     """Something would have to be made or written. No handler of errors stops it: the look is over."""
 
 
 @contextlib.contextmanager
-def only_look() -> Iterator[None]:
+def forbid_writes() -> Iterator[None]:
     """Within it, a store that is opened can only be read: what would write to it raises `Unmade`."""
-    token = _LOOKING.set(True)
+    token = _READ_ONLY.set(True)
     try:
         yield
     finally:
-        _LOOKING.reset(token)
+        _READ_ONLY.reset(token)
 
 
-def looking() -> bool:
+def is_read_only() -> bool:
     """Whether stores are opened for reading alone."""
-    return _LOOKING.get()
+    return _READ_ONLY.get()
 
 
-class Readable:
+class ReadOnlyStore:
     """See `Store`. What is there can be read; what would write raises `Unmade`."""
 
     def __init__(self, store: Store) -> None:
@@ -65,23 +65,23 @@ class Readable:
         return self._store.list_documents(folder)
 
     def publish(self, kind: str, key: str) -> contextlib.AbstractContextManager[Draft]:
-        raise Unmade
+        raise WriteAttempt
 
     @contextlib.contextmanager
     def workspace(self, kind: str, key: str, progress: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
         """Only around what is made already: who enters looks with `find` again, and then leaves the folder alone."""
         if self.find(kind, key) is None:
-            raise Unmade
+            raise WriteAttempt
         yield Path("/nonexistent")
 
     def work_folder(self, kind: str, key: str) -> Path:
-        raise Unmade
+        raise WriteAttempt
 
     def write_document(self, name: str, document: Json) -> None:
-        raise Unmade
+        raise WriteAttempt
 
     def update_document(self, name: str, change: Callable[[Json | None], Json], *, repair: bool = False) -> Json:
-        raise Unmade
+        raise WriteAttempt
 
     def hold(self, name: str) -> contextlib.AbstractContextManager[Hold]:
-        raise Unmade
+        raise WriteAttempt

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from endcap.errors import Problem, SpecError
-from endcap.project.bars import Progress
-from endcap.project.frames import with_frames
+from endcap.project.frames import use_frames
+from endcap.project.progress_bar import Progress
 from endcap.project.project import Project
 from endcap.spec.environments import resolve
 from endcap.spec.find import find_spec
@@ -77,14 +77,14 @@ def open_project(
         if frame is not None
     }
     problems: list[Problem] = []
-    with _gathered(problems):
+    with _collect_problems(problems):
         if isinstance(spec, Loaded):
             loaded = spec
         elif isinstance(spec, Mapping):
-            loaded = _of_documents(spec, frames)
+            loaded = _load_documents(spec, frames)
         else:
             loaded = load(find_spec(str(spec)), env=env, sets=sets)
-    with _gathered(problems):
+    with _collect_problems(problems):
         places = resolve(file, env, given)
     if problems:
         raise SpecError(list(dict.fromkeys(problems)))
@@ -92,7 +92,7 @@ def open_project(
     return Project(
         opened,
         recommender=loaded.recommender,
-        shop=with_frames(loaded.shop, frames, opened),
+        shop=use_frames(loaded.shop, frames, opened),
         registry=places.registry,
         online=places.online,
         progress=progress,
@@ -101,7 +101,7 @@ def open_project(
 
 
 @contextlib.contextmanager
-def _gathered(problems: list[Problem]) -> Iterator[None]:
+def _collect_problems(problems: list[Problem]) -> Iterator[None]:
     """What is wrong with one file is no reason not to look at the next."""
     try:
         yield
@@ -109,7 +109,7 @@ def _gathered(problems: list[Problem]) -> Iterator[None]:
         problems += error.problems
 
 
-def _of_documents(spec: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Any]) -> Loaded:
+def _load_documents(spec: Mapping[str, Mapping[str, Any]], frames: Mapping[str, Any]) -> Loaded:
     """Both specs out of documents, in which frames stand for sources and what can only be one thing is filled in."""
     shop = {"apiVersion": API_VERSION, "kind": "Shop", "name": "shop", **spec.get("shop", {})}
     for table in frames:

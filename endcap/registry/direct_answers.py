@@ -10,8 +10,8 @@ from typing import Any
 from endcap.errors import IntegrityError, OnlineStoreError
 from endcap.online import OnlineStore, open_online
 from endcap.ranking import Answer, Ranker, ShopperContext
-from endcap.registry.online_features import lookups, shop_of, without_store
-from endcap.registry.package import Package
+from endcap.registry.online_features import answer_without_store, get_shop_name, open_online_features
+from endcap.registry.package import LoadedPackage
 from endcap.rules import fetch_catalogue
 
 PATIENCE = 2.0
@@ -19,7 +19,7 @@ PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
-class Answered:
+class DirectAnswer:
     """ranker: what ranked, with the rules of now. known: what the online store said. away: why the online store, which
     the request leaves something to, said nothing (`none`: there is none); empty where it did, or was not needed."""
 
@@ -29,9 +29,14 @@ class Answered:
     away: str = ""
 
 
-def answer_now(
-    package: Package, instance: Mapping[str, Any], *, online: str | None, version: str = "", now: int | None = None
-) -> Answered:
+def answer_directly(
+    package: LoadedPackage,
+    instance: Mapping[str, Any],
+    *,
+    online: str | None,
+    version: str = "",
+    now: int | None = None,
+) -> DirectAnswer:
     """Rank one request as the service does.
 
     online: the online store's address; None: there is none, as where it is away. version: the package's in the
@@ -40,22 +45,22 @@ def answer_now(
     if online is None:
         ranker = package.ranker
         request = ranker.parse(instance)
-        (known,), (degraded,) = without_store([request], owned=_owned(ranker))
+        (known,), (degraded,) = answer_without_store([request], owned=_asks_owned(ranker))
         (answer,) = ranker.rank([request], now=now, contexts=[known])
-        return Answered(answer, ranker, known, "none" if degraded else "")
-    store = open_online(online, shop=shop_of(package), timeout=PATIENCE)
-    lookup = lookups(store, package, version or "0", PATIENCE)
+        return DirectAnswer(answer, ranker, known, "none" if degraded else "")
+    store = open_online(online, shop=get_shop_name(package), timeout=PATIENCE)
+    lookup = open_online_features(store, package, version or "0", PATIENCE)
     try:
-        ranker = _by_todays_rules(package.ranker, store)
+        ranker = _use_current_rules(package.ranker, store)
         request = ranker.parse(instance)
-        (known,), (degraded,) = lookup.known([request], owned=_owned(ranker))
+        (known,), (degraded,) = lookup.known([request], owned=_asks_owned(ranker))
         (answer,) = ranker.rank([request], now=now, contexts=[known])
-        return Answered(answer, ranker, known, lookup.error if degraded else "")
+        return DirectAnswer(answer, ranker, known, lookup.error if degraded else "")
     finally:
         lookup.close()
 
 
-def _by_todays_rules(ranker: Ranker, store: OnlineStore) -> Ranker:
+def _use_current_rules(ranker: Ranker, store: OnlineStore) -> Ranker:
     """With the catalogue that is published; with the package's own rules where there is none, it is damaged, or the
     store is away: a predictor that starts then has no others."""
     try:
@@ -65,5 +70,5 @@ def _by_todays_rules(ranker: Ranker, store: OnlineStore) -> Ranker:
     return ranker if catalogue is None else ranker.with_catalogue(catalogue)
 
 
-def _owned(ranker: Ranker) -> bool:
+def _asks_owned(ranker: Ranker) -> bool:
     return ranker.rulebook.rules.owned is not None

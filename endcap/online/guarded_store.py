@@ -19,19 +19,28 @@ from typing import Literal, NamedTuple
 import orjson
 
 from endcap import ids
-from endcap.online.base import EVENTS, Fault, Found, Keys, OnlineStore, RecentEvent, Wanted, read_events
-from endcap.online.names import CUSTOMERS, OWNED, customer_owner, session_owner
+from endcap.online.base import (
+    EVENTS,
+    KeyFault,
+    OnlineQuery,
+    OnlineResult,
+    OnlineStore,
+    RecentEvent,
+    TableKeys,
+    parse_events,
+)
+from endcap.online.key_names import CUSTOMERS, OWNED, name_customer_owner, name_session_owner
 from endcap.online.visits import Visits
 
 THREADS = 4
-Outcome = Literal["ok", "failed", "skipped"]
-Observe = Callable[[Outcome, float], None]
-PassedOver = Callable[[str, str, Fault], None]
+ReadOutcome = Literal["ok", "failed", "skipped"]
+ReadObserver = Callable[[ReadOutcome, float], None]
+FaultObserver = Callable[[str, str, KeyFault], None]
 """Is told of a key that cannot be read: what it is of, its owner or key, and why."""
 
 
 @dataclass(frozen=True)
-class LookUp:
+class ShopperData:
     """What the store says of each request.
 
     events: oldest first. owned: what must not be shown again. degraded: the store was not asked, or did not answer in
@@ -43,11 +52,11 @@ class LookUp:
     owned: list[set[str]]
     degraded: bool
     seen: list[bool]
-    unreadable: dict[int, Fault] = field(default_factory=dict)
+    unreadable: dict[int, KeyFault] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Rows:
+class GuardedRows:
     """Published rows by their keys; degraded: the store was not asked, or did not answer in time, and all are None.
 
     unreadable: why a row could not be read, by its key.
@@ -55,10 +64,10 @@ class Rows:
 
     rows: list[bytes | None]
     degraded: bool
-    unreadable: dict[str, Fault] = field(default_factory=dict)
+    unreadable: dict[str, KeyFault] = field(default_factory=dict)
 
 
-class Guarded:
+class GuardedStore:
     """A store behind a circuit breaker. Safe to use from several threads.
 
     timeout: seconds that a call may take in all. rest: seconds without a call after a failure. history: a table of
@@ -76,8 +85,8 @@ class Guarded:
         rest: float = 1.0,
         history: str | None = None,
         visits: Visits | None = None,
-        observe: Observe = lambda outcome, seconds: None,
-        passed_over: PassedOver = lambda where, key, fault: None,
+        observe: ReadObserver = lambda outcome, seconds: None,
+        passed_over: FaultObserver = lambda where, key, fault: None,
     ) -> None:
         self._passed_over = passed_over
         self._store, self._timeout, self._rest = store, timeout, rest
@@ -94,7 +103,7 @@ class Guarded:
         """Whether the last call failed."""
         return self._next > 0
 
-    def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> LookUp:
+    def look_up(self, customers: Sequence[str | None], sessions: Sequence[str | None], most: int) -> ShopperData:
         """Recent events and owned items of requests, each with a customer's or a session's id, both or neither.
 
         A session's own events where it has some, else those of the customer's last visit, else those of the customer's
@@ -104,23 +113,24 @@ class Guarded:
         did much that does not count; none where no request has an id.
         """
         shoppers = [
-            _Shopper(_text(customer), _text(session)) for customer, session in zip(customers, sessions, strict=True)
+            _Shopper(_accept_id(customer), _accept_id(session))
+            for customer, session in zip(customers, sessions, strict=True)
         ]
         owners = list(dict.fromkeys(owner for shopper in shoppers for owner in shopper.owners))
         if not owners:
-            return _nothing(len(shoppers), degraded=False)
+            return _make_empty_data(len(shoppers), degraded=False)
         shared = list(dict.fromkeys(shopper.nobody for shopper in shoppers if shopper.nobody is not None))
         known = (
             list(dict.fromkeys(one.customer for one in shoppers if one.customer is not None)) if self._history else []
         )
-        history = [Keys(self._history, known)] if self._history and known else []
-        wanted = Wanted(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
+        history = [TableKeys(self._history, known)] if self._history and known else []
+        wanted = OnlineQuery(owners, self._visits.reads(most), [(OWNED, owners), (CUSTOMERS, shared)], history)
         found, now = self._ask(wanted), time.time_ns() // 1_000_000
         if found is None:
-            return _nothing(len(shoppers), degraded=True)
+            return _make_empty_data(len(shoppers), degraded=True)
         events, owned = dict(zip(owners, found.events, strict=True)), dict(zip(owners, found.sets[0], strict=True))
         short = [owner for owner, some in events.items() if self._visits.short(some, most)]
-        more = self._ask(Wanted(short, self._store.MOST_EVENTS)) if short else Found()
+        more = self._ask(OnlineQuery(short, self._store.MOST_EVENTS)) if short else OnlineResult()
         if more is not None:
             events |= zip(short, more.events, strict=True)
         others = dict(zip(shared, found.sets[1], strict=True))
@@ -129,37 +139,37 @@ class Guarded:
         # Of a session whose customers cannot be read nobody can say that it is this customer's alone.
         others |= {session: {"", " "} for session in shared if (CUSTOMERS, session) in faults}
         self._tell(faults)
-        answers = LookUp([], [], more is None, [])
+        answers = ShopperData([], [], more is None, [])
         for number, shopper in enumerate(shoppers):
             if faults and (fault := shopper.fault(faults, self._history)) is not None:
                 answers.unreadable[number] = fault
-            visit, past = shopper.visit(others), pasts.get(shopper.customer, _NO_PAST)
-            recent = self._visits.counting(_merged([events[owner] for owner in visit]))
+            visit, past = shopper.visit(others), pasts.get(shopper.customer, _NO_HISTORY)
+            recent = self._visits.counting(_merge_events([events[owner] for owner in visit]))
             if not recent and shopper.customer is not None:
-                recent = self._visits.last(events[customer_owner(shopper.customer)]) or past.recent
+                recent = self._visits.last(events[name_customer_owner(shopper.customer)]) or past.recent
             answers.events.append(list(recent[-most:]) if most > 0 else [])
-            mine = visit if shopper.customer is None else [*visit, customer_owner(shopper.customer)]
+            mine = visit if shopper.customer is None else [*visit, name_customer_owner(shopper.customer)]
             answers.owned.append(past.owned_at(now).union(*(owned[owner] for owner in mine)))
             answers.seen.append(bool(recent or past.known) or any(events[owner] or owned[owner] for owner in mine))
         return answers
 
-    def rows(self, table: str, keys: Sequence[str]) -> Rows:
+    def rows(self, table: str, keys: Sequence[str]) -> GuardedRows:
         """Rows of a table's published version, such as lists made in advance."""
-        found = self._ask(Wanted(rows=[Keys(table, keys)]))
+        found = self._ask(OnlineQuery(rows=[TableKeys(table, keys)]))
         if found is None:
-            return Rows([None for _ in keys], True)
+            return GuardedRows([None for _ in keys], True)
         self._tell(found.faults)
-        return Rows(found.rows[0], False, {key: fault for (_, key), fault in found.faults.items()})
+        return GuardedRows(found.rows[0], False, {key: fault for (_, key), fault in found.faults.items()})
 
     def _pasts(
-        self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], Fault]
-    ) -> dict[str | None, _Past]:
+        self, rows: Iterable[tuple[str, bytes | None]], faults: dict[tuple[str, str], KeyFault]
+    ) -> dict[str | None, _CustomerHistory]:
         """What customers' rows say; of one that cannot be read nothing, which is noted among the faults."""
-        pasts: dict[str | None, _Past] = {}
+        pasts: dict[str | None, _CustomerHistory] = {}
         for customer, row in rows:
             try:
                 if row:
-                    pasts[customer] = _Past.read(row)
+                    pasts[customer] = _CustomerHistory.read(row)
             except (ValueError, TypeError):
                 faults[self._history or "", customer] = "unreadable"
         return pasts
@@ -168,7 +178,7 @@ class Guarded:
         """Say of a row that its reader cannot make anything of it."""
         self._passed_over(where, key, "unreadable")
 
-    def _tell(self, faults: Mapping[tuple[str, str], Fault]) -> None:
+    def _tell(self, faults: Mapping[tuple[str, str], KeyFault]) -> None:
         for (where, key), fault in faults.items():
             self._passed_over(where, key, fault)
 
@@ -177,7 +187,7 @@ class Guarded:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._store.close()
 
-    def _ask(self, wanted: Wanted) -> Found | None:
+    def _ask(self, wanted: OnlineQuery) -> OnlineResult | None:
         """What the store answers within its time, or None."""
         if not self._allowed():
             self._observe("skipped", 0.0)
@@ -209,11 +219,11 @@ class Guarded:
             return True
 
 
-def _nothing(shoppers: int, *, degraded: bool) -> LookUp:
-    return LookUp([[] for _ in range(shoppers)], [set() for _ in range(shoppers)], degraded, [False] * shoppers)
+def _make_empty_data(shoppers: int, *, degraded: bool) -> ShopperData:
+    return ShopperData([[] for _ in range(shoppers)], [set() for _ in range(shoppers)], degraded, [False] * shoppers)
 
 
-def _text(id_: str | None) -> str | None:
+def _accept_id(id_: str | None) -> str | None:
     """The id, or None where there is none, or it is none: no writer has written of it."""
     return id_ if id_ is not None and ids.fault(id_) is None else None
 
@@ -227,16 +237,16 @@ class _Shopper(NamedTuple):
     @property
     def nobody(self) -> str | None:
         """The owner of nobody's events under the id of a customer's session, or None."""
-        return None if self.customer is None or self.session is None else session_owner(self.session, None)
+        return None if self.customer is None or self.session is None else name_session_owner(self.session, None)
 
     @property
     def owners(self) -> list[str]:
         """All whose events and sets may count."""
-        named = [] if self.session is None else [session_owner(self.session, self.customer)]
+        named = [] if self.session is None else [name_session_owner(self.session, self.customer)]
         named += [] if self.nobody is None else [self.nobody]
-        return named if self.customer is None else [*named, customer_owner(self.customer)]
+        return named if self.customer is None else [*named, name_customer_owner(self.customer)]
 
-    def fault(self, faults: Mapping[tuple[str, str], Fault], history: str | None) -> Fault | None:
+    def fault(self, faults: Mapping[tuple[str, str], KeyFault], history: str | None) -> KeyFault | None:
         """Why something of this shopper's own cannot be read, or None."""
         places = [(where, owner) for owner in self.owners for where in (EVENTS, OWNED, CUSTOMERS)]
         if history is not None and self.customer is not None:
@@ -247,11 +257,11 @@ class _Shopper(NamedTuple):
         """The owners of the session. customers: those known of each `nobody`."""
         if self.session is None:
             return []
-        own = session_owner(self.session, self.customer)
+        own = name_session_owner(self.session, self.customer)
         return [own] if self.nobody is None or customers[self.nobody] - {self.customer} else [own, self.nobody]
 
 
-def _merged(parts: Sequence[list[RecentEvent]]) -> list[RecentEvent]:
+def _merge_events(parts: Sequence[list[RecentEvent]]) -> list[RecentEvent]:
     """Several owners' events, oldest first."""
     some = [part for part in parts if part]
     if len(some) < 2:
@@ -259,7 +269,7 @@ def _merged(parts: Sequence[list[RecentEvent]]) -> list[RecentEvent]:
     return sorted(itertools.chain(*some), key=lambda event: event.time)
 
 
-class _Past(NamedTuple):
+class _CustomerHistory(NamedTuple):
     """A customer's row of `endcap.features.publishing`: the last events, a visit or its end, and what is owned."""
 
     recent: list[RecentEvent]
@@ -267,7 +277,7 @@ class _Past(NamedTuple):
     known: bool = True
 
     @classmethod
-    def read(cls, row: bytes) -> _Past:
+    def read(cls, row: bytes) -> _CustomerHistory:
         """Raises ValueError or TypeError where it is no such row."""
         past = orjson.loads(row)
         if type(past) is not dict:
@@ -275,11 +285,11 @@ class _Past(NamedTuple):
         owned = [(item, until) for item, until in past.get("owned", ())]
         if not all(type(item) is str and type(until) in (int, type(None)) for item, until in owned):
             raise TypeError("no items with the time that ends each")
-        return cls(read_events(past.get("recent", [])), owned, bool(past))
+        return cls(parse_events(past.get("recent", [])), owned, bool(past))
 
     def owned_at(self, now: int) -> set[str]:
         """What the customer owns then (epoch ms)."""
         return {item for item, until in self.owned if until is None or until > now}
 
 
-_NO_PAST = _Past([], [], known=False)
+_NO_HISTORY = _CustomerHistory([], [], known=False)

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from endcap.devices.probe import Probe
-from endcap.devices.request import Request
+from endcap.devices.probe import GpuProbe
+from endcap.devices.request import GpuRequest
 
-Name = Literal[
+CauseName = Literal[
     "vendor-unsupported",
     "image-without-cuda",
     "image-without-rocm",
@@ -32,22 +32,27 @@ _RUNTIME = (
 
 
 @dataclass(frozen=True)
-class Cause:
+class Diagnosis:
     """name: for programs. words: what is wrong. remedy: the next thing to do."""
 
-    name: Name
+    name: CauseName
     words: str
     remedy: str
 
 
-def cause_of(seen: Probe, request: Request) -> Cause | None:
+def diagnose(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     """What is wrong; None where the pod sees what it was given."""
-    return _of_image(seen, request) or _of_choice(seen) or _of_driver(seen, request) or _of_devices(seen, request)
+    return (
+        _diagnose_image(seen, request)
+        or _diagnose_choice(seen)
+        or _diagnose_driver(seen, request)
+        or _diagnose_devices(seen, request)
+    )
 
 
-def _of_image(seen: Probe, request: Request) -> Cause | None:
+def _diagnose_image(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     if request.vendor == "intel":
-        return Cause(
+        return Diagnosis(
             "vendor-unsupported",
             "Endcap's models compute on NVIDIA's GPUs, and on AMD's with an image for ROCm, not on Intel's",
             "name another resource, or leave `gpu` out",
@@ -57,14 +62,14 @@ def _of_image(seen: Probe, request: Request) -> Cause | None:
     has = f"CUDA {seen.cuda}" if seen.cuda else f"ROCm {seen.hip}" if seen.hip else "the CPU alone"
     if request.vendor == "amd" and seen.hip is None:
         remedy = "name an image with torch for ROCm (docs/images.md), or nodes with NVIDIA's GPUs"
-        return Cause("image-without-rocm", f"the image's torch {seen.torch} is built for {has}", remedy)
+        return Diagnosis("image-without-rocm", f"the image's torch {seen.torch} is built for {has}", remedy)
     if request.vendor != "amd" and seen.cuda is None and (request.vendor == "nvidia" or seen.hip is None):
         remedy = "name an image whose torch is built for CUDA, such as Endcap's own (docs/images.md)"
-        return Cause("image-without-cuda", f"the image's torch {seen.torch} is built for {has}", remedy)
+        return Diagnosis("image-without-cuda", f"the image's torch {seen.torch} is built for {has}", remedy)
     return None
 
 
-def _of_choice(seen: Probe) -> Cause | None:
+def _diagnose_choice(seen: GpuProbe) -> Diagnosis | None:
     """A variable that hides all GPUs. NVIDIA's own says so too where the runtime gives them in another way."""
     if seen.devices:
         return None
@@ -73,49 +78,51 @@ def _of_choice(seen: Probe) -> Cause | None:
         hides = value in ("void", "none", "") if to_runtime else value in ("", "-1", "NoDevFiles")
         if hides and not (to_runtime and (seen.driver or seen.files)):
             words = f"the environment variable {name} is {value!r}, which hides every GPU"
-            return Cause("hidden", words, "take it out of the image and of the pod")
+            return Diagnosis("hidden", words, "take it out of the image and of the pod")
     return None
 
 
-def _of_driver(seen: Probe, request: Request) -> Cause | None:
+def _diagnose_driver(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     if seen.silent:
         words = "the GPU's driver does not answer"
-        return Cause("driver-silent", words, "look at the node's kernel log (dmesg), and drain and restart the node")
+        return Diagnosis(
+            "driver-silent", words, "look at the node's kernel log (dmesg), and drain and restart the node"
+        )
     if seen.devices or seen.broken:
         return None
     if seen.hip is not None:
         if "/dev/kfd" not in seen.files:
             remedy = "install AMD's driver on the node, and its device plugin in the cluster"
-            return Cause("no-driver", "the container has no /dev/kfd", remedy)
+            return Diagnosis("no-driver", "the container has no /dev/kfd", remedy)
     elif not seen.driver:
         on_node = " (its device files are there)" if seen.files else ""
-        return Cause("no-driver", f"the container has no driver library, libcuda.so.1{on_node}", _RUNTIME)
+        return Diagnosis("no-driver", f"the container has no driver library, libcuda.so.1{on_node}", _RUNTIME)
     if any(words in seen.error for words in _OLD):
         number = re.search(r"found version (\d+)(\d\d)\d", seen.error)
         has = f" for CUDA {number[1]}.{int(number[2])}" if number else ""
         words = f"the node's driver{has} is too old for the image's torch {seen.torch}, built for CUDA {seen.cuda}"
         remedy = "update the driver on the node, or name an image whose torch is built for an older CUDA"
-        return Cause("driver-too-old", words, remedy)
+        return Diagnosis("driver-too-old", words, remedy)
     if not seen.files:
         remedy = f"see that the device plugin for {request.resource} runs on the node and allocates devices"
-        return Cause("no-device", f"the container has the driver and no device file ({seen.error})", remedy)
+        return Diagnosis("no-device", f"the container has the driver and no device file ({seen.error})", remedy)
     remedy = "run nvidia-smi or rocm-smi on the node, and look at its kernel log (dmesg)"
-    return Cause("driver-failed", f"the driver gives no GPU: {seen.error or 'it counts none'}", remedy)
+    return Diagnosis("driver-failed", f"the driver gives no GPU: {seen.error or 'it counts none'}", remedy)
 
 
-def _of_devices(seen: Probe, request: Request) -> Cause | None:
+def _diagnose_devices(seen: GpuProbe, request: GpuRequest) -> Diagnosis | None:
     if seen.broken:
         if "no kernel image" in seen.broken:
             remedy = "choose nodes with newer GPUs (nodeSelector), or name an image with an older torch"
-            return Cause("device-too-old", f"torch {seen.torch} cannot compute on this GPU: {seen.broken}", remedy)
+            return Diagnosis("device-too-old", f"torch {seen.torch} cannot compute on this GPU: {seen.broken}", remedy)
         if len(seen.devices) < (request.count if request.is_whole else 1):
             remedy = "see with nvidia-smi or rocm-smi on the node who uses it and whether it is healthy"
-            return Cause("device-broken", f"a GPU that is there cannot compute: {seen.broken}", remedy)
+            return Diagnosis("device-broken", f"a GPU that is there cannot compute: {seen.broken}", remedy)
         return None
     if request.is_whole and len(seen.devices) < request.count:
         remedy = (
             "give the pod as many as it can see; where nodes offer parts (MIG) or shares of GPUs under this name, a "
             "process sees one, so ask for one"
         )
-        return Cause("too-few", f"these are all: {', '.join(seen.devices)}", remedy)
+        return Diagnosis("too-few", f"these are all: {', '.join(seen.devices)}", remedy)
     return None

@@ -15,33 +15,33 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from endcap.store.syntax import Module, Part, Target, parse
+from endcap.store.syntax import CodePart, ImportTarget, ParsedModule, parse_module
 
-OURS = "endcap"
+OWN_PACKAGE = "endcap"
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """A module's text. package: it is a package's `__init__`. library: it is installed beside the libraries. parse:
     what takes the text apart."""
 
     text: bytes
     package: bool
     library: bool = False
-    parse: Callable[[bytes], Module] = field(default=parse, repr=False)
+    parse: Callable[[bytes], ParsedModule] = field(default=parse_module, repr=False)
 
     @property
-    def module(self) -> Module:
+    def module(self) -> ParsedModule:
         """The text, taken apart."""
         return self.parse(self.text)
 
 
-Read = Callable[[str], Source | None]
+ReadSource = Callable[[str], ModuleSource | None]
 """A module by its dotted name; None: it has no source in Python."""
 
 
 @dataclass
-class Closure:
+class CodeClosure:
     """What entries reach.
 
     definitions: digests by module and name; what a module does when it is imported, by the name #. bindings: what each
@@ -65,9 +65,11 @@ class Closure:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def closure(entries: Collection[str], read: Read, cut: Iterable[str] = ()) -> Closure:
+def find_closure(entries: Collection[str], read: ReadSource, cut: Iterable[str] = ()) -> CodeClosure:
     """What entries reach, as `read` has the sources. Raises ModuleNotFoundError where an entry has none."""
-    walk = _Walk(read, frozenset(cut), {OURS, *(_top(entry.partition(":")[0]) for entry in entries)})
+    walk = _ClosureWalk(
+        read, frozenset(cut), {OWN_PACKAGE, *(_get_top_package(entry.partition(":")[0]) for entry in entries)}
+    )
     for entry in entries:
         module, _, name = entry.partition(":")
         if read(module) is None:
@@ -77,16 +79,16 @@ def closure(entries: Collection[str], read: Read, cut: Iterable[str] = ()) -> Cl
     return walk.found
 
 
-class _Walk:
+class _ClosureWalk:
     """From definition to definition, each once."""
 
-    def __init__(self, read: Read, cut: frozenset[str], followed: set[str]) -> None:
+    def __init__(self, read: ReadSource, cut: frozenset[str], followed: set[str]) -> None:
         self._read, self._cut, self._followed = read, cut, followed
-        self._sources: dict[str, Source | None] = {}
+        self._sources: dict[str, ModuleSource | None] = {}
         self._entered: set[tuple[str, tuple[str, ...]]] = set()
         self._taken: set[tuple[str, int]] = set()
         self._waiting: deque[tuple[str, tuple[str, ...]]] = deque()
-        self.found = Closure()
+        self.found = CodeClosure()
 
     def enter(self, module: str, path: tuple[str, ...]) -> None:
         """Reach a definition of a module, by its name and the attributes that follow; no name: all of the module."""
@@ -100,16 +102,16 @@ class _Walk:
             self._follow(*self._waiting.popleft())
 
     def _follow(self, name: str, path: tuple[str, ...]) -> None:
-        if _top(name) not in self._followed:
-            self.found.libraries.add(_top(name))
+        if _get_top_package(name) not in self._followed:
+            self.found.libraries.add(_get_top_package(name))
             return
         source = self._source(name)
         if source is None or self._is_cut(name, path):
             return
         module = source.module
-        if _top(name) != OURS:
+        if _get_top_package(name) != OWN_PACKAGE:
             # A user's module may do anything when it is imported, and so may the packages that it is in.
-            for above in _above(name):
+            for above in _list_parents(name):
                 self.enter(above, ())
             if path and self._source(f"{name}.{path[0]}"):
                 self.enter(f"{name}.{path[0]}", path[1:])
@@ -132,7 +134,7 @@ class _Walk:
             # Made in a way that is not seen here, as by a module's `__getattr__`.
             self.enter(name, ())
 
-    def _take(self, name: str, module: Module, number: int) -> None:
+    def _take(self, name: str, module: ParsedModule, number: int) -> None:
         if (name, number) in self._taken:
             return
         self._taken.add((name, number))
@@ -145,7 +147,7 @@ class _Walk:
                 self._take(name, module, other)
         self._imported(name, "*", module.imports.get("*", ()), ())
 
-    def _uses(self, name: str, module: Module, part: Part) -> None:
+    def _uses(self, name: str, module: ParsedModule, part: CodePart) -> None:
         for use in part.uses:
             first, *rest = use.split(".")
             for imports in (part.imports, module.imports):
@@ -155,13 +157,13 @@ class _Walk:
                 self.enter(name, (first,))
         for text in part.strings:
             of, _, attribute = text.partition(":")
-            if _top(of) in self._followed and self._source(of):
+            if _get_top_package(of) in self._followed and self._source(of):
                 self.enter(of, (attribute,) if attribute else ())
 
-    def _imported(self, name: str, binding: str, targets: Iterable[Target], rest: tuple[str, ...]) -> None:
+    def _imported(self, name: str, binding: str, targets: Iterable[ImportTarget], rest: tuple[str, ...]) -> None:
         for level, module, of in targets:
             target = self._absolute(name, level, module)
-            if _top(name) != OURS and _top(target) not in self._followed:
+            if _get_top_package(name) != OWN_PACKAGE and _get_top_package(target) not in self._followed:
                 self._own(target)
             path = () if of == "*" else (of, *rest) if of else rest
             if not self._is_cut(target, path):
@@ -172,9 +174,9 @@ class _Walk:
         """What a user's module imports: another of that user, which lies beside it, or a library."""
         source = self._source(name)
         if source is not None and not source.library:
-            self._followed.add(_top(name))
+            self._followed.add(_get_top_package(name))
         else:
-            self.found.foreign.add(_top(name))
+            self.found.foreign.add(_get_top_package(name))
 
     def _absolute(self, name: str, level: int, module: str) -> str:
         if not level:
@@ -185,20 +187,20 @@ class _Walk:
         return ".".join([*base, module] if module else base)
 
     def _is_cut(self, name: str, path: tuple[str, ...]) -> bool:
-        whole = [*_above(name), name]
+        whole = [*_list_parents(name), name]
         return not self._cut.isdisjoint(whole) or bool(path and f"{name}:{path[0]}" in self._cut)
 
-    def _source(self, name: str) -> Source | None:
+    def _source(self, name: str) -> ModuleSource | None:
         if name not in self._sources:
             self._sources[name] = self._read(name)
         return self._sources[name]
 
 
-def _top(name: str) -> str:
+def _get_top_package(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _above(name: str) -> list[str]:
+def _list_parents(name: str) -> list[str]:
     """The packages that a module is in, from the top."""
     names = name.split(".")
     return [".".join(names[:count]) for count in range(1, len(names))]

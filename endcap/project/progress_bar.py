@@ -13,19 +13,19 @@ Progress = Callable[[str], None]
 _WIDTH = 90
 
 
-def silent(line: str) -> None:
+def ignore_line(line: str) -> None:
     """Show nothing."""
 
 
 @contextmanager
-def bar(step: str) -> Iterator[Progress]:
+def show_progress(step: str) -> Iterator[Progress]:
     """Show a step's lines for the length of a block.
 
     The bar fills where a line says how much of the whole is done; else it shows the time and the last line. Where
     nobody watches, neither on a terminal nor in a notebook, nothing is written.
     """
-    if not _watched():
-        yield silent
+    if not _is_watched():
+        yield ignore_line
         return
     from tqdm.auto import tqdm
 
@@ -43,5 +43,5 @@ def bar(step: str) -> Iterator[Progress]:
         shown.close()
 
 
-def _watched() -> bool:
+def _is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules

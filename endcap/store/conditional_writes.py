@@ -12,7 +12,7 @@ _CONTENT = b"Endcap tries here whether the server keeps to If-Match and If-None-
 _NO_ETAG = "0" * 32
 
 
-class Conditions:
+class ConditionalWrites:
     """What is known of one server: it is tried once, by whoever first needs to know."""
 
     def __init__(self, bucket: Bucket, name: str) -> None:

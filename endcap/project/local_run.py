@@ -11,8 +11,8 @@ from typing import Any
 
 from endcap.online import ONLINE
 from endcap.processes import inherited
-from endcap.runs import Event, Start, run_name
-from endcap.runs.logs import logs_folder
+from endcap.runs import RunEvent, Start, make_run_name
+from endcap.runs.logs import find_logs_folder
 from endcap.spec.chain import order
 from endcap.spec.load import Loaded, resolved
 from endcap.steps import parameters_of
@@ -65,28 +65,28 @@ class LocalRun:
         """
         names = parameters_of(pipeline)
         if "registry" in names:
-            from endcap.registry import check_address, default_uri
+            from endcap.registry import check_address, get_default_uri
 
             # Said now, not by a later step: a malformed address, or a store that has no registry of its own.
             if registry:
                 check_address(registry)
             else:
-                default_uri(store)
+                get_default_uri(store)
         given = {**resolved(loaded), "store": store.root, "registry": registry, **parameters}
         arguments = dict.fromkeys(names, "") | {name: given[name] for name in given if name in names}
-        return cls(run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
+        return cls(make_run_name(loaded.recommender.name), pipeline, loaded, store, arguments, online_store)
 
     @property
     def folder(self) -> Path:
         """Where the run's logs lie."""
-        return logs_folder(self.store) / self.name
+        return find_logs_folder(self.store) / self.name
 
     @property
     def steps(self) -> list[str]:
         """Names of the steps that are switched on, in their order."""
         return order(self.pipeline, self.loaded.recommender.pipeline)
 
-    def start(self, listen: Callable[[Event], None], *, how: str = "", why: str = "") -> None:
+    def start(self, listen: Callable[[RunEvent], None], *, how: str = "", why: str = "") -> None:
         """Run to the end. listen: gets each step's events as they come. how, why: for the run's record.
 
         Raises EndcapError where the run ends before its end.
@@ -94,10 +94,10 @@ class LocalRun:
         runner: Callable[..., None] = entry_points(group="endcap.runner")["local"].load()
         date = self.arguments.get("logical_date", "")
         start = Start.of(self.loaded, self.pipeline, how=how, why=why, logical_date=date)
-        with naming_online(self.online_store):
+        with share_online_address(self.online_store):
             runner(self.loaded, self.pipeline, self.arguments, self.folder, listen, start=start)
 
 
-def naming_online(address: str) -> AbstractContextManager[None]:
+def share_online_address(address: str) -> AbstractContextManager[None]:
     """Let the processes that are started meanwhile know which online store is meant; an empty one changes nothing."""
     return inherited({ONLINE: address} if address else {})

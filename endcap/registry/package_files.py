@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 from endcap.errors import IntegrityError
 from endcap.features.vocabulary import Vocabulary
 from endcap.reading import check_regular, parse_json, read_bytes
-from endcap.store.inside import inside
+from endcap.store.safe_paths import join_safely
 
-UNFIT = (
+DAMAGE_ERRORS = (
     OSError,
     ValueError,
     LookupError,
@@ -31,58 +31,62 @@ UNFIT = (
 """What code raises that meets values which no package was written with: of NumPy, Arrow and torch too."""
 
 
-Moment = Annotated[int, Ge(-62_135_596_800_000), Le(253_402_300_799_999)]
+EpochMilliseconds = Annotated[int, Ge(-62_135_596_800_000), Le(253_402_300_799_999)]
 """Epoch ms, of years that a calendar has."""
 
 
-class Recipe(TypedDict):
+class RecipeShape(TypedDict):
     model: dict[str, Any]
     found: dict[str, Any]
 
 
-class About(TypedDict, total=False):
+class InfoShape(TypedDict, total=False):
     name: str
     items: Annotated[int, Ge(0)]
-    fitted_until: Moment | None
+    fitted_until: EpochMilliseconds | None
     dataset: str | None
     trained: str | None
     verdict: str | None
-    recipe: Recipe | None
+    recipe: RecipeShape | None
 
 
-class _Score(TypedDict):
+class _ScoreShape(TypedDict):
     score: float | None
 
 
-class _Answer(TypedDict):
-    items: list[_Score]
+class _AnswerShape(TypedDict):
+    items: list[_ScoreShape]
 
 
-class Example(TypedDict):
+class ExampleShape(TypedDict):
     request: dict[str, Any]
-    answer: _Answer
+    answer: _AnswerShape
 
 
-class Declared(TypedDict):
+class FeaturesShape(TypedDict):
     events: list[Any]
     event_types: list[str] | None
     session_gap_ms: NotRequired[Annotated[int, Ge(0), Le(253_402_300_799_999)] | None]
 
 
-ABOUT, DECLARED, EXAMPLE = TypeAdapter(About), TypeAdapter(Declared), TypeAdapter(Example)
-ENVIRONMENT = TypeAdapter(dict[str, str])
+INFO_ADAPTER, FEATURES_ADAPTER, EXAMPLE_ADAPTER = (
+    TypeAdapter(InfoShape),
+    TypeAdapter(FeaturesShape),
+    TypeAdapter(ExampleShape),
+)
+ENVIRONMENT_ADAPTER = TypeAdapter(dict[str, str])
 
 
 @contextlib.contextmanager
-def whole(folder: Path) -> Iterator[None]:
+def report_damage(folder: Path) -> Iterator[None]:
     """Whatever a damaged file makes of the code within the block is an IntegrityError."""
     try:
         yield
-    except UNFIT as error:
-        raise damaged(folder, error) from error
+    except DAMAGE_ERRORS as error:
+        raise make_damaged_error(folder, error) from error
 
 
-def damaged(folder: Path, error: Exception) -> IntegrityError:
+def make_damaged_error(folder: Path, error: Exception) -> IntegrityError:
     """The error of a package that is not as it was written."""
     return IntegrityError(
         f"{folder} is no whole package: {error}; register another version",
@@ -92,33 +96,33 @@ def damaged(folder: Path, error: Exception) -> IntegrityError:
     )
 
 
-def file_of(folder: Path, name: str) -> Path:
+def find_file(folder: Path, name: str) -> Path:
     """A file of the package. Raises IntegrityError where its name leads out of the folder, OSError where it is none."""
-    file = inside(folder, name, str(folder))
+    file = join_safely(folder, name, str(folder))
     check_regular(file)
     return file
 
 
-def json_of(folder: Path, name: str, shape: TypeAdapter[Any] | None = None) -> Any:
+def read_json_file(folder: Path, name: str, shape: TypeAdapter[Any] | None = None) -> Any:
     """The value of a JSON file, of a shape. Raises IntegrityError, OSError, ValueError."""
-    value = parse_json(read_bytes(file_of(folder, name)))
+    value = parse_json(read_bytes(find_file(folder, name)))
     if shape is not None:
         shape.validate_python(value, strict=True)
     return value
 
 
-def vocabulary_of(folder: Path, name: str) -> Vocabulary:
+def read_vocabulary(folder: Path, name: str) -> Vocabulary:
     """The item ids. Raises IntegrityError, OSError, ValueError, KeyError, TypeError."""
-    vocabulary = Vocabulary.load(file_of(folder, name))
+    vocabulary = Vocabulary.load(find_file(folder, name))
     ids = vocabulary.ids
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids) or len(set(ids)) != len(ids):
         raise ValueError(f"{name} is no list of different texts")
     return vocabulary
 
 
-def table_of(folder: Path, name: str, column: str) -> pa.Table:
+def read_table(folder: Path, name: str, column: str) -> pa.Table:
     """A table with a column of different texts. Raises IntegrityError, OSError, ValueError, ArrowException."""
-    table = pq.read_table(file_of(folder, name), partitioning=None)
+    table = pq.read_table(find_file(folder, name), partitioning=None)
     if column not in table.column_names:
         raise ValueError(f"{name} has no column {column!r}")
     kind = table.schema.field(column).type

@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import TextIO
 
 from endcap.errors import TransientError
-from endcap.store.contents import storage_errors
+from endcap.store.artifact_files import report_storage_errors
 
-PATIENCE = 60.0
+CHANGE_PATIENCE = 60.0
 """Seconds for which one change of a document is tried. Each takes some milliseconds, in a bucket some round trips."""
-HELD = 300.0
+HOLD_PATIENCE = 300.0
 """Seconds for which somebody waits for a name that another process holds."""
-_FIRST = 0.01
+_FIRST_PAUSE = 0.01
 """Seconds of the first pause."""
 
 
-class Turns:
+class Retries:
     """The attempts at one thing that others come before: each pause may be twice as long, and no two are alike."""
 
     def __init__(self, what: str, patience: float, *, most: float = 0.25) -> None:
         """what: the subject of the error, such as `deployments/shoes in s3://bucket`. patience, and most, which is the
         longest pause: seconds."""
         self._what, self._patience, self._most = what, patience, most
-        self._begun, self._pause = time.monotonic(), _FIRST
+        self._begun, self._pause = time.monotonic(), _FIRST_PAUSE
 
     def wait(self, holder: Callable[[], str] = str) -> None:
         """Pause before the next attempt. Raises TransientError where the patience is over. holder: who is before us."""
@@ -52,7 +52,7 @@ class Turns:
 
 
 @contextlib.contextmanager
-def locked(
+def lock_file(
     file: Path, what: str, *, patience: float = math.inf, blocked: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
     """Have a file's lock for the length of the block; the lock goes with its process, however that ends.
@@ -61,30 +61,30 @@ def locked(
     for longer than `patience`, StorageError where the disk refuses.
     """
     with contextlib.ExitStack() as held:
-        with storage_errors(file):
+        with report_storage_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             # The file stays for ever: were it removed, two processes could each lock a file of that name.
             handle = held.enter_context(file.open("a+"))
-        if not _taken(handle):
+        if not _try_lock(handle):
             blocked()
             if math.isinf(patience):
                 fcntl.flock(handle, fcntl.LOCK_EX)
             else:
-                turns = Turns(what, patience)
-                while not _taken(handle):
-                    turns.wait(partial(_read, handle))
+                turns = Retries(what, patience)
+                while not _try_lock(handle):
+                    turns.wait(partial(_read_holder, handle))
         with contextlib.suppress(OSError):  # a note for those who wait, which a full disk has no room for
             os.ftruncate(handle.fileno(), 0)
-            os.write(handle.fileno(), this_process().encode())
+            os.write(handle.fileno(), describe_this_process().encode())
         yield
 
 
-def this_process() -> str:
+def describe_this_process() -> str:
     """What others are told of the process that they wait for."""
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
-def _taken(handle: TextIO) -> bool:
+def _try_lock(handle: TextIO) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -92,6 +92,6 @@ def _taken(handle: TextIO) -> bool:
     return True
 
 
-def _read(handle: TextIO) -> str:
+def _read_holder(handle: TextIO) -> str:
     """Who wrote into the lock's file last."""
     return os.pread(handle.fileno(), 200, 0).decode(errors="replace")

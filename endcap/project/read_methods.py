@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError
-from endcap.project.bars import Progress
-from endcap.project.base import Base, Input
+from endcap.project.base import Input, ProjectBase
+from endcap.project.progress_bar import Progress
 from endcap.project.results import Ranking, Runs, Versions
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from endcap.registry.package import Package as LoadedPackage
+    from endcap.registry.package import LoadedPackage as LoadedPackage
 
 
-class Reading(Base):
+class ReadMethods(ProjectBase):
     """The methods of `Project` that make no artifact."""
 
     def rank(self, *, package: Input = None, version: str = "", now: datetime | None = None, **request: Any) -> Ranking:
@@ -54,13 +54,13 @@ class Reading(Base):
         >>> ranking.to_pandas()["place"].tolist()
         [1, 2, 3]
         """
-        from endcap.online import online_url
-        from endcap.registry.answering import answer_now
+        from endcap.online import resolve_online_url
+        from endcap.registry.direct_answers import answer_directly
 
         loaded = self._package(package, version)
         moment = None if now is None else int(now.timestamp() * 1000)
-        online = online_url(self._online, self.store.root)
-        answer = answer_now(loaded, request, online=online, version=version, now=moment).answer
+        online = resolve_online_url(self._online, self.store.root)
+        answer = answer_directly(loaded, request, online=online, version=version, now=moment).answer
         places = {item: place for place, item in enumerate(loaded.items.column("item").to_pylist())}
         rows = [places.get(item) for item in answer.ids]
         items = loaded.items.take(rows) if None not in rows else None
@@ -90,13 +90,13 @@ class Reading(Base):
         """
         from importlib.metadata import entry_points
 
-        from endcap.project.running import naming_online
+        from endcap.project.local_run import share_online_address
 
         serving = entry_points(group="endcap.server")["serving"].load()
         show = progress or self._progress or (lambda line: None)
         name = self.recommender.name
         with (
-            naming_online(self._online),
+            share_online_address(self._online),
             serving(self.store, name, port=port, listener=lambda event: show(str(event))) as address,
         ):
             yield address
@@ -153,9 +153,9 @@ class Reading(Base):
         >>> address.endswith("/data/tables/ones.parquet")
         True
         """
-        from endcap.project.frames import put
+        from endcap.project.frames import put_data
 
-        return put(self.store, data, name)
+        return put_data(self.store, data, name)
 
     def get(self, address: str, to: str | Path) -> Path:
         """Download a file or a folder that `put` took, by its name or address, or an artifact; returns where it is.

@@ -17,7 +17,7 @@ from annotated_types import Ge, Le, Predicate
 from typing_extensions import TypedDict
 
 from endcap.errors import IntegrityError
-from endcap.store.inside import fault_of, unsafe
+from endcap.store.safe_paths import find_name_fault, make_unsafe_name_error
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,67 +37,67 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-Moment = Annotated[str, Predicate(_is_moment)]
+MomentText = Annotated[str, Predicate(_is_moment)]
 """A time in ISO 8601 with its zone."""
 Count = Annotated[int, Ge(0)]
 
 
-class File(TypedDict):
+class FileDocument(TypedDict):
     bytes: Count
     sha256: Annotated[str, Predicate(_is_digest)]
 
 
-class Manifest(TypedDict):
+class ManifestDocument(TypedDict):
     address: str
-    created: Moment
+    created: MomentText
     facts: Json
-    files: dict[str, File]
+    files: dict[str, FileDocument]
 
 
-class _Place(TypedDict):
+class _PlaceDocument(TypedDict):
     root: str
-    since: Moment
+    since: MomentText
 
 
-class Places(TypedDict, total=False):
-    places: list[_Place]
+class PlacesDocument(TypedDict, total=False):
+    places: list[_PlaceDocument]
 
 
-class Ingest(TypedDict):
+class IngestDocument(TypedDict):
     snapshot: str
 
 
-class RecipeFault(TypedDict, total=False):
+class RecipeFaultDocument(TypedDict, total=False):
     package: str
     message: Required[str]
 
 
-class _Error(TypedDict, total=False):
+class _ErrorDocument(TypedDict, total=False):
     message: Required[str]
     code: str
     fields: Json | None
 
 
-class Step(TypedDict, total=False):
+class StepDocument(TypedDict, total=False):
     """Of a run: what a step said of itself."""
 
     state: Required[str]
     begun: str | None
     seconds: float | None
-    error: _Error | None
+    error: _ErrorDocument | None
     cause: str | None
 
 
-class _Process(TypedDict):
+class _ProcessDocument(TypedDict):
     host: str
     pid: Annotated[int, Ge(1), Le(_LARGEST_PID)]
 
 
-class _Spec(TypedDict, total=False):
+class _SpecDocument(TypedDict, total=False):
     fingerprint: str | None
 
 
-class Run(TypedDict, total=False):
+class RunDocument(TypedDict, total=False):
     """A run's document, or that of one of its steps, which has a name below the run's."""
 
     state: str
@@ -108,16 +108,16 @@ class Run(TypedDict, total=False):
     begun: str | None
     seconds: float | None
     ended: str | None
-    process: _Process | None
+    process: _ProcessDocument | None
     data: Json
-    spec: _Spec
-    steps: dict[str, Step]
+    spec: _SpecDocument
+    steps: dict[str, StepDocument]
     step: str | None
-    error: _Error | None
+    error: _ErrorDocument | None
     cause: str | None
 
 
-class _Trial(TypedDict, total=False):
+class _TrialDocument(TypedDict, total=False):
     number: Required[int]
     parameters: Required[Json]
     state: str
@@ -130,11 +130,11 @@ class _Trial(TypedDict, total=False):
     inherited: bool
 
 
-class Search(TypedDict, total=False):
-    members: dict[str, list[_Trial]]
+class SearchDocument(TypedDict, total=False):
+    members: dict[str, list[_TrialDocument]]
 
 
-class Snapshot(TypedDict, total=False):
+class SnapshotDocument(TypedDict, total=False):
     fingerprint: str
     events: Count
     sessions: Count
@@ -153,8 +153,8 @@ class Snapshot(TypedDict, total=False):
     empty_files: list[str]
 
 
-Dataset = TypedDict(
-    "Dataset",
+DatasetDocument = TypedDict(
+    "DatasetDocument",
     {
         "snapshot": str,
         "from": int | None,
@@ -175,20 +175,20 @@ Dataset = TypedDict(
 )
 
 
-class _ModelSpec(TypedDict, total=False):
+class _ModelSpecDocument(TypedDict, total=False):
     name: str
     members: dict[str, Json]
 
 
-class Fit(TypedDict, total=False):
+class FitDocument(TypedDict, total=False):
     found: Json
     history: list[dict[str, Any]]
     device: Any
 
 
-class Trained(TypedDict, total=False):
+class TrainedDocument(TypedDict, total=False):
     dataset: str
-    model: _ModelSpec
+    model: _ModelSpecDocument
     found: Json
     history: list[dict[str, Any]]
     n_items: Count
@@ -198,15 +198,15 @@ class Trained(TypedDict, total=False):
     seconds: float
 
 
-class Recipe(TypedDict, total=False):
+class RecipeDocument(TypedDict, total=False):
     package: str
     dataset: str
-    model: _ModelSpec
+    model: _ModelSpecDocument
     found: Json
     environment: dict[str, Any]
 
 
-class Verdict(TypedDict, total=False):
+class VerdictDocument(TypedDict, total=False):
     dataset: str
     snapshot: str
     trained: str
@@ -226,7 +226,7 @@ class Verdict(TypedDict, total=False):
     mlflow_run: str | None
 
 
-class Packaged(TypedDict, total=False):
+class PackageDocument(TypedDict, total=False):
     dataset: str
     recommender: str
     trained: str
@@ -234,7 +234,7 @@ class Packaged(TypedDict, total=False):
     fitted: str
 
 
-class Comparison(TypedDict, total=False):
+class ComparisonDocument(TypedDict, total=False):
     dataset: str
     snapshot: str
     trained: dict[str, str]
@@ -242,14 +242,14 @@ class Comparison(TypedDict, total=False):
     differences: dict[str, dict[str, Any]]
 
 
-class Described(TypedDict, total=False):
+class DescriptionDocument(TypedDict, total=False):
     snapshot: str
     dataset: str | None
     data: Json
     sessions: Json
 
 
-class Recommended(TypedDict, total=False):
+class RecommendationsDocument(TypedDict, total=False):
     customers: Count
     version: str
     package: str
@@ -257,31 +257,31 @@ class Recommended(TypedDict, total=False):
     k: int
 
 
-SHAPES: dict[str, type] = {
-    "manifest": Manifest,
-    "places": Places,
-    "ingests": Ingest,
-    "recipe-faults": RecipeFault,
-    "runs": Run,
-    "searches": Search,
-    "snapshots": Snapshot,
-    "datasets": Dataset,
-    "fits": Fit,
-    "trained": Trained,
-    "recipes": Recipe,
-    "verdicts": Verdict,
-    "packages": Packaged,
-    "comparisons": Comparison,
-    "descriptions": Described,
-    "recommendations": Recommended,
+SCHEMAS: dict[str, type] = {
+    "manifest": ManifestDocument,
+    "places": PlacesDocument,
+    "ingests": IngestDocument,
+    "recipe-faults": RecipeFaultDocument,
+    "runs": RunDocument,
+    "searches": SearchDocument,
+    "snapshots": SnapshotDocument,
+    "datasets": DatasetDocument,
+    "fits": FitDocument,
+    "trained": TrainedDocument,
+    "recipes": RecipeDocument,
+    "verdicts": VerdictDocument,
+    "packages": PackageDocument,
+    "comparisons": ComparisonDocument,
+    "descriptions": DescriptionDocument,
+    "recommendations": RecommendationsDocument,
 }
 """By kind, as in `endcap.store.documents`. What has a reader that checks all of it, such as `deployments`, has none."""
 
 
-def check(kind: str, document: Mapping[str, Any], where: str) -> None:
+def check_schema(kind: str, document: Mapping[str, Any], where: str) -> None:
     """Raises IntegrityError (`store.wrong-type`) where a document is not of its kind's shape. where: its address or
     name."""
-    adapter = _adapter(kind)
+    adapter = _get_adapter(kind)
     if adapter is None or (kind != "manifest" and not document):
         return  # an empty document, such as an artifact without facts, says nothing
     from pydantic import ValidationError
@@ -290,12 +290,12 @@ def check(kind: str, document: Mapping[str, Any], where: str) -> None:
         adapter.validate_python(document, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise _wrong(kind, where, ".".join(map(str, first["loc"])), first["msg"]) from None
+        raise _make_wrong_type_error(kind, where, ".".join(map(str, first["loc"])), first["msg"]) from None
     if kind == "manifest":
         _check_names(document["files"], where)
 
 
-class Noted(dict[str, Any]):
+class StoredFacts(dict[str, Any]):
     """Facts out of a store: looking up what they do not hold raises IntegrityError (`store.key-missing`)."""
 
     where = ""
@@ -309,38 +309,38 @@ class Noted(dict[str, Any]):
         )
 
 
-def noted(value: Any, where: str) -> Any:
+def wrap_facts(value: Any, where: str) -> Any:
     """Facts, and the maps and lists in them, as `Noted`. where: the artifact's address."""
     if isinstance(value, dict):
-        facts = Noted({key: noted(one, where) for key, one in value.items()})
+        facts = StoredFacts({key: wrap_facts(one, where) for key, one in value.items()})
         facts.where = where
         return facts
-    return [noted(one, where) for one in value] if isinstance(value, list) else value
+    return [wrap_facts(one, where) for one in value] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager
-def as_written(kind: str, where: str) -> Iterator[None]:
+def report_malformed(kind: str, where: str) -> Iterator[None]:
     """Within it, what shows that a document has another shape than its readers know is an IntegrityError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
-        raise _wrong(kind, where, "", f"{type(error).__name__}: {error}") from error
+        raise _make_wrong_type_error(kind, where, "", f"{type(error).__name__}: {error}") from error
 
 
 def _check_names(files: Mapping[str, object], where: str) -> None:
     """Names of files that could lead out of the folder, or stand in each other's way."""
     for name in files:
         parts = name.split("/")
-        fault = fault_of(name)
+        fault = find_name_fault(name)
         if (not fault and name in ("manifest.json", ".parts")) or parts[0] == ".parts":
             fault = "is kept for the store itself"
         if not fault and any("/".join(parts[:depth]) in files for depth in range(1, len(parts))):
             fault = "lies below another file"
         if fault:
-            raise unsafe(name, where, fault)
+            raise make_unsafe_name_error(name, where, fault)
 
 
-def _wrong(kind: str, where: str, key: str, reason: str) -> IntegrityError:
+def _make_wrong_type_error(kind: str, where: str, key: str, reason: str) -> IntegrityError:
     return IntegrityError(
         f"{where} is no document of {kind} that Endcap wrote ({f'{key}: ' if key else ''}{reason}); delete it, or make "
         "it again",
@@ -353,9 +353,9 @@ def _wrong(kind: str, where: str, key: str, reason: str) -> IntegrityError:
 
 
 @functools.cache
-def _adapter(kind: str) -> TypeAdapter[Any] | None:
-    if kind not in SHAPES:
+def _get_adapter(kind: str) -> TypeAdapter[Any] | None:
+    if kind not in SCHEMAS:
         return None
     from pydantic import TypeAdapter  # it takes long to import, and a store may only be written to
 
-    return TypeAdapter(SHAPES[kind])
+    return TypeAdapter(SCHEMAS[kind])

@@ -9,7 +9,7 @@ from endcap.errors import EndcapError, TransientError
 from endcap.waiting import impatient
 
 
-class Aside:
+class BackgroundWriter:
     """A thread that writes, one thing after the other.
 
     A registry may take its time (the first opening of a new data base is half a minute) or be away for a while. It is

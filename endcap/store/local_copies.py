@@ -9,14 +9,14 @@ from typing import Any
 
 from endcap.errors import IntegrityError, NotFoundError
 from endcap.reading import read_json
+from endcap.store.artifact_files import check_artifact, check_artifact_file, replace_durably, report_storage_errors
 from endcap.store.base import MANIFEST, Json
-from endcap.store.bucket import Bucket, parallel
-from endcap.store.cache import alone
-from endcap.store.contents import check_file, check_folder, replace_durably, storage_errors
-from endcap.store.inside import inside
+from endcap.store.bucket import Bucket, run_parallel
+from endcap.store.cache import lock_copy
+from endcap.store.safe_paths import join_safely
 
 
-class Copies:
+class LocalCopies:
     """Copies below a folder, each under the path of its artifact. named: the object's name of a path in the store."""
 
     def __init__(self, bucket: Bucket, folder: Path, named: Callable[[str], str]) -> None:
@@ -24,21 +24,21 @@ class Copies:
 
     def fetch(self, path: str, manifest: Json, address: str, *, verify: bool) -> Path:
         """The folder of an artifact's copy, as its manifest has it. address: what it is called in errors."""
-        folder = inside(self._folder, path, address)
-        with storage_errors(f"{folder} (for {address})"), alone(folder):
-            if verify or _kept(folder) != manifest:
+        folder = join_safely(self._folder, path, address)
+        with report_storage_errors(f"{folder} (for {address})"), lock_copy(folder):
+            if verify or _read_copied_manifest(folder) != manifest:
                 self._download(path, manifest, address, anew=verify)
             else:
                 try:
-                    check_folder(folder, manifest, name=address, verify=False)
+                    check_artifact(folder, manifest, name=address, verify=False)
                 except IntegrityError:  # of this machine's copy only
                     self._download(path, manifest, address, anew=False)
         return folder
 
     def keep(self, path: str, folder: Path, manifest: Json) -> None:
         """Spare the next step the download of what was made on this machine."""
-        place = inside(self._folder, path, path)
-        with alone(place):
+        place = join_safely(self._folder, path, path)
+        with lock_copy(place):
             if not place.exists():
                 folder.rename(place)
                 replace_durably(place / MANIFEST, manifest)
@@ -49,20 +49,20 @@ class Copies:
         A file appears under its name when its checksum is right. A download that was cut off is gone on with.
         """
         described: dict[str, Any] = manifest["files"]
-        folder = inside(self._folder, path, address)
+        folder = join_safely(self._folder, path, address)
         parts = folder / ".parts"
         parts.mkdir(parents=True, exist_ok=True)
 
         def fetch(name: str) -> None:
-            file = inside(folder, name, address)
-            if not anew and _right(file, described[name]):
+            file = join_safely(folder, name, address)
+            if not anew and _is_intact(file, described[name]):
                 return
             part = parts / described[name]["sha256"]
             self._fetch(path, name, described[name], part, address)
             file.parent.mkdir(parents=True, exist_ok=True)
             part.replace(file)
 
-        for _ in parallel(fetch, described):
+        for _ in run_parallel(fetch, described):
             pass
         shutil.rmtree(parts, ignore_errors=True)
         replace_durably(folder / MANIFEST, manifest)
@@ -71,7 +71,7 @@ class Copies:
         resumed = part.exists()
         try:
             self._bucket.download(self._named(f"{path}/{name}"), part)
-            check_file(part, described, name, address, verify=True)
+            check_artifact_file(part, described, name, address, verify=True)
         except NotFoundError:
             raise IntegrityError(
                 f"{address}: {name} is missing or cut short; delete everything below that address and run again",
@@ -87,7 +87,7 @@ class Copies:
             self._fetch(path, name, described, part, address)  # it may be the piece that lay here that is wrong
 
 
-def _kept(folder: Path) -> Json | None:
+def _read_copied_manifest(folder: Path) -> Json | None:
     """The manifest of this machine's copy, None where it is not whole."""
     try:
         kept: Json = read_json(folder / MANIFEST)
@@ -96,9 +96,9 @@ def _kept(folder: Path) -> Json | None:
     return kept
 
 
-def _right(file: Path, described: Json) -> bool:
+def _is_intact(file: Path, described: Json) -> bool:
     try:
-        check_file(file, described, "", "", verify=True)
+        check_artifact_file(file, described, "", "", verify=True)
     except IntegrityError:
         return False
     return True

@@ -11,22 +11,22 @@ from typing import Any, Literal
 
 from endcap.errors import EndcapError, NotFoundError, TransientError
 from endcap.progress import Notice
-from endcap.registry.aside import Aside
-from endcap.registry.training_runs import Training, TrainingRun, epoch_metrics, milliseconds
+from endcap.registry.background_writer import BackgroundWriter
+from endcap.registry.training_runs import TrainingFacts, TrainingRun, name_epoch_metrics, to_epoch_ms
 from endcap.registry.versions import Registry, open_registry
 from endcap.spec.model import ModelSpec
 from endcap.spec.settings import ViewSettings
-from endcap.store import Store, content_key
+from endcap.store import Store, get_content_key
 from endcap.waiting import impatient
 
-FIRST = 5.0
+OPENING_TIMEOUT = 5.0
 """Seconds that a training waits for its run to be opened, so that a wrong password is told before it and not after."""
 Progress = Callable[[str], None]
 Row = Mapping[str, float]
 
 
 @contextlib.contextmanager
-def logged(
+def log_training(
     settings: ViewSettings,
     trained: str,
     dataset: str,
@@ -34,14 +34,14 @@ def logged(
     store: Store,
     registry_uri: str | None,
     progress: Progress,
-) -> Iterator[LiveRun]:
+) -> Iterator[TrainingLog]:
     """Log what a block trains: its run is opened at once, and ended with the block.
 
     trained: kind and key of the model that is made. counts: of the view. registry_uri: left out, the store's own; in a
     store that has none nothing is logged.
     """
-    training = Training(settings, trained, dataset, _facts(dataset, store), counts)
-    run = LiveRun(training, store, registry_uri, progress)
+    training = TrainingFacts(settings, trained, dataset, _read_dataset_facts(dataset, store), counts)
+    run = TrainingLog(training, store, registry_uri, progress)
     try:
         run.begin()
         yield run
@@ -50,14 +50,14 @@ def logged(
         raise
 
 
-class LiveRun:
+class TrainingLog:
     """Takes what happens in the step, and has it written by a thread: all that waits at once."""
 
-    def __init__(self, training: Training, store: Store, registry_uri: str | None, progress: Progress) -> None:
+    def __init__(self, training: TrainingFacts, store: Store, registry_uri: str | None, progress: Progress) -> None:
         self._training, self._store, self._uri, self._tell = training, store, registry_uri, progress
-        self._begun = _now()
+        self._begun = _get_epoch_ms()
         self._off = not registry_uri and not store.root.startswith("file://")
-        self._aside = Aside("the training", progress)
+        self._aside = BackgroundWriter("the training", progress)
         self._opening = threading.Lock()
         self._run: TrainingRun | None = None
         self._waiting: list[tuple[Row, int]] = []
@@ -66,7 +66,7 @@ class LiveRun:
     def begin(self) -> None:
         """Open the run. Raises what lasts, such as UserError for a wrong password; a registry that is away is told."""
         if not self._off:
-            self._aside.begin(self._write, FIRST)
+            self._aside.begin(self._write, OPENING_TIMEOUT)
 
     def id(self) -> str | None:
         """Of the run, for what is a part of it; None where nothing is logged. Raises UserError, TransientError."""
@@ -83,7 +83,7 @@ class LiveRun:
         Raises what the first writings met, such as UserError for a wrong address.
         """
         self._aside.check()
-        self._waiting.append((epoch_metrics(row, fit), _now()))
+        self._waiting.append((name_epoch_metrics(row, fit), _get_epoch_ms()))
         # One writing takes all that waits: a registry that is slow or away is asked no oftener than it answers.
         if not self._queued:
             self._queued = True
@@ -95,7 +95,7 @@ class LiveRun:
         takes it no more, the evaluate step writes it. Raises UserError where it never took anything."""
         if self._off:
             return
-        ended = _now()
+        ended = _get_epoch_ms()
         self._aside.finish()
         try:
             # One that failed a moment ago is asked once more, and not waited for.
@@ -114,7 +114,7 @@ class LiveRun:
         with contextlib.suppress(EndcapError):
             if self._run is not None and not self._aside.failing:
                 self._write()
-                self._run.end(status, _now())
+                self._run.end(status, _get_epoch_ms())
 
     def _later(self, write: Callable[[], None]) -> None:
         if not self._off:
@@ -139,9 +139,11 @@ def log_missing(settings: ViewSettings, trained: Mapping[str, Any], store: Store
     """The run of a trained model, whole: made where there is none, ended where the step could not. trained: the model's
     manifest. Raises UserError, TransientError."""
     facts = trained["facts"]
-    ended = milliseconds(datetime.fromisoformat(trained["created"]).astimezone(UTC))
-    data = _facts(facts["dataset"], store)
-    training = Training(settings, content_key(trained["address"]), facts["dataset"], data, facts.get("counts", {}))
+    ended = to_epoch_ms(datetime.fromisoformat(trained["created"]).astimezone(UTC))
+    data = _read_dataset_facts(facts["dataset"], store)
+    training = TrainingFacts(
+        settings, get_content_key(trained["address"]), facts["dataset"], data, facts.get("counts", {})
+    )
     run = TrainingRun(registry, training, ended - round(1000 * facts.get("seconds", 0)))
     if run.status != "FINISHED":
         run.begin()
@@ -149,7 +151,7 @@ def log_missing(settings: ViewSettings, trained: Mapping[str, Any], store: Store
     return run
 
 
-def _facts(dataset: str, store: Store) -> Mapping[str, Any]:
+def _read_dataset_facts(dataset: str, store: Store) -> Mapping[str, Any]:
     """Of a dataset, with the time of the first event where it has no window; empty where it is no more."""
     facts: dict[str, Any] = {}
     with contextlib.suppress(NotFoundError):
@@ -159,5 +161,5 @@ def _facts(dataset: str, store: Store) -> Mapping[str, Any]:
     return facts
 
 
-def _now() -> int:
+def _get_epoch_ms() -> int:
     return time.time_ns() // 1_000_000

@@ -9,18 +9,18 @@ from endcap.spec.gate import P90_MS
 from endcap.spec.naming import description, title
 
 Json = dict[str, Any]
-SHOWN = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
-MAIN = "mrr"
+SHOWN_METRICS = ("hr", "mrr", "next_ndcg", "ndcg", "recall", "coverage")
+MAIN_METRIC = "mrr"
 """What models are held against each other by, at the deepest cutoff."""
-BEST = "*"
+BEST_MARK = "*"
 """The mark of a column's best."""
 
 
-def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+def build_metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of a verdict: a row a model, its metrics at the deepest cutoff, the interval of its MRR."""
     models, known = facts["metrics"], facts.get("models", {})
-    cutoff = deepest(facts)
-    wanted = [*(f"{name}@{cutoff}" for name in SHOWN), P90_MS]
+    cutoff = find_deepest_cutoff(facts)
+    wanted = [*(f"{name}@{cutoff}" for name in SHOWN_METRICS), P90_MS]
     # A verdict of an earlier release lacks metrics that came later.
     names = [name for name in wanted if all(name in metrics for metrics in models.values())]
     columns = ["model", *names, f"{facts['confidence']:.0%} of mrr@{cutoff}"]
@@ -31,7 +31,7 @@ def metric_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, .
     return columns, rows
 
 
-def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
+def build_metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     """All metrics of a verdict with their intervals, a row a model."""
     rows = []
     for name in facts.get("labels", facts["metrics"]):
@@ -46,42 +46,44 @@ def metric_rows(facts: Mapping[str, Any]) -> list[Json]:
     return rows
 
 
-def comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
+def build_comparison_table(facts: Mapping[str, Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Columns and rows of a comparison: metrics at the deepest cutoff with their intervals, and how the MRR differs
     from the first model's. The best of the models that were compared is marked in each column."""
-    labels, cutoff = facts["labels"], deepest(facts)
+    labels, cutoff = facts["labels"], find_deepest_cutoff(facts)
     compared = [label for label in labels if label in facts["trained"]]
-    main = f"{MAIN}@{cutoff}"
-    metrics = [*(f"{name}@{cutoff}" for name in ("hr", MAIN, "next_ndcg", "coverage")), P90_MS]
-    best = {metric: best_of(facts, metric, compared) for metric in metrics} if len(compared) > 1 else {}
+    main = f"{MAIN_METRIC}@{cutoff}"
+    metrics = [*(f"{name}@{cutoff}" for name in ("hr", MAIN_METRIC, "next_ndcg", "coverage")), P90_MS]
+    best = {metric: find_best(facts, metric, compared) for metric in metrics} if len(compared) > 1 else {}
     rows = []
     for label in labels:
-        cells = [_with_interval(facts, label, metric, mark=best.get(metric) == label) for metric in metrics]
+        cells = [_format_metric(facts, label, metric, mark=best.get(metric) == label) for metric in metrics]
         difference = facts["differences"].get(label, {}).get(main)
-        rows.append((title(label, facts["models"]), *cells, "" if difference is None else _difference(difference)))
+        rows.append(
+            (title(label, facts["models"]), *cells, "" if difference is None else _format_difference(difference))
+        )
     return ["model", *metrics, f"{main} minus {labels[0]}'s"], rows
 
 
-def deepest(facts: Mapping[str, Any]) -> int:
+def find_deepest_cutoff(facts: Mapping[str, Any]) -> int:
     """The deepest cutoff that was measured."""
     return max(int(name.partition("@")[2] or 0) for values in facts["metrics"].values() for name in values)
 
 
-def best_of(facts: Mapping[str, Any], metric: str, labels: Sequence[str]) -> str:
+def find_best(facts: Mapping[str, Any], metric: str, labels: Sequence[str]) -> str:
     """The label of the best of some models; of equals the first."""
     sign = -1 if metric == P90_MS else 1
     return max(labels, key=lambda label: sign * facts["metrics"][label][metric])
 
 
-def _with_interval(facts: Mapping[str, Any], label: str, metric: str, *, mark: bool) -> str:
+def _format_metric(facts: Mapping[str, Any], label: str, metric: str, *, mark: bool) -> str:
     value, interval = facts["metrics"][label][metric], facts["intervals"][label].get(metric)
     digits = 2 if metric == P90_MS else 4
-    told = f"{value:.{digits}f}{BEST if mark else ' '}"
+    told = f"{value:.{digits}f}{BEST_MARK if mark else ' '}"
     between = metric != P90_MS and interval is not None
     return f"{told} {interval[0]:.{digits}f}-{interval[1]:.{digits}f}" if between else told.rstrip()
 
 
-def _difference(numbers: Sequence[float]) -> str:
+def _format_difference(numbers: Sequence[float]) -> str:
     value, lower, upper = numbers
     word = "better" if lower > 0 else "worse" if upper < 0 else "not told apart"
     return f"{value:+.4f} ({lower:+.4f} to {upper:+.4f}) {word}"

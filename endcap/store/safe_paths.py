@@ -12,13 +12,13 @@ from pathlib import Path
 
 from endcap.errors import IntegrityError
 
-LONGEST, LONGEST_PART = 1024, 255
+MAX_NAME_BYTES, MAX_PART_BYTES = 1024, 255
 """Bytes of a name, and of each of its parts."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-def fault_of(name: object) -> str:
+def find_name_fault(name: object) -> str:
     """Why a name can be no path within a folder, in words that follow it; empty: nothing is wrong with it.
 
     A name is relative, with `/` between its parts, on every system: `a/b.parquet`.
@@ -34,18 +34,18 @@ def fault_of(name: object) -> str:
         return "has a backslash or a control character"
     if _DRIVE.match(name):
         return "begins with a drive"
-    if len(name.encode()) > LONGEST or any(len(part.encode()) > LONGEST_PART for part in parts):
-        return f"is longer than {LONGEST:,} bytes, or a part of it than {LONGEST_PART}"
+    if len(name.encode()) > MAX_NAME_BYTES or any(len(part.encode()) > MAX_PART_BYTES for part in parts):
+        return f"is longer than {MAX_NAME_BYTES:,} bytes, or a part of it than {MAX_PART_BYTES}"
     return ""
 
 
 def check_name(name: object, of: str) -> None:
     """Raises IntegrityError where a name can be no path within a folder (`store.name-unsafe`). of: as of `inside`."""
-    if fault := fault_of(name):
-        raise unsafe(name, of, fault)
+    if fault := find_name_fault(name):
+        raise make_unsafe_name_error(name, of, fault)
 
 
-def unsafe(name: object, of: str, fault: str) -> IntegrityError:
+def make_unsafe_name_error(name: object, of: str, fault: str) -> IntegrityError:
     """The error of a name that was chosen to lead elsewhere, or that no release of Endcap has chosen."""
     shown = f"{name!r:.100}"
     return IntegrityError(
@@ -58,7 +58,7 @@ def unsafe(name: object, of: str, fault: str) -> IntegrityError:
     )
 
 
-def inside(folder: Path, name: object, of: str) -> Path:
+def join_safely(folder: Path, name: object, of: str) -> Path:
     """The path of a name within a folder. of: what the name is out of, for the error, such as an artifact's address.
 
     The path need not be there. Raises IntegrityError as `check_name` does, or where the name leads out of the folder by

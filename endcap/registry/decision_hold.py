@@ -10,25 +10,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from endcap.registry.connection import locked
+from endcap.registry.connection import lock_registry
 from endcap.store import Store
 from endcap.store.base import Hold
 
 
 @contextlib.contextmanager
-def deciding(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
+def hold_decision(name: str, store: Store | None, uri: str) -> Iterator[Hold]:
     """Have the decisions on a recommender to oneself for the length of the block.
 
     What is decided is looked at within the block, and `Hold.check` is asked right before each writing. store: None
     leaves a registry in a file its lock, and a server nothing. Raises as `Store.hold`.
     """
     with contextlib.ExitStack() as held:
-        hold: Hold = _Nobody() if store is None else held.enter_context(store.hold(f"decisions/{name}"))
-        held.enter_context(locked(uri))
+        hold: Hold = _UnsharedHold() if store is None else held.enter_context(store.hold(f"decisions/{name}"))
+        held.enter_context(lock_registry(uri))
         yield hold
 
 
-class _Nobody:
+class _UnsharedHold:
     """Nobody else is known of."""
 
     def check(self) -> None:

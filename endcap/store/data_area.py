@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from endcap.errors import NotFoundError, UserError
 from endcap.reading import open_regular
-from endcap.store.contents import scratch, sha256, storage_errors, sync_folder
-from endcap.store.inside import fault_of, stays_inside
-from endcap.store.transfer import Measured, Meter, Progress, copy, deliver, sizes, walk
+from endcap.store.artifact_files import hash_file, make_scratch_folder, report_storage_errors, sync_folder
+from endcap.store.safe_paths import find_name_fault, stays_inside
+from endcap.store.transfer import (
+    Meter,
+    MeteredReader,
+    TransferProgress,
+    copy_file,
+    deliver,
+    list_regular_files,
+    sum_sizes,
+)
 
 if TYPE_CHECKING:
     from endcap.store.bucket import Blob, Bucket
 
-AREA = "data"
+DATA_FOLDER = "data"
 """The folder of a store that holds them."""
 FILE, S3 = "file://", "s3://"
 
@@ -46,43 +54,43 @@ class StoredFile:
     changed: datetime | None
 
 
-def open_area(root: str) -> FolderArea | BucketArea:
+def open_data_area(root: str) -> FolderDataArea | BucketDataArea:
     """The part of the store at `root`."""
     if not root.startswith(S3):
-        return FolderArea(root)
+        return FolderDataArea(root)
     # The client costs half a second to import.
     from endcap.store.bucket import Bucket
     from endcap.store.s3 import split_address
-    from endcap.store.s3_settings import from_environment
+    from endcap.store.s3_settings import read_s3_settings
 
     bucket, prefix = split_address(root)
-    return BucketArea(Bucket(bucket, from_environment()), prefix)
+    return BucketDataArea(Bucket(bucket, read_s3_settings()), prefix)
 
 
-class FolderArea:
+class FolderDataArea:
     """The files of a store in a folder."""
 
     def __init__(self, root: str) -> None:
         self._root = Path(root.removeprefix(FILE))
-        self._data = self._root / AREA
+        self._data = self._root / DATA_FOLDER
 
     def address(self, name: str) -> str:
         return f"{FILE}{self._data / name}"
 
     def draft(self) -> contextlib.AbstractContextManager[Path]:
-        return scratch(self._root / ".drafts")
+        return make_scratch_folder(self._root / ".drafts")
 
     def check_free(self, name: str) -> None:
         place = self._inside(name)
         for parent in place.relative_to(self._data).parents:
             if (self._data / parent).is_file():
-                raise _taken(name, str(parent))
+                raise _make_name_taken_error(name, str(parent))
 
     def write(self, name: str, files: Mapping[str, Path], draft: Path, meter: Meter) -> None:
         place, new, old = self._data / name, draft / "new", draft / "old"
-        with storage_errors(place):
+        with report_storage_errors(place):
             for path, source in files.items():
-                copy(source, new / path if path else new, meter)
+                copy_file(source, new / path if path else new, meter)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.is_dir() or (new.is_dir() and place.exists()):
                 place.rename(old)
@@ -95,18 +103,18 @@ class FolderArea:
                 new.replace(place)
             sync_folder(place.parent)
 
-    def read(self, name: str, target: Path, progress: Progress) -> Path:
+    def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
         place = self._inside(name)
         if not place.exists():
-            raise _not_found(self.address(name))
-        files = {"": place} if place.is_file() else walk(place)
+            raise _make_not_found_error(self.address(name))
+        files = {"": place} if place.is_file() else list_regular_files(place)
         for path in filter(None, files):
             self._inside(f"{name}/{path}")
-        return deliver(files, name, target, copy, Meter(progress, sizes(files)))
+        return deliver(files, name, target, copy_file, Meter(progress, sum_sizes(files)))
 
     def files(self, prefix: str) -> Iterator[StoredFile]:
         start = self._data / prefix.rpartition("/")[0]
-        for path in walk(start).values() if start.is_dir() else ():
+        for path in list_regular_files(start).values() if start.is_dir() else ():
             name = path.relative_to(self._data).as_posix()
             if name.startswith(prefix):
                 state = path.stat()
@@ -115,30 +123,30 @@ class FolderArea:
     def _inside(self, name: str) -> Path:
         place = self._data / name
         if not stays_inside(self._data, place):
-            raise _bad_name(name, "leads out of the store by a link")
+            raise _make_bad_name_error(name, "leads out of the store by a link")
         return place
 
 
-class BucketArea:
+class BucketDataArea:
     """The files of a store in a bucket."""
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
-        self._bucket, self._data = bucket, f"{prefix}/{AREA}/" if prefix else f"{AREA}/"
+        self._bucket, self._data = bucket, f"{prefix}/{DATA_FOLDER}/" if prefix else f"{DATA_FOLDER}/"
 
     def address(self, name: str) -> str:
         return self._bucket.address(f"{self._data}{name}")
 
     def draft(self) -> contextlib.AbstractContextManager[Path]:
-        return _temporary()
+        return _make_temporary_folder()
 
     def check_free(self, name: str) -> None:
         parts = name.split("/")
         for parent in ("/".join(parts[:depth]) for depth in range(1, len(parts))):
             if self._bucket.stat(f"{self._data}{parent}") is not None:
-                raise _taken(name, parent)
+                raise _make_name_taken_error(name, parent)
 
     def write(self, name: str, files: Mapping[str, Path], draft: Path, meter: Meter) -> None:
-        from endcap.store.bucket import parallel
+        from endcap.store.bucket import run_parallel
 
         objects = {
             f"{self._data}{name}/{path}" if path else f"{self._data}{name}": file for path, file in files.items()
@@ -147,21 +155,21 @@ class BucketArea:
         def upload(item: tuple[str, Path]) -> None:
             object_, file = item
             with open_regular(file) as handle:
-                measured: Any = Measured(handle, meter)
-                self._bucket.upload(object_, measured, sha256(file))
+                measured: Any = MeteredReader(handle, meter)
+                self._bucket.upload(object_, measured, hash_file(file))
 
-        for _ in parallel(upload, objects.items()):
+        for _ in run_parallel(upload, objects.items()):
             pass
         self._bucket.remove([blob.name for blob in self._blobs(name) if blob.name not in objects])
 
-    def read(self, name: str, target: Path, progress: Progress) -> Path:
+    def read(self, name: str, target: Path, progress: TransferProgress) -> Path:
         found = {blob.name.removeprefix(f"{self._data}{name}").lstrip("/"): blob for blob in self._blobs(name)}
         if not found:
-            raise _not_found(self.address(name))
+            raise _make_not_found_error(self.address(name))
         if "" in found:
             found = {"": found[""]}
         for path in filter(None, found):
-            check_name(path, hidden=True)
+            check_file_name(path, hidden=True)
 
         def download(blob: Blob, file: Path, meter: Meter) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -183,17 +191,17 @@ class BucketArea:
         return [*([] if own is None else [own]), *below]
 
 
-def check_name(name: str, *, hidden: bool = False) -> None:
+def check_file_name(name: str, *, hidden: bool = False) -> None:
     """Raises UserError where a name could lead elsewhere. hidden: parts may begin with a dot."""
-    if fault := fault_of(name):
-        raise _bad_name(name, fault)
+    if fault := find_name_fault(name):
+        raise _make_bad_name_error(name, fault)
     if not name.isprintable():
-        raise _bad_name(name, "has a character that is not printed")
+        raise _make_bad_name_error(name, "has a character that is not printed")
     if not hidden and any(part.startswith(".") for part in name.split("/")):
-        raise _bad_name(name, "has a part that begins with a dot, which sources pass over")
+        raise _make_bad_name_error(name, "has a part that begins with a dot, which sources pass over")
 
 
-def _bad_name(name: str, why: str) -> UserError:
+def _make_bad_name_error(name: str, why: str) -> UserError:
     return UserError(
         f"the name {name!r} {why}; allowed: a relative path such as logs/2026-03-02.csv",
         code="store.name-invalid",
@@ -201,7 +209,7 @@ def _bad_name(name: str, why: str) -> UserError:
     )
 
 
-def _taken(name: str, file: str) -> UserError:
+def _make_name_taken_error(name: str, file: str) -> UserError:
     return UserError(
         f"{name!r} would lie below {file!r}, which is a file in the store; choose another name",
         code="store.name-taken",
@@ -210,7 +218,7 @@ def _taken(name: str, file: str) -> UserError:
     )
 
 
-def _not_found(address: str) -> NotFoundError:
+def _make_not_found_error(address: str) -> NotFoundError:
     return NotFoundError(
         f"no file or folder of the store is {address}; list_files shows those there are",
         code="store.not-found",
@@ -219,6 +227,6 @@ def _not_found(address: str) -> NotFoundError:
 
 
 @contextlib.contextmanager
-def _temporary() -> Iterator[Path]:
+def _make_temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="endcap-") as folder:
         yield Path(folder)

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from endcap.registry.live_run import log_missing
-from endcap.registry.training_runs import metric_name
+from endcap.registry.training_log import log_missing
+from endcap.registry.training_runs import make_metric_name
 from endcap.registry.versions import Registry, Version
 from endcap.spec.settings import JudgeSettings
 from endcap.store import Store
 
 CHALLENGER = "challenger"
-VERSION = "version"
+VERSION_TAG = "version"
 """The tag of a run that says which version was made of it."""
 Json = Mapping[str, Any]
 
@@ -32,22 +32,22 @@ def log_verdict(
     if verdict["dataset"] != trained["facts"]["dataset"]:
         run.name_dataset(verdict["dataset"], store.manifest(verdict["dataset"])["facts"], "testing")
     figures = {
-        metric_name(name if model == CHALLENGER else f"{model}/{name}"): float(value)
+        make_metric_name(name if model == CHALLENGER else f"{model}/{name}"): float(value)
         for model, values in verdict["metrics"].items()
         for name, value in values.items()
     }
     sizes = {f"test_{name}": float(verdict[name]) for name in ("sessions", "predictions") if name in verdict}
     run.figures({**figures, **sizes}, time.time_ns() // 1_000_000)
-    run.tag({"gate": verdict["outcome"], "verdict": _told(verdict), "verdict_key": key})
+    run.tag({"gate": verdict["outcome"], "verdict": _summarise_verdict(verdict), "verdict_key": key})
     return run.id
 
 
 def link_version(registry: Registry, run: str, version: Version) -> None:
     """Say in a run which version was made of it; the version names the run itself."""
-    registry.client.set_tag(run, VERSION, version.version)
+    registry.client.set_tag(run, VERSION_TAG, version.version)
 
 
-def _told(verdict: Json) -> str:
+def _summarise_verdict(verdict: Json) -> str:
     """A line a condition, after what is missing to decide."""
     lines = [f"undecided: {one}" for one in verdict["evidence"]["lacking"]]
     lines += [f"{'passed' if one['passed'] else 'failed'}: {one['text']}" for one in verdict["conditions"]]
