@@ -66,7 +66,7 @@ MAKES = {
         "endcap.rules.rulebook:Rulebook",
     ],
     "refit": [
-        "endcap.features.view:read_refit_sessions",
+        "endcap.features.dataset_files:read_refit_sessions",
         "endcap.ranking.ranker:Ranker",
         "endcap.registry.package:write_package",
         "endcap.training.distributed.worker:_Worker",
@@ -260,7 +260,7 @@ def test_all_that_a_step_runs_is_in_its_key(tmp_path: Path, store: Store, monkey
     recipe = Recipe.of(package, spec, store)
     made, ran["recipe"] = traced(lambda: fit_recipe(recipe, "1", dataset, store, "key", tmp_path, print))
     assert made is not None
-    _, ran["recommend"] = traced(lambda: recommend(spec, its, store, wanted=ListRequest(dataset=dataset)))
+    _, ran["recommend"] = traced(lambda: recommend(spec, its, store, request=ListRequest(dataset=dataset)))
     for step, definitions in ran.items():
         assert len(definitions) > 20, step
         unseen = {one for one in definitions if one not in of(step).definitions}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from endcap.batch.histories import find_last_events
 from endcap.errors import DataError
-from endcap.features.view import read_customer_ids
+from endcap.features.dataset_files import read_customer_ids
 from endcap.sources.files import SourceFile, find_files
 from endcap.sources.formats.read import read
 from endcap.sources.formats.rows import without_marks
@@ -55,7 +55,7 @@ def select_customers(batch: Batch, dataset: str, store: Store, file: str | None 
             dataset=dataset,
         )
     if file is not None:
-        return _named(file, ids)
+        return _select_named(file, ids)
     last = find_last_events(folder, len(ids))
     since = _NEVER + 1
     if batch.active_within is not None:
@@ -63,12 +63,12 @@ def select_customers(batch: Batch, dataset: str, store: Store, file: str | None 
         since = until - batch.active_within // timedelta(milliseconds=1)
     customers = np.flatnonzero(last >= since).astype(np.int32)
     if not len(customers):
-        raise _nobody(batch, since)
+        raise _build_nobody_error(batch, since)
     active = None if batch.active_within is None else format_duration(batch.active_within)
     return CustomerSelection(customers, ids, fingerprint("active", active), facts={"active": active})
 
 
-def _nobody(batch: Batch, since: int) -> DataError:
+def _build_nobody_error(batch: Batch, since: int) -> DataError:
     if batch.active_within is None:
         return DataError(
             "none of the dataset's customers has an event; look at the shop's filters, or bring a longer log",
@@ -86,8 +86,10 @@ def _nobody(batch: Batch, since: int) -> DataError:
     )
 
 
-def _named(file: str, ids: pa.Array) -> CustomerSelection:
-    names = pc.unique(pa.concat_arrays([_column(one) for one in find_files(Source(path=file)).files]))
+def _select_named(file: str, ids: pa.Array) -> CustomerSelection:
+    names = pc.unique(
+        pa.concat_arrays([_read_column(source_file) for source_file in find_files(Source(path=file)).files])
+    )
     numbers = pc.index_in(names, value_set=ids)
     known = np.sort(numbers.drop_null().to_numpy(zero_copy_only=False)).astype(np.int32)
     unknown = sorted(names.filter(pc.is_null(numbers)).drop_null().to_pylist())
@@ -107,7 +109,7 @@ def _named(file: str, ids: pa.Array) -> CustomerSelection:
     return CustomerSelection(known, ids, fingerprint("named", ids.take(pa.array(known)).to_pylist()), warnings, facts)
 
 
-def _column(file: SourceFile) -> pa.Array:
+def _read_column(file: SourceFile) -> pa.Array:
     """A file's customers, as text."""
     import duckdb
 
@@ -115,9 +117,9 @@ def _column(file: SourceFile) -> pa.Array:
         rows = read(file, Source(path=file.name), [COLUMN], connection)
         names = [] if rows is None else list(rows.names)
         if COLUMN not in names:
-            there = ", ".join(names) or "none"
+            columns = ", ".join(names) or "none"
             raise DataError(
-                f"{file.name}: no column {COLUMN!r}; there are: {there}. Its ids stand in a column of this name",
+                f"{file.name}: no column {COLUMN!r}; there are: {columns}. Its ids stand in a column of this name",
                 code="batch.column-missing",
                 path=file.name,
                 column=COLUMN,
@@ -134,5 +136,7 @@ def _column(file: SourceFile) -> pa.Array:
             line=first.line,
             reason=first.reason,
         )
-    chunks = [chunk for one in batches if len(one.lines) for chunk in one.table.column(names.index(COLUMN)).chunks]
+    chunks = [
+        chunk for batch in batches if len(batch.lines) for chunk in batch.table.column(names.index(COLUMN)).chunks
+    ]
     return pa.chunked_array(chunks, pa.string()).combine_chunks()

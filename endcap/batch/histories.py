@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endcap.errors import DataError
+from endcap.features.dataset_files import read_customer_ids, read_declared_features
 from endcap.features.sessions import Sessions, Types
 from endcap.features.split import where
-from endcap.features.view import read_customer_ids, read_declared_features
 
 OWNED = "owned.parquet"
 """customer, item (by number) and time of each event that makes an item a customer's; where the shop has such a rule."""
@@ -51,17 +51,17 @@ class CustomerHistories:
         DataError where the dataset was made without that rule.
         """
         ids = read_customer_ids(dataset)
-        typed = next((one for one in read_declared_features(dataset) if one.kind == "type"), None)
+        typed = next((feature for feature in read_declared_features(dataset) if feature.kind == "type"), None)
         names = ["customer", "item", "time", "session", *([typed.name] if typed else [])]
-        events = _table(dataset / "events.parquet", names)
+        events = _read_table(dataset / "events.parquet", names)
         if visit is not None and visit.in_dataset:
-            events = _of_last_sessions(events, len(ids))
+            events = _keep_last_sessions(events, len(ids))
         types = None
         if typed is not None:
             types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
         recent = group_by_customer(events, len(ids), types)
         if visit is not None and not visit.in_dataset:
-            recent = _after_last_pause(recent, visit.gap)
+            recent = _cut_after_last_pause(recent, visit.gap)
         bought = events.slice(0, 0)
         if owned_since is not None:
             if not (dataset / OWNED).is_file():
@@ -71,7 +71,7 @@ class CustomerHistories:
                     code="batch.owned-unknown",
                     dataset=str(dataset),
                 )
-            bought = _table(dataset / OWNED, ["customer", "item", "time"])
+            bought = _read_table(dataset / OWNED, ["customer", "item", "time"])
             bought = bought.filter(pc.field("time") >= owned_since)
         return cls(ids, recent.last(most), group_by_customer(bought, len(ids)))
 
@@ -95,7 +95,7 @@ def group_by_customer(rows: pa.Table, customers: int, types: Types | None = None
     )
 
 
-def _of_last_sessions(events: pa.Table, customers: int) -> pa.Table:
+def _keep_last_sessions(events: pa.Table, customers: int) -> pa.Table:
     """The rows of each customer's last session: sessions are numbered by their start, and a gap lies between them."""
     owner, session = events["customer"].to_numpy(), events["session"].to_numpy()
     last = np.full(customers, -1, dtype=np.int64)
@@ -104,7 +104,7 @@ def _of_last_sessions(events: pa.Table, customers: int) -> pa.Table:
     return events.filter(pa.array(known & (session == last[owner])))
 
 
-def _after_last_pause(sessions: Sessions, gap: int) -> Sessions:
+def _cut_after_last_pause(sessions: Sessions, gap: int) -> Sessions:
     """Each session from its last pause longer than `gap` ms on."""
     late = np.flatnonzero(np.diff(sessions.times) > gap) + 1
     # The last event after a pause that lies before the session's end, be it of an earlier session.
@@ -115,7 +115,7 @@ def _after_last_pause(sessions: Sessions, gap: int) -> Sessions:
 
 def find_last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The time of each customer's last event, epoch ms: int64 [customers]; the smallest integer where there is none."""
-    events = _table(dataset / "events.parquet", ["customer", "time"])
+    events = _read_table(dataset / "events.parquet", ["customer", "time"])
     owner, times = events["customer"].to_numpy(), events["time"].to_numpy()
     last = np.full(customers, np.iinfo(np.int64).min, dtype=np.int64)
     known = owner != NOBODY
@@ -125,10 +125,10 @@ def find_last_events(dataset: Path, customers: int) -> np.ndarray[tuple[int], np
 
 def read_item_ids(dataset: Path) -> list[str]:
     """The ids of a dataset's items, by their number."""
-    ids: list[str] = _table(dataset / "items.parquet", ["item"])["item"].cast(pa.string()).to_pylist()
+    ids: list[str] = _read_table(dataset / "items.parquet", ["item"])["item"].cast(pa.string()).to_pylist()
     return ids
 
 
-def _table(file: Path, columns: list[str]) -> pa.Table:
+def _read_table(file: Path, columns: list[str]) -> pa.Table:
     # Without this, folders above the file that are named like `a=b` would become columns.
     return pq.read_table(file, columns=columns, partitioning=None)

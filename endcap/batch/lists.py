@@ -61,11 +61,11 @@ class ListRanker:
         tell: is given the number of sessions of each block that is done, by another thread.
         """
         shape = (len(sessions), self._k)
-        found = ItemLists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
+        lists = ItemLists(np.empty(shape, dtype=np.int32), np.empty(shape, dtype=np.float32))
         size = count_block_rows(self._model.n_items)
 
         def ordered(rows: Ints, scores: Scores) -> None:
-            self._order(scores, sessions.take(rows), owned.take(rows), found.items, found.scores, rows)
+            self._order(scores, sessions.take(rows), owned.take(rows), lists.items, lists.scores, rows)
             tell(len(rows))
 
         # While one block is put in order, which takes one core, the next is scored.
@@ -80,7 +80,7 @@ class ListRanker:
                 del scores
             if before is not None:
                 before.result()
-        return found
+        return lists
 
     def _order(
         self,
@@ -96,11 +96,17 @@ class ListRanker:
         if self._exclude != "none":
             hidden.append(sessions.last(1) if self._exclude == "last" else sessions)
         scores[:, self._forbidden] = -np.inf
-        for one in hidden:
-            scores[one.session_of_event, one.items] = -np.inf
+        for session_items in hidden:
+            scores[session_items.session_of_event, session_items.items] = -np.inf
         best = top(scores, self._k)
         for row in np.flatnonzero(best.items[:, -1] == NO_ITEM):
-            self._fill(best.items[row], [one.items[one.offsets[row] : one.offsets[row + 1]] for one in hidden])
+            self._fill(
+                best.items[row],
+                [
+                    session_items.items[session_items.offsets[row] : session_items.offsets[row + 1]]
+                    for session_items in hidden
+                ],
+            )
         items[rows] = best.items
         # Padding has -inf; an item of the model's own has a finite score.
         values[rows] = np.where(np.isfinite(best.scores), best.scores, np.float32(np.nan))
@@ -112,5 +118,5 @@ class ListRanker:
         # Of so many at least as many as are needed are not taken, if there are so many.
         free = np.ones(min(len(self._popular), len(listed) - count + len(taken)), dtype=bool)
         free[taken[taken < len(free)]] = False
-        found = self._popular[: len(free)][free][: len(listed) - count]
-        listed[count : count + len(found)] = found
+        fallbacks = self._popular[: len(free)][free][: len(listed) - count]
+        listed[count : count + len(fallbacks)] = fallbacks

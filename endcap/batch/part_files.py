@@ -43,29 +43,29 @@ class ListPlan:
     def save(self, work: Path, key: str) -> None:
         """Keep it in a workspace."""
         arrays: checkpoint.Arrays = {"customers": self.customers, "allowed": self.allowed.astype(np.uint8)}
-        checkpoint.write(_folder(work, _PLAN), key, {"made": self.made}, {_PLAN: arrays})
+        checkpoint.write(_make_folder(work, _PLAN), key, {"made": self.made}, {_PLAN: arrays})
 
     @classmethod
     def load(cls, work: Path, key: str) -> ListPlan | None:
         """What was kept for this key, or None."""
-        found = checkpoint.read(work / _PLAN, key)
-        if found is None:
+        checkpointed = checkpoint.read(work / _PLAN, key)
+        if checkpointed is None:
             return None
-        arrays = found[1][_PLAN]
-        return cls(found[0]["made"], arrays["customers"], arrays["allowed"].astype(bool))
+        arrays = checkpointed[1][_PLAN]
+        return cls(checkpointed[0]["made"], arrays["customers"], arrays["allowed"].astype(bool))
 
 
 def keep_part(work: Path, key: str, number: int, lists: ItemLists) -> None:
     """Keep a whole part in a workspace."""
-    checkpoint.write(_part(work, number), key, {}, {_LISTS: {"items": lists.items, "scores": lists.scores}})
+    checkpoint.write(_part_folder(work, number), key, {}, {_LISTS: {"items": lists.items, "scores": lists.scores}})
 
 
 def load_part(work: Path, key: str, number: int) -> ItemLists:
     """A part that is there."""
-    found = checkpoint.read(work / f"{number:05d}", key)
-    if found is None:
+    checkpointed = checkpoint.read(work / f"{number:05d}", key)
+    if checkpointed is None:
         raise FileNotFoundError(f"{work}: part {number} of {key}")
-    return ItemLists(**found[1][_LISTS])
+    return ItemLists(**checkpointed[1][_LISTS])
 
 
 def is_part_kept(work: Path, key: str, number: int) -> bool:
@@ -80,7 +80,9 @@ def is_part_kept(work: Path, key: str, number: int) -> bool:
         return False
 
 
-def build_part_table(lists: ItemLists, customers: pa.Array, vocabulary: pa.Array, version: str, made: int) -> pa.Table:
+def build_part_table(
+    lists: ItemLists, customers: pa.Array, vocabulary: pa.Array, version: str, made_ms: int
+) -> pa.Table:
     """A part as it is published. customers: their ids, strings [n]. vocabulary: ids by index, strings."""
     listed = lists.items != NO_ITEM
     offsets = pa.array(np.concatenate([[0], np.cumsum(listed.sum(axis=1))]).astype(np.int32))
@@ -90,7 +92,7 @@ def build_part_table(lists: ItemLists, customers: pa.Array, vocabulary: pa.Array
         pa.ListArray.from_arrays(offsets, vocabulary.take(pa.array(lists.items[listed]))),
         pa.ListArray.from_arrays(offsets, pa.array(scores, mask=np.isnan(scores))),
         pa.repeat(version, len(lists)),
-        pa.repeat(pa.scalar(made, SCHEMA.field("made").type), len(lists)),
+        pa.repeat(pa.scalar(made_ms, SCHEMA.field("made").type), len(lists)),
     ]
     return pa.table(columns, schema=SCHEMA)
 
@@ -118,11 +120,11 @@ def list_parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def _part(work: Path, number: int) -> Path:
-    return _folder(work, f"{number:05d}")
+def _part_folder(work: Path, number: int) -> Path:
+    return _make_folder(work, f"{number:05d}")
 
 
-def _folder(work: Path, name: str) -> Path:
+def _make_folder(work: Path, name: str) -> Path:
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

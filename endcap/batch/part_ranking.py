@@ -71,11 +71,11 @@ class PartRanker:
 
     def _customers(self, customers: NDArray[np.int64]) -> NDArray[np.int32]:
         """The model's own index of each customer."""
-        known = self._package.customers
-        if not known:
+        indices = self._package.customers
+        if not indices:
             return np.full(len(customers), NOBODY, dtype=np.int32)
         ids = self._histories.ids.take(customers).to_pylist()
-        return np.fromiter((known.get(one, NOBODY) for one in ids), np.int32, len(ids))
+        return np.fromiter((indices.get(customer, NOBODY) for customer in ids), np.int32, len(ids))
 
 
 _makers: dict[str, PartRanker] = {}

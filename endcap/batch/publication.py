@@ -34,7 +34,7 @@ def name_lists_table(recommender: str, version: str) -> str:
 
 def publish_lists(
     recommender: Recommender,
-    made: Sequence[VersionLists],
+    versions: Sequence[VersionLists],
     store: Store,
     online: OnlineStore,
     *,
@@ -45,24 +45,25 @@ def publish_lists(
     What is published already is not written again, only kept for another `batch.keep`. So long after its last
     publication a version's table is forgotten. Raises OnlineStoreError, with what to do; what was published stays.
     """
-    for one in made:
-        name, told = name_lists_table(recommender.name, one.version), time.monotonic()
+    for version_lists in versions:
+        table, reported = name_lists_table(recommender.name, version_lists.version), time.monotonic()
+        whole = version_lists.facts["customers"]
         try:
-            for done, rows in _rows(store.fetch(one.address)):
-                if not online.write(name, one.key, rows, recommender.batch.keep):
+            for done, rows in _read_rows(store.fetch(version_lists.address)):
+                if not online.write(table, version_lists.key, rows, recommender.batch.keep):
                     break  # these very rows are there, published before
-                if done == one.facts["customers"] or time.monotonic() - told > EVERY:
-                    told = time.monotonic()
-                    progress(f"version {one.version}: {done:,} of {one.facts['customers']:,} lists are written")
-            online.publish(name, one.key)
+                if done == whole or time.monotonic() - reported > EVERY:
+                    reported = time.monotonic()
+                    progress(f"version {version_lists.version}: {done:,} of {whole:,} lists are written")
+            online.publish(table, version_lists.key)
         except OnlineStoreError as error:
             raise OnlineStoreError(
-                f"{str(error).rstrip('.')}. The lists of version {one.version} are made and stay in {one.address}, and "
-                "what was published before is as it was: when the online store is back, run the same command again, "
-                "which then only publishes",
+                f"{str(error).rstrip('.')}. The lists of version {version_lists.version} are not published. They are "
+                f"kept in {version_lists.address}, and the lists that were published before stay in use. Run the same "
+                "command again when the online store is back: it then only publishes",
                 code="batch.not-published",
-                version=one.version,
-                address=one.address,
+                version=version_lists.version,
+                address=version_lists.address,
                 cause=error.to_json(),
             ) from error
 
@@ -72,23 +73,25 @@ def roll_back(recommender: Recommender, targets: Sequence[Target], online: Onlin
 
     Once more goes forth again. Raises NotFoundError where no version has lists before its last ones.
     """
-    found = {target.version: _before(online, name_lists_table(recommender.name, target.version)) for target in targets}
-    back = {version: key for version, key in found.items() if key is not None}
-    if not back:
+    previous = {
+        target.version: _find_previous(online, name_lists_table(recommender.name, target.version)) for target in targets
+    }
+    published = {version: key for version, key in previous.items() if key is not None}
+    if not published:
         raise NotFoundError(
-            f"{recommender.name}: no version ({', '.join(found)}) has lists from before its last publication in the "
-            f"online store; they are kept for batch.keep. `endcap recommend` makes new ones",
+            f"{recommender.name}: no version ({', '.join(previous)}) has lists in the online store from before its "
+            "last publication. The store keeps them for batch.keep. `endcap recommend` makes new ones",
             code="batch.nothing-before",
             recommender=recommender.name,
-            versions=list(found),
+            versions=list(previous),
         )
-    for version, key in back.items():
+    for version, key in published.items():
         online.publish(name_lists_table(recommender.name, version), key)
-    told = {version: f"the lists {key} are published again" for version, key in back.items()}
-    return [f"version {version}: {told.get(version, 'it has no lists from before')}" for version in found]
+    lines = {version: f"the lists {key} are published again" for version, key in published.items()}
+    return [f"version {version}: {lines.get(version, 'it has no lists from before')}" for version in previous]
 
 
-def _before(online: OnlineStore, name: str) -> str | None:
+def _find_previous(online: OnlineStore, name: str) -> str | None:
     """The version that was published before the present one."""
     kept = online.versions(name)
     if online.published(name) is None or len(kept) < 2:
@@ -97,23 +100,23 @@ def _before(online: OnlineStore, name: str) -> str | None:
     return None if online.write(name, kept[1], {}) else kept[1]
 
 
-def _rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
+def _read_rows(folder: Path) -> Iterator[tuple[int, dict[str, bytes]]]:
     """The artifact's rows, some at a time, with how many there were up to then."""
     done = 0
     for file in part_files.list_parts(folder):
         for batch in pq.ParquetFile(file).iter_batches(AT_ONCE, columns=["customer", "items", "scores", "made"]):
-            rows = _json(batch)
+            rows = _encode_rows(batch)
             done += len(rows)
             yield done, dict(zip(batch.column("customer").to_pylist(), rows, strict=True))
 
 
-def _json(batch: pa.RecordBatch) -> list[bytes]:
+def _encode_rows(batch: pa.RecordBatch) -> list[bytes]:
     """Each row as JSON; scores have the digits of a float32, a fallback's is null."""
-    items, made = batch.column("items").to_pylist(), batch.column("made").cast("int64").to_pylist()
+    items, times = batch.column("items").to_pylist(), batch.column("made").cast("int64").to_pylist()
     flat = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
-    scores = np.split(flat.astype(np.float32), np.cumsum([len(one) for one in items])[:-1])
-    told = zip(items, scores, made, strict=True)
+    scores = np.split(flat.astype(np.float32), np.cumsum([len(row_items) for row_items in items])[:-1])
+    rows = zip(items, scores, times, strict=True)
     return [
-        orjson.dumps({"items": one, "scores": its, "made": when}, option=orjson.OPT_SERIALIZE_NUMPY)
-        for one, its, when in told
+        orjson.dumps({"items": row_items, "scores": row_scores, "made": moment}, option=orjson.OPT_SERIALIZE_NUMPY)
+        for row_items, row_scores, moment in rows
     ]

@@ -20,7 +20,7 @@ from endcap.batch.part_files import ListPlan
 from endcap.batch.part_ranking import ListJob, PartRanker
 from endcap.batch.progress import ListProgress
 from endcap.batch.served_versions import find_served_versions
-from endcap.batch.workers import share
+from endcap.batch.workers import share_parts
 from endcap.cpus import cpu_limit
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
@@ -77,7 +77,7 @@ def recommend(
     store: Store,
     registry_uri: str | None = None,
     *,
-    wanted: ListRequest | None = None,
+    request: ListRequest | None = None,
     progress: Progress = lambda line: None,
 ) -> list[VersionLists]:
     """Make the lists of each version that serves, or find them; the champion's first.
@@ -90,39 +90,40 @@ def recommend(
     """
     from endcap.rules.read import read_catalogue
 
-    wanted = wanted or ListRequest()
+    request = request or ListRequest()
     settings = ListSettings.of(recommender)
-    targets = find_served_versions(settings, store, registry_uri, wanted.version)
-    dataset = wanted.dataset or newest_dataset(shop.name, store)
-    who = select_customers(settings.batch, dataset, store, wanted.customers)
-    for line in who.warnings:
+    targets = find_served_versions(settings, store, registry_uri, request.version)
+    dataset = request.dataset or newest_dataset(shop.name, store)
+    selection = select_customers(settings.batch, dataset, store, request.customers)
+    for line in selection.warnings:
         progress(line)
     catalogue = read_catalogue(shop, progress)
-    asked = _ListRun(settings, store, dataset, who, catalogue, wanted.now or int(time.time() * 1000), progress)
-    return [asked.of(target) for target in targets]
+    run = _ListRun(settings, store, dataset, selection, catalogue, request.now or int(time.time() * 1000), progress)
+    return [run.of(target) for target in targets]
 
 
 def newest_dataset(shop: str, store: Store) -> str:
     """The address of a shop's dataset that was made last. Raises NotFoundError."""
-    there = store.list(STEPS["features"].folder(shop))
-    if not there:
+    datasets = store.list(STEPS["features"].folder(shop))
+    if not datasets:
         raise NotFoundError(
-            f"the shop {shop} has no dataset in {store.root}; `endcap run SPEC --pipeline features` makes one",
+            f"the shop {shop} has no dataset in {store.root}. `endcap run SPEC --pipeline features` makes one",
             code="batch.no-dataset",
             shop=shop,
             store=store.root,
         )
-    return there[-1]
+    return datasets[-1]
 
 
-def describe_lists(made: Sequence[VersionLists], *, published: bool) -> str:
+def describe_lists(versions: Sequence[VersionLists], *, published: bool) -> str:
     """One line on what was made."""
-    told = []
-    for one in made:
-        filled = one.facts["filled"]
-        told.append(f"version {one.version}: {one.facts['customers']:,} lists of up to {one.facts['k']:,}")
-        told[-1] += f", {filled:.1%} of the places filled up" if filled else ""
-    return f"{'; '.join(told)}{'; published' if published else ''}"
+    parts = []
+    for version_lists in versions:
+        share = version_lists.facts["filled"]
+        customers, k = version_lists.facts["customers"], version_lists.facts["k"]
+        fallbacks = f", {share:.1%} of the places filled with popular items" if share else ""
+        parts.append(f"version {version_lists.version}: {customers:,} lists of up to {k:,} items{fallbacks}")
+    return f"{'; '.join(parts)}{'; published' if published else ''}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class _ListRun:
 
             def written(number: int) -> float:
                 lists = part_files.load_part(work, key, number)
-                ids = self.who.ids.take(pa.array(_part(plan, number, partition)))
+                ids = self.who.ids.take(pa.array(_select_part(plan, number, partition)))
                 part = part_files.build_part_table(lists, ids, vocabulary, target.version, plan.made)
                 part_files.write_part(draft.path / part_files.name_part(number), part)
                 return part_files.compute_fallback_share(lists) * len(lists)
@@ -196,14 +197,16 @@ class _ListRun:
     def _make_parts(self, job: ListJob, plan: ListPlan, target: Target, work: Path, count: int) -> None:
         """Make the parts that the workspace lacks."""
         missing = [number for number in range(count) if not part_files.is_part_kept(work, job.key, number)]
-        sizes = [len(_part(plan, number, job.partition)) for number in range(count)]
+        sizes = [len(_select_part(plan, number, job.partition)) for number in range(count)]
         if len(missing) < count:
-            self.progress(f"version {target.version}: going on, {count - len(missing):,} of {count:,} parts are whole")
+            self.progress(
+                f"version {target.version}: continues, {count - len(missing):,} of {count:,} parts are finished"
+            )
         pace = ListProgress(f"version {target.version}", sizes, missing, self.progress)
         if not missing:
             return
         if self.settings.batch.workers > 1 and len(missing) > 1:
-            share(job, missing, self.settings.batch.workers, work, pace)
+            share_parts(job, missing, self.settings.batch.workers, work, pace)
             return
         maker = PartRanker(job, plan, self.store)
         for number in missing:
@@ -226,6 +229,6 @@ class _ListRun:
         }
 
 
-def _part(plan: ListPlan, number: int, partition: int) -> NDArray[np.int32]:
+def _select_part(plan: ListPlan, number: int, partition: int) -> NDArray[np.int32]:
     """The customers of a part."""
     return plan.customers[number * partition : (number + 1) * partition]

@@ -22,8 +22,8 @@ def find_served_versions(
     name = settings.name
     registry = open_registry(registry_uri, store)
     if version is not None:
-        one = registry.version(name, version)
-        return [Target(version=one.version, package=one.package)]
+        registered = registry.version(name, version)
+        return [Target(version=registered.version, package=registered.package)]
     champion = registry.champion(name)
     if champion is None:
         raise NotFoundError(
@@ -34,8 +34,8 @@ def find_served_versions(
             registry=registry.uri,
         )
     state = find_state(name, store)
-    others = [] if state is None else [state.stable, *([state.canary] if state.canary else [])]
-    found = {champion.version: Target(version=champion.version, package=champion.package)}
-    for other in others:
-        found.setdefault(other.version, Target(version=other.version, package=other.package))
-    return list(found.values())
+    targets = [] if state is None else [state.stable, *([state.canary] if state.canary else [])]
+    versions = {champion.version: Target(version=champion.version, package=champion.package)}
+    for target in targets:
+        versions.setdefault(target.version, Target(version=target.version, package=target.package))
+    return list(versions.values())

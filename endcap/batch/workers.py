@@ -25,7 +25,7 @@ class _Needs:
     gpu: float = 0.0
 
 
-def share(job: ListJob, missing: Sequence[int], workers: int, work: Path, pace: ListProgress) -> None:
+def share_parts(job: ListJob, missing: Sequence[int], workers: int, work: Path, pace: ListProgress) -> None:
     """Have workers make the parts that are missing; each is kept in the workspace when it is whole.
 
     The plan lies in the workspace. Workers read package and dataset from the store by address, and hand their lists

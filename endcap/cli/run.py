@@ -225,8 +225,7 @@ def print_report(recommender: str, verdict: str, store: Store) -> None:
 
 def print_comparison(facts: dict[str, Any]) -> None:
     """A row a model: the metrics at the deepest cutoff, and the interval of its MRR; then what to know of them."""
-    from endcap.evaluation.headline import describe_queries
-    from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence
+    from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
 
     click.echo(f"Judged on {describe_queries(facts)}:")
     for line in text_table(*build_metric_table(facts)).splitlines():

@@ -45,7 +45,7 @@ class Bootstrap:
     ) -> None:
         models, sessions, metrics = sums.shape
         self._quantiles = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-        self.values = _ratio(sums.sum(axis=1), weights.sum(axis=1)[:, weight_of])
+        self.values = _divide_sums(sums.sum(axis=1), weights.sum(axis=1)[:, weight_of])
         """The estimates: float64 [models, metrics]."""
         self._drawn = np.empty((resamples, models, metrics))
         both = np.concatenate([sums, weights], axis=2).transpose(1, 0, 2).reshape(sessions, -1)
@@ -53,8 +53,10 @@ class Bootstrap:
         size = max(1, DRAW_BYTES // (8 * sessions))
         for start in range(0, resamples, size):
             count = min(size, resamples - start)
-            totals = (_draws(generator, count, sessions) @ both).reshape(count, models, -1)
-            self._drawn[start : start + count] = _ratio(totals[..., :metrics], totals[..., metrics:][..., weight_of])
+            totals = (_draw_counts(generator, count, sessions) @ both).reshape(count, models, -1)
+            self._drawn[start : start + count] = _divide_sums(
+                totals[..., :metrics], totals[..., metrics:][..., weight_of]
+            )
 
     def value(self, model: int) -> Interval:
         return self._interval(self.values[model], self._drawn[:, model])
@@ -65,8 +67,8 @@ class Bootstrap:
     def ratio(self, model: int, other: int) -> Interval:
         """model / other; infinite where only `other` is 0, 1 where both are."""
         return self._interval(
-            _quotient(self.values[model], self.values[other]),
-            _quotient(self._drawn[:, model], self._drawn[:, other]),
+            _divide_estimates(self.values[model], self.values[other]),
+            _divide_estimates(self._drawn[:, model], self._drawn[:, other]),
         )
 
     def _interval(self, estimate: Doubles, drawn: Doubles) -> Interval:
@@ -75,17 +77,17 @@ class Bootstrap:
         return Interval(estimate, lower, upper)
 
 
-def _draws(generator: np.random.Generator, count: int, sessions: int) -> Doubles:
+def _draw_counts(generator: np.random.Generator, count: int, sessions: int) -> Doubles:
     """How often each session is drawn, with replacement, in each resample: float64 [count, sessions]."""
     picks = generator.integers(0, sessions, size=(count, sessions))
     picks += np.arange(count)[:, None] * sessions
     return np.bincount(picks.ravel(), minlength=count * sessions).reshape(count, sessions).astype(np.float64)
 
 
-def _ratio(sums: Doubles, weights: Doubles) -> Doubles:
+def _divide_sums(sums: Doubles, weights: Doubles) -> Doubles:
     return np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
 
 
-def _quotient(one: Doubles, other: Doubles) -> Doubles:
-    out = np.where(one == 0, 1.0, np.inf)
-    return np.divide(one, other, out=out, where=other != 0)
+def _divide_estimates(numerator: Doubles, denominator: Doubles) -> Doubles:
+    out = np.where(numerator == 0, 1.0, np.inf)
+    return np.divide(numerator, denominator, out=out, where=denominator != 0)

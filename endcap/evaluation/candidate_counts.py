@@ -21,13 +21,13 @@ def count_candidates(sizes: Ints, rules: SampledNegatives | GivenNegatives, item
     """
     if not len(sizes):
         return {}
-    asked = rules.count if isinstance(rules, SampledNegatives) else 0
+    wanted_count = rules.count if isinstance(rules, SampledNegatives) else 0
     return {
         "targets": len(sizes),
         "least": int(sizes.min()),
         "most": int(sizes.max()),
         "mean": float(sizes.mean()),
-        "fewer": int((sizes < asked).sum()),
+        "fewer": int((sizes < wanted_count).sum()),
         "share": float(sizes.mean() + 1) / items,
         "cutoff": cutoff,
         "within": int((sizes < cutoff).sum()),
@@ -40,31 +40,31 @@ def warn_of_candidates(evaluation: Evaluation, facts: Json) -> list[str]:
     if rules is None or not facts:
         return []
     misleading = (
-        f"evaluation.negatives: each next item was ranked among {_among(rules, facts)}, not among the catalogue. Such "
-        "figures mislead: they do not compare with those of the whole catalogue, and may put the worse of two models "
-        "ahead (Krichene and Rendle, 2020)"
+        f"evaluation.negatives: each target was ranked among {_describe_candidates(rules, facts)}, not among the "
+        "catalogue. Such figures mislead: they cannot be compared with figures for the whole catalogue, and they may "
+        "put the worse of two models ahead (Krichene and Rendle, 2020)"
     )
-    told = [misleading]
+    warnings = [misleading]
     if facts["share"] >= NEARLY_ALL:
-        told.append(
-            f"evaluation.negatives: {facts['share']:.0%} of the catalogue is ranked on average. Leave "
-            "evaluation.negatives out: then all of it is, as in service"
+        warnings.append(
+            f"evaluation.negatives: models rank {facts['share']:.0%} of the catalogue on average. Leave "
+            "evaluation.negatives out: models then rank the whole catalogue, as in service"
         )
     if facts["within"]:
-        told.append(
-            f"evaluation.negatives: for {facts['within']:,} of {facts['targets']:,} next items no more than "
-            f"{facts['cutoff']:,} items are ranked, so that at the cutoff {facts['cutoff']:,} every model that has an "
-            "opinion hits"
+        warnings.append(
+            f"evaluation.negatives: for {facts['within']:,} of {facts['targets']:,} targets no more than "
+            f"{facts['cutoff']:,} items are ranked. Every model that scores such a target hits it at the cutoff "
+            f"{facts['cutoff']:,}"
         )
     if isinstance(rules, GivenNegatives) and facts["unknown"]:
-        told.append(
-            f"evaluation.negatives: {facts['unknown']:,} rows of {rules.path} name items that the training part lacks "
-            "for customers of the test, and were left out"
+        warnings.append(
+            f"evaluation.negatives: {facts['unknown']:,} rows of {rules.path} were left out. They name items that the "
+            "training part lacks, for customers of the test"
         )
-    return told
+    return warnings
 
 
-def _among(rules: SampledNegatives | GivenNegatives, facts: Json) -> str:
+def _describe_candidates(rules: SampledNegatives | GivenNegatives, facts: Json) -> str:
     sizes = f"{facts['least']:,}" if facts["least"] == facts["most"] else f"{facts['least']:,} to {facts['most']:,}"
     if isinstance(rules, GivenNegatives):
         return f"the {sizes} items that {rules.path} names"
@@ -72,6 +72,6 @@ def _among(rules: SampledNegatives | GivenNegatives, facts: Json) -> str:
     if not facts["fewer"]:
         return f"{rules.count:,} sampled items {draws}"
     return (
-        f"{sizes} sampled items {draws}: {facts['fewer']:,} of {facts['targets']:,} next items among fewer than "
-        f"{rules.count:,}, for no more were never met"
+        f"{sizes} sampled items {draws}; {facts['fewer']:,} of {facts['targets']:,} targets among fewer than "
+        f"{rules.count:,}, because their customers had met all other items"
     )

@@ -14,11 +14,11 @@ COMMON = ("name", "shop", "seed", "split", "exclude", "baselines", "evaluation")
 _ABSENT = object()
 
 
-def refuse_unequal(label: str, recommender: Recommender, shop: Shop, first: Recommender, its: Shop) -> None:
+def refuse_unequal(label: str, recommender: Recommender, shop: Shop, first: Recommender, first_shop: Shop) -> None:
     """Raise UserError where a model would be asked otherwise than the comparison's spec says, with the keys."""
-    wanted, given = first.model_dump(mode="json"), recommender.model_dump(mode="json")
-    keys = [key for name in COMMON for key in _differing(wanted[name], given[name], name)]
-    keys += _differing(its.model_dump(mode="json"), shop.model_dump(mode="json"), "shop")
+    expected, actual = first.model_dump(mode="json"), recommender.model_dump(mode="json")
+    keys = [key for name in COMMON for key in _find_differences(expected[name], actual[name], name)]
+    keys += _find_differences(first_shop.model_dump(mode="json"), shop.model_dump(mode="json"), "shop")
     if keys:
         raise UserError(
             f"{label}: {', '.join(keys)} differ from the spec's, so its figures would not compare; allowed: other "
@@ -30,10 +30,10 @@ def refuse_unequal(label: str, recommender: Recommender, shop: Shop, first: Reco
         )
 
 
-def _differing(one: Any, other: Any, path: str) -> Iterator[str]:
+def _find_differences(expected: Any, actual: Any, path: str) -> Iterator[str]:
     """Paths of the values that differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in sorted({*one, *other}):
-            yield from _differing(one.get(name, _ABSENT), other.get(name, _ABSENT), f"{path}.{name}")
-    elif one != other:
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        for name in sorted({*expected, *actual}):
+            yield from _find_differences(expected.get(name, _ABSENT), actual.get(name, _ABSENT), f"{path}.{name}")
+    elif expected != actual:
         yield path

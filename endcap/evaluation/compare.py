@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from endcap.evaluation.gate import Estimate
+from endcap.evaluation.estimates import Estimate
 from endcap.evaluation.given_candidates import digest_given_files
 from endcap.evaluation.judged_models import fit_baseline, load_challenger
 from endcap.evaluation.model_names import read_model
 from endcap.evaluation.protocol import EvaluationProtocol
 from endcap.evaluation.query_counts import count_queries
-from endcap.evaluation.ranks import EvaluatedModel
 from endcap.evaluation.results import ModelResults
 from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
 from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
 from endcap.models.custom import own_code
@@ -54,7 +54,7 @@ def _build_kind(name: str) -> str:
 
 
 def compare(
-    contestants: Sequence[ComparedModel],
+    models: Sequence[ComparedModel],
     dataset: str,
     store: Store,
     *,
@@ -67,24 +67,24 @@ def compare(
     against. The first's baselines, fitted on the training part, stand beside them. shop: see `judge`. Raises
     IntegrityError where a model was trained on another view of the data.
     """
-    settings = [JudgeSettings.of(one.recommender) for one in contestants]
+    settings = [JudgeSettings.of(model.recommender) for model in models]
     common = settings[0]
-    known = read_shop_rules(shop, progress)
-    files = digest_given_files(common.evaluation) + ([] if known is None else [known.version])
-    own = {path for one in settings for path in own_code(one.model, *one.preprocessing, *one.baselines)}
-    asked = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
-    trained = [[one.label, get_content_key(one.trained)] for one in contestants]
-    key = fingerprint(asked, get_content_key(dataset), trained, fingerprint_code(ENTRY, *sorted(own)), *files)
-    found = store.find(_build_kind(common.name), key)
-    if found is not None:
-        return found
+    rules = read_shop_rules(shop, progress)
+    files = digest_given_files(common.evaluation) + ([] if rules is None else [rules.version])
+    code_files = {path for model in settings for path in own_code(model.model, *model.preprocessing, *model.baselines)}
+    question = {name: value for name, value in common.key().items() if name not in ("model", "preprocessing", "gate")}
+    trained = [[model.label, get_content_key(model.trained)] for model in models]
+    key = fingerprint(question, get_content_key(dataset), trained, fingerprint_code(ENTRY, *sorted(code_files)), *files)
+    address = store.find(_build_kind(common.name), key)
+    if address is not None:
+        return address
     with store.publish(_build_kind(common.name), key) as draft:
-        facts, report = _ComparisonRun(contestants, settings, dataset, known, store, progress).made()
+        facts, report = _ComparisonRun(models, settings, dataset, rules, store, progress).made()
         about = {"dataset": dataset, "snapshot": store.manifest(dataset)["facts"]["snapshot"]}
-        draft.facts |= {**about, "trained": {one.label: one.trained for one in contestants}, **facts}
+        draft.facts |= {**about, "trained": {model.label: model.trained for model in models}, **facts}
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
-        if known is not None:
-            (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
+        if rules is not None:
+            (draft.path / RULES).write_text(json.dumps(rules.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
     return draft.address
 
 
@@ -103,7 +103,7 @@ class _ComparisonRun:
         self._view: View = open_view(self._folder, self._common)
         self._house = None if known is None else ShopRules.of(known, self._folder)
         self._examination = EvaluationProtocol(self._common, self._view, self._folder)
-        self._models = {one.label: named(read_model(one.trained, store)) for one in contestants}
+        self._models = {model.label: named(read_model(model.trained, store)) for model in contestants}
         self._baselines = self._beside()
 
     def made(self) -> tuple[Json, Json]:
@@ -115,8 +115,8 @@ class _ComparisonRun:
             self._tell(f"warning: {warning}")
         barred = None if house is None else house.on(view.vocabulary, view.items)
         ready = {
-            one.label: partial(self._competitor, one, settings)
-            for one, settings in zip(self._contestants, self._settings, strict=True)
+            model.label: partial(self._competitor, model, settings)
+            for model, settings in zip(self._contestants, self._settings, strict=True)
         }
         unfitted = {
             label: partial(fit_baseline, spec, common, view, barred, self._tell)
@@ -142,7 +142,7 @@ class _ComparisonRun:
 
     def _beside(self) -> dict[str, ModelSpec]:
         """The baselines by label; one that is compared itself is not fitted again."""
-        labels = [one.label for one in self._contestants]
+        labels = [model.label for model in self._contestants]
         beside = {}
         for spec in self._common.compared:
             if named(spec) not in self._models.values():
@@ -151,19 +151,19 @@ class _ComparisonRun:
         self._models |= {label: named(spec) for label, spec in beside.items()}
         return beside
 
-    def _competitor(self, one: ComparedModel, settings: JudgeSettings) -> EvaluatedModel:
-        folder = self._store.fetch(one.trained, verify=True)
+    def _competitor(self, model: ComparedModel, settings: JudgeSettings) -> EvaluatedModel:
+        folder = self._store.fetch(model.trained, verify=True)
         return load_challenger(settings, folder, self._view, self._folder, self._house)
 
 
-def reverse_differences(contest: ModelResults) -> dict[str, dict[str, list[float | None]]]:
+def reverse_differences(results: ModelResults) -> dict[str, dict[str, list[float | None]]]:
     """Of each other model from the one that it is held against: [estimate, lower, upper] by model and metric."""
     return {
-        name: {metric: _turned(one) for metric, one in comparison.difference.items()}
-        for name, comparison in contest.comparisons.items()
+        name: {metric: _reverse(estimate) for metric, estimate in comparison.difference.items()}
+        for name, comparison in results.comparisons.items()
     }
 
 
-def _turned(one: Estimate) -> list[float | None]:
+def _reverse(estimate: Estimate) -> list[float | None]:
     """A difference the other way about."""
-    return [-one.value, *(None if end is None else -end for end in (one.upper, one.lower))]
+    return [-estimate.value, *(None if end is None else -end for end in (estimate.upper, estimate.lower))]

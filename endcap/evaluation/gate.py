@@ -7,41 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from endcap.evaluation.evidence import compute_half_width, is_open
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION, Estimate, PairwiseComparison, compute_half_width, is_open
 from endcap.evaluation.metrics import lower_is_better
 from endcap.spec.gate import Condition
 
-CHALLENGER, CHAMPION, BEST_BASELINE = "challenger", "champion", "best-baseline"
+BEST_BASELINE = "best-baseline"
+"""Stands in a condition for the baseline that is best on the condition's metric."""
 GateDecision = Literal["passed", "failed", "undecided"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its interval; a metric without an interval has none."""
-
-    value: float
-    lower: float | None = None
-    upper: float | None = None
-
-    def less(self, number: float) -> Estimate:
-        """All of it less a number."""
-        ends = (None if end is None else end - number for end in (self.lower, self.upper))
-        return Estimate(self.value - number, *ends)
-
-
-@dataclass(frozen=True)
-class PairwiseComparison:
-    """The challenger against one other model, by metric."""
-
-    difference: Mapping[str, Estimate]
-    ratio: Mapping[str, Estimate]
-
-    def by(self, compare: str, metric: str) -> Estimate:
-        """As a condition compares: `difference`, `ratio`, or `relative`, the difference by the other's value, which is
-        infinite where only the other's value is 0 and 0 where both are."""
-        if compare == "difference":
-            return self.difference[metric]
-        return self.ratio[metric] if compare == "ratio" else self.ratio[metric].less(1.0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +40,7 @@ class ConditionOutcome:
     def to_json(self) -> dict[str, Any]:
         """JSON has no infinity: such a number is null, and its text says it."""
         numbers = {name: getattr(self, name) for name in ("number", "half_width")}
-        finite = {name: one if one is None or math.isfinite(one) else None for name, one in numbers.items()}
+        finite = {name: number if number is None or math.isfinite(number) else None for name, number in numbers.items()}
         return {**asdict(self), **finite}
 
 
@@ -87,7 +59,7 @@ def decide_conditions(
     A condition against the champion is passed where there is none. unjudged: why there is one that could not be judged;
     then such a condition fails.
     """
-    return [_decide(condition, metrics, comparisons, baselines, unjudged) for condition in conditions]
+    return [_decide_condition(condition, metrics, comparisons, baselines, unjudged) for condition in conditions]
 
 
 def decide_gate(outcomes: Sequence[ConditionOutcome], lacking: Sequence[str]) -> GateDecision:
@@ -103,7 +75,7 @@ def find_best_baseline(metric: str, metrics: Mapping[str, Mapping[str, Estimate]
     return max(baselines, key=lambda name: sign * metrics[name][metric].value)
 
 
-def _decide(
+def _decide_condition(
     condition: Condition,
     metrics: Mapping[str, Mapping[str, Estimate]],
     comparisons: Mapping[str, PairwiseComparison],
@@ -115,13 +87,15 @@ def _decide(
         other = find_best_baseline(metric, metrics, baselines)
     if other == CHAMPION and CHAMPION not in metrics:
         note = f"the champion is not judged: {unjudged}" if unjudged else "no champion yet"
-        return _outcome(condition, None, passed=not unjudged, text=f"{metric} against the champion: {note}", note=note)
+        return _build_outcome(
+            condition, None, passed=not unjudged, text=f"{metric} against the champion: {note}", note=note
+        )
     if other is None:
-        found, what = metrics[CHALLENGER][metric], metric
+        estimate, what = metrics[CHALLENGER][metric], metric
     else:
-        found = comparisons[other].by(condition.compare, metric)
+        estimate = comparisons[other].by(condition.compare, metric)
         what = f"{metric} {_WORDS[condition.compare].format(other=other)}"
-    number, note = _held(condition, found)
+    number, note = _select_number(condition, estimate)
     if condition.min is not None:
         passed, limit = number >= condition.min, f"at least {condition.min:g}"
     else:
@@ -131,7 +105,7 @@ def _decide(
     text = f"{what}{end} is {number:.4g}, {'' if passed else 'not '}{limit}"
     if note:
         text += f" ({note})"
-    return _outcome(
+    return _build_outcome(
         condition,
         number,
         passed=passed,
@@ -140,9 +114,9 @@ def _decide(
         other=other,
         what=what,
         half_width=compute_half_width(
-            None if other is None else condition.compare, found, metrics[other or CHALLENGER][metric].value
+            None if other is None else condition.compare, estimate, metrics[other or CHALLENGER][metric].value
         ),
-        is_open=is_open(condition, found),
+        is_open=is_open(condition, estimate),
     )
 
 
@@ -153,15 +127,15 @@ _WORDS = {
 }
 
 
-def _held(condition: Condition, found: Estimate) -> tuple[float, str]:
+def _select_number(condition: Condition, estimate: Estimate) -> tuple[float, str]:
     """The number that the condition is about."""
     if condition.bound == "estimate":
-        return found.value, ""
-    end = found.lower if condition.min is not None else found.upper
-    return (found.value, "has no interval: the estimate counts") if end is None else (end, "")
+        return estimate.value, ""
+    end = estimate.lower if condition.min is not None else estimate.upper
+    return (estimate.value, "has no interval: the estimate counts") if end is None else (end, "")
 
 
-def _outcome(condition: Condition, number: float | None, **decided: Any) -> ConditionOutcome:
+def _build_outcome(condition: Condition, number: float | None, **decided: Any) -> ConditionOutcome:
     return ConditionOutcome(
         metric=condition.metric,
         against=condition.against,

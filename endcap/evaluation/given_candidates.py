@@ -39,9 +39,9 @@ class GivenCandidates:
         starts, counts = self.offsets[customers], np.diff(self.offsets)[customers]
         column = np.arange(counts.max(initial=0))
         inside = column < counts[:, None]
-        found = np.where(inside, self.items[np.where(inside, starts[:, None] + column, 0)], NO_ITEM)
-        found[found == chosen.targets[:, None]] = NO_ITEM
-        return found.astype(np.int32)[None]
+        items = np.where(inside, self.items[np.where(inside, starts[:, None] + column, 0)], NO_ITEM)
+        items[items == chosen.targets[:, None]] = NO_ITEM
+        return items.astype(np.int32)[None]
 
     def sizes(self, predictions: QueryTargets) -> Ints:
         """How many items each prediction competes with: int64 [p]."""
@@ -71,10 +71,10 @@ def read_given_candidates(
     Items that the vocabulary lacks cannot be ranked: they are left out, and counted. Raises DataError where a row is
     bad, a column is not there, or a test session's customer has no item: its next item would compete with nothing.
     """
-    named = [_columns(file, rules) for file in find_given_files(rules)]
-    owners = pa.concat_arrays([one[0] for one in named])
+    tables = [_read_columns(file, rules) for file in find_given_files(rules)]
+    owners = pa.concat_arrays([columns[0] for columns in tables])
     owner = pc.index_in(owners, value_set=customers).fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
-    item = vocabulary.indices(pa.concat_arrays([one[1] for one in named]).to_pylist())
+    item = vocabulary.indices(pa.concat_arrays([columns[1] for columns in tables]).to_pylist())
     known = (owner != UNKNOWN) & (item != UNKNOWN)
     pairs = np.unique(np.column_stack([owner[known], item[known]]), axis=0)
     counts = np.bincount(pairs[:, 0], minlength=len(customers))
@@ -94,25 +94,25 @@ def read_given_candidates(
     return GivenCandidates(pairs[:, 1].astype(np.int32), offsets, unknown)
 
 
-def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:
+def _read_columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Array]:
     """A file's customers and items, as text."""
     import duckdb
 
-    wanted = [rules.customer, rules.item]
+    columns = [rules.customer, rules.item]
     with duckdb.connect() as connection:
-        rows = read(file, Source(path=rules.path), wanted, connection)
+        rows = read(file, Source(path=rules.path), columns, connection)
         names = [] if rows is None else list(rows.names)
-        if missing := [name for name in wanted if name not in names]:
-            there = ", ".join(names) or "none"
+        if missing := [name for name in columns if name not in names]:
+            known = ", ".join(names) or "none"
             raise DataError(
-                f"{file.name}: no column {missing[0]!r}; there are: {there}. See evaluation.negatives",
+                f"{file.name}: no column {missing[0]!r}; there are: {known}. See evaluation.negatives",
                 code="evaluation.column-missing",
                 path=file.name,
                 column=missing[0],
                 found=names,
             )
         assert rows is not None
-        batches = [without_marks(batch, [names.index(name) for name in wanted]) for batch in rows.batches]
+        batches = [without_marks(batch, [names.index(name) for name in columns]) for batch in rows.batches]
     if rejects := [reject for batch in batches for reject in batch.rejects]:
         first = rejects[0]
         raise DataError(
@@ -122,6 +122,6 @@ def _columns(file: SourceFile, rules: GivenNegatives) -> tuple[pa.Array, pa.Arra
             line=first.line,
             reason=first.reason,
         )
-    tables = [batch.table.select([names.index(name) for name in wanted]) for batch in batches if len(batch.lines)]
+    tables = [batch.table.select([names.index(name) for name in columns]) for batch in batches if len(batch.lines)]
     both = [pa.chunked_array([chunk for t in tables for chunk in t.column(n).chunks], pa.string()) for n in (0, 1)]
     return both[0].combine_chunks(), both[1].combine_chunks()

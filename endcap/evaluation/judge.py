@@ -8,24 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.evaluation.evidence import find_missing_evidence
-from endcap.evaluation.gate import (
-    CHALLENGER,
-    CHAMPION,
-    ConditionOutcome,
-    decide_conditions,
-    decide_gate,
-    find_best_baseline,
-)
+from endcap.evaluation.gate import ConditionOutcome, decide_conditions, decide_gate, find_best_baseline
 from endcap.evaluation.given_candidates import digest_given_files
 from endcap.evaluation.judged_models import Champion, JudgedChampion, fit_baseline, load_challenger, load_champion
 from endcap.evaluation.model_names import name_models
 from endcap.evaluation.protocol import EvaluationProtocol, Ready
 from endcap.evaluation.query_counts import count_queries
-from endcap.evaluation.ranks import EvaluatedModel
 from endcap.evaluation.results import ModelResults
 from endcap.evaluation.rule_masks import ShopRules, read_shop_rules
 from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.verdict_text import explain_unjudged
 from endcap.evaluation.verdict_warnings import collect_warnings
 from endcap.features.view import View, open_view
@@ -68,29 +62,29 @@ def judge(
     settings = JudgeSettings.of(recommender)
     kind = STEPS["evaluate"].folder(settings.name)
     registry = open_registry(registry_uri, store)
-    own = own_code(settings.model, *settings.preprocessing, *settings.baselines)
-    code = fingerprint_code(STEPS["evaluate"].entry, *own)
-    known = read_shop_rules(shop, progress)
-    files = digest_given_files(settings.evaluation) + ([] if known is None else [known.version])
+    code_files = own_code(settings.model, *settings.preprocessing, *settings.baselines)
+    code = fingerprint_code(STEPS["evaluate"].entry, *code_files)
+    rules = read_shop_rules(shop, progress)
+    files = digest_given_files(settings.evaluation) + ([] if rules is None else [rules.version])
     question = fingerprint(settings.key(), get_content_key(dataset), get_content_key(trained), code, *files)
     version = registry.champion(settings.name)
-    if version is not None and (earlier := _verdict_of(version, question, store)):
+    if version is not None and (earlier := _find_verdict(version, question, store)):
         return earlier
     champion = None if version is None else Champion.of(version, recommender, dataset, store)
     key = fingerprint(question, None if champion is None else champion.key(store))
-    found = store.find(kind, key)
-    if found is not None:
-        return found
+    address = store.find(kind, key)
+    if address is not None:
+        return address
     with store.publish(kind, key) as draft:
-        facts, report = _judge(settings, dataset, trained, champion, known, store, progress)
+        facts, report = _judge(settings, dataset, trained, champion, rules, store, progress)
         about = {"question": question, "dataset": dataset, "trained": trained}
         draft.facts |= {**about, "snapshot": store.manifest(dataset)["facts"]["snapshot"], **facts}
         if get_content_key(trained).startswith(STEPS["train"].kind):  # what is no training has no run
             judged = store.manifest(trained)
             draft.facts["mlflow_run"] = log_verdict(settings, judged, draft.facts, store, registry, key=key)
         (draft.path / REPORT).write_text(json.dumps(report, indent=1) + "\n")
-        if known is not None:
-            (draft.path / RULES).write_text(json.dumps(known.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
+        if rules is not None:
+            (draft.path / RULES).write_text(json.dumps(rules.to_json(), ensure_ascii=False) + "\n", encoding="utf-8")
     return draft.address
 
 
@@ -99,78 +93,82 @@ def _judge(
     dataset: str,
     trained: str,
     champion: Champion | None,
-    known: Catalogue | None,
+    rules: Catalogue | None,
     store: Store,
     progress: Progress,
 ) -> tuple[Json, Json]:
     folder = store.fetch(dataset)
     view = open_view(folder, settings)
-    house = None if known is None else ShopRules.of(known, folder)
-    barred = None if house is None else house.on(view.vocabulary, view.items)
-    examination = EvaluationProtocol(settings, view, folder)
-    weakened, warnings = collect_warnings(settings, view, folder, examination, house)
-    held = None if champion is None else load_champion(champion, view, folder, store, house)
-    warnings += [] if held is None or held.judged else [explain_unjudged(held.facts())]
+    shop_rules = None if rules is None else ShopRules.of(rules, folder)
+    mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
+    protocol = EvaluationProtocol(settings, view, folder)
+    weakened, warnings = collect_warnings(settings, view, folder, protocol, shop_rules)
+    champion_verdict = None if champion is None else load_champion(champion, view, folder, store, shop_rules)
+    warnings += (
+        [] if champion_verdict is None or champion_verdict.judged else [explain_unjudged(champion_verdict.facts())]
+    )
     for warning in warnings:
         progress(f"warning: {warning}")
-    challenger = load_challenger(settings, store.fetch(trained, verify=True), view, folder, house)
+    challenger = load_challenger(settings, store.fetch(trained, verify=True), view, folder, shop_rules)
     competitors = {CHALLENGER: challenger}
     for label, member in challenger.model.members().items():
         competitors[f"{CHALLENGER}/{label}"] = replace(challenger, model=member)
-    if held is not None and held.competitor is not None:
-        competitors[CHAMPION] = held.competitor
+    if champion_verdict is not None and champion_verdict.competitor is not None:
+        competitors[CHAMPION] = champion_verdict.competitor
     samples = SampleSessions(view, settings.seed)
-    ready = {name: _made(competitor) for name, competitor in competitors.items()}
+    ready = {name: _wrap(competitor) for name, competitor in competitors.items()}
     unfitted: dict[str, Ready] = {
-        spec.name: partial(fit_baseline, spec, settings, view, barred, progress) for spec in settings.compared
+        spec.name: partial(fit_baseline, spec, settings, view, mask, progress) for spec in settings.compared
     }
-    examination.examine_all(ready, unfitted, samples, progress)
+    protocol.examine_all(ready, unfitted, samples, progress)
     progress(f"resampling {len(view.test):,} sessions {settings.evaluation.bootstrap:,} times")
-    contest = examination.contest()
+    results = protocol.contest()
     baselines = [spec.name for spec in settings.compared]
-    unjudged = (held.reason or "") if held is not None and held.judged is None else ""
-    outcomes = decide_conditions(
-        settings.gate.conditions, contest.metrics, contest.comparisons, baselines, unjudged=unjudged
+    unjudged = (
+        (champion_verdict.reason or "") if champion_verdict is not None and champion_verdict.judged is None else ""
     )
-    asked = count_queries(settings, view, examination.predictions)
-    facts = _facts(settings, outcomes, contest, held, view, asked, warnings)
-    compared = [CHALLENGER, _opponent(settings, contest)]
-    report = {"table": contest.table(), "samples": samples.to_json(compared)}
-    models = name_models(settings, trained, held, store)
+    outcomes = decide_conditions(
+        settings.gate.conditions, results.metrics, results.comparisons, baselines, unjudged=unjudged
+    )
+    queries = count_queries(settings, view, protocol.predictions)
+    facts = _build_facts(settings, outcomes, results, champion_verdict, view, queries, warnings)
+    compared = [CHALLENGER, _select_opponent(settings, results)]
+    report = {"table": results.table(), "samples": samples.to_json(compared)}
+    models = name_models(settings, trained, champion_verdict, store)
     return {**facts, **weakened, "confidence": settings.evaluation.confidence, "models": models}, report
 
 
-def _made(competitor: EvaluatedModel) -> Ready:
+def _wrap(competitor: EvaluatedModel) -> Ready:
     return lambda: competitor
 
 
-def _opponent(settings: JudgeSettings, contest: ModelResults) -> str:
+def _select_opponent(settings: JudgeSettings, results: ModelResults) -> str:
     """Whom the samples show beside the challenger: the champion, else the best baseline."""
-    if CHAMPION in contest.metrics:
+    if CHAMPION in results.metrics:
         return CHAMPION
     metric = f"mrr@{max(settings.evaluation.cutoffs)}"
-    return find_best_baseline(metric, contest.metrics, [spec.name for spec in settings.compared])
+    return find_best_baseline(metric, results.metrics, [spec.name for spec in settings.compared])
 
 
-def _facts(
+def _build_facts(
     settings: JudgeSettings,
     outcomes: Sequence[ConditionOutcome],
-    contest: ModelResults,
+    results: ModelResults,
     champion: JudgedChampion | None,
     view: View,
-    asked: Json,
+    queries: Json,
     warnings: list[str],
 ) -> Json:
     evidence = settings.gate.evidence
-    missing = find_missing_evidence(evidence, asked["sessions"], outcomes, settings.split)
+    missing = find_missing_evidence(evidence, queries["sessions"], outcomes, settings.split)
     outcome = decide_gate(outcomes, missing)
     return {
         "outcome": outcome,
         "passed": outcome == "passed",
         "conditions": [outcome.to_json() for outcome in outcomes],
         "evidence": {"sessions": evidence.min_sessions, "half_width": evidence.max_half_width, "lacking": missing},
-        **contest.facts(),
-        **asked,
+        **results.facts(),
+        **queries,
         "items": len(view.vocabulary),
         "counts": view.counts,
         "champion": None if champion is None else champion.facts(),
@@ -178,7 +176,7 @@ def _facts(
     }
 
 
-def _verdict_of(version: Version, question: str, store: Store) -> str | None:
+def _find_verdict(version: Version, question: str, store: Store) -> str | None:
     """The verdict that a version came from, if it answered the same question."""
     kind, _, key = get_content_key(version.tags.get("verdict", "")).rpartition("/")
     address = store.find(kind, key) if kind else None

@@ -11,9 +11,10 @@ import numpy as np
 
 from endcap.errors import IntegrityError, UserError
 from endcap.evaluation.leakage import Leakage
-from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
 from endcap.evaluation.rule_masks import RuleMask, ShopRules
-from endcap.features.view import View, read_customer_ids
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
+from endcap.features.dataset_files import read_customer_ids
+from endcap.features.view import View
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import load, make
 from endcap.models.custom import own_code
@@ -102,20 +103,20 @@ class JudgedChampion:
 
 
 def load_challenger(
-    settings: JudgeSettings, folder: Path, view: View, dataset: Path, house: ShopRules | None
+    settings: JudgeSettings, folder: Path, view: View, dataset: Path, shop_rules: ShopRules | None
 ) -> EvaluatedModel:
     """The trained model, or the package, in a folder. dataset: the folder that the view is of.
 
     Raises IntegrityError where a model was trained on another view of the data.
     """
     if is_package(folder):
-        return _barred(load_contents(folder), view, dataset, house)
-    barred = None if house is None else house.on(view.vocabulary, view.items)
-    return replace(_fitted_on(view, folder, settings.classes, settings.exclude), barred=barred)
+        return _load_package(load_contents(folder), view, dataset, shop_rules)
+    mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
+    return replace(_load_fitted(view, folder, settings.classes, settings.exclude), barred=mask)
 
 
 def load_champion(
-    champion: Champion, view: View, dataset: Path, store: Store, house: ShopRules | None
+    champion: Champion, view: View, dataset: Path, store: Store, shop_rules: ShopRules | None
 ) -> JudgedChampion:
     """The champion, by its package where that has seen nothing of the test, else by its recipe.
 
@@ -124,27 +125,27 @@ def load_champion(
     """
     package = champion.version.package
     folder = store.fetch(package, verify=True)
-    reach = Leakage.of(view, read_info(folder).get("fitted_until"))
+    leakage = Leakage.of(view, read_info(folder).get("fitted_until"))
     try:
-        if not reach.seen:
-            return JudgedChampion(champion, _barred(load_contents(folder), view, dataset, house), "package")
+        if not leakage.seen:
+            return JudgedChampion(champion, _load_package(load_contents(folder), view, dataset, shop_rules), "package")
         if champion.recipe is None:
-            reason = f"{reach}; its recipe would be judged, but {champion.missing}"
+            reason = f"{leakage}; its recipe would be judged, but {champion.missing}"
             return JudgedChampion(champion, None, None, reason)
         own = read_recommender(folder)
-        competitor = _fitted_on(view, store.fetch(champion.recipe, verify=True), own.classes, own.exclude)
-        barred = None if house is None else house.on(view.vocabulary, view.items)
-        return JudgedChampion(champion, replace(competitor, barred=barred), "recipe", str(reach))
+        competitor = _load_fitted(view, store.fetch(champion.recipe, verify=True), own.classes, own.exclude)
+        mask = None if shop_rules is None else shop_rules.on(view.vocabulary, view.items)
+        return JudgedChampion(champion, replace(competitor, barred=mask), "recipe", str(leakage))
     except UserError as error:
         return JudgedChampion(champion, None, None, str(error))
 
 
-def _barred(package: PackageContents, view: View, dataset: Path, house: ShopRules | None) -> EvaluatedModel:
-    barred = None if house is None else house.on(package.vocabulary, package.items)
-    return replace(_packaged(package, view, dataset), barred=barred)
+def _load_package(package: PackageContents, view: View, dataset: Path, shop_rules: ShopRules | None) -> EvaluatedModel:
+    mask = None if shop_rules is None else shop_rules.on(package.vocabulary, package.items)
+    return replace(_wrap_package(package, view, dataset), barred=mask)
 
 
-def _packaged(package: PackageContents, view: View, dataset: Path) -> EvaluatedModel:
+def _wrap_package(package: PackageContents, view: View, dataset: Path) -> EvaluatedModel:
     translation = VocabularyTranslation.between(view.vocabulary.ids, package.vocabulary.ids)
     customers = None
     if package.customers:
@@ -153,7 +154,7 @@ def _packaged(package: PackageContents, view: View, dataset: Path) -> EvaluatedM
     return EvaluatedModel(package.model, package.recommender.exclude, translation, package.evaluate, customers)
 
 
-def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -> EvaluatedModel:
+def _load_fitted(view: View, folder: Path, classes: list[str], exclude: Exclude) -> EvaluatedModel:
     """The model in a folder, which was fitted on the view's training part. Raises IntegrityError where it was not."""
     vocabulary = Vocabulary.load(folder / VOCABULARY)
     if vocabulary.ids != view.vocabulary.ids:
@@ -166,14 +167,14 @@ def _fitted_on(view: View, folder: Path, classes: list[str], exclude: Exclude) -
 
 
 def fit_baseline(
-    spec: ModelSpec, settings: JudgeSettings, view: View, barred: RuleMask | None, progress: Progress
+    spec: ModelSpec, settings: JudgeSettings, view: View, mask: RuleMask | None, progress: Progress
 ) -> EvaluatedModel:
     """A baseline, fitted on the view's training part. barred: what the shop's rules take away of that."""
-    found: Json = {}
+    settings_found: Json = {}
     seed = settings.seed
     if make(spec).needs_validation:
-        first = tried(spec, view, settings.exclude, seed=seed, progress=progress)
-        found = dict(first.report.settings)
+        trial = tried(spec, view, settings.exclude, seed=seed, progress=progress)
+        settings_found = dict(trial.report.settings)
     size = len(view.vocabulary)
-    model = fitted(spec, view.training, size, found, items=view.items, seed=seed, progress=progress)
-    return EvaluatedModel(model, settings.exclude, barred=barred)
+    model = fitted(spec, view.training, size, settings_found, items=view.items, seed=seed, progress=progress)
+    return EvaluatedModel(model, settings.exclude, barred=mask)

@@ -27,5 +27,5 @@ class Leakage:
         if self.until is None:
             return "its package does not tell until when it learnt"
         moment = datetime.fromtimestamp(self.until / 1000, UTC).isoformat(timespec="seconds")
-        seen = f"{self.seen:,} of {self.events:,} predicted events are not after that"
-        return f"its package learnt from events until {moment}, and {seen}"
+        overlap = f"{self.seen:,} of {self.events:,} predicted events are not after that"
+        return f"its package learnt from events until {moment}, and {overlap}"

@@ -18,8 +18,9 @@ from endcap.evaluation.metrics import (
     compute_metrics,
     list_metrics,
 )
-from endcap.evaluation.ranks import EvaluatedModel, RankedBlock, rank_predictions
+from endcap.evaluation.ranks import RankedBlock, rank_predictions
 from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Sessions
 from endcap.models import NO_ITEM
@@ -103,11 +104,11 @@ def measure_model(
     for block in rank_predictions(competitor, predictions, max(cutoffs), negatives=negatives):
         values = compute_metrics(block, rest, cutoffs, popularity) * block.weights[:, None]
         counted = np.column_stack([np.ones(len(values)), block.tops[:, 0] != NO_ITEM]) * block.weights[:, None]
-        _add(sums, block.owner, values)
-        _add(weights, block.owner, counted)
-        for division, measure in _measures(block, test, first_seen).items():
+        _add_rows(sums, block.owner, values)
+        _add_rows(weights, block.owner, counted)
+        for division, measure in _measure_divisions(block, test, first_seen).items():
             edges = [fewest for _, fewest in divisions[division]]
-            members = _members(np.searchsorted(edges, measure, side="right") - 1, len(edges))
+            members = _mark_members(np.searchsorted(edges, measure, side="right") - 1, len(edges))
             segment_sums[division] += members @ values
             segment_weights[division] += members @ counted
         for row, cutoff in enumerate(cutoffs):
@@ -117,23 +118,25 @@ def measure_model(
     return ModelMetrics(names, sums, weights, weight_of, segment_sums, segment_weights, coverage)
 
 
-def _measures(block: RankedBlock, test: Sessions, first_seen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+def _measure_divisions(
+    block: RankedBlock, test: Sessions, first_seen: NDArray[np.int64] | None
+) -> dict[str, NDArray[np.int64]]:
     """What each prediction of a block is divided by, int64 [b], for each division."""
     measures = {"prefix": block.ends, "session": test.lengths[block.owner]}
     if first_seen is not None:
-        asked = test.times[test.offsets[block.owner] + block.places]
+        moments = test.times[test.offsets[block.owner] + block.places]
         # Where others' later events are trained on, an item may be first met after it is asked for: it is new then.
-        measures[AGE] = np.maximum(asked - first_seen[block.targets], 0)
+        measures[AGE] = np.maximum(moments - first_seen[block.targets], 0)
     return measures
 
 
-def _members(segment: NDArray[np.int64], count: int) -> Doubles:
+def _mark_members(segment: NDArray[np.int64], count: int) -> Doubles:
     """Which predictions are of which segment: float64 [count, b], 1 or 0."""
     members: Doubles = (segment == np.arange(count)[:, None]).astype(np.float64)
     return members
 
 
-def _add(table: Doubles, rows: NDArray[np.int64], values: Doubles) -> None:
+def _add_rows(table: Doubles, rows: NDArray[np.int64], values: Doubles) -> None:
     """Add values [b, m] to rows of a table; the rows ascend."""
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     table[rows[starts]] += np.add.reduceat(values, starts, axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.errors import UserError
-from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.evaluation.judged_models import JudgedChampion
 from endcap.registry.package import is_package, read_recommender
 from endcap.registry.recipe import read_recipe_facts

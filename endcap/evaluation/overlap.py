@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endcap.features.view import read_table
+from endcap.features.dataset_files import read_table
 
 Json = dict[str, Any]
 _SPAN = ["customer", "start", "end", "events"]
@@ -28,7 +28,7 @@ def measure_overlap(dataset: Path) -> Json:
         return {}
     until = pc.max(trained["end"]).as_py()
     same_id = pc.is_in(tested["id"], value_set=trained["id"]).to_numpy()
-    same_events = np.isin(tested["session"].to_numpy(), _copies(dataset, trained, tested))
+    same_events = np.isin(tested["session"].to_numpy(), _find_copies(dataset, trained, tested))
     return {
         "sessions": len(tested),
         "trained_until": until,
@@ -41,43 +41,45 @@ def measure_overlap(dataset: Path) -> Json:
 
 def warn_of_overlap(overlap: Json) -> list[str]:
     """A sentence for each way in which the test is not apart from the training."""
-    told = []
+    warnings = []
     if overlap.get("early"):
         moment = datetime.fromtimestamp(overlap["trained_until"] / 1000, UTC).isoformat(timespec="seconds")
-        told.append(
+        warnings.append(
             f"split.by is given: {overlap['early']:,} of {overlap['sessions']:,} test sessions begin before the "
             f"training part ends ({moment}), so models have seen what others did afterwards"
         )
     if overlap.get("shared"):
-        told.append(
+        warnings.append(
             f"split.by is given: {overlap['shared']:,} of {overlap['sessions']:,} test sessions are trained on too: "
             f"{overlap['same_id']:,} have the id of a training session, {overlap['same_events']:,} the same events at "
             "the same times. Models know what comes next in them: take them out of the one part or the other"
         )
-    return told
+    return warnings
 
 
-def _copies(dataset: Path, trained: pa.Table, tested: pa.Table) -> list[int]:
+def _find_copies(dataset: Path, trained: pa.Table, tested: pa.Table) -> list[int]:
     """The numbers of the test sessions whose events are those of a training session."""
     several = tested.filter(pc.greater_equal(tested["events"], 2))
     suspects = several.select(["session", *_SPAN]).join(trained.select(_SPAN), _SPAN, join_type="left semi")
     if not len(suspects):
         return []
     originals = trained.select(["session", *_SPAN]).join(suspects.select(_SPAN), _SPAN, join_type="left semi")
-    known = set(_contents(dataset / "events.parquet", originals).values())
-    return [number for number, held in _contents(dataset / "test_events.parquet", suspects).items() if held in known]
+    known = set(_read_contents(dataset / "events.parquet", originals).values())
+    return [
+        number for number, held in _read_contents(dataset / "test_events.parquet", suspects).items() if held in known
+    ]
 
 
-def _contents(file: Path, sessions: pa.Table) -> dict[int, tuple[int, bytes, bytes]]:
+def _read_contents(file: Path, sessions: pa.Table) -> dict[int, tuple[int, bytes, bytes]]:
     """By its number, a session's customer, times and items; the items of one time ascend."""
     events = read_table(file, ["session", "time", "item"])
-    theirs = events.filter(pc.is_in(events["session"], value_set=sessions["session"]))
-    number, time, item = (theirs[name].to_numpy() for name in ("session", "time", "item"))
+    matching = events.filter(pc.is_in(events["session"], value_set=sessions["session"]))
+    number, time, item = (matching[name].to_numpy() for name in ("session", "time", "item"))
     order = np.lexsort((item, time, number))
     numbers, begins = np.unique(number[order], return_index=True)
     owner = dict(zip(sessions["session"].to_pylist(), sessions["customer"].to_pylist(), strict=True))
     parts = zip(np.split(time[order], begins[1:]), np.split(item[order], begins[1:]), strict=True)
     return {
-        one: (owner[one], times.tobytes(), items.tobytes())
-        for one, (times, items) in zip(numbers.tolist(), parts, strict=True)
+        session: (owner[session], times.tobytes(), items.tobytes())
+        for session, (times, items) in zip(numbers.tolist(), parts, strict=True)
     }

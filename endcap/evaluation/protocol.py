@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from endcap.evaluation.candidate_counts import count_candidates
-from endcap.evaluation.gate import CHALLENGER
+from endcap.evaluation.estimates import CHALLENGER
 from endcap.evaluation.given_candidates import GivenCandidates, read_given_candidates
 from endcap.evaluation.metrics import Doubles, ItemPopularity
 from endcap.evaluation.model_metrics import ModelMetrics, measure_model
-from endcap.evaluation.ranks import EvaluatedModel
 from endcap.evaluation.results import ModelResults
 from endcap.evaluation.sampled_candidates import SampledCandidates
 from endcap.evaluation.samples import SampleSessions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.timing import draw_prefixes, time_rankings
-from endcap.features.view import View, read_customer_ids
+from endcap.features.dataset_files import read_customer_ids
+from endcap.features.view import View
 from endcap.progress import Advance
 from endcap.spec.recommender import SampledNegatives
 from endcap.spec.settings import JudgeSettings

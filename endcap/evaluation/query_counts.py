@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from endcap.evaluation.headline import format_share
+from endcap.evaluation.verdict_text import format_share
 from endcap.features.empty_parts import count_one_moment
 from endcap.features.queries import QueryTargets
 from endcap.features.view import View
@@ -31,39 +31,39 @@ def count_queries(settings: JudgeSettings, view: View, predictions: QueryTargets
         "predictions": len(predictions.first),
         "targets": len(predictions),
         "sessions": len(predictions.sessions),
-        "equal_times": {"transitions": transitions, "equal": equal, "share": _share(equal, transitions)},
+        "equal_times": {"transitions": transitions, "equal": equal, "share": _divide(equal, transitions)},
     }
 
 
 def warn_of_equal_times(settings: JudgeSettings, view: View) -> str:
     """A sentence where many test transitions have equal times; baskets are asked about as what they are."""
     equal, transitions = view.counts["test"]["equal_times"], view.counts["test"]["transitions"]
-    if settings.basket is not None or _share(equal, transitions) < MANY_EQUAL:
+    if settings.basket is not None or _divide(equal, transitions) < MANY_EQUAL:
         return ""
-    told = f"{equal:,} of {transitions:,} test transitions ({format_share(equal / transitions)}) have equal times"
+    finding = f"{equal:,} of {transitions:,} test transitions ({format_share(equal / transitions)}) have equal times"
     if view.order == "file":
         return (
-            f"evaluation.order is file: {told}, so their order is that of the files, and so are the figures. Where a "
-            "till or an export sorts lines, models that look at the last item seem better than they are; with "
-            "evaluation.order: sets no figure hangs on that"
+            f"evaluation.order is file: {finding}. Their order is that of the files, and the figures depend on it. If "
+            "a till or an export sorts lines, models that look at the last item seem better than they are. With "
+            "evaluation.order: sets no figure depends on that order"
         )
     predictions = view.predictions("test")
     several = int((np.bincount(predictions.row, minlength=1) > 1).sum())
     return (
-        f"{told}: {several:,} of {len(predictions.first):,} predictions are of moments with several items, each of "
-        "which counts a share and is ranked as if the others were not there"
+        f"{finding}: {several:,} of {len(predictions.first):,} predictions have several targets, because several items "
+        "came at one time. Each target counts a share, and is ranked as if the others did not exist"
     )
 
 
 def warn_of_one_moment(settings: JudgeSettings, view: View) -> str:
     """A sentence where many sessions are one moment, and so not judged."""
     alone, sessions = count_one_moment(view.counts, "test")
-    if _share(alone, sessions) < MANY_EQUAL:
+    if _divide(alone, sessions) < MANY_EQUAL:
         return ""
     return (
         f"{alone:,} of {sessions:,} sessions ({format_share(alone / sessions)}) have one time for all their events: "
-        "nothing comes next in them, and they are not judged. evaluation.protocol: basket judges them, by an item that "
-        "is hidden (basket: complete) or from the customer's earlier ones (basket: next)"
+        "no item comes next in them, so they are not judged. evaluation.protocol: basket judges them: it hides an item "
+        "of the basket (basket: complete), or predicts the basket from the customer's earlier ones (basket: next)"
     )
 
 
@@ -73,26 +73,26 @@ def warn_of_baskets(settings: JudgeSettings, view: View) -> str:
         return ""
     counts, predictions = view.counts["test"], view.predictions("test")
     first, anonymous = counts["first_sessions"], counts["anonymous_sessions"]
-    told = []
+    findings = []
     if first or anonymous:
-        told.append(
-            f"{first:,} baskets are the first of their customers and {anonymous:,} name no customer, beside "
-            f"{counts['sessions']:,} that are judged"
+        findings.append(
+            f"{counts['sessions']:,} baskets are judged; {first:,} are not because they are the first of their "
+            f"customers, and {anonymous:,} are not because they name no customer"
         )
-    if settings.exclude == "seen" and (again := _bought_before(predictions)):
-        told.append(
-            f"exclude is seen, so {again:,} of {len(predictions):,} items, which their customers met before, are "
-            "misses for every model"
+    if settings.exclude == "seen" and (again := _count_repeats(predictions)):
+        findings.append(
+            f"exclude is seen, so {again:,} of {len(predictions):,} targets are misses for every model: their "
+            "customers had met them before"
         )
-    return f"evaluation.basket is next: {'; '.join(told)}" if told else ""
+    return f"evaluation.basket is next: {'; '.join(findings)}" if findings else ""
 
 
-def _bought_before(predictions: QueryTargets) -> int:
+def _count_repeats(predictions: QueryTargets) -> int:
     """How many items that are predicted are in the prefixes too."""
     prefixes, width = predictions.prefixes(), int(predictions.sessions.items.max(initial=0)) + 1
     met = prefixes.session_of_event * width + prefixes.items
     return int(np.isin(predictions.row * width + predictions.targets, met).sum())
 
 
-def _share(part: int, whole: int) -> float:
+def _divide(part: int, whole: int) -> float:
     return part / whole if whole else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from endcap.evaluation.bootstrap import Bootstrap, Interval
-from endcap.evaluation.gate import CHALLENGER, Estimate, PairwiseComparison
+from endcap.evaluation.estimates import CHALLENGER, Estimate, PairwiseComparison
 from endcap.evaluation.metrics import Doubles
 from endcap.evaluation.model_metrics import ModelMetrics
 from endcap.evaluation.timing import PERCENTILE
@@ -41,12 +41,12 @@ class ModelResults:
 
         timings: of each model, what the same predictions took, ms. own: whom the others are compared with.
         """
-        first = evaluations[own]
-        place = {name: number for number, name in enumerate(evaluations)}
+        reference = evaluations[own]
+        places = {name: number for number, name in enumerate(evaluations)}
         bootstrap = Bootstrap(
-            np.stack([one.sums for one in evaluations.values()]),
-            np.stack([one.weights for one in evaluations.values()]),
-            first.weight_of,
+            np.stack([measured.sums for measured in evaluations.values()]),
+            np.stack([measured.weights for measured in evaluations.values()]),
+            reference.weight_of,
             resamples=rules.bootstrap,
             confidence=rules.confidence,
             seed=seed,
@@ -54,27 +54,31 @@ class ModelResults:
         speed = RankingTimes(timings, rules, seed)
         metrics = {
             name: {
-                **_by_metric(first.names, bootstrap.value(place[name])),
-                **_bare(one.coverage),
+                **_build_estimates(reference.names, bootstrap.value(places[name])),
+                **_wrap_values(measured.coverage),
                 P90_MS: speed.value(name),
             }
-            for name, one in evaluations.items()
+            for name, measured in evaluations.items()
         }
-        at, comparisons = place[own], {}
-        for name, one in evaluations.items():
+        own_place, comparisons = places[own], {}
+        for name, measured in evaluations.items():
             if name == own:
                 continue
-            differences = {metric: first.coverage[metric] - one.coverage[metric] for metric in one.coverage}
-            ratios = {metric: _quotient(first.coverage[metric], one.coverage[metric]) for metric in one.coverage}
+            differences = {
+                metric: reference.coverage[metric] - measured.coverage[metric] for metric in measured.coverage
+            }
+            ratios = {
+                metric: _divide(reference.coverage[metric], measured.coverage[metric]) for metric in measured.coverage
+            }
             comparisons[name] = PairwiseComparison(
                 {
-                    **_by_metric(first.names, bootstrap.difference(at, place[name])),
-                    **_bare(differences),
+                    **_build_estimates(reference.names, bootstrap.difference(own_place, places[name])),
+                    **_wrap_values(differences),
                     P90_MS: speed.difference(own, name),
                 },
                 {
-                    **_by_metric(first.names, bootstrap.ratio(at, place[name])),
-                    **_bare(ratios),
+                    **_build_estimates(reference.names, bootstrap.ratio(own_place, places[name])),
+                    **_wrap_values(ratios),
                     P90_MS: speed.ratio(own, name),
                 },
             )
@@ -84,13 +88,18 @@ class ModelResults:
         """metrics and intervals by model and metric; segments by model, division, segment and metric."""
         return {
             "metrics": {
-                name: {metric: one.value for metric, one in values.items()} for name, values in self.metrics.items()
-            },
-            "intervals": {
-                name: {metric: [one.lower, one.upper] for metric, one in values.items() if one.lower is not None}
+                name: {metric: measured.value for metric, measured in values.items()}
                 for name, values in self.metrics.items()
             },
-            "segments": {name: one.segments for name, one in self.evaluations.items()},
+            "intervals": {
+                name: {
+                    metric: [measured.lower, measured.upper]
+                    for metric, measured in values.items()
+                    if measured.lower is not None
+                }
+                for name, values in self.metrics.items()
+            },
+            "segments": {name: measured.segments for name, measured in self.evaluations.items()},
         }
 
     def table(self) -> list[Json]:
@@ -98,11 +107,11 @@ class ModelResults:
         rows = []
         for name, values in self.metrics.items():
             for metric, value in values.items():
-                row: Json = {"model": name, "metric": metric, "value": _numbers(value)}
+                row: Json = {"model": name, "metric": metric, "value": _list_numbers(value)}
                 if name in self.comparisons:
                     comparison = self.comparisons[name]
-                    row["difference"] = _numbers(comparison.difference[metric])
-                    row["ratio"] = _numbers(comparison.ratio[metric])
+                    row["difference"] = _list_numbers(comparison.difference[metric])
+                    row["ratio"] = _list_numbers(comparison.ratio[metric])
                 rows.append(row)
         return rows
 
@@ -134,22 +143,22 @@ class RankingTimes:
         return Estimate(value, float(lower), float(upper))
 
 
-def _by_metric(names: Sequence[str], interval: Interval) -> dict[str, Estimate]:
+def _build_estimates(names: Sequence[str], interval: Interval) -> dict[str, Estimate]:
     columns = (interval.estimate.tolist(), interval.lower.tolist(), interval.upper.tolist())
     return {name: Estimate(*numbers) for name, *numbers in zip(names, *columns, strict=True)}
 
 
-def _bare(values: Mapping[str, float]) -> dict[str, Estimate]:
+def _wrap_values(values: Mapping[str, float]) -> dict[str, Estimate]:
     return {name: Estimate(value) for name, value in values.items()}
 
 
-def _quotient(one: float, other: float) -> float:
-    if other:
-        return one / other
-    return math.inf if one else 1.0
+def _divide(numerator: float, denominator: float) -> float:
+    if denominator:
+        return numerator / denominator
+    return math.inf if numerator else 1.0
 
 
-def _numbers(estimate: Estimate) -> list[float | None]:
+def _list_numbers(estimate: Estimate) -> list[float | None]:
     """Estimate, lower and upper end; JSON has no infinity."""
     numbers = (estimate.value, estimate.lower, estimate.upper)
     return [number if number is not None and math.isfinite(number) else None for number in numbers]

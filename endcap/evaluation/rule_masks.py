@@ -150,12 +150,12 @@ def read_shop_rules(shop: Shop | None, progress: Callable[[str], None]) -> Catal
 
 def warn_of_rules(facts: dict[str, dict[str, int]], targets: int) -> str:
     """A sentence where the rules take many of the targets away, else none."""
-    hit = {name: count for name, count in facts["targets"].items() if count}
-    total = sum(hit.values())
+    hidden = {name: count for name, count in facts["targets"].items() if count}
+    total = sum(hidden.values())
     if total < MANY * targets:
         return ""
-    told = ", ".join(f"{name} {count:,}" for name, count in hit.items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in hidden.items())
     return (
-        f"the shop's rules take away {total:,} of {targets:,} next items ({told}), which are misses for every "
+        f"the shop's rules take away {total:,} of {targets:,} next items ({counts}), which are misses for every "
         "model alike: stock and blacklist are those of today, not of the days of the test"
     )

@@ -63,8 +63,8 @@ class SampledCandidates:
     def sizes(self, predictions: QueryTargets) -> Ints:
         """How many items each draw for a prediction has: int64 [p], fewer than the spec says where all of those that
         were never met are fewer."""
-        asked, row = np.unique(predictions.owner, return_inverse=True)
-        left = [self.n_items - len(self._met(session)) for session in asked.tolist()]
+        sessions, row = np.unique(predictions.owner, return_inverse=True)
+        left = [self.n_items - len(self._met(session)) for session in sessions.tolist()]
         sizes: Ints = np.minimum(np.array(left, dtype=np.int64), self.rules.count)[row]
         return sizes
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.queries import select_targets
 from endcap.features.view import View
 from endcap.models import NO_ITEM
@@ -75,23 +76,23 @@ class SampleSessions:
 
     def _of(self, kind: tuple[bool, ...], models: Sequence[str]) -> list[int]:
         """The first sessions, in the order that they were drawn in, that these models find (True) and miss."""
-        found = np.column_stack([self._ranks[name] > 0 for name in models])
-        return [int(place) for place in np.flatnonzero((found == np.array(kind)).all(axis=1))[:OF_A_KIND]]
+        hits = np.column_stack([self._ranks[name] > 0 for name in models])
+        return [int(place) for place in np.flatnonzero((hits == np.array(kind)).all(axis=1))[:OF_A_KIND]]
 
     def _session(self, place: int, models: Sequence[str]) -> Json:
         first = self._predictions.first[place]
         end, next_place = int(self._predictions.ends[first]), int(self._predictions.places[first])
-        others = self._predictions.targets[self._predictions.row == place][1 : ALSO + 1].tolist()
+        others_of_moment = self._predictions.targets[self._predictions.row == place][1 : ALSO + 1].tolist()
         begin = int(self._sessions.offsets[place])
         items = self._sessions.items[begin : begin + next_place + 1].tolist()
-        found = tuple(bool(self._ranks[name][place]) for name in models)
-        kind = next(name for name, of_it in _KINDS[len(models) - 1].items() if of_it == found)
+        hits = tuple(bool(self._ranks[name][place]) for name in models)
+        kind = next(name for name, of_it in _KINDS[len(models) - 1].items() if of_it == hits)
         return {
             "kind": kind,
             "earlier": max(0, end - EVENTS),
             "shown": [self._item(item) for item in items[:end][-EVENTS:]],
             "next": self._item(items[next_place]),
-            "also": [self._item(item) for item in others],
+            "also": [self._item(item) for item in others_of_moment],
             "lists": {name: self._list(name, place) for name in models},
             "ranks": {name: int(self._ranks[name][place]) for name in models},
         }
@@ -102,5 +103,5 @@ class SampleSessions:
     def _item(self, item: int) -> Json:
         table = self._view.items
         titles = (table[name][item].as_py() for name in TITLES if name in table.column_names)
-        title = next((str(one) for one in titles if one), None)
+        title = next((str(value) for value in titles if value), None)
         return {"item": self._view.vocabulary.ids[item], **({} if title is None else {"title": title})}

@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from endcap.evaluation.ranks import EvaluatedModel, rank_histories
+from endcap.evaluation.scoring import EvaluatedModel, rank_histories
 from endcap.features.queries import QueryTargets
 from endcap.features.sessions import Sessions
 from endcap.features.split import slice_sessions
@@ -35,13 +35,13 @@ def draw_prefixes(predictions: QueryTargets, seed: int) -> list[Sessions]:
 
 def time_rankings(competitor: EvaluatedModel, prefixes: list[Sessions], k: int) -> Doubles:
     """What each prediction takes, warmed up: scores, exclusions and the k best, float64 [n]; n may fall short."""
-    for one in prefixes[:WARM_UP]:
-        rank_histories(competitor, one, k)
+    for prefix in prefixes[:WARM_UP]:
+        rank_histories(competitor, prefix, k)
     taken: list[float] = []
     begun = time.perf_counter()
-    for one in prefixes:
+    for prefix in prefixes:
         start = time.perf_counter()
-        rank_histories(competitor, one, k)
+        rank_histories(competitor, prefix, k)
         end = time.perf_counter()
         taken.append(1000 * (end - start))
         if end - begun > MOST_SECONDS and len(taken) >= ENOUGH:

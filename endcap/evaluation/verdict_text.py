@@ -19,12 +19,14 @@ def read_decision(verdict: Json) -> GateDecision:
 
 def describe_verdict(verdict: Json) -> str:
     """One line on a verdict: what is missing to decide, the conditions that failed, or those that passed."""
-    word = read_decision(verdict)
-    if word == "undecided":
-        told = list_missing_evidence(verdict)
+    decision = read_decision(verdict)
+    if decision == "undecided":
+        findings = list_missing_evidence(verdict)
     else:
-        told = [one["text"] for one in verdict["conditions"] if one["passed"] == (word == "passed")]
-    return f"gate {word}: {'; '.join(told) or 'it has no conditions'}"
+        findings = [
+            condition["text"] for condition in verdict["conditions"] if condition["passed"] == (decision == "passed")
+        ]
+    return f"gate {decision}: {'; '.join(findings) or 'it has no conditions'}"
 
 
 def list_missing_evidence(verdict: Json) -> list[str]:
@@ -45,5 +47,24 @@ def explain_recipe(verdict: Json) -> str:
 
 def explain_unjudged(champion: Json) -> str:
     """Of a champion that is not judged."""
-    told = f"the champion, version {champion['version']}, is not judged, so that conditions against it fail"
-    return f"{told}: {champion['reason']}"
+    start = f"the champion, version {champion['version']}, is not judged, so that conditions against it fail"
+    return f"{start}: {champion['reason']}"
+
+
+def describe_queries(facts: Mapping[str, Any]) -> str:
+    """Of a verdict's facts; those of older ones say less."""
+    predictions, targets = facts["predictions"], facts.get("targets", facts["predictions"])
+    parts = [f"{predictions:,} predictions of {facts['sessions']:,} test sessions"]
+    if targets != predictions:
+        parts.append(f"{targets:,} items")
+    if facts.get("equal_times", {}).get("equal"):
+        order = facts["protocol"] if facts["protocol"] == "basket" else f"order: {facts['order']}"
+        parts.append(
+            f"{format_share(facts['equal_times']['share'])} of the test's transitions at equal times ({order})"
+        )
+    return ", ".join(parts)
+
+
+def format_share(share: float) -> str:
+    """Never 0 % of something."""
+    return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"

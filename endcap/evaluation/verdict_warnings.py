@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def collect_warnings(
-    settings: JudgeSettings, view: View, dataset: Path, examination: EvaluationProtocol, house: ShopRules | None
+    settings: JudgeSettings, view: View, dataset: Path, protocol: EvaluationProtocol, shop_rules: ShopRules | None
 ) -> tuple[Json, list[str]]:
     """What weakens the figures of all models alike: facts for a verdict, and a sentence each.
 
@@ -27,32 +27,32 @@ def collect_warnings(
     and where the shop has rules `rules` (`HouseRules.facts`).
     """
     facts: Json = {
-        "candidates": examination.candidates(),
+        "candidates": protocol.candidates(),
         "overlap": measure_overlap(dataset) if isinstance(settings.split, GivenSplit) else {},
     }
-    about = (_later_training, warn_of_equal_times, warn_of_one_moment, warn_of_baskets)
-    warnings = [caveat(settings, view) for caveat in about]
-    warnings += [_alone(settings), *warn_of_overlap(facts["overlap"])]
+    checks = (_warn_of_later_training, warn_of_equal_times, warn_of_one_moment, warn_of_baskets)
+    warnings = [check(settings, view) for check in checks]
+    warnings += [_warn_of_no_baselines(settings), *warn_of_overlap(facts["overlap"])]
     warnings += warn_of_candidates(settings.evaluation, facts["candidates"])
-    if house is not None:
-        facts["rules"] = house.facts(view)
-        warnings.append(warn_of_rules(facts["rules"], len(examination.predictions)))
-        warnings += [warning["text"] for warning in find_rule_warnings(count_unmatched_rules(house.catalogue))]
+    if shop_rules is not None:
+        facts["rules"] = shop_rules.facts(view)
+        warnings.append(warn_of_rules(facts["rules"], len(protocol.predictions)))
+        warnings += [warning["text"] for warning in find_rule_warnings(count_unmatched_rules(shop_rules.catalogue))]
     return facts, [warning for warning in warnings if warning]
 
 
-def _later_training(settings: JudgeSettings, view: View) -> str:
+def _warn_of_later_training(settings: JudgeSettings, view: View) -> str:
     if not isinstance(settings.split, LeaveOneOutSplit):
         return ""
-    last, asked = int(view.training.times.max()), view.test.times[view.test.offsets[1:] - 1]
+    last, target_times = int(view.training.times.max()), view.test.times[view.test.offsets[1:] - 1]
     return (
-        f"split.by is leave-one-out: {(asked < last).sum():,} of {len(asked):,} test events are earlier than the last "
-        "event trained on, so models have seen what others did afterwards. It is the published protocol for such data; "
-        "figures of a split by time are those to expect in service"
+        f"split.by is leave-one-out: {(target_times < last).sum():,} of {len(target_times):,} test events are earlier "
+        "than the last training event, so models have seen what others did afterwards. This is the published protocol "
+        "for such data. A split by time gives the figures to expect in service"
     )
 
 
-def _alone(settings: JudgeSettings) -> str:
+def _warn_of_no_baselines(settings: JudgeSettings) -> str:
     if settings.baselines:
         return ""
-    return "baselines: the list is empty, so popularity was put in: no figure is shown with nothing beside it"
+    return "baselines: the list is empty. The baseline popularity was added, so that every figure has one beside it"

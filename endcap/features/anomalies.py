@@ -38,87 +38,96 @@ def find_anomalies(engine: TableEngine, log: KeyedLog, *, by_gap: bool) -> list[
     events = int(log.sessions.events.sum().fill_null(0).execute())
     if events < FEW_EVENTS:
         return []
-    warnings = [*_busy(log.customers), *_shared(log), *_long(log.sessions, events)]
-    return warnings if by_gap else [*warnings, *_lasting(log.sessions, events)]
+    warnings = [
+        *_find_busy_customer(log.customers),
+        *_find_shared_sessions(log),
+        *_find_long_sessions(log.sessions, events),
+    ]
+    return warnings if by_gap else [*warnings, *_find_lasting_sessions(log.sessions, events)]
 
 
-def _busy(customers: ir.Table) -> Iterator[Json]:
+def _find_busy_customer(customers: ir.Table) -> Iterator[Json]:
     """A customer of too many events."""
-    (total,) = _rows(customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count()))
+    (total,) = _fetch_rows(
+        customers.aggregate(events=customers.events.sum().cast("int64"), customers=customers.count())
+    )
     if total["customers"] < 2 or total["events"] < FEW_EVENTS:
         return
-    (busy,) = _rows(customers.order_by(customers.events.desc(), customers.id).limit(1))
+    (busy,) = _fetch_rows(customers.order_by(customers.events.desc(), customers.id).limit(1))
     share = busy["events"] / total["events"]
-    others = (total["events"] - busy["events"]) / (total["customers"] - 1)
-    if share >= BUSY_SHARE and busy["events"] >= BUSY_TIMES * others:
+    mean_of_others = (total["events"] - busy["events"]) / (total["customers"] - 1)
+    if share >= BUSY_SHARE and busy["events"] >= BUSY_TIMES * mean_of_others:
         text = (
-            f"the customer {busy['id']!r} has {busy['events']:,} events, {share:.1%} of all customers'. Where this is "
-            "a word for nobody, name it in events.null_values; where it is a robot, leave its rows out by `where`"
+            f"the customer {busy['id']!r} has {busy['events']:,} events, {share:.1%} of all customers'. If the "
+            "id means that the customer is unknown, name it in events.null_values. If it is a robot, drop its rows by "
+            "`where`"
         )
-        yield _warning("busy_customer", text, customer=busy["id"], events=busy["events"], share=share)
+        yield _build_warning("busy_customer", text, customer=busy["id"], events=busy["events"], share=share)
 
 
-def _shared(log: KeyedLog) -> Iterator[Json]:
+def _find_shared_sessions(log: KeyedLog) -> Iterator[Json]:
     """Session ids of too many customers."""
     if not log.counts["shared_sessions"]:
         return
     named = log.sessions.filter(log.sessions.customer != NOBODY)
     ids = named.group_by("id").aggregate(customers=named.count())
     many = ids.filter(ids.customers > MANY_CUSTOMERS)
-    for worst in _rows(many.order_by(many.customers.desc(), many.id).limit(1)):
+    for worst in _fetch_rows(many.order_by(many.customers.desc(), many.id).limit(1)):
         count = int(many.count().execute())
         text = (
             f"{count:,} session id{' is' if count == 1 else 's are'} of more than {MANY_CUSTOMERS} customers each; "
-            f"{worst['id']!r} is of {worst['customers']:,}. Each customer has a session of that id. Where it is a "
-            "word for nothing, name it in events.null_values"
+            f"{worst['id']!r} is of {worst['customers']:,}. Each of these customers gets a session of that id. If the "
+            "id means that the session is unknown, name it in events.null_values"
         )
-        yield _warning("sessions_of_many_customers", text, ids=count, session=worst["id"], customers=worst["customers"])
+        yield _build_warning(
+            "sessions_of_many_customers", text, ids=count, session=worst["id"], customers=worst["customers"]
+        )
 
 
-def _long(sessions: ir.Table, events: int) -> Iterator[Json]:
+def _find_long_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
     """Sessions of too many events."""
-    extent = _worst(sessions, sessions.events > LONG_SESSION, sessions.events)
+    extent = _find_worst(sessions, sessions.events > LONG_SESSION, sessions.events)
     if extent is not None and extent["events"] >= MANY_IN_LONG_SESSIONS * events:
         share = extent["events"] / events
         text = (
-            f"{share:.1%} of all events are in {_sessions(extent)} of more than {LONG_SESSION:,} events; the longest, "
-            f"{extent['session']!r}, has {extent['most']:,}. Is it a robot, or an id that many share?"
+            f"{share:.1%} of all events are in {_format_sessions(extent)} of more than {LONG_SESSION:,} events. The "
+            f"longest, {extent['session']!r}, has {extent['most']:,}. Is it a robot, or an id that many share?"
         )
-        yield _warning("long_sessions", text, **extent, share=share)
+        yield _build_warning("long_sessions", text, **extent, share=share)
 
 
-def _lasting(sessions: ir.Table, events: int) -> Iterator[Json]:
+def _find_lasting_sessions(sessions: ir.Table, events: int) -> Iterator[Json]:
     """Sessions that take too much time."""
     took = sessions.end - sessions.start
-    extent = _worst(sessions, took > LONG_TIME // MILLISECOND, took)
+    extent = _find_worst(sessions, took > LONG_TIME // MILLISECOND, took)
     if extent is not None and extent["events"] >= MANY_OVER_LONG_TIME * events:
         share, days = extent["events"] / events, extent.pop("most") * MILLISECOND / timedelta(days=1)
         text = (
-            f"{share:.1%} of all events are in {_sessions(extent)} of more than {LONG_TIME.days} days; "
-            f"{extent['session']!r} takes {days:,.0f}. Is the session column an id of visits? `sessions: {{by: gap}}` "
-            "makes visits of what customers did"
+            f"{share:.1%} of all events are in {_format_sessions(extent)} of more than {LONG_TIME.days} days; "
+            f"{extent['session']!r} takes {days:,.0f}. Does the session column identify visits? `sessions: {{by: "
+            "gap}}` cuts each customer's events into visits"
         )
-        yield _warning("lasting_sessions", text, **extent, days=round(days, 2), share=share)
+        yield _build_warning("lasting_sessions", text, **extent, days=round(days, 2), share=share)
 
 
-def _worst(sessions: ir.Table, too_much: ir.BooleanValue, by: ir.IntegerColumn) -> Json | None:
+def _find_worst(sessions: ir.Table, too_much: ir.BooleanValue, by: ir.IntegerColumn) -> Json | None:
     """How many sessions are so, their events, and the id and measure of the one that is most so."""
     some = sessions.mutate(most=by).filter(too_much)
-    (extent,) = _rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
+    (extent,) = _fetch_rows(some.aggregate(sessions=some.count(), events=some.events.sum().cast("int64")))
     if not extent["sessions"]:
         return None
-    (worst,) = _rows(some.order_by(some.most.desc(), some.id).limit(1))
+    (worst,) = _fetch_rows(some.order_by(some.most.desc(), some.id).limit(1))
     return {**extent, "session": worst["id"], "most": worst["most"]}
 
 
-def _rows(table: ir.Table) -> list[Json]:
+def _fetch_rows(table: ir.Table) -> list[Json]:
     rows: list[Json] = table.to_pyarrow().to_pylist()
     return rows
 
 
-def _sessions(extent: Json) -> str:
+def _format_sessions(extent: Json) -> str:
     return f"{extent['sessions']:,} session{'' if extent['sessions'] == 1 else 's'}"
 
 
-def _warning(name: str, text: str, **numbers: Any) -> Json:
+def _build_warning(name: str, text: str, **numbers: Any) -> Json:
     return {"name": name, **numbers, "text": text}

@@ -53,19 +53,19 @@ def keep_customers(sessions: Sessions, customers: NDArray[np.int32]) -> Sessions
 
 
 def append_to_history(
-    sessions: Sessions, others: Sessions, features: Sequence[EventFeature]
+    sessions: Sessions, history: Sessions, features: Sequence[EventFeature]
 ) -> tuple[Sessions, Baskets]:
     """Each session behind all that its customer did before it began, which is what it is to be predicted from.
 
     others: all sessions of these customers in the order of their starts, these among them or not. Event features are
     evaluated anew, over the whole of it. Sessions must have a customer; one without anything before it starts at 0.
     """
-    owners = np.repeat(others.customers, others.lengths)
-    order = np.lexsort((others.times, owners))  # stable: equal times stay in the order of the log
+    owners = np.repeat(history.customers, history.lengths)
+    order = np.lexsort((history.times, owners))  # stable: equal times stay in the order of the log
     # A customer and a time as one number that ascends with both.
-    clock = np.unique(others.times)
+    clock = np.unique(history.times)
     width = np.int64(len(clock) + 1)
-    keys = owners[order] * width + np.searchsorted(clock, others.times[order])
+    keys = owners[order] * width + np.searchsorted(clock, history.times[order])
     customers = sessions.customers.astype(np.int64)
     begin = np.searchsorted(keys, customers * width)
     counts = np.searchsorted(keys, customers * width + np.searchsorted(clock, sessions.starts)) - begin
@@ -75,9 +75,9 @@ def append_to_history(
     runs = np.column_stack([begin, len(order) + sessions.offsets[:-1]]).ravel()
     sizes = np.column_stack([counts, sessions.lengths]).ravel()
     events = np.arange(offsets[-1]) + np.repeat(runs - np.cumsum(sizes) + sizes, sizes)
-    both = Sessions.concat([replace(others, features={}), replace(sessions, features={})])
+    both = Sessions.concat([replace(history, features={}), replace(sessions, features={})])
     events = np.concatenate([order, len(order) + np.arange(len(sessions.items))])[events]
-    asked = Sessions(
+    extended = Sessions(
         both.items[events],
         both.times[events],
         offsets,
@@ -85,5 +85,5 @@ def append_to_history(
         {},
         None if both.types is None else both.types[events],
     )
-    asked = replace(asked, features=compute_features(features, asked))
-    return asked, Baskets(counts, sessions.starts)
+    extended = replace(extended, features=compute_features(features, extended))
+    return extended, Baskets(counts, sessions.starts)

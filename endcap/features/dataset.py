@@ -55,11 +55,11 @@ def build(
     end = None if until is None else to_milliseconds(until)
     key = fingerprint(get_content_key(snapshot), settings.key(), end, fingerprint_code(STEPS["features"].entry))
     with store.workspace(kind, key, progress) as work:
-        found = store.find(kind, key)
-        if found is not None:
-            return found
+        address = store.find(kind, key)
+        if address is not None:
+            return address
         folder = store.fetch(snapshot)
-        with store.publish(kind, key) as draft, _spill(work) as spill, open_engine(spill) as engine:
+        with store.publish(kind, key) as draft, _open_spill_folder(work) as spill, open_engine(spill) as engine:
             facts = _write(engine, settings, folder, draft.path, end, progress)
             draft.facts |= {
                 "snapshot": snapshot,
@@ -73,7 +73,7 @@ def build(
 
 
 @contextlib.contextmanager
-def _spill(work: Path) -> Iterator[Path]:
+def _open_spill_folder(work: Path) -> Iterator[Path]:
     """A folder that is empty at first and gone at last: what was spilled is of no use to a later run."""
     spill = work / "spill"
     shutil.rmtree(spill, ignore_errors=True)
@@ -129,10 +129,10 @@ def _write_salted(
     progress("reading ids and making sessions")
     parts = (encode_types(rows, settings.features.events) for rows in (window.train, window.test))
     log, test = (
-        _log(engine, settings, rows, salt, window.customers, window.activity.get(part))
+        _build_log(engine, settings, rows, salt, window.customers, window.activity.get(part))
         for part, rows in zip(("train", "test"), parts, strict=True)
     )
-    before, tested = _sizes(engine, log), _sizes(engine, test)
+    before, tested = _count_sizes(engine, log), _count_sizes(engine, test)
     single = engine.count(log.sessions.filter(log.sessions.events == 1))
     warnings = find_anomalies(engine, log, by_gap=settings.sessions.by == "gap")
     progress("filtering")
@@ -143,7 +143,7 @@ def _write_salted(
     progress("writing events, sessions, items and customers")
     items, customers = number_entities(engine, left, test)
     sessions, test_sessions = (number_sessions(engine, part, customers) for part in (left, test))
-    after = _sizes(engine, replace(left, sessions=sessions))
+    after = _count_sizes(engine, replace(left, sessions=sessions))
     engine.keep_only(left.events, test.events, sessions, test_sessions, items, customers)
     write_sessions(engine, sessions, out / "sessions.parquet")
     write_sessions(engine, test_sessions, out / "test_sessions.parquet")
@@ -175,7 +175,7 @@ def _write_salted(
     }
 
 
-def _log(
+def _build_log(
     engine: TableEngine,
     settings: FeatureSettings,
     rows: ir.Table,
@@ -188,6 +188,6 @@ def _log(
     return take_given_sessions(engine, rows, salt, customers=customers)
 
 
-def _sizes(engine: TableEngine, log: KeyedLog) -> dict[str, int]:
+def _count_sizes(engine: TableEngine, log: KeyedLog) -> dict[str, int]:
     sizes = {name: engine.count(getattr(log, name)) for name in ("sessions", "items", "customers")}
     return {"events": int(log.sessions.events.sum().fill_null(0).execute()), **sizes}

@@ -13,7 +13,7 @@ from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 from endcap.spec.settings import ViewSettings
 
 BASKETS = (
-    "set evaluation.protocol to basket, with evaluation.basket: complete (an item of each session from its others) or "
+    "Set evaluation.protocol to basket, with evaluation.basket: complete (an item of each session from its others) or "
     "next (a customer's basket from the customer's earlier ones)"
 )
 """What to do where sessions are of one moment each."""
@@ -31,16 +31,17 @@ def refuse_empty_training(
     if counts["train"]["sessions"] or isinstance(split, LeaveOneOutSplit):
         return
     smaller = "split.validation" if isinstance(split, GivenSplit) else "split.test or split.validation"
+    log = f"{_describe_size(counts)}, from {_format_moment(span[0])} to {_format_moment(span[1])}"
+    validation = f"split.validation: {_format_part(split.validation)} begins {_format_moment(cuts.validation)}"
     raise DataError(
-        f"{_head(settings)} training sessions: of {_size(counts)}, from {_date(span[0])} to {_date(span[1])}, "
-        f"{_test(split, cuts)}split.validation: {_shown(split.validation)} begins {_date(cuts.validation)}. "
-        f"Set {smaller} smaller, or bring a longer log",
+        f"{_begin_message(settings)} training sessions. The log has {log}; {_describe_test(split, cuts)}{validation}. "
+        f"Set {smaller} smaller, or use a longer log",
         code="features.no-training-sessions",
         recommender=settings.name,
         split=split.model_dump(mode="json"),
         test_begins=None if cuts.test == NEVER else cuts.test,
         validation_begins=None if cuts.validation == NEVER else cuts.validation,
-        **_of_all(counts),
+        **_count_all(counts),
     )
 
 
@@ -53,28 +54,29 @@ def refuse_empty_test(settings: ViewSettings, cuts: Boundaries, counts: Mapping[
     _refuse_one_moment(settings, counts)
     if isinstance(split, GivenSplit) and not tested["unseen_events"] + tested["short_events"]:
         raise DataError(
-            f"{_head(settings)} test sessions: the shop {settings.shop!r} has no events of `part: test`. "
+            f"{_begin_message(settings)} test sessions: the shop {settings.shop!r} has no events of `part: test`. "
             "Give one of its sources `part: test`, or set split.by to 'time'",
             code="features.no-test-source",
             recommender=settings.name,
             shop=settings.shop,
         )
     if isinstance(split, LeaveOneOutSplit):
-        told = (
-            f"leave-one-out takes sessions of more than {LEFT_OUT} events whose last item others have met too, and "
-            f"{tested['short_sessions']:,} end with an item of their own; set split.by to 'time', or bring a longer log"
+        reason = (
+            f"leave-one-out needs sessions of more than {LEFT_OUT} events whose last item is in other sessions too, "
+            f"and {tested['short_sessions']:,} end with an item that no other session has. Set split.by to 'time', or "
+            "use a longer log"
         )
     else:
         least = "two distinct items" if settings.basket == "complete" else "two events"
-        longer = "set split.test larger" if isinstance(split, TimeSplit) else "give more sources of `part: test`"
-        told = (
-            f"{_test(split, cuts)}{tested['unseen_events']:,} test events are of items that the training part lacks, "
-            f"{tested['short_sessions']:,} test sessions have fewer than {least} left; {longer}"
+        longer = "Set split.test larger" if isinstance(split, TimeSplit) else "Give more sources of `part: test`"
+        reason = (
+            f"{_describe_test(split, cuts)}{tested['unseen_events']:,} test events are of items that the training part "
+            f"lacks, and {tested['short_sessions']:,} test sessions have fewer than {least} left. {longer}"
         )
     raise DataError(
-        f"{_head(settings)} test sessions out of {_size(counts)}: {told}",
+        f"{_begin_message(settings)} test sessions out of {_describe_size(counts)}: {reason}",
         code="features.no-test-sessions",
-        **_fields(settings, counts),
+        **_collect_fields(settings, counts),
     )
 
 
@@ -92,22 +94,22 @@ def explain_no_validation(counts: Mapping[str, Any]) -> str:
     """Why a view has no validation sessions, and what to do."""
     alone, _ = count_one_moment(counts, "validation")
     if alone:
-        return f"no validation session has a next item, since {alone:,} have one time for all their events; {BASKETS}"
-    return "there are no validation sessions; set split.validation larger"
+        return f"no validation session has a next item: {alone:,} have one time for all their events. {BASKETS}"
+    return "there are no validation sessions. Set split.validation larger"
 
 
 def _refuse_one_moment(settings: ViewSettings, counts: Mapping[str, Any]) -> None:
     sessions, _ = count_one_moment(counts, "test")
     if sessions:
-        split = "set split.by to time and " if isinstance(settings.split, LeaveOneOutSplit) else ""
-        told = (
-            f"{sessions:,} sessions have one time for all their events, so that nothing comes next; {split}{BASKETS}. "
-            "Where the order of the files is that of what happened, set evaluation.order to file"
+        split = "Set split.by to time. " if isinstance(settings.split, LeaveOneOutSplit) else ""
+        reason = (
+            f"{sessions:,} sessions have one time for all their events, so that no item comes next. {split}{BASKETS}. "
+            "If the files are in the order in which the events happened, set evaluation.order to file"
         )
         raise DataError(
-            f"{_head(settings)} test sessions with a next item out of {_size(counts)}: {told}",
+            f"{_begin_message(settings)} test sessions with a next item out of {_describe_size(counts)}: {reason}",
             code="features.one-moment-sessions",
-            **{**_fields(settings, counts), "one_moment_sessions": sessions},
+            **{**_collect_fields(settings, counts), "one_moment_sessions": sessions},
         )
 
 
@@ -116,51 +118,55 @@ def _refuse_baskets(settings: ViewSettings, counts: Mapping[str, Any]) -> None:
         return
     tested = counts["test"]
     if tested["first_sessions"]:
-        told = (
-            f"{tested['first_sessions']:,} are the first baskets of their customers; evaluation.basket: next needs "
-            "customers who come back. Bring a longer log, or set evaluation.basket to complete"
+        reason = (
+            f"{tested['first_sessions']:,} are the first baskets of their customers, and evaluation.basket: next needs "
+            "customers who come back. Use a longer log, or set evaluation.basket to complete"
         )
         raise DataError(
-            f"{_head(settings)} test sessions with an earlier basket out of {_size(counts)}: {told}",
+            f"{_begin_message(settings)} test sessions with an earlier basket, of {_describe_size(counts)}: {reason}",
             code="features.first-baskets",
-            **_fields(settings, counts),
+            **_collect_fields(settings, counts),
         )
     if tested["anonymous_sessions"]:
-        told = (
-            f"{tested['anonymous_sessions']:,} test sessions name no customer; evaluation.basket: next needs "
+        reason = (
+            f"{tested['anonymous_sessions']:,} test sessions name no customer, and evaluation.basket: next needs "
             "events.columns.customer in the shop. Name the column, or set evaluation.basket to complete"
         )
         raise DataError(
-            f"{_head(settings)} test sessions of customers out of {_size(counts)}: {told}",
+            f"{_begin_message(settings)} test sessions of customers out of {_describe_size(counts)}: {reason}",
             code="features.no-customers",
-            **_fields(settings, counts),
+            **_collect_fields(settings, counts),
         )
 
 
-def _fields(settings: ViewSettings, counts: Mapping[str, Any]) -> Json:
+def _collect_fields(settings: ViewSettings, counts: Mapping[str, Any]) -> Json:
     judged: Json = {"recommender": settings.name, "split": settings.split.model_dump(mode="json")}
-    return {**judged, **counts["test"], **_of_all(counts)}
+    return {**judged, **counts["test"], **_count_all(counts)}
 
 
-def _head(settings: ViewSettings) -> str:
+def _begin_message(settings: ViewSettings) -> str:
     return f"recommender {settings.name!r}: the split leaves no"
 
 
-def _size(counts: Mapping[str, Any]) -> str:
+def _describe_size(counts: Mapping[str, Any]) -> str:
     return f"{counts['all']['sessions']:,} sessions of {counts['all']['events']:,} events"
 
 
-def _of_all(counts: Mapping[str, Any]) -> Json:
+def _count_all(counts: Mapping[str, Any]) -> Json:
     return {"of_sessions": counts["all"]["sessions"], "of_events": counts["all"]["events"]}
 
 
-def _test(split: TimeSplit | GivenSplit, cuts: Boundaries) -> str:
-    return f"split.test: {_shown(split.test)} begins {_date(cuts.test)} and " if isinstance(split, TimeSplit) else ""
+def _describe_test(split: TimeSplit | GivenSplit, cuts: Boundaries) -> str:
+    return (
+        f"split.test: {_format_part(split.test)} begins {_format_moment(cuts.test)} and "
+        if isinstance(split, TimeSplit)
+        else ""
+    )
 
 
-def _shown(part: Any) -> str:
+def _format_part(part: Any) -> str:
     return f"{part:g}" if isinstance(part, float) else format_duration(part)
 
 
-def _date(moment: int) -> str:
+def _format_moment(moment: int) -> str:
     return "never" if moment == NEVER else datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds")

@@ -45,17 +45,17 @@ class EventFeatureKind:
     needs_type: bool = False
 
 
-def _position(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_position(sessions: Sessions, feature: EventFeature) -> Doubles:
     return (np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], sessions.lengths)).astype(np.float64)
 
 
-def _gap(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_gap(sessions: Sessions, feature: EventFeature) -> Doubles:
     gaps = np.diff(sessions.times, prepend=0) / 1000
     gaps[sessions.offsets[:-1][sessions.lengths > 0]] = 0
     return gaps
 
 
-def _repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
     # A stable order by session, then item: within each such group the first event is the first sight.
     order = np.lexsort((sessions.items, sessions.session_of_event))
     owner, items = sessions.session_of_event[order], sessions.items[order]
@@ -64,7 +64,7 @@ def _repeat(sessions: Sessions, feature: EventFeature) -> Doubles:
     return repeats
 
 
-def _type(sessions: Sessions, feature: EventFeature) -> Doubles:
+def _compute_type(sessions: Sessions, feature: EventFeature) -> Doubles:
     if sessions.types is None:
         return np.zeros(len(sessions.items))
     return sessions.types.told_by(feature.types or []).astype(np.float64)
@@ -79,12 +79,12 @@ KINDS: Mapping[str, EventFeatureKind] = {
     "type": EventFeatureKind(lambda events: events.type, needs_type=True),
 }
 ARRAYS: Mapping[str, Callable[[Sessions, EventFeature], Doubles]] = {
-    "position": _position,
-    "gap": _gap,
-    "repeat": _repeat,
+    "position": _compute_position,
+    "gap": _compute_gap,
+    "repeat": _compute_repeat,
     "hour": lambda sessions, feature: (sessions.times // HOUR % 24).astype(np.float64),
     "weekday": lambda sessions, feature: ((sessions.times // DAY + FIRST_WEEKDAY) % 7).astype(np.float64),
-    "type": _type,
+    "type": _compute_type,
 }
 """The same kinds on arrays: of sessions and the declaration, float64 [events]. Apart, so that no dataset is made anew
 where only these change."""
@@ -97,8 +97,8 @@ def encode_types(events: Any, features: Sequence[EventFeature]) -> Any:
     types = next((feature.types or [] for feature in features if KINDS[feature.kind].needs_type), None)
     if types is None:
         return events.drop("type")
-    told = [(events.type == name, ibis.literal(number, type="int16")) for number, name in enumerate(types, 1)]
-    return events.mutate(type=ibis.cases(*told, else_=ibis.literal(0, type="int16")))
+    cases = [(events.type == name, ibis.literal(number, type="int16")) for number, name in enumerate(types, 1)]
+    return events.mutate(type=ibis.cases(*cases, else_=ibis.literal(0, type="int16")))
 
 
 def build_column(feature: EventFeature, events: Any) -> Any:
@@ -142,10 +142,10 @@ def select_model_features(settings: ViewSettings | Recommender, declared: Sequen
             place = f"recommender {settings.name}"
             problems.append(Problem(place, spelled(key), repr(name), allowed, hint, code="unknown-name"))
         elif known[name].values is None:
-            found, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
+            value, allowed = f"{name!r}, a {known[name].kind} without buckets", "features of limited values"
             hint = f"Give the feature {name!r} of the shop {settings.shop!r} `buckets`"
             place = f"recommender {settings.name}"
-            problems.append(Problem(place, spelled(key), found, allowed, hint, code="not-allowed"))
+            problems.append(Problem(place, spelled(key), value, allowed, hint, code="not-allowed"))
         elif key[0] == "model":
             used[name] = known[name]
     if problems:

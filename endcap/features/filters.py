@@ -39,29 +39,29 @@ def apply_filters(engine: TableEngine, log: KeyedLog, filters: Filters) -> Filte
         return FilteredLog(log)
     gone: ir.Table | None = None
     rounds = 0
-    rare = engine.keep(_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
+    rare = engine.keep(_find_rare({name: getattr(log, f"{name}s") for name in minimums}, minimums))
     while engine.count(rare):
-        lost = engine.keep(_lost(log.events, minimums, rare, gone))
+        lost = engine.keep(_find_lost(log.events, minimums, rare, gone))
         gone = lost if gone is None else engine.keep(gone.union(lost))
         engine.drop(rare)
-        rare = engine.keep(_rare({name: _hit(log, name, gone, lost) for name in minimums}, minimums))
+        rare = engine.keep(_find_rare({name: _count_remaining(log, name, gone, lost) for name in minimums}, minimums))
         rounds += 1
     dropped = {f"min_{name}_events": 0 for name in minimums}
     if gone is None:
         return FilteredLog(log, dropped, rounds)
     for row in gone.group_by("by").aggregate(events=gone.count()).to_pyarrow().to_pylist():
         dropped[f"min_{row['by']}_events"] = row["events"]
-    return FilteredLog(_without(engine, log, gone), dropped, rounds)
+    return FilteredLog(_remove_gone(engine, log, gone), dropped, rounds)
 
 
-def _rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
+def _find_rare(tables: Mapping[str, ir.Table], minimums: Mapping[str, int]) -> ir.Table:
     """Keys with too few events left, and of which kind each is (`by`)."""
     # A key that has lost all of its events has nothing more to lose.
     few = {name: table.filter(table.events > 0, table.events < minimums[name]) for name, table in tables.items()}
     return ibis.union(*[table.select("key", by=ibis.literal(name)) for name, table in few.items()])
 
 
-def _hit(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
+def _count_remaining(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
     """The keys of a kind that lost events in the last round, with their count of events left."""
     of_them = gone.filter(gone[name].isin(lost[name]))
     losses = of_them.group_by(key=of_them[name]).aggregate(lost=of_them.count())
@@ -70,7 +70,7 @@ def _hit(log: KeyedLog, name: str, gone: ir.Table, lost: ir.Table) -> ir.Table:
     return joined.mutate(events=joined.events - joined.lost)
 
 
-def _lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
+def _find_lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: ir.Table | None) -> ir.Table:
     """The events of rare keys that were not gone yet, each with the first filter that takes it (`by`)."""
     hits = [(events[name].isin(rare.filter(rare.by == name).key), name) for name in minimums]
     marked = events.mutate(by=ibis.cases(*hits))
@@ -78,21 +78,21 @@ def _lost(events: ir.Table, minimums: Mapping[str, int], rare: ir.Table, gone: i
     return lost if gone is None else lost.anti_join(gone, "row")
 
 
-def _left(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
+def _subtract_gone(table: ir.Table, gone: ir.Table, name: str) -> ir.Table:
     """The table of a kind of key, with its count of events less those that are gone."""
     losses = gone.group_by(key=gone[name]).aggregate(lost=gone.count())
     joined = table.left_join(losses, "key").drop("key_right")
     return joined.mutate(events=joined.events - joined.lost.fill_null(0)).drop("lost")
 
 
-def _without(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog:
+def _remove_gone(engine: TableEngine, log: KeyedLog, gone: ir.Table) -> KeyedLog:
     """The log without the events that are gone; its table of events is left as it is, the other three rule."""
     sessions, items, customers = (
         left.filter(left.events > 0)
         for left in (
-            _left(log.sessions, gone, "session"),
-            _left(log.items, gone, "item"),
-            _left(log.customers, gone, "customer"),
+            _subtract_gone(log.sessions, gone, "session"),
+            _subtract_gone(log.items, gone, "item"),
+            _subtract_gone(log.customers, gone, "customer"),
         )
     )
     # A session that lost events and lives on may begin later or end earlier than it did.

@@ -52,28 +52,28 @@ def prepare_held_out(
     part's own and all others; called where a customer's next basket is predicted.
     """
     if isinstance(settings.split, LeaveOneOutSplit):
-        return _with_known_end(raw, settings, features)
+        return _prepare_leave_one_out(raw, settings, features)
     known = raw.items != UNKNOWN
-    left = _without(raw, known, features)
-    parting = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
+    left = _remove_events(raw, known, features)
+    counter = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
     if settings.basket is None:
-        left = parting.drop("short", left, left.lengths < MIN_EVALUATED)
-        parting.count_transitions(left)
-        left = parting.drop("one_moment", left, count_moments(left, settings.order) < MIN_EVALUATED)
-        return parting.rest(left, left, None)
+        left = counter.drop("short", left, left.lengths < MIN_EVALUATED)
+        counter.count_transitions(left)
+        left = counter.drop("one_moment", left, count_moments(left, settings.order) < MIN_EVALUATED)
+        return counter.rest(left, left, None)
     if settings.basket == "complete":
-        left = parting.drop("short", left, _distinct_items(left) < MIN_EVALUATED)
-        parting.count_transitions(left)
-        return parting.rest(left, *hide_one_item(left, features, (settings.seed, PARTS.index(part))))
-    left = parting.drop("short", left, left.lengths < 1)
-    parting.count_transitions(left)
-    left = parting.drop("anonymous", left, left.customers == UNKNOWN)
-    others = history(np.unique(left.customers))
-    asked, baskets = append_to_history(left, where(others, others.items != UNKNOWN), features)
+        left = counter.drop("short", left, _count_distinct_items(left) < MIN_EVALUATED)
+        counter.count_transitions(left)
+        return counter.rest(left, *hide_one_item(left, features, (settings.seed, PARTS.index(part))))
+    left = counter.drop("short", left, left.lengths < 1)
+    counter.count_transitions(left)
+    left = counter.drop("anonymous", left, left.customers == UNKNOWN)
+    history_sessions = history(np.unique(left.customers))
+    extended, baskets = append_to_history(left, where(history_sessions, history_sessions.items != UNKNOWN), features)
     first = baskets.starts == 0
-    left = parting.drop("first", left, first)
+    left = counter.drop("first", left, first)
     kept = np.flatnonzero(~first)
-    return parting.rest(left, asked.take(kept), baskets.take(kept))
+    return counter.rest(left, extended.take(kept), baskets.take(kept))
 
 
 class _DropCounter:
@@ -91,23 +91,23 @@ class _DropCounter:
     def count_transitions(self, sessions: Sessions) -> None:
         self._counts["equal_times"], self._counts["transitions"] = count_equal_transitions(sessions)
 
-    def rest(self, left: Sessions, asked: Sessions, baskets: Baskets | None) -> HeldOutPart:
-        return HeldOutPart(asked, baskets, {"sessions": len(left), "events": len(left.items), **self._counts})
+    def rest(self, left: Sessions, queried: Sessions, baskets: Baskets | None) -> HeldOutPart:
+        return HeldOutPart(queried, baskets, {"sessions": len(left), "events": len(left.items), **self._counts})
 
 
-def _with_known_end(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> HeldOutPart:
+def _prepare_leave_one_out(raw: Sessions, settings: ViewSettings, features: Sequence[EventFeature]) -> HeldOutPart:
     """Whole histories, whose last moment is judged: where none of its items is known, nothing is judged instead, since
     the moment before it was trained on."""
     known = raw.items != UNKNOWN
     before = find_ends_without(raw, 1, MIN_EVALUATED, settings.order)
-    left = _without(raw, known, features)
-    parting = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
-    left = parting.drop("short", left, left.lengths <= before)
-    parting.count_transitions(left)
-    return parting.rest(left, left, None)
+    left = _remove_events(raw, known, features)
+    counter = _DropCounter({"unseen_events": int(np.count_nonzero(~known))})
+    left = counter.drop("short", left, left.lengths <= before)
+    counter.count_transitions(left)
+    return counter.rest(left, left, None)
 
 
-def _without(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[EventFeature]) -> Sessions:
+def _remove_events(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[EventFeature]) -> Sessions:
     """The sessions less some events; features are then evaluated anew, as they will be on a request without them."""
     if kept.all():
         return sessions
@@ -115,7 +115,7 @@ def _without(sessions: Sessions, kept: NDArray[np.bool_], features: Sequence[Eve
     return replace(left, features=compute_features(features, left))
 
 
-def _distinct_items(sessions: Sessions) -> NDArray[np.int64]:
+def _count_distinct_items(sessions: Sessions) -> NDArray[np.int64]:
     """How many distinct items each session has: int64 [n]."""
     width = np.int64(sessions.items.max(initial=0) + 1)
     pairs = np.unique(sessions.session_of_event * width + sessions.items)

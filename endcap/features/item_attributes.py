@@ -30,7 +30,7 @@ def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]
     in. Values and bands are those of the items given: give those of the training part alone.
     Raises DataError where the table lacks an attribute.
     """
-    found = {}
+    codes = {}
     for name in names:
         if name not in items.column_names or name in NOT_ATTRIBUTES:
             known = [column for column in items.column_names if column not in NOT_ATTRIBUTES]
@@ -43,8 +43,8 @@ def encode_attributes(items: pa.Table, names: Sequence[str]) -> dict[str, Codes]
             )
         column = items[name].combine_chunks()
         numeric = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-        found[name] = _bands(column) if numeric else _values(column)
-    return found
+        codes[name] = _encode_bands(column) if numeric else _encode_categories(column)
+    return codes
 
 
 def encode_item_features(items: pa.Table | None, spec: ModelSpec) -> Mapping[str, Codes]:
@@ -58,7 +58,7 @@ def select_attributes(items: pa.Table) -> pa.Table:
     return items.drop_columns([name for name in COUNTED if name in items.column_names])
 
 
-def _values(column: pa.Array) -> Codes:
+def _encode_categories(column: pa.Array) -> Codes:
     encoded = column.cast(pa.string()).dictionary_encode()
     numbers: Codes = encoded.indices.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int64)
     known = numbers != UNKNOWN
@@ -71,7 +71,7 @@ def _values(column: pa.Array) -> Codes:
     return numbers
 
 
-def _bands(column: pa.Array) -> Codes:
+def _encode_bands(column: pa.Array) -> Codes:
     numbers = column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
     known = np.isfinite(numbers)
     bands = np.full(len(numbers), UNKNOWN, dtype=np.int64)

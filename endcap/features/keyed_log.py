@@ -31,7 +31,7 @@ def _hash(value: str) -> int:  # type: ignore[empty-body]
 
 
 @ibis.udf.scalar.builtin(name="hash", signature=((dt.uint64, dt.uint64), dt.uint64))  # type: ignore[untyped-decorator]
-def _mixed(session: int, customer: int) -> int:  # type: ignore[empty-body]
+def _mix_keys(session: int, customer: int) -> int:  # type: ignore[empty-body]
     """The key of a customer's session, of the keys of both."""
 
 
@@ -64,27 +64,27 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     A session is one customer's: rows of others under its id are sessions of theirs. A row without customer is of the
     id's only customer; where the id has several it may be of any of them, and is of nobody's session.
     """
-    session, customer = _key(rows.session, salt), _key(rows.customer, salt)
+    session, customer = _hash_key(rows.session, salt), _hash_key(rows.customer, salt)
     coded = rows.mutate(session=session, customer=customer)
     by_id = rows.group_by(id=rows.session)
     span = {"start": rows.time.min(), "end": rows.time.max(), "events": rows.count()}
     if not customers:
         sessions = by_id.aggregate(**span).mutate(customer=ibis.literal(NOBODY, "uint64"))
-        kept = engine.keep(sessions.mutate(key=_key(sessions.id, salt)))
+        kept = engine.keep(sessions.mutate(key=_hash_key(sessions.id, salt)))
         check_keys(engine, kept)
-        events, items, nobody = _coded(engine, coded, rows, salt)
+        events, items, nobody = _build_tables(engine, coded, rows, salt)
         return KeyedLog(events, kept, items, nobody)
     # The least and the greatest of its customers' keys tell in one pass whether an id has several.
     visits = by_id.aggregate(first=customer.min(), last=customer.max(), nameless=rows.customer.isnull().sum(), **span)
-    visits = engine.keep(visits.mutate(key=_key(visits.id, salt)))
+    visits = engine.keep(visits.mutate(key=_hash_key(visits.id, salt)))
     check_keys(engine, visits)
-    counts = _counts(visits)
+    counts = _count_visits(visits)
     adopting = visits.filter(visits.first == visits.last, visits.nameless > 0)
     if counts["adopted_events"]:
         owners = adopting.select(visit="key", owner="first")
         joined = coded.left_join(owners, coded.session == owners.visit)
         coded = joined.mutate(customer=joined.customer.coalesce(joined.owner)).drop("visit", "owner")
-    events, items, known = _coded(engine, coded, rows, salt)
+    events, items, known = _build_tables(engine, coded, rows, salt)
     if counts["adopted_events"]:
         more = adopting.group_by(key=adopting.first).aggregate(more=adopting.nameless.sum())
         joined = known.left_join(more, "key").drop("key_right")
@@ -98,18 +98,18 @@ def take_given_sessions(engine: TableEngine, rows: ir.Table, salt: str, *, custo
     parts = theirs.group_by(visit=theirs.session, customer=theirs.customer).aggregate(
         start=theirs.time.min(), end=theirs.time.max(), events=theirs.count()
     )
-    parts = parts.mutate(key=_mixed(parts.visit, parts.customer)).join(shared, "visit")
+    parts = parts.mutate(key=_mix_keys(parts.visit, parts.customer)).join(shared, "visit")
     alone = sessions.filter(sessions.first.isnull() | (sessions.first == sessions.last))
     kept = engine.keep(alone.select(*columns).union(parts.select(*columns)))
     check_keys(engine, kept)
     joined = events.left_join(shared.select("visit"), events.session == shared.visit)
-    own = ibis.ifelse(joined.visit.notnull(), _mixed(joined.session, joined.customer), joined.session)
+    own = ibis.ifelse(joined.visit.notnull(), _mix_keys(joined.session, joined.customer), joined.session)
     apart = engine.keep(joined.mutate(session=own).select(*events.columns))
     engine.drop(events)
     return KeyedLog(apart, kept, items, known, True, counts)
 
 
-def _counts(visits: ir.Table) -> dict[str, int]:
+def _count_visits(visits: ir.Table) -> dict[str, int]:
     several, alone = visits.first != visits.last, visits.first == visits.last
     table = visits.aggregate(
         shared_sessions=several.sum(),
@@ -127,9 +127,9 @@ def cut_by_gap(
     activity: customer (id) and time of what customers did beside; in a pause it makes two pauses of one. Sessions are
     of rows alone. A session's id is its customer's and its first row's time, as in ``c7@1717236000000``.
     """
-    keyed = rows.drop("session").mutate(customer=_key(rows.customer, salt))
-    unsorted, items, customers = _coded(engine, keyed, rows, salt)
-    together = unsorted if activity is None else _with_activity(unsorted, activity, customers)
+    keyed = rows.drop("session").mutate(customer=_hash_key(rows.customer, salt))
+    unsorted, items, customers = _build_tables(engine, keyed, rows, salt)
+    together = unsorted if activity is None else _merge_activity(unsorted, activity, customers)
     # Sorted once, the rest are running values over neighbouring rows, which are far cheaper than a window for each.
     events = engine.keep(together.order_by("customer", "time", "row"))
     engine.drop(unsorted)
@@ -148,13 +148,13 @@ def cut_by_gap(
     return KeyedLog(coded, engine.keep(named), items, customers)
 
 
-def _with_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
+def _merge_activity(events: ir.Table, activity: ir.Table, customers: ir.Table) -> ir.Table:
     """Events and their customers' other activity as one table, in which `event` tells them apart."""
     # By the ids, not by the keys: a stranger whose key is that of a customer would not be noticed.
     known = activity.join(customers.select("key", "id"), activity.customer == customers.id)
-    others = known.select(customer="key", time="time").distinct()
-    empty = {name: ibis.null(kind) for name, kind in events.schema().items() if name not in others.columns}
-    return events.mutate(event=True).union(others.mutate(**empty).select(events.columns).mutate(event=False))
+    activity_rows = known.select(customer="key", time="time").distinct()
+    empty = {name: ibis.null(kind) for name, kind in events.schema().items() if name not in activity_rows.columns}
+    return events.mutate(event=True).union(activity_rows.mutate(**empty).select(events.columns).mutate(event=False))
 
 
 def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
@@ -165,19 +165,23 @@ def check_keys(engine: TableEngine, *tables: ir.Table) -> None:
             raise CollisionError
 
 
-def _coded(engine: TableEngine, events: ir.Table, rows: ir.Table, salt: str) -> tuple[ir.Table, ir.Table, ir.Table]:
+def _build_tables(
+    engine: TableEngine, events: ir.Table, rows: ir.Table, salt: str
+) -> tuple[ir.Table, ir.Table, ir.Table]:
     """A log's events, items and customers. events: the rows with the keys of their customers and sessions."""
-    coded = events.mutate(item=_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
+    coded = events.mutate(item=_hash_key(events.item, salt), customer=events.customer.fill_null(NOBODY))
     columns = [name for name in ("session", "item", "customer", "time", "row", "type") if name in coded.columns]
     items = rows.group_by(id=rows.item).aggregate(events=rows.count(), first_seen=rows.time.min())
     known = rows.filter(rows.customer.notnull())
     customers = known.group_by(id=known.customer).aggregate(events=known.count())
-    kept_items, kept_customers = (engine.keep(table.mutate(key=_key(table.id, salt))) for table in (items, customers))
+    kept_items, kept_customers = (
+        engine.keep(table.mutate(key=_hash_key(table.id, salt))) for table in (items, customers)
+    )
     check_keys(engine, kept_items, kept_customers)
     return engine.keep(coded.select(columns)), kept_items, kept_customers
 
 
-def _key(column: ir.Value, salt: str) -> ir.Value:
+def _hash_key(column: ir.Value, salt: str) -> ir.Value:
     # Null has a hash too; a missing id must stay missing.
     hashed = _hash(column.concat(salt) if salt else column)
     return ibis.ifelse(column.notnull(), hashed, None)

@@ -31,10 +31,10 @@ def write_ownership(
     rows = engine.read(sorted((snapshot / "events").glob("*/*.parquet")))
     bought = rows.filter(rows.type.isin(types), rows.time < end, rows.customer.notnull())
     bought = bought.select("time", owner="customer", product="item")
-    found = bought.join(items.select(product="id", item="number"), "product").join(
+    owned = bought.join(items.select(product="id", item="number"), "product").join(
         customers.select(owner="id", customer="number"), "owner"
     )
-    kept = engine.keep(found.select("customer", "item", "time").distinct().order_by("customer", "item", "time"))
+    kept = engine.keep(owned.select("customer", "item", "time").distinct().order_by("customer", "item", "time"))
     engine.write(kept, file)
     count = engine.count(kept)
     engine.drop(kept)

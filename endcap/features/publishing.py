@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.errors import NotFoundError
+from endcap.features.dataset_files import read_declared_features
 from endcap.features.ownership import OWNED_FILE
-from endcap.features.view import read_declared_features
 from endcap.online import OnlineStore, name_feature_table
 from endcap.spec.rules import Owned
 
@@ -54,8 +54,8 @@ Row = tuple[str, bytes]
 
 def renew_features(key: str, online: OnlineStore, *, owned: Owned | None = None, by_gap: bool = False) -> bool:
     """Whether the rows of a dataset are published, as `publish_features` would; they are kept for KEEP from now on."""
-    versions = {"items": VERSION, "customers": _customers_version(_owned_ms(owned), by_gap=by_gap)}
-    return all(_renewed(name_feature_table(name, key), version, online) for name, version in versions.items())
+    versions = {"items": VERSION, "customers": _name_customers_version(_to_milliseconds(owned), by_gap=by_gap)}
+    return all(_renew(name_feature_table(name, key), version, online) for name, version in versions.items())
 
 
 def publish_features(
@@ -75,24 +75,24 @@ def publish_features(
     Raises OnlineStoreError; nothing half-written is read, and the same call then begins anew. Several may publish the
     same at once.
     """
-    items = _Entries(dataset / "items.parquet", "item")
-    for_ms = _owned_ms(owned)
-    customers = _customers(dataset, items.ids, for_ms, by_gap=by_gap)
-    version = _customers_version(for_ms, by_gap=by_gap)
+    items = EntityTable(dataset / "items.parquet", "item")
+    for_ms = _to_milliseconds(owned)
+    customers = _build_customer_rows(dataset, items.ids, for_ms, by_gap=by_gap)
+    version = _name_customers_version(for_ms, by_gap=by_gap)
     tables = {"items": (VERSION, items.rows("events", "first_seen")), "customers": (version, customers)}
     return {name: _publish(name_feature_table(name, key), *rows, online, progress) for name, rows in tables.items()}
 
 
-def _owned_ms(owned: Owned | None) -> int | None:
+def _to_milliseconds(owned: Owned | None) -> int | None:
     return None if owned is None or owned.keep is None else owned.keep // timedelta(milliseconds=1)
 
 
-def _customers_version(owned_for: int | None, *, by_gap: bool) -> str:
+def _name_customers_version(owned_for: int | None, *, by_gap: bool) -> str:
     version = LAST_SESSION if by_gap else VERSION
     return version if owned_for is None else f"{version}-{owned_for}"
 
 
-def _renewed(table: str, version: str, online: OnlineStore) -> bool:
+def _renew(table: str, version: str, online: OnlineStore) -> bool:
     """Whether a table's version is the published one; it is kept for KEEP from now on."""
     if online.published(table) == version:
         with contextlib.suppress(NotFoundError):  # forgotten between the two calls
@@ -102,10 +102,10 @@ def _renewed(table: str, version: str, online: OnlineStore) -> bool:
 
 
 def _publish(table: str, version: str, rows: Iterator[Row], online: OnlineStore, progress: Progress) -> int:
-    if _renewed(table, version, online):
+    if _renew(table, version, online):
         progress(f"{table} is in the online store")
         return 0
-    written, said = 0, time.monotonic()
+    written, reported = 0, time.monotonic()
     while True:  # once without rows too: a table may be empty
         part = dict(itertools.islice(rows, AT_ONCE))
         if (part or not written) and not online.write(table, version, part, KEEP):
@@ -113,15 +113,15 @@ def _publish(table: str, version: str, rows: Iterator[Row], online: OnlineStore,
         written += len(part)
         if len(part) < AT_ONCE:
             break
-        if time.monotonic() - said > SAY_EVERY:
+        if time.monotonic() - reported > SAY_EVERY:
             progress(f"{table}: {written:,} rows are in the online store")
-            said = time.monotonic()
+            reported = time.monotonic()
     online.publish(table, version)
     progress(f"{table}: {written:,} rows published in the online store")
     return written
 
 
-class _Entries:
+class EntityTable:
     """Items or customers: their ids, counts and attributes."""
 
     def __init__(self, file: Path, name: str) -> None:
@@ -142,25 +142,25 @@ class _Entries:
             yield id_, orjson.dumps(fields, default=str)
 
 
-def _customers(dataset: Path, items: Sequence[str], owned_for: int | None, *, by_gap: bool) -> Iterator[Row]:
+def _build_customer_rows(dataset: Path, items: Sequence[str], owned_for: int | None, *, by_gap: bool) -> Iterator[Row]:
     """items: ids of the dataset's items, by their numbers in it. owned_for: how long an item is owned, ms."""
-    customers = _Entries(dataset / "customers.parquet", "customer")
+    customers = EntityTable(dataset / "customers.parquet", "customer")
     fields = customers.fields("events")
-    for first, last in _blocks(customers.table["events"].to_numpy()):
+    for first, last in _split_customers(customers.table["events"].to_numpy()):
         rows: list[Iterator[Any]] = [
             itertools.islice(customers.ids, first, last),
             itertools.islice(fields, last - first),
         ]
         names = ["recent"]
-        rows.append(_recent(dataset, first, last, items, by_gap=by_gap))
+        rows.append(_read_recent(dataset, first, last, items, by_gap=by_gap))
         if (dataset / OWNED_FILE).is_file():
             names.append("owned")
-            rows.append(_owned(dataset, first, last, items, owned_for))
+            rows.append(_read_owned(dataset, first, last, items, owned_for))
         for id_, known, *more in zip(*rows, strict=True):
             yield id_, orjson.dumps({**known, **dict(zip(names, more, strict=True))}, default=str)
 
 
-def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def _split_customers(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Ranges (first, last + 1) of customers whose events fit into memory. counts: events of each customer."""
     ends = np.cumsum(counts)
     first = 0
@@ -171,30 +171,32 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _recent(dataset: Path, first: int, last: int, ids: Sequence[str], *, by_gap: bool) -> Iterator[list[list[Any]]]:
+def _read_recent(
+    dataset: Path, first: int, last: int, ids: Sequence[str], *, by_gap: bool
+) -> Iterator[list[list[Any]]]:
     """The last events of the customers first … last - 1, oldest first; by_gap: of their last sessions."""
     kind = next((feature for feature in read_declared_features(dataset) if feature.kind == "type"), None)
     types = (kind.types or []) if kind else []
     more = ["session", *([kind.name] if kind else [])]
-    customers, items, times, sessions, *codes = _events(dataset / "events.parquet", first, last, more)
+    customers, items, times, sessions, *codes = _read_events(dataset / "events.parquet", first, last, more)
     order = np.lexsort((times, customers))  # stable: equal times stay in the order of the file
     ends = np.searchsorted(customers[order], np.arange(first, last + 1))
     for begin, end in itertools.pairwise(ends.tolist()):
-        mine = order[max(begin, end - HISTORY) : end]
+        places = order[max(begin, end - HISTORY) : end]
         if by_gap:  # a customer's sessions lie behind each other
-            mine = mine[sessions[mine] == sessions[mine[-1:]]]
-        found = [[ids[item], time] for item, time in zip(items[mine].tolist(), times[mine].tolist(), strict=True)]
+            places = places[sessions[places] == sessions[places[-1:]]]
+        events = [[ids[item], time] for item, time in zip(items[places].tolist(), times[places].tolist(), strict=True)]
         if codes:
-            for event, code in zip(found, codes[0][mine].astype(int).tolist(), strict=True):
+            for event, code in zip(events, codes[0][places].astype(int).tolist(), strict=True):
                 event += [types[code - 1]] if code else []
-        yield found
+        yield events
 
 
-def _owned(
+def _read_owned(
     dataset: Path, first: int, last: int, ids: Sequence[str], owned_for: int | None
 ) -> Iterator[list[list[Any]]]:
     """What the customers first … last - 1 own, each item with the time until which it is owned, by the last buying."""
-    customers, items, times = _events(dataset / OWNED_FILE, first, last, [])
+    customers, items, times = _read_events(dataset / OWNED_FILE, first, last, [])
     if len(items):  # in the order of customer, item, time
         final = np.append((np.diff(customers) != 0) | (np.diff(items) != 0), True)
         customers, items, times = customers[final], items[final], times[final]
@@ -204,7 +206,7 @@ def _owned(
         yield [[ids[item], None if owned_for is None else time + owned_for] for item, time in bought]
 
 
-def _events(file: Path, first: int, last: int, more: Sequence[str]) -> list[NDArray[Any]]:
+def _read_events(file: Path, first: int, last: int, more: Sequence[str]) -> list[NDArray[Any]]:
     """Customer, item, time and more columns of the events of the customers first … last - 1, in the file's order.
 
     Reads it part by part, and keeps what is of these customers.

@@ -100,17 +100,17 @@ def select_targets(
     protocol: every-prefix: each moment but a session's first; else its last moment, if it is not the first. baskets:
     where the last moment begins, whatever the times; None: by the times.
     """
-    begins = find_moments(sessions, order) if baskets is None else _begins(sessions, baskets.starts)
+    begins = find_moments(sessions, order) if baskets is None else _mark_begins(sessions, baskets.starts)
     owners = sessions.session_of_event
     number = np.cumsum(begins) - 1  # of each event's moment, over all sessions
     begin = np.flatnonzero(begins)[number] - sessions.offsets[owners]
-    wanted = begin > 0
+    is_target = begin > 0
     if protocol != "every-prefix":
-        wanted &= number == number[sessions.offsets[1:][owners] - 1]
-    events = np.flatnonzero(wanted)
+        is_target &= number == number[sessions.offsets[1:][owners] - 1]
+    events = np.flatnonzero(is_target)
     weights = np.ones(len(events))
     if not begins.all():
-        events = _distinct(events, number, sessions.items)
+        events = _select_distinct(events, number, sessions.items)
         weights = 1.0 / np.bincount(number[events], minlength=number[-1] + 1)[number[events]]
     owner = owners[events]
     places = events - sessions.offsets[owner]
@@ -159,7 +159,7 @@ def count_equal_transitions(sessions: Sessions) -> tuple[int, int]:
     return int((inside & ~find_moments(sessions, "sets")).sum()), int(inside.sum())
 
 
-def _begins(sessions: Sessions, starts: Ints) -> NDArray[np.bool_]:
+def _mark_begins(sessions: Sessions, starts: Ints) -> NDArray[np.bool_]:
     begins = np.zeros(len(sessions.items), dtype=np.bool_)
     filled = sessions.lengths > 0
     begins[sessions.offsets[:-1][filled]] = True
@@ -167,7 +167,7 @@ def _begins(sessions: Sessions, starts: Ints) -> NDArray[np.bool_]:
     return begins
 
 
-def _distinct(events: Ints, number: Ints, items: NDArray[np.int32]) -> Ints:
+def _select_distinct(events: Ints, number: Ints, items: NDArray[np.int32]) -> Ints:
     """Of some events the first of each item within each moment, by moment and item: int64."""
     ordered = events[np.lexsort((items[events], number[events]))]  # stable: of equals the earlier event is first
     again = (np.diff(number[ordered]) == 0) & (np.diff(items[ordered]) == 0)

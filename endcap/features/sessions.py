@@ -119,7 +119,7 @@ class Sessions:
             np.concatenate(offsets),
             np.concatenate([part.customers for part in parts]),
             {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
-            Types(types[0].names, np.concatenate([one.codes for one in types])) if types else None,
+            Types(types[0].names, np.concatenate([part_types.codes for part_types in types])) if types else None,
         )
 
     def _pick(self, events: Ints, offsets: Ints, customers: NDArray[np.int32]) -> Sessions:

@@ -16,12 +16,12 @@ from endcap.spec.shop import EventFeature
 
 def number_entities(engine: TableEngine, log: KeyedLog, test: KeyedLog) -> tuple[ir.Table, ir.Table]:
     """The items and customers of both parts with their number: by events of the training part, then by id."""
-    seen = log.items.select("key", "id", "events", "first_seen")
-    tested = test.items.select("key", "id", "first_seen").mutate(events=0).select(seen.columns)
-    items = seen.union(tested.mutate(events=tested.events.cast("int64"))).group_by("key", "id")
+    trained = log.items.select("key", "id", "events", "first_seen")
+    tested = test.items.select("key", "id", "first_seen").mutate(events=0).select(trained.columns)
+    items = trained.union(tested.mutate(events=tested.events.cast("int64"))).group_by("key", "id")
     known = log.customers.select("key", "id", "events")
-    others = test.customers.select("key", "id").mutate(events=ibis.literal(0, "int64")).select(known.columns)
-    customers = known.union(others).group_by("key", "id")
+    test_customers = test.customers.select("key", "id").mutate(events=ibis.literal(0, "int64")).select(known.columns)
+    customers = known.union(test_customers).group_by("key", "id")
     tables = (
         items.aggregate(lambda t: t.events.sum().name("events"), lambda t: t.first_seen.min().name("first_seen")),
         customers.aggregate(lambda t: t.events.sum().name("events")),
@@ -48,14 +48,14 @@ def number_sessions(engine: TableEngine, log: KeyedLog, customers: ir.Table) -> 
     owned = log.sessions.left_join(owners, "customer")
     if log.by_customer:
         owned = owned.order_by("start", owned.id, owned.name.fill_null(""))
-        owned = owned.mutate(id=_escaped(owned.name.fill_null("")).concat("|", _escaped(owned.id)))
+        owned = owned.mutate(id=_escape(owned.name.fill_null("")).concat("|", _escape(owned.id)))
     else:
         owned = owned.order_by("start", owned.id)
     numbered = owned.mutate(session=ibis.row_number(), customer=owned.owner.fill_null(-1))
     return engine.keep(numbered.select("key", "session", "id", "customer", "start", "end", "events"))
 
 
-def _escaped(id_: ir.StringValue) -> ir.StringValue:
+def _escape(id_: ir.StringValue) -> ir.StringValue:
     return id_.replace("\\", "\\\\").replace("|", "\\|")
 
 
@@ -73,17 +73,17 @@ def write_events(
 ) -> None:
     """Write a part's events with their features. tables: its numbered sessions, and the items and customers."""
     kinds = [KINDS[feature.kind] for feature in features]
-    events = _ordered(engine, log.events, *tables, seen=any(kind.needs_seen for kind in kinds))
+    events = _order_events(engine, log.events, *tables, seen=any(kind.needs_seen for kind in kinds))
     engine.drop(log.events)
     if any(kind.needs_place for kind in kinds):
-        ordered, events = events, _placed(engine, events)
+        ordered, events = events, _add_places(engine, events)
         engine.drop(ordered)
     numbers = [events.session.cast("int64").name("session"), events.item, events.customer, events.time]
     engine.write(events.select(*numbers, **{feature.name: build_column(feature, events) for feature in features}), file)
     engine.drop(events)
 
 
-def _ordered(
+def _order_events(
     engine: TableEngine, log: ir.Table, sessions: ir.Table, items: ir.Table, customers: ir.Table, *, seen: bool
 ) -> ir.Table:
     """The events that are in, in numbers, ordered by session, time and reading order."""
@@ -103,7 +103,7 @@ def _ordered(
     return engine.keep(table.order_by("session", "time", "row"))
 
 
-def _placed(engine: TableEngine, ordered: ir.Table) -> ir.Table:
+def _add_places(engine: TableEngine, ordered: ir.Table) -> ir.Table:
     """Ordered events with `position` in the session and `previous`, the time of the event before it or null.
 
     The table is in order already: running values over neighbouring rows need no second sort, windows would.

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from endcap.features.baskets import keep_customers
+from endcap.features.dataset_files import (
+    align_items,
+    build_vocabulary,
+    count_items,
+    find_first_seen,
+    read_declared_features,
+    read_sessions,
+    read_table,
+    recode_items,
+)
 from endcap.features.empty_parts import refuse_empty_test, refuse_empty_training
 from endcap.features.event_features import select_model_features
 from endcap.features.held_out import PARTS, prepare_held_out
 from endcap.features.queries import Baskets, QueryTargets, count_one_moment_sessions, select_targets
-from endcap.features.sessions import Ints, Sessions, Types
+from endcap.features.sessions import Sessions
 from endcap.features.split import NEVER, Boundaries, find_boundaries, select_between, split_leave_one_out
-from endcap.features.vocabulary import UNKNOWN, Vocabulary
+from endcap.features.stream import SessionStream
+from endcap.features.vocabulary import Vocabulary
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, Order, Protocol, TimeSplit
 from endcap.spec.settings import ViewSettings
 from endcap.spec.shop import EventFeature
-
-if TYPE_CHECKING:
-    from endcap.features.stream import SessionStream
 
 FOREVER = np.iinfo(np.int64).min
 
@@ -85,18 +89,20 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
     """
     features = read_declared_features(dataset)
     select_model_features(settings, features)
-    everyone = _read(dataset, "", features)
-    cuts, raw = _parts(dataset, settings, everyone, features)
+    everyone = read_sessions(dataset, "", features)
+    cuts, raw = _cut_parts(dataset, settings, everyone, features)
     items = read_table(dataset / "items.parquet")
-    vocabulary, recode, counts = build_vocabulary(_counts(raw["training"], items), items)
+    vocabulary, recode, counts = build_vocabulary(count_items(raw["training"], items), items)
     parts = {name: recode_items(sessions, recode) for name, sessions in raw.items()}
     summary: dict[str, Any] = {name: count_size(part) for name, part in parts.items()}
     baskets: dict[str, Baskets] = {}
     for name in PARTS:
         log = [everyone, raw["test"]] if name == "test" and isinstance(settings.split, GivenSplit) else [everyone]
-        found = prepare_held_out(parts[name], settings, features, name, functools.partial(_history, log, recode))
-        parts[name], summary[name] = found.sessions, found.counts
-        baskets |= {} if found.baskets is None else {name: found.baskets}
+        held_out = prepare_held_out(
+            parts[name], settings, features, name, functools.partial(_select_histories, log, recode)
+        )
+        parts[name], summary[name] = held_out.sessions, held_out.counts
+        baskets |= {} if held_out.baskets is None else {name: held_out.baskets}
     reaching = int(everyone.offsets[np.searchsorted(everyone.starts, cuts.test)]) - len(raw["training"].items)
     summary["all"] = count_size(everyone)
     summary["cut"] = {"events_from_test_on": 0 if isinstance(settings.split, LeaveOneOutSplit) else reaching}
@@ -105,7 +111,7 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
         summary["all"]["one_moment_sessions"] = count_one_moment_sessions(everyone, settings.order)
     refuse_empty_training(settings, cuts, summary, (int(everyone.times.min()), int(everyone.times.max())))
     refuse_empty_test(settings, cuts, summary)
-    table = align_items(items, vocabulary.ids, counts, _first_seen(parts["training"], len(vocabulary)))
+    table = align_items(items, vocabulary.ids, counts, find_first_seen(parts["training"], len(vocabulary)))
     return View(
         vocabulary=vocabulary,
         train=parts["train"],
@@ -121,7 +127,7 @@ def open_view(dataset: Path, settings: ViewSettings) -> View:
     )
 
 
-def _parts(
+def _cut_parts(
     dataset: Path, settings: ViewSettings, everyone: Sessions, features: Sequence[EventFeature]
 ) -> tuple[Boundaries, dict[str, Sessions]]:
     """Where the split cuts, and the parts by name; items are still rows of the dataset's item table."""
@@ -135,114 +141,13 @@ def _parts(
         "validation": select_between(everyone, cuts.validation, cuts.test),
         "test": select_between(everyone, cuts.test, NEVER)
         if isinstance(split, TimeSplit)
-        else _read(dataset, "test_", features),
+        else read_sessions(dataset, "test_", features),
     }
 
 
-def read_refit_sessions(dataset: Path, settings: ViewSettings) -> tuple[Vocabulary, Sessions]:
-    """All that the winner is refitted on, with its own vocabulary: training and test where the split is by time.
-
-    Where test sessions are given they stay apart: the training part then is all. Both are the dataset's own events.
-    """
-    features = read_declared_features(dataset)
-    select_model_features(settings, features)
-    sessions = _read(dataset, "", features)
-    items = read_table(dataset / "items.parquet", ["item"])
-    vocabulary, recode, _ = build_vocabulary(_counts(sessions, items), items)
-    return vocabulary, recode_items(sessions, recode)
-
-
-def read_declared_features(dataset: Path) -> list[EventFeature]:
-    """The event features that the dataset carries, as the shop declared them."""
-    return [EventFeature.model_validate(entry) for entry in json.loads((dataset / "features.json").read_text())]
-
-
-def build_item_table(dataset: Path, vocabulary: Vocabulary, sessions: Sessions) -> pa.Table:
-    """The item table in the vocabulary's order, `events` and `first_seen` as of sessions (of `everything`)."""
-    counts = np.bincount(sessions.items, minlength=len(vocabulary))
-    first_seen = _first_seen(sessions, len(vocabulary))
-    return align_items(read_table(dataset / "items.parquet"), vocabulary.ids, counts, first_seen)
-
-
-def read_customer_ids(dataset: Path, customers: NDArray[np.int32] | None = None) -> pa.Array:
-    """The ids of customers, given by their index in the dataset: strings [c]; None: of all of them."""
-    ids = read_table(dataset / "customers.parquet", ["customer"])["customer"].combine_chunks().cast(pa.string())
-    return ids if customers is None else ids.take(pa.array(customers))
-
-
-def _read(dataset: Path, prefix: str, features: Sequence[EventFeature]) -> Sessions:
-    """A part of the dataset; its items are rows of the dataset's item table."""
-    names = [feature.name for feature in features]
-    events = read_table(dataset / f"{prefix}events.parquet", ["item", "time", *names])
-    return build_sessions(events, read_table(dataset / f"{prefix}sessions.parquet", ["events", "customer"]), features)
-
-
-def build_sessions(events: pa.Table, sessions: pa.Table, features: Sequence[EventFeature]) -> Sessions:
-    """Sessions out of rows of a dataset's two tables."""
-    offsets = np.concatenate([[0], np.cumsum(sessions["events"].to_numpy())]).astype(np.int64)
-    typed = next((feature for feature in features if feature.kind == "type"), None)
-    types = None
-    if typed is not None:
-        types = Types(tuple(typed.types or []), events[typed.name].to_numpy().astype(np.int16))
-    return Sessions(
-        items=events["item"].to_numpy(),
-        times=events["time"].to_numpy(),
-        offsets=offsets,
-        customers=sessions["customer"].to_numpy(),
-        features={one.name: events[one.name].to_numpy() for one in features},
-        types=types,
-    )
-
-
-def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """A file of a dataset, or some of its columns."""
-    # Without this, folders above the file that are named like `a=b` would become columns.
-    return pq.read_table(file, columns=columns, partitioning=None)
-
-
-def build_vocabulary(counts: Ints, items: pa.Table) -> tuple[Vocabulary, NDArray[np.int32], Ints]:
-    """The vocabulary of a part, the index of each row of the item table in it (or -1), and each index's events.
-
-    counts: events of each row in the part.
-    """
-    present = np.flatnonzero(counts)
-    ids = items["item"].take(pa.array(present))
-    by_id = pc.sort_indices(ids).to_numpy()
-    # Sorted by id first, so that the stable sort by events leaves equal counts in the order of their ids.
-    order = by_id[np.argsort(-counts[present][by_id], kind="stable")]
-    recode = np.full(len(items), UNKNOWN, dtype=np.int32)
-    recode[present[order]] = np.arange(len(present), dtype=np.int32)
-    return Vocabulary(ids.take(pa.array(order)).to_pylist()), recode, counts[present[order]]
-
-
-def _counts(sessions: Sessions, items: pa.Table) -> Ints:
-    return np.bincount(sessions.items, minlength=len(items))
-
-
-def recode_items(sessions: Sessions, recode: NDArray[np.int32]) -> Sessions:
-    """Rows of the item table as indices of a vocabulary."""
-    return dataclasses.replace(sessions, items=recode[sessions.items])
-
-
-def _history(log: Sequence[Sessions], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
+def _select_histories(log: Sequence[Sessions], recode: NDArray[np.int32], customers: NDArray[np.int32]) -> Sessions:
     """All that some customers did, in the vocabulary's indices."""
     return recode_items(Sessions.concat([keep_customers(part, customers) for part in log]), recode)
-
-
-def _first_seen(sessions: Sessions, n_items: int) -> NDArray[np.int64]:
-    """When each item is first met in the sessions: int64 [n_items], epoch ms."""
-    first = np.full(n_items, NEVER, dtype=np.int64)
-    np.minimum.at(first, sessions.items, sessions.times)
-    return first
-
-
-def align_items(items: pa.Table, ids: list[str], counts: NDArray[np.int64], first_seen: NDArray[np.int64]) -> pa.Table:
-    """The rows of the items with these ids. What the dataset counted of its whole log, the test too, is put right."""
-    rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item"].cast(pa.string()))
-    table = items.take(rows)
-    for name, values in (("events", counts), ("first_seen", first_seen)):
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.int64()))
-    return table
 
 
 def count_size(sessions: Sessions) -> dict[str, int]:

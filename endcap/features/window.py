@@ -52,7 +52,7 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path
     """The rows before `end` (None: all) and not older than the shop's window. Raises DataError: there are no events."""
     files = sorted((snapshot / "events").glob("*/*.parquet"))
     needed = "customer" if settings.sessions.by == "gap" else "session"
-    about = _about(files, needed)
+    about = _read_log_extent(files, needed)
     if not about.rows:
         raise DataError(
             f"the snapshot {snapshot.name} of shop {settings.name!r} holds no events; ingest some first",
@@ -77,7 +77,7 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path
     if about.unnamed:
         dropped[f"without_{needed}"] = engine.count(train.filter(train[needed].isnull()))
         train, test = (part.filter(part[needed].notnull()) for part in (train, test))
-    activity = _activity(engine, settings, snapshot, files) if settings.sessions.by == "gap" else None
+    activity = _select_activity(engine, settings, snapshot, files) if settings.sessions.by == "gap" else None
     if activity is None:
         return Window(train, test, start, end, total, dropped, about.customers)
     inside = activity.filter(activity.time < end)
@@ -89,7 +89,9 @@ def select_window(engine: TableEngine, settings: FeatureSettings, snapshot: Path
     return Window(train, test, start, end, total, dropped, about.customers, named)
 
 
-def _activity(engine: TableEngine, settings: FeatureSettings, snapshot: Path, files: list[Path]) -> ir.Table | None:
+def _select_activity(
+    engine: TableEngine, settings: FeatureSettings, snapshot: Path, files: list[Path]
+) -> ir.Table | None:
     """What customers did beside the events that sessions are made of: of the snapshot's own file, and the events of
     types that only make an item a customer's. files: of the events."""
     tables = []
@@ -97,24 +99,24 @@ def _activity(engine: TableEngine, settings: FeatureSettings, snapshot: Path, fi
         tables.append(engine.read([snapshot / ACTIVITY_FILE]).select("customer", "time", "part"))
     if settings.kept_types != settings.types:
         rows = engine.read(files)
-        others = rows.filter(rows.type.notin(settings.types), rows.customer.notnull())
-        tables.append(others.select("customer", "time", "part"))
+        other_types = rows.filter(rows.type.notin(settings.types), rows.customer.notnull())
+        tables.append(other_types.select("customer", "time", "part"))
     return ibis.union(*tables) if len(tables) > 1 else next(iter(tables), None)
 
 
 def build_nothing_left_error(settings: FeatureSettings, window: Window, filtered: Mapping[str, int]) -> DataError:
     """The error that says what took every event. filtered: events that fell to each filter."""
     reasons = {
-        "outside_window": f"lie outside the window ({_span(window)}): widen `window`, or choose another date",
+        "outside_window": f"lie outside the window ({_describe_span(window)}): widen `window`, or choose another date",
         "without_customer": "name no customer, which `sessions: {by: gap}` needs",
         "without_session": "name no session, which `sessions: {by: given}` needs",
     }
     for name in Filters.model_fields:
         reasons[name] = f"fell to filters.{name}: {getattr(settings.filters, name)}"
     counts = {**window.dropped, **filtered}
-    told = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
+    losses = "; ".join(f"{count:,} {reasons[name]}" for name, count in counts.items() if count)
     return DataError(
-        f"shop {settings.name!r}: none of {window.rows:,} training events is left. {told or 'There were none'}",
+        f"shop {settings.name!r}: none of {window.rows:,} training events is left. {losses or 'There were none'}",
         code="features.none-left",
         shop=settings.name,
         rows=window.rows,
@@ -124,7 +126,7 @@ def build_nothing_left_error(settings: FeatureSettings, window: Window, filtered
     )
 
 
-def _span(window: Window) -> str:
+def _describe_span(window: Window) -> str:
     start, end = (
         None if moment is None else (EPOCH + moment * MILLISECOND).isoformat(timespec="seconds")
         for moment in (window.start, window.end)
@@ -135,7 +137,7 @@ def _span(window: Window) -> str:
 
 
 @dataclass(frozen=True)
-class _About:
+class LogExtent:
     """rows: of all files. first, last: time. test: whether there may be test rows. unnamed: rows without the column.
     customers: whether there may be rows with a customer."""
 
@@ -147,7 +149,7 @@ class _About:
     customers: bool
 
 
-def _about(files: list[Path], needed: str) -> _About:
+def _read_log_extent(files: list[Path], needed: str) -> LogExtent:
     """Read from the footers of Parquet files, without touching their data."""
     rows, first, last, test, unnamed, customers = 0, [0], [0], False, False, False
     for file in files:
@@ -159,7 +161,7 @@ def _about(files: list[Path], needed: str) -> _About:
             test |= columns["part"].min != "train"
             unnamed |= columns[needed].null_count != 0
             customers |= columns["customer"].num_values > 0
-    return _About(rows, min(first[1:] or first), max(last), test, unnamed, customers)
+    return LogExtent(rows, min(first[1:] or first), max(last), test, unnamed, customers)
 
 
 def read_statistics(file: Path) -> Iterator[dict[str, Any]]:

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from endcap.errors import UserError
+from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.item_attributes import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.stream import SessionStream, open_streamed_view, stream_sessions
-from endcap.features.view import View, build_item_table, open_view, read_refit_sessions
+from endcap.features.stream import SessionStream, stream_sessions
+from endcap.features.streamed_view import open_streamed_view
+from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models.base import FitReport, Fitting, Model
 from endcap.models.catalogue import make

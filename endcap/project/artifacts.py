@@ -249,8 +249,7 @@ class Verdict(Artifact, Tabular):
         return pa.Table.from_pylist(build_metric_rows(self.facts))
 
     def __str__(self) -> str:
-        from endcap.evaluation.headline import describe_queries
-        from endcap.evaluation.verdict_text import explain_recipe, list_missing_evidence
+        from endcap.evaluation.verdict_text import describe_queries, explain_recipe, list_missing_evidence
 
         conditions = [f"  {'✓' if one['passed'] else '⨯'} {one['text']}" for one in self.conditions]
         conditions += [f"  ? {one}" for one in list_missing_evidence(self.facts)]

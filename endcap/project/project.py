@@ -361,7 +361,7 @@ class Project(ReadMethods):
         ['sequential-rules', 'wide']
         """
         from endcap.evaluation.compare import ComparedModel, compare
-        from endcap.evaluation.headline import describe_queries
+        from endcap.evaluation.verdict_text import describe_queries
         from endcap.project.contestants import SPEC_MODEL, make_contestants
         from endcap.report import publish_comparison_report
 
@@ -497,7 +497,7 @@ class Project(ReadMethods):
         wanted = ListRequest(dataset=taken, version=version or None, customers=customers or None)
         with self._following("recommend") as progress:
             made = recommend(
-                self.recommender, self.shop, self.store, self.registry or None, wanted=wanted, progress=progress
+                self.recommender, self.shop, self.store, self.registry or None, request=wanted, progress=progress
             )
             address = resolve_online_url(self._online, self.store.root) if publish else None
             if address is None:

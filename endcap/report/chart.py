@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 
 Figure = dict[str, Any]
 BASELINE_COLOURS = 6
@@ -61,15 +61,15 @@ def select_colour(model: str, models: Sequence[str]) -> str:
     """The colour of a model, the same in all charts of a report."""
     if model in _SYMBOLS:
         return f"var(--{model})"
-    return f"var(--baseline-{_baseline(model, models) % BASELINE_COLOURS + 1})"
+    return f"var(--baseline-{_find_baseline_number(model, models) % BASELINE_COLOURS + 1})"
 
 
 def select_symbol(model: str, models: Sequence[str]) -> str:
     """The mark of a model: colour alone does not tell models apart."""
-    return _SYMBOLS.get(model) or _BASELINE_SYMBOLS[_baseline(model, models) % len(_BASELINE_SYMBOLS)]
+    return _SYMBOLS.get(model) or _BASELINE_SYMBOLS[_find_baseline_number(model, models) % len(_BASELINE_SYMBOLS)]
 
 
-def _baseline(model: str, models: Sequence[str]) -> int:
+def _find_baseline_number(model: str, models: Sequence[str]) -> int:
     return [name for name in models if name not in _SYMBOLS].index(model)
 
 

@@ -26,9 +26,9 @@ def build_data_section(facts: ReportFacts) -> Section:
     }
     warnings = {"What to look at": ReportTable(["warning"], [[warning["text"]] for warning in description["warnings"]])}
     open_tables = {caption: table for caption, table in every.items() if caption not in FOLDED}
-    charts = [_days(description["data"]["days"])]
+    charts = [_draw_days(description["data"]["days"])]
     if description.get("sessions"):
-        charts.append(_lengths(description["sessions"]["lengths"]["bands"]))
+        charts.append(_draw_lengths(description["sessions"]["lengths"]["bands"]))
     return Section(
         "data",
         "Data",
@@ -39,16 +39,16 @@ def build_data_section(facts: ReportFacts) -> Section:
     )
 
 
-def _days(days: Json) -> Chart:
+def _draw_days(days: Json) -> Chart:
     first, events = date.fromisoformat(days["first"]), days["events"]
     dates = [(first + timedelta(days=place)).isoformat() for place in range(len(events))]
     alt = f"Events a day from {dates[0]} to {dates[-1]}: {min(events):,} to {max(events):,}, "
     alt += f"{events.count(0):,} days without an event"
     table = ReportTable(["day", "events"], [[day, f"{count:,}"] for day, count in zip(dates, events, strict=True)])
-    return _bars("data-days", "Events a day (UTC)", alt, dates, events, table)
+    return _draw_bars("data-days", "Events a day (UTC)", alt, dates, events, table)
 
 
-def _lengths(bands: Json) -> Chart:
+def _draw_lengths(bands: Json) -> Chart:
     names = [name for name in LENGTHS if bands[name]]
     counts = [bands[name] for name in names]
     alt = "Sessions by how many events they have: "
@@ -56,10 +56,12 @@ def _lengths(bands: Json) -> Chart:
     table = ReportTable(
         ["events", "sessions"], [[name, f"{count:,}"] for name, count in zip(names, counts, strict=True)]
     )
-    return _bars("data-lengths", "Sessions by their events, after the filters", alt, names, counts, table)
+    return _draw_bars("data-lengths", "Sessions by their events, after the filters", alt, names, counts, table)
 
 
-def _bars(name: str, title: str, alt: str, places: Sequence[str], counts: Sequence[int], table: ReportTable) -> Chart:
+def _draw_bars(
+    name: str, title: str, alt: str, places: Sequence[str], counts: Sequence[int], table: ReportTable
+) -> Chart:
     bars: Figure = {"type": "bar", "x": [escape_label(place) for place in places], "y": list(counts), "name": ""}
     bars |= {"marker": {"color": "var(--challenger)"}, "hovertemplate": "%{x}: %{y:,}"}
     axes = {

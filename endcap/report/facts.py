@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.spec.naming import title
 
 Json = Mapping[str, Any]
@@ -107,12 +107,12 @@ class ReportFacts:
         places = {name: facts.get(name, "") for name in ("snapshot", "dataset")}
         lineage = {**places, "comparison": manifest.get("address", "")}
         lineage |= {f"trained: {label}": address for label, address in facts["trained"].items()}
-        learnt = {label: one["facts"] for label, one in trained.items()}
+        learnt = {label: manifest_of_model["facts"] for label, manifest_of_model in trained.items()}
         return cls(
             recommender,
             manifest.get("created", ""),
             facts,
-            _side_by_side(learnt),
+            _merge_histories(learnt),
             facts["labels"],
             values,
             differences,
@@ -173,15 +173,15 @@ class ReportFacts:
         return format_percent(self.verdict.get("confidence", 0.95))
 
 
-def _side_by_side(learnt: Mapping[str, Json]) -> Json:
+def _merge_histories(learnt: Mapping[str, Json]) -> Json:
     """What several trainings noted, as a blend's would be: each quantity of the history is `label/quantity`."""
     rows: dict[float, dict[str, Any]] = {}
     for label, facts in learnt.items():
         for row in facts.get("history", []):
             named = {name if name == "epoch" else f"{label}/{name}": value for name, value in row.items()}
             rows.setdefault(row["epoch"], {}).update(named)
-    found = {label: facts.get("found") or {} for label, facts in learnt.items()}
-    return {"history": [rows[epoch] for epoch in sorted(rows)], "found": {"members": found}}
+    settings = {label: facts.get("found") or {} for label, facts in learnt.items()}
+    return {"history": [rows[epoch] for epoch in sorted(rows)], "found": {"members": settings}}
 
 
 def format_percent(share: float) -> str:

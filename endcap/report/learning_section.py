@@ -30,31 +30,35 @@ Curves = dict[str, list[tuple[float, float]]]
 def build_learning_section(facts: ReportFacts) -> Section:
     """A chart a quantity of the history, a curve a member where a blend was trained."""
     history: Sequence[Row] = facts.trained.get("history", [])
-    curves = _curves(history)
-    kept = _kept(facts.trained.get("found") or {})
-    charts = [_chart(name, of_member, kept) for name, of_member in curves.items()]
-    say = f"{'; '.join(_told(history, kept, curves.get('validation', {})))}."
+    curves = _collect_curves(history)
+    kept = _find_kept_epochs(facts.trained.get("found") or {})
+    charts = [_draw_curves(name, of_member, kept) for name, of_member in curves.items()]
+    say = f"{'; '.join(_describe_training(history, kept, curves.get('validation', {})))}."
     return Section(
         "learning",
         "Learning curves",
         "" if not charts else say if facts.comparison else f"{facts.model}: {say}",
         charts,
-        folded={"All epochs": _table(history)} if charts else {},
-        missing="" if charts else f"{_who(facts)} in epochs: there is no curve to show.",
+        folded={"All epochs": _tabulate(history)} if charts else {},
+        missing="" if charts else f"{_name_learner(facts)} in epochs: there is no curve to show.",
     )
 
 
-def _who(facts: ReportFacts) -> str:
+def _name_learner(facts: ReportFacts) -> str:
     return "None of the models learns" if facts.comparison else f"{facts.model} does not learn"
 
 
-def _kept(found: Mapping[str, Any]) -> dict[str, int]:
+def _find_kept_epochs(settings: Mapping[str, Any]) -> dict[str, int]:
     """The number of epochs that was kept, by member; that of a model alone under an empty label."""
-    members = found.get("members") or {"": found}
-    return {label: one["epochs"] for label, one in members.items() if isinstance(one.get("epochs"), int)}
+    members = settings.get("members") or {"": settings}
+    return {
+        label: member_settings["epochs"]
+        for label, member_settings in members.items()
+        if isinstance(member_settings.get("epochs"), int)
+    }
 
 
-def _values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
+def _iterate_values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
     """Each finite number of a history: (member, quantity, epoch, value). A blend writes `member/quantity`."""
     for row in history:
         for key, value in row.items():
@@ -63,33 +67,33 @@ def _values(history: Sequence[Row]) -> Iterator[tuple[str, str, float, float]]:
                 yield member, name, row["epoch"], value
 
 
-def _curves(history: Sequence[Row]) -> dict[str, Curves]:
+def _collect_curves(history: Sequence[Row]) -> dict[str, Curves]:
     """Epoch and value, by quantity and member."""
     curves: dict[str, Curves] = {}
-    for member, name, epoch, value in _values(history):
+    for member, name, epoch, value in _iterate_values(history):
         if name not in SKIPPED:
             curves.setdefault(name, {}).setdefault(member, []).append((epoch, value))
     return curves
 
 
-def _told(history: Sequence[Row], kept: Mapping[str, int], validated: Curves) -> Iterator[str]:
+def _describe_training(history: Sequence[Row], kept: Mapping[str, int], validated: Curves) -> Iterator[str]:
     """What each member's training took, and how much of it was kept."""
     epochs: dict[str, set[float]] = {}
     seconds: dict[str, float] = {}
-    for member, name, epoch, value in _values(history):
+    for member, name, epoch, value in _iterate_values(history):
         if name != "epoch":
             epochs.setdefault(member, set()).add(epoch)
             seconds[member] = seconds.get(member, 0.0) + (value if name == "seconds" else 0.0)
     for member in epochs:
-        said = f"{member} {len(epochs[member])} epochs in {seconds[member]:,.0f} s".strip()
+        line = f"{member} {len(epochs[member])} epochs in {seconds[member]:,.0f} s".strip()
         by_validation = member in kept and member in validated
-        yield f"{said}, {kept[member]} of them kept by the validation part" if by_validation else said
+        yield f"{line}, {kept[member]} of them kept by the validation part" if by_validation else line
 
 
-def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
+def _draw_curves(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
     """A curve a member; the kept epoch is drawn where there is one member only."""
     line_at = kept.get(next(iter(of_member))) if len(of_member) == 1 else None
-    traces, told = [], []
+    traces, descriptions = [], []
     for at, (member, points) in enumerate(of_member.items()):
         stroke = "var(--challenger)" if at == 0 else f"var(--baseline-{at % BASELINE_COLOURS + 1})"
         traces.append(
@@ -106,7 +110,7 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
         )
         first, last = points[0], points[-1]
         start, end = (f"{format_number(value)} after {{}}{epoch}" for epoch, value in (first, last))
-        told.append(f"{member} {start.format('epoch ')}, {end.format('')}".strip())
+        descriptions.append(f"{member} {start.format('epoch ')}, {end.format('')}".strip())
     dots = {"color": MUTED, "width": 1, "dash": "dot"}
     line = {
         "type": "line",
@@ -133,13 +137,13 @@ def _chart(name: str, of_member: Curves, kept: Mapping[str, int]) -> Chart:
     }
     title = NAMES.get(name, name)
     note = f"The dotted line is the epoch that was kept, {line_at}." if line_at else ""
-    return Chart(f"learning-{name}", title, f"{title}: {'; '.join(told)}", figure, note=note)
+    return Chart(f"learning-{name}", title, f"{title}: {'; '.join(descriptions)}", figure, note=note)
 
 
-def _table(history: Sequence[Row]) -> ReportTable:
+def _tabulate(history: Sequence[Row]) -> ReportTable:
     names = list(dict.fromkeys(["epoch", *(name for row in history for name in row)]))
-    return ReportTable(names, [[_cell(row.get(name)) for name in names] for row in history])
+    return ReportTable(names, [[_format_cell(row.get(name)) for name in names] for row in history])
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return format_number(value) if isinstance(value, float) else NONE if value is None else str(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from endcap.evaluation.headline import describe_queries
 from endcap.evaluation.metrics import lower_is_better
+from endcap.evaluation.verdict_text import describe_queries
 from endcap.report.chart import NONE, Chart, ReportTable, Section, format_number
 from endcap.report.facts import ReportedValue, ReportFacts
 from endcap.report.whiskers import (
@@ -36,16 +36,19 @@ def build_metrics_section(facts: ReportFacts) -> Section:
     """The metrics at the deepest cutoff, and the challenger's differences with their paired intervals."""
     own = facts.values[facts.models[0]]
     names = [facts.at(name) for name in DRAWN if facts.at(name) in own]
-    charts = [_dots(facts, name) for name in names]
-    charts += [_differences(facts, name) for name in names if facts.others]
+    charts = [_draw_values(facts, name) for name in names]
+    charts += [_draw_differences(facts, name) for name in names if facts.others]
     say = (
         f"{describe_queries(facts.verdict)}, over a catalogue of {facts.verdict['items']:,} items. Whiskers are "
         f"{facts.confidence} intervals, from a bootstrap over sessions; those of differences are paired: all models "
         "are measured on the same resampled sessions."
     )
-    tables = {f"Metrics at {facts.cutoff}": _summary(facts, facts.cutoff)}
-    folded = {f"Metrics at {cutoff}": _summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
-    folded |= {_minus(facts, facts.title(name, short=True)): _against(facts, name) for name in facts.others}
+    tables = {f"Metrics at {facts.cutoff}": _tabulate_summary(facts, facts.cutoff)}
+    folded = {f"Metrics at {cutoff}": _tabulate_summary(facts, cutoff) for cutoff in facts.cutoffs[:-1]}
+    folded |= {
+        _name_difference(facts, facts.title(name, short=True)): _tabulate_differences(facts, name)
+        for name in facts.others
+    }
     return Section("metrics", "Metrics", say, charts, tables, folded)
 
 
@@ -66,62 +69,62 @@ def build_coverage_section(facts: ReportFacts) -> Section:
         "coverage",
         title,
         say,
-        [_dots(facts, name) for name in present],
-        folded={"Numbers at every cutoff": _table(facts, every)},
+        [_draw_values(facts, name) for name in present],
+        folded={"Numbers at every cutoff": _tabulate(facts, every)},
     )
 
 
-def _dots(facts: ReportFacts, metric: str) -> Chart:
+def _draw_values(facts: ReportFacts, metric: str) -> Chart:
     rows = [(name, facts.values[name].get(metric, ReportedValue(None))) for name in facts.models]
-    known = [(name, one) for name, one in rows if one.value is not None]
+    known = [(name, value) for name, value in rows if value.value is not None]
     merit = not (lower_is_better(metric) or TIMES in metric)
-    digits, span = _digits(metric), compute_value_span(known, merit=merit)
+    digits, span = _count_digits(metric), compute_value_span(known, merit=merit)
     better = "higher is better" if merit else "lower is better"
     name, _, cutoff = metric.partition("@")
     title = f"{TITLES.get(name, name)}{f' at {cutoff}' if cutoff else ''}"
     alt = f"{title}, {better}: " + "; ".join(
-        f"{_short(facts)(name)} {format_estimate(one, digits)}" for name, one in known
+        f"{_get_short_title(facts)(name)} {format_estimate(value, digits)}" for name, value in known
     )
     own = facts.values[facts.models[0]][metric].value
-    figure = draw_whiskers(known, facts.models, span, own, digits, sign=False, titled=_short(facts))
-    return Chart(f"dots-{metric}", title, alt, figure, note=_beyond_axis(span.far))
+    figure = draw_whiskers(known, facts.models, span, own, digits, sign=False, titled=_get_short_title(facts))
+    return Chart(f"dots-{metric}", title, alt, figure, note=_describe_far(span.far))
 
 
-def _differences(facts: ReportFacts, metric: str) -> Chart:
+def _draw_differences(facts: ReportFacts, metric: str) -> Chart:
     rows = [(name, facts.differences[name].get(metric, ReportedValue(None))) for name in facts.others]
-    known = [(name, one) for name, one in rows if one.value is not None]
+    known = [(name, value) for name, value in rows if value.value is not None]
     span = compute_difference_span(known)
-    alt = f"{_minus(facts, 'each other model')}, {metric}: "
-    alt += "; ".join(f"{_short(facts)(name)} {format_estimate(one, 4)}" for name, one in known)
+    alt = f"{_name_difference(facts, 'each other model')}, {metric}: "
+    alt += "; ".join(f"{_get_short_title(facts)(name)} {format_estimate(value, 4)}" for name, value in known)
     better = f"a model is better than {facts.models[0]}" if facts.comparison else "the challenger is better"
     note = f"Right of the line {better}; a whisker over the line: not told apart. "
-    figure = draw_whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_short(facts))
-    title = f"{_minus(facts, 'others')}, {metric}"
-    return Chart(f"differences-{metric}", title, alt, figure, note=note + _beyond_axis(span.far))
+    figure = draw_whiskers(known, facts.models, span, 0.0, 4, sign=True, titled=_get_short_title(facts))
+    title = f"{_name_difference(facts, 'others')}, {metric}"
+    return Chart(f"differences-{metric}", title, alt, figure, note=note + _describe_far(span.far))
 
 
-def _minus(facts: ReportFacts, other: str) -> str:
+def _name_difference(facts: ReportFacts, other: str) -> str:
     """What differences are: a verdict's are the challenger's, those of a comparison are from its first model."""
     if facts.comparison:
         return f"{other[:1].upper()}{other[1:]} minus {facts.models[0]}"
     return f"Challenger minus {other}"
 
 
-def _short(facts: ReportFacts) -> Callable[[str], str]:
+def _get_short_title(facts: ReportFacts) -> Callable[[str], str]:
     return partial(facts.title, short=True)
 
 
-def _beyond_axis(far: Iterable[str]) -> str:
+def _describe_far(far: Iterable[str]) -> str:
     return f"An arrow stands for what lies beyond the axis: {', '.join(sorted(far))}." if far else ""
 
 
-def _summary(facts: ReportFacts, cutoff: int) -> ReportTable:
-    there = facts.values[facts.models[0]]
-    at_cutoff = [f"{name}@{cutoff}" for name in (*RANKING, *BEYOND) if f"{name}@{cutoff}" in there]
-    return _table(facts, [*at_cutoff, *(name for name in there if "@" not in name)])
+def _tabulate_summary(facts: ReportFacts, cutoff: int) -> ReportTable:
+    measured = facts.values[facts.models[0]]
+    at_cutoff = [f"{name}@{cutoff}" for name in (*RANKING, *BEYOND) if f"{name}@{cutoff}" in measured]
+    return _tabulate(facts, [*at_cutoff, *(name for name in measured if "@" not in name)])
 
 
-def _table(facts: ReportFacts, columns: list[str]) -> ReportTable:
+def _tabulate(facts: ReportFacts, columns: list[str]) -> ReportTable:
     """A row a model, a column a metric, the interval below its number."""
     rows = []
     for name in facts.models:
@@ -129,21 +132,26 @@ def _table(facts: ReportFacts, columns: list[str]) -> ReportTable:
         rows.append(
             [
                 facts.title(name),
-                *(format_estimate(one, _digits(metric)).replace(", ", "\n") for metric, one in estimates),
+                *(format_estimate(value, _count_digits(metric)).replace(", ", "\n") for metric, value in estimates),
             ]
         )
     return ReportTable(["model", *columns], rows)
 
 
-def _against(facts: ReportFacts, other: str) -> ReportTable:
-    told = {1: "higher", -1: "lower", 0: "not told apart"}
+def _tabulate_differences(facts: ReportFacts, other: str) -> ReportTable:
+    words = {1: "higher", -1: "lower", 0: "not told apart"}
     rows = [
-        [metric, format_number(one.value), format_interval(one, 4), NONE if one.lower is None else told[one.sign]]
-        for metric, one in facts.differences[other].items()
+        [
+            metric,
+            format_number(value.value),
+            format_interval(value, 4),
+            NONE if value.lower is None else words[value.sign],
+        ]
+        for metric, value in facts.differences[other].items()
     ]
-    who = other if facts.comparison else "the challenger"
-    return ReportTable(["metric", "difference", f"{facts.confidence} interval", f"{who} is"], rows)
+    subject = other if facts.comparison else "the challenger"
+    return ReportTable(["metric", "difference", f"{facts.confidence} interval", f"{subject} is"], rows)
 
 
-def _digits(metric: str) -> int:
+def _count_digits(metric: str) -> int:
     return 2 if TIMES in metric else 4

@@ -59,17 +59,17 @@ def render(facts: ReportFacts) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     # What each of several models was searched by is told by the report of its own verdict.
-    found = [] if facts.comparison else [build_search_section(facts)]
+    search_sections = [] if facts.comparison else [build_search_section(facts)]
     sections = [
         build_metrics_section(facts),
         build_learning_section(facts),
         build_segments_section(facts),
         build_coverage_section(facts),
-        *found,
+        *search_sections,
         build_data_section(facts),
     ]
     charts = {chart.name: chart.figure for section in sections for chart in section.charts}
-    scripts = [_plotly(), read_asset("report.js")]
+    scripts = [_read_plotly(), read_asset("report.js")]
     environment = Environment(
         loader=FunctionLoader(read_asset),
         autoescape=True,
@@ -80,24 +80,24 @@ def render(facts: ReportFacts) -> str:
     page = environment.get_template("comparison.html" if facts.comparison else "report.html")
     return page.render(
         facts=facts,
-        **({} if facts.comparison else _decided(facts)),
-        created=_moment(facts.created),
-        about=_about(facts),
+        **({} if facts.comparison else _collect_decision(facts)),
+        created=_format_moment(facts.created),
+        about=_collect_about(facts),
         sections=sections,
         style=read_asset("report.css"),
         scripts=scripts,
-        policy=_policy(scripts),
-        charts=_embedded(charts),
+        policy=_build_policy(scripts),
+        charts=_embed_charts(charts),
     )
 
 
-def _decided(facts: ReportFacts) -> dict[str, Any]:
+def _collect_decision(facts: ReportFacts) -> dict[str, Any]:
     """What the gate says, and the numbers beside it."""
     return {
         "word": read_decision(facts.verdict),
         "lacking": list_missing_evidence(facts.verdict),
         "recipe": explain_recipe(facts.verdict),
-        "failed": [one["text"] for one in facts.verdict["conditions"] if not one["passed"]],
+        "failed": [condition["text"] for condition in facts.verdict["conditions"] if not condition["passed"]],
         "opponent": facts.opponent,
         "tiles": build_tiles(facts),
     }
@@ -107,22 +107,22 @@ def build_tiles(facts: ReportFacts) -> list[Tile]:
     """The numbers at the top, each beside the champion's, or the best baseline's."""
     own, other = facts.values[facts.models[0]], facts.opponent
     names = [facts.at(name) for name in TILES] + ["p90_ms"]
-    made = []
+    built = []
     for name in (name for name in names if name in own):
         against = ReportedValue(None) if other is None else facts.values[other].get(name, ReportedValue(None))
         difference = ReportedValue(None) if other is None else facts.differences[other].get(name, ReportedValue(None))
-        told, mood = "", ""
+        comparison, mood = "", ""
         if against.value is not None and difference.value is not None:
             change = (
                 f"{100 * difference.value / against.value:+.1f} %" if against.value else format_number(difference.value)
             )
-            told = f"{change.replace('-', chr(0x2212))} against {other}"
+            comparison = f"{change.replace('-', chr(0x2212))} against {other}"
             good = -difference.sign if lower_is_better(name) else difference.sign
             mood = {1: "good", -1: "bad", 0: ""}[good]
-            told += ", not told apart" if difference.lower is not None and not good else ""
+            comparison += ", not told apart" if difference.lower is not None and not good else ""
         digits = 2 if name.endswith("_ms") else 4
-        made.append(Tile(name, format_number(own[name].value, digits), told, mood))
-    return made
+        built.append(Tile(name, format_number(own[name].value, digits), comparison, mood))
+    return built
 
 
 def read_asset(name: str) -> str:
@@ -130,18 +130,18 @@ def read_asset(name: str) -> str:
     return files("endcap.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _about(facts: ReportFacts) -> dict[str, ReportTable]:
+def _collect_about(facts: ReportFacts) -> dict[str, ReportTable]:
     """Settings, counts and lineage, by caption."""
     model = facts.trained.get("model", {})
     settings = [[name, value if isinstance(value, str) else json.dumps(value)] for name, value in model.items()]
-    found = facts.trained.get("found") or {}
-    settings += [[f"found: {name}", json.dumps(value)] for name, value in found.items()]
+    settings_found = facts.trained.get("found") or {}
+    settings += [[f"found: {name}", json.dumps(value)] for name, value in settings_found.items()]
     counts = facts.verdict.get("counts", {})
     parts = [name for name in ("all", "training", "train", "validation", "test") if name in counts]
     keys = [key for key in COUNTS if any(counts[name].get(key) for name in parts)]
     rows = [[name, *(f"{counts[name][key]:,}" if key in counts[name] else NONE for key in keys)] for name in parts]
     tables = {
-        "Models": _models(facts),
+        "Models": _tabulate_models(facts),
         "Model": ReportTable(["parameter", "value"], settings),
         "Parts": ReportTable(["part", *(key.replace("_", " ") for key in keys)], rows),
         "Lineage": ReportTable(["what", "which"], [list(pair) for pair in facts.lineage.items()]),
@@ -149,14 +149,14 @@ def _about(facts: ReportFacts) -> dict[str, ReportTable]:
     return {caption: table for caption, table in tables.items() if table.rows}
 
 
-def _models(facts: ReportFacts) -> ReportTable:
+def _tabulate_models(facts: ReportFacts) -> ReportTable:
     """What each model is: the settings that are not the usual ones."""
     known = facts.verdict.get("models", {})
-    told = {name: known[name] for name in facts.models if name in known}
-    return ReportTable(["label", "model"], [[label, description(model, None)] for label, model in told.items()])
+    documents = {name: known[name] for name in facts.models if name in known}
+    return ReportTable(["label", "model"], [[label, description(model, None)] for label, model in documents.items()])
 
 
-def _moment(created: str) -> str:
+def _format_moment(created: str) -> str:
     try:
         return f"{datetime.fromisoformat(created):%Y-%m-%d %H:%M} UTC"
     except ValueError:
@@ -164,7 +164,7 @@ def _moment(created: str) -> str:
 
 
 @cache
-def _plotly() -> str:
+def _read_plotly() -> str:
     from plotly.offline import get_plotlyjs
 
     # Inside a script element, these would end it or begin a comment.
@@ -172,14 +172,16 @@ def _plotly() -> str:
     return script.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--").strip()
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+def _build_policy(scripts: Sequence[str]) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
     )
 
 
-def _embedded(charts: dict[str, Any]) -> str:
+def _embed_charts(charts: dict[str, Any]) -> str:
     """JSON that may stand in an element of the page: no character of it can end that element."""
     text = json.dumps(charts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -36,9 +36,9 @@ def publish_report(
     It is no part of the verdict: a verdict that took an hour must not be lost by what only shows it, and an older one
     can be shown anew. For the same reason a registry that takes no file is a warning.
     """
-    if found := find_report(recommender, verdict, store):
-        return found
-    with store.publish(_kind(recommender), _key(verdict)) as draft:
+    if address := find_report(recommender, verdict, store):
+        return address
+    with store.publish(_build_kind(recommender), _build_key(verdict)) as draft:
         facts = gather_facts(recommender, verdict, store)
         file = draft.path / REPORT_FILE
         with report_malformed("verdicts", verdict):
@@ -55,22 +55,22 @@ def publish_report(
 
 def find_report(recommender: str, verdict: str, store: Store) -> str | None:
     """The address of a verdict's report, or None where there is none by this code."""
-    return store.find(_kind(recommender), _key(verdict))
+    return store.find(_build_kind(recommender), _build_key(verdict))
 
 
 def publish_comparison_report(
     recommender: str, comparison: str, store: Store, *, progress: Callable[[str], None] = lambda line: None
 ) -> str:
     """Make the report of a comparison, or find it; returns its address. The artifact's only file is `report.html`."""
-    if found := find_comparison_report(recommender, comparison, store):
-        return found
+    if address := find_comparison_report(recommender, comparison, store):
+        return address
     progress("writing the report")
-    with store.publish(_kind(recommender), _key(comparison, COMPARISON_ENTRY)) as draft:
+    with store.publish(_build_kind(recommender), _build_key(comparison, COMPARISON_ENTRY)) as draft:
         manifest, folder = store.manifest(comparison), store.fetch(comparison)
         with report_malformed("comparisons", comparison):
             trained = {label: store.manifest(address) for label, address in manifest["facts"]["trained"].items()}
             report = read_json(folder / REPORT)
-            data = _data(manifest["facts"], folder, store)
+            data = _describe_data(manifest["facts"], folder, store)
             facts = ReportFacts.of_comparison(recommender, manifest, trained, report, data)
             (draft.path / REPORT_FILE).write_text(render(facts), encoding="utf-8")
         draft.facts["comparison"] = comparison
@@ -79,7 +79,7 @@ def publish_comparison_report(
 
 def find_comparison_report(recommender: str, comparison: str, store: Store) -> str | None:
     """The address of a comparison's report, or None where there is none by this code."""
-    return store.find(_kind(recommender), _key(comparison, COMPARISON_ENTRY))
+    return store.find(_build_kind(recommender), _build_key(comparison, COMPARISON_ENTRY))
 
 
 def locate_report(address: str) -> str:
@@ -94,11 +94,11 @@ def gather_facts(recommender: str, verdict: str, store: Store) -> ReportFacts:
         trained = store.manifest(manifest["facts"]["trained"])
         report = read_json(store.fetch(verdict) / REPORT)
         return ReportFacts.of(
-            recommender, manifest, trained, report, _data(manifest["facts"], store.fetch(verdict), store)
+            recommender, manifest, trained, report, _describe_data(manifest["facts"], store.fetch(verdict), store)
         )
 
 
-def _data(verdict: Json, folder: Path, store: Store) -> Json | None:
+def _describe_data(verdict: Json, folder: Path, store: Store) -> Json | None:
     """What the data of a verdict say, by the rules that it was judged by; None where they are no more."""
     rules = folder / RULES
     judged = Catalogue.from_json(read_json(rules)) if rules.is_file() else None
@@ -108,11 +108,11 @@ def _data(verdict: Json, folder: Path, store: Store) -> Json | None:
         return None
 
 
-def _kind(recommender: str) -> str:
+def _build_kind(recommender: str) -> str:
     return f"reports/{recommender}"
 
 
-def _key(shown: str, entry: str = ENTRY) -> str:
+def _build_key(shown: str, entry: str = ENTRY) -> str:
     from plotly import __version__
 
     return fingerprint(

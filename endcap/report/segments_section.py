@@ -30,28 +30,31 @@ DIVISIONS = {
 
 def build_segments_section(facts: ReportFacts) -> Section:
     """A chart a division and metric, a line a model."""
-    found = facts.verdict.get("segments", {})
-    divisions = sorted({division for one in found.values() for division in one}, key=_order)
-    charts = [_chart(facts, division, facts.at(name)) for division in divisions for name in DRAWN]
+    segments_of_models = facts.verdict.get("segments", {})
+    divisions = sorted(
+        {division for segments_of_model in segments_of_models.values() for division in segments_of_model},
+        key=_rank_division,
+    )
+    charts = [_draw_segments(facts, division, facts.at(name)) for division in divisions for name in DRAWN]
     say = "The same predictions, divided. Under each segment stands its number of predictions: few make for chance."
     drawn = [chart for chart in charts if chart is not None]
     return Section("segments", "Segments", say, drawn, missing="" if drawn else "This verdict has no segments.")
 
 
-def _chart(facts: ReportFacts, division: str, metric: str) -> Chart | None:
-    found: dict[str, Mapping[str, Any]] = {
+def _draw_segments(facts: ReportFacts, division: str, metric: str) -> Chart | None:
+    rows_of_models: dict[str, Mapping[str, Any]] = {
         name: facts.verdict["segments"].get(name, {}).get(division, {}) for name in facts.models
     }
-    of_model = {name: rows for name, rows in found.items() if any(metric in row for row in rows.values())}
+    of_model = {name: rows for name, rows in rows_of_models.items() if any(metric in row for row in rows.values())}
     if not of_model:
         return None
-    names = _sorted({segment for rows in of_model.values() for segment in rows}, division)
+    names = _sort_segments({segment for rows in of_model.values() for segment in rows}, division)
     first = next(iter(of_model.values()))
     counts = [f"{int(first.get(name, {}).get('predictions', 0)):,}" for name in names]
     overall = [(name, facts.values[name].get(metric, ReportedValue(None))) for name in of_model]
     far = compute_value_span(overall).far
     values = {model: [rows.get(name, {}).get(metric) for name in names] for model, rows in of_model.items()}
-    traces = [_trace(facts, model, values[model], "legendonly" if model in far else True) for model in of_model]
+    traces = [_build_trace(facts, model, values[model], "legendonly" if model in far else True) for model in of_model]
     places: dict[str, Any] = {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
@@ -63,11 +66,11 @@ def _chart(facts: ReportFacts, division: str, metric: str) -> Chart | None:
     )
     drawing["legend"]["traceorder"] = "reversed"
     heading = f"{DIVISIONS.get(division, 'By ' + division.replace('_', ' '))}: {metric}"
-    told = [f"{model} {', '.join(format_number(one) for one in row)}" for model, row in values.items()]
+    descriptions = [f"{model} {', '.join(format_number(value) for value in row)}" for model, row in values.items()]
     return Chart(
         f"segments-{division}-{metric}",
         heading,
-        f"{heading}, over {', '.join(names)}: {'; '.join(told)}",
+        f"{heading}, over {', '.join(names)}: {'; '.join(descriptions)}",
         {"data": traces[::-1], "layout": drawing},  # the challenger's line on top
         ReportTable(
             ["segment", "predictions", *of_model],
@@ -77,7 +80,7 @@ def _chart(facts: ReportFacts, division: str, metric: str) -> Chart | None:
     )
 
 
-def _trace(facts: ReportFacts, model: str, values: list[float | None], visible: bool | str) -> dict[str, Any]:
+def _build_trace(facts: ReportFacts, model: str, values: list[float | None], visible: bool | str) -> dict[str, Any]:
     main, stroke = model == facts.models[0], select_colour(model, facts.models)
     return {
         "type": "scatter",
@@ -92,12 +95,12 @@ def _trace(facts: ReportFacts, model: str, values: list[float | None], visible: 
     }
 
 
-def _sorted(segments: Iterable[str], division: str) -> list[str]:
+def _sort_segments(segments: Iterable[str], division: str) -> list[str]:
     """In the evaluation's order: a manifest keeps none."""
     known = [name for name, _ in SEGMENTS.get(division, ())]
     return sorted(segments, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def _order(division: str) -> tuple[int, str]:
+def _rank_division(division: str) -> tuple[int, str]:
     known = list(DIVISIONS)
     return (known.index(division) if division in known else len(known), division)

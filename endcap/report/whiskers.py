@@ -43,19 +43,19 @@ class AxisSpan:
 
 def compute_value_span(rows: Rows, *, merit: bool = True) -> AxisSpan:
     """The axis of values: with those that are near the best one. merit: more is better; otherwise all are near."""
-    best = max((one.value or 0.0 for _, one in rows), default=0.0)
-    far = frozenset(name for name, one in rows if (one.value or 0.0) < FAR * best)
+    best = max((value.value or 0.0 for _, value in rows), default=0.0)
+    far = frozenset(name for name, value in rows if (value.value or 0.0) < FAR * best)
     # Without two models to tell apart closely there is nothing to gain.
-    return _span(rows, far if merit and len(rows) - len(far) > 1 else frozenset())
+    return _compute_span(rows, far if merit and len(rows) - len(far) > 1 else frozenset())
 
 
 def compute_difference_span(rows: Rows) -> AxisSpan:
     """The axis of differences: with 0, and those that lie near it beside the least of them and the widest interval."""
-    least = min((abs(one.value or 0.0) for _, one in rows), default=0.0)
-    widest = max((one.upper - one.lower for _, one in rows if _whole(one)), default=0.0)  # type: ignore[operator]
+    least = min((abs(value.value or 0.0) for _, value in rows), default=0.0)
+    widest = max((value.upper - value.lower for _, value in rows if _has_interval(value)), default=0.0)  # type: ignore[operator]
     limit = 4 * max(least, widest)
-    far = frozenset(name for name, one in rows if limit and abs(one.value or 0.0) > limit)
-    return _span(rows, far, 0.0)
+    far = frozenset(name for name, value in rows if limit and abs(value.value or 0.0) > limit)
+    return _compute_span(rows, far, 0.0)
 
 
 def draw_whiskers(
@@ -71,12 +71,12 @@ def draw_whiskers(
     """A dot a model on its interval, its number beside it. line: a value that is marked. sign: write + too. titled:
     what a model is called."""
     traces, numbers = [], []
-    for name, one in rows:
-        value = one.value or 0.0
-        traces.append(_trace(name, escape_label(titled(name)), one, models, span, digits))
-        told = ("+" if sign and value > 0 else "") + format_number(value, digits)
+    for name, value in rows:
+        shown_value = value.value or 0.0
+        traces.append(_build_trace(name, escape_label(titled(name)), value, models, span, digits))
+        label = ("+" if sign and shown_value > 0 else "") + format_number(shown_value, digits)
         beside = {"x": 1.02, "xref": "paper", "xanchor": "left", "showarrow": False, "font": {"size": 12, "color": INK}}
-        numbers.append({"y": escape_label(titled(name)), "text": told, **beside})
+        numbers.append({"y": escape_label(titled(name)), "text": label, **beside})
     shapes = []
     if line is not None and span.low <= line <= span.high:
         stroke = {"color": MUTED, "width": 1, "dash": "dot"}
@@ -88,43 +88,47 @@ def draw_whiskers(
     return {"data": traces, "layout": build_layout(56 + 32 * len(rows), xaxis=values, yaxis=names, **more)}
 
 
-def format_estimate(one: ReportedValue, digits: int) -> str:
+def format_estimate(value: ReportedValue, digits: int) -> str:
     """A number and its interval."""
     return (
-        f"{format_number(one.value, digits)}, {format_interval(one, digits)}"
-        if _whole(one)
-        else format_number(one.value, digits)
+        f"{format_number(value.value, digits)}, {format_interval(value, digits)}"
+        if _has_interval(value)
+        else format_number(value.value, digits)
     )
 
 
-def format_interval(one: ReportedValue, digits: int) -> str:
+def format_interval(value: ReportedValue, digits: int) -> str:
     """Both ends of an interval, or that there is none."""
-    return f"{format_number(one.lower, digits)} to {format_number(one.upper, digits)}" if _whole(one) else NONE
+    return (
+        f"{format_number(value.lower, digits)} to {format_number(value.upper, digits)}"
+        if _has_interval(value)
+        else NONE
+    )
 
 
-def _trace(
-    name: str, told: str, one: ReportedValue, models: Sequence[str], span: AxisSpan, digits: int
+def _build_trace(
+    name: str, label: str, value: ReportedValue, models: Sequence[str], span: AxisSpan, digits: int
 ) -> dict[str, Any]:
-    value, stroke = one.value or 0.0, select_colour(name, models)
-    arrow = "triangle-right" if value > span.high else "triangle-left"
+    shown_value, stroke = value.value or 0.0, select_colour(name, models)
+    arrow = "triangle-right" if shown_value > span.high else "triangle-left"
     far = name in span.far
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
-        "x": [span.place(name, value)],
-        "y": [told],
+        "x": [span.place(name, shown_value)],
+        "y": [label],
         "cliponaxis": False,
         "marker": {"size": 10, "color": stroke, "symbol": arrow if far else select_symbol(name, models)},
-        "hovertext": [f"{told}: {format_estimate(one, digits)}"],
+        "hovertext": [f"{label}: {format_estimate(value, digits)}"],
         "hoverinfo": "text",
     }
-    if one.lower is not None and one.upper is not None and not far:
-        ends = {"array": [one.upper - value], "arrayminus": [value - one.lower], "symmetric": False}
+    if value.lower is not None and value.upper is not None and not far:
+        ends = {"array": [value.upper - shown_value], "arrayminus": [shown_value - value.lower], "symmetric": False}
         trace["error_x"] = {"type": "data", **ends, "color": stroke, "thickness": 1.6, "width": 5}
     return trace
 
 
-def _span(rows: Rows, far: frozenset[str], *more: float) -> AxisSpan:
+def _compute_span(rows: Rows, far: frozenset[str], *more: float) -> AxisSpan:
     near = [end for name, one in rows if name not in far for end in (one.lower, one.value, one.upper)]
     ends = [*more, *(end for end in near if end is not None)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
@@ -132,5 +136,5 @@ def _span(rows: Rows, far: frozenset[str], *more: float) -> AxisSpan:
     return AxisSpan(low - room, high + room, far)
 
 
-def _whole(one: ReportedValue) -> bool:
-    return one.lower is not None and one.upper is not None
+def _has_interval(value: ReportedValue) -> bool:
+    return value.lower is not None and value.upper is not None

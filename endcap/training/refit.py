@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endcap.errors import UserError
-from endcap.features.view import read_customer_ids, read_declared_features
+from endcap.features.dataset_files import read_customer_ids, read_declared_features
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Model, load
 from endcap.models.custom import own_code

@@ -13,7 +13,12 @@ from endcap.batch.part_files import list_parts
 from endcap.deploy.state import Target
 from endcap.errors import NotFoundError
 from endcap.features import build
-from endcap.features.view import build_item_table, read_customer_ids, read_declared_features, read_refit_sessions
+from endcap.features.dataset_files import (
+    build_item_table,
+    read_customer_ids,
+    read_declared_features,
+    read_refit_sessions,
+)
 from endcap.models.fit import fitted
 from endcap.registry.package import write_package
 from endcap.spec import Recommender, Shop
@@ -91,7 +96,7 @@ def of(name: str, model: Row = VSKNN, **keys: Any) -> Recommender:
 def made(spec: Recommender, store: Store, its: Shop | None = None, **asked: Any) -> Any:
     """The lists of the first version; `asked`: of `Wanted`, and progress."""
     progress = asked.pop("progress", lambda line: None)
-    return recommend(spec, its or shop(), store, wanted=ListRequest(now=NOW, **asked), progress=progress)[0]
+    return recommend(spec, its or shop(), store, request=ListRequest(now=NOW, **asked), progress=progress)[0]
 
 
 def rows(store: Store, address: str) -> dict[str, Row]:

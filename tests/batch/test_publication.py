@@ -101,7 +101,7 @@ def test_without_the_online_store_the_lists_stay_and_it_is_said_what_to_do(
     with refused(OnlineStoreError, "batch.not-published", version="1", address=found.address) as caught:
         publish_lists(SPEC, [found], store, down)
     assert caught.value.fields["cause"]["code"] == "online.unavailable"
-    assert "run the same command again, which then only publishes" in str(caught.value)
+    assert "Run the same command again when the online store is back" in str(caught.value)
     assert "secret" not in json.dumps(caught.value.to_json())
     assert len(rows(store, found.address)) == 12
 
@@ -137,7 +137,7 @@ def test_the_command_makes_publishes_and_rolls_back(
     assert "are published again" in capsys.readouterr().out
     assert online.published(name) == address.rpartition("/")[2]
     for wrong, said in (
-        (["--dataset", "newest", "--online", NOWHERE], "when the online store is back, run the same command again"),
+        (["--dataset", "newest", "--online", NOWHERE], "Run the same command again when the online store is back"),
         (["--dataset", "newest", "--version", "7"], "by-command has no version 7"),
         (["--roll-back", "--online", "none"], "no online store is named"),
         (["--roll-back", "--workers", "2"], "--workers: not with --roll-back"),

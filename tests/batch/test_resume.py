@@ -18,10 +18,10 @@ from tests.batch.given import Registered, bytes_of, kept, made, of, package, row
 SLOW = {"name": "custom", "class": "tests.batch.stand_ins:Slow"}
 KILLED = """
 import os, signal, sys
-from endcap.batch import versions
+from endcap.batch import served_versions
 from endcap.store import open_store
 from tests.batch.given import Registered, made, of
-versions.open_registry = lambda uri, store: Registered({"1": sys.argv[2]})
+served_versions.open_registry = lambda uri, store: Registered({"1": sys.argv[2]})
 def tell(line):
     if "2 of 3 parts" in line:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_part_to_the_same_bytes(little
     # All that is gone on from has the name of what a store in a bucket keeps beyond the machine: the plan, two parts.
     assert [file.name for file in kept(store, "killed")] == [CHECKPOINT] * 3
     found = made(of("killed"), store, progress=lines.append)
-    assert "version 1: going on, 2 of 3 parts are whole" in lines
+    assert "version 1: continues, 2 of 3 parts are finished" in lines
     assert sum("customers a second" in line for line in lines) == 1
     assert kept(store, "killed") == []
 
@@ -62,7 +62,7 @@ def test_a_part_that_was_cut_short_is_made_anew(little: Little, registry: Regist
     (part,) = [file for file in kept(store, "cut") if file.parent.name == "00001"]
     part.write_bytes(part.read_bytes()[:-7])
     found = made(of("cut"), store, progress=lines.append)
-    assert "version 1: going on, 1 of 3 parts are whole" in lines
+    assert "version 1: continues, 1 of 3 parts are finished" in lines
     assert len(rows(store, found.address)) == 12
 
 

@@ -55,7 +55,7 @@ def measure() -> list[dict[str, Any]]:
             spec = Recommender.model_validate({**SPEC, "model": model, "batch": {"k": K}})
             version = a_version(store, spec, customers, dataset)
             begun = time.perf_counter()
-            made = recommend(spec, shop, store, wanted=ListRequest(dataset=dataset, version=version), progress=print)
+            made = recommend(spec, shop, store, request=ListRequest(dataset=dataset, version=version), progress=print)
             seconds = time.perf_counter() - begun
             assert made[0].facts["customers"] == customers
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

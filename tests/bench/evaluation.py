@@ -30,7 +30,7 @@ def measure() -> list[dict[str, Any]]:
 def _measured(name: str, test: Any, n_items: int) -> dict[str, Any]:
     from endcap.evaluation.metrics import ItemPopularity
     from endcap.evaluation.model_metrics import measure_model
-    from endcap.evaluation.ranks import EvaluatedModel
+    from endcap.evaluation.scoring import EvaluatedModel
     from endcap.features.queries import select_targets
     from endcap.models import Fitting, make
     from endcap.spec.neural import GRU4RecSpec

@@ -21,7 +21,7 @@ from endcap.cli.spec import command as spec_command
 from endcap.deploy import deploy, set_share
 from endcap.deploy.state import read_state
 from endcap.evaluation import judge
-from endcap.evaluation.gate import CHALLENGER, CHAMPION
+from endcap.evaluation.estimates import CHALLENGER, CHAMPION
 from endcap.events import ingest
 from endcap.features import build
 from endcap.online import open_online
@@ -182,7 +182,9 @@ def test_lists_are_read_and_made_anew_the_same(folder: Path) -> None:
     store, loaded = store_of(folder), load(folder / "next.yaml")
     before = {version_of(store, address): address for address in store.list("recommendations/next")}
     assert set(before) == {"1", "2"}
-    made = recommend(loaded.recommender, loaded.shop, store, wanted=ListRequest(dataset=dataset_of(store, before["1"])))
+    made = recommend(
+        loaded.recommender, loaded.shop, store, request=ListRequest(dataset=dataset_of(store, before["1"]))
+    )
     assert {one.version: rows(store, one.address) for one in made} == {
         version: rows(store, address) for version, address in before.items()
     }

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from endcap.evaluation.evidence import compute_half_width, find_missing_evidence
-from endcap.evaluation.gate import ConditionOutcome, Estimate, PairwiseComparison, decide_conditions, decide_gate
+from endcap.evaluation.estimates import Estimate, PairwiseComparison, compute_half_width
+from endcap.evaluation.evidence import find_missing_evidence
+from endcap.evaluation.gate import ConditionOutcome, decide_conditions, decide_gate
 from endcap.spec.gate import Condition, Evidence
 from endcap.spec.recommender import GivenSplit, LeaveOneOutSplit, TimeSplit
 
@@ -55,7 +56,9 @@ def test_an_interval_about_the_limit_must_be_narrow_enough(
     assert said(outcome, max_half_width=0.21) == []
     (told,) = said(outcome, max_half_width=0.1)
     # A width that is twice what is asked takes four times the sessions.
-    assert re.findall(r"(\d[\d,]*) test sessions would do, there are (\d[\d,]*)", told) == [("4,000", "1,000")]
+    assert re.findall(r"(\d[\d,]*) test sessions would be enough, and there are (\d[\d,]*)", told) == [
+        ("4,000", "1,000")
+    ]
     assert "20 %" in told
     assert "split.test larger" in told
     assert decide_gate([outcome], [told]) == "undecided"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from endcap.evaluation.gate import ConditionOutcome, Estimate, PairwiseComparison, decide_conditions
+from endcap.evaluation.estimates import Estimate, PairwiseComparison
+from endcap.evaluation.gate import ConditionOutcome, decide_conditions
 from endcap.spec.gate import Condition
 
 METRICS = {

@@ -13,7 +13,8 @@ from endcap.errors import DataError
 from endcap.evaluation.candidate_counts import warn_of_candidates
 from endcap.evaluation.given_candidates import read_given_candidates
 from endcap.evaluation.protocol import EvaluationProtocol
-from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.features.vocabulary import Vocabulary

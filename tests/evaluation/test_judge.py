@@ -218,7 +218,7 @@ def test_without_baselines_popularity_is_put_in_and_said(shop_store: Store) -> N
     facts = shop_store.manifest(judge(alone, data, trained, shop_store, progress=said.append))["facts"]
     assert facts["passed"]
     assert "minus popularity's" in facts["conditions"][0]["text"]
-    assert "popularity was put in" in facts["warnings"][0]
+    assert "baseline popularity was added" in facts["warnings"][0]
     assert f"warning: {facts['warnings'][0]}" in said
 
 

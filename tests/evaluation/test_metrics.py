@@ -8,7 +8,8 @@ import pytest
 
 from endcap.evaluation.metrics import ItemPopularity, RemainingItems, compute_metrics, list_metrics
 from endcap.evaluation.model_metrics import ModelMetrics, measure_model
-from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features.sessions import Sessions
 from endcap.models import Validation
 from endcap.spec.recommender import Exclude

@@ -11,8 +11,8 @@ import pytest
 from endcap.evaluation.given_candidates import GivenCandidates
 from endcap.evaluation.metrics import ItemPopularity
 from endcap.evaluation.model_metrics import ModelMetrics, measure_model
-from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
 from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions
 from endcap.models.validation import Validation

@@ -10,8 +10,9 @@ from endcap.evaluation.candidate_counts import warn_of_candidates
 from endcap.evaluation.metrics import ItemPopularity
 from endcap.evaluation.model_metrics import measure_model
 from endcap.evaluation.protocol import EvaluationProtocol
-from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
 from endcap.evaluation.sampled_candidates import SampledCandidates
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features.sessions import Sessions
 from endcap.features.view import open_view
 from endcap.spec.recommender import SampledNegatives

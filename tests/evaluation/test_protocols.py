@@ -11,8 +11,9 @@ import pytest
 from endcap.evaluation import timing
 from endcap.evaluation.metrics import ItemPopularity
 from endcap.evaluation.model_metrics import measure_model
-from endcap.evaluation.ranks import EvaluatedModel, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
 from endcap.evaluation.results import RankingTimes
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.evaluation.timing import draw_prefixes, time_rankings
 from endcap.features.queries import select_targets
 from endcap.features.sessions import Sessions

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from endcap.evaluation import ranks
-from endcap.evaluation.ranks import EvaluatedModel, RankedBlock, VocabularyTranslation, rank_predictions
+from endcap.evaluation.ranks import RankedBlock, rank_predictions
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features.sessions import Sessions
 from endcap.spec.recommender import Exclude
 from tests.evaluation.conftest import AfterLast, every, random_sessions

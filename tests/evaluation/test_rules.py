@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from endcap.errors import DataError
-from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation, rank_histories, rank_predictions
+from endcap.evaluation.ranks import rank_predictions
 from endcap.evaluation.rule_masks import Ownership, ShopRules
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation, rank_histories
 from endcap.features.queries import Baskets, select_targets
 from endcap.features.sessions import Sessions
 from endcap.features.vocabulary import Vocabulary

@@ -237,9 +237,9 @@ def test_a_single_session_is_enough(store: Store) -> None:
 
 
 def test_ids_that_share_a_hash_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = endcap.features.keyed_log._key
+    real = endcap.features.keyed_log._hash_key
     monkeypatch.setattr(
-        endcap.features.keyed_log, "_key", lambda column, salt: real(column.left(1 if not salt else 9), salt)
+        endcap.features.keyed_log, "_hash_key", lambda column, salt: real(column.left(1 if not salt else 9), salt)
     )
     rows = [event(session, item, place) for session in ("s1", "s2") for place, item in enumerate(["aa", "ab"])]
     folder = dataset(store, rows)
@@ -302,13 +302,13 @@ from endcap.features import engine
 from endcap.features.dataset import build
 from endcap.store import open_store
 from tests.features.logs import shop
-write = engine.Engine.write
+write = engine.TableEngine.write
 def wait(self, table, file):
     write(self, table, file)
     if file.name == "items.parquet":
         print("writing", flush=True)
         signal.pause()
-engine.Engine.write = wait
+engine.TableEngine.write = wait
 build(shop(), sys.argv[2], open_store(sys.argv[1]))
 """
 

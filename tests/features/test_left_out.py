@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from endcap.errors import DataError
-from endcap.features.view import open_view, read_refit_sessions
+from endcap.features.dataset_files import read_refit_sessions
+from endcap.features.view import open_view
 from endcap.models.fit import validation_of
 from endcap.store import Store
 from tests.features.logs import MONDAY, at_times, dataset, event, recommender, sessions, shop

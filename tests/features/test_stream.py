@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from endcap.errors import DataError, UserError
 from endcap.features import build, stream
+from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.sessions import Sessions
-from endcap.features.stream import Part, SessionStream, open_streamed_view, stream_sessions
-from endcap.features.view import build_item_table, open_view, read_refit_sessions
+from endcap.features.stream import Part, SessionStream, stream_sessions
+from endcap.features.streamed_view import open_streamed_view
+from endcap.features.view import open_view
 from endcap.spec import Recommender
 from endcap.store import open_store
 from endcap.testing.preprocessing import assert_equal

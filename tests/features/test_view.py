@@ -10,9 +10,10 @@ import pytest
 
 from endcap.errors import DataError
 from endcap.features import build
+from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.event_features import compute_features
 from endcap.features.sessions import Sessions
-from endcap.features.view import View, build_item_table, open_view, read_refit_sessions
+from endcap.features.view import View, open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.store import Store
 from tests.features.logs import DAY, MONDAY, dataset, event, recommender, rsc15, sessions, shop, snapshot

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from endcap.features.dataset_files import read_customer_ids, read_refit_sessions
 from endcap.features.split import slice_sessions
-from endcap.features.view import read_customer_ids, read_refit_sessions
 from endcap.registry.package import load_package
 from endcap.store import Store
 from endcap_serving.local.predictors import free_port

@@ -12,7 +12,7 @@ import pytest
 
 from endcap.evaluation import describe_verdict, judge
 from endcap.evaluation.protocol import EvaluationProtocol
-from endcap.evaluation.ranks import EvaluatedModel, VocabularyTranslation
+from endcap.evaluation.scoring import EvaluatedModel, VocabularyTranslation
 from endcap.features import build
 from endcap.features.view import open_view
 from endcap.models import Fitting, load, make

@@ -9,7 +9,7 @@ import pytest
 
 from endcap.errors import IntegrityError
 from endcap.features import build
-from endcap.features.view import read_customer_ids, read_refit_sessions
+from endcap.features.dataset_files import read_customer_ids, read_refit_sessions
 from endcap.registry.package import LoadedPackage, load_package
 from endcap.spec import Recommender
 from endcap.store import Store

@@ -23,9 +23,10 @@ from endcap.devices.check import ON_CPU
 from endcap.errors import DataError, TransientError, rebuild
 from endcap.evaluation.metrics import ItemPopularity
 from endcap.evaluation.model_metrics import measure_model
-from endcap.evaluation.ranks import EvaluatedModel
+from endcap.evaluation.scoring import EvaluatedModel
 from endcap.features import build
-from endcap.features.view import open_view, read_refit_sessions
+from endcap.features.dataset_files import read_refit_sessions
+from endcap.features.view import open_view
 from endcap.models import Fitting, Model, load, make
 from endcap.models.fit import tried, validation_of
 from endcap.neural.gru import GRUNetwork, GRUShape

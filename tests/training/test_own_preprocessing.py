@@ -16,9 +16,10 @@ from endcap.errors import NotFoundError
 from endcap.evaluation import judge
 from endcap.events import ingest
 from endcap.features import build
+from endcap.features.dataset_files import read_customer_ids, read_refit_sessions
 from endcap.features.sessions import Sessions
 from endcap.features.split import slice_sessions, where
-from endcap.features.view import View, open_view, read_customer_ids, read_refit_sessions
+from endcap.features.view import View, open_view
 from endcap.models import Model, mask_excluded, top
 from endcap.models import load as load_model
 from endcap.models.fit import validation_of
@@ -92,7 +93,7 @@ def test_all_steps_prepare_alike_and_evaluation_asks_for_what_really_came_next(s
     # A list made ahead is the ranking of the customer's recent events.
     version = register(recommender, address, verdict, store)
     bare = its_shop().model_copy(update={"items": None})  # whose file is not there
-    (made,) = recommend(recommender, bare, store, wanted=ListRequest(dataset=data))
+    (made,) = recommend(recommender, bare, store, request=ListRequest(dataset=data))
     lists = rows(store, made.address)
     assert len(lists) == len(ids)
     seen = 0

@@ -12,8 +12,9 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.features import build
+from endcap.features.dataset_files import read_refit_sessions
 from endcap.features.sessions import Sessions
-from endcap.features.view import open_view, read_refit_sessions
+from endcap.features.view import open_view
 from endcap.features.vocabulary import Vocabulary
 from endcap.models import Fitting, load, make
 from endcap.registry.package import load_package

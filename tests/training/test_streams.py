@@ -10,8 +10,9 @@ import pytest
 
 from endcap.errors import UserError
 from endcap.evaluation import judge
+from endcap.features.dataset_files import read_refit_sessions
 from endcap.features.sessions import Sessions
-from endcap.features.view import open_view, read_refit_sessions
+from endcap.features.view import open_view
 from endcap.models import load
 from endcap.registry.package import load_package
 from endcap.spec import Recommender

@@ -20,9 +20,10 @@ import torch
 import torch.distributed as dist
 
 from endcap.errors import EndcapError, IntegrityError, UserError, describe
+from endcap.features.dataset_files import build_item_table, read_refit_sessions
 from endcap.features.item_attributes import encode_item_features, select_attributes
 from endcap.features.sessions import Sessions
-from endcap.features.view import build_item_table, open_view, read_refit_sessions
+from endcap.features.view import open_view
 from endcap.models import Fitting, Model, make
 from endcap.models.device import device_of
 from endcap.models.fit import validation_of
