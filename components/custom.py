@@ -31,9 +31,14 @@ def custom(
     from endcap_components.user_function import call_function
 
     with run_step(name, store, run=run, created=created, image=image) as reporter:
-        made = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
-        made |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
-        given = {"shop": shop, "recommender": recommender, "store": store, "registry": resolve_registry_url(registry)}
-        given |= {key: address for key, address in made.items() if address}
-        result = call_function(function, given, arguments)
+        outputs = {"snapshot": snapshot, "dataset": dataset, "trained": trained}
+        outputs |= {"verdict": verdict, "package": package, "version": version, "recommendations": recommendations}
+        run_values = {
+            "shop": shop,
+            "recommender": recommender,
+            "store": store,
+            "registry": resolve_registry_url(registry),
+        }
+        run_values |= {key: address for key, address in outputs.items() if address}
+        result = call_function(function, run_values, arguments)
         reporter.done("" if result is None else str(result))

@@ -85,11 +85,17 @@ def match_parameters(
         (`step.unknown-arguments`).
     """
     parameters = inspect.signature(callee).parameters.values()
-    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
-    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    names = {one.name for one in named}
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    names = {parameter.name for parameter in named}
     filled = {*run_values, *arguments}
-    unfilled = sorted(one.name for one in named if one.default is one.empty and one.name not in filled)
+    unfilled = sorted(
+        parameter.name for parameter in named if parameter.default is parameter.empty and parameter.name not in filled
+    )
     if unfilled:
         raise UserError(
             f"{function} asks for {', '.join(unfilled)}; at this point of the run there are {', '.join(run_values)}, "

@@ -19,25 +19,29 @@ from endcap.spec.kubernetes import Step
 from endcap_components.custom import custom
 from endcap_components.user_function import load_function, match_parameters
 
-GIVEN = ("store", "registry", "recommender", "shop")
+USER_INPUTS = ("store", "registry", "recommender", "shop")
 """What a user's step is given of the run's parameters; what the steps before it made comes by their names."""
 
 
-def function_task(name: str, step: Step, given: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
+def function_task(name: str, step: Step, run_values: Mapping[str, Any], about: Mapping[str, Any]) -> PipelineTask:
     """A task that calls the step's function with what is `given` so far."""
     assert step.function is not None
-    _check(step.function, given, step.arguments)
+    _check(step.function, run_values, step.arguments)
     # A component of its own name: KFP names the task by it.
     component = PythonComponent(
         component_spec=replace(custom.component_spec, name=name), python_func=custom.python_func
     )
-    recommender = {} if "recommender" in given else {"recommender": {}}
-    return component(name=name, function=step.function, arguments=dict(step.arguments), **recommender, **given, **about)
+    recommender = {} if "recommender" in run_values else {"recommender": {}}
+    return component(
+        name=name, function=step.function, arguments=dict(step.arguments), **recommender, **run_values, **about
+    )
 
 
-def container_task(name: str, step: Step, given: Mapping[str, Any]) -> PipelineTask:
+def container_task(name: str, step: Step, run_values: Mapping[str, Any]) -> PipelineTask:
     """A task that runs the step's container, which gets what is `given` so far as ENDCAP_<NAME>."""
-    return _container(name, step, {key: dict if key in ("shop", "recommender") else str for key in given})(**given)
+    return _container(name, step, {key: dict if key in ("shop", "recommender") else str for key in run_values})(
+        **run_values
+    )
 
 
 def _container(name: str, step: Step, inputs: Mapping[str, type]) -> Any:
@@ -57,16 +61,16 @@ def _container(name: str, step: Step, inputs: Mapping[str, type]) -> Any:
     return dsl.container_component(container)
 
 
-def _check(function: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+def _check(function: str, run_values: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """Refuse a function that wants what is not there; one that only the image has is checked where it runs."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = load_function(function)
+        callee = load_function(function)
     except UserError as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             return
         raise
     finally:
         sys.path[:] = before
-    match_parameters(function, found, given.keys(), arguments.keys())
+    match_parameters(function, callee, run_values.keys(), arguments.keys())

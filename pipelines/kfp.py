@@ -129,8 +129,8 @@ class KfpServer:
         listen: Listen,
         *,
         deadline: timedelta | None = None,
-        said: Callable[[str], StepRun | None] = lambda step: None,
-        recorded: Callable[[], Run | None] = lambda: None,
+        read_step: Callable[[str], StepRun | None] = lambda step: None,
+        read_run: Callable[[], Run | None] = lambda: None,
     ) -> None:
         """Tell `listen` of the steps as they start and end, until the run has ended well.
 
@@ -138,28 +138,28 @@ class KfpServer:
         EndcapError where the run failed, was ended, or is past its deadline (then it is ended); the failed step's
         event has told the cause. An error with the field `goes_on` is of the following alone: the run goes on.
         """
-        told: dict[str, str] = {}
+        reported: dict[str, str] = {}
         while True:
-            found = self._look(run, listen)
-            for step, now in find_task_states(found, steps).items():
-                if told.get(step) is None:
+            state = self._look(run, listen)
+            for step, now in find_task_states(state, steps).items():
+                if reported.get(step) is None:
                     listen(StepStart(step))
-                    told[step] = "started"
-                if told[step] == "started" and (event := make_end_event(step, now, said(step))):
-                    told[step] = event.kind
+                    reported[step] = "started"
+                if reported[step] == "started" and (event := make_end_event(step, now, read_step(step))):
+                    reported[step] = event.kind
                     listen(event)
-            if found.state in ENDED:
+            if state.state in ENDED:
                 for step in steps:
-                    own = said(step) if step not in told else None
-                    if own and own.state == "done":  # a task that KFP does not list
-                        listen(StepEnd(step, own.result, own.summary, own.seconds, own.reused))
-                return _check_end(found, StepFailure.kind in told.values(), listen, recorded)
-            if deadline is not None and found.created_at and datetime.now(UTC) > found.created_at + deadline + GRACE:
+                    record = read_step(step) if step not in reported else None
+                    if record and record.state == "done":  # a task that KFP does not list
+                        listen(StepEnd(step, record.result, record.summary, record.seconds, record.reused))
+                return _check_end(state, StepFailure.kind in reported.values(), listen, read_run)
+            if deadline is not None and state.created_at and datetime.now(UTC) > state.created_at + deadline + GRACE:
                 self.end(run)
                 raise EndcapError(
                     "the run's deadline (pipeline.deadline) has passed, and it was ended",
                     code="run.deadline-passed",
-                    deadline=(found.created_at + deadline).isoformat(timespec="seconds"),
+                    deadline=(state.created_at + deadline).isoformat(timespec="seconds"),
                 )
             time.sleep(self.interval)
 
@@ -226,16 +226,16 @@ class KfpServer:
 
 
 def _check_end(
-    run: V2beta1Run, told: bool, listen: Callable[[RunEvent], None], recorded: Callable[[], Run | None]
+    run: V2beta1Run, failure_reported: bool, listen: Callable[[RunEvent], None], read_run: Callable[[], Run | None]
 ) -> None:
     """Raise EndcapError unless the run ended well."""
     if run.state == "CANCELED":
         raise EndcapError("the run was ended by somebody (canceled)", code="run.canceled", run=run.run_id)
     if run.state != "FAILED":
         return
-    record = recorded()  # it knows of failures that KFP's list of tasks does not show
+    record = read_run()  # it knows of failures that KFP's list of tasks does not show
     fault = record.fault if record else None
-    if not told and record and record.failed_step and fault:
+    if not failure_reported and record and record.failed_step and fault:
         listen(StepFailure(record.failed_step, fault))
     message = (run.error.message if run.error else "") or (fault.message if fault else "KFP tells no cause")
     raise EndcapError(f"the run failed: {message}", code="kfp.run-failed", run=run.run_id)

@@ -74,38 +74,38 @@ def call_with_retries(
 
 
 def _refusal(what: str, error: kfp_server_api.ApiException) -> EndcapError:
-    said = _said(error)
-    fields = {"doing": what, "status": error.status, "answer": said}
+    reason = _read_reason(error)
+    fields = {"doing": what, "status": error.status, "answer": reason}
     if error.status == 401:
         remedy = RENEW
-        if "User identity is empty" in said:
+        if "User identity is empty" in reason:
             remedy += "; a KFP of several users is reached by --kfp-host, since the API server's proxy drops tokens"
-        return UserError(f"cannot {what}: KFP answered 401 ({said}); {remedy}", code="kfp.forbidden", **fields)
+        return UserError(f"cannot {what}: KFP answered 401 ({reason}); {remedy}", code="kfp.forbidden", **fields)
     if error.status == 403:
         remedy = f"name a namespace that you may work in by --kfp-user-namespace, or {RENEW}"
-        if "services/proxy" in said:  # the API server's words, before KFP
+        if "services/proxy" in reason:  # the API server's words, before KFP
             remedy = "the way by kubeconfig needs that right in KFP's namespace; --kfp-host names another way"
         return UserError(
-            f"cannot {what}: KFP answered 403 ({said}); {remedy}",
+            f"cannot {what}: KFP answered 403 ({reason}); {remedy}",
             code="kfp.forbidden",
             **fields,
         )
     if error.status == 404:
         return NotFoundError(
-            f"cannot {what}: KFP answered 404 ({said}); check --kfp-host, --kfp-namespace (where KFP is installed) and "
-            "the name",
+            f"cannot {what}: KFP answered 404 ({reason}); check --kfp-host, --kfp-namespace (where KFP is installed) "
+            "and the name",
             code="kfp.not-found",
             **fields,
         )
     if error.status == 409:
         return NameTakenError(
-            f"cannot {what}: KFP has one of this name already ({said})", code="kfp.name-taken", **fields
+            f"cannot {what}: KFP has one of this name already ({reason})", code="kfp.name-taken", **fields
         )
     if error.status in (0, None, 408, 429) or error.status >= 500:
         return TransientError(
-            f"cannot {what}: KFP answered {error.status or 'nothing'} ({said})", code="kfp.unavailable", **fields
+            f"cannot {what}: KFP answered {error.status or 'nothing'} ({reason})", code="kfp.unavailable", **fields
         )
-    return UserError(f"cannot {what}: KFP answered {error.status}: {said}", code="kfp.refused", **fields)
+    return UserError(f"cannot {what}: KFP answered {error.status}: {reason}", code="kfp.refused", **fields)
 
 
 def _page(what: str, page: UnexpectedPageError) -> EndcapError:
@@ -145,7 +145,7 @@ def _silence(what: str, error: Exception) -> EndcapError:
     )
 
 
-def _said(error: kfp_server_api.ApiException) -> str:
+def _read_reason(error: kfp_server_api.ApiException) -> str:
     """What KFP's error says; a proxy before it answers with pages."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body or ""
     try:

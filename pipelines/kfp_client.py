@@ -142,8 +142,8 @@ class KfpClient(kfp_client.Client):  # type: ignore[misc]
         )
 
     def _by_kubeconfig(self, token: str | None, ca: str | None, context: str | None) -> kfp_server_api.Configuration:
-        files, there = find_kubeconfig()
-        if token or not there:
+        files, exists = find_kubeconfig()
+        if token or not exists:
             lacks = "a token is given, but" if token else f"there is no kubeconfig at {files}, and"
             raise UserError(f"no KFP is named: {lacks} no --kfp-host (KFP_ENDPOINT)", code="kfp.no-host")
         config = kfp_server_api.Configuration()
@@ -168,34 +168,34 @@ class _Rest(RESTClientObject):  # type: ignore[misc]
         super().__init__(config)
         self._config, self._login = config, login
 
-    def request(self, method: str, url: str, **given: Any) -> Any:
+    def request(self, method: str, url: str, **options: Any) -> Any:
         """Raises PageError, ApiException, and urllib3's own errors."""
-        given["_request_timeout"] = given.get("_request_timeout") or TIMEOUT
-        kind = (given.get("headers") or {}).get("Content-Type")
+        options["_request_timeout"] = options.get("_request_timeout") or TIMEOUT
+        kind = (options.get("headers") or {}).get("Content-Type")
         try:
-            return self._answer(method, url, given)
+            return self._answer(method, url, options)
         except kfp_server_api.ApiException as error:
             if error.status != 401 or self._login is None or not self._login.renew(self._config):
                 raise
-        given["headers"]["authorization"] = self._config.api_key["authorization"]
+        options["headers"]["authorization"] = self._config.api_key["authorization"]
         if kind:
-            given["headers"]["Content-Type"] = kind  # of a form, which the first request took away
-        return self._answer(method, url, given)
+            options["headers"]["Content-Type"] = kind  # of a form, which the first request took away
+        return self._answer(method, url, options)
 
-    def _answer(self, method: str, url: str, given: dict[str, Any]) -> Any:
+    def _answer(self, method: str, url: str, options: dict[str, Any]) -> Any:
         try:
-            answer = super().request(method, url, **given)
+            response = super().request(method, url, **options)
         except kfp_server_api.ApiException as error:
             error.body = error.body or b""
             if error.status < 500:
                 _refuse_page(error.status, error.body, url, url)
             raise
-        if given.get("_preload_content", True):
-            _refuse_page(answer.status, answer.data, url, answer.urllib3_response.geturl() or url)
-        return answer
+        if options.get("_preload_content", True):
+            _refuse_page(response.status, response.data, url, response.urllib3_response.geturl() or url)
+        return response
 
 
-def _refuse_page(status: int, body: bytes | str, asked: str, came_from: str) -> None:
+def _refuse_page(status: int, body: bytes | str, requested: str, came_from: str) -> None:
     """Raise PageError for what is no document of KFP's API.
 
     asked, came_from: addresses before and after redirections.
@@ -204,6 +204,6 @@ def _refuse_page(status: int, body: bytes | str, asked: str, came_from: str) -> 
     if not text.startswith("<") and (status >= 300 or text.startswith("{")):
         return
     words = page_title(text, "html") or ""
-    elsewhere = "/apis/" in asked and "/apis/" not in came_from.partition("?")[0]
+    elsewhere = "/apis/" in requested and "/apis/" not in came_from.partition("?")[0]
     named = re.search(r"log ?in|sign ?in|authenticat", words, re.IGNORECASE)
     raise UnexpectedPageError(status, words, login=bool(elsewhere or named) or status in (401, 403))

@@ -42,14 +42,14 @@ class KfpResources:
         def find() -> str | None:
             try:
                 # Not by kfp's `get_pipeline_id`, which names no namespace, and so gets the shared ones alone.
-                there = call_kfp(finding, api.pipeline_service_get_pipeline_by_name, name, **self._within)
+                existing = call_kfp(finding, api.pipeline_service_get_pipeline_by_name, name, **self._within)
             except NotFoundError:
                 return None
-            return str(there.pipeline_id)
+            return str(existing.pipeline_id)
 
         def make() -> str:
-            wanted = V2beta1Pipeline(display_name=name, namespace=self._namespace)
-            return str(api.pipeline_service_create_pipeline(pipeline=wanted).pipeline_id)
+            body = V2beta1Pipeline(display_name=name, namespace=self._namespace)
+            return str(api.pipeline_service_create_pipeline(pipeline=body).pipeline_id)
 
         return self._settle(f"create the pipeline {name}", find, make)
 
@@ -70,33 +70,33 @@ class KfpResources:
         api = self._client.experiments
 
         def find() -> str | None:
-            there = api.experiment_service_list_experiments(filter=_named(name), **self._within).experiments
-            return str(there[0].experiment_id) if there else None
+            existing = api.experiment_service_list_experiments(filter=_named(name), **self._within).experiments
+            return str(existing[0].experiment_id) if existing else None
 
         def make() -> str:
-            wanted = V2beta1Experiment(display_name=name, namespace=self._namespace)
-            return str(api.experiment_service_create_experiment(experiment=wanted).experiment_id)
+            body = V2beta1Experiment(display_name=name, namespace=self._namespace)
+            return str(api.experiment_service_create_experiment(experiment=body).experiment_id)
 
         return self._settle(f"create the experiment {name}", find, make)
 
     def run(self, experiment_id: str, name: str, version: V2beta1PipelineVersion, arguments: Json) -> str:
         """The id of a new run. It is created once, also where KFP's answer to that gets lost."""
-        tried: list[bool] = []
+        attempts: list[bool] = []
 
         def find_or_create() -> str:
-            if tried:  # KFP may have made it, although no answer came
+            if attempts:  # KFP may have made it, although no answer came
                 runs = self._client.list_runs(experiment_id=experiment_id, filter=_named(name)).runs
                 if runs:
                     return str(runs[0].run_id)
-            tried.append(True)
-            made = self._client.run_pipeline(
+            attempts.append(True)
+            created = self._client.run_pipeline(
                 experiment_id,
                 name,
                 params=arguments,
                 pipeline_id=version.pipeline_id,
                 version_id=version.pipeline_version_id,
             )
-            return str(made.run_id)
+            return str(created.run_id)
 
         return call_with_retries("create the run", find_or_create, listen=self._listen)
 
@@ -120,16 +120,16 @@ class KfpResources:
         """What is there, else what is made."""
 
         def find_or_make() -> _Made:
-            there = find()
-            if there is not None:
-                return there
+            existing = find()
+            if existing is not None:
+                return existing
             try:
                 return call_kfp(what, make)
             except NameTakenError:  # somebody was faster
-                there = find()
-                if there is None:
+                existing = find()
+                if existing is None:
                     raise
-                return there
+                return existing
 
         return call_with_retries(what, find_or_make, listen=self._listen)
 

@@ -24,11 +24,11 @@ _KEYS = (*SECRET_KEYS, REGISTRY, *MLFLOW)
 
 def step_settings(name: str, pipeline: Pipeline) -> Step:
     """A step's settings: what it says itself, over the pipeline's defaults, over what holds where neither speaks."""
-    own = pipeline.steps.get(name, Step())
-    said = {key: getattr(own, key) for key in own.model_fields_set}
+    settings = pipeline.steps.get(name, Step())
+    explicit = {key: getattr(settings, key) for key in settings.model_fields_set}
     defaults = {key: getattr(pipeline.defaults, key) for key in pipeline.defaults.model_fields_set}
-    unsaid = {} if name not in STEPS or STEPS[name].retried else {"retries": Retries(count=0)}
-    return Step.model_construct(**{**dict(Step()), **unsaid, **defaults, **said})
+    fallbacks = {} if name not in STEPS or STEPS[name].retried else {"retries": Retries(count=0)}
+    return Step.model_construct(**{**dict(Step()), **fallbacks, **defaults, **explicit})
 
 
 def configure(task: PipelineTask, step: Step, pipeline: Pipeline) -> PipelineTask:
@@ -69,16 +69,18 @@ def _resources(task: PipelineTask, step: Pod) -> None:
 def _placement(task: PipelineTask, step: Pod) -> None:
     for key, value in step.nodeSelector.items():
         kubernetes.add_node_selector(task, key, value)
-    for one in step.borne():
-        kubernetes.add_toleration(task, one.key, one.operator, one.value, one.effect, one.tolerationSeconds)
+    for toleration in step.borne():
+        kubernetes.add_toleration(
+            task, toleration.key, toleration.operator, toleration.value, toleration.effect, toleration.tolerationSeconds
+        )
 
 
 def _secrets(task: PipelineTask, step: Step, pipeline: Pipeline) -> None:
     kubernetes.use_secret_as_env(task, pipeline.secret, {key: key for key in _KEYS}, optional=True)
     kubernetes.use_secret_as_volume(task, pipeline.secret, MOUNTED, optional=True)
     task.set_env_variable(MOUNT, MOUNTED)
-    for one in step.secrets:
-        kubernetes.use_secret_as_env(task, one.secret, {one.key: one.env})
+    for secret in step.secrets:
+        kubernetes.use_secret_as_env(task, secret.secret, {secret.key: secret.env})
 
 
 def _deadlines(task: PipelineTask, step: timedelta | None, run: timedelta | None) -> None:

@@ -54,29 +54,34 @@ def reuse_artifacts(folder: Path) -> Iterator[None]:
         subprocess_task_handler.SubprocessTaskHandler = before
 
 
-def _find(step: str, given: str, folder: Path) -> bool:
+def _find(step: str, executor_input: str, folder: Path) -> bool:
     """Whether a step has nothing to make; then its outputs are written, and all is told as its process would."""
     from kfp.dsl.executor import Executor
 
-    said = io.StringIO()
+    output = io.StringIO()
     component = load_component(step)
     try:
-        with check_reuse() as look, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), _own_modules():
-            Executor(json.loads(given), component).execute()
+        with (
+            check_reuse() as check,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+            _own_modules(),
+        ):
+            Executor(json.loads(executor_input), component).execute()
     except (WriteAttempt, Exception, SystemExit):  # of a failure the step's process tells, in the step's log
         return False
-    if look.record is None or not any(isinstance(event, StepEnd) for event in look.events):
+    if check.record is None or not any(isinstance(event, StepEnd) for event in check.events):
         return False
     with (folder / f"{step}.log").open("a") as log:
-        log.write(textwrap.dedent(said.getvalue()))  # KFP has print indent each line
-    _tell(look)
+        log.write(textwrap.dedent(output.getvalue()))  # KFP has print indent each line
+    _tell(check)
     return True
 
 
-def _tell(look: ReuseCheck) -> None:
-    assert look.record is not None
-    look.record.keep()
-    for event in look.events:
+def _tell(check: ReuseCheck) -> None:
+    assert check.record is not None
+    check.record.keep()
+    for event in check.events:
         print(MARK + json.dumps(event.to_json()), flush=True)
 
 

@@ -12,7 +12,7 @@ from endcap.spec.chain import enabled, order, own_after
 from endcap.spec.kubernetes import Pipeline
 from endcap.steps import REPORT, STEPS, title
 from endcap_components import load_component
-from endcap_pipelines.custom import GIVEN, container_task, function_task
+from endcap_pipelines.custom import USER_INPUTS, container_task, function_task
 from endcap_pipelines.kubernetes import configure, step_settings
 
 
@@ -33,18 +33,18 @@ class TaskChain:
         self._settings = settings
         self._image = image
         self._here = here
-        self._known = dict(arguments)
-        self._given = {key: arguments[key] for key in GIVEN if key in arguments}
-        self._waits_for: list[PipelineTask] = []
+        self._values = dict(arguments)
+        self._user_inputs = {key: arguments[key] for key in USER_INPUTS if key in arguments}
+        self._predecessors: list[PipelineTask] = []
 
     def reported(self) -> dsl.ExitHandler:
         """The context of all steps: however they end, the report is made after them."""
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        of = {name: self._known[name] for name in REPORT.takes if name in self._known}
+        of = {name: self._values[name] for name in REPORT.takes if name in self._values}
         task = load_component(REPORT.name)(
-            store=self._known["store"], steps=self._steps, pipeline=self._pipeline, run=run, **of
+            store=self._values["store"], steps=self._steps, pipeline=self._pipeline, run=run, **of
         )
-        return dsl.ExitHandler(self._settled(task, REPORT.name), name="steps")
+        return dsl.ExitHandler(self._finish(task, REPORT.name), name="steps")
 
     def add(self, name: str) -> PipelineTask | None:
         """A step of Endcap's own, after the one before it, then the user's steps that follow it.
@@ -54,29 +54,29 @@ class TaskChain:
         if not enabled(name, self._settings):
             return None
         step = STEPS[name]
-        arguments = {key: self._known[key] for key in ("store", *step.takes)} | self._about(name)
-        task = self._settled(load_component(name)(**arguments), name).after(*self._waits_for)
-        self._waits_for = []
+        arguments = {key: self._values[key] for key in ("store", *step.takes)} | self._describe_run(name)
+        task = self._finish(load_component(name)(**arguments), name).after(*self._predecessors)
+        self._predecessors = []
         if step.makes:
-            self._known[step.makes] = self._given[step.makes] = task.outputs[step.output]
-        self._own_after(name, [task])
+            self._values[step.makes] = self._user_inputs[step.makes] = task.outputs[step.output]
+        self._add_user_steps(name, [task])
         return task
 
-    def _own_after(self, name: str, before: list[PipelineTask]) -> None:
+    def _add_user_steps(self, name: str, before: list[PipelineTask]) -> None:
         for own in own_after(name, self._settings):
             step = step_settings(own, self._settings)
             if step.function is not None:
-                task = function_task(own, step, self._given, self._about(own))
+                task = function_task(own, step, self._user_inputs, self._describe_run(own))
             elif self._here:
-                self._own_after(own, before)
+                self._add_user_steps(own, before)
                 continue
             else:
-                task = container_task(own, step, self._given)
-            task = self._settled(task, own).after(*before)
-            self._waits_for.append(task)
-            self._own_after(own, [task])
+                task = container_task(own, step, self._user_inputs)
+            task = self._finish(task, own).after(*before)
+            self._predecessors.append(task)
+            self._add_user_steps(own, [task])
 
-    def _about(self, name: str) -> dict[str, Any]:
+    def _describe_run(self, name: str) -> dict[str, Any]:
         """What KFP knows of the run; on this machine the runner's folder says it."""
         if self._here:
             return {}
@@ -89,7 +89,7 @@ class TaskChain:
     def _image_of(self, name: str) -> Any:
         return step_settings(name, self._settings).image or self._image
 
-    def _settled(self, task: PipelineTask, name: str) -> PipelineTask:
+    def _finish(self, task: PipelineTask, name: str) -> PipelineTask:
         # KFP's own cache is off: outputs are reused by content, see `endcap.store`.
         task.set_display_name(title(name)).set_caching_options(False)
         if self._here:

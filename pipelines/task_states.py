@@ -25,23 +25,23 @@ class TaskState:
 def find_task_states(run: V2beta1Run, steps: Sequence[str]) -> dict[str, TaskState]:
     """The steps that have begun. A step's task is known by its name; a driver's task, named for it, comes first."""
     details = list((run.run_details and run.run_details.task_details) or [])
-    found = {}
+    states = {}
     for step in steps:
-        own = [one for one in details if one.display_name in (step, title(step))]
-        drivers = [one for one in details if one.display_name == f"{step}-driver"]
-        if own:
-            found[step] = _seen(own[-1].state or "RUNNING", own[-1], details)
+        tasks = [task for task in details if task.display_name in (step, title(step))]
+        drivers = [task for task in details if task.display_name == f"{step}-driver"]
+        if tasks:
+            states[step] = _make_state(tasks[-1].state or "RUNNING", tasks[-1], details)
         elif drivers:
             failed = drivers[-1].state == "FAILED"
-            found[step] = _seen("FAILED" if failed else "RUNNING", drivers[-1], details)
-    return found
+            states[step] = _make_state("FAILED" if failed else "RUNNING", drivers[-1], details)
+    return states
 
 
-def _seen(state: str, task: V2beta1PipelineTaskDetail, details: list[V2beta1PipelineTaskDetail]) -> TaskState:
+def _make_state(state: str, task: V2beta1PipelineTaskDetail, details: list[V2beta1PipelineTaskDetail]) -> TaskState:
     family = _family(task, details)
-    errors = [one.error.message for one in family if one.error and one.error.message]
-    pods = [child.pod_name for one in family for child in one.child_tasks or [] if child.pod_name]
-    pods += [one.pod_name for one in family if one.pod_name]
+    errors = [member.error.message for member in family if member.error and member.error.message]
+    pods = [child.pod_name for member in family for child in member.child_tasks or [] if child.pod_name]
+    pods += [member.pod_name for member in family if member.pod_name]
     begun, ended = task.start_time or task.create_time, task.end_time
     seconds = (ended - begun).total_seconds() if begun and ended and ended > begun else 0.0
     return TaskState(state, seconds, errors[-1] if errors else "", list(dict.fromkeys(pods)))
@@ -53,28 +53,30 @@ def _family(
     """The task and all below it: KFP names children by their task or by their pod, or the child names its parent."""
     family = [task]
     for member in family:
-        children = {one for child in member.child_tasks or [] for one in (child.task_id, child.pod_name) if one}
+        children = {
+            detail for child in member.child_tasks or [] for detail in (child.task_id, child.pod_name) if detail
+        }
         family += [
-            one
-            for one in details
-            if one not in family
-            and (one.task_id in children or (member.task_id and one.parent_task_id == member.task_id))
+            detail
+            for detail in details
+            if detail not in family
+            and (detail.task_id in children or (member.task_id and detail.parent_task_id == member.task_id))
         ]
     return family
 
 
-def make_end_event(step: str, now: TaskState, said: StepRun | None) -> StepEnd | StepFailure | None:
+def make_end_event(step: str, state: TaskState, record: StepRun | None) -> StepEnd | StepFailure | None:
     """The event of a step that has ended, None of another one. said: what the step said of itself, where known."""
-    if now.state in ("SUCCEEDED", "SKIPPED"):
-        if said is None:
-            return StepEnd(step, seconds=now.seconds)
-        return StepEnd(step, said.result, said.summary, now.seconds, said.reused)
-    if now.state != "FAILED":
+    if state.state in ("SUCCEEDED", "SKIPPED"):
+        if record is None:
+            return StepEnd(step, seconds=state.seconds)
+        return StepEnd(step, record.result, record.summary, state.seconds, record.reused)
+    if state.state != "FAILED":
         return None
-    fault = said.fault if said else None
+    fault = record.fault if record else None
     if fault is None:
-        fault = Fault(now.error, code="kfp.step-failed", fields={"step": step}) if now.error else KILLED_FAULT
-    if now.pods:
-        pod = now.pods[-1]
+        fault = Fault(state.error, code="kfp.step-failed", fields={"step": step}) if state.error else KILLED_FAULT
+    if state.pods:
+        pod = state.pods[-1]
         fault = replace(fault, message=f"{fault.message} (pod {pod})", fields={**fault.fields, "pod": pod})
-    return StepFailure(step, fault, now.seconds)
+    return StepFailure(step, fault, state.seconds)

@@ -105,17 +105,17 @@ def _shadow(name: str, version: str | None, share: float | None, store: Store, r
         return set_shadow(name, None, None, store)
     if version is None:
         return set_shadow_share(name, cast(float, share), store)
-    one = existing_registry(registry, store).version(name, version)
-    if one.state == "rejected":
+    candidate = existing_registry(registry, store).version(name, version)
+    if candidate.state == "rejected":
         raise UserError(
-            f"version {version} was rejected by {one.by} ({one.why}); nobody needs its answers",
+            f"version {version} was rejected by {candidate.by} ({candidate.why}); nobody needs its answers",
             code="cli.version-rejected",
             recommender=name,
             version=version,
-            by=one.by,
-            why=one.why,
+            by=candidate.by,
+            why=candidate.why,
         )
-    return set_shadow(name, Target(version=one.version, package=one.package), share, store)
+    return set_shadow(name, Target(version=candidate.version, package=candidate.package), share, store)
 
 
 def _to_cluster(
@@ -130,20 +130,20 @@ def _to_cluster(
 ) -> str:
     """What the cluster does now, or would do."""
     from endcap.cluster import connect
-    from endcap.deploy.kubernetes import preview_next_transition, reconcile
+    from endcap.deploy.reconcile import preview_next_transition, reconcile
 
     cluster, spec = connect(*where), _spec(state, store)
     if dry_run:
         return str(preview_next_transition(spec, state, cluster, namespace, force=force, lies_at=store.lies_at))
 
-    def wanted() -> Deployment:
+    def read_desired() -> Deployment:
         return read_state(state.recommender, store)
 
-    def told(line: str) -> None:
+    def report(line: str) -> None:
         click.echo(f"  … {line}", err=True)
 
-    options: dict[str, Any] = {"force": force, "wait": wait, "progress": told, "lies_at": store.lies_at}
-    return str(reconcile(spec, wanted, cluster, namespace, **options))
+    options: dict[str, Any] = {"force": force, "wait": wait, "progress": report, "lies_at": store.lies_at}
+    return str(reconcile(spec, read_desired, cluster, namespace, **options))
 
 
 def _spec(state: Deployment, store: Store) -> Recommender:

@@ -1,7 +1,7 @@
 """The build context of a user's own image: their code and packages on top of Endcap's image.
 
 In the image modules are found in /opt/endcap-user, and packages stand beside Endcap's own, whose versions stay as they
-are: both images are made of one lock.
+are: one lock file determines both images.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def write_context(folder: Path, base: str, code: Sequence[Path], requirements: P
     """
     modules: dict[str, Path] = {}
     for path in code:
-        for one in _modules(path):
-            if modules.setdefault(one.stem, one) != one:
+        for module in _modules(path):
+            if modules.setdefault(module.stem, module) != module:
                 raise UserError(
-                    f"--code: {modules[one.stem]} and {one} have one name; rename one of them",
+                    f"--code: {modules[module.stem]} and {module} have the same name; rename one of them",
                     code="cli.module-twice",
-                    modules=[str(modules[one.stem]), str(one)],
+                    modules=[str(modules[module.stem]), str(module)],
                 )
     (folder / "code").mkdir()
-    for one in modules.values():
-        if one.is_dir():
-            shutil.copytree(one, folder / "code" / one.name, ignore=_LEFT_OUT)
+    for module in modules.values():
+        if module.is_dir():
+            shutil.copytree(module, folder / "code" / module.name, ignore=_LEFT_OUT)
         else:
-            shutil.copy(one, folder / "code")
+            shutil.copy(module, folder / "code")
     if requirements is not None:
         (folder / "requirements.txt").write_text(_requirements(requirements))
     text = dockerfile(base, sorted(modules), packages=requirements is not None)
@@ -76,24 +76,24 @@ def _modules(path: Path) -> list[Path]:
     """The packages and modules that a path names or holds."""
     path = path.resolve()
     if path.is_file() or (path / "__init__.py").is_file():
-        found = [path]
+        modules = [path]
     else:
         inside = sorted(path.iterdir())
-        found = [one for one in inside if one.suffix == ".py" or (one / "__init__.py").is_file()]
-    if not found:
+        modules = [module for module in inside if module.suffix == ".py" or (module / "__init__.py").is_file()]
+    if not modules:
         raise UserError(
             f"--code {path}: found no modules; allowed: a package, a .py file, or a folder of these",
             code="cli.no-modules",
             path=str(path),
         )
-    for one in found:
-        if not one.stem.isidentifier() or one.suffix not in ("", ".py"):
+    for module in modules:
+        if not module.stem.isidentifier() or module.suffix not in ("", ".py"):
             raise UserError(
-                f"--code {one}: found a name that cannot be imported; allowed: a package or a .py file",
+                f"--code {module}: found a name that cannot be imported; allowed: a package or a .py file",
                 code="cli.module-name",
-                path=str(one),
+                path=str(module),
             )
-    return found
+    return modules
 
 
 def _requirements(file: Path) -> str:

@@ -19,25 +19,25 @@ PROBES = {
 }
 
 
-def find_engine(wanted: str | None = None) -> str:
-    """The engine that is wanted, or the first that works. Raises UserError with what each said."""
-    said = []
-    for name in [wanted] if wanted else PROBES:
+def find_engine(engine: str | None = None) -> str:
+    """Choose the engine: the given one, or the first that works. Raises UserError with each engine's reply."""
+    replies = []
+    for name in [engine] if engine else PROBES:
         if shutil.which(name) is None:
-            said.append(f"{name}: not installed")
+            replies.append(f"{name}: not installed")
             continue
         probe = subprocess.run(PROBES[name], capture_output=True, text=True, timeout=60, check=False)
         if probe.returncode == 0:
             return name
         lines = (probe.stderr or probe.stdout).strip().splitlines() or [f"ended with status {probe.returncode}"]
-        said.append(f"{name}: {lines[0]}")
+        replies.append(f"{name}: {lines[0]}")
     raise UserError(
         "no container engine works here:\n"
-        + "\n".join(f"  {line}" for line in said)
+        + "\n".join(f"  {line}" for line in replies)
         + "\ninstall or start one of docker, podman and buildah; or take the build elsewhere: --print writes its "
         "Dockerfile, --context keeps the folder that it is built from",
         code="cli.no-container-engine",
-        tried=said,
+        tried=replies,
     )
 
 
@@ -71,7 +71,7 @@ def _run(*command: str) -> None:
     # Standard output is for the digest, which scripts read.
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
         raise EndcapError(
-            f"`{' '.join(command[:2])}` failed; what it said stands above",
+            f"`{' '.join(command[:2])}` failed; its output is above",
             code="cli.engine-failed",
             command=list(command[:2]),
         )

@@ -122,7 +122,9 @@ def _follow(
     begun = time.monotonic()
     steps = order(pipeline, settings)
     try:
-        server.follow(run, steps, display.hear, deadline=settings.deadline, said=record.step, recorded=record.whole)
+        server.follow(
+            run, steps, display.hear, deadline=settings.deadline, read_step=record.step, read_run=record.whole
+        )
     except EndcapError as error:
         if error.fields.get("goes_on"):  # the same command would start a second run
             display.hear(RunSilence("the run is followed no more"))

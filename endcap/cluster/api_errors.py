@@ -87,48 +87,48 @@ class ApiResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def said(self) -> dict[str, Any]:
+    def status_object(self) -> dict[str, Any]:
         """The server's Status object; empty where the body is something else."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return {}
-        return said if isinstance(said, dict) else {}
+        return document if isinstance(document, dict) else {}
 
     @property
     def message(self) -> str:
         # A login or a proxy before the cluster answers with a whole page.
         body = page_title(self.body) if page_title(self.body) is not None else self.body
-        return str(self.said.get("message") or body or f"status {self.status}").strip()
+        return str(self.status_object.get("message") or body or f"status {self.status}").strip()
 
     @property
     def causes(self) -> list[dict[str, str]]:
-        return (self.said.get("details") or {}).get("causes") or []
+        return (self.status_object.get("details") or {}).get("causes") or []
 
 
-def translate_refusal(answer: ApiResponse, asked: ApiCall) -> ClusterError:
+def translate_refusal(response: ApiResponse, call: ApiCall) -> ClusterError:
     """The error that says it."""
-    if answer.status == 401:
+    if response.status == 401:
         return ForbiddenError(
-            f"the API server does not know who asks ({answer.message}): the token or certificate of the kubeconfig "
+            f"the API server does not know who asks ({response.message}): the token or certificate of the kubeconfig "
             "may have run out; log in again",
             code="cluster.unauthenticated",
-            reason=answer.message,
+            reason=response.message,
         )
-    if answer.status == 403:
-        return _translate_forbidden(answer, asked)
-    if answer.status == 404:
-        return _translate_not_found(answer, asked)
-    if answer.status == 409:
-        return _translate_conflict(answer, asked)
-    if answer.status == 410:
-        return VersionExpiredError(f"{asked}: {answer.message}", code="cluster.version-gone", **asked.fields)
+    if response.status == 403:
+        return _translate_forbidden(response, call)
+    if response.status == 404:
+        return _translate_not_found(response, call)
+    if response.status == 409:
+        return _translate_conflict(response, call)
+    if response.status == 410:
+        return VersionExpiredError(f"{call}: {response.message}", code="cluster.version-gone", **call.fields)
     return ClusterError(
-        f"{asked} was refused ({answer.status}): {answer.message}",
+        f"{call} was refused ({response.status}): {response.message}",
         code="cluster.refused",
-        status=answer.status,
-        reason=answer.message,
-        **asked.fields,
+        status=response.status,
+        reason=response.message,
+        **call.fields,
     )
 
 
@@ -155,22 +155,22 @@ def no_api_error(body: str, host: str) -> ClusterError:
     )
 
 
-def _translate_forbidden(answer: ApiResponse, asked: ApiCall) -> ClusterError:
-    if any(cause.get("reason") == "NamespaceTerminating" for cause in answer.causes):
+def _translate_forbidden(response: ApiResponse, call: ApiCall) -> ClusterError:
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in response.causes):
         return ClusterError(
-            f"namespace {asked.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
+            f"namespace {call.namespace} is being deleted: nothing can be made in it; wait until it is gone, then "
             "make it anew, or name another",
             code="cluster.namespace-ending",
-            namespace=asked.namespace,
+            namespace=call.namespace,
         )
-    if quota := _QUOTA.search(answer.message):
+    if quota := _QUOTA.search(response.message):
         return ClusterError(
-            f"{asked}: the namespace's quota is reached ({quota[1]}); raise it or free something",
+            f"{call}: the namespace's quota is reached ({quota[1]}); raise it or free something",
             code="cluster.quota-reached",
             reason=quota[1],
-            **asked.fields,
+            **call.fields,
         )
-    if rule := _RBAC.search(answer.message):
+    if rule := _RBAC.search(response.message):
         group, namespace = rule["group"], rule["namespace"]
         resource = f"{rule['resource']}.{group}" if group else rule["resource"]
         where = f"in namespace {namespace}" if namespace else "in the whole cluster"
@@ -185,44 +185,44 @@ def _translate_forbidden(answer: ApiResponse, asked: ApiCall) -> ClusterError:
             namespace=namespace,
         )
     return ForbiddenError(
-        f"{asked} was refused: {answer.message}", code="cluster.forbidden", reason=answer.message, **asked.fields
+        f"{call} was refused: {response.message}", code="cluster.forbidden", reason=response.message, **call.fields
     )
 
 
-def _translate_not_found(answer: ApiResponse, asked: ApiCall) -> ClusterError:
+def _translate_not_found(response: ApiResponse, call: ApiCall) -> ClusterError:
     # Of a kind that is not there the answer is plain text, of an object that is not there a Status with its kind.
-    if answer.said.get("details", {}).get("kind") or answer.said.get("details", {}).get("name"):
-        if "namespaces" in answer.message and asked.namespace:
+    if response.status_object.get("details", {}).get("kind") or response.status_object.get("details", {}).get("name"):
+        if "namespaces" in response.message and call.namespace:
             return AbsentError(
-                f"there is no namespace {asked.namespace}; kubectl create namespace {asked.namespace}",
+                f"there is no namespace {call.namespace}; kubectl create namespace {call.namespace}",
                 code="cluster.namespace-not-found",
-                namespace=asked.namespace,
+                namespace=call.namespace,
             )
-        return AbsentError(f"there is no {asked}", code="cluster.not-found", **asked.fields)
-    brings = INSTALLED_BY.get(asked.kind.group)
-    install = f": {brings} is not installed, or an older release of it" if brings else ""
+        return AbsentError(f"there is no {call}", code="cluster.not-found", **call.fields)
+    project = INSTALLED_BY.get(call.kind.group)
+    install = f": {project} is not installed, or an older release of it" if project else ""
     return KindAbsentError(
-        f"this cluster knows no {asked.kind.resource} of {asked.kind.api_version}{install}",
+        f"this cluster knows no {call.kind.resource} of {call.kind.api_version}{install}",
         code="cluster.kind-unknown",
-        kind=asked.kind.name,
-        api_version=asked.kind.api_version,
-        install=brings,
+        kind=call.kind.name,
+        api_version=call.kind.api_version,
+        install=project,
     )
 
 
-def _translate_conflict(answer: ApiResponse, asked: ApiCall) -> ClusterError:
-    held = [cause for cause in answer.causes if cause.get("reason") == "FieldManagerConflict"]
-    if not held:
+def _translate_conflict(response: ApiResponse, call: ApiCall) -> ClusterError:
+    conflicts = [cause for cause in response.causes if cause.get("reason") == "FieldManagerConflict"]
+    if not conflicts:
         return StaleError(
-            f"{asked} was changed by someone else at the same moment: {answer.message}",
+            f"{call} was changed by someone else at the same moment: {response.message}",
             code="cluster.stale",
-            **asked.fields,
+            **call.fields,
         )
     fields: dict[str, list[str]] = {}
-    for cause in held:
+    for cause in conflicts:
         manager = re.search(r'conflict with "([^"]+)"', cause.get("message", ""))
         fields.setdefault(manager[1] if manager else "someone else", []).append(cause.get("field", "?").lstrip("."))
-    who = "; ".join(f"{manager} holds {', '.join(sorted(names))}" for manager, names in sorted(fields.items()))
+    managers = "; ".join(f"{manager} holds {', '.join(sorted(names))}" for manager, names in sorted(fields.items()))
     return ConflictError(
-        f"{asked} was also changed by others: {who}", code="cluster.conflict", held=fields, **asked.fields
+        f"{call} was also changed by others: {managers}", code="cluster.conflict", held=fields, **call.fields
     )

@@ -43,7 +43,7 @@ class Cluster:
 
     def get(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json:
         """Raises AbsentError, KindAbsentError, ForbiddenError."""
-        return self._ask("GET", ApiCall("get", kind, namespace, name))
+        return self._request("GET", ApiCall("get", kind, namespace, name))
 
     def find(self, kind: ObjectKind, name: str, namespace: str | None = None) -> Json | None:
         """The object, or None where there is none of this name."""
@@ -52,22 +52,24 @@ class Cluster:
         except AbsentError:
             return None
 
-    def every(self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Json]:
+    def list_objects(
+        self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
+    ) -> list[Json]:
         """All that match the selectors; without a namespace: of all namespaces."""
-        return self.list_at(kind, namespace, labels, fields)[0]
+        return self.list_with_version(kind, namespace, labels, fields)[0]
 
-    def list_at(
+    def list_with_version(
         self, kind: ObjectKind, namespace: str | None = None, labels: str = "", fields: str = ""
     ) -> tuple[list[Json], str]:
         """The same, with the version to watch from."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(PAGE)}
-        found: list[Json] = []
+        objects: list[Json] = []
         while True:
-            page = self._ask("GET", ApiCall("list", kind, namespace), query)
-            found += page.get("items") or []
+            page = self._request("GET", ApiCall("list", kind, namespace), query)
+            objects += page.get("items") or []
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
-                return found, page["metadata"].get("resourceVersion", "")
+                return objects, page["metadata"].get("resourceVersion", "")
 
     def apply(self, thing: Json, *, force: bool = False, dry_run: bool = False) -> Json:
         """Server-side apply: make the object so, and own these fields; returns it as it is (or would be) then.
@@ -76,9 +78,9 @@ class Cluster:
         that others hold; without it, ConflictError names them.
         """
         metadata = thing["metadata"]
-        asked = ApiCall("patch", find_object_kind(thing), metadata.get("namespace"), metadata["name"])
+        call = ApiCall("patch", find_object_kind(thing), metadata.get("namespace"), metadata["name"])
         query = {"fieldManager": MANAGER, "force": str(force).lower(), "dryRun": "All" if dry_run else ""}
-        return self._ask("PATCH", asked, query, thing, "application/apply-patch+yaml")
+        return self._request("PATCH", call, query, thing, "application/apply-patch+yaml")
 
     def delete(self, kind: ObjectKind, name: str, namespace: str | None = None, uid: str | None = None) -> bool:
         """Delete it, with what it owns; with a uid, only that one. False where there was none."""
@@ -86,7 +88,7 @@ class Cluster:
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            self._ask("DELETE", ApiCall("delete", kind, namespace, name), {}, body, "application/json")
+            self._request("DELETE", ApiCall("delete", kind, namespace, name), {}, body, "application/json")
         except AbsentError:
             return False
         return True
@@ -96,49 +98,49 @@ class Cluster:
 
         Everyone who is known to the API server may read it.
         """
-        asked = ApiCall("get", ObjectKind(group_version, "schema", "", namespaced=False))
+        call = ApiCall("get", ObjectKind(group_version, "schema", "", namespaced=False))
         try:
-            found = self._send("GET", f"/openapi/v3/apis/{group_version}", asked, {}, None, None)
+            document = self._send("GET", f"/openapi/v3/apis/{group_version}", call, {}, None, None)
         except (AbsentError, KindAbsentError):
             return {}
-        return (found.get("components") or {}).get("schemas") or {}
+        return (document.get("components") or {}).get("schemas") or {}
 
-    def stream(self, kind: ObjectKind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
+    def stream_events(self, kind: ObjectKind, namespace: str | None, query: Json, seconds: float) -> Iterator[Json]:
         """One watch request's events, until the server ends it. Raises Passing where the connection drops."""
         import urllib3
 
         query = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(max(1, int(seconds)))}
-        asked = ApiCall("watch", kind, namespace)
-        answer = self._call("GET", kind.path(namespace), query, None, None, asked, (TIMEOUT[0], seconds + 5))
+        call = ApiCall("watch", kind, namespace)
+        response = self._call("GET", kind.path(namespace), query, None, None, call, (TIMEOUT[0], seconds + 5))
         rest = b""
         try:
-            for chunk in answer.stream(2**16, decode_content=False):
+            for chunk in response.stream(2**16, decode_content=False):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (json.loads(line) for line in lines if line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TransientFailure(str(error)) from None
         finally:
-            answer.release_conn()
+            response.release_conn()
 
-    def _ask(
-        self, method: str, asked: ApiCall, query: Json | None = None, body: Any = None, content: str | None = None
+    def _request(
+        self, method: str, call: ApiCall, query: Json | None = None, body: Any = None, content: str | None = None
     ) -> Json:
-        path = asked.kind.path(asked.namespace, asked.name)
-        return self._send(method, path, asked, query or {}, body, content)
+        path = call.kind.path(call.namespace, call.name)
+        return self._send(method, path, call, query or {}, body, content)
 
-    def _send(self, method: str, path: str, asked: ApiCall, query: Json, body: Any, content: str | None) -> Json:
+    def _send(self, method: str, path: str, call: ApiCall, query: Json, body: Any, content: str | None) -> Json:
         def attempt() -> Json:
-            answer = self._call(method, path, query, body, content, asked, TIMEOUT)
+            response = self._call(method, path, query, body, content, call, TIMEOUT)
             try:
-                found: Json = json.loads(answer.data)
+                document: Json = json.loads(response.data)
             except ValueError:
-                raise no_api_error(_text(answer.data), self.host) from None
-            return found
+                raise no_api_error(_text(response.data), self.host) from None
+            return document
 
-        return call_with_retries(attempt, asked, self.host, self._patience)
+        return call_with_retries(attempt, call, self.host, self._patience)
 
     def _call(
-        self, method: str, path: str, query: Json, body: Any, content: str | None, asked: ApiCall, timeout: Any
+        self, method: str, path: str, query: Json, body: Any, content: str | None, call: ApiCall, timeout: Any
     ) -> Any:
         """One request; a refusal is raised as Passing or as what it means."""
         import urllib3
@@ -159,17 +161,17 @@ class Cluster:
             )
         except ApiException as error:
             if error.status:
-                answer = ApiResponse(error.status, _text(error.body), dict(error.headers or {}))
+                response = ApiResponse(error.status, _text(error.body), dict(error.headers or {}))
                 raise (
-                    read_transient_failure(answer)
+                    read_transient_failure(response)
                     if error.status in TRANSIENT_STATUSES
-                    else translate_refusal(answer, asked)
+                    else translate_refusal(response, call)
                 ) from None
-            raise self._no_answer(error, str(error.reason)) from None
+            raise self._connection_error(error, str(error.reason)) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._no_answer(error, f"{type(error).__name__}: {error}") from None
+            raise self._connection_error(error, f"{type(error).__name__}: {error}") from None
 
-    def _no_answer(self, error: Exception, words: str) -> Exception:
+    def _connection_error(self, error: Exception, words: str) -> Exception:
         reason = tls_trouble(error)
         return TransientFailure(words) if reason is None else no_tls_error(reason, self.host)
 

@@ -25,8 +25,8 @@ def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluste
     settings = client.Configuration()
     # Retried by ourselves, with pauses.
     settings.retries = False
-    files, there = find_kubeconfig(kubeconfig)
-    if there:
+    files, exists = find_kubeconfig(kubeconfig)
+    if exists:
         Login(files, context).fill(settings)
     elif kubeconfig or context or not TOKEN.is_file():
         raise UserError(

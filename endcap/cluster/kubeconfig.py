@@ -44,9 +44,9 @@ MOST = 4 << 20
 """Bytes of a kubeconfig."""
 
 
-def find_kubeconfig(given: str | None = None) -> tuple[str, bool]:
+def find_kubeconfig(path: str | None = None) -> tuple[str, bool]:
     """The file or files (as $KUBECONFIG has them) that kubectl would read, and whether one of them is there."""
-    files = given or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    files = path or os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     return files, any(Path(name).expanduser().is_file() for name in files.split(os.pathsep) if name)
 
 

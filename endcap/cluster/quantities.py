@@ -91,5 +91,5 @@ def _parse_requests(container: Mapping[str, Any]) -> dict[str, float]:
     return {name: parse_quantity(amount) for name, amount in requests.items()}
 
 
-def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}
+def _larger(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {name: max(first.get(name, 0.0), second.get(name, 0.0)) for name in {**first, **second}}

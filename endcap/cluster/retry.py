@@ -21,29 +21,29 @@ class TransientFailure(Exception):  # noqa: N818 (a signal between attempts, not
         super().__init__(words)
 
 
-def read_transient_failure(answer: ApiResponse) -> TransientFailure:
+def read_transient_failure(response: ApiResponse) -> TransientFailure:
     """What to wait for after such an answer: as long as the server says, if it does."""
-    said = answer.headers.get("Retry-After", "")
-    return TransientFailure(f"{answer.status}: {answer.message}", float(said) if said.isdigit() else None)
+    seconds = response.headers.get("Retry-After", "")
+    return TransientFailure(f"{response.status}: {response.message}", float(seconds) if seconds.isdigit() else None)
 
 
-def call_with_retries(attempt: Callable[[], T], asked: ApiCall, host: str, patience: Patience) -> T:
+def call_with_retries(attempt: Callable[[], T], call: ApiCall, host: str, patience: Patience) -> T:
     """Call until it answers. Raises UnreachableError, with the last reason, when patience is over."""
     waiting = Waiting(f"the API server at {host}", patience)
     while True:
         try:
-            answer = attempt()
+            result = attempt()
         except TransientFailure as failure:
             if not waiting.again(str(failure), after=failure.after):
                 raise UnreachableError(
-                    f"{asked.verb} {asked}: the API server at {host} did not answer for {patience.total:.0f} s "
+                    f"{call.verb} {call}: the API server at {host} did not answer for {patience.total:.0f} s "
                     f"({failure}); try again when it does",
                     code="cluster.unreachable",
                     host=host,
                     limit=patience.total,
                     reason=str(failure),
-                    **asked.fields,
+                    **call.fields,
                 ) from None
         else:
             waiting.over()
-            return answer
+            return result

@@ -28,38 +28,38 @@ def watch(
     """The matching objects now, and again whenever one changed, for `seconds`.
 
     A connection that drops is begun again where it was; when the server has forgotten that point (410), or said
-    something that cannot be read, everything is listed anew. Raises what `Cluster.every` raises.
+    something that cannot be read, everything is listed anew. Raises what `Cluster.list_objects` raises.
     """
     end = time.monotonic() + seconds
-    there: dict[str, Json] = {}
+    objects: dict[str, Json] = {}
     version = ""
     while (left := end - time.monotonic()) > 0:
         if not version:
-            found, version = cluster.list_at(kind, namespace, labels, fields)
-            there = {one["metadata"]["uid"]: one for one in found}
-            yield list(there.values())
+            listed, version = cluster.list_with_version(kind, namespace, labels, fields)
+            objects = {item["metadata"]["uid"]: item for item in listed}
+            yield list(objects.values())
         query = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": version}
         try:
-            for event in cluster.stream(kind, namespace, query, left):
+            for event in cluster.stream_events(kind, namespace, query, left):
                 if event["type"] == "ERROR":
                     version = ""
                     break
                 version = event["object"]["metadata"]["resourceVersion"]
-                if _apply_event(event, there):
-                    yield list(there.values())
+                if _apply_event(event, objects):
+                    yield list(objects.values())
         except VersionExpiredError:
             version = ""
         except TransientFailure:
             time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
 
 
-def _apply_event(event: Json, there: dict[str, Json]) -> bool:
+def _apply_event(event: Json, objects: dict[str, Json]) -> bool:
     """Note what an event says; whether it says anything but the time."""
-    one = event["object"]
+    item = event["object"]
     if event["type"] == "BOOKMARK":
         return False
     if event["type"] == "DELETED":
-        there.pop(one["metadata"]["uid"], None)
+        objects.pop(item["metadata"]["uid"], None)
     else:
-        there[one["metadata"]["uid"]] = one
+        objects[item["metadata"]["uid"]] = item
     return True

@@ -25,14 +25,14 @@ def keep_served_addresses(
 
     services: the InferenceServices of the recommender that are there. lies_at: of the store, `Store.lies_at`.
     """
-    there = {
+    addresses = {
         target.version: target.package for service in services if service for target in _list_served_targets(service)
     }
     notes: list[str] = []
     changed: dict[str, Target] = {}
     for role in ("stable", "canary", "shadow"):
         target: Target | None = getattr(desired, role)
-        address = there.get(target.version) if target else None
+        address = addresses.get(target.version) if target else None
         if target is None or address is None or not _is_moved_package(address, target.package) or not lies_at(address):
             continue
         changed[role] = target.model_copy(update={"package": address})
@@ -49,5 +49,9 @@ def _is_moved_package(address: str, package: str) -> bool:
 
 def _list_served_targets(service: Json) -> list[Target]:
     spec = service["spec"]
-    predictors = [spec.get("predictor"), *(one.get("predictor") for one in spec.get("canary") or [])]
-    return [read_target(one) for one in predictors if one and (one.get("model") or {}).get("storageUri")]
+    predictors = [spec.get("predictor"), *(predictor.get("predictor") for predictor in spec.get("canary") or [])]
+    return [
+        read_target(predictor)
+        for predictor in predictors
+        if predictor and (predictor.get("model") or {}).get("storageUri")
+    ]

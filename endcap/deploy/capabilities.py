@@ -32,16 +32,18 @@ def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | N
     lacks Knative.
     """
     schema = _inference_service(cluster)
-    wanted = recommender.serving.kubernetes.mode
-    mode = read_mode(live) if live is not None else _default_mode(cluster, service) if wanted == "auto" else wanted
-    if live is not None and wanted not in ("auto", mode):
+    spec_mode = recommender.serving.kubernetes.mode
+    mode = (
+        read_mode(live) if live is not None else _default_mode(cluster, service) if spec_mode == "auto" else spec_mode
+    )
+    if live is not None and spec_mode not in ("auto", mode):
         raise ClusterError(
-            f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {wanted}; KServe cannot change "
+            f"{recommender.name} runs in {mode} mode, and serving.kubernetes.mode is {spec_mode}; KServe cannot change "
             f"it: endcap undeploy {recommender.name} first, or leave the mode as it is",
             code="deploy.mode-differs",
             recommender=recommender.name,
             found=mode,
-            wanted=wanted,
+            wanted=spec_mode,
         )
     if mode == "Knative" and not cluster.schema(KNATIVE_ROUTE.api_version):
         raise ClusterError(
@@ -67,8 +69,8 @@ def find_capabilities(cluster: Cluster, recommender: Recommender, live: Json | N
 def _inference_service(cluster: Cluster) -> Json:
     kind = INFERENCE_SERVICE
     for schema in cluster.schema(kind.api_version).values():
-        for one in schema.get("x-kubernetes-group-version-kind") or []:
-            if (one["group"], one["kind"]) == (kind.group, kind.name):
+        for identity in schema.get("x-kubernetes-group-version-kind") or []:
+            if (identity["group"], identity["kind"]) == (kind.group, kind.name):
                 _check_release(schema)
                 return dict(schema)
     raise ClusterError(

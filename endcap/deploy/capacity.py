@@ -10,7 +10,7 @@ from typing import Any
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import NODE, POD
 from endcap.cluster.quantities import count_requests, describe_amount, parse_quantity
-from endcap.deploy.manifests import TEMPLATE, count_canary_pods, make_resources
+from endcap.deploy.predictor_manifests import TEMPLATE, count_canary_pods, make_resources
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.transitions import Transition, read_annotation, read_predictor_version
 from endcap.deploy.variants import Mode
@@ -29,7 +29,7 @@ _EVERYWHERE = ("cpu", "memory", "pods")
 class Capacity:
     enough: bool
     known: bool
-    words: str
+    description: str
     """What is missing, or why it is not known; empty where there is enough."""
 
 
@@ -42,16 +42,18 @@ def count_starting_pods(
     A version that is rendered anew replaces its own pods.
     """
     whole = max(1, serving.replicas.min)
-    predictor, beside = _predictors(step.service)
-    known = [] if live is None else [read_annotation(one, TEMPLATE) for group in _predictors(live) for one in group]
-    new = [one for one in (*beside, *predictor) if read_annotation(one, TEMPLATE) not in known]
-    if not new:
+    stable_group, canaries = _predictors(step.service)
+    running = (
+        [] if live is None else [read_annotation(entry, TEMPLATE) for group in _predictors(live) for entry in group]
+    )
+    starting = [entry for entry in (*canaries, *stable_group) if read_annotation(entry, TEMPLATE) not in running]
+    if not starting:
         return serving, 0
     if live is None:
         return serving, whole
-    if new[0] in beside and canary is not None and read_predictor_version(new[0]) == canary.version:
+    if starting[0] in canaries and canary is not None and read_predictor_version(starting[0]) == canary.version:
         return serving.canary or serving, count_canary_pods(serving, canary.share)
-    return (serving, whole) if new[0] in beside else count_replacement_pods(serving, mode)
+    return (serving, whole) if starting[0] in canaries else count_replacement_pods(serving, mode)
 
 
 def count_replacement_pods(serving: Serving, mode: Mode) -> tuple[Pod, int]:
@@ -70,35 +72,34 @@ def find_capacity(cluster: Cluster, pod: Pod, count: int = 1) -> Capacity:
     if count == 0:
         return Capacity(True, True, "")
     try:
-        return assess_capacity(cluster.every(NODE), cluster.every(POD), pod, count)
+        return assess_capacity(cluster.list_objects(NODE), cluster.list_objects(POD), pod, count)
     except ForbiddenError as error:
-        needs = _describe_needs(_count_needs(pod), count)
-        return Capacity(True, False, f"{needs}; whether nodes have room was not checked: {error}")
+        shortage = _describe_needs(_count_needs(pod), count)
+        return Capacity(True, False, f"{shortage}; whether nodes have room was not checked: {error}")
 
 
 def assess_capacity(nodes: Iterable[Json], pods: Iterable[Json], pod: Pod, count: int = 1) -> Capacity:
     """The same, from what there is."""
-    wanted = _count_needs(pod)
+    needs = _count_needs(pod)
     used: dict[str, list[dict[str, float]]] = {}
     for other in pods:
         if other["spec"].get("nodeName") and (other.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             used.setdefault(other["spec"]["nodeName"], []).append(count_requests(other))
     fitting = [_Node.of(node, used.get(node["metadata"]["name"], [])) for node in nodes if _accepts(node, pod)]
-    room = sum(node.room(wanted) for node in fitting)
+    room = sum(node.room(needs) for node in fitting)
     if room >= count:
         return Capacity(True, True, "")
     where = ", ".join(f"{key}={value}" for key, value in pod.nodeSelector.items())
     which = f"nodes with {where}" if where else "nodes that they may use"
-    lacking = [node for node in fitting if not node.room(wanted)]
-    lacking.sort(key=lambda node: (node.shortage(wanted), node.name))
-    told = [node.lacks(wanted) for node in lacking[:NAMED]]
-    told += [f"{len(lacking) - NAMED} more"] if len(lacking) > NAMED else []
-    words = (
-        f"{_describe_needs(wanted, count)}, and the {which} have room for {room}: {'; '.join(told) or 'there are none'}"
-    )
-    if fitting and not any(node.could_ever(wanted) for node in fitting):
-        words += "; no node is large enough, even without other pods"
-    return Capacity(False, True, words)
+    lacking = [node for node in fitting if not node.room(needs)]
+    lacking.sort(key=lambda node: (node.shortage(needs), node.name))
+    reports = [node.lacks(needs) for node in lacking[:NAMED]]
+    reports += [f"{len(lacking) - NAMED} more"] if len(lacking) > NAMED else []
+    lacks = "; ".join(reports) or "there are none"
+    explanation = f"{_describe_needs(needs, count)}, and the {which} have room for {room}: {lacks}"
+    if fitting and not any(node.could_ever(needs) for node in fitting):
+        explanation += "; no node is large enough, even without other pods"
+    return Capacity(False, True, explanation)
 
 
 @dataclass(frozen=True)
@@ -111,25 +112,25 @@ class _Node:
     def of(cls, node: Json, used: list[dict[str, float]]) -> _Node:
         allocatable = (node.get("status") or {}).get("allocatable") or {}
         offered = {name: parse_quantity(amount) for name, amount in allocatable.items()}
-        free = {name: amount - sum(one.get(name, 0.0) for one in used) for name, amount in offered.items()}
+        free = {name: amount - sum(requests.get(name, 0.0) for requests in used) for name, amount in offered.items()}
         return cls(node["metadata"]["name"], offered, free)
 
-    def room(self, wanted: Mapping[str, float]) -> int:
+    def room(self, needs: Mapping[str, float]) -> int:
         """Pods that would fit: all that a pod asks for is on one node."""
         # A hair's breadth: 0.3 cores are no sum of 0.1 and 0.2 in binary.
-        most = min(_amount(self.free, name) / need for name, need in wanted.items())
+        most = min(_amount(self.free, name) / need for name, need in needs.items())
         return max(0, math.floor(min(most, 1e6) + 1e-6))
 
-    def could_ever(self, wanted: Mapping[str, float]) -> bool:
-        return all(_amount(self.offered, name) >= need for name, need in wanted.items())
+    def could_ever(self, needs: Mapping[str, float]) -> bool:
+        return all(_amount(self.offered, name) >= need for name, need in needs.items())
 
-    def shortage(self, wanted: Mapping[str, float]) -> float:
+    def shortage(self, needs: Mapping[str, float]) -> float:
         """How far from enough, in parts of what is wanted, of what is shortest."""
-        return max(1 - _amount(self.free, name) / need for name, need in wanted.items())
+        return max(1 - _amount(self.free, name) / need for name, need in needs.items())
 
-    def lacks(self, wanted: Mapping[str, float]) -> str:
+    def lacks(self, needs: Mapping[str, float]) -> str:
         parts = []
-        for name, need in wanted.items():
+        for name, need in needs.items():
             if (free := _amount(self.free, name)) < need:
                 offered = _amount(self.offered, name)
                 parts.append(f"{describe_amount(name, max(0.0, free))} free of {describe_amount(name, offered)}")
@@ -145,26 +146,26 @@ def _count_needs(pod: Pod) -> dict[str, float]:
     return {name: amount for name, amount in {**amounts, "pods": 1.0}.items() if amount}
 
 
-def _describe_needs(wanted: Mapping[str, float], count: int) -> str:
-    each = ", ".join(describe_amount(name, amount) for name, amount in wanted.items() if name != "pods")
+def _describe_needs(needs: Mapping[str, float], count: int) -> str:
+    each = ", ".join(describe_amount(name, amount) for name, amount in needs.items() if name != "pods")
     return f"a pod needs {each}" if count == 1 else f"{count} pods need, each, {each}"
 
 
 def _predictors(service: Json) -> tuple[list[Json], list[Json]]:
     """The predictor, and those beside it."""
     spec = service["spec"]
-    return [spec["predictor"]], [one["predictor"] for one in spec.get("canary") or []]
+    return [spec["predictor"]], [entry["predictor"] for entry in spec.get("canary") or []]
 
 
 def _accepts(node: Json, pod: Pod) -> bool:
     labels, spec = node["metadata"].get("labels") or {}, node.get("spec") or {}
     if spec.get("unschedulable") or any(labels.get(key) != value for key, value in pod.nodeSelector.items()):
         return False
-    ready = [one for one in node["status"].get("conditions") or [] if one.get("type") == "Ready"]
+    ready = [item for item in node["status"].get("conditions") or [] if item.get("type") == "Ready"]
     if ready and ready[0].get("status") != "True":
         return False
     hard = [taint for taint in spec.get("taints") or [] if taint.get("effect") in ("NoSchedule", "NoExecute")]
-    return all(any(_tolerates(one, taint) for one in pod.borne()) for taint in hard)
+    return all(any(_tolerates(item, taint) for item in pod.borne()) for taint in hard)
 
 
 def _tolerates(toleration: Toleration, taint: Json) -> bool:

@@ -32,42 +32,43 @@ def deploy(
     a rejected one, TransientError where others decide on the recommender for minutes.
     """
     registry = open_registry(registry_uri, store)
-    one, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
-    if champion is not None and one.state == "approved":
+    candidate, champion, terms = registry.version(recommender.name, version), registry.champion(recommender.name), None
+    if champion is not None and candidate.state == "approved":
         # What may take long, such as a package's download, keeps nobody else from a decision.
         terms = make_settings(recommender, champion.package, store)
     with registry.deciding(recommender.name) as hold:
-        one = registry.version(recommender.name, version)
-        if one.state == "pending":
+        candidate = registry.version(recommender.name, version)
+        if candidate.state == "pending":
             return previous_state(recommender.name, store)
-        if one.state == "rejected":
+        if candidate.state == "rejected":
             raise UserError(
-                f"{one.name} version {one.version} was rejected by {one.by} ({one.why}); "
-                f"`endcap registry approve {one.name} {one.version}` takes that back",
+                f"{candidate.name} version {candidate.version} was rejected by {candidate.by} ({candidate.why}); "
+                f"`endcap registry approve {candidate.name} {candidate.version}` takes that back",
                 code="deploy.version-rejected",
-                recommender=one.name,
-                version=one.version,
-                by=one.by,
-                why=one.why,
+                recommender=candidate.name,
+                version=candidate.version,
+                by=candidate.by,
+                why=candidate.why,
             )
         before, champion = champion, registry.champion(recommender.name)
         if champion is None:
             raise UserError(
-                f"{one.name} has no champion; `endcap registry promote {one.name} {one.version}` makes it one",
+                f"{candidate.name} has no champion; `endcap registry promote {candidate.name} {candidate.version}` "
+                "makes this version the champion",
                 code="deploy.no-champion",
-                recommender=one.name,
-                version=one.version,
+                recommender=candidate.name,
+                version=candidate.version,
             )
         if terms is None or before is None or champion.package != before.package:
             terms = make_settings(recommender, champion.package, store)
         hold.check()
-        wanted = partial(_change_deployment, recommender, one, champion, terms, end_canary=end_canary)
-        return change_state(recommender.name, store, wanted, repair=True)
+        change = partial(_change_deployment, recommender, candidate, champion, terms, end_canary=end_canary)
+        return change_state(recommender.name, store, change, repair=True)
 
 
 def _change_deployment(
     recommender: Recommender,
-    one: Version,
+    candidate: Version,
     champion: Version,
     terms: GatewaySettings,
     before: Deployment | None,
@@ -75,7 +76,7 @@ def _change_deployment(
     end_canary: bool,
 ) -> Deployment:
     """What is to be served after `before`."""
-    desired = _make_desired_state(recommender, one, champion, before, terms)
+    desired = _make_desired_state(recommender, candidate, champion, before, terms)
     if before is not None and before.canary and desired.canary is None and not end_canary:
         # A run of old that is tried again shall not end the rollout of a newer version.
         return before if before.stable == desired.stable else desired
@@ -83,16 +84,19 @@ def _change_deployment(
 
 
 def _make_desired_state(
-    recommender: Recommender, one: Version, champion: Version, before: Deployment | None, terms: GatewaySettings
+    recommender: Recommender, candidate: Version, champion: Version, before: Deployment | None, terms: GatewaySettings
 ) -> Deployment:
     canary = None
-    if one.version != champion.version:
+    if candidate.version != champion.version:
         under_way = before.canary if before else None
-        same = under_way is not None and (under_way.version, under_way.package) == (one.version, one.package)
+        same = under_way is not None and (under_way.version, under_way.package) == (
+            candidate.version,
+            candidate.package,
+        )
         share = under_way.share if same and under_way else recommender.serving.canary.share
-        canary = CanaryTarget(version=one.version, package=one.package, share=share)
+        canary = CanaryTarget(version=candidate.version, package=candidate.package, share=share)
     shadow = before.shadow if before else None
-    if shadow is not None and shadow.version in (one.version, champion.version):
+    if shadow is not None and shadow.version in (candidate.version, champion.version):
         # It answers now.
         shadow = None
     return Deployment(
@@ -101,6 +105,6 @@ def _make_desired_state(
         canary=canary,
         shadow=shadow,
         terms=terms,
-        salt=make_salt(recommender.name, one.version),
+        salt=make_salt(recommender.name, candidate.version),
         changed=datetime.now(UTC),
     )

@@ -48,15 +48,17 @@ class GatewaySettings:
     """Of each surface what must not be shown, for the candidates of a request."""
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> GatewaySettings:
+    def from_json(cls, document: Mapping[str, Any]) -> GatewaySettings:
         """What `to_json` gave, of earlier releases too. Raises ValueError, TypeError, AttributeError."""
         return cls(
             **{
-                **said,
-                "popular": tuple(map(str, said.get("popular", ()))),
-                "listed": tuple((str(surface), tuple(map(str, items))) for surface, items in said.get("listed", ())),
-                "closed": tuple(map(str, said.get("closed", ()))),
-                "never": tuple((str(surface), BloomFilter.read(**bits)) for surface, bits in said.get("never", ())),
+                **document,
+                "popular": tuple(map(str, document.get("popular", ()))),
+                "listed": tuple(
+                    (str(surface), tuple(map(str, items))) for surface, items in document.get("listed", ())
+                ),
+                "closed": tuple(map(str, document.get("closed", ()))),
+                "never": tuple((str(surface), BloomFilter.read(**bits)) for surface, bits in document.get("never", ())),
             }
         )
 
@@ -99,11 +101,11 @@ def read_spec_settings(recommender: Recommender) -> GatewaySettings:
 
 def make_settings(recommender: Recommender, package: str, store: Store) -> GatewaySettings:
     """What the spec says, with the most popular items of a package where it wants them."""
-    terms = read_spec_settings(recommender)
-    return terms if recommender.serving.fallback == "refuse" else _add_lists(terms, store.fetch(package))
+    settings = read_spec_settings(recommender)
+    return settings if recommender.serving.fallback == "refuse" else _add_lists(settings, store.fetch(package))
 
 
-def _add_lists(terms: GatewaySettings, package: Path) -> GatewaySettings:
+def _add_lists(settings: GatewaySettings, package: Path) -> GatewaySettings:
     """With what may be shown by the rules that the package was judged by."""
     import pyarrow.parquet as pq
 
@@ -113,27 +115,27 @@ def _add_lists(terms: GatewaySettings, package: Path) -> GatewaySettings:
     # A vocabulary has the most popular items first.
     vocabulary = Vocabulary.load(package / VOCABULARY)
     if not (package / RULES).exists():
-        return replace(terms, popular=_take_first(vocabulary.ids))
-    told = Catalogue.from_json(json.loads((package / RULES).read_text(encoding="utf-8")))
-    return apply_rules(terms, vocabulary.ids, Rulebook(vocabulary, pq.read_table(package / ITEMS), told))
+        return replace(settings, popular=_take_first(vocabulary.ids))
+    catalogue = Catalogue.from_json(json.loads((package / RULES).read_text(encoding="utf-8")))
+    return apply_rules(settings, vocabulary.ids, Rulebook(vocabulary, pq.read_table(package / ITEMS), catalogue))
 
 
-def apply_rules(terms: GatewaySettings, ids: Collection[str], book: Rulebook) -> GatewaySettings:
+def apply_rules(settings: GatewaySettings, ids: Collection[str], book: Rulebook) -> GatewaySettings:
     """With what may be shown of these items (the vocabulary's ids), and of others, by rules."""
     ids = list(ids)
     named = book.surfaces
     masks = {surface: book.allowed_mask(surface) for surface in (None, *named)}
     everywhere = _take_first(ids[item] for item in np.flatnonzero(np.logical_and.reduce(list(masks.values()))))
-    known = set(ids)
-    others = sorted({*book.catalogue.items["item"].to_pylist(), *book.catalogue.blacklist} - known)
+    vocabulary = set(ids)
+    unknown_items = sorted({*book.catalogue.items["item"].to_pylist(), *book.catalogue.blacklist} - vocabulary)
     listed: list[tuple[str, tuple[str, ...]]] = []
     closed: list[str] = []
     forbidden: dict[str, list[str]] = {}
     for surface, mask in masks.items():
         place = ANYWHERE if surface is None else surface
-        own = _take_first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
-        if own != everywhere:
-            listed.append((place, own))
+        surface_list = _take_first(ids[item] for item in np.flatnonzero(mask)) if len(listed) < SURFACES else everywhere
+        if surface_list != everywhere:
+            listed.append((place, surface_list))
         if book.find_rule(_NOBODYS, surface) is not None or (
             len(masks) > SURFACES and surface in named[SURFACES - 1 :]
         ):
@@ -141,13 +143,13 @@ def apply_rules(terms: GatewaySettings, ids: Collection[str], book: Rulebook) ->
             continue
         forbidden[place] = [
             *(ids[item] for item in np.flatnonzero(~mask)),
-            *(item for item in others if book.find_rule(item, surface) is not None),
+            *(item for item in unknown_items if book.find_rule(item, surface) is not None),
         ]
     total = sum(map(len, forbidden.values()))
     never = [
         (place, BloomFilter.of(items, FILTER_BYTES * len(items) // max(total, 1))) for place, items in forbidden.items()
     ]
-    return replace(terms, popular=everywhere, listed=tuple(listed), closed=tuple(closed), never=tuple(never))
+    return replace(settings, popular=everywhere, listed=tuple(listed), closed=tuple(closed), never=tuple(never))
 
 
 def _take_first(ids: Iterable[str]) -> tuple[str, ...]:

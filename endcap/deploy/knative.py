@@ -10,8 +10,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from endcap.deploy import manifests
-from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy import manifests, predictor_manifests
+from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.state import Deployment, Target
 from endcap.deploy.tls import check_no_tls
 from endcap.deploy.transitions import (
@@ -47,49 +47,53 @@ def plan_knative(
     Raises UserError for predictors that are to speak TLS.
     """
     check_no_tls(recommender.serving.kubernetes)
-    at = _KnativeService(recommender, desired, live, namespace)
+    service = _KnativeService(recommender, desired, live, namespace)
     stable, canary = desired.stable, desired.canary
-    if not at.rolled:
-        return at.everyone(stable, f"version {stable.version} starts")
-    if not at.settled:
-        return at.as_it_is()
-    if at.stable != stable.version or at.stable_is_lost:
-        return _replace_stable(at, stable)
+    if not service.rolled:
+        return service.everyone(stable, f"version {stable.version} starts")
+    if not service.settled:
+        return service.as_it_is()
+    if service.stable != stable.version or service.stable_is_lost:
+        return _replace_stable(service, stable)
     if canary is None:
-        return _stable_alone(at, stable, room)
-    if at.template != canary.version:
-        return at.pinned(f"back to version {at.stable}") if at.canary_has_all else at.at_zero(canary, announced=True)
-    if at.ready or (at.said.get(CANARY) == canary.version and read_share(at.said) > 0):
-        return at.shared(canary, canary.share)
-    return at.at_zero(canary, announced=True)
+        return _stable_alone(service, stable, room)
+    if service.template != canary.version:
+        return (
+            service.pinned(f"back to version {service.stable}")
+            if service.canary_has_all
+            else service.at_zero(canary, announced=True)
+        )
+    if service.ready or (service.annotations.get(CANARY) == canary.version and read_share(service.annotations) > 0):
+        return service.shared(canary, canary.share)
+    return service.at_zero(canary, announced=True)
 
 
-def _replace_stable(at: _KnativeService, stable: Target) -> Transition:
-    if at.template != stable.version and at.canary_has_all:
+def _replace_stable(service: _KnativeService, stable: Target) -> Transition:
+    if service.template != stable.version and service.canary_has_all:
         # It goes on until the new one is ready: the pods of the stable version before it may be gone.
-        return at.everyone(read_target(at.predictor), f"version {at.template} has everyone")
-    if at.template != stable.version:
-        return at.at_zero(stable, announced=True)
-    if at.ready:
-        return at.everyone(stable, f"version {stable.version} gets everyone")
-    return at.at_zero(stable, announced=True)
+        return service.everyone(read_target(service.predictor), f"version {service.template} has everyone")
+    if service.template != stable.version:
+        return service.at_zero(stable, announced=True)
+    if service.ready:
+        return service.everyone(stable, f"version {stable.version} gets everyone")
+    return service.at_zero(stable, announced=True)
 
 
-def _stable_alone(at: _KnativeService, stable: Target, room: bool) -> Transition:
-    if at.template == stable.version:
-        if at.percent is None or at.ready:
-            return at.everyone(stable, f"version {stable.version} serves everyone")
-        return at.at_zero(stable, announced=False)
-    if at.canary_has_all:
-        return at.pinned(f"back to version {stable.version}")
+def _stable_alone(service: _KnativeService, stable: Target, room: bool) -> Transition:
+    if service.template == stable.version:
+        if service.percent is None or service.ready:
+            return service.everyone(stable, f"version {stable.version} serves everyone")
+        return service.at_zero(stable, announced=False)
+    if service.canary_has_all:
+        return service.pinned(f"back to version {stable.version}")
     if room:
         # Its pods stay only while nothing newer is ready: the stable version, once more, at first with no traffic.
-        return at.at_zero(stable, announced=False)
+        return service.at_zero(stable, announced=False)
     note = (
-        f"version {at.template} has no traffic, but its pods stay, because nothing newer can start: "
-        f"`endcap deploy {at.recommender.name}` lets them go when there is room for one more predictor"
+        f"version {service.template} has no traffic, but its pods stay, because nothing newer can start: "
+        f"`endcap deploy {service.recommender.name}` lets them go when there is room for one more predictor"
     )
-    return at.pinned(f"version {stable.version} serves everyone", done=True, note=note)
+    return service.pinned(f"version {stable.version} serves everyone", done=True, note=note)
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,12 @@ class _KnativeService:
     namespace: str
 
     @property
-    def said(self) -> dict[str, str]:
+    def annotations(self) -> dict[str, str]:
         return read_annotations(self.live) if self.live else {}
 
     @property
     def stable(self) -> str:
-        return self.said.get(STABLE, "")
+        return self.annotations.get(STABLE, "")
 
     @property
     def predictor(self) -> Json:
@@ -143,7 +147,7 @@ class _KnativeService:
     @property
     def beside(self) -> bool:
         """Whether the stable version has an older revision than the newest template's."""
-        return self.said.get(STABLE_TAG) == "prev"
+        return self.annotations.get(STABLE_TAG) == "prev"
 
     @property
     def settled(self) -> bool:
@@ -160,18 +164,18 @@ class _KnativeService:
     @property
     def stable_is_lost(self) -> bool:
         """KServe splits with another revision than the stable version's, which must come in anew."""
-        known = self.said.get(REVISION, "")
+        known = self.annotations.get(REVISION, "")
         return self.beside and known != "" and self.rolled not in (known, self.newest)
 
     def everyone(self, target: Target, words: str) -> Transition:
-        predictor = manifests.render_predictor(self.recommender, "Knative", target)
+        predictor = predictor_manifests.render_predictor(self.recommender, "Knative", target)
         service = self._service(predictor, target.version, "latest")
         unchanged = read_annotation(predictor, TEMPLATE) == read_annotation(self.predictor, TEMPLATE)
         done = self.desired.canary is None and self.stable == target.version and self.ready and unchanged
         return Transition(service, words, done=done, starting=target)
 
     def at_zero(self, target: Target, *, announced: bool) -> Transition:
-        predictor = manifests.render_predictor(self.recommender, "Knative", target)
+        predictor = predictor_manifests.render_predictor(self.recommender, "Knative", target)
         predictor["canaryTrafficPercent"] = 0
         service = self._service(predictor, self.stable, "prev", target.version if announced else None)
         words = f"version {target.version} starts, with no traffic yet"
@@ -180,19 +184,19 @@ class _KnativeService:
         return Transition(service, words, starting=target)
 
     def shared(self, target: Target, share: float) -> Transition:
-        predictor = manifests.render_predictor(self.recommender, "Knative", target)
+        predictor = predictor_manifests.render_predictor(self.recommender, "Knative", target)
         predictor["canaryTrafficPercent"] = round_percent(share)
         service = self._service(predictor, self.stable, "prev", target.version, share)
         words = f"version {target.version} gets {share:.4g} of the shoppers, version {self.stable} the rest"
         unchanged = read_annotation(predictor, TEMPLATE) == read_annotation(self.predictor, TEMPLATE)
-        noted = self.rolled == (self.newest if share == 1 else self.said.get(REVISION))
+        noted = self.rolled == (self.newest if share == 1 else self.annotations.get(REVISION))
         return Transition(service, words, done=self.ready and unchanged and noted, starting=target)
 
     def as_it_is(self) -> Transition:
         """Wait."""
-        share = read_share(self.said) if CANARY in self.said else 0.0
-        tag = self.said.get(STABLE_TAG, "latest")
-        service = self._service(copy.deepcopy(self.predictor), self.stable, tag, self.said.get(CANARY), share)
+        share = read_share(self.annotations) if CANARY in self.annotations else 0.0
+        tag = self.annotations.get(STABLE_TAG, "latest")
+        service = self._service(copy.deepcopy(self.predictor), self.stable, tag, self.annotations.get(CANARY), share)
         return Transition(service, f"KServe takes note of version {self.template}")
 
     def pinned(self, words: str, *, done: bool = False, note: str = "") -> Transition:
@@ -202,13 +206,13 @@ class _KnativeService:
         return Transition(self._service(predictor, self.stable, "prev"), words, done=done, note=note)
 
     def _service(self, predictor: Json, stable: str, tag: str, canary: str | None = None, share: float = 0.0) -> Json:
-        replaces = self.said.get(REPLACES, "")
+        replaces = self.annotations.get(REPLACES, "")
         if read_annotation(predictor, TEMPLATE) != read_annotation(self.predictor, TEMPLATE):
             replaces = self.newest
-        said = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
-        said |= settings_to_annotations(self.desired.terms)
+        annotations = {SALT: self.desired.salt, STABLE: stable, STABLE_TAG: tag, REPLACES: replaces}
+        annotations |= settings_to_annotations(self.desired.terms)
         if tag == "prev":
-            said[REVISION] = self.said.get(REVISION) or self.rolled
+            annotations[REVISION] = self.annotations.get(REVISION) or self.rolled
         if canary is not None:
-            said |= {CANARY: canary, SHARE: f"{share:g}"}
-        return manifests.render_inference_service(self.recommender, self.namespace, "Knative", predictor, said)
+            annotations |= {CANARY: canary, SHARE: f"{share:g}"}
+        return manifests.render_inference_service(self.recommender, self.namespace, "Knative", predictor, annotations)

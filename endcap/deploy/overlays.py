@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from endcap.deploy import manifests
+from endcap.deploy import manifests, predictor_manifests, runtime_manifests
 from endcap.deploy.gateway_settings import read_spec_settings
 from endcap.deploy.state import Target, make_salt
 from endcap.deploy.variants import PART_OF, REPLACES, SALT, STABLE, STABLE_TAG, Mode, settings_to_annotations
@@ -93,9 +93,9 @@ def _base(recommender: Recommender, service: Json) -> dict[str, Json]:
     secret = {"name": serving.secret, "envs": ["store.env"], "options": {"disableNameSuffixHash": True}}
     things = {
         "namespace": namespace,
-        "serviceaccount": manifests.render_service_account(serving.namespace, serving),
-        "servingruntime": manifests.render_serving_runtime(
-            serving.namespace, serving.image or manifests.IMAGE, manifests.ONLINE_SECRET
+        "serviceaccount": runtime_manifests.render_service_account(serving.namespace, serving),
+        "servingruntime": runtime_manifests.render_serving_runtime(
+            serving.namespace, serving.image or runtime_manifests.IMAGE, runtime_manifests.ONLINE_SECRET
         ),
         "inferenceservice": service,
     }
@@ -113,12 +113,12 @@ def _of(recommender: Recommender, target: Target, mode: Mode, pod: Json) -> Json
     if not (pod is GPU and serving.gpu):
         serving = serving.model_validate(serving.model_dump(mode="json") | pod)
     changed = recommender.model_copy(update={"serving": recommender.serving.model_copy(update={"kubernetes": serving})})
-    said = {SALT: make_salt(recommender.name, target.version), STABLE: target.version}
-    said |= settings_to_annotations(read_spec_settings(recommender))
+    annotations = {SALT: make_salt(recommender.name, target.version), STABLE: target.version}
+    annotations |= settings_to_annotations(read_spec_settings(recommender))
     if mode == "Knative":
-        said |= {STABLE_TAG: "latest", REPLACES: ""}
-    predictor = manifests.render_predictor(changed, mode, target)
-    return manifests.render_inference_service(changed, serving.namespace, mode, predictor, said)
+        annotations |= {STABLE_TAG: "latest", REPLACES: ""}
+    predictor = predictor_manifests.render_predictor(changed, mode, target)
+    return manifests.render_inference_service(changed, serving.namespace, mode, predictor, annotations)
 
 
 def _merge_patch(before: Json, after: Json) -> Json:

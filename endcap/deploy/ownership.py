@@ -7,7 +7,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import HTTP_ROUTE, INFERENCE_SERVICE, ObjectKind
-from endcap.deploy.manifests import name_own_route, name_shadow
+from endcap.deploy.object_names import name_own_route, name_shadow
 from endcap.deploy.transitions import read_annotations
 from endcap.deploy.variants import MANAGED_BY, MANAGER, SELECTOR, SHADOW_OF
 from endcap.errors import ClusterError
@@ -65,8 +65,8 @@ def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tup
 
     Raises ClusterError where an InferenceService of its name is someone else's.
     """
-    live = cluster.find(INFERENCE_SERVICE, recommender, namespace)
-    check_ownership(live, namespace)
+    service = cluster.find(INFERENCE_SERVICE, recommender, namespace)
+    check_ownership(service, namespace)
     shadow = cluster.find(INFERENCE_SERVICE, name_shadow(recommender, namespace), namespace)
     check_shadow(shadow, recommender, namespace)
     route = (
@@ -74,8 +74,8 @@ def find_objects(recommender: str, cluster: Cluster, namespace: str) -> list[tup
         if cluster.schema(HTTP_ROUTE.api_version)
         else None
     )
-    there = ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, live))
-    return [(kind, thing) for kind, thing in there if thing is not None]
+    candidates = ((HTTP_ROUTE, route), (INFERENCE_SERVICE, shadow), (INFERENCE_SERVICE, service))
+    return [(kind, thing) for kind, thing in candidates if thing is not None]
 
 
 def delete_objects(recommender: str, cluster: Cluster, namespace: str, *, wait: bool = True) -> list[str]:
@@ -100,8 +100,8 @@ def describe_object(kind: ObjectKind, thing: Json) -> str:
     return f"{kind.name} {thing['metadata']['name']}"
 
 
-def _uid(found: Json) -> str:
-    return str(found["metadata"]["uid"])
+def _uid(live: Json) -> str:
+    return str(live["metadata"]["uid"])
 
 
 def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
@@ -122,7 +122,7 @@ def _wait_until_gone(cluster: Cluster, service: Json, namespace: str) -> None:
 
 def _find_own_route(cluster: Cluster, route: str, namespace: str) -> Json | None:
     try:
-        found = cluster.every(HTTP_ROUTE, namespace, labels=SELECTOR, fields=f"metadata.name={route}")
+        routes = cluster.list_objects(HTTP_ROUTE, namespace, labels=SELECTOR, fields=f"metadata.name={route}")
     except ForbiddenError:
         return None  # Who may not write routes has made none.
-    return found[0] if found else None
+    return routes[0] if routes else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import EVENT, POD
-from endcap.deploy.manifests import SHADOW_SUFFIX
+from endcap.deploy.object_names import SHADOW_SUFFIX
 from endcap.deploy.variants import VERSION
 
 Json = Mapping[str, Any]
@@ -49,7 +49,7 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class ReadinessProblem:
-    words: str
+    description: str
     hard: bool
     """Does not pass by waiting for a node or a load."""
     about: str = ""
@@ -58,22 +58,22 @@ class ReadinessProblem:
     @property
     def gist(self) -> str:
         """It without what differs from pod to pod and from try to try: the same trouble is told once."""
-        return re.sub(_PARTICULARS, "…", self.about or self.words)
+        return re.sub(_PARTICULARS, "…", self.about or self.description)
 
 
 def find_problem(cluster: Cluster, service: Json, version: str, since: datetime) -> ReadinessProblem | None:
     """What keeps a version's pods from being ready; None where nothing is seen. What may not be read is left out."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     try:
-        pods = cluster.every(POD, namespace, labels=f"serving.kserve.io/inferenceservice={name}")
+        pods = cluster.list_objects(POD, namespace, labels=f"serving.kserve.io/inferenceservice={name}")
     except ForbiddenError:
         pods = []
     own = [pod for pod in pods if (pod["metadata"].get("annotations") or {}).get(VERSION) == version]
-    troubles = [trouble for pod in own if (trouble := find_pod_problem(pod)) is not None]
-    if troubles:
-        return max(troubles, key=lambda trouble: trouble.hard)
+    problems = [problem for pod in own if (problem := find_pod_problem(pod)) is not None]
+    if problems:
+        return max(problems, key=lambda problem: problem.hard)
     try:
-        events = cluster.every(EVENT, namespace, fields="type=Warning")
+        events = cluster.list_objects(EVENT, namespace, fields="type=Warning")
     except ForbiddenError:
         events = []
     refused = find_event_problem(events, name, since) if not own else None
@@ -84,9 +84,9 @@ def find_pod_problem(pod: Json) -> ReadinessProblem | None:
     """A pod's trouble, by what it says of itself."""
     status = pod.get("status") or {}
     name = pod["metadata"]["name"]
-    for one in status.get("conditions") or []:
-        if one.get("type") == "PodScheduled" and one.get("reason") == "Unschedulable":
-            return ReadinessProblem(f"no node takes the pod {name}: {one.get('message', '')}", hard=False)
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return ReadinessProblem(f"no node takes the pod {name}: {condition.get('message', '')}", hard=False)
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind) or []:
             if trouble := _find_container_problem(container, name):
@@ -101,26 +101,26 @@ def _find_container_problem(status: Json, pod: str) -> ReadinessProblem | None:
     ended = state.get("terminated") or ended
     reason, message = waiting.get("reason", ""), waiting.get("message") or waiting.get("reason", "")
     fetches = status["name"] == _STORAGE_INITIALIZER
-    who = "KServe's storage initializer" if fetches else f"the container {status['name']}"
+    container = "KServe's storage initializer" if fetches else f"the container {status['name']}"
     if reason in _PULLING:
-        about = f"the image {status.get('image')} of {who} cannot be pulled"
+        about = f"the image {status.get('image')} of {container} cannot be pulled"
         return ReadinessProblem(about + _explain_pull_failure(message), hard=True, about=about)
     if reason == "CreateContainerConfigError":
-        return ReadinessProblem(_explain_missing_config(who, message), hard=True)
+        return ReadinessProblem(_explain_missing_config(container, message), hard=True)
     if reason in _SETTING_UP:
-        return ReadinessProblem(f"{who} cannot be started: {message}", hard=True)
+        return ReadinessProblem(f"{container} cannot be started: {message}", hard=True)
     if reason == "CrashLoopBackOff" or (ended and ended.get("exitCode", 0) != 0 and status.get("restartCount", 0) > 1):
-        said = (ended.get("message") or "").strip()
+        output = (ended.get("message") or "").strip()
         logs = f"kubectl logs -c {status['name']} {pod} --previous"
-        times = f"{who} crashed {status.get('restartCount', 1)} times"
+        times = f"{container} crashed {status.get('restartCount', 1)} times"
         if ended.get("reason") == "OOMKilled":
             more = "in the ClusterStorageContainer `default`" if fetches else "with serving.kubernetes.memory"
             return ReadinessProblem(f"{times}, out of memory: give it more {more} ({logs})", hard=True)
-        how = f"exit code {ended.get('exitCode', '?')}" + (f": {said}" if said else "")
+        how = f"exit code {ended.get('exitCode', '?')}" + (f": {output}" if output else "")
         if fetches:
-            why = next((why for pattern, why in _FETCHING.items() if re.search(pattern, said)), "")
-            words = "the package could not be fetched from the store"
-            return ReadinessProblem(f"{words}; {why or 'its log says why'} ({times}, {how}; {logs})", hard=True)
+            why = next((why for pattern, why in _FETCHING.items() if re.search(pattern, output)), "")
+            summary = "the package could not be fetched from the store"
+            return ReadinessProblem(f"{summary}; {why or 'its log says why'} ({times}, {how}; {logs})", hard=True)
         return ReadinessProblem(f"{times}, {how} ({logs})", hard=True)
     return None
 
@@ -131,14 +131,14 @@ def _explain_pull_failure(message: str) -> str:
     return f": {why}" if why else ""
 
 
-def _explain_missing_config(who: str, message: str) -> str:
+def _explain_missing_config(container: str, message: str) -> str:
     """By the kubelet's words: which Secret, ConfigMap or key is not there."""
     if absent := re.search(r'(secret|configmap) "([^"]+)" not found', message):
         kind = {"secret": "Secret", "configmap": "ConfigMap"}[absent[1]]
-        return f"there is no {kind} {absent[2]}, which {who} needs: make it in this namespace"
+        return f"there is no {kind} {absent[2]}, which {container} needs: make it in this namespace"
     if absent := re.search(r"couldn't find key (\S+) in (Secret|ConfigMap) (\S+)", message):
-        return f"the {absent[2]} {absent[3]} has no key {absent[1]}, which {who} needs: add it"
-    return f"{who} cannot be set up: {message}"
+        return f"the {absent[2]} {absent[3]} has no key {absent[1]}, which {container} needs: add it"
+    return f"{container} cannot be set up: {message}"
 
 
 def find_event_problem(events: Iterable[Json], recommender: str, since: datetime) -> ReadinessProblem | None:
@@ -168,14 +168,14 @@ def find_condition_problem(service: Json, since: datetime) -> ReadinessProblem |
             "manifests/base, in this namespace"
         )
         return ReadinessProblem(words, hard=True)
-    for one in status.get("conditions") or []:
-        told = one.get("message") or ""
+    for condition in status.get("conditions") or []:
+        message = condition.get("message") or ""
         # KServe's own writers get into each other's way; it tries again.
-        passing = not told or "the object has been modified" in told
-        if one.get("type") == "PredictorReady" and one.get("status") == "False" and not passing:
-            new = datetime.fromisoformat(one.get("lastTransitionTime", since.isoformat())) >= since
-            hard = new and one.get("reason") in ("ReconcileFailed", "FailedCreate")
-            return ReadinessProblem(_explain_refusal(told), hard)
+        passing = not message or "the object has been modified" in message
+        if condition.get("type") == "PredictorReady" and condition.get("status") == "False" and not passing:
+            new = datetime.fromisoformat(condition.get("lastTransitionTime", since.isoformat())) >= since
+            hard = new and condition.get("reason") in ("ReconcileFailed", "FailedCreate")
+            return ReadinessProblem(_explain_refusal(message), hard)
     return None
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, UnreachableError
 from endcap.cluster.kinds import INFERENCE_SERVICE
-from endcap.deploy import manifests
+from endcap.deploy import manifests, object_names
 from endcap.deploy.capacity import find_capacity
-from endcap.deploy.manifests import TEMPLATE
 from endcap.deploy.ownership import check_not_terminating, check_shadow
+from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.readiness import find_problem
 from endcap.deploy.state import ShadowTarget
 from endcap.deploy.transitions import read_annotation, read_target
@@ -41,13 +41,13 @@ class Shadows:
 
     def find(self) -> Json | None:
         """As it is. Raises ClusterError where an object of its name is not this recommender's."""
-        found = self.cluster.find(INFERENCE_SERVICE, self.name, self.namespace)
-        check_shadow(found, self.recommender.name, self.namespace)
-        return found
+        live = self.cluster.find(INFERENCE_SERVICE, self.name, self.namespace)
+        check_shadow(live, self.recommender.name, self.namespace)
+        return live
 
     @property
     def name(self) -> str:
-        return manifests.name_shadow(self.recommender.name, self.namespace)
+        return object_names.name_shadow(self.recommender.name, self.namespace)
 
     def service(self, shadow: ShadowTarget, owner: Json | None) -> Json:
         """Its InferenceService. owner: the recommender's, None where there is none yet. Raises UserError."""
@@ -56,20 +56,20 @@ class Shadows:
     def end(self, owner: Json | None) -> str:
         """Have none; what there is to say. owner: the recommender's InferenceService."""
         try:
-            there = self.find()
-            if there is None or there["metadata"].get("deletionTimestamp"):
+            live = self.find()
+            if live is None or live["metadata"].get("deletionTimestamp"):
                 return ""
             self.tell(f"{self.name} ends: no requests are copied any more")
-            return self._delete(there, owner)
+            return self._delete(live, owner)
         except (ClusterError, UnreachableError) as error:
             return f"the shadow {self.name} could not be ended: {error}"
 
-    def _delete(self, there: Json, owner: Json | None) -> str:
+    def _delete(self, live: Json, owner: Json | None) -> str:
         try:
-            self.cluster.delete(INFERENCE_SERVICE, self.name, self.namespace, uid=there["metadata"]["uid"])
+            self.cluster.delete(INFERENCE_SERVICE, self.name, self.namespace, uid=live["metadata"]["uid"])
         except ForbiddenError as error:
             # The account that pipelines run under may write InferenceServices, and delete none.
-            idle = ShadowTarget(**read_target(there["spec"]["predictor"]).model_dump(), share=0.0)
+            idle = ShadowTarget(**read_target(live["spec"]["predictor"]).model_dump(), share=0.0)
             self.apply(self.service(idle, owner))
             return (
                 f"no requests are copied any more, but the pod of {self.name} stays ({error}): `endcap deploy "
@@ -90,14 +90,16 @@ class Shadows:
 
     def _room(self) -> str:
         """What one pod more lacks."""
-        return find_capacity(self.cluster, self.recommender.serving.kubernetes).words
+        return find_capacity(self.cluster, self.recommender.serving.kubernetes).description
 
     def _standing(self, shadow: ShadowTarget, before: Json | None, after: Json) -> str:
         copies = f"{shadow.share:.4g} of the requests are copied to version {shadow.version}"
-        old, new = (read_annotation(one["spec"]["predictor"], TEMPLATE) if one else "" for one in (before, after))
-        told = read_shadow(after)
-        if old == new and told is not None and told.variant.ready:
+        old, new = (
+            read_annotation(service["spec"]["predictor"], TEMPLATE) if service else "" for service in (before, after)
+        )
+        copy_target = read_shadow(after)
+        if old == new and copy_target is not None and copy_target.variant.ready:
             return copies
-        made = datetime.fromisoformat(after["metadata"]["creationTimestamp"])
-        trouble = find_problem(self.cluster, after, shadow.version, made)
-        return f"{copies} once it is ready" + (f"; now: {trouble.words}" if trouble else "")
+        created = datetime.fromisoformat(after["metadata"]["creationTimestamp"])
+        problem = find_problem(self.cluster, after, shadow.version, created)
+        return f"{copies} once it is ready" + (f"; now: {problem.description}" if problem else "")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from endcap.deploy import manifests
-from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy import manifests, object_names, predictor_manifests
+from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.state import CanaryTarget, Deployment, Target
 from endcap.deploy.tls import PredictorTransport, choose_interim_transport, copy_tls_annotation
 from endcap.deploy.transitions import (
@@ -57,19 +57,23 @@ def plan_standard(
     canaries: whether this release of KServe knows canary predictors. deployments: KServe's Deployments by name; None
     where they may not be read. Raises UserError for a canary that the release cannot have.
     """
-    at = _StandardService(recommender, desired, live, namespace, canaries, deployments)
-    speech = choose_interim_transport(recommender.serving.kubernetes, at.predictor)
-    if speech is None:
-        return _plan(at)
-    both = replace(at, speech=speech, said=copy_tls_annotation(at.predictor))
-    step = _plan(both)
-    if step.done and not is_pending(step, live) and both.all_are_new(step):
-        return _plan(at)
-    return replace(step, words=f"{step.words}; pods also speak {'TLS' if at.tls else 'without TLS'}", done=False)
+    service = _StandardService(recommender, desired, live, namespace, canaries, deployments)
+    transport = choose_interim_transport(recommender.serving.kubernetes, service.predictor)
+    if transport is None:
+        return _plan(service)
+    interim = replace(service, transport=transport, kept_annotations=copy_tls_annotation(service.predictor))
+    transition = _plan(interim)
+    if transition.done and not is_pending(transition, live) and interim.all_are_new(transition):
+        return _plan(service)
+    return replace(
+        transition,
+        description=f"{transition.description}; pods also speak {'TLS' if service.tls else 'without TLS'}",
+        done=False,
+    )
 
 
-def _plan(at: _StandardService) -> Transition:
-    recommender, desired, canaries = at.recommender, at.desired, at.named
+def _plan(service: _StandardService) -> Transition:
+    recommender, desired, canaries = service.recommender, service.desired, service.named
     stable, canary = desired.stable, desired.canary
     if canary is not None and not canaries:
         raise UserError(
@@ -81,20 +85,22 @@ def _plan(at: _StandardService) -> Transition:
             stable=stable.version,
             canary=canary.version,
         )
-    if at.served not in ("", stable.version) and canaries and at.stable_answers:
-        old = read_target(at.predictor)
-        if stable.version not in at.beside:
-            return at.both(old, CanaryTarget(**stable.model_dump(), share=0.0), _describe_start(stable))
-        if not at.answers(stable):
-            return at.both(old, at.beside[stable.version], _describe_start(stable))
-        return at.alone(stable, f"version {stable.version} gets everyone")
-    if canary is None or (canary.version not in at.beside and not at.is_ready(stable)):
-        here = at.served == stable.version and at.stable_answers
-        return at.alone(stable, f"version {stable.version} {'serves everyone' if here else 'starts'}")
-    share = canary.share if at.answers(canary) else 0.0
+    if service.served not in ("", stable.version) and canaries and service.stable_answers:
+        old = read_target(service.predictor)
+        if stable.version not in service.beside:
+            return service.both(old, CanaryTarget(**stable.model_dump(), share=0.0), _describe_start(stable))
+        if not service.answers(stable):
+            return service.both(old, service.beside[stable.version], _describe_start(stable))
+        return service.alone(stable, f"version {stable.version} gets everyone")
+    if canary is None or (canary.version not in service.beside and not service.is_ready(stable)):
+        here = service.served == stable.version and service.stable_answers
+        return service.alone(stable, f"version {stable.version} {'serves everyone' if here else 'starts'}")
+    share = canary.share if service.answers(canary) else 0.0
     words = f"version {canary.version} gets {share:.4g} of the shoppers, version {stable.version} the rest"
     target = canary.model_copy(update={"share": share})
-    return at.both(stable, target, words if at.answers(canary) else _describe_start(canary), done=at.answers(canary))
+    return service.both(
+        stable, target, words if service.answers(canary) else _describe_start(canary), done=service.answers(canary)
+    )
 
 
 def _describe_start(target: Target) -> str:
@@ -111,9 +117,9 @@ class _StandardService:
     namespace: str
     named: bool
     deployments: Mapping[str, Json] | None
-    speech: PredictorTransport | None = None
+    transport: PredictorTransport | None = None
     """None: as the spec says."""
-    said: Mapping[str, str] = field(default_factory=dict)
+    kept_annotations: Mapping[str, str] = field(default_factory=dict)
     """Of how the gateway goes on meanwhile."""
 
     @property
@@ -140,15 +146,15 @@ class _StandardService:
         if self.live is None:
             return {}
         share = read_share(read_annotations(self.live))
-        found = {}
-        for one in self.live["spec"].get("canary") or []:
-            target = read_target(one["predictor"])
-            found[target.version] = CanaryTarget(**target.model_dump(), share=share)
-        return found
+        targets = {}
+        for entry in self.live["spec"].get("canary") or []:
+            target = read_target(entry["predictor"])
+            targets[target.version] = CanaryTarget(**target.model_dump(), share=share)
+        return targets
 
     def answers(self, target: Target) -> bool:
         """Whether a version that is beside the stable one has a pod that is available."""
-        name = manifests.name_predictor(target)
+        name = object_names.name_predictor(target)
         return self.live is not None and target.version in self.beside and is_canary_ready(self.live, name)
 
     def is_ready(self, target: Target) -> bool:
@@ -161,7 +167,7 @@ class _StandardService:
             return False
         if self.deployments is None:
             return True
-        name = manifests.name_service(self.recommender.name, target, named=self.named)
+        name = object_names.name_service(self.recommender.name, target, named=self.named)
         deployment = self.deployments.get(name)
         return deployment is not None and _rolled_out(deployment, read_annotation(rendered, TEMPLATE))
 
@@ -185,26 +191,30 @@ class _StandardService:
         return Transition(service, words, done, stable, weights, route_first=bool(self.beside))
 
     def both(self, stable: Target, canary: CanaryTarget, words: str, *, done: bool = False) -> Transition:
-        entry = manifests.render_canary_entry(self.recommender, canary, canary.share, speech=self.speech)
-        entry["predictor"]["annotations"] |= self.said
+        entry = predictor_manifests.render_canary_entry(
+            self.recommender, canary, canary.share, transport=self.transport
+        )
+        entry["predictor"]["annotations"] |= self.kept_annotations
         entry["trafficPercent"] = round_percent(canary.share)
-        said = {STABLE: stable.version, CANARY: canary.version, SHARE: f"{canary.share:g}"}
-        service = self._service(self._predictor(stable), said, [entry])
+        annotations = {STABLE: stable.version, CANARY: canary.version, SHARE: f"{canary.share:g}"}
+        service = self._service(self._predictor(stable), annotations, [entry])
         weight = round(canary.share * WEIGHTS)
         weights = {self._name(stable): WEIGHTS - weight} | ({self._name(canary): weight} if weight else {})
         gone = set(self.beside) - {canary.version}
         return Transition(service, words, done, canary, weights, route_first=bool(gone))
 
     def _predictor(self, target: Target) -> Json:
-        made = manifests.render_predictor(self.recommender, "Standard", target, named=self.named, speech=self.speech)
-        made["annotations"] |= self.said
-        return made
+        rendered = predictor_manifests.render_predictor(
+            self.recommender, "Standard", target, named=self.named, transport=self.transport
+        )
+        rendered["annotations"] |= self.kept_annotations
+        return rendered
 
     def _name(self, target: Target) -> str:
-        return manifests.name_service(self.recommender.name, target, named=self.named)
+        return object_names.name_service(self.recommender.name, target, named=self.named)
 
-    def _service(self, predictor: Json, said: dict[str, str], canary: list[Json] | None = None) -> Json:
-        marks = {SALT: self.desired.salt, **settings_to_annotations(self.desired.terms), **said}
+    def _service(self, predictor: Json, more: dict[str, str], canary: list[Json] | None = None) -> Json:
+        marks = {SALT: self.desired.salt, **settings_to_annotations(self.desired.terms), **more}
         return manifests.render_inference_service(
             self.recommender, self.namespace, "Standard", predictor, marks, canary
         )

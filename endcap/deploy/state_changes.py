@@ -82,9 +82,11 @@ def set_shadow(recommender: str, shadow: Target | None, share: float | None, sto
                 recommender=recommender,
                 version=shadow.version,
             )
-        before = state.shadow.share if state.shadow and state.shadow.version == shadow.version else USUAL_SHADOW
-        wanted = ShadowTarget(version=shadow.version, package=shadow.package, share=before if share is None else share)
-        return state.model_copy(update={"shadow": wanted})
+        previous_share = state.shadow.share if state.shadow and state.shadow.version == shadow.version else USUAL_SHADOW
+        target = ShadowTarget(
+            version=shadow.version, package=shadow.package, share=previous_share if share is None else share
+        )
+        return state.model_copy(update={"shadow": target})
 
     if shadow is not None and share is not None:
         _check_shadow_share(share)

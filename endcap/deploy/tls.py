@@ -30,11 +30,11 @@ class PredictorTransport:
     """The plain port answers all; otherwise how the predictor is, and its metrics, for those without a certificate."""
 
     @property
-    def said(self) -> dict[str, str]:
+    def annotations(self) -> dict[str, str]:
         """The annotation of a predictor by which the gateway knows."""
         return {TLS: "mtls" if self.tls.clients else "tls"} if self.tls and not self.plain else {}
 
-    def model(self, model: Json) -> Json:
+    def add_to_model(self, model: Json) -> Json:
         """The `model` of a predictor that speaks so."""
         if self.tls is None:
             return model
@@ -52,7 +52,7 @@ class PredictorTransport:
         }
 
     @property
-    def pod(self) -> Json:
+    def pod_fields(self) -> Json:
         """What the predictor's pods have besides."""
         if self.tls is None:
             return {}
@@ -79,8 +79,8 @@ def choose_interim_transport(serving: Serving, live: Mapping[str, Any]) -> Predi
 
 def copy_tls_annotation(live: Mapping[str, Any]) -> dict[str, str]:
     """The annotation that stays on the way."""
-    said = (live.get("annotations") or {}).get(TLS)
-    return {TLS: said} if said else {}
+    value = (live.get("annotations") or {}).get(TLS)
+    return {TLS: value} if value else {}
 
 
 def check_no_tls(serving: Serving) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from endcap.cluster import Cluster, ForbiddenError, KindAbsentError
 from endcap.cluster.kinds import HTTP_ROUTE, KNATIVE_ROUTE
-from endcap.deploy.manifests import name_own_route
+from endcap.deploy.object_names import name_own_route
 from endcap.deploy.transitions import WEIGHTS, Transition, read_annotations, read_predictor_version, round_percent
 from endcap.deploy.variants import CANARY, STABLE, name_predictor_service, read_share
 
@@ -33,13 +33,13 @@ class Traffic:
 
 def describe_shares(shares: Mapping[str, float]) -> str:
     """Percent by version, to be read."""
-    ordered = sorted(shares.items(), key=lambda one: -one[1])
+    ordered = sorted(shares.items(), key=lambda entry: -entry[1])
     return ", ".join(f"{share:.4g} % version {version}" for version, share in ordered) or "nothing"
 
 
 def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
     """Of the Knative Route, or, without the right to read it, of KServe's report on it."""
-    metadata, said = service["metadata"], read_annotations(dict(service))
+    metadata, annotations = service["metadata"], read_annotations(dict(service))
     predictor = (service["status"].get("components") or {}).get("predictor") or {}
     newest, targets = predictor.get("latestCreatedRevision"), predictor.get("traffic") or []
     source = f"InferenceService {metadata['name']}"
@@ -54,37 +54,40 @@ def read_knative_traffic(cluster: Cluster, service: Json) -> Traffic:
     shares: dict[str, float] = {}
     for target in targets:
         if target.get("percent"):
-            version = template if target.get("revisionName") == newest else said[STABLE]
+            version = template if target.get("revisionName") == newest else annotations[STABLE]
             shares[version] = shares.get(version, 0) + target["percent"]
     return Traffic(source, shares)
 
 
-def read_standard_traffic(cluster: Cluster, service: Json, own: bool) -> list[Traffic]:
+def read_standard_traffic(cluster: Cluster, service: Json, has_own_route: bool) -> list[Traffic]:
     """Of our own HTTPRoute, if one is wanted, and of the one that KServe makes; without the right to read: none."""
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
     versions = {}
-    for predictor in [service["spec"]["predictor"], *(one["predictor"] for one in service["spec"].get("canary") or [])]:
+    for predictor in [
+        service["spec"]["predictor"],
+        *(entry["predictor"] for entry in service["spec"].get("canary") or []),
+    ]:
         versions[name_predictor_service(name, predictor.get("name"))] = read_predictor_version(predictor)
-    found = []
-    for route_name in [name_own_route(name)] * own + [name]:
+    reports = []
+    for route_name in [name_own_route(name)] * has_own_route + [name]:
         try:
             route = cluster.find(HTTP_ROUTE, route_name, namespace)
         except (ForbiddenError, KindAbsentError):
             continue
         source = f"HTTPRoute {route_name}"
         if route is not None:
-            found.append(Traffic(source, _sum_weights(route, versions), find_route_problem(route)))
+            reports.append(Traffic(source, _sum_weights(route, versions), find_route_problem(route)))
         elif route_name != name:
-            found.append(Traffic(source, {}, "there is none"))
-    return found
+            reports.append(Traffic(source, {}, "there is none"))
+    return reports
 
 
-def compute_expected_shares(step: Transition, whole_percent: bool) -> dict[str, float]:
+def compute_expected_shares(transition: Transition, whole_percent: bool) -> dict[str, float]:
     """Percent by version that a step's InferenceService asks for. whole_percent: as KServe rounds."""
-    said = read_annotations(step.service)
-    share = read_share(said) if said.get(CANARY) else 0.0
+    annotations = read_annotations(transition.service)
+    share = read_share(annotations) if annotations.get(CANARY) else 0.0
     canary = round_percent(share) if whole_percent else 100 * round(share * WEIGHTS) / WEIGHTS
-    shares = {said[STABLE]: 100 - canary} | ({said[CANARY]: canary} if canary else {})
+    shares = {annotations[STABLE]: 100 - canary} | ({annotations[CANARY]: canary} if canary else {})
     return {version: part for version, part in shares.items() if part}
 
 
@@ -92,11 +95,11 @@ def _sum_weights(route: Json, versions: Mapping[str, str]) -> dict[str, float]:
     """Of the last rule: KServe's earlier ones are for single paths."""
     rules = route["spec"].get("rules") or [{}]
     backends = rules[-1].get("backendRefs") or []
-    total = sum(one.get("weight", 1) for one in backends) or 1
+    total = sum(backend.get("weight", 1) for backend in backends) or 1
     shares: dict[str, float] = {}
-    for one in backends:
-        version = versions.get(one["name"], f"of {one['name']}")
-        part = 100 * one.get("weight", 1) / total
+    for backend in backends:
+        version = versions.get(backend["name"], f"of {backend['name']}")
+        part = 100 * backend.get("weight", 1) / total
         if part:
             shares[version] = shares.get(version, 0) + part
     return shares
@@ -112,7 +115,7 @@ def find_route_problem(route: Json) -> str:
     reports = (route.get("status") or {}).get("parents") or []
     for parent in route["spec"].get("parentRefs") or []:
         where = f"Gateway {parent.get('namespace', namespace)}/{parent['name']}"
-        about = [one["conditions"] for one in reports if _is_same_parent(one["parentRef"], parent, namespace)]
+        about = [report["conditions"] for report in reports if _is_same_parent(report["parentRef"], parent, namespace)]
         refusals = [_find_refusal(conditions, generation) for conditions in about]
         if not refusals:
             return f"{where} says nothing of it: there is no such Gateway, or no controller looks after it"
@@ -121,19 +124,19 @@ def find_route_problem(route: Json) -> str:
     return "" if route["spec"].get("parentRefs") else "it names no gateway"
 
 
-def _is_same_parent(one: Json, other: Json, namespace: str) -> bool:
+def _is_same_parent(first: Json, second: Json, namespace: str) -> bool:
     """Whether two references lead to the same parent. namespace: the route's."""
-    ours, theirs = ({"namespace": namespace, **reference} for reference in (one, other))
-    return all(ours.get(key) == theirs.get(key) for key in ("namespace", "name", "sectionName", "port"))
+    left, right = ({"namespace": namespace, **reference} for reference in (first, second))
+    return all(left.get(key) == right.get(key) for key in ("namespace", "name", "sectionName", "port"))
 
 
 def _find_refusal(conditions: list[Json], generation: int) -> str:
     """What keeps a controller from following a route at this generation; empty where nothing does."""
-    said = {one["type"]: one for one in conditions}
+    by_type = {condition["type"]: condition for condition in conditions}
     for kind in ("Accepted", "ResolvedRefs"):
-        one = said.get(kind)
-        if one is None or one.get("observedGeneration", 0) < generation:
+        condition = by_type.get(kind)
+        if condition is None or condition.get("observedGeneration", 0) < generation:
             return "its controller has not seen the last change yet"
-        if one["status"] != "True":
-            return f"{kind} is {one['status']} ({one.get('reason', '')}: {one.get('message', '')})"
+        if condition["status"] != "True":
+            return f"{kind} is {condition['status']} ({condition.get('reason', '')}: {condition.get('message', '')})"
     return ""

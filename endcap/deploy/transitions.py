@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from endcap.deploy.manifests import TEMPLATE
+from endcap.deploy.predictor_manifests import TEMPLATE
 from endcap.deploy.state import Target
 from endcap.deploy.variants import (
     CANARY,
@@ -36,7 +36,7 @@ WEIGHTS = 10_000
 class Transition:
     service: Json
     """The InferenceService as it is to be now."""
-    words: str
+    description: str
     """What is going on."""
     done: bool = False
     """This is the desired state, once the cluster has followed."""
@@ -64,9 +64,9 @@ def read_annotation(predictor: Mapping[str, Any], key: str) -> str:
     return str((predictor.get("annotations") or {}).get(key, ""))
 
 
-def is_pending(step: Transition, live: Json | None) -> bool:
+def is_pending(transition: Transition, live: Json | None) -> bool:
     """Whether the step is yet to be taken."""
-    return live is None or _identity(step.service) != _identity(live)
+    return live is None or _identity(transition.service) != _identity(live)
 
 
 def read_predictor_version(predictor: Mapping[str, Any]) -> str:
@@ -79,20 +79,20 @@ def read_target(predictor: Mapping[str, Any]) -> Target:
 
 
 def _identity(service: Json) -> list[object]:
-    said = read_annotations(service)
+    annotations = read_annotations(service)
     predictor = service["spec"]["predictor"]
     keys = (MODE, SALT, STABLE, CANARY, SHARE, STABLE_TAG, REPLACES, REVISION, TIMEOUT, POPULAR)
     canaries = [
         [
-            read_annotation(one["predictor"], TEMPLATE),
-            read_annotation(one["predictor"], TLS),
-            one["predictor"].get("minReplicas"),
-            one.get("trafficPercent", 0),
+            read_annotation(entry["predictor"], TEMPLATE),
+            read_annotation(entry["predictor"], TLS),
+            entry["predictor"].get("minReplicas"),
+            entry.get("trafficPercent", 0),
         ]
-        for one in service["spec"].get("canary") or []
+        for entry in service["spec"].get("canary") or []
     ]
     return [
-        [said.get(key) for key in keys],
+        [annotations.get(key) for key in keys],
         read_annotation(predictor, TEMPLATE),
         read_annotation(predictor, TLS),
         [predictor.get(key) for key in ("canaryTrafficPercent", *_SCALING)],

@@ -112,21 +112,23 @@ class Shadow:
 def read_variants(service: Json) -> Variants | None:
     """The variants of an InferenceService (as the API server gives it); None where it is not Endcap's."""
     metadata = service["metadata"]
-    said = metadata.get("annotations") or {}
-    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not said.get(STABLE):
+    annotations = metadata.get("annotations") or {}
+    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(STABLE):
         return None
-    of_mode = _read_knative_variants if read_mode(service) == "Knative" else _read_standard_variants
-    stable, canary = of_mode(service)
-    share = read_share(said) if canary is not None else 0.0
+    read = _read_knative_variants if read_mode(service) == "Knative" else _read_standard_variants
+    stable, canary = read(service)
+    share = read_share(annotations) if canary is not None else 0.0
     name, namespace = metadata["name"], metadata["namespace"]
-    return Variants(name, namespace, said.get(SALT, ""), share, stable, canary, settings_from_annotations(said))
+    return Variants(
+        name, namespace, annotations.get(SALT, ""), share, stable, canary, settings_from_annotations(annotations)
+    )
 
 
 def read_shadow(service: Json) -> Shadow | None:
     """The shadow that an InferenceService is; None where it is none of Endcap's."""
     metadata = service["metadata"]
-    said = metadata.get("annotations") or {}
-    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not said.get(SHADOW_OF):
+    annotations = metadata.get("annotations") or {}
+    if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER or not annotations.get(SHADOW_OF):
         return None
     predictor = service["spec"]["predictor"]
     version = str((predictor.get("annotations") or {}).get(VERSION, ""))
@@ -134,7 +136,7 @@ def read_shadow(service: Json) -> Shadow | None:
         variant = _make_tagged_variant(service, "latest", version, "latest" in find_tagged_traffic(service))
     else:
         variant = _make_named_variant(service, predictor, version, _is_predictor_ready(service))
-    return Shadow(said[SHADOW_OF], read_share(said, SHADOW_SHARE), variant)
+    return Shadow(annotations[SHADOW_OF], read_share(annotations, SHADOW_SHARE), variant)
 
 
 def uses_tls(predictor: Json) -> bool:
@@ -144,8 +146,8 @@ def uses_tls(predictor: Json) -> bool:
 
 def read_mode(service: Json) -> Mode:
     """The mode an InferenceService runs in, by KServe's present words."""
-    said = (service["metadata"].get("annotations") or {}).get(MODE, "")
-    word = (service.get("status") or {}).get("deploymentMode") or said
+    annotation = (service["metadata"].get("annotations") or {}).get(MODE, "")
+    word = (service.get("status") or {}).get("deploymentMode") or annotation
     return "Standard" if word in ("Standard", "RawDeployment") else "Knative"
 
 
@@ -157,7 +159,7 @@ def name_predictor_service(recommender: str, predictor: str | None) -> str:
 def find_condition(service: Json, kind: str) -> dict[str, Any]:
     """One of its conditions, empty where it is not set yet."""
     conditions = (service.get("status") or {}).get("conditions") or []
-    return next((one for one in conditions if one.get("type") == kind), {})
+    return next((item for item in conditions if item.get("type") == kind), {})
 
 
 def find_tagged_traffic(service: Json) -> dict[str, dict[str, Any]]:
@@ -175,15 +177,17 @@ def is_template_ready(service: Json) -> bool:
 
 
 def _read_knative_variants(service: Json) -> tuple[Variant | None, Variant | None]:
-    said, traffic = service["metadata"]["annotations"], find_tagged_traffic(service)
+    annotations, traffic = service["metadata"]["annotations"], find_tagged_traffic(service)
     canary = None
-    if said.get(CANARY) and "latest" in traffic:
-        canary = _make_tagged_variant(service, "latest", said[CANARY], is_template_ready(service))
+    if annotations.get(CANARY) and "latest" in traffic:
+        canary = _make_tagged_variant(service, "latest", annotations[CANARY], is_template_ready(service))
     # Until the newest template is ready, `latest` is the revision before it. A revision is in the Route's traffic only
     # once it was ready.
-    others = () if canary and canary.ready else ("latest", "prev")
-    tags = [said.get(STABLE_TAG, "latest"), *others]
-    stable = next((_make_tagged_variant(service, tag, said[STABLE], True) for tag in tags if tag in traffic), None)
+    fallback_tags = () if canary and canary.ready else ("latest", "prev")
+    tags = [annotations.get(STABLE_TAG, "latest"), *fallback_tags]
+    stable = next(
+        (_make_tagged_variant(service, tag, annotations[STABLE], True) for tag in tags if tag in traffic), None
+    )
     return stable, canary
 
 
@@ -194,14 +198,14 @@ def _make_tagged_variant(service: Json, tag: str, version: str, ready: bool) -> 
 
 
 def _read_standard_variants(service: Json) -> tuple[Variant | None, Variant | None]:
-    said, spec = service["metadata"]["annotations"], service["spec"]
-    stable = _make_named_variant(service, spec["predictor"], said[STABLE], _is_predictor_ready(service))
+    annotations, spec = service["metadata"]["annotations"], service["spec"]
+    stable = _make_named_variant(service, spec["predictor"], annotations[STABLE], _is_predictor_ready(service))
     canaries = spec.get("canary") or []
-    if not canaries or not said.get(CANARY):
+    if not canaries or not annotations.get(CANARY):
         return stable, None
     predictor = canaries[0]["predictor"]
     return stable, _make_named_variant(
-        service, predictor, said[CANARY], is_canary_ready(service, predictor.get("name", ""))
+        service, predictor, annotations[CANARY], is_canary_ready(service, predictor.get("name", ""))
     )
 
 
@@ -221,7 +225,7 @@ def _is_predictor_ready(service: Json) -> bool:
 def is_canary_ready(service: Json, predictor: str) -> bool:
     """Standard: whether the canary of this name has a pod that is available."""
     statuses = (service.get("status") or {}).get("canaryStatuses") or []
-    return any(one.get("name") == predictor and one.get("ready") for one in statuses)
+    return any(status.get("name") == predictor and status.get("ready") for status in statuses)
 
 
 def _predictor_status(service: Json) -> dict[str, Any]:
@@ -229,38 +233,38 @@ def _predictor_status(service: Json) -> dict[str, Any]:
     return components.get("predictor") or {}
 
 
-def read_share(said: Json, key: str = SHARE) -> float:
+def read_share(annotations: Json, key: str = SHARE) -> float:
     """The share that annotations say: the canary's, or the shadow's (`SHADOW_SHARE`)."""
     try:
-        share = float(said.get(key, 0))
+        share = float(annotations.get(key, 0))
     except ValueError:
         return 0.0  # Someone wrote there: who cannot be read gets nothing.
     return share if 0 <= share <= 1 else 0.0
 
 
-def settings_to_annotations(terms: GatewaySettings) -> dict[str, str]:
+def settings_to_annotations(settings: GatewaySettings) -> dict[str, str]:
     """The annotations of these terms."""
-    said = {TIMEOUT: f"{terms.timeout:g}"}
-    if terms.offers_list:
-        document: dict[str, Any] = {"k": terms.k, "items": terms.popular}
-        more = terms.to_json()
-        document |= {name: more[name] for name in _RULE_KEYS if more[name]}
-        said[POPULAR] = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return said
+    annotations = {TIMEOUT: f"{settings.timeout:g}"}
+    if settings.offers_list:
+        document: dict[str, Any] = {"k": settings.k, "items": settings.popular}
+        stored = settings.to_json()
+        document |= {name: stored[name] for name in _RULE_KEYS if stored[name]}
+        annotations[POPULAR] = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return annotations
 
 
-def settings_from_annotations(said: Json) -> GatewaySettings:
+def settings_from_annotations(annotations: Json) -> GatewaySettings:
     """The terms that annotations say; what cannot be read is as USUAL."""
     try:
-        timeout = float(said.get(TIMEOUT, DEFAULT_SETTINGS.timeout))
+        timeout = float(annotations.get(TIMEOUT, DEFAULT_SETTINGS.timeout))
     except ValueError:
         timeout = DEFAULT_SETTINGS.timeout
     timeout = min(timeout, LONGEST) if timeout > 0 else DEFAULT_SETTINGS.timeout
     try:
-        listed = json.loads(said.get(POPULAR) or "{}")
+        listed = json.loads(annotations.get(POPULAR) or "{}")
         k, items = int(listed.get("k", DEFAULT_SETTINGS.k)), tuple(map(str, listed.get("items", ())))
-        ruled = {name: listed[name] for name in _RULE_KEYS if name in listed}
-        return GatewaySettings.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **ruled})
+        rules = {name: listed[name] for name in _RULE_KEYS if name in listed}
+        return GatewaySettings.from_json({"timeout": timeout, "k": max(1, k), "popular": items, **rules})
     except (ValueError, TypeError, AttributeError):
         # Without what rules say there must be no list.
         return GatewaySettings(timeout)

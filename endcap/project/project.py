@@ -453,7 +453,7 @@ class Project(ReadMethods):
             served = [] if state is None else [one.version for one in (state.stable, state.canary) if one is not None]
             if namespace and number in served:
                 from endcap.cluster import connect
-                from endcap.deploy.kubernetes import reconcile
+                from endcap.deploy.reconcile import reconcile
 
                 cluster = connect()
                 outcome = str(

@@ -148,7 +148,7 @@ def _find_own_pod(cluster: Cluster) -> Json | None:
     try:
         if pod := cluster.find(POD, host, namespace):
             return pod
-        pods = cluster.every(POD, namespace)
+        pods = cluster.list_objects(POD, namespace)
         address = socket.gethostbyname(host)
     except (ForbiddenError, OSError):
         return None
@@ -193,7 +193,7 @@ def _explain(cluster: Cluster, live: Json) -> str:
         if condition.get("status") == "False" and condition.get("message")
     ]
     try:
-        pods = cluster.every(POD, namespace, labels=f"ray.io/cluster={name}")
+        pods = cluster.list_objects(POD, namespace, labels=f"ray.io/cluster={name}")
     except ForbiddenError:
         pods = []
     for pod in pods:
@@ -212,7 +212,7 @@ def _list_troubles(status: Json) -> Iterator[str]:
 
 
 def _remove_expired(cluster: Cluster, namespace: str, progress: Progress) -> None:
-    for thing in cluster.every(RAY_CLUSTER, namespace, labels=SELECTOR):
+    for thing in cluster.list_objects(RAY_CLUSTER, namespace, labels=SELECTOR):
         expires = (thing["metadata"].get("annotations") or {}).get(EXPIRES, "")
         with contextlib.suppress(ValueError):
             if expires and datetime.fromisoformat(expires) < datetime.now(UTC):

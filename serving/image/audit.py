@@ -87,19 +87,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Audit the packages of the image.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "audit", help="the folder for what is written")
     parser.add_argument("--osv", default=os.environ.get("OSV_URL", OSV), help="the data base of vulnerabilities")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     policy = json.loads(POLICY.read_text(encoding="utf-8"))
 
-    components = write_materials(install(given.out / "environment"), given.out / "image.cdx.json")
-    print(f"materials        {len(components)} packages, {given.out / 'image.cdx.json'}")
+    components = write_materials(install(options.out / "environment"), options.out / "image.cdx.json")
+    print(f"materials        {len(components)} packages, {options.out / 'image.cdx.json'}")
     refused = refused_licences(components, policy)
     print(f"licences         {len(components) - len(refused)} allowed, {len(refused)} refused")
     for package, declared in refused.items():
         print(f"  {package}: {', '.join(declared) or 'none is declared'}; see {POLICY.name}")
-    flaws = find_vulnerabilities(LOCK, given.osv, given.out / "vulnerabilities.json", list(policy["ignored"]))
+    flaws = find_vulnerabilities(LOCK, options.osv, options.out / "vulnerabilities.json", list(policy["ignored"]))
     if flaws is None:
-        print(f"vulnerabilities  NOT CHECKED: {given.osv} cannot be reached; OSV_URL names another data base")
+        print(f"vulnerabilities  NOT CHECKED: {options.osv} cannot be reached; OSV_URL names another data base")
     else:
         print(f"vulnerabilities  {len(flaws)} known, {len(policy['ignored'])} accepted")
         for line in flaws:

@@ -25,18 +25,18 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 def resolve(image: str) -> str:
     """The digest of `name:tag` at its registry. Raises LookupError with what each tool said."""
-    said = []
+    reply = []
     for tool, command in TOOLS.items():
         if shutil.which(tool) is None:
-            said.append(f"{tool}: not installed")
+            reply.append(f"{tool}: not installed")
             continue
         place = f"docker://{image}" if tool == "skopeo" else image
         run = subprocess.run([*command, place], capture_output=True, text=True, timeout=120, check=False)
         digest = run.stdout.strip()
         if run.returncode == 0 and _DIGEST.fullmatch(digest):
             return digest
-        said.append(f"{tool}: {(run.stderr or run.stdout).strip() or f'ended with status {run.returncode}'}")
-    lines = "\n".join(f"  {line}" for line in said)
+        reply.append(f"{tool}: {(run.stderr or run.stdout).strip() or f'ended with status {run.returncode}'}")
+    lines = "\n".join(f"  {line}" for line in reply)
     raise LookupError(f"no digest of {image} was resolved; install one of the tools, or reach its registry:\n{lines}")
 
 

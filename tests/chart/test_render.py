@@ -364,7 +364,7 @@ def test_predictors_reach_the_store_and_not_mlflow(render: Render) -> None:
 
 
 def test_runtime_and_account_are_those_of_the_manifests(render: Render) -> None:
-    from endcap.deploy.manifests import render_service_account, render_serving_runtime
+    from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
     from endcap.spec.kubernetes import Serving
 
     objects = render({"image": {"repository": "r.example.com/endcap", "tag": "1"}, "online": {"secretName": "redis"}})

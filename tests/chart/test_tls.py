@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from endcap.deploy.manifests import render_inference_service, render_predictor
+from endcap.deploy.manifests import render_inference_service
+from endcap.deploy.predictor_manifests import render_predictor
 from endcap.deploy.variants import read_variants
 from tests.chart.conftest import Json, Objects, Refused
 from tests.deploy.given import recommender, target

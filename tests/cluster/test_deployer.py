@@ -14,9 +14,9 @@ import yaml
 
 from endcap.cluster import connect
 from endcap.deploy import Deployment, read_state
-from endcap.deploy.kubernetes import ReconcileReport, preview_next_transition, reconcile
-from endcap.deploy.manifests import render_service_account, render_serving_runtime
 from endcap.deploy.ownership import delete_objects
+from endcap.deploy.reconcile import ReconcileReport, preview_next_transition, reconcile
+from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
 from endcap.deploy.state import write_state
 from endcap.deploy.variants import Mode, read_variants
 from endcap.errors import ClusterError, UserError
@@ -176,7 +176,7 @@ def test_a_route_that_its_gateway_does_not_take_is_no_success(
 ) -> None:
     cluster.needs(*STANDARD_CRDS)
     needs_gateway(cluster)
-    monkeypatch.setattr("endcap.deploy.kubernetes.SPLIT_WITHIN", 8.0)
+    monkeypatch.setattr("endcap.deploy.read_back.SPLIT_WITHIN", 8.0)
 
     def at(gateway: str) -> Recommender:
         return recommender(mode="Standard", route={**ROUTE, "gateway": gateway}, **SMALL)
@@ -272,14 +272,14 @@ def test_mode_auto_is_the_clusters_default_and_stays(
     assert spec.serving.kubernetes.mode == "auto"
     with default_mode(cluster, mode):
         outcome = deploying(spec, state("1"))
-    assert (outcome.mode, outcome.wanted) == (mode, {"1": 100})
+    assert (outcome.mode, outcome.expected) == (mode, {"1": 100})
     service = cluster.get("inferenceservice", "shoes", namespace)
     assert service["status"]["deploymentMode"] == mode
     # Only Standard mode may need a route of our own, and it is said while there are no clients yet.
     assert any("serving.kubernetes.route is not set" in note for note in outcome.notes) == (mode == "Standard")
     with default_mode(cluster, "Standard"):
         outcome = deploying(spec, state("1", "2", 0.5))
-    assert (outcome.mode, outcome.wanted) == (mode, {"1": 50, "2": 50})
+    assert (outcome.mode, outcome.expected) == (mode, {"1": 50, "2": 50})
     assert not any("serving.kubernetes.route is not set" in note for note in outcome.notes)
 
 
@@ -409,7 +409,7 @@ def test_the_api_server_is_killed_during_a_canary(
 
     outcome = reconcile(spec, lambda: two, client, namespace, progress=kill)
     assert killed
-    assert (outcome.mode, outcome.wanted) == (mode, {"1": 50, "2": 50})
+    assert (outcome.mode, outcome.expected) == (mode, {"1": 50, "2": 50})
     assert outcome.traffic[0].shares == ({"1": 50, "2": 50} if mode == "Knative" else {"1": 100})
     variants = read_variants(cluster.get("inferenceservice", "shoes", namespace))
     assert variants is not None
@@ -438,7 +438,7 @@ def test_answers_of_429_and_500_and_dropped_watches_are_gone_through(
     dropping = threading.Thread(target=drop)
     dropping.start()
     try:
-        assert reconcile(spec, lambda: desired, client, namespace).wanted == {"1": 100}
+        assert reconcile(spec, lambda: desired, client, namespace).expected == {"1": 100}
     finally:
         done.set()
         dropping.join()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from endcap.cluster import ConflictError, connect
-from endcap.deploy import Deployment, Target, kubernetes
-from endcap.deploy.kubernetes import ReconcileReport, reconcile
+from endcap.deploy import Deployment, Target, rollout
+from endcap.deploy.reconcile import ReconcileReport, reconcile
 from endcap.errors import ClusterError
 from endcap.spec import Recommender
 from tests.cluster.given import Cluster
@@ -20,7 +20,7 @@ from tests.deploy.given import recommender, state
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "PATIENCE", 3.0)
+    monkeypatch.setattr(rollout, "PATIENCE", 3.0)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import pytest
 
 from endcap.cluster import connect
 from endcap.deploy import Deployment, ShadowTarget
-from endcap.deploy.kubernetes import preview_next_transition, reconcile
 from endcap.deploy.ownership import delete_objects
+from endcap.deploy.reconcile import preview_next_transition, reconcile
 from endcap.deploy.variants import CANARY, MANAGED_BY, MASK, MODE, REPLACES, SALT, SHARE, STABLE, STABLE_TAG
 from tests.access.given import client
 from tests.cluster.given import Cluster, eventually

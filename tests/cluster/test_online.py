@@ -21,8 +21,8 @@ import pytest
 
 from endcap.cluster import connect
 from endcap.deploy import CanaryTarget, Deployment, Target
-from endcap.deploy.kubernetes import reconcile
 from endcap.deploy.ownership import delete_objects
+from endcap.deploy.reconcile import reconcile
 from endcap.deploy.variants import Mode
 from endcap.online import RecentEvent, open_online
 from endcap.registry import Registry

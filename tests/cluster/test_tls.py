@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from endcap.cluster import connect
-from endcap.deploy.kubernetes import reconcile
 from endcap.deploy.ownership import delete_objects
+from endcap.deploy.reconcile import reconcile
 from endcap.deploy.variants import read_variants
 from endcap_serving.local.predictors import free_port
 from tests.access.given import client

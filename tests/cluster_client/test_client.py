@@ -201,7 +201,7 @@ def test_apply_owns_fields_and_may_be_tried(server: Server, cluster: Cluster) ->
 def test_a_list_is_read_page_by_page(server: Server, cluster: Cluster) -> None:
     server.say(200, {"metadata": {"continue": "more", "resourceVersion": "7"}, "items": [pod("a", "1")]})
     server.say(200, {"metadata": {"resourceVersion": "7"}, "items": [pod("b", "2")]})
-    assert [one["metadata"]["name"] for one in cluster.every(POD, "shop", labels="a=b")] == ["a", "b"]
+    assert [one["metadata"]["name"] for one in cluster.list_objects(POD, "shop", labels="a=b")] == ["a", "b"]
     assert "continue=more" in server.asked[1][1]
 
 

@@ -60,17 +60,17 @@ def test_room_is_on_nodes_that_fit_less_what_pods_asked_for(
 ) -> None:
     found = assess_capacity(nodes, pods, WANTS.model_copy(update={"tolerations": tolerations}))
     assert found.enough == enough
-    assert (found.words == "") == enough
+    assert (found.description == "") == enough
 
 
 def test_a_trial_beside_a_predictor_on_a_node_of_two_cores_is_told_with_numbers() -> None:
     small = node("small", cpu="1930m", memory="7Gi")
     found = assess_capacity([small], [user("small", cpu="1"), user("small", cpu="450m")], Pod())
-    assert found.words == (
+    assert found.description == (
         "a pod needs 1 cpu, 2 Gi of memory, and the nodes that they may use have room for 0: "
         "small has 0.48 cpu free of 1.93 cpu"
     )
-    assert assess_capacity([small], [], Pod(cpu="2")).words.endswith(
+    assert assess_capacity([small], [], Pod(cpu="2")).description.endswith(
         "; no node is large enough, even without other pods"
     )
     assert assess_capacity([small], [user("small", cpu="1")], Pod(cpu="500m")).enough
@@ -85,19 +85,19 @@ def test_room_for_one_pod_is_not_room_for_several(gpus: tuple[int, ...], each: i
     used = [user(f"gpu-{len(gpus) - 1}", gpu="1")]
     found = assess_capacity(nodes, used, Pod(gpu=Gpu(count=each)), pods)
     assert found.enough == enough
-    assert (f"{pods} pods need, each, " in found.words) == (not enough and pods > 1)
+    assert (f"{pods} pods need, each, " in found.description) == (not enough and pods > 1)
 
 
 def test_who_may_not_read_nodes_is_told_that_nothing_was_checked() -> None:
     class Closed:
-        def every(self, kind: ObjectKind) -> list[Json]:
+        def list_objects(self, kind: ObjectKind) -> list[Json]:
             assert kind is NODE
             raise ForbiddenError("may not list nodes", code="cluster.forbidden")
 
     found = find_capacity(cast(Cluster, Closed()), Pod())
     assert (found.enough, found.known) == (True, False)
-    assert "was not checked: may not list nodes" in found.words
-    assert find_capacity(cast(Cluster, Closed()), Pod(), 0).words == ""
+    assert "was not checked: may not list nodes" in found.description
+    assert find_capacity(cast(Cluster, Closed()), Pod(), 0).description == ""
 
 
 def test_a_pod_is_counted_as_the_scheduler_counts() -> None:

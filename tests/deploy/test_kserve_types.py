@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from endcap.deploy.manifests import (
-    render_canary_entry,
-    render_inference_service,
-    render_predictor,
-    render_serving_runtime,
-    render_shadow_service,
-)
+from endcap.deploy.manifests import render_inference_service, render_shadow_service
+from endcap.deploy.predictor_manifests import render_canary_entry, render_predictor
+from endcap.deploy.runtime_manifests import render_serving_runtime
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import Mode
 from tests.deploy.given import NAMESPACE, recommender, target

@@ -10,15 +10,10 @@ import yaml
 
 from endcap.deploy import Target
 from endcap.deploy.gateway_settings import GatewaySettings
-from endcap.deploy.manifests import (
-    LONGEST_NAME,
-    check_recommender_name,
-    render_canary_entry,
-    render_predictor,
-    render_service_account,
-    render_serving_runtime,
-)
+from endcap.deploy.object_names import LONGEST_NAME, check_recommender_name
 from endcap.deploy.overlays import OVERLAYS, render_overlays
+from endcap.deploy.predictor_manifests import render_canary_entry, render_predictor
+from endcap.deploy.runtime_manifests import render_service_account, render_serving_runtime
 from endcap.deploy.state import CanaryTarget
 from endcap.deploy.variants import MASK, POPULAR, TIMEOUT, settings_from_annotations, settings_to_annotations
 from endcap.devices import GPU_VARIABLE, GpuRequest, read_gpu_request

@@ -49,7 +49,7 @@ def test_a_pod_says_what_is_wrong_with_it(status: dict[str, Any], words: str, ha
     trouble = find_pod_problem(pod(**status))
     assert trouble is not None
     assert trouble.hard == hard
-    assert re.search(words, trouble.words)
+    assert re.search(words, trouble.description)
 
 
 def initializer(restarts: int = 0, ended: dict[str, Any] | None = None, **state: Any) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def test_what_fetches_the_package_fails_for_the_reason_that_the_kubelet_names(
     trouble = find_pod_problem(pod(initContainerStatuses=[status]))
     assert trouble is not None
     assert trouble.hard
-    assert words in trouble.words
-    assert ("keys" in trouble.words) == (words == KEYS), "a wrong Secret is one cause among many"
+    assert words in trouble.description
+    assert ("keys" in trouble.description) == (words == KEYS), "a wrong Secret is one cause among many"
 
 
 def crashed(times: int, identity: str, of: str) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def test_a_pod_that_cannot_be_made_is_told_by_the_events(message: str, words: st
     trouble = find_event_problem([event(message, 1)], "shoes", NOW)
     assert trouble is not None
     assert trouble.hard
-    assert words in trouble.words
-    assert "a-1" not in trouble.words
+    assert words in trouble.description
+    assert "a-1" not in trouble.description
 
 
 def test_old_events_and_those_of_others_do_not_count() -> None:
@@ -178,7 +178,7 @@ def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches()
     failure = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
     missing = find_condition_problem({"status": {"modelStatus": {"lastFailureInfo": failure}}}, NOW)
     assert missing is not None
-    assert "no ServingRuntime" in missing.words
+    assert "no ServingRuntime" in missing.description
     refused = {
         "type": "PredictorReady",
         "status": "False",
@@ -189,7 +189,7 @@ def test_kserves_conditions_tell_of_a_missing_runtime_and_of_knatives_switches()
     switches = find_condition_problem({"status": {"conditions": [refused]}}, NOW)
     assert switches is not None
     assert switches.hard
-    assert "kubernetes.podspec-nodeselector to enabled in the ConfigMap config-features" in switches.words
+    assert "kubernetes.podspec-nodeselector to enabled in the ConfigMap config-features" in switches.description
     assert (
         find_condition_problem(
             {"status": {"conditions": [{**refused, "message": "the object has been modified"}]}}, NOW

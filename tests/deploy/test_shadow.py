@@ -10,15 +10,10 @@ import pytest
 from endcap.cluster import Cluster, ForbiddenError
 from endcap.cluster.kinds import ObjectKind
 from endcap.deploy import ShadowTarget
-from endcap.deploy.manifests import (
-    LONGEST_NAME,
-    check_recommender_name,
-    name_shadow,
-    render_inference_service,
-    render_predictor,
-    render_shadow_service,
-)
+from endcap.deploy.manifests import render_inference_service, render_shadow_service
+from endcap.deploy.object_names import LONGEST_NAME, check_recommender_name, name_shadow
 from endcap.deploy.ownership import delete_objects, describe_object, find_objects
+from endcap.deploy.predictor_manifests import render_predictor
 from endcap.deploy.shadow import Shadows
 from endcap.deploy.variants import MASK, SHADOW_SHARE, Mode, read_shadow, read_variants
 from endcap.devices import make_gpu_variables
@@ -108,7 +103,7 @@ class Objects:
     def find(self, kind: ObjectKind, name: str, namespace: str) -> Json | None:
         return copy.deepcopy(self.there.get(name))
 
-    def every(self, *_: object, **__: object) -> list[Json]:
+    def list_objects(self, *_: object, **__: object) -> list[Json]:
         return []
 
     def schema(self, _: str) -> Json:

@@ -45,7 +45,7 @@ class Kubernetes:
 
     get = find
 
-    def every(self, kind: Any, namespace: str, labels: str = "") -> list[Any]:
+    def list_objects(self, kind: Any, namespace: str, labels: str = "") -> list[Any]:
         return [one for one in self.there.values() if one["kind"] == kind.name]
 
     def delete(self, kind: Any, name: str, namespace: str) -> bool:

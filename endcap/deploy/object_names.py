@@ -1,0 +1,64 @@
+"""Names of the objects of a recommender in a cluster, and which recommenders may have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from endcap.deploy.state import Target
+from endcap.deploy.variants import (
+    name_predictor_service,
+)
+from endcap.errors import UserError
+from endcap.store import fingerprint
+
+Json = dict[str, Any]
+LONGEST_NAME = 40
+"""KServe and Knative make longer names and labels of it, which Kubernetes ends at 63 characters."""
+SHADOW_SUFFIX = "--shadow"
+"""Of a shadow's InferenceService; no recommender's name may end so in a cluster."""
+
+
+def name_shadow(recommender: str, namespace: str) -> str:
+    """Of a shadow's InferenceService: not a recommender's name, and no longer than one may be.
+
+    In Standard mode KServe makes one label of a host's name, at most 63 characters, of the predictor and the namespace.
+    """
+    room = min(LONGEST_NAME, 63 - len(f"-predictor-{namespace}")) - len(SHADOW_SUFFIX)
+    if len(recommender) > room:
+        mark = fingerprint("shadow", recommender)[:7]
+        recommender = f"{recommender[: max(1, room - len(mark) - 1)]}-{mark}"
+    return recommender + SHADOW_SUFFIX
+
+
+def name_own_route(recommender: str) -> str:
+    """The name of our own HTTPRoute; KServe's has the recommender's."""
+    return f"endcap-{recommender}"
+
+
+def name_predictor(target: Target) -> str:
+    """Standard: of the version's own, so that its pods stay when it is promoted."""
+    return f"v{target.version}"
+
+
+def name_service(recommender: str, target: Target, *, named: bool = True) -> str:
+    """Standard: the Service in front of a version's pods."""
+    return name_predictor_service(recommender, name_predictor(target) if named else None)
+
+
+def check_recommender_name(recommender: str) -> None:
+    """Raise UserError where a recommender's name cannot be an InferenceService's."""
+    if len(recommender) > LONGEST_NAME or not recommender[0].isalpha():
+        raise UserError(
+            f"{recommender} cannot be served in a cluster: the name may have {LONGEST_NAME} characters, and begins "
+            "with a letter, because KServe and Knative make other names of it",
+            code="deploy.name-unfit",
+            found=recommender,
+            limit=LONGEST_NAME,
+        )
+    if recommender.endswith(SHADOW_SUFFIX):
+        raise UserError(
+            f"{recommender} cannot be served in a cluster: names that end in {SHADOW_SUFFIX} are shadows'",
+            code="deploy.name-unfit",
+            found=recommender,
+            suffix=SHADOW_SUFFIX,
+        )
